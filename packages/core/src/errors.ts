@@ -1,0 +1,94 @@
+/**
+ * One error class for all drivers and transports. The `code` is stable and made for `switch`; the message is made for a
+ * person: what was asked, what happened, what to do next.
+ */
+
+/** The stable codes of {@link VirtioError}. */
+export type VirtioErrorCode =
+  /** The queue has too few free descriptors now; try again after a completion. */
+  | 'QUEUE_FULL'
+  /** Nothing has been used yet, or the device did not answer within the time allowed. */
+  | 'NOT_READY'
+  /** The token does not name a request that can be completed now. */
+  | 'WRONG_TOKEN'
+  /** The queue, device or resource is in use already. */
+  | 'ALREADY_USED'
+  /** An argument is out of range; nothing was sent to the device. */
+  | 'INVALID_PARAM'
+  /** Memory for DMA could not be allocated, or an address cannot be used by the device. */
+  | 'DMA_ERROR'
+  /** The device reported that the request failed. */
+  | 'IO_ERROR'
+  /** The device, or what was negotiated with it, cannot do this. */
+  | 'UNSUPPORTED'
+  /** The configuration space, or a register window, is too small for what was to be read or written. */
+  | 'CONFIG_SPACE_TOO_SMALL'
+  /** The device has no configuration space, but its type must have one. */
+  | 'CONFIG_SPACE_MISSING'
+  /** The device did not accept the features that the driver chose, or lacks one that the driver needs. */
+  | 'FEATURES_REFUSED'
+  /** The number is not a device type of the specification. */
+  | 'INVALID_DEVICE_TYPE'
+  /** A register or capability does not have the value that the specification asks for. */
+  | 'INVALID_DEVICE'
+  /** There is no device here (device id 0). */
+  | 'NO_DEVICE'
+  /** The device wrote something that the specification rules out; the driver no longer trusts it. */
+  | 'DEVICE_MISBEHAVED'
+  /** The device asked for a reset; call the driver's `reset()`. */
+  | 'DEVICE_NEEDS_RESET'
+  /** The device was reset while the request was in flight; whether it was carried out is not known. */
+  | 'DEVICE_RESET'
+  /** The device was unplugged. */
+  | 'DEVICE_REMOVED'
+  /** The driver or its memory has been disposed. */
+  | 'DISPOSED'
+  /** The request was cancelled by its caller. */
+  | 'ABORTED'
+  /** The operating system refuses access. */
+  | 'PERMISSION_DENIED'
+  /** Another driver, process or user holds the device. */
+  | 'DEVICE_BUSY'
+  /** A kernel module that is needed is not loaded. */
+  | 'MODULE_MISSING'
+  /** The device is not behind an IOMMU. */
+  | 'IOMMU_MISSING'
+  /** A system call failed for a reason without a code of its own; see `cause`. */
+  | 'SYSTEM_ERROR'
+  /** The far side of a socket refused, reset or closed the connection, or sent what the protocol does not allow. */
+  | `SOCKET_${string}`;
+
+/** The one error class of the `@virtio/*` packages. */
+export class VirtioError extends Error {
+  override readonly name = 'VirtioError';
+  /** What went wrong, for programs. */
+  readonly code: VirtioErrorCode;
+
+  /**
+   * @param code what went wrong, for programs
+   * @param message what was asked, what happened and what to do next, for people
+   * @param options `cause`: the error that led to this one
+   */
+  constructor(code: VirtioErrorCode, message: string, options?: { readonly cause?: unknown }) {
+    super(message, options);
+    this.code = code;
+  }
+
+  /**
+   * Whether `value` is a {@link VirtioError}, by default of any code.
+   *
+   * @example
+   * ```ts
+   * import { VirtioError } from '@virtio/core';
+   *
+   * try {
+   *   throw new VirtioError('QUEUE_FULL', 'queue 0 is full');
+   * } catch (error) {
+   *   if (!VirtioError.is(error, 'QUEUE_FULL')) throw error;
+   * }
+   * ```
+   */
+  static is(value: unknown, code?: VirtioErrorCode): value is VirtioError {
+    return value instanceof VirtioError && (code === undefined || value.code === code);
+  }
+}
