@@ -1,0 +1,80 @@
+/**
+ * The host's end of the serial line to the agent. A serial port has no flow control that QEMU would honour and the
+ * guest's kernel drops what it cannot hold, so a line is sent only while what the agent has not yet taken is small.
+ */
+import type { Socket } from 'node:net';
+import { HarnessError } from '../errors.ts';
+import { lineSplitter } from '../run.ts';
+import type { FromGuest, ToGuest } from './protocol.ts';
+
+/** What the guest's kernel surely holds: its buffer for a serial port has 64 KiB. */
+const WINDOW_BYTES = 16 * 1024;
+const LONGEST_LINE = 48 * 1024;
+
+/** The line to the agent. */
+export class Channel {
+  readonly #onMessage: (message: FromGuest) => void;
+  readonly #waiting: string[] = [];
+  readonly #sent: number[] = [];
+  #inFlight = 0;
+  #socket: Socket | undefined;
+
+  constructor(onMessage: (message: FromGuest) => void) {
+    this.#onMessage = onMessage;
+  }
+
+  /** Connects the line to QEMU's socket. */
+  attach(socket: Socket): void {
+    this.#socket = socket;
+    socket.setEncoding('utf8').on('data', lineSplitter((line) => this.#take(line)));
+    socket.on('error', () => undefined);
+    this.#flush();
+  }
+
+  /** Sends a message as soon as the guest can take it. */
+  send(message: ToGuest): void {
+    const line = `${JSON.stringify(message)}\n`;
+    if (line.length > LONGEST_LINE) {
+      throw new HarnessError(
+        'BAD_ARGUMENTS',
+        `A message of ${line.length} characters is too long for the guest's serial line (${LONGEST_LINE}); send it in parts.`,
+      );
+    }
+    this.#waiting.push(line);
+    this.#flush();
+  }
+
+  /** The number of messages that wait to be sent. */
+  get backlog(): number {
+    return this.#waiting.length;
+  }
+
+  #flush(): void {
+    for (;;) {
+      const line = this.#waiting[0];
+      if (line === undefined || this.#socket === undefined) return;
+      const bytes = Buffer.byteLength(line);
+      if (this.#inFlight > 0 && this.#inFlight + bytes > WINDOW_BYTES) return;
+      this.#waiting.shift();
+      this.#sent.push(bytes);
+      this.#inFlight += bytes;
+      this.#socket.write(line);
+    }
+  }
+
+  #take(line: string): void {
+    let message: FromGuest;
+    try {
+      message = JSON.parse(line) as FromGuest;
+    } catch {
+      if (line.trim() !== '') this.#onMessage({ type: 'warning', text: `not understood on the serial line: ${line}` });
+      return;
+    }
+    if (message.type === 'taken') {
+      this.#inFlight -= this.#sent.shift() ?? 0;
+      this.#flush();
+    } else {
+      this.#onMessage(message);
+    }
+  }
+}

@@ -1,0 +1,110 @@
+/** Builds QEMU's command line for each kind of guest. */
+import type { GuestImage } from '../image/image.ts';
+
+/** The board of the guest. */
+export type Machine = 'q35' | 'microvm';
+
+/** How the driver reaches the device. */
+export type TransportKind =
+  /** PCI behind a virtual IOMMU, through VFIO. */
+  | 'pci-vfio'
+  /** PCI without an IOMMU: physical addresses. */
+  | 'pci-physical'
+  /** MMIO, version 1 (legacy). */
+  | 'mmio-v1'
+  /** MMIO, version 2. */
+  | 'mmio-v2';
+
+/** Who executes the guest's instructions. */
+export type Accelerator = 'tcg' | 'kvm';
+
+/** The transports of each machine, the default one first. */
+export const TRANSPORTS = {
+  q35: ['pci-vfio', 'pci-physical'],
+  microvm: ['mmio-v2', 'mmio-v1'],
+} as const satisfies Record<Machine, readonly TransportKind[]>;
+
+/** All that decides a guest's command line. */
+export interface GuestConfig {
+  readonly machine: Machine;
+  readonly transport: TransportKind;
+  readonly accelerator: Accelerator;
+  readonly memoryMiB: number;
+  /** Huge pages of 2 MiB that the guest reserves at boot. */
+  readonly hugePages: number;
+  readonly cpus: number;
+  /** Show all kernel messages. */
+  readonly verbose: boolean;
+  /** Arguments for the devices of this guest. */
+  readonly devices: readonly string[];
+}
+
+/** The sockets on which the harness listens; QEMU connects to them. */
+export interface GuestSockets {
+  readonly channel: string;
+  readonly qmp: string;
+}
+
+/** Memory and processors that suit every suite so far. */
+export const DEFAULT_CONFIG = { memoryMiB: 1280, hugePages: 192, cpus: 2, verbose: false, devices: [] } as const;
+
+/** The PCI devices that also show a legacy interface, unless told not to. */
+const TRANSITIONAL = ['blk', 'net', 'serial', 'rng', '9p', 'scsi', 'balloon', 'input-host']
+  .map((name) => `virtio-${name}-pci`)
+  .concat(['vhost-vsock-pci', 'vhost-user-blk-pci', 'vhost-user-vsock-pci']);
+
+/** The arguments of `qemu-system-x86_64`. The console is on its standard output. */
+export function qemuArguments(config: GuestConfig, image: GuestImage, initramfs: string, sockets: GuestSockets): string[] {
+  const chardev = (id: string, path: string): string[] => ['-chardev', `socket,id=${id},path=${escape(path)}`];
+  return [
+    ...['-nodefaults', '-no-user-config', '-no-reboot'],
+    ...['-display', 'none'],
+    ...machineArguments(config),
+    ...(config.accelerator === 'kvm' ? ['-accel', 'kvm', '-cpu', 'host'] : ['-accel', 'tcg,thread=multi', '-cpu', 'max']),
+    ...['-smp', String(config.cpus), '-m', `${config.memoryMiB}M`],
+    ...['-kernel', image.kernel, '-initrd', initramfs, '-append', kernelCommandLine(config)],
+    ...['-chardev', 'stdio,id=console,signal=off,mux=off', '-serial', 'chardev:console'],
+    ...chardev('channel', sockets.channel),
+    // microvm has one serial port of its own; the second stands where a PC has it.
+    ...(config.machine === 'microvm'
+      ? ['-device', 'isa-serial,chardev=channel,iobase=0x2f8,irq=3']
+      : ['-serial', 'chardev:channel']),
+    ...chardev('qmp', sockets.qmp),
+    ...['-mon', 'chardev=qmp,mode=control'],
+    ...config.devices,
+  ];
+}
+
+function machineArguments({ machine, transport }: GuestConfig): string[] {
+  if (machine === 'microvm') {
+    return [
+      ...['-machine', 'microvm,isa-serial=on,pic=on,pit=on,rtc=on'],
+      ...['-global', `virtio-mmio.force-legacy=${transport === 'mmio-v1' ? 'on' : 'off'}`],
+    ];
+  }
+  const modern = TRANSITIONAL.flatMap((name) => ['-global', `${name}.disable-legacy=on`]);
+  if (transport === 'pci-physical') return ['-machine', 'q35', ...modern];
+  return [
+    ...['-machine', 'q35,kernel-irqchip=split', '-device', 'intel-iommu,intremap=on'],
+    // Every virtio device goes through the IOMMU, those that a user adds too.
+    ...modern,
+    ...['-global', 'virtio-device.iommu_platform=on'],
+  ];
+}
+
+/**
+ * The kernel's arguments. A panic reboots at once, which ends QEMU (`-no-reboot`). The drivers of virtio are kept from
+ * the devices even in kernels that have them built in.
+ */
+function kernelCommandLine({ transport, hugePages, verbose }: GuestConfig): string {
+  const words = ['console=ttyS0', 'panic=-1', 'oops=panic', verbose ? 'loglevel=7' : 'loglevel=4'];
+  if (transport === 'pci-vfio') words.push('intel_iommu=on', 'iommu=pt');
+  words.push('initcall_blacklist=virtio_pci_driver_init,virtio_mmio_init', 'random.trust_cpu=on', 'audit=0');
+  words.push(`guest_hugepages=${hugePages}`);
+  return words.join(' ');
+}
+
+/** In values of QEMU's options a comma is doubled. */
+export function escape(value: string): string {
+  return value.replaceAll(',', ',,');
+}

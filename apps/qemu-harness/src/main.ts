@@ -1,0 +1,42 @@
+/** The harness's command line. */
+import { chooseAccelerator } from './boot/accelerator.ts';
+import { HarnessError } from './errors.ts';
+import { prepare } from './prepare.ts';
+import { GUEST_USAGE, parseGuestOptions } from './script/options.ts';
+import { runScript } from './script/run-script.ts';
+import { createProgress } from './terminal.ts';
+
+const USAGE = `Commands: prepare | start [filter] | test [--json file] [filter] | guest …
+
+${GUEST_USAGE}`;
+
+async function main([command, ...args]: readonly string[]): Promise<number> {
+  switch (command) {
+    case 'prepare': {
+      const progress = createProgress();
+      const image = await prepare(progress.note);
+      const accelerator = await chooseAccelerator(image, progress.note);
+      progress.print(`The guest is ready: Linux ${image.kernelRelease}, Node.js ${image.nodeVersion}, ${accelerator}`);
+      return 0;
+    }
+    case 'guest': {
+      const options = parseGuestOptions(args);
+      if (options === undefined) {
+        console.log(GUEST_USAGE);
+        return 0;
+      }
+      return runScript(options, createProgress(true));
+    }
+    default:
+      console.error(USAGE);
+      return 2;
+  }
+}
+
+try {
+  process.exitCode = await main(process.argv.slice(2));
+} catch (error) {
+  if (!(error instanceof HarnessError)) throw error;
+  console.error(error.message);
+  process.exitCode = error.code === 'BAD_ARGUMENTS' ? 2 : 1;
+}

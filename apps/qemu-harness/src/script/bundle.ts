@@ -1,0 +1,57 @@
+/**
+ * Bundles a TypeScript file for the guest: one ES module with everything it imports, except Node.js' own modules and
+ * koffi, which the image has. Errors are reported before any guest boots.
+ */
+import { existsSync, statSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
+import { build, type BuildFailure, type Message } from 'esbuild';
+import { HarnessError } from '../errors.ts';
+import { HARNESS_DIR } from '../paths.ts';
+
+/** Bundles the file and returns the module's text, with a source map inside. */
+export async function bundle(file: string): Promise<Uint8Array> {
+  const path = resolve(file);
+  if (!existsSync(path) || !statSync(path).isFile()) {
+    throw new HarnessError('BUNDLE_FAILED', `There is no file ${path}.`);
+  }
+  try {
+    const result = await build({
+      entryPoints: [path],
+      bundle: true,
+      write: false,
+      platform: 'node',
+      format: 'esm',
+      target: 'node24',
+      conditions: ['@virtio/source'],
+      external: ['koffi'],
+      // A script anywhere on the disk finds the packages of the house.
+      nodePaths: [join(HARNESS_DIR, 'node_modules')],
+      absWorkingDir: dirname(path),
+      sourcemap: 'inline',
+      sourcesContent: false,
+      keepNames: true,
+      logLevel: 'silent',
+      // CommonJS packages inside an ES module still call require.
+      banner: {
+        js: "import { createRequire as createRequireForBundle } from 'node:module'; const require = createRequireForBundle(import.meta.url);",
+      },
+    });
+    const output = result.outputFiles[0];
+    if (output === undefined) throw new HarnessError('BUNDLE_FAILED', `${path}: nothing came out of the bundler.`);
+    return output.contents;
+  } catch (error) {
+    if (!isBuildFailure(error)) throw error;
+    throw new HarnessError('BUNDLE_FAILED', `${file} cannot run in the guest:\n${error.errors.map(describe).join('\n')}`);
+  }
+}
+
+function isBuildFailure(error: unknown): error is BuildFailure {
+  return error instanceof Error && 'errors' in error && Array.isArray(error.errors);
+}
+
+function describe({ text, location, notes }: Message): string {
+  const place = location === null ? '' : `${location.file}:${location.line}:${location.column + 1}: `;
+  const line = location === null ? '' : `\n    ${location.lineText.trim()}`;
+  const note = notes[0]?.text;
+  return `  ${place}${text}${line}${note === undefined ? '' : `\n    ${note}`}`;
+}

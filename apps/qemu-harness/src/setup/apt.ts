@@ -1,0 +1,136 @@
+/**
+ * apt with a private configuration: its own list of sources and its own package lists, in the cache folder. The
+ * system's sources stay as they are; what is already installed is the system's own record.
+ */
+import { mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { HarnessError } from '../errors.ts';
+import { run, tryRun, type RunOptions } from '../run.ts';
+import { deriveSources, formatDeb822, parseDeb822, parseOneLine, type AptSource } from './apt-sources.ts';
+
+/** How apt is to be asked, wherever it is asked. */
+const ENVIRONMENT = { DEBIAN_FRONTEND: 'noninteractive', NEEDRESTART_MODE: 'l' } as const;
+
+/** A package that a suite offers. */
+export interface PackageVersion {
+  readonly version: string;
+  readonly depends: string;
+}
+
+/** Reads `VERSION_CODENAME` of os-release. */
+export function releaseCodename(): string {
+  let text: string;
+  try {
+    text = readFileSync('/etc/os-release', 'utf8');
+  } catch (cause) {
+    throw new HarnessError('UNSUPPORTED_HOST', 'This is no Debian system: /etc/os-release is missing.', { cause });
+  }
+  const codename = /^VERSION_CODENAME="?([a-z]+)"?$/m.exec(text)?.[1];
+  if (codename !== undefined) return codename;
+  if (/^ID="?debian"?$/m.test(text)) return 'sid';
+  throw new HarnessError(
+    'UNSUPPORTED_HOST',
+    'This system names no release (VERSION_CODENAME in /etc/os-release); the set-up knows Debian 12 and later.',
+  );
+}
+
+/** All sources of the system's own configuration. */
+function systemSources(): AptSource[] {
+  const sources: AptSource[] = [];
+  const directory = '/etc/apt/sources.list.d';
+  const read = (path: string): void => {
+    try {
+      const text = readFileSync(path, 'utf8');
+      sources.push(...(path.endsWith('.sources') ? parseDeb822(text) : parseOneLine(text)));
+    } catch {
+      // A file that is missing or that only root may read names no source for us.
+    }
+  };
+  read('/etc/apt/sources.list');
+  let names: string[] = [];
+  try {
+    names = readdirSync(directory).sort();
+  } catch {
+    // No such folder: sources.list was all.
+  }
+  for (const name of names) if (/\.(list|sources)$/.test(name)) read(join(directory, name));
+  return sources;
+}
+
+/** The private configuration. */
+export class Apt {
+  readonly codename: string;
+  readonly #options: readonly string[];
+
+  /** @param directory where the lists are kept */
+  constructor(directory: string) {
+    this.codename = releaseCodename();
+    const sources = deriveSources(systemSources(), this.codename);
+    if (sources.length === 0) {
+      throw new HarnessError(
+        'UNSUPPORTED_HOST',
+        `apt's sources in /etc/apt name no mirror with the component 'main' of this release (${this.codename}); ` +
+          'add one, then try again.',
+      );
+    }
+    const parts = join(directory, 'sources.list.d');
+    mkdirSync(parts, { recursive: true });
+    for (const folder of ['lists/partial', 'cache/archives/partial']) mkdirSync(join(directory, folder), { recursive: true });
+    writeFileSync(join(parts, 'harness.sources'), formatDeb822(sources));
+    this.#options = [
+      'Dir::Etc::SourceList=/dev/null',
+      `Dir::Etc::SourceParts=${parts}`,
+      `Dir::State::Lists=${join(directory, 'lists')}`,
+      `Dir::Cache=${join(directory, 'cache')}`,
+      // The cache folder may lie where apt's own unprivileged user cannot go.
+      'APT::Sandbox::User=root',
+      'DPkg::Lock::Timeout=300',
+      'Acquire::Retries=3',
+      'Acquire::Languages=none',
+    ].flatMap((option) => ['-o', option]);
+  }
+
+  /** The suite that carries newer versions. */
+  get backports(): string {
+    return `${this.codename}-backports`;
+  }
+
+  /** Fetches the package lists. */
+  async update(onLine?: (line: string) => void): Promise<void> {
+    await this.#run('DOWNLOAD_FAILED', 'apt-get', ['update', '-q'], onLine === undefined ? {} : { onLine });
+  }
+
+  /** The version of a package that would be installed from the release or, if named, from another suite. */
+  async candidate(name: string, suite?: string): Promise<PackageVersion | undefined> {
+    const target = suite === undefined ? [] : ['-t', suite];
+    const policy = await tryRun('apt-cache', [...this.#options, ...target, 'policy', name]);
+    const version = /^ {2}Candidate: (\S+)$/m.exec(policy.stdout)?.[1];
+    if (version === undefined || version === '(none)') return undefined;
+    const shown = await tryRun('apt-cache', [...this.#options, 'show', `${name}=${version}`]);
+    return { version, depends: /^Depends: (.*)$/m.exec(shown.stdout)?.[1] ?? '' };
+  }
+
+  /** Downloads packages into `directory` without installing them. */
+  async download(packages: readonly string[], directory: string, onLine?: (line: string) => void): Promise<void> {
+    const options: RunOptions = onLine === undefined ? { cwd: directory } : { cwd: directory, onLine };
+    await this.#run('DOWNLOAD_FAILED', 'apt-get', ['download', '-q', ...packages], options);
+  }
+
+  /** The arguments of `apt-get` that install packages, for a message or to run. */
+  installArguments(packages: readonly string[], suite: string | undefined): string[] {
+    const target = suite === undefined ? [] : ['-t', suite];
+    return [...this.#options, 'install', '-y', '-q', '--no-install-recommends', ...target, ...packages];
+  }
+
+  async #run(
+    code: 'DOWNLOAD_FAILED',
+    command: string,
+    args: readonly string[],
+    options: RunOptions,
+  ): Promise<void> {
+    await run(code, command, [...this.#options, ...args], { ...options, env: ENVIRONMENT });
+  }
+}
+
+/** The environment of every apt and dpkg that installs something, as arguments of `env`. */
+export const INSTALL_ENVIRONMENT: readonly string[] = Object.entries(ENVIRONMENT).map(([name, value]) => `${name}=${value}`);
