@@ -48,10 +48,19 @@ export function createQueue<Name extends string>(
   const max = Math.min(transport.maxQueueSize(index), MAX_QUEUE_SIZE);
   if (max < 1) throw new VirtioError('UNSUPPORTED', `${transport.who()} has no queue ${index}`);
   if (transport.queueUsed(index)) {
-    throw new VirtioError('ALREADY_USED', `${transport.who()}: queue ${index} is set up already; reset the device first`);
+    throw new VirtioError(
+      'ALREADY_USED',
+      `${transport.who()}: queue ${index} is set up already; reset the device first`,
+    );
   }
   const set = features as FeatureSet<never>;
   return set.has('RING_PACKED')
     ? new PackedQueue(transport, hal, set, Math.min(wanted, max), options)
-    : new SplitQueue(transport, hal, set, splitQueueSize(wanted, max, transport.requiresLegacyLayout()), options);
+    : new SplitQueue(
+        transport,
+        hal,
+        set,
+        splitQueueSize(wanted, max, transport.requiresLegacyLayout()),
+        options,
+      );
 }

@@ -75,7 +75,9 @@ export class InterruptStatus extends Flags {
 
   /** The value for these bits. Values are shared where they fit a byte. */
   static from(bits: number): InterruptStatus {
-    return bits >>> 8 === 0 ? (interruptCache[bits] ??= new InterruptStatus(bits)) : new InterruptStatus(bits);
+    return bits >>> 8 === 0
+      ? (interruptCache[bits] ??= new InterruptStatus(bits))
+      : new InterruptStatus(bits);
   }
 
   override toString(): string {

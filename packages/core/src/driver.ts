@@ -56,7 +56,10 @@ export interface DriverSpec<Name extends string> {
  * The base of all drivers. A driver's constructor calls `super`, sets its queues up inside {@link Driver.setUp}, and is live
  * afterwards.
  */
-export abstract class Driver<Name extends string, EventMap extends DriverEvents = DriverEvents> implements Disposable {
+export abstract class Driver<
+  Name extends string,
+  EventMap extends DriverEvents = DriverEvents,
+> implements Disposable {
   /** The way to the device. */
   readonly transport: Transport;
   /** The platform. */
@@ -170,8 +173,8 @@ export abstract class Driver<Name extends string, EventMap extends DriverEvents 
   }
 
   /** The device no longer works: ends what the driver waits for apart from request queues, which are failed already. */
-  protected onFailure(error: VirtioError): void {
-    void error;
+  protected onFailure(_error: VirtioError): void {
+    return;
   }
 
   /** The device was reset and its queues are empty and set up; it becomes live afterwards. Posts receive buffers, etc. */
@@ -280,7 +283,10 @@ export abstract class Driver<Name extends string, EventMap extends DriverEvents 
   }
 
   #disposedError(): VirtioError {
-    return new VirtioError('DISPOSED', `the driver of ${this.transport.who()} is disposed; open the device anew`);
+    return new VirtioError(
+      'DISPOSED',
+      `the driver of ${this.transport.who()} is disposed; open the device anew`,
+    );
   }
 
   /** Initialization failed: nothing is in flight, as the device never became live. */

@@ -126,7 +126,9 @@ export class FeatureTable<Name extends string = FeatureName> {
 
   /** The names of the bits that have one. */
   names(bits: bigint): (Name | FeatureName)[] {
-    return [...this.#byMask].filter(([mask]) => (bits & mask) !== 0n).map(([, name]) => name as Name | FeatureName);
+    return [...this.#byMask]
+      .filter(([mask]) => (bits & mask) !== 0n)
+      .map(([, name]) => name as Name | FeatureName);
   }
 
   /** Prints bits by name. */

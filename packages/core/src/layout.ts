@@ -11,7 +11,11 @@ import { VirtioError } from './errors.ts';
 export type FieldType = 'u8' | 'u16' | 'u32' | 'u64' | 'i32' | `bytes${number}`;
 
 /** The value of a field: 64-bit integers are `bigint`, bytes a `Uint8Array`, all others numbers. */
-export type FieldValue<T extends FieldType> = T extends 'u64' ? bigint : T extends `bytes${number}` ? Uint8Array : number;
+export type FieldValue<T extends FieldType> = T extends 'u64'
+  ? bigint
+  : T extends `bytes${number}`
+    ? Uint8Array
+    : number;
 
 /** A field with its place in the structure. */
 export interface Field<T extends FieldType = FieldType> {
@@ -96,7 +100,8 @@ export class Layout<T extends FieldTable> {
     this.#check(view, at);
     new Uint8Array(view.buffer, view.byteOffset + at, this.size).fill(0);
     for (const [key, value] of Object.entries<unknown>(values)) {
-      if (value !== undefined) writeField(view, at, this.fields[key] as Field, value as number | bigint | Uint8Array);
+      if (value !== undefined)
+        writeField(view, at, this.fields[key] as Field, value as number | bigint | Uint8Array);
     }
   }
 

@@ -41,7 +41,11 @@ export class OwningQueue implements Disposable {
    *
    * @throws {@link VirtioError} `INVALID_PARAM`, `DMA_ERROR`
    */
-  constructor(queue: VirtQueue, hal: Hal, { bufferSize, count = queue.size, accessPlatform }: OwningQueueOptions) {
+  constructor(
+    queue: VirtQueue,
+    hal: Hal,
+    { bufferSize, count = queue.size, accessPlatform }: OwningQueueOptions,
+  ) {
     if (!(bufferSize >= 1 && count >= 1 && count <= queue.size)) {
       throw new VirtioError(
         'INVALID_PARAM',
@@ -112,7 +116,10 @@ export class OwningQueue implements Disposable {
    */
   repost(number: number): void {
     if (this.#taken[number] !== 1) {
-      throw new VirtioError('INVALID_PARAM', `queue ${this.queue.index}: buffer ${number} is not the driver's to repost`);
+      throw new VirtioError(
+        'INVALID_PARAM',
+        `queue ${this.queue.index}: buffer ${number} is not the driver's to repost`,
+      );
     }
     this.#post(number);
   }
@@ -159,7 +166,10 @@ export class OwningQueue implements Disposable {
   #post(buffer: number): void {
     const bytes = this.#buffers[buffer] as Uint8Array;
     this.queue.begin(1);
-    this.queue.pushWritable(this.#region.address + bytes.byteOffset - this.#region.bytes.byteOffset, this.bufferSize);
+    this.queue.pushWritable(
+      this.#region.address + bytes.byteOffset - this.#region.bytes.byteOffset,
+      this.bufferSize,
+    );
     const token = this.queue.submit();
     this.#bufferOf[token] = buffer;
     this.#taken[buffer] = 0;

@@ -57,7 +57,13 @@ export class PackedQueue extends VirtQueue {
   #cursorWrap = 1;
 
   /** @internal use {@link createQueue} */
-  constructor(transport: Transport, hal: Hal, features: FeatureSet<never>, size: number, options: QueueOptions) {
+  constructor(
+    transport: Transport,
+    hal: Hal,
+    features: FeatureSet<never>,
+    size: number,
+    options: QueueOptions,
+  ) {
     super(transport, hal, features, size, options);
     const ringBytes = size * DESCRIPTOR_SIZE;
     const ring = this.allocate(ringBytes + 2 * EVENT_SIZE, 'both');
@@ -233,7 +239,8 @@ export class PackedQueue extends VirtQueue {
       const idAndFlags = this.#words[word + 3] as number;
       const id = this.#checkId(idAndFlags & 0xffff);
       // 2.8.5: without WRITE the length is reserved.
-      const length = ((idAndFlags >>> 16) & WRITE) === 0 ? 0 : this.checkLength(id, this.#words[word + 2] as number);
+      const length =
+        ((idAndFlags >>> 16) & WRITE) === 0 ? 0 : this.checkLength(id, this.#words[word + 2] as number);
       if (!this.inOrder) {
         this.usedLength = length;
         this.#release(id);

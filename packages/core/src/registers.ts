@@ -47,7 +47,10 @@ export class MappedRegisters implements RegisterWindow {
    */
   constructor(buffer: ArrayBufferLike, byteOffset = 0, size = buffer.byteLength - byteOffset) {
     if (byteOffset % 4 !== 0) {
-      throw new VirtioError('INVALID_PARAM', `a register window must start at a multiple of 4, not at ${byteOffset}`);
+      throw new VirtioError(
+        'INVALID_PARAM',
+        `a register window must start at a multiple of 4, not at ${byteOffset}`,
+      );
     }
     if (size < 0 || byteOffset + size > buffer.byteLength) {
       throw new VirtioError(

@@ -185,21 +185,16 @@ export class RequestQueue {
    * @throws {@link VirtioError} why the device no longer works
    */
   poll(): number {
-    if (this.#doneCount === 0) {
-      this.drain();
-      if (this.#doneCount === 0) {
-        if (this.failure !== undefined) throw this.failure;
-        return -1;
-      }
-    }
-    for (; this.#doneCount > 0; this.#shift()) {
+    if (this.#doneCount === 0) this.drain();
+    while (this.#doneCount > 0) {
       const slot = this.#doneRing[this.#doneHead] as number;
-      // A slot that was released since, or taken by `waitSync`, is no longer of interest.
-      if (this.#state[slot] === DONE) {
-        this.#shift();
-        return slot;
-      }
+      this.#inRing[slot] = 0;
+      this.#doneHead = this.#doneHead + 1 === this.slots ? 0 : this.#doneHead + 1;
+      this.#doneCount -= 1;
+      // A slot that was completed since in another way is no longer of interest.
+      if (this.#state[slot] === DONE) return slot;
     }
+    if (this.failure !== undefined) throw this.failure;
     return -1;
   }
 
@@ -226,9 +221,15 @@ export class RequestQueue {
     if (state === IN_FLIGHT && this.isDone(slot)) return;
     if (state === IN_FLIGHT || state === LOST) {
       if (this.failure !== undefined) throw this.failure;
-      throw new VirtioError('NOT_READY', `${this.#transport.who()}: request ${slot} is still in flight; poll() until it is done`);
+      throw new VirtioError(
+        'NOT_READY',
+        `${this.#transport.who()}: request ${slot} is still in flight; poll() until it is done`,
+      );
     }
-    throw new VirtioError('WRONG_TOKEN', `${this.#transport.who()}: ${slot} is not a request that was submitted and not completed`);
+    throw new VirtioError(
+      'WRONG_TOKEN',
+      `${this.#transport.who()}: ${slot} is not a request that was submitted and not completed`,
+    );
   }
 
   /**
@@ -340,12 +341,6 @@ export class RequestQueue {
     const place = this.#doneHead + this.#doneCount;
     this.#doneRing[place >= this.slots ? place - this.slots : place] = slot;
     this.#doneCount += 1;
-  }
-
-  #shift(): void {
-    this.#inRing[this.#doneRing[this.#doneHead] as number] = 0;
-    this.#doneHead = this.#doneHead + 1 === this.slots ? 0 : this.#doneHead + 1;
-    this.#doneCount -= 1;
   }
 
   #makeRoom(): void {

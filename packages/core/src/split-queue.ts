@@ -69,7 +69,13 @@ export class SplitQueue extends VirtQueue {
   #base = 0;
 
   /** @internal use {@link createQueue} */
-  constructor(transport: Transport, hal: Hal, features: FeatureSet<never>, size: number, options: QueueOptions) {
+  constructor(
+    transport: Transport,
+    hal: Hal,
+    features: FeatureSet<never>,
+    size: number,
+    options: QueueOptions,
+  ) {
     super(transport, hal, features, size, options);
     const tableBytes = size * DESCRIPTOR_SIZE;
     const availBytes = 2 * (3 + size);
@@ -248,7 +254,9 @@ export class SplitQueue extends VirtQueue {
     const used = (idx - this.#usedIdx) & 0xffff;
     if (used === 0) return false;
     if (used > this.outstanding) {
-      throw this.misbehaved(`moved its used index to ${idx}, ${used} past the last, with ${this.outstanding} chains in flight`);
+      throw this.misbehaved(
+        `moved its used index to ${idx}, ${used} past the last, with ${this.outstanding} chains in flight`,
+      );
     }
     this.#seenIdx = idx;
     return true;
@@ -301,7 +309,10 @@ export class SplitQueue extends VirtQueue {
 /** The split ring's size: a power of two, at most what was wanted and what the device supports [2.7]. */
 export function splitQueueSize(wanted: number, max: number, legacy: boolean): number {
   if (legacy && max > 0 && (max & (max - 1)) !== 0) {
-    throw new VirtioError('INVALID_DEVICE', `a legacy queue of ${max} descriptors is not a power of two [2.7]`);
+    throw new VirtioError(
+      'INVALID_DEVICE',
+      `a legacy queue of ${max} descriptors is not a power of two [2.7]`,
+    );
   }
   return 2 ** Math.floor(Math.log2(Math.min(wanted, max)));
 }

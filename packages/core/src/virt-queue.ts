@@ -136,7 +136,11 @@ export abstract class VirtQueue implements Disposable {
     this.tableLength = features.has('INDIRECT_DESC') && length > 1 ? length : 0;
     if (this.tableLength > 0) {
       const region = this.allocate(size * this.tableLength * DESCRIPTOR_SIZE, 'driver-to-device');
-      this.tables = new Uint32Array(region.bytes.buffer, region.bytes.byteOffset, size * this.tableLength * 4);
+      this.tables = new Uint32Array(
+        region.bytes.buffer,
+        region.bytes.byteOffset,
+        size * this.tableLength * 4,
+      );
       this.tablesAddress = region.address;
     } else {
       this.tables = new Uint32Array(0);
@@ -178,7 +182,10 @@ export abstract class VirtQueue implements Disposable {
   tryBegin(count: number): boolean {
     if (this.#failure !== undefined) throw this.#failure;
     if (this.wanted !== 0) {
-      throw new VirtioError('INVALID_PARAM', `queue ${this.index}: a chain is begun already; submit or rewind it first`);
+      throw new VirtioError(
+        'INVALID_PARAM',
+        `queue ${this.index}: a chain is begun already; submit or rewind it first`,
+      );
     }
     if (!(count >= 1 && count <= this.size)) {
       throw new VirtioError(
@@ -207,7 +214,10 @@ export abstract class VirtQueue implements Disposable {
   pushReadable(address: number, length: number): void {
     // 2.7.4.2: all readable elements come before the writable ones.
     if (this.chainWritable !== 0) {
-      throw new VirtioError('INVALID_PARAM', `queue ${this.index}: a readable buffer cannot follow a writable one [2.7.4.2]`);
+      throw new VirtioError(
+        'INVALID_PARAM',
+        `queue ${this.index}: a readable buffer cannot follow a writable one [2.7.4.2]`,
+      );
     }
     this.#check(address, length);
     this.push(address, length, 0);
@@ -320,7 +330,8 @@ export abstract class VirtQueue implements Disposable {
    */
   add(readable: readonly Uint8Array[], writable: readonly Uint8Array[]): number {
     for (const buffer of [...readable, ...writable]) {
-      if (buffer.length === 0) throw new VirtioError('INVALID_PARAM', `queue ${this.index}: a buffer is empty`);
+      if (buffer.length === 0)
+        throw new VirtioError('INVALID_PARAM', `queue ${this.index}: a buffer is empty`);
     }
     this.begin(readable.length + writable.length);
     const addresses: number[] = [];
@@ -360,7 +371,10 @@ export abstract class VirtQueue implements Disposable {
       throw new VirtioError('NOT_READY', `queue ${this.index}: the device has not used chain ${token} yet`);
     }
     if (next !== token) {
-      throw new VirtioError('WRONG_TOKEN', `queue ${this.index}: chain ${next} is the next used one, not ${token}`);
+      throw new VirtioError(
+        'WRONG_TOKEN',
+        `queue ${this.index}: chain ${next} is the next used one, not ${token}`,
+      );
     }
     if (this.pop() !== token) throw this.misbehaved('changed a used element after it had published it');
     const shared = this.#shared[token];
@@ -375,7 +389,11 @@ export abstract class VirtQueue implements Disposable {
    *
    * @returns the bytes that the device wrote
    */
-  addNotifyWaitPop(readable: readonly Uint8Array[], writable: readonly Uint8Array[], options?: SpinOptions): number {
+  addNotifyWaitPop(
+    readable: readonly Uint8Array[],
+    writable: readonly Uint8Array[],
+    options?: SpinOptions,
+  ): number {
     const token = this.add(readable, writable);
     this.kick();
     this.spin(() => this.peek() !== -1, options);
@@ -417,7 +435,8 @@ export abstract class VirtQueue implements Disposable {
    * ({@link Transport.queueReset}); chains that were in flight are lost, and buffers of {@link VirtQueue.add} are unshared.
    */
   reset(): void {
-    if (this.#disposed) throw new VirtioError('DISPOSED', `queue ${this.index} of ${this.transport.name} is disposed`);
+    if (this.#disposed)
+      throw new VirtioError('DISPOSED', `queue ${this.index} of ${this.transport.name} is disposed`);
     this.#dropShared();
     this.#failure = undefined;
     this.wanted = 0;
@@ -496,13 +515,19 @@ export abstract class VirtQueue implements Disposable {
       );
     }
     if (!(address >= 0 && address <= Number.MAX_SAFE_INTEGER && length >= 1 && length < TWO_32)) {
-      throw new VirtioError('INVALID_PARAM', `queue ${this.index}: a buffer of ${length} bytes at ${address} is not possible`);
+      throw new VirtioError(
+        'INVALID_PARAM',
+        `queue ${this.index}: a buffer of ${length} bytes at ${address} is not possible`,
+      );
     }
     this.chainBytes += length;
     // 2.7.5.2: a chain has at most 2^32 bytes.
     if (this.chainBytes > TWO_32) {
       this.chainBytes -= length;
-      throw new VirtioError('INVALID_PARAM', `queue ${this.index}: a chain of more than 4 GiB is not possible [2.7.5.2]`);
+      throw new VirtioError(
+        'INVALID_PARAM',
+        `queue ${this.index}: a chain of more than 4 GiB is not possible [2.7.5.2]`,
+      );
     }
   }
 
@@ -512,7 +537,12 @@ export abstract class VirtQueue implements Disposable {
       const buffer = written ? writable[i - readable.length] : readable[i];
       // A buffer whose contents do not count is unshared as if the device had not written it, so that nothing is copied.
       if (buffer) {
-        this.hal.unshare(address, buffer, written && used ? 'device-to-driver' : 'driver-to-device', this.accessPlatform);
+        this.hal.unshare(
+          address,
+          buffer,
+          written && used ? 'device-to-driver' : 'driver-to-device',
+          this.accessPlatform,
+        );
       }
     });
   }
