@@ -1,0 +1,29 @@
+/**
+ * `npm run bench [-- part of a file's name]`: runs every `packages/*\/bench/*.bench.ts`, each in a process of its own
+ * whose garbage collector can be called, then prints the sizes of the packages.
+ */
+import fs from 'node:fs';
+import path from 'node:path';
+import { run } from '@virtio/setup/processes';
+import { printSizes, sizes } from './sizes.ts';
+import { root } from './workspace.ts';
+
+const wanted = process.argv.slice(2);
+const files = fs
+  .globSync('packages/*/bench/*.bench.ts', { cwd: root })
+  .filter((file) => wanted.length === 0 || wanted.some((part) => file.includes(part)))
+  .sort();
+if (files.length === 0) {
+  console.error(`No benchmark matches ${wanted.join(', ') || 'packages/*/bench/*.bench.ts'}.`);
+  process.exitCode = 1;
+}
+for (const file of files) {
+  console.log(`\n${file}`);
+  const args = ['--expose-gc', '--conditions=@virtio/source', path.join(root, file)];
+  const status = await run(process.execPath, args, { cwd: root });
+  if (status !== 0) process.exitCode = status;
+}
+if (wanted.length === 0) {
+  console.log('\nsizes (everything a package exports, esbuild, gzip -9)');
+  printSizes(await sizes());
+}

@@ -1,0 +1,100 @@
+/**
+ * Type-checks the examples of the documentation: each fenced `ts` block of the READMEs and of the doc comments
+ * is compiled as a module of its own, with the sources of every package in reach and the strictness of the house.
+ * The blocks are never written to disk; each keeps the line numbers of the file that it stands in.
+ */
+import fs from 'node:fs';
+import path from 'node:path';
+import ts from 'typescript';
+import { libraries, root } from './workspace.ts';
+
+export interface Example {
+  /** The file it stands in, absolute. */
+  readonly file: string;
+  /** The number of the line behind the opening fence, from 1. */
+  readonly line: number;
+  readonly code: string;
+}
+
+/** Finds the `ts` blocks of a Markdown file, or of the doc comments of a TypeScript file. */
+export function findExamples(file: string, text: string): Example[] {
+  const prefix = file.endsWith('.md') ? /^[ \t]*/ : /^\s*\*\s?/;
+  const examples: Example[] = [];
+  let open: { line: number; code: string[]; fence: string } | undefined;
+  for (const [index, raw] of text.split('\n').entries()) {
+    const marker = prefix.exec(raw)?.[0];
+    const line = marker === undefined ? raw : raw.slice(marker.length);
+    if (open === undefined) {
+      const fence = marker === undefined ? undefined : /^(`{3,})(?:ts|typescript)\b/.exec(line)?.[1];
+      if (fence !== undefined) open = { line: index + 2, code: [], fence };
+    } else if (line.startsWith(open.fence)) {
+      examples.push({ file, line: open.line, code: open.code.join('\n') });
+      open = undefined;
+    } else {
+      open.code.push(line);
+    }
+  }
+  if (open !== undefined) throw new Error(`${file}:${open.line - 1}: the code block is never closed`);
+  return examples;
+}
+
+/** Compiles the examples together and returns what the compiler says, a line each. */
+export function checkExamples(examples: readonly Example[]): string[] {
+  const sources = new Map<string, string>();
+  for (const { file, line, code } of examples) {
+    const isModule = /^\s*(?:import|export)\b/m.test(code);
+    sources.set(`${file}.${line}.ts`, '\n'.repeat(line - 1) + code + (isModule ? '\n' : '\nexport {};\n'));
+  }
+
+  const base = ts.readConfigFile(path.join(root, 'tsconfig.base.json'), (file) => ts.sys.readFile(file));
+  const { options } = ts.convertCompilerOptionsFromJson(
+    {
+      ...(base.config as { compilerOptions: object }).compilerOptions,
+      types: ['node'],
+      typeRoots: [path.join(root, 'node_modules/@types')],
+      noUnusedLocals: false,
+      noUnusedParameters: false,
+      // An example may import any package of the house, wherever it stands.
+      paths: Object.fromEntries(
+        libraries().map(({ name, folder }) => [name, [path.join(folder, 'src/index.ts')]]),
+      ),
+    },
+    root,
+  );
+
+  const host = ts.createCompilerHost(options);
+  const onDisk = { fileExists: host.fileExists.bind(host), readFile: host.readFile.bind(host) };
+  host.fileExists = (file) => sources.has(file) || onDisk.fileExists(file);
+  host.readFile = (file) => sources.get(file) ?? onDisk.readFile(file);
+  const program = ts.createProgram([...sources.keys()], options, host);
+
+  return [...sources.keys()].flatMap((file) => {
+    const source = program.getSourceFile(file);
+    const found = [...program.getSyntacticDiagnostics(source), ...program.getSemanticDiagnostics(source)];
+    return found.map((diagnostic) => {
+      const { line, character } = ts.getLineAndCharacterOfPosition(
+        diagnostic.file ?? ts.createSourceFile(file, '', ts.ScriptTarget.ES2024),
+        diagnostic.start ?? 0,
+      );
+      const where = `${path.relative(root, file.replace(/\.\d+\.ts$/, ''))}:${line + 1}:${character + 1}`;
+      return `${where}: ${ts.flattenDiagnosticMessageText(diagnostic.messageText, '\n')} (TS${diagnostic.code})`;
+    });
+  });
+}
+
+function documentedFiles(): string[] {
+  const found = ['*.md', 'docs-src/**/*.md', 'apps/*/*.md', 'packages/*/*.md', 'packages/*/src/**/*.ts'];
+  return fs.globSync(found, { cwd: root }).sort();
+}
+
+if (import.meta.main) {
+  const examples = documentedFiles().flatMap((file) => {
+    const full = path.join(root, file);
+    return findExamples(full, fs.readFileSync(full, 'utf8'));
+  });
+  const errors = checkExamples(examples);
+  for (const error of errors) console.error(error);
+  const files = new Set(examples.map(({ file }) => file)).size;
+  console.log(`${examples.length} examples in ${files} files, ${errors.length} errors`);
+  if (errors.length > 0 || examples.length === 0) process.exitCode = 1;
+}

@@ -1,0 +1,101 @@
+/**
+ * `npm test`: every check and every test, one after the other, each with its time. A step that fails does not stop the
+ * others, so that one run tells everything; none is ever left out without being counted as failed.
+ */
+import fs from 'node:fs';
+import path from 'node:path';
+import { run } from '@virtio/setup/processes';
+import { type Counts, countGuestTests, countUnitTests, judge } from './results.ts';
+import { cache, root } from './workspace.ts';
+
+interface Step {
+  readonly title: string;
+  readonly command: readonly [string, ...string[]];
+  /** Counts the tests of a step that runs tests; any other step counts as one, by its exit status. */
+  readonly count?: () => Counts;
+}
+
+const unitReport = path.join(cache, 'test/unit.json');
+const guestReport = path.join(cache, 'test/guest.json');
+const harness = ['node', '--conditions=@virtio/source', 'apps/qemu-harness/src/main.ts'] as const;
+const turbo = (task: string): Step['command'] => [
+  'turbo',
+  'run',
+  task,
+  '--continue',
+  '--output-logs=new-only',
+  '--log-order=grouped',
+  '--ui=stream',
+];
+
+const steps: readonly Step[] = [
+  { title: 'guest image', command: [...harness, 'prepare'] },
+  { title: 'lint', command: turbo('lint') },
+  { title: 'format', command: ['prettier', '--check', '--log-level=warn', '.'] },
+  { title: 'types', command: turbo('typecheck') },
+  { title: 'build', command: turbo('build') },
+  { title: 'packages', command: turbo('check:packages') },
+  { title: 'doc examples', command: turbo('check:examples') },
+  { title: 'reference manual', command: turbo('check:docs') },
+  {
+    title: 'unit tests',
+    command: ['vitest', 'run', '--reporter=default', '--reporter=json', `--outputFile.json=${unitReport}`],
+    count: () => countUnitTests(unitReport),
+  },
+  {
+    title: 'guest tests',
+    command: [...harness, 'test', '--json', guestReport],
+    count: () => countGuestTests(guestReport),
+  },
+];
+
+const seconds = (ms: number): string => `${(ms / 1000).toFixed(1)} s`;
+
+async function perform({ command: [file, ...args], count }: Step): Promise<Counts> {
+  let status: number;
+  try {
+    status = await run(file, args, { cwd: root });
+    if (count !== undefined) return judge(count(), status);
+  } catch (error) {
+    console.error(String(error));
+    status = 1;
+  }
+  return status === 0 && count === undefined
+    ? { passed: 1, failed: 0, skipped: 0 }
+    : { passed: 0, failed: 1, skipped: 0 };
+}
+
+let interrupted: NodeJS.Signals | undefined;
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+  process.on(signal, () => (interrupted = signal));
+}
+
+fs.rmSync(path.dirname(unitReport), { recursive: true, force: true });
+fs.mkdirSync(path.dirname(unitReport), { recursive: true });
+const sum = { passed: 0, failed: 0, skipped: 0 };
+const table: string[] = [];
+for (const [index, step] of steps.entries()) {
+  console.log(`\n[${index + 1}/${steps.length}] ${step.title}`);
+  const start = performance.now();
+  const counts = await perform(step);
+  const took = seconds(performance.now() - start);
+  if (interrupted !== undefined) {
+    console.error(`\nInterrupted by ${interrupted} during "${step.title}".`);
+    process.exit(interrupted === 'SIGINT' ? 130 : 143);
+  }
+  const skipped = counts.skipped > 0 ? `, ${counts.skipped} skipped` : '';
+  const verdict = counts.failed > 0 ? 'FAILED' : 'ok';
+  const detail =
+    step.count === undefined ? '' : `  ${counts.passed} passed, ${counts.failed} failed${skipped}`;
+  const line = `${verdict.padEnd(8)}${step.title.padEnd(18)}${took.padStart(9)}${detail}`;
+  console.log(`[${index + 1}/${steps.length}] ${line.trimEnd()}`);
+  table.push(line);
+  sum.passed += counts.passed;
+  sum.failed += counts.failed;
+  sum.skipped += counts.skipped;
+}
+
+console.log(`\n${table.join('\n')}\n`);
+const skipped = sum.skipped > 0 ? `, ${sum.skipped} skipped` : '';
+console.log(`${sum.passed} passed, ${sum.failed} failed${skipped}`);
+if (sum.failed > 0) process.exitCode = 1;

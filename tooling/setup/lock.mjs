@@ -1,0 +1,69 @@
+// One set-up at a time in a folder: `npm start` and `npm test` may be started side by side.
+import fs from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+/**
+ * A process is its id and the time it started at: ids are used again, after a reboot above all.
+ *
+ * @param {string | number | undefined} pid
+ */
+function identify(pid) {
+  try {
+    const stat = fs.readFileSync(`/proc/${pid}/stat`, 'utf8');
+    // Field 22, counted behind the command's name, which may contain anything.
+    return `${pid} ${stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19]}`;
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * Holds `file` as a lock while `work` runs. A lock whose holder is gone is taken over.
+ *
+ * @template T
+ * @param {string} file
+ * @param {() => void} onWait called once if another process holds the lock
+ * @param {() => Promise<T>} work
+ * @returns {Promise<T>}
+ */
+export async function withLock(file, onWait, work) {
+  const mine = `${file}.${process.pid}`;
+  fs.writeFileSync(mine, identify(process.pid) ?? '');
+  try {
+    for (let waited = false; ;) {
+      try {
+        fs.linkSync(mine, file); // either the lock is there with its holder's name in it, or not at all
+        break;
+      } catch (error) {
+        if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error;
+      }
+      const holder = readIfThere(file);
+      if (holder !== undefined && identify(holder.split(' ')[0]) !== holder) {
+        fs.rmSync(file, { force: true });
+        continue;
+      }
+      if (!waited) onWait();
+      waited = true;
+      await sleep(200);
+    }
+  } finally {
+    fs.rmSync(mine, { force: true });
+  }
+  const release = () => fs.rmSync(file, { force: true });
+  process.on('exit', release);
+  try {
+    return await work();
+  } finally {
+    process.off('exit', release);
+    release();
+  }
+}
+
+/** @param {string} file */
+function readIfThere(file) {
+  try {
+    return fs.readFileSync(file, 'utf8');
+  } catch {
+    return undefined;
+  }
+}
