@@ -18,12 +18,13 @@ interface Step {
 const unitReport = path.join(cache, 'test/unit.json');
 const guestReport = path.join(cache, 'test/guest.json');
 const harness = ['node', '--conditions=@virtio/source', 'apps/qemu-harness/src/main.ts'] as const;
+/** turbo remembers by content what passed, so that a repeated run soon reaches the guests. */
 const turbo = (task: string): Step['command'] => [
   'turbo',
   'run',
   task,
   '--continue',
-  '--output-logs=new-only',
+  '--output-logs=errors-only',
   '--log-order=grouped',
   '--ui=stream',
 ];
