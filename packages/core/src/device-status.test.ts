@@ -24,7 +24,9 @@ describe('DeviceStatus', () => {
 
 describe('InterruptStatus', () => {
   it('prints by name and keeps unknown bits visible [4.1.4.5]', () => {
-    expect(String(InterruptStatus.from(3))).toBe('InterruptStatus(QUEUE_INTERRUPT | DEVICE_CONFIGURATION_INTERRUPT)');
+    expect(String(InterruptStatus.from(3))).toBe(
+      'InterruptStatus(QUEUE_INTERRUPT | DEVICE_CONFIGURATION_INTERRUPT)',
+    );
     expect(String(InterruptStatus.from(0x80000001))).toBe('InterruptStatus(QUEUE_INTERRUPT | 0x80000000)');
   });
 

@@ -155,7 +155,7 @@ export abstract class Driver<
 
   /** Makes a queue for requests; see {@link RequestQueue} for `abandon`. */
   protected createRequestQueue(options: QueueOptions, abandon: (slot: number) => void): RequestQueue {
-    const requests = new RequestQueue(this.createQueue(options), this.transport, abandon);
+    const requests = new RequestQueue(this.createQueue(options), this.transport, abandon, this.#lied);
     this.#requests.push(requests);
     return requests;
   }
@@ -179,6 +179,11 @@ export abstract class Driver<
 
   /** The device was reset and its queues are empty and set up; it becomes live afterwards. Posts receive buffers, etc. */
   protected onReset(): void {
+    return;
+  }
+
+  /** One queue was reset alone and is empty. Posts receive buffers, etc. */
+  protected onQueueReset(_queue: VirtQueue): void {
     return;
   }
 
@@ -240,17 +245,13 @@ export abstract class Driver<
       for (const requests of this.#requests) requests.fail(lost);
       this.onFailure(lost);
     }
-    this.transport.reset();
-    for (const requests of this.#requests) requests.forget(lost);
     try {
+      this.transport.reset();
+      for (const requests of this.#requests) requests.forget(lost);
       const { bits } = this.#features;
       const names = this.#table.names(bits);
       this.#features = this.transport.beginInit({ table: this.#table, supported: names, required: names });
-      for (const queue of this.#queues) {
-        const requests = this.#requests.find((candidate) => candidate.queue === queue);
-        if (requests) requests.reset();
-        else queue.reset();
-      }
+      for (const queue of this.#queues) (this.#requestsOf(queue) ?? queue).reset();
       this.#failure = undefined;
       this.onReset();
       this.#generation = this.transport.readConfigGeneration();
@@ -260,6 +261,43 @@ export abstract class Driver<
       throw error;
     }
     this.onLive();
+  }
+
+  /**
+   * Resets one queue while the others go on. Its requests in flight reject with `DEVICE_RESET`.
+   *
+   * @param index the index of the queue
+   * @throws {@link VirtioError} `UNSUPPORTED` unless `VIRTIO_F_RING_RESET` was negotiated, `INVALID_PARAM` if the driver has no
+   * such queue, `NOT_READY` if the device does not let go of it
+   * @see VIRTIO 1.4, 2.6.1
+   */
+  resetQueue(index: number): void {
+    this.checkUsable();
+    const queue = this.#queues.find((candidate) => candidate.index === index);
+    if (queue === undefined) {
+      throw new VirtioError('INVALID_PARAM', `the driver of ${this.transport.who()} has no queue ${index}`);
+    }
+    if (!this.#features.has('RING_RESET')) {
+      throw new VirtioError(
+        'UNSUPPORTED',
+        `${this.transport.who()} cannot reset queue ${index} alone, as RING_RESET was not negotiated; use reset()`,
+      );
+    }
+    const lost = new VirtioError(
+      'DEVICE_RESET',
+      `${this.transport.who()}: queue ${index} was reset; whether this request was carried out is not known: ask again`,
+    );
+    const requests = this.#requestsOf(queue);
+    requests?.fail(lost);
+    try {
+      this.transport.queueReset(index);
+      requests?.forget(lost);
+      (requests ?? queue).reset();
+    } catch (error) {
+      this.fail(error as VirtioError);
+      throw error;
+    }
+    this.onQueueReset(queue);
   }
 
   /** Resets the device, rejects what is in flight, and gives all memory and the transport back. */
@@ -289,14 +327,17 @@ export abstract class Driver<
     );
   }
 
-  /** Initialization failed: nothing is in flight, as the device never became live. */
+  #requestsOf(queue: VirtQueue): RequestQueue | undefined {
+    return this.#requests.find((requests) => requests.queue === queue);
+  }
+
+  /** Initialization failed. Nothing is in flight, as the device never became live, but it has the queues' addresses. */
   #giveUp(): void {
-    const status = this.transport.getStatus();
-    this.transport.setStatus(DeviceStatus.from(status.bits).with(DeviceStatus.FAILED));
     try {
+      this.transport.setStatus(this.transport.getStatus().with(DeviceStatus.FAILED));
       this.transport.reset();
-      this.transport.setStatus(DeviceStatus.from(DeviceStatus.FAILED));
       this.#release();
+      this.transport.setStatus(DeviceStatus.from(DeviceStatus.FAILED));
     } catch {
       // The device did not stop: its memory stays allocated, and the first error is the one that counts.
       return;
@@ -327,5 +368,9 @@ export abstract class Driver<
 
   readonly #removal = (): void => {
     this.fail(this.transport.removed());
+  };
+
+  readonly #lied = (error: VirtioError): void => {
+    this.fail(error);
   };
 }

@@ -13,7 +13,14 @@ describe('Layout', () => {
   it('writes little-endian and reads back', () => {
     const bytes = new Uint8Array(30).fill(0xee);
     const view = new DataView(bytes.buffer, 2);
-    const values = { a: 1, b: 0x0203, c: 0x04050607, d: 0x08090a0b0c0d0e0fn, e: Uint8Array.of(16, 17, 18), f: -2 };
+    const values = {
+      a: 1,
+      b: 0x0203,
+      c: 0x04050607,
+      d: 0x08090a0b0c0d0e0fn,
+      e: Uint8Array.of(16, 17, 18),
+      f: -2,
+    };
     Example.write(view, 4, values);
     expect([...bytes.subarray(6, 28)]).toEqual([
       1, 3, 2, 7, 6, 5, 4, 15, 14, 13, 12, 11, 10, 9, 8, 16, 17, 18, 0xfe, 0xff, 0xff, 0xff,
@@ -31,7 +38,7 @@ describe('Layout', () => {
 
   it('refuses a view that is too small, bytes that are too long and numbers for bytes', () => {
     const view = new DataView(new ArrayBuffer(22));
-    const refused = expect.objectContaining({ code: 'INVALID_PARAM' });
+    const refused = expect.objectContaining({ code: 'INVALID_PARAM' }) as Error;
     expect(() => Example.read(view, 1)).toThrow(refused);
     expect(() => Example.read(view, -1)).toThrow(refused);
     expect(() => Example.write(view, 0, { e: new Uint8Array(4) })).toThrow(refused);

@@ -100,8 +100,9 @@ export class Layout<T extends FieldTable> {
     this.#check(view, at);
     new Uint8Array(view.buffer, view.byteOffset + at, this.size).fill(0);
     for (const [key, value] of Object.entries<unknown>(values)) {
-      if (value !== undefined)
+      if (value !== undefined) {
         writeField(view, at, this.fields[key] as Field, value as number | bigint | Uint8Array);
+      }
     }
   }
 

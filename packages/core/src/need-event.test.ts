@@ -13,8 +13,17 @@ describe('needEvent', () => {
     for (const old of points) {
       for (const step of [0, 1, 2, 3, 255, 256, 32767, 32768, 65535]) {
         const now = (old + step) & 0xffff;
-        for (const event of [...points, old, now, (old - 1) & 0xffff, (now - 1) & 0xffff, (now + 1) & 0xffff]) {
-          expect(needEvent(event, now, old), `event ${event}, new ${now}, old ${old}`).toBe(walk(event, now, old));
+        for (const event of [
+          ...points,
+          old,
+          now,
+          (old - 1) & 0xffff,
+          (now - 1) & 0xffff,
+          (now + 1) & 0xffff,
+        ]) {
+          expect(needEvent(event, now, old), `event ${event}, new ${now}, old ${old}`).toBe(
+            walk(event, now, old),
+          );
         }
       }
     }

@@ -200,7 +200,7 @@ export class PackedQueue extends VirtQueue {
     }
     this.outstanding += this.staged;
     this.staged = 0;
-    // 2.8.6: the first descriptor of a list becomes available after the rest; the store is sequentially consistent.
+    // 2.8.17: the first descriptor of a list becomes available after the rest; 2.8.21.1.1: the store is sequentially consistent.
     Atomics.store(this.#flags, this.#batchFirst * 8 + 7, this.#batchFlags);
     this.#batchFirst = -1;
   }
@@ -209,7 +209,7 @@ export class PackedQueue extends VirtQueue {
     const added = this.#unkicked;
     if (added === 0) return false;
     this.#unkicked = 0;
-    // 2.8.19.2.1: the flags were stored before; both fields are read at once.
+    // 2.8.21.3.1: the flags were stored before; both fields are read at once.
     const event = Atomics.load(this.#deviceEvent, 0);
     const flags = (event >>> 16) & 3;
     if (flags !== EVENT_DESC || !this.eventIdx) return flags !== EVENT_DISABLE;
@@ -238,7 +238,7 @@ export class PackedQueue extends VirtQueue {
       const word = this.#usedNext * 4;
       const idAndFlags = this.#words[word + 3] as number;
       const id = this.#checkId(idAndFlags & 0xffff);
-      // 2.8.5: without WRITE the length is reserved.
+      // 2.8.4: without WRITE the length is reserved.
       const length =
         ((idAndFlags >>> 16) & WRITE) === 0 ? 0 : this.checkLength(id, this.#words[word + 2] as number);
       if (!this.inOrder) {
@@ -251,7 +251,7 @@ export class PackedQueue extends VirtQueue {
       this.#batchEnd = id;
       this.#batchLength = length;
     }
-    // 2.8.9: one used descriptor may stand for a batch, whose other chains are taken as used completely.
+    // 2.8.8: one used descriptor may stand for a batch, whose other chains are taken as used completely.
     const token = this.#order[this.#orderHead] as number;
     if (token === this.#batchEnd) {
       this.usedLength = this.#batchLength;
@@ -274,7 +274,7 @@ export class PackedQueue extends VirtQueue {
       0,
       this.eventIdx ? (EVENT_DESC << 16) | (this.#usedWrap << 15) | this.#usedNext : EVENT_ENABLE << 16,
     );
-    // 2.8.21: what was used in between may not be announced, so look again, after the store.
+    // 2.8.22: what was used in between may not be announced, so look again, after the store.
     return this.#batchEnd >= 0 || this.#hasUsed();
   }
 

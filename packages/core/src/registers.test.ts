@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { MappedRegisters, type RegisterWindow, subWindow } from './registers.ts';
 
-const tooSmall = expect.objectContaining({ code: 'CONFIG_SPACE_TOO_SMALL' });
-const invalid = expect.objectContaining({ code: 'INVALID_PARAM' });
+const tooSmall = expect.objectContaining({ code: 'CONFIG_SPACE_TOO_SMALL' }) as Error;
+const invalid = expect.objectContaining({ code: 'INVALID_PARAM' }) as Error;
 
 describe('MappedRegisters', () => {
   it('reads and writes each width at its place, little-endian', () => {

@@ -33,6 +33,7 @@ export class RequestQueue {
 
   readonly #transport: Transport;
   readonly #abandon: (slot: number) => void;
+  readonly #report: (error: VirtioError) => void;
   readonly #state: Uint8Array;
   readonly #lengths: Float64Array;
   readonly #slotOf: Uint16Array;
@@ -57,12 +58,19 @@ export class RequestQueue {
    * @param transport whose interrupts tell of used buffers
    * @param abandon gives back what a slot holds (shared buffers) when its request was lost to a reset; the device no
    * longer has it
+   * @param report tells the driver that the device has lied; the driver then calls {@link RequestQueue.fail}
    */
-  constructor(queue: VirtQueue, transport: Transport, abandon: (slot: number) => void) {
+  constructor(
+    queue: VirtQueue,
+    transport: Transport,
+    abandon: (slot: number) => void,
+    report?: (error: VirtioError) => void,
+  ) {
     this.queue = queue;
     this.slots = queue.size;
     this.#transport = transport;
     this.#abandon = abandon;
+    this.#report = report ?? ((error) => this.fail(error));
     this.#state = new Uint8Array(this.slots);
     this.#lengths = new Float64Array(this.slots);
     this.#slotOf = new Uint16Array(this.slots);
@@ -173,7 +181,7 @@ export class RequestQueue {
         this.#used(this.#slotOf[token] as number, this.queue.usedLength);
       }
     } catch (error) {
-      this.fail(error as VirtioError);
+      this.#report(error as VirtioError);
     }
     this.#settle();
   }
@@ -281,8 +289,9 @@ export class RequestQueue {
 
   /** Fails all requests in flight, and all calls until {@link RequestQueue.reset}. What they hold stays with the device until then. */
   fail(error: VirtioError): void {
-    if (this.#failure !== undefined) return;
+    const first = this.#failure === undefined;
     this.#failure = error;
+    if (!first) return;
     this.queue.fail(error);
     for (let slot = 0; slot < this.slots; slot += 1) {
       if (this.#state[slot] !== IN_FLIGHT) continue;
@@ -322,7 +331,7 @@ export class RequestQueue {
     try {
       this.flush();
     } catch (error) {
-      this.fail(error as VirtioError);
+      this.#report(error as VirtioError);
     }
   };
 
@@ -360,7 +369,7 @@ export class RequestQueue {
     try {
       if (this.queue.enableInterrupts()) void Promise.resolve().then(this.#interrupt);
     } catch (error) {
-      this.fail(error as VirtioError);
+      this.#report(error as VirtioError);
     }
   }
 

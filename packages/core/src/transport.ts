@@ -172,7 +172,7 @@ export abstract class Transport implements Disposable {
     const legacy = this.requiresLegacyLayout();
     const required = table.set(...(request.required ?? [])).bits | (legacy ? 0n : bit('VERSION_1'));
     let accepted = offered & table.set(...request.supported, 'VERSION_1').bits;
-    // 2.2.3: the legacy interface has 32 feature bits.
+    // The legacy interface has 32 feature bits [4.2.4].
     if (legacy) accepted &= 0xffffffffn;
     const lacking = required & ~accepted;
     if (lacking !== 0n) {

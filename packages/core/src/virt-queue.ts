@@ -330,8 +330,9 @@ export abstract class VirtQueue implements Disposable {
    */
   add(readable: readonly Uint8Array[], writable: readonly Uint8Array[]): number {
     for (const buffer of [...readable, ...writable]) {
-      if (buffer.length === 0)
+      if (buffer.length === 0) {
         throw new VirtioError('INVALID_PARAM', `queue ${this.index}: a buffer is empty`);
+      }
     }
     this.begin(readable.length + writable.length);
     const addresses: number[] = [];
@@ -435,8 +436,9 @@ export abstract class VirtQueue implements Disposable {
    * ({@link Transport.queueReset}); chains that were in flight are lost, and buffers of {@link VirtQueue.add} are unshared.
    */
   reset(): void {
-    if (this.#disposed)
+    if (this.#disposed) {
       throw new VirtioError('DISPOSED', `queue ${this.index} of ${this.transport.name} is disposed`);
+    }
     this.#dropShared();
     this.#failure = undefined;
     this.wanted = 0;
