@@ -38,11 +38,7 @@ function median(values: readonly number[]): number {
  * @param operations how many operations a call of `loop` does: enough to take about a millisecond or more
  * @param loop may be asynchronous
  */
-export async function measure(
-  name: string,
-  operations: number,
-  loop: () => unknown,
-): Promise<Measurement> {
+export async function measure(name: string, operations: number, loop: () => unknown): Promise<Measurement> {
   const warm = performance.now() + WARM_UP_MS;
   do await loop();
   while (performance.now() < warm);
@@ -59,14 +55,22 @@ export async function measure(
     bytes.push((heapUsed() - heap) / operations);
     times.push(((end - start) * 1e6) / operations);
   }
-  return { name, median: median(times), min: Math.min(...times), max: Math.max(...times), bytes: median(bytes) };
+  return {
+    name,
+    median: median(times),
+    min: Math.min(...times),
+    max: Math.max(...times),
+    bytes: median(bytes),
+  };
 }
 
 /** Prints measurements as a table. */
 export function printMeasurements(title: string, rows: readonly Measurement[]): void {
   const width = Math.max(...rows.map(({ name }) => name.length), title.length);
   const number = (value: number, digits: number) => value.toFixed(digits).padStart(10);
-  console.log(`\n${title.padEnd(width)}  ${'ns'.padStart(10)}${'fastest'.padStart(10)}${'slowest'.padStart(10)}${'heap bytes'.padStart(12)}`);
+  console.log(
+    `\n${title.padEnd(width)}  ${'ns'.padStart(10)}${'fastest'.padStart(10)}${'slowest'.padStart(10)}${'heap bytes'.padStart(12)}`,
+  );
   for (const row of rows) {
     console.log(
       `${row.name.padEnd(width)}  ${number(row.median, 1)}${number(row.min, 1)}${number(row.max, 1)}${number(Math.max(0, row.bytes), 1).padStart(12)}`,

@@ -48,6 +48,7 @@ const steps: readonly Step[] = [
     command: [...harness, 'test', '--json', guestReport],
     count: () => countGuestTests(guestReport),
   },
+  { title: 'conformance', command: ['node', 'tooling/checks/src/conformance.ts', unitReport, guestReport] },
 ];
 
 const seconds = (ms: number): string => `${(ms / 1000).toFixed(1)} s`;

@@ -1,0 +1,47 @@
+import { describe, expect, it } from 'vitest';
+import { judgeRequirement, page, readResults } from './conformance.ts';
+
+const row = { section: '2.7.1', level: 'MUST', requirement: 'Align.', test: 'aligns' };
+
+describe('the conformance ledger', () => {
+  const results = readResults([
+    { testResults: [{ assertionResults: [{ title: 'aligns', status: 'passed' }] }] },
+    {
+      runs: [
+        {
+          tests: [
+            { name: 'twice', status: 'passed' },
+            { name: 'not now', status: 'skipped' },
+          ],
+        },
+        { tests: [{ name: 'twice', status: 'failed' }] },
+      ],
+    },
+  ]);
+
+  it('accepts a requirement whose test passed, or that has a reason', () => {
+    expect(judgeRequirement(row, results)).toBeUndefined();
+    expect(
+      judgeRequirement({ section: '2', level: 'MAY', requirement: 'x', reason: 'y' }, results),
+    ).toBeUndefined();
+  });
+
+  it('refuses a test that did not run, was skipped, or failed in any run', () => {
+    expect(judgeRequirement({ ...row, test: 'aligned' }, results)).toMatch(/no test/);
+    expect(judgeRequirement({ ...row, test: 'not now' }, results)).toMatch(/no test/);
+    expect(judgeRequirement({ ...row, test: 'twice' }, results)).toMatch(/failed/);
+  });
+
+  it('refuses rows that are not whole', () => {
+    expect(judgeRequirement({ ...row, section: 'x' }, results)).toMatch(/section/);
+    expect(judgeRequirement({ ...row, level: 'must' }, results)).toMatch(/none of/);
+    expect(judgeRequirement({ ...row, reason: 'both' }, results)).toMatch(/neither/);
+    expect(judgeRequirement({ section: '1', level: 'MUST', requirement: 'x' }, results)).toMatch(/neither/);
+  });
+
+  it('prints a table a package, with bars escaped', () => {
+    expect(page(new Map([['@virtio/core', [{ ...row, requirement: 'A | B' }]]]))).toContain(
+      '| 2.7.1 | MUST | A \\| B |  | aligns |',
+    );
+  });
+});

@@ -1,0 +1,136 @@
+/**
+ * The conformance ledger: each package's `conformance.json` lists the driver requirements of the specification that
+ * concern it, and for each the test that shows it, or the reason why there is none. This checks that every test that is
+ * named exists and passed in this very run, and writes the page that people read.
+ *
+ * `node conformance.ts [vitest's JSON report, the harness's report …]`: without reports it checks the ledgers' form only.
+ */
+import fs from 'node:fs';
+import path from 'node:path';
+import { libraries, root } from './workspace.ts';
+
+const LEVELS = ['MUST', 'MUST NOT', 'SHOULD', 'SHOULD NOT', 'MAY'];
+
+/** One requirement. */
+export interface Requirement {
+  /** The section of VIRTIO 1.4. */
+  readonly section: string;
+  readonly level: string;
+  /** In our own words. */
+  readonly requirement: string;
+  /** The file that obeys it. */
+  readonly where?: string;
+  /** The title of the test that shows it, as in `it('…')`. */
+  readonly test?: string;
+  /** Why no test shows it. */
+  readonly reason?: string;
+}
+
+/** The tests that ran: title to whether all tests of that title passed. */
+export type Results = ReadonlyMap<string, boolean>;
+
+/** What is wrong with a requirement, or `undefined`. Without `results`, tests are not looked for. */
+export function judgeRequirement(row: Requirement, results: Results | undefined): string | undefined {
+  if (!/^\d+(\.\d+)*$/.test(row.section)) return `"${row.section}" is no section`;
+  if (!LEVELS.includes(row.level)) return `"${row.level}" is none of ${LEVELS.join(', ')}`;
+  if (row.requirement === '') return 'the requirement has no words';
+  if ((row.test === undefined) === (row.reason === undefined)) {
+    return 'names neither a test nor a reason, or both';
+  }
+  if (row.test === undefined || results === undefined) return undefined;
+  const passed = results.get(row.test);
+  if (passed === undefined) return `no test "${row.test}" ran`;
+  return passed ? undefined : `the test "${row.test}" failed`;
+}
+
+interface VitestReport {
+  readonly testResults: readonly {
+    readonly assertionResults: readonly { readonly title: string; readonly status: string }[];
+  }[];
+}
+
+interface GuestReport {
+  readonly runs: readonly { readonly tests: readonly { readonly name: string; readonly status: string }[] }[];
+}
+
+/** Reads the titles and outcomes of a report of either runner. */
+export function readResults(reports: readonly (VitestReport | GuestReport)[]): Results {
+  const results = new Map<string, boolean>();
+  const add = (title: string, status: string): void => {
+    if (status !== 'passed' && status !== 'failed') return;
+    results.set(title, (results.get(title) ?? true) && status === 'passed');
+  };
+  for (const report of reports) {
+    if ('testResults' in report) {
+      for (const file of report.testResults) {
+        for (const { title, status } of file.assertionResults) add(title, status);
+      }
+    } else {
+      for (const run of report.runs) for (const { name, status } of run.tests) add(name, status);
+    }
+  }
+  return results;
+}
+
+const escape = (text: string): string => text.replaceAll('|', '\\|').replaceAll('\n', ' ');
+
+/** The page: a table a package. */
+export function page(ledgers: ReadonlyMap<string, readonly Requirement[]>): string {
+  const parts = [
+    '# Conformance',
+    '',
+    "The driver requirements of the VIRTIO specification 1.4, in our own words, with the test that shows each. Made from the packages' `conformance.json`.",
+  ];
+  for (const [name, rows] of ledgers) {
+    parts.push(
+      '',
+      `## ${name}`,
+      '',
+      '| section | level | requirement | obeyed in | shown by |',
+      '|---|---|---|---|---|',
+    );
+    for (const { section, level, requirement, where = '', test, reason = '' } of rows) {
+      parts.push(
+        `| ${section} | ${level} | ${escape(requirement)} | ${escape(where)} | ${escape(test ?? `*${reason}*`)} |`,
+      );
+    }
+  }
+  return `${parts.join('\n')}\n`;
+}
+
+function main(files: readonly string[]): void {
+  const results =
+    files.length === 0
+      ? undefined
+      : readResults(
+          files.map((file) => JSON.parse(fs.readFileSync(file, 'utf8')) as VitestReport | GuestReport),
+        );
+  const ledgers = new Map<string, readonly Requirement[]>();
+  let wrong = 0;
+  for (const { name, folder } of libraries()) {
+    const file = path.join(folder, 'conformance.json');
+    if (!fs.existsSync(file)) continue;
+    const rows = JSON.parse(fs.readFileSync(file, 'utf8')) as Requirement[];
+    ledgers.set(name, rows);
+    for (const row of rows) {
+      const problem =
+        row.where !== undefined &&
+        row.where.split(', ').some((where) => !fs.existsSync(path.join(root, where)))
+          ? `${row.where} does not exist`
+          : judgeRequirement(row, results);
+      if (problem === undefined) continue;
+      wrong += 1;
+      console.error(`${name} ${row.section}: ${row.level} ${row.requirement}\n  ${problem}`);
+    }
+  }
+  const rows = [...ledgers.values()].flat();
+  const shown = rows.filter((row) => row.test !== undefined).length;
+  fs.mkdirSync(path.join(root, 'docs'), { recursive: true });
+  fs.writeFileSync(path.join(root, 'docs/conformance.md'), page(ledgers));
+  console.log(
+    `${rows.length} requirements in ${ledgers.size} packages: ${shown} shown by tests, ${rows.length - shown} with a reason, ${wrong} wrong; docs/conformance.md`,
+  );
+  if (wrong > 0 || rows.length === 0) process.exitCode = 1;
+}
+
+if (import.meta.main) main(process.argv.slice(2));
