@@ -238,9 +238,10 @@ export class PackedQueue extends VirtQueue {
       const word = this.#usedNext * 4;
       const idAndFlags = this.#words[word + 3] as number;
       const id = this.#checkId(idAndFlags & 0xffff);
-      // 2.8.4: without WRITE the length is reserved.
-      const length =
-        ((idAndFlags >>> 16) & WRITE) === 0 ? 0 : this.checkLength(id, this.#words[word + 2] as number);
+      // 2.8.4: without WRITE the length is reserved. QEMU never sets WRITE and always gives the length: take what is possible.
+      const reported = this.#words[word + 2] as number;
+      const reserved = ((idAndFlags >>> 16) & WRITE) === 0 && reported > (this.writableBytes[id] as number);
+      const length = reserved ? 0 : this.checkLength(id, reported);
       if (!this.inOrder) {
         this.usedLength = length;
         this.#release(id);
