@@ -114,8 +114,7 @@ function main(files: readonly string[]): void {
     ledgers.set(name, rows);
     for (const row of rows) {
       const problem =
-        row.where !== undefined &&
-        row.where.split(', ').some((where) => !fs.existsSync(path.join(root, where)))
+        row.where?.split(', ').some((where) => !fs.existsSync(path.join(root, where))) === true
           ? `${row.where} does not exist`
           : judgeRequirement(row, results);
       if (problem === undefined) continue;
