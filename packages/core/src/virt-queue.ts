@@ -57,6 +57,7 @@ export interface SpinOptions {
   readonly timeoutMs?: number;
 }
 
+const LITTLE_ENDIAN = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1;
 const DEFAULT_SPIN_MS = 60_000;
 const TWO_32 = 4294967296;
 
@@ -121,6 +122,9 @@ export abstract class VirtQueue implements Disposable {
     size: number,
     options: QueueOptions,
   ) {
+    if (!LITTLE_ENDIAN) {
+      throw new VirtioError('UNSUPPORTED', 'virtqueues are little-endian, and this engine is not');
+    }
     this.transport = transport;
     this.hal = hal;
     this.index = options.index;
