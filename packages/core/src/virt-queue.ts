@@ -506,6 +506,8 @@ export abstract class VirtQueue implements Disposable {
   /** Checks a length that the device reported. A legacy device may be wrong about it [2.7.8.1]; no other may. */
   protected checkLength(token: number, length: number): number {
     const offered = this.writableBytes[token] as number;
+    // Nothing was to be written: there is nothing to trust. QEMU's input device reports the bytes that it read.
+    if (offered === 0) return 0;
     if (length <= offered) return length;
     if (this.legacy) return offered;
     throw this.misbehaved(`reported ${length} bytes written for chain ${token}, which offered ${offered}`);
