@@ -132,14 +132,17 @@ export abstract class Driver<
   /**
    * Runs the device-specific part of initialization, then makes the device live. If it throws, the device is marked as failed
    * and all that was set up is given back.
+   *
+   * @returns what `body` returns
    */
-  protected setUp(body: () => void): void {
+  protected setUp<T>(body: () => T): T {
     try {
-      body();
+      const result = body();
       this.transport.interrupts?.onConfig(this.#configInterrupt);
       this.transport.interrupts?.onRemoval(this.#removal);
       this.#generation = this.transport.readConfigGeneration();
       this.transport.finishInit();
+      return result;
     } catch (error) {
       this.#giveUp();
       throw error;
