@@ -12,7 +12,7 @@ const children = new Map<number, ChildProcess>();
 
 function send(message: FromGuest): void {
   const line = Buffer.from(`${JSON.stringify(message)}\n`, 'utf8');
-  for (let sent = 0; sent < line.length; ) {
+  for (let sent = 0; sent < line.length;) {
     try {
       sent += writeSync(channel, line, sent);
     } catch (error) {
@@ -24,7 +24,9 @@ function send(message: FromGuest): void {
 }
 
 function start(id: number, args: readonly string[], ipc: boolean): void {
-  const child = spawn(process.execPath, args, { stdio: ['pipe', 'pipe', 'pipe', ...(ipc ? (['ipc'] as const) : [])] });
+  const child = spawn(process.execPath, args, {
+    stdio: ['pipe', 'pipe', 'pipe', ...(ipc ? (['ipc'] as const) : [])],
+  });
   children.set(id, child);
   for (const stream of ['stdout', 'stderr'] as const) {
     child[stream]?.on('data', (bytes: Uint8Array) => {

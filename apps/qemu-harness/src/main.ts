@@ -4,11 +4,11 @@ import { HarnessError } from './errors.ts';
 import { prepare } from './prepare.ts';
 import { GUEST_USAGE, parseGuestOptions } from './script/options.ts';
 import { runScript } from './script/run-script.ts';
+import { parseSuiteOptions, SUITE_USAGE } from './suite-options.ts';
+import { runSuites } from './framework/run-suites.ts';
 import { createProgress } from './terminal.ts';
 
-const USAGE = `Commands: prepare | start [filter] | test [--json file] [filter] | guest …
-
-${GUEST_USAGE}`;
+const USAGE = `${SUITE_USAGE}\n\n${GUEST_USAGE}`;
 
 async function main([command, ...args]: readonly string[]): Promise<number> {
   switch (command) {
@@ -16,7 +16,9 @@ async function main([command, ...args]: readonly string[]): Promise<number> {
       const progress = createProgress();
       const image = await prepare(progress.note);
       const accelerator = await chooseAccelerator(image, progress.note);
-      progress.print(`The guest is ready: Linux ${image.kernelRelease}, Node.js ${image.nodeVersion}, ${accelerator}`);
+      progress.print(
+        `The guest is ready: Linux ${image.kernelRelease}, Node.js ${image.nodeVersion}, ${accelerator}`,
+      );
       return 0;
     }
     case 'guest': {
@@ -27,6 +29,9 @@ async function main([command, ...args]: readonly string[]): Promise<number> {
       }
       return runScript(options, createProgress(true));
     }
+    case 'start':
+    case 'test':
+      return runSuites(parseSuiteOptions(args, command === 'test'));
     default:
       console.error(USAGE);
       return 2;

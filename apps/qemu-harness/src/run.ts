@@ -23,7 +23,11 @@ export interface RunResult {
 }
 
 /** Runs `command` and returns how it ended; never throws for a failing program. */
-export async function tryRun(command: string, args: readonly string[], options: RunOptions = {}): Promise<RunResult> {
+export async function tryRun(
+  command: string,
+  args: readonly string[],
+  options: RunOptions = {},
+): Promise<RunResult> {
   const { promise, resolve } = Promise.withResolvers<RunResult>();
   const child = spawn(command, args, {
     cwd: options.cwd,
@@ -44,7 +48,9 @@ export async function tryRun(command: string, args: readonly string[], options: 
     watch(text);
   });
   child.on('error', (error) => resolve({ status: 127, stdout, stderr: `${stderr}${error.message}\n` }));
-  child.on('close', (code, signal) => resolve({ status: code ?? (signal === null ? 1 : 137), stdout, stderr }));
+  child.on('close', (code, signal) =>
+    resolve({ status: code ?? (signal === null ? 1 : 137), stdout, stderr }),
+  );
   return promise;
 }
 

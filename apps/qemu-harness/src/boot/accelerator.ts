@@ -15,7 +15,10 @@ import { DEFAULT_CONFIG, type Accelerator } from './qemu-args.ts';
 const PROBE_MS = 15_000;
 
 /** The accelerator for guests with this image. */
-export async function chooseAccelerator(image: GuestImage, report: (line: string) => void): Promise<Accelerator> {
+export async function chooseAccelerator(
+  image: GuestImage,
+  report: (line: string) => void,
+): Promise<Accelerator> {
   try {
     accessSync('/dev/kvm', constants.R_OK | constants.W_OK);
   } catch {

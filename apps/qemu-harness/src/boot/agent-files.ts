@@ -6,5 +6,7 @@ import { bundle } from '../script/bundle.ts';
 
 /** The agent, bundled, as files of the archive that is made for each run. */
 export async function agentFiles(): Promise<CpioEntry[]> {
-  return [{ type: 'file', path: 'guest/agent.mjs', data: await bundle(join(HARNESS_DIR, 'guest', 'agent.ts')) }];
+  return [
+    { type: 'file', path: 'guest/agent.mjs', data: await bundle(join(HARNESS_DIR, 'guest', 'agent.ts')) },
+  ];
 }

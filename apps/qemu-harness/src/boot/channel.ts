@@ -26,7 +26,10 @@ export class Channel {
   /** Connects the line to QEMU's socket. */
   attach(socket: Socket): void {
     this.#socket = socket;
-    socket.setEncoding('utf8').on('data', lineSplitter((line) => this.#take(line)));
+    socket.setEncoding('utf8').on(
+      'data',
+      lineSplitter((line) => this.#take(line)),
+    );
     socket.on('error', () => undefined);
     this.#flush();
   }
@@ -67,7 +70,9 @@ export class Channel {
     try {
       message = JSON.parse(line) as FromGuest;
     } catch {
-      if (line.trim() !== '') this.#onMessage({ type: 'warning', text: `not understood on the serial line: ${line}` });
+      if (line.trim() !== '') {
+        this.#onMessage({ type: 'warning', text: `not understood on the serial line: ${line}` });
+      }
       return;
     }
     if (message.type === 'taken') {

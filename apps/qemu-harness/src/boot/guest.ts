@@ -3,9 +3,8 @@
  * in QEMU's process; both end with the guest, and QEMU ends with the harness however that ends.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
-import { appendFileSync, constants, copyFileSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { appendFileSync, constants, copyFileSync, rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { HarnessError } from '../errors.ts';
 import { encodeCpio, type CpioEntry } from '../image/cpio.ts';
@@ -15,6 +14,7 @@ import { Channel } from './channel.ts';
 import { CHUNK_BYTES, fromChunk, toChunk, type FromGuest } from './protocol.ts';
 import { qemuArguments, type GuestConfig } from './qemu-args.ts';
 import { QmpClient } from './qmp.ts';
+import { makeTemporary } from './temporary.ts';
 
 /** Where a guest is on its way. */
 export type Stage = 'firmware' | 'kernel' | 'init' | 'node' | 'ready';
@@ -53,8 +53,18 @@ export interface ProgramHandlers {
 const CONSOLE_LINES = 200;
 const SHOWN_LINES = 25;
 const POWER_OFF_MS = 15_000;
-const PREFIX = 'virtio-guest-';
-const SIGNALS: Readonly<Record<string, number>> = { SIGHUP: 1, SIGINT: 2, SIGILL: 4, SIGABRT: 6, SIGBUS: 7, SIGFPE: 8, SIGKILL: 9, SIGSEGV: 11, SIGPIPE: 13, SIGTERM: 15 };
+const SIGNALS: Readonly<Record<string, number>> = {
+  SIGHUP: 1,
+  SIGINT: 2,
+  SIGILL: 4,
+  SIGABRT: 6,
+  SIGBUS: 7,
+  SIGFPE: 8,
+  SIGKILL: 9,
+  SIGSEGV: 11,
+  SIGPIPE: 13,
+  SIGTERM: 15,
+};
 
 /** A running guest. */
 export class Guest {
@@ -72,7 +82,13 @@ export class Guest {
   readonly #qemu: ChildProcess;
   readonly #servers: Server[] = [];
   readonly #console: string[] = [];
-  readonly #programs = new Map<number, { handlers: ProgramHandlers; exited: PromiseWithResolvers<{ status: number; signal: string | undefined }> }>();
+  readonly #programs = new Map<
+    number,
+    {
+      handlers: ProgramHandlers;
+      exited: PromiseWithResolvers<{ status: number; signal: string | undefined }>;
+    }
+  >();
   readonly #ready = Promise.withResolvers<undefined>();
   readonly #ended = Promise.withResolvers<GuestEnd>();
   readonly #started = performance.now();
@@ -83,7 +99,13 @@ export class Guest {
   #verdict: GuestEnd['reason'] | undefined;
   #detail = '';
 
-  private constructor(directory: string, sockets: { channel: Server; qmp: Server }, argv: readonly string[], timeoutMs: number, events: GuestEvents) {
+  private constructor(
+    directory: string,
+    sockets: { channel: Server; qmp: Server },
+    argv: readonly string[],
+    timeoutMs: number,
+    events: GuestEvents,
+  ) {
     this.directory = directory;
     this.#events = events;
     this.#servers.push(sockets.channel, sockets.qmp);
@@ -91,7 +113,9 @@ export class Guest {
     sockets.channel.once('connection', (socket) => this.#channel.attach(socket));
     const qmp = Promise.withResolvers<QmpClient>();
     this.qmp = qmp.promise;
-    sockets.qmp.once('connection', (socket: Socket) => QmpClient.connect(socket).then(qmp.resolve, qmp.reject));
+    sockets.qmp.once('connection', (socket: Socket) => {
+      QmpClient.connect(socket).then(qmp.resolve, qmp.reject);
+    });
     this.ready = this.#ready.promise;
     this.ended = this.#ended.promise;
     // Nobody has to wait for these.
@@ -99,7 +123,9 @@ export class Guest {
     this.ready.catch(() => undefined);
 
     // setpriv has the kernel kill QEMU when this process is gone, even if it was killed itself.
-    this.#qemu = spawn('setpriv', ['--pdeathsig', 'KILL', 'qemu-system-x86_64', ...argv], { stdio: ['ignore', 'pipe', 'pipe'] });
+    this.#qemu = spawn('setpriv', ['--pdeathsig', 'KILL', 'qemu-system-x86_64', ...argv], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
     const splitLines = lineSplitter((line) => this.#consoleLine(line));
     this.#qemu.stdout?.setEncoding('utf8').on('data', splitLines);
     this.#qemu.stderr?.setEncoding('utf8').on('data', (text: string) => (this.#stderr += text));
@@ -123,9 +149,14 @@ export class Guest {
    * @param files what the run adds to the image, such as bundled scripts
    * @param timeoutMs after which the guest is stopped, whatever it does
    */
-  static async start(config: GuestConfig, image: GuestImage, files: readonly CpioEntry[], timeoutMs: number, events: GuestEvents = {}): Promise<Guest> {
-    removeLeftovers();
-    const directory = mkdtempSync(join(tmpdir(), `${PREFIX}${process.pid}-`));
+  static async start(
+    config: GuestConfig,
+    image: GuestImage,
+    files: readonly CpioEntry[],
+    timeoutMs: number,
+    events: GuestEvents = {},
+  ): Promise<Guest> {
+    const directory = makeTemporary();
     try {
       const initramfs = join(directory, 'initramfs.cpio');
       copyFileSync(image.initramfs, initramfs, constants.COPYFILE_FICLONE);
@@ -195,7 +226,7 @@ export class Guest {
     const line = text.replace(/\x1b(?:\[[0-9;?=]*[A-Za-z]|c)/g, '').trimEnd();
     if (line === '') return;
     if (this.#stage === 'firmware' && /^\[ *\d+\.\d+\]/.test(line)) this.#reach('kernel');
-    if (/Kernel panic - not syncing/.test(line)) this.#verdict ??= 'panic';
+    if (line.includes('Kernel panic - not syncing')) this.#verdict ??= 'panic';
     this.#console.push(line);
     if (this.#console.length > CONSOLE_LINES) this.#console.shift();
     this.#events.onConsole?.(line);
@@ -247,7 +278,10 @@ export class Guest {
 
   #describe(reason: GuestEnd['reason'], code: number | null): string {
     const where = this.#stage === 'ready' ? '' : ` (while at the stage '${this.#stage}')`;
-    const tail = this.#console.length === 0 ? '\nIts console stayed empty.' : `\nThe last lines of its console:\n${indent(this.consoleTail)}`;
+    const tail =
+      this.#console.length === 0
+        ? '\nIts console stayed empty.'
+        : `\nThe last lines of its console:\n${indent(this.consoleTail)}`;
     switch (reason) {
       case 'power-off':
         return `The guest powered off${where}.`;
@@ -278,21 +312,4 @@ async function listen(path: string): Promise<Server> {
   server.listen(path, () => resolve(undefined));
   await promise;
   return server;
-}
-
-/** Removes the folders of harnesses that were killed. */
-function removeLeftovers(): void {
-  for (const name of readdirSync(tmpdir())) {
-    const pid = name.startsWith(PREFIX) ? Number(name.slice(PREFIX.length).split('-')[0]) : 0;
-    if (pid > 0 && !isAlive(pid)) rmSync(join(tmpdir(), name), { recursive: true, force: true });
-  }
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return error instanceof Error && 'code' in error && error.code === 'EPERM';
-  }
 }

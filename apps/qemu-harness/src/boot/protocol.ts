@@ -26,7 +26,12 @@ export type FromGuest =
   | { readonly type: 'taken' }
   | ({ readonly type: 'output'; readonly id: number; readonly stream: 'stdout' | 'stderr' } & Chunk)
   | { readonly type: 'message'; readonly id: number; readonly body: unknown }
-  | { readonly type: 'exit'; readonly id: number; readonly code: number | null; readonly signal: string | null };
+  | {
+      readonly type: 'exit';
+      readonly id: number;
+      readonly code: number | null;
+      readonly signal: string | null;
+    };
 
 /** Where the bundles of a run lie in the guest. */
 export const GUEST_DIR = '/guest';

@@ -46,7 +46,13 @@ export interface GuestSockets {
 }
 
 /** Memory and processors that suit every suite so far. */
-export const DEFAULT_CONFIG = { memoryMiB: 1280, hugePages: 192, cpus: 2, verbose: false, devices: [] } as const;
+export const DEFAULT_CONFIG = {
+  memoryMiB: 1280,
+  hugePages: 192,
+  cpus: 2,
+  verbose: false,
+  devices: [],
+} as const;
 
 /** The PCI devices that also show a legacy interface, unless told not to. */
 const TRANSITIONAL = ['blk', 'net', 'serial', 'rng', '9p', 'scsi', 'balloon', 'input-host']
@@ -54,13 +60,23 @@ const TRANSITIONAL = ['blk', 'net', 'serial', 'rng', '9p', 'scsi', 'balloon', 'i
   .concat(['vhost-vsock-pci', 'vhost-user-blk-pci', 'vhost-user-vsock-pci']);
 
 /** The arguments of `qemu-system-x86_64`. The console is on its standard output. */
-export function qemuArguments(config: GuestConfig, image: GuestImage, initramfs: string, sockets: GuestSockets): string[] {
-  const chardev = (id: string, path: string): string[] => ['-chardev', `socket,id=${id},path=${escape(path)}`];
+export function qemuArguments(
+  config: GuestConfig,
+  image: GuestImage,
+  initramfs: string,
+  sockets: GuestSockets,
+): string[] {
+  const chardev = (id: string, path: string): string[] => [
+    '-chardev',
+    `socket,id=${id},path=${escape(path)}`,
+  ];
   return [
     ...['-nodefaults', '-no-user-config', '-no-reboot'],
     ...['-display', 'none'],
     ...machineArguments(config),
-    ...(config.accelerator === 'kvm' ? ['-accel', 'kvm', '-cpu', 'host'] : ['-accel', 'tcg,thread=multi', '-cpu', 'max']),
+    ...(config.accelerator === 'kvm'
+      ? ['-accel', 'kvm', '-cpu', 'host']
+      : ['-accel', 'tcg,thread=multi', '-cpu', 'max']),
     ...['-smp', String(config.cpus), '-m', `${config.memoryMiB}M`],
     ...['-kernel', image.kernel, '-initrd', initramfs, '-append', kernelCommandLine(config)],
     ...['-chardev', 'stdio,id=console,signal=off,mux=off', '-serial', 'chardev:console'],

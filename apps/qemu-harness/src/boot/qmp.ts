@@ -39,7 +39,10 @@ export class QmpClient {
   private constructor(socket: Socket) {
     this.#socket = socket;
     this.#greeting.promise.catch(() => undefined);
-    socket.setEncoding('utf8').on('data', lineSplitter((line) => this.#take(line)));
+    socket.setEncoding('utf8').on(
+      'data',
+      lineSplitter((line) => this.#take(line)),
+    );
     socket.on('error', () => undefined);
     socket.on('close', () => this.#end());
   }
@@ -63,7 +66,9 @@ export class QmpClient {
     const { promise, resolve, reject } = Promise.withResolvers<unknown>();
     const id = this.#nextId++;
     this.#pending.set(id, { command, resolve, reject });
-    this.#socket.write(`${JSON.stringify({ execute: command, ...(args === undefined ? {} : { arguments: args }), id })}\n`);
+    this.#socket.write(
+      `${JSON.stringify({ execute: command, ...(args === undefined ? {} : { arguments: args }), id })}\n`,
+    );
     return promise;
   }
 
@@ -74,7 +79,11 @@ export class QmpClient {
   }
 
   /** Waits for the next event of that name which `matches`. */
-  async waitFor(name: string, matches: (data: QmpEvent['data']) => boolean = () => true, timeoutMs = 10_000): Promise<QmpEvent> {
+  async waitFor(
+    name: string,
+    matches: (data: QmpEvent['data']) => boolean = () => true,
+    timeoutMs = 10_000,
+  ): Promise<QmpEvent> {
     const { promise, resolve, reject } = Promise.withResolvers<QmpEvent>();
     const timer = setTimeout(
       () => reject(new HarnessError('QMP_FAILED', `QEMU sent no ${name} within ${timeoutMs / 1000} s.`)),
@@ -106,7 +115,11 @@ export class QmpClient {
     if (reply.id === undefined || pending === undefined) return;
     this.#pending.delete(reply.id);
     if (reply.error === undefined) pending.resolve(reply.return);
-    else pending.reject(new HarnessError('QMP_FAILED', `QMP ${pending.command}: ${reply.error.desc} (${reply.error.class})`));
+    else {
+      pending.reject(
+        new HarnessError('QMP_FAILED', `QMP ${pending.command}: ${reply.error.desc} (${reply.error.class})`),
+      );
+    }
   }
 
   #end(): void {

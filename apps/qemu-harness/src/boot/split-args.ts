@@ -41,5 +41,8 @@ export function splitArgs(text: string): string[] {
 }
 
 function unclosed(text: string, what: string): HarnessError {
-  return new HarnessError('BAD_ARGUMENTS', `The arguments for QEMU cannot be split into words: \`${text}\` ${what}.`);
+  return new HarnessError(
+    'BAD_ARGUMENTS',
+    `The arguments for QEMU cannot be split into words: \`${text}\` ${what}.`,
+  );
 }

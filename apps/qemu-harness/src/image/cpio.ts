@@ -19,7 +19,12 @@ export type CpioEntry =
       readonly mode?: number;
     };
 
-const FILE_TYPE = { file: 0o100000, directory: 0o040000, symlink: 0o120000, 'character-device': 0o020000 } as const;
+const FILE_TYPE = {
+  file: 0o100000,
+  directory: 0o040000,
+  symlink: 0o120000,
+  'character-device': 0o020000,
+} as const;
 const DEFAULT_MODE = { file: 0o644, directory: 0o755, symlink: 0o777, 'character-device': 0o600 } as const;
 const TRAILER = 'TRAILER!!!';
 
@@ -32,7 +37,8 @@ export function encodeCpio(entries: Iterable<CpioEntry>): Buffer {
   let inode = 1;
   for (const entry of withParents(entries)) {
     const data = entryData(entry);
-    const mode = FILE_TYPE[entry.type] | ('mode' in entry && entry.mode !== undefined ? entry.mode : DEFAULT_MODE[entry.type]);
+    const mode =
+      FILE_TYPE[entry.type] | (('mode' in entry ? entry.mode : undefined) ?? DEFAULT_MODE[entry.type]);
     const device = entry.type === 'character-device' ? entry : { major: 0, minor: 0 };
     pushEntry(chunks, entry.path, data, mode, inode++, device.major, device.minor);
   }
@@ -83,7 +89,10 @@ function pushEntry(
   const name = Buffer.from(`${path}\0`, 'utf8');
   const links = (mode & FILE_TYPE.directory) !== 0 ? 2 : 1;
   const fields = [inode, mode, 0, 0, links, 0, data.length, 0, 0, major, minor, name.length, 0];
-  const header = Buffer.from(`070701${fields.map((field) => field.toString(16).padStart(8, '0')).join('')}`, 'latin1');
+  const header = Buffer.from(
+    `070701${fields.map((field) => field.toString(16).padStart(8, '0')).join('')}`,
+    'latin1',
+  );
   chunks.push(header, name, padding(header.length + name.length));
   chunks.push(data, padding(data.length));
 }

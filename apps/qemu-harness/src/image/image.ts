@@ -70,7 +70,11 @@ export async function ensureImage(report: (line: string) => void): Promise<Guest
       report(`guest image: building (kernel ${packages.kernelRelease}, Node.js ${process.version})`);
       removeOldImages(cache);
       const temporary = mkdtempSync(join(cache, 'new-image-'));
-      const entries: CpioEntry[] = [...skeleton(packages, init), ...(await moduleEntries(packages)), ...toEntries(files)];
+      const entries: CpioEntry[] = [
+        ...skeleton(packages, init),
+        ...(await moduleEntries(packages)),
+        ...toEntries(files),
+      ];
       writeFileSync(join(temporary, 'initramfs.cpio'), encodeCpio(entries));
       copyFileSync(packages.kernel, join(temporary, 'vmlinuz'));
       renameSync(temporary, directory);
@@ -98,7 +102,9 @@ function skeleton(packages: GuestPackages, init: Uint8Array): CpioEntry[] {
 function imageKey(packages: GuestPackages, init: Uint8Array, files: readonly ImageFile[]): string {
   const hash = createHash('sha256');
   const { kernelVersion, kernelRelease, busyboxVersion } = packages;
-  hash.update(JSON.stringify([FORMAT, kernelVersion, kernelRelease, busyboxVersion, process.version, APPLETS]));
+  hash.update(
+    JSON.stringify([FORMAT, kernelVersion, kernelRelease, busyboxVersion, process.version, APPLETS]),
+  );
   hash.update(init);
   for (const { source, path, mode } of files) {
     hash.update(JSON.stringify([path, mode]));

@@ -11,7 +11,14 @@ import type { GuestPackages } from '../setup/guest-packages.ts';
 import type { CpioEntry } from './cpio.ts';
 
 /** Modules in the image. Those that `init` does not load are there for scripts and tests that ask for them. */
-const WANTED = ['vfio-pci', 'vfio_iommu_type1', 'uio_pci_generic', 'vhost_net', 'vhost_vsock', 'tun'] as const;
+const WANTED = [
+  'vfio-pci',
+  'vfio_iommu_type1',
+  'uio_pci_generic',
+  'vhost_net',
+  'vhost_vsock',
+  'tun',
+] as const;
 
 /** A module and those it needs, as paths below the modules' folder; the nearest need comes first. */
 export type ModuleDependencies = ReadonlyMap<string, readonly string[]>;
@@ -21,14 +28,22 @@ export function parseModulesDep(text: string): ModuleDependencies {
   const dependencies = new Map<string, string[]>();
   for (const line of text.split('\n')) {
     const [path = '', needs = ''] = line.split(':', 2);
-    if (path !== '') dependencies.set(path, needs.split(' ').filter((need) => need !== ''));
+    if (path !== '') {
+      dependencies.set(
+        path,
+        needs.split(' ').filter((need) => need !== ''),
+      );
+    }
   }
   return dependencies;
 }
 
 /** A module's name as the kernel knows it: `-` and `_` are the same, suffixes do not count. */
 export function moduleName(path: string): string {
-  return path.replace(/^.*\//, '').replace(/\.ko(\.\w+)?$/, '').replaceAll('-', '_');
+  return path
+    .replace(/^.*\//, '')
+    .replace(/\.ko(\.\w+)?$/, '')
+    .replaceAll('-', '_');
 }
 
 /** The paths of the modules with these names and of all that they need. Modules built into the kernel have none. */
@@ -54,7 +69,10 @@ export async function moduleEntries(packages: GuestPackages): Promise<CpioEntry[
   const dependencies = parseModulesDep(readFileSync(join(modulesDir, 'modules.dep'), 'utf8'));
   const selected = selectModules(dependencies, WANTED);
   if (!selected.some((path) => moduleName(path) === 'vfio_pci')) {
-    throw new HarnessError('IMAGE_FAILED', `The kernel ${kernelRelease} has no vfio-pci module in ${dirname(modulesDir)}.`);
+    throw new HarnessError(
+      'IMAGE_FAILED',
+      `The kernel ${kernelRelease} has no vfio-pci module in ${dirname(modulesDir)}.`,
+    );
   }
   const target = `lib/modules/${kernelRelease}`;
   const entries: CpioEntry[] = selected.map((path) => ({
@@ -62,7 +80,9 @@ export async function moduleEntries(packages: GuestPackages): Promise<CpioEntry[
     path: `${target}/${plain(path)}`,
     data: readModule(busybox, join(modulesDir, path)),
   }));
-  const lines = selected.map((path) => `${plain(path)}: ${(dependencies.get(path) ?? []).map(plain).join(' ')}\n`);
+  const lines = selected.map(
+    (path) => `${plain(path)}: ${(dependencies.get(path) ?? []).map(plain).join(' ')}\n`,
+  );
   entries.push({ type: 'file', path: `${target}/modules.dep`, data: Buffer.from(lines.join(''), 'utf8') });
   return entries;
 }
@@ -72,9 +92,14 @@ const plain = (path: string): string => path.replace(/\.(xz|gz)$/, '');
 // Unpacked here once instead of at each boot.
 function readModule(busybox: string, path: string): Uint8Array {
   if (path === plain(path)) return readFileSync(path);
-  const unpacked = spawnSync(busybox, [path.endsWith('.xz') ? 'xzcat' : 'zcat', path], { maxBuffer: 1 << 28 });
+  const unpacked = spawnSync(busybox, [path.endsWith('.xz') ? 'xzcat' : 'zcat', path], {
+    maxBuffer: 1 << 28,
+  });
   if (unpacked.status !== 0) {
-    throw new HarnessError('IMAGE_FAILED', `Could not unpack the kernel module ${path}: ${unpacked.stderr.toString()}`);
+    throw new HarnessError(
+      'IMAGE_FAILED',
+      `Could not unpack the kernel module ${path}: ${unpacked.stderr.toString()}`,
+    );
   }
   return unpacked.stdout;
 }

@@ -37,13 +37,19 @@ export async function runtimeFiles(): Promise<ImageFile[]> {
     files.push({ source: realpathSync(library), path: library.replace(/^\//, ''), mode: 0o755 });
   }
   const { main, native } = koffiFolders();
-  for (const name of KOFFI_FILES) files.push({ source: join(main, name), path: `node_modules/koffi/${name}`, mode: 0o644 });
+  for (const name of KOFFI_FILES) {
+    files.push({ source: join(main, name), path: `node_modules/koffi/${name}`, mode: 0o644 });
+  }
   const nativeTarget = 'node_modules/@koromix/koffi-linux-x64';
   for (const name of ['package.json', 'index.js']) {
     files.push({ source: join(native, name), path: `${nativeTarget}/${name}`, mode: 0o644 });
   }
   for (const name of readdirSync(join(native, 'linux_x64'))) {
-    files.push({ source: join(native, 'linux_x64', name), path: `${nativeTarget}/linux_x64/${name}`, mode: 0o755 });
+    files.push({
+      source: join(native, 'linux_x64', name),
+      path: `${nativeTarget}/linux_x64/${name}`,
+      mode: 0o755,
+    });
   }
   return files;
 }
@@ -64,7 +70,10 @@ export function parseLdd(text: string): string[] {
   for (const line of text.split('\n')) {
     const missing = /^\s*(\S+) => not found/.exec(line);
     if (missing !== null) {
-      throw new HarnessError('IMAGE_FAILED', `Node.js needs the library ${missing[1] ?? ''}, which this system does not have.`);
+      throw new HarnessError(
+        'IMAGE_FAILED',
+        `Node.js needs the library ${missing[1] ?? ''}, which this system does not have.`,
+      );
     }
     const path = /(?:=> |^\s+)(\/\S+) \(0x/.exec(line)?.[1];
     if (path !== undefined) paths.push(path);
@@ -75,7 +84,11 @@ export function parseLdd(text: string): string[] {
 // With pnpm, koffi's native package is found from koffi's own folder only.
 function koffiFolders(): { main: string; native: string } {
   const main = dirname(realpathSync(createRequire(import.meta.url).resolve('koffi')));
-  const native = dirname(realpathSync(createRequire(join(main, 'index.cjs')).resolve('@koromix/koffi-linux-x64/package.json')));
-  if (!statSync(native).isDirectory()) throw new HarnessError('IMAGE_FAILED', `koffi's native library is missing in ${native}.`);
+  const native = dirname(
+    realpathSync(createRequire(join(main, 'index.cjs')).resolve('@koromix/koffi-linux-x64/package.json')),
+  );
+  if (!statSync(native).isDirectory()) {
+    throw new HarnessError('IMAGE_FAILED', `koffi's native library is missing in ${native}.`);
+  }
   return { main, native };
 }

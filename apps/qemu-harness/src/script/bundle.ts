@@ -4,7 +4,7 @@
  */
 import { existsSync, statSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
-import { build, type BuildFailure, type Message } from 'esbuild';
+import { build, type BuildFailure, type BuildOptions, type Message } from 'esbuild';
 import { HarnessError } from '../errors.ts';
 import { HARNESS_DIR } from '../paths.ts';
 
@@ -14,9 +14,22 @@ export async function bundle(file: string): Promise<Uint8Array> {
   if (!existsSync(path) || !statSync(path).isFile()) {
     throw new HarnessError('BUNDLE_FAILED', `There is no file ${path}.`);
   }
+  return runBuild(
+    { entryPoints: [path], absWorkingDir: dirname(path), sourceRoot: `${dirname(path)}/` },
+    file,
+  );
+}
+
+/** Bundles a module that is given as text, as if it were the file `name` in `directory`. */
+export async function bundleSource(contents: string, directory: string, name: string): Promise<Uint8Array> {
+  const stdin = { contents, resolveDir: directory, sourcefile: name, loader: 'ts' } as const;
+  return runBuild({ stdin, absWorkingDir: directory, sourceRoot: `${directory}/` }, name);
+}
+
+async function runBuild(options: BuildOptions, name: string): Promise<Uint8Array> {
   try {
     const result = await build({
-      entryPoints: [path],
+      ...options,
       bundle: true,
       write: false,
       platform: 'node',
@@ -26,9 +39,8 @@ export async function bundle(file: string): Promise<Uint8Array> {
       external: ['koffi'],
       // A script anywhere on the disk finds the packages of the house.
       nodePaths: [join(HARNESS_DIR, 'node_modules')],
-      absWorkingDir: dirname(path),
       sourcemap: 'inline',
-      sourcesContent: false,
+      sourcesContent: true,
       keepNames: true,
       logLevel: 'silent',
       // CommonJS packages inside an ES module still call require.
@@ -37,11 +49,16 @@ export async function bundle(file: string): Promise<Uint8Array> {
       },
     });
     const output = result.outputFiles[0];
-    if (output === undefined) throw new HarnessError('BUNDLE_FAILED', `${path}: nothing came out of the bundler.`);
+    if (output === undefined) {
+      throw new HarnessError('BUNDLE_FAILED', `${name}: nothing came out of the bundler.`);
+    }
     return output.contents;
   } catch (error) {
     if (!isBuildFailure(error)) throw error;
-    throw new HarnessError('BUNDLE_FAILED', `${file} cannot run in the guest:\n${error.errors.map(describe).join('\n')}`);
+    throw new HarnessError(
+      'BUNDLE_FAILED',
+      `${name} cannot run in the guest:\n${error.errors.map(describe).join('\n')}`,
+    );
   }
 }
 

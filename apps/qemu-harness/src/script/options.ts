@@ -57,7 +57,7 @@ export function parseGuestOptions(argv: readonly string[]): GuestOptions | undef
       break;
     }
     if (!word.startsWith('-')) break;
-    const [name = '', inline] = word.startsWith('--') ? splitOnce(word) : [word];
+    const [name, inline] = word.startsWith('--') ? splitOnce(word) : [word];
     const value = (): string => {
       const text = inline ?? argv[++index];
       if (text === undefined) throw bad(`${name} needs a value`);
@@ -95,10 +95,22 @@ export function parseGuestOptions(argv: readonly string[]): GuestOptions | undef
   const script = argv[index];
   if (script === undefined) throw bad('a script is missing');
   const chosen = chooseTransport(machine, transport);
-  return { ...chosen, script, args: argv.slice(index + 1), qemu, disks, memoryMiB, timeoutMs: timeoutS * 1000, console };
+  return {
+    ...chosen,
+    script,
+    args: argv.slice(index + 1),
+    qemu,
+    disks,
+    memoryMiB,
+    timeoutMs: timeoutS * 1000,
+    console,
+  };
 }
 
-function chooseTransport(machine: string | undefined, transport: string | undefined): Pick<GuestOptions, 'machine' | 'transport'> {
+function chooseTransport(
+  machine: string | undefined,
+  transport: string | undefined,
+): Pick<GuestOptions, 'machine' | 'transport'> {
   if (machine !== undefined && !MACHINES.some((name) => name === machine)) {
     throw bad(`--machine ${machine}: there are ${MACHINES.join(' and ')}`);
   }
@@ -108,7 +120,9 @@ function chooseTransport(machine: string | undefined, transport: string | undefi
     if (found !== undefined) return { machine: name, transport: found };
   }
   const known = MACHINES.flatMap((name) => TRANSPORTS[name].map((kind) => `${kind} (${name})`));
-  throw bad(`--transport ${transport ?? ''}${machine === undefined ? '' : ` on ${machine}`}: there are ${known.join(', ')}`);
+  throw bad(
+    `--transport ${transport ?? ''}${machine === undefined ? '' : ` on ${machine}`}: there are ${known.join(', ')}`,
+  );
 }
 
 function splitOnce(word: string): [string, string?] {

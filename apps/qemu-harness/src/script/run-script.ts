@@ -1,13 +1,12 @@
 /** `guest`: a user's own script in a guest, with its output, its exit status and Ctrl-C as if it ran here. */
-import { closeSync, existsSync, openSync, readSync, truncateSync, writeFileSync } from 'node:fs';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { closeSync, existsSync, openSync, readSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
 import { chooseAccelerator } from '../boot/accelerator.ts';
 import { agentFiles } from '../boot/agent-files.ts';
 import { Guest } from '../boot/guest.ts';
 import { GUEST_DIR } from '../boot/protocol.ts';
 import { DEFAULT_CONFIG, escape, type GuestConfig, type Machine } from '../boot/qemu-args.ts';
+import { makeTemporary } from '../boot/temporary.ts';
 import { HarnessError } from '../errors.ts';
 import type { CpioEntry } from '../image/cpio.ts';
 import { prepare } from '../prepare.ts';
@@ -25,7 +24,7 @@ const STATUS_GUEST_DIED = 70;
 export async function runScript(options: GuestOptions, progress: Progress): Promise<number> {
   // First what the user can have got wrong, then what takes time.
   const module = await bundle(options.script);
-  const scratch = mkdtempSync(join(tmpdir(), 'virtio-scratch-'));
+  const scratch = makeTemporary();
   try {
     const devices = [...diskArguments(options, scratch), ...options.qemu];
     const image = await prepare(progress.note);
@@ -40,7 +39,10 @@ export async function runScript(options: GuestOptions, progress: Progress): Prom
       devices,
     };
     const name = basename(options.script).replace(/\.[cm]?[jt]s$/, '.mjs');
-    const files: CpioEntry[] = [...(await agentFiles()), { type: 'file', path: `guest/script/${name}`, data: module }];
+    const files: CpioEntry[] = [
+      ...(await agentFiles()),
+      { type: 'file', path: `guest/script/${name}`, data: module },
+    ];
     progress.note(`guest: starting (${options.machine}, ${options.transport}, ${accelerator})`);
     const guest = await Guest.start(config, image, files, options.timeoutMs, {
       onStage: (stage, seconds) => progress.note(`guest: ${stage} after ${seconds.toFixed(1)} s`),
@@ -53,7 +55,12 @@ export async function runScript(options: GuestOptions, progress: Progress): Prom
   }
 }
 
-async function attend(guest: Guest, name: string, args: readonly string[], progress: Progress): Promise<number> {
+async function attend(
+  guest: Guest,
+  name: string,
+  args: readonly string[],
+  progress: Progress,
+): Promise<number> {
   let interrupted: number | undefined;
   const onSignal = (signal: NodeJS.Signals): void => {
     interrupted = signal === 'SIGINT' ? STATUS_INTERRUPTED : STATUS_TERMINATED;
@@ -89,7 +96,10 @@ async function attend(guest: Guest, name: string, args: readonly string[], progr
 function diskArguments(options: GuestOptions, scratch: string): string[] {
   const disks = options.disks.map((path) => {
     if (!existsSync(path)) {
-      throw new HarnessError('BAD_ARGUMENTS', `There is no disk image ${path}; make one: truncate -s 64M ${path}`);
+      throw new HarnessError(
+        'BAD_ARGUMENTS',
+        `There is no disk image ${path}; make one: truncate -s 64M ${path}`,
+      );
     }
     return { path: resolve(path), format: imageFormat(path) };
   });

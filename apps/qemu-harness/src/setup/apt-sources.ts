@@ -79,7 +79,9 @@ export function parseDeb822(text: string): AptSource[] {
 export function parseOneLine(text: string): AptSource[] {
   const sources: AptSource[] = [];
   for (const line of text.split('\n')) {
-    const match = /^\s*(deb|deb-src)\s+(?:\[([^\]]*)\]\s+)?(\S+)\s+(\S+)((?:\s+[^\s#]+)*)\s*(?:#.*)?$/.exec(line);
+    const match = /^\s*(deb|deb-src)\s+(?:\[([^\]]*)\]\s+)?(\S+)\s+(\S+)((?:\s+[^\s#]+)*)\s*(?:#.*)?$/.exec(
+      line,
+    );
     if (match === null) continue;
     const [, type = '', options = '', uri = '', suite = '', components = ''] = match;
     const fields = new Map<string, string>();
@@ -103,7 +105,8 @@ export function parseOneLine(text: string): AptSource[] {
 export function deriveSources(sources: readonly AptSource[], codename: string): AptSource[] {
   const isRelease = (suite: string): boolean => suite === codename || ALIASES.includes(suite);
   const isOfRelease = (suite: string): boolean =>
-    isRelease(suite) || [codename, ...ALIASES].some((name) => /^[-/](updates|security)$/.test(suiteRest(suite, name)));
+    isRelease(suite) ||
+    [codename, ...ALIASES].some((name) => /^[-/](updates|security)$/.test(suiteRest(suite, name)));
   const derived: AptSource[] = [];
   const backports: AptSource[] = [];
   for (const source of sources) {
@@ -114,7 +117,13 @@ export function deriveSources(sources: readonly AptSource[], codename: string): 
     derived.push({ ...source, types: ['deb'], uris, suites, components: ['main'] });
     // The first mirror of the release is enough: further entries with it carry updates.
     if (suites.some(isRelease) && backports.length === 0 && !/^(sid|unstable|testing)$/.test(codename)) {
-      backports.push({ ...source, types: ['deb'], uris, suites: [`${codename}-backports`], components: ['main'] });
+      backports.push({
+        ...source,
+        types: ['deb'],
+        uris,
+        suites: [`${codename}-backports`],
+        components: ['main'],
+      });
     }
   }
   return [...derived, ...backports];
@@ -134,7 +143,9 @@ export function formatDeb822(sources: readonly AptSource[]): string {
         `Suites: ${source.suites.join(' ')}`,
         `Components: ${source.components.join(' ')}`,
       ];
-      for (const [name, value] of source.fields) lines.push(value.startsWith('\n') ? `${name}:${value}` : `${name}: ${value}`);
+      for (const [name, value] of source.fields) {
+        lines.push(value.startsWith('\n') ? `${name}:${value}` : `${name}: ${value}`);
+      }
       return `${lines.join('\n')}\n`;
     })
     .join('\n');

@@ -23,7 +23,9 @@ export function releaseCodename(): string {
   try {
     text = readFileSync('/etc/os-release', 'utf8');
   } catch (cause) {
-    throw new HarnessError('UNSUPPORTED_HOST', 'This is no Debian system: /etc/os-release is missing.', { cause });
+    throw new HarnessError('UNSUPPORTED_HOST', 'This is no Debian system: /etc/os-release is missing.', {
+      cause,
+    });
   }
   const codename = /^VERSION_CODENAME="?([a-z]+)"?$/m.exec(text)?.[1];
   if (codename !== undefined) return codename;
@@ -75,7 +77,9 @@ export class Apt {
     }
     const parts = join(directory, 'sources.list.d');
     mkdirSync(parts, { recursive: true });
-    for (const folder of ['lists/partial', 'cache/archives/partial']) mkdirSync(join(directory, folder), { recursive: true });
+    for (const folder of ['lists/partial', 'cache/archives/partial']) {
+      mkdirSync(join(directory, folder), { recursive: true });
+    }
     writeFileSync(join(parts, 'harness.sources'), formatDeb822(sources));
     this.#options = [
       'Dir::Etc::SourceList=/dev/null',
@@ -111,7 +115,11 @@ export class Apt {
   }
 
   /** Downloads packages into `directory` without installing them. */
-  async download(packages: readonly string[], directory: string, onLine?: (line: string) => void): Promise<void> {
+  async download(
+    packages: readonly string[],
+    directory: string,
+    onLine?: (line: string) => void,
+  ): Promise<void> {
     const options: RunOptions = onLine === undefined ? { cwd: directory } : { cwd: directory, onLine };
     await this.#run('DOWNLOAD_FAILED', 'apt-get', ['download', '-q', ...packages], options);
   }
@@ -133,4 +141,6 @@ export class Apt {
 }
 
 /** The environment of every apt and dpkg that installs something, as arguments of `env`. */
-export const INSTALL_ENVIRONMENT: readonly string[] = Object.entries(ENVIRONMENT).map(([name, value]) => `${name}=${value}`);
+export const INSTALL_ENVIRONMENT: readonly string[] = Object.entries(ENVIRONMENT).map(
+  ([name, value]) => `${name}=${value}`,
+);

@@ -55,7 +55,10 @@ export async function ensureGuestPackages(report: (line: string) => void): Promi
       await download(cache, directory, report);
       const packages = readPackages(directory);
       if (packages !== undefined) return packages;
-      throw new HarnessError('IMAGE_FAILED', `${directory} is incomplete although it was just made; delete it and try again.`);
+      throw new HarnessError(
+        'IMAGE_FAILED',
+        `${directory} is incomplete although it was just made; delete it and try again.`,
+      );
     }))
   );
 }

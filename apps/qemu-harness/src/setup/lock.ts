@@ -4,6 +4,7 @@
  */
 import { linkSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
+import { isAlive } from '../boot/temporary.ts';
 
 const RETRY_MS = 200;
 
@@ -42,11 +43,5 @@ function isHeld(path: string): boolean {
   } catch {
     return false;
   }
-  if (holder === process.pid) return true;
-  try {
-    process.kill(holder, 0);
-    return true;
-  } catch (error) {
-    return error instanceof Error && 'code' in error && error.code === 'EPERM';
-  }
+  return isAlive(holder);
 }

@@ -1,0 +1,60 @@
+/** The results of a run, in the shape of `report.json`. */
+
+/** What became of a test. */
+export type TestStatus = 'passed' | 'failed' | 'skipped';
+
+/** One test in one cell. */
+export interface TestResult {
+  readonly device: string;
+  readonly name: string;
+  readonly status: TestStatus;
+  readonly ms: number;
+  /** Why it failed or was skipped; what it noted. */
+  readonly detail?: string;
+}
+
+/** All tests in one cell. */
+export interface RunRecord {
+  readonly arch: string;
+  readonly machine: string;
+  readonly transport: string;
+  readonly ring: string;
+  readonly guest: { readonly kernel: string; readonly node: string };
+  readonly qemu: string;
+  /** `tcg` or `kvm`. */
+  readonly accelerator: string;
+  readonly ms: number;
+  readonly tests: readonly TestResult[];
+}
+
+/** The report. */
+export interface Report {
+  readonly version: 1;
+  /** When it began, in ISO 8601. */
+  readonly started: string;
+  readonly ms: number;
+  readonly passed: number;
+  readonly failed: number;
+  readonly skipped: number;
+  readonly runs: readonly RunRecord[];
+}
+
+/** Sums up runs. */
+export function createReport(started: Date, ms: number, runs: readonly RunRecord[]): Report {
+  const count = (status: TestStatus): number =>
+    runs.reduce((sum, { tests }) => sum + tests.filter((test) => test.status === status).length, 0);
+  return {
+    version: 1,
+    started: started.toISOString(),
+    ms: Math.round(ms),
+    passed: count('passed'),
+    failed: count('failed'),
+    skipped: count('skipped'),
+    runs,
+  };
+}
+
+/** Whether a run proved what it should: something ran, and nothing failed. */
+export function isGreen({ passed, failed }: Report): boolean {
+  return passed > 0 && failed === 0;
+}
