@@ -1,0 +1,244 @@
+/** Base address registers: read, sized and set. Addresses and sizes are `number`s, exact to 2^53. */
+import { type RegisterWindow, VirtioError } from '@virtio/core';
+import { Command, DeviceFunctionInfo, PciRegister, readCommand, writeCommand } from './config-space.ts';
+
+const IO = 0x1;
+const PREFETCHABLE = 0x8;
+const MEMORY_TYPE = 0x6;
+const BELOW_1MIB = 0x2;
+const WIDE = 0x4;
+
+/** A BAR in memory space. */
+export interface MemoryBar {
+  readonly kind: 'memory';
+  /** Which BAR, 0 to 5. A 64-bit one takes the next as well. */
+  readonly index: number;
+  /** Its physical address; 0 if none was assigned. */
+  readonly address: number;
+  /** Bytes: a power of two. */
+  readonly size: number;
+  /** Where it may be: below 2^32, below 1 MiB, or anywhere. */
+  readonly type: '32-bit' | 'below-1mib' | '64-bit';
+  /** Whether reads have no side effects and writes may be merged. */
+  readonly prefetchable: boolean;
+}
+
+/** A BAR in I/O space. */
+export interface IoBar {
+  readonly kind: 'io';
+  readonly index: number;
+  /** Its port; 0 if none was assigned. */
+  readonly address: number;
+  /** How many ports. */
+  readonly size: number;
+}
+
+/** A BAR that a function implements. */
+export type Bar = MemoryBar | IoBar;
+
+/** The BARs of a function by index; `undefined` where there is none, or where the upper half of a 64-bit one is. */
+export type Bars = readonly (Bar | undefined)[];
+
+/**
+ * Reads and sizes all BARs of a function. To size them, ones are written to them while the function does not decode
+ * addresses; all is restored afterwards. Nothing else may use the function meanwhile.
+ *
+ * @param name the function, for messages
+ * @throws {@link VirtioError} `INVALID_DEVICE` for a BAR that PCI rules out
+ */
+export function readBars(config: RegisterWindow, name: string): Bars {
+  const { headerType } = DeviceFunctionInfo.read(config, name);
+  const count = headerType === 'standard' ? 6 : headerType === 'pci-bridge' ? 2 : 0;
+  const bars: (Bar | undefined)[] = new Array<undefined>(count).fill(undefined);
+  const command = readCommand(config);
+  const quiet = command.without(Command.IO_SPACE | Command.MEMORY_SPACE);
+  if (quiet.bits !== command.bits) writeCommand(config, quiet);
+  try {
+    for (let index = 0; index < count; index += 1) {
+      const bar = readBar(config, index, count, name);
+      bars[index] = bar;
+      if (bar?.kind === 'memory' && bar.type === '64-bit') index += 1;
+    }
+  } finally {
+    if (quiet.bits !== command.bits) writeCommand(config, command);
+  }
+  return bars;
+}
+
+function readBar(config: RegisterWindow, index: number, count: number, name: string): Bar | undefined {
+  const [low, lowMask] = probe(config, index);
+  if (lowMask === 0) return undefined;
+  if ((low & IO) !== 0) {
+    // Upper address bits that no host has may be wired to zero.
+    const mask = (lowMask & 0xffff_0000) === 0 ? lowMask | 0xffff_0000 : lowMask;
+    const size = sizeOf(BigInt((mask & ~0x3) >>> 0) | 0xffff_ffff_0000_0000n, index, name);
+    return size === 0 ? undefined : { kind: 'io', index, address: (low & ~0x3) >>> 0, size };
+  }
+  let high = 0;
+  let highMask = 0xffff_ffff;
+  if ((low & MEMORY_TYPE) === WIDE) {
+    if (index + 1 >= count) {
+      throw new VirtioError(
+        'INVALID_DEVICE',
+        `${name}: BAR ${index} has 64 bits, but there is no BAR after it`,
+      );
+    }
+    [high, highMask] = probe(config, index + 1);
+  } else if ((low & MEMORY_TYPE) === MEMORY_TYPE) {
+    throw new VirtioError('INVALID_DEVICE', `${name}: BAR ${index} has a type that PCI does not define`);
+  }
+  const size = sizeOf((BigInt(highMask) << 32n) | BigInt((lowMask & ~0xf) >>> 0), index, name);
+  if (size === 0) return undefined;
+  const address = high * 2 ** 32 + ((low & ~0xf) >>> 0);
+  if (!Number.isSafeInteger(address + size)) {
+    throw new VirtioError('UNSUPPORTED', `${name}: BAR ${index} is above 2^53; give it a lower address`);
+  }
+  return {
+    kind: 'memory',
+    index,
+    address,
+    size,
+    type:
+      (low & MEMORY_TYPE) === WIDE ? '64-bit' : (low & MEMORY_TYPE) === BELOW_1MIB ? 'below-1mib' : '32-bit',
+    prefetchable: (low & PREFETCHABLE) !== 0,
+  };
+}
+
+/** Writes ones to a BAR and returns what it was and what it became. */
+function probe(config: RegisterWindow, index: number): readonly [value: number, mask: number] {
+  const register = PciRegister.BAR0 + 4 * index;
+  const value = config.read32(register);
+  config.write32(register, 0xffff_ffff);
+  const mask = config.read32(register);
+  config.write32(register, value);
+  return [value, mask];
+}
+
+/** The size that follows from the address bits that can be set; 0 if none can. */
+function sizeOf(mask: bigint, index: number, name: string): number {
+  const size = BigInt.asUintN(64, ~mask + 1n);
+  if ((size & (size - 1n)) !== 0n || size > 1n << 52n) {
+    throw new VirtioError(
+      'INVALID_DEVICE',
+      `${name}: BAR ${index} says that it has 0x${size.toString(16)} bytes, which is no power of two below 2^53`,
+    );
+  }
+  return Number(size);
+}
+
+/**
+ * Sets the address of a BAR. The function should not decode addresses while that happens.
+ *
+ * @throws {@link VirtioError} `INVALID_PARAM` for an address that the BAR cannot have
+ */
+export function setBar(config: RegisterWindow, bar: Bar, address: number): void {
+  const wide = bar.kind === 'memory' && bar.type === '64-bit';
+  const limit =
+    bar.kind === 'memory' && bar.type === 'below-1mib' ? 2 ** 20 : wide ? Number.MAX_SAFE_INTEGER : 2 ** 32;
+  if (address < 0 || address % bar.size !== 0 || address + bar.size > limit) {
+    throw new VirtioError(
+      'INVALID_PARAM',
+      `BAR ${bar.index} of ${bar.size} bytes cannot be at 0x${address.toString(16)}: it must be at a multiple of its ` +
+        `size, below 0x${limit.toString(16)}`,
+    );
+  }
+  const register = PciRegister.BAR0 + 4 * bar.index;
+  // The flags are read-only; the low half ends with zeros.
+  config.write32(register, address % 2 ** 32);
+  if (wide) config.write32(register + 4, Math.floor(address / 2 ** 32));
+}
+
+/** A range of addresses: `[start, start + size)`. */
+export interface AddressRange {
+  readonly start: number;
+  readonly size: number;
+}
+
+/** What the host bridge forwards to PCI. */
+export interface BarRanges {
+  /** Memory below 2^32. */
+  readonly memory: AddressRange;
+  /** Memory above 2^32, for 64-bit BARs; without it they come from `memory`. */
+  readonly memory64?: AddressRange;
+  /** I/O ports; without them I/O BARs stay unassigned. */
+  readonly io?: AddressRange;
+}
+
+/**
+ * Assigns addresses to BARs, where no firmware has done it.
+ *
+ * @example
+ * ```ts
+ * import { BarAllocator, FunctionConfig, type PciRoot } from '@virtio/pci';
+ *
+ * export function assignAll(root: PciRoot): void {
+ *   const allocator = new BarAllocator({ memory: { start: 0x1000_0000, size: 0x2eff_0000 } });
+ *   for (const [at, info] of root.functions()) {
+ *     if (info.headerType === 'standard') allocator.assign(new FunctionConfig(root.access, at), String(at));
+ *   }
+ * }
+ * ```
+ */
+export class BarAllocator {
+  readonly #ranges: BarRanges;
+  readonly #next: { memory: number; memory64: number; io: number };
+
+  constructor(ranges: BarRanges) {
+    this.#ranges = ranges;
+    this.#next = {
+      memory: ranges.memory.start,
+      memory64: ranges.memory64?.start ?? 0,
+      // Port 0 means that there is no address.
+      io: Math.max(ranges.io?.start ?? 0, 4),
+    };
+  }
+
+  /**
+   * Takes addresses for a BAR.
+   *
+   * @returns the address, or `undefined` for an I/O BAR if there are no ports to give
+   * @throws {@link VirtioError} `INVALID_PARAM` if the range is used up
+   */
+  allocate(bar: Bar): number | undefined {
+    const { memory64, io } = this.#ranges;
+    if (bar.kind === 'io') return io && this.#take('io', io, bar);
+    if (bar.type === '64-bit' && memory64) return this.#take('memory64', memory64, bar);
+    return this.#take('memory', this.#ranges.memory, bar);
+  }
+
+  /**
+   * Assigns all BARs of a function, the largest first, and lets it decode them.
+   *
+   * @param name the function, for messages
+   * @returns the BARs with their new addresses
+   */
+  assign(config: RegisterWindow, name: string): Bars {
+    const bars = [...readBars(config, name)];
+    const command = readCommand(config);
+    writeCommand(config, command.without(Command.IO_SPACE | Command.MEMORY_SPACE));
+    let decode = 0;
+    const present = bars.filter((bar) => bar !== undefined).sort((a, b) => b.size - a.size);
+    for (const bar of present) {
+      const address = this.allocate(bar);
+      if (address === undefined) continue;
+      setBar(config, bar, address);
+      bars[bar.index] = { ...bar, address };
+      decode |= bar.kind === 'io' ? Command.IO_SPACE : Command.MEMORY_SPACE;
+    }
+    writeCommand(config, command.without(Command.IO_SPACE | Command.MEMORY_SPACE).with(decode));
+    return bars;
+  }
+
+  #take(which: 'memory' | 'memory64' | 'io', range: AddressRange, bar: Bar): number {
+    const address = Math.ceil(this.#next[which] / bar.size) * bar.size;
+    if (address + bar.size > range.start + range.size) {
+      throw new VirtioError(
+        'INVALID_PARAM',
+        `no room for a BAR of ${bar.size} bytes in ${which} range 0x${range.start.toString(16)}, ${range.size} bytes; ` +
+          'give the allocator a larger one',
+      );
+    }
+    this.#next[which] = address + bar.size;
+    return address;
+  }
+}

@@ -1,0 +1,66 @@
+/**
+ * The list of capabilities in configuration space. The device writes its links, so the walk is bounded: each capability
+ * is visited once, and one that was visited before is an error.
+ */
+import { type RegisterWindow, VirtioError } from '@virtio/core';
+import { PciRegister, readStatus, Status } from './config-space.ts';
+
+/** Ids of capabilities that matter to virtio. */
+export const PciCapabilityId = {
+  MSI: 0x05,
+  VENDOR_SPECIFIC: 0x09,
+  PCI_EXPRESS: 0x10,
+  MSI_X: 0x11,
+} as const;
+
+/** The header takes the first 64 bytes; capabilities stand behind it, in the first 256. */
+const FIRST = 0x40;
+const END = 0x100;
+
+/** A capability. */
+export interface PciCapability {
+  /** What it is: see {@link PciCapabilityId}. */
+  readonly id: number;
+  /** Where it starts in configuration space: a multiple of 4. */
+  readonly offset: number;
+}
+
+/**
+ * Walks the list of capabilities, in its order.
+ *
+ * @param name the function, for messages
+ * @throws {@link VirtioError} `INVALID_DEVICE` if the list leads into the header or runs in a circle
+ */
+export function capabilities(config: RegisterWindow, name: string): PciCapability[] {
+  const found: PciCapability[] = [];
+  if (!readStatus(config).has(Status.CAPABILITIES_LIST)) return found;
+  const visited = new Set<number>();
+  // PCI 3.0, 6.7: the lowest two bits of a link are reserved and must be masked.
+  let offset = config.read8(PciRegister.CAPABILITIES) & 0xfc;
+  while (offset !== 0) {
+    if (offset < FIRST) {
+      throw new VirtioError(
+        'INVALID_DEVICE',
+        `${name}: the list of PCI capabilities leads to offset ${offset}, which is in the header; the device is broken`,
+      );
+    }
+    if (visited.has(offset)) {
+      throw new VirtioError(
+        'INVALID_DEVICE',
+        `${name}: the list of PCI capabilities leads back to offset ${offset}; the device is broken`,
+      );
+    }
+    visited.add(offset);
+    const header = config.read16(offset);
+    found.push({ id: header & 0xff, offset });
+    offset = (header >>> 8) & 0xfc;
+  }
+  return found;
+}
+
+/**
+ * How many bytes are left for a capability up to the end of the space where capabilities stand.
+ */
+export function roomFor(offset: number): number {
+  return END - offset;
+}

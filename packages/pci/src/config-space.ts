@@ -1,0 +1,198 @@
+/** The header that every PCI function has: its registers, their flags, and what the header says of the function. */
+import { flagNames, Flags, formatFlags, type RegisterWindow, VirtioError } from '@virtio/core';
+import type { DeviceFunction } from './device-function.ts';
+
+/** Registers of the configuration header: offsets in bytes. */
+export const PciRegister = {
+  VENDOR_ID: 0x00,
+  DEVICE_ID: 0x02,
+  COMMAND: 0x04,
+  STATUS: 0x06,
+  /** Revision, programming interface, subclass, class: one byte each. */
+  REVISION: 0x08,
+  HEADER_TYPE: 0x0e,
+  BAR0: 0x10,
+  /** Type 1 (bridges) only. */
+  SECONDARY_BUS: 0x19,
+  /** Type 0 only. */
+  SUBSYSTEM_VENDOR_ID: 0x2c,
+  /** Type 0 only. */
+  SUBSYSTEM_ID: 0x2e,
+  CAPABILITIES: 0x34,
+} as const;
+
+const COMMAND = {
+  IO_SPACE: 0x0001,
+  MEMORY_SPACE: 0x0002,
+  BUS_MASTER: 0x0004,
+  SPECIAL_CYCLES: 0x0008,
+  MEMORY_WRITE_AND_INVALIDATE_ENABLE: 0x0010,
+  VGA_PALETTE_SNOOP: 0x0020,
+  PARITY_ERROR_RESPONSE: 0x0040,
+  SERR_ENABLE: 0x0100,
+  FAST_BACK_TO_BACK_ENABLE: 0x0200,
+  INTERRUPT_DISABLE: 0x0400,
+} as const;
+
+const COMMAND_NAMES = flagNames(COMMAND);
+
+/** The command register: what the function may do. */
+export class Command extends Flags {
+  /** The function answers in I/O space. */
+  static readonly IO_SPACE = COMMAND.IO_SPACE;
+  /** The function answers in memory space. */
+  static readonly MEMORY_SPACE = COMMAND.MEMORY_SPACE;
+  /** The function may access memory by itself (DMA), and so send message-signalled interrupts. */
+  static readonly BUS_MASTER = COMMAND.BUS_MASTER;
+  static readonly SPECIAL_CYCLES = COMMAND.SPECIAL_CYCLES;
+  static readonly MEMORY_WRITE_AND_INVALIDATE_ENABLE = COMMAND.MEMORY_WRITE_AND_INVALIDATE_ENABLE;
+  static readonly VGA_PALETTE_SNOOP = COMMAND.VGA_PALETTE_SNOOP;
+  static readonly PARITY_ERROR_RESPONSE = COMMAND.PARITY_ERROR_RESPONSE;
+  static readonly SERR_ENABLE = COMMAND.SERR_ENABLE;
+  static readonly FAST_BACK_TO_BACK_ENABLE = COMMAND.FAST_BACK_TO_BACK_ENABLE;
+  /** The function does not assert INTx. */
+  static readonly INTERRUPT_DISABLE = COMMAND.INTERRUPT_DISABLE;
+
+  /** The value for these bits. */
+  static from(bits: number): Command {
+    return new Command(bits & 0xffff);
+  }
+
+  /** These bits and those of `mask`. */
+  with(mask: number): Command {
+    return Command.from(this.bits | mask);
+  }
+
+  /** These bits without those of `mask`. */
+  without(mask: number): Command {
+    return Command.from(this.bits & ~mask);
+  }
+
+  override toString(): string {
+    return formatFlags('Command', COMMAND_NAMES, BigInt(this.bits));
+  }
+}
+
+const STATUS = {
+  INTERRUPT_STATUS: 0x0008,
+  CAPABILITIES_LIST: 0x0010,
+  MHZ_66_CAPABLE: 0x0020,
+  FAST_BACK_TO_BACK_CAPABLE: 0x0080,
+  MASTER_DATA_PARITY_ERROR: 0x0100,
+  SIGNALED_TARGET_ABORT: 0x0800,
+  RECEIVED_TARGET_ABORT: 0x1000,
+  RECEIVED_MASTER_ABORT: 0x2000,
+  SIGNALED_SYSTEM_ERROR: 0x4000,
+  DETECTED_PARITY_ERROR: 0x8000,
+} as const;
+
+const STATUS_NAMES = flagNames(STATUS);
+
+/** The status register. */
+export class Status extends Flags {
+  /** The function asserts INTx, unless that is disabled. */
+  static readonly INTERRUPT_STATUS = STATUS.INTERRUPT_STATUS;
+  /** There is a list of capabilities. */
+  static readonly CAPABILITIES_LIST = STATUS.CAPABILITIES_LIST;
+  static readonly MHZ_66_CAPABLE = STATUS.MHZ_66_CAPABLE;
+  static readonly FAST_BACK_TO_BACK_CAPABLE = STATUS.FAST_BACK_TO_BACK_CAPABLE;
+  static readonly MASTER_DATA_PARITY_ERROR = STATUS.MASTER_DATA_PARITY_ERROR;
+  static readonly SIGNALED_TARGET_ABORT = STATUS.SIGNALED_TARGET_ABORT;
+  static readonly RECEIVED_TARGET_ABORT = STATUS.RECEIVED_TARGET_ABORT;
+  static readonly RECEIVED_MASTER_ABORT = STATUS.RECEIVED_MASTER_ABORT;
+  static readonly SIGNALED_SYSTEM_ERROR = STATUS.SIGNALED_SYSTEM_ERROR;
+  static readonly DETECTED_PARITY_ERROR = STATUS.DETECTED_PARITY_ERROR;
+
+  /** The value for these bits. */
+  static from(bits: number): Status {
+    return new Status(bits & 0xffff);
+  }
+
+  override toString(): string {
+    return formatFlags('Status', STATUS_NAMES, BigInt(this.bits));
+  }
+}
+
+/** Reads the command register. */
+export function readCommand(config: RegisterWindow): Command {
+  return Command.from(config.read16(PciRegister.COMMAND));
+}
+
+/** Writes the command register. */
+export function writeCommand(config: RegisterWindow, command: Command): void {
+  config.write16(PciRegister.COMMAND, command.bits);
+}
+
+/** Reads the status register. */
+export function readStatus(config: RegisterWindow): Status {
+  return Status.from(config.read16(PciRegister.STATUS));
+}
+
+/** What kind of header a function has; a number for one that is not known. */
+export type HeaderType = 'standard' | 'pci-bridge' | 'cardbus-bridge' | number;
+
+const HEADER_TYPES = ['standard', 'pci-bridge', 'cardbus-bridge'] as const;
+
+const hex = (value: number, digits: number): string => value.toString(16).padStart(digits, '0');
+
+/** What the header says of a function. Prints like `1af4:1042 (class 01.00, rev 01) standard`. */
+export class DeviceFunctionInfo {
+  readonly vendorId: number;
+  readonly deviceId: number;
+  readonly revision: number;
+  readonly progIf: number;
+  readonly subclass: number;
+  readonly class: number;
+  readonly headerType: HeaderType;
+  /** Whether the device has functions other than 0; function 0 tells. */
+  readonly multiFunction: boolean;
+  /** 0 if the header has no such register. */
+  readonly subsystemVendorId: number;
+  /** 0 if the header has no such register. */
+  readonly subsystemId: number;
+
+  private constructor(config: RegisterWindow, ids: number) {
+    this.vendorId = ids & 0xffff;
+    this.deviceId = ids >>> 16;
+    const revision = config.read32(PciRegister.REVISION);
+    this.revision = revision & 0xff;
+    this.progIf = (revision >>> 8) & 0xff;
+    this.subclass = (revision >>> 16) & 0xff;
+    this.class = revision >>> 24;
+    const type = config.read8(PciRegister.HEADER_TYPE);
+    this.headerType = HEADER_TYPES[type & 0x7f] ?? type & 0x7f;
+    this.multiFunction = (type & 0x80) !== 0;
+    const subsystem = this.headerType === 'standard' ? config.read32(PciRegister.SUBSYSTEM_VENDOR_ID) : 0;
+    this.subsystemVendorId = subsystem & 0xffff;
+    this.subsystemId = subsystem >>> 16;
+  }
+
+  /** Reads the header; `undefined` if there is no function, which reads as all ones. */
+  static find(config: RegisterWindow): DeviceFunctionInfo | undefined {
+    const ids = config.read32(PciRegister.VENDOR_ID);
+    return (ids & 0xffff) === 0xffff ? undefined : new DeviceFunctionInfo(config, ids);
+  }
+
+  /**
+   * Reads the header.
+   *
+   * @throws {@link VirtioError} `NO_DEVICE` if there is no function
+   */
+  static read(config: RegisterWindow, name: string | DeviceFunction): DeviceFunctionInfo {
+    const info = DeviceFunctionInfo.find(config);
+    if (info === undefined) {
+      throw new VirtioError(
+        'NO_DEVICE',
+        `there is no PCI device at ${String(name)}: its ids read as all ones`,
+      );
+    }
+    return info;
+  }
+
+  toString(): string {
+    return (
+      `${hex(this.vendorId, 4)}:${hex(this.deviceId, 4)} (class ${hex(this.class, 2)}.${hex(this.subclass, 2)}, ` +
+      `rev ${hex(this.revision, 2)}) ${typeof this.headerType === 'number' ? `header type ${this.headerType}` : this.headerType}`
+    );
+  }
+}

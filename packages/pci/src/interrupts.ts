@@ -1,0 +1,236 @@
+/**
+ * Interrupts of a PCI function. The platform brings the lines ({@link PciInterrupts}: eventfds of VFIO, an interrupt controller
+ * on bare metal); which queue has which vector, sharing, and INTx with its status register are decided here once, and
+ * drivers see core's `InterruptSource`.
+ */
+import { type InterruptSource, InterruptStatus, VirtioError } from '@virtio/core';
+
+/** The value of a vector register for "no interrupt" [4.1.5.1.2]. */
+export const NO_VECTOR = 0xffff;
+
+/**
+ * The interrupt lines of one function, from the platform. With `vectors` above 0 MSI-X is enabled and so many entries of the
+ * table, from 0, reach the driver; with 0 MSI-X is disabled and INTx does, as line 0.
+ */
+export interface PciInterrupts {
+  /** How many MSI-X vectors are enabled: at most the size of the device's table [4.1.5.1.2.2]. 0: INTx. */
+  readonly vectors: number;
+
+  /**
+   * Sets the one handler of a line: of MSI-X vector `line`, or, of INTx with `line` 0. `undefined` removes it.
+   *
+   * The handler returns whether the interrupt was this function's: a shared INTx line may be another's. Only after it returned
+   * may a masked INTx line be unmasked.
+   */
+  onLine(line: number, handler: (() => boolean) | undefined): void;
+
+  /** Sets the one handler for the removal of the device (hot-unplug). `undefined` removes it. */
+  onRemoval(handler: (() => void) | undefined): void;
+
+  /** Somebody waits: an event loop stays alive while there are more holds than releases. */
+  hold(): void;
+
+  /** Ends one {@link PciInterrupts.hold}. */
+  release(): void;
+}
+
+/**
+ * Lines whose owner says when one fires: for platforms where interrupt handlers are called from outside, and for tests.
+ *
+ * @example
+ * ```ts
+ * import { InterruptLines } from '@virtio/pci';
+ *
+ * const lines = new InterruptLines(3);
+ * // The handler of the interrupt controller, for the message of MSI-X vector 1:
+ * export const onMessage = (): boolean => lines.fire(1);
+ * ```
+ */
+export class InterruptLines implements PciInterrupts {
+  readonly vectors: number;
+  /** How many wait now. */
+  holds = 0;
+  readonly #handlers: ((() => boolean) | undefined)[] = [];
+  #removal: (() => void) | undefined;
+
+  /** @param vectors how many MSI-X vectors are enabled; 0 for INTx */
+  constructor(vectors: number) {
+    this.vectors = vectors;
+  }
+
+  /**
+   * Runs the handler of a line.
+   *
+   * @param line the MSI-X vector, or 0 for INTx
+   * @returns whether the interrupt was this function's
+   */
+  fire(line: number): boolean {
+    return this.#handlers[line]?.() ?? false;
+  }
+
+  /** The device was unplugged. */
+  remove(): void {
+    this.#removal?.();
+  }
+
+  onLine(line: number, handler: (() => boolean) | undefined): void {
+    this.#handlers[line] = handler;
+  }
+
+  onRemoval(handler: (() => void) | undefined): void {
+    this.#removal = handler;
+  }
+
+  hold(): void {
+    this.holds += 1;
+  }
+
+  release(): void {
+    this.holds -= 1;
+  }
+}
+
+/** What the dispatcher asks of its transport. */
+export interface InterruptRegisters {
+  /** Names the device in messages. */
+  who(): string;
+  /** Reads, and so acknowledges, the ISR status. */
+  ackInterrupt(): InterruptStatus;
+  /** Whether the device no longer answers. */
+  isGone(): boolean;
+}
+
+/** Hands the interrupts of {@link PciInterrupts} to the handlers of a driver. */
+export class InterruptDispatcher implements InterruptSource {
+  readonly #lines: PciInterrupts;
+  readonly #device: InterruptRegisters;
+  /** Handlers by queue. */
+  readonly #queues: ((() => void) | undefined)[] = [];
+  /** Queues by MSI-X vector. */
+  readonly #queuesOf: number[][] = [];
+  #configVector = NO_VECTOR;
+  #config: (() => void) | undefined;
+  #removal: (() => void) | undefined;
+
+  constructor(lines: PciInterrupts, device: InterruptRegisters) {
+    this.#lines = lines;
+    this.#device = device;
+    lines.onRemoval(this.#removed);
+    if (lines.vectors === 0) {
+      lines.onLine(0, this.#intx);
+      return;
+    }
+    for (let vector = 0; vector < lines.vectors; vector += 1) {
+      this.#queuesOf[vector] = [];
+      lines.onLine(vector, () => this.#msix(vector));
+    }
+  }
+
+  onQueue(queue: number, handler: (() => void) | undefined): void {
+    this.#queues[queue] = handler;
+  }
+
+  onConfig(handler: (() => void) | undefined): void {
+    this.#config = handler;
+  }
+
+  onRemoval(handler: (() => void) | undefined): void {
+    this.#removal = handler;
+  }
+
+  hold(): void {
+    this.#lines.hold();
+  }
+
+  release(): void {
+    this.#lines.release();
+  }
+
+  /** Removes the handlers from the lines. */
+  close(): void {
+    this.#lines.onRemoval(undefined);
+    const lines = Math.max(1, this.#lines.vectors);
+    for (let line = 0; line < lines; line += 1) this.#lines.onLine(line, undefined);
+  }
+
+  /**
+   * Maps configuration changes to vector 0.
+   *
+   * @param tryVector writes the vector register and reads it back
+   */
+  mapConfig(tryVector: (vector: number) => number): void {
+    if (this.#lines.vectors === 0) return;
+    this.#configVector = this.#map(tryVector, [0], 'configuration changes');
+  }
+
+  /**
+   * Maps a queue: to a vector of its own if there are enough, else to a shared one. If the device refuses (4.1.5.1.2: a
+   * mapping may need resources that it does not have), to the vector of configuration changes.
+   *
+   * @param tryVector writes the vector register and reads it back
+   */
+  mapQueue(queue: number, tryVector: (vector: number) => number): void {
+    const { vectors } = this.#lines;
+    if (vectors === 0) return;
+    this.unmapQueue(queue);
+    // 4.1.5.1.2.2: never a vector outside the table.
+    const own = vectors === 1 ? 0 : 1 + (queue % (vectors - 1));
+    const vector = this.#map(tryVector, own === 0 ? [0] : [own, 0], `queue ${queue}`);
+    this.#queuesOf[vector]?.push(queue);
+  }
+
+  /** Forgets the vector of a queue. */
+  unmapQueue(queue: number): void {
+    for (const queues of this.#queuesOf) {
+      const place = queues.indexOf(queue);
+      if (place >= 0) queues.splice(place, 1);
+    }
+  }
+
+  #map(tryVector: (vector: number) => number, vectors: readonly number[], what: string): number {
+    for (const vector of vectors) {
+      // 4.1.5.1.2.2: what reads back says whether the mapping succeeded; if not, another may.
+      const mapped = tryVector(vector);
+      if (mapped === vector) return vector;
+      if (mapped !== NO_VECTOR) {
+        throw new VirtioError(
+          'DEVICE_MISBEHAVED',
+          `${this.#device.who()}: ${what} was given interrupt vector ${vector}, the device says ${mapped}; ` +
+            'it must say the same, or 65535 for none',
+        );
+      }
+    }
+    throw new VirtioError(
+      'UNSUPPORTED',
+      `${this.#device.who()} has no interrupt vector for ${what}, not even one shared with others; open it with fewer ` +
+        'vectors, with INTx, or without interrupts',
+    );
+  }
+
+  #msix(vector: number): boolean {
+    // 4.1.4.5.2: the ISR status is not read. 4.1.5.4.2: one vector may stand for queues and configuration both.
+    const queues = this.#queuesOf[vector] as number[];
+    for (let i = 0; i < queues.length; i += 1) this.#queues[queues[i] as number]?.();
+    if (vector === this.#configVector) this.#config?.();
+    return true;
+  }
+
+  /** 4.1.5.5: the status decides, and reading it de-asserts the line. 0: another device's interrupt, or a spurious one. */
+  readonly #intx = (): boolean => {
+    const { bits } = this.#device.ackInterrupt();
+    if (bits === 0) return false;
+    if (bits === 0xff && this.#device.isGone()) {
+      this.#removed();
+      return false;
+    }
+    if ((bits & InterruptStatus.QUEUE_INTERRUPT) !== 0) {
+      for (let queue = 0; queue < this.#queues.length; queue += 1) this.#queues[queue]?.();
+    }
+    if ((bits & InterruptStatus.DEVICE_CONFIGURATION_INTERRUPT) !== 0) this.#config?.();
+    return true;
+  };
+
+  readonly #removed = (): void => {
+    this.#removal?.();
+  };
+}

@@ -1,0 +1,605 @@
+/**
+ * The PCI transport. It needs of the platform the function's configuration space, a way to map parts of its BARs, and
+ * interrupt lines if there are any; so it is the same over VFIO, sysfs, hypercalls and bare metal.
+ */
+import {
+  DeviceStatus,
+  type DeviceType,
+  Feature,
+  type Hal,
+  type InterruptSource,
+  InterruptStatus,
+  Layout,
+  type RegisterWindow,
+  Transport,
+  VirtioError,
+} from '@virtio/core';
+import { type Bars, readBars } from './bars.ts';
+import { type ConfigAccess, FunctionConfig } from './config-access.ts';
+import { Command, DeviceFunctionInfo, readCommand, writeCommand } from './config-space.ts';
+import type { DeviceFunction } from './device-function.ts';
+import { isTransitional, virtioDeviceType } from './device-id.ts';
+import { InterruptDispatcher, type PciInterrupts } from './interrupts.ts';
+import {
+  structureError,
+  structureFault,
+  VirtioPciCap,
+  type VirtioStructure,
+  virtioStructures,
+} from './virtio-capabilities.ts';
+
+/**
+ * The common configuration structure.
+ *
+ * @see VIRTIO 1.4, 4.1.4.3
+ */
+export const CommonCfg = new Layout('virtio_pci_common_cfg', {
+  device_feature_select: 'u32',
+  device_feature: 'u32',
+  driver_feature_select: 'u32',
+  driver_feature: 'u32',
+  config_msix_vector: 'u16',
+  num_queues: 'u16',
+  device_status: 'u8',
+  config_generation: 'u8',
+  queue_select: 'u16',
+  queue_size: 'u16',
+  queue_msix_vector: 'u16',
+  queue_enable: 'u16',
+  queue_notify_off: 'u16',
+  queue_desc: 'u64',
+  queue_driver: 'u64',
+  queue_device: 'u64',
+  queue_notif_config_data: 'u16',
+  queue_reset: 'u16',
+  admin_queue_index: 'u16',
+  admin_queue_num: 'u16',
+});
+
+const C = CommonCfg.offset;
+
+/** What every device has of it: up to `queue_device`. What follows came with later features. */
+const COMMON_LEAST = C.queue_notif_config_data;
+
+/** 4.1.4: no device uses more of its configuration than this, whatever length it states. */
+const CONFIG_MOST = 4096;
+
+const RESET_TIMEOUT_MS = 10_000;
+const GONE = 0xff;
+const FEATURE_WORDS = 4;
+
+const mask = (bit: number): bigint => 1n << BigInt(bit);
+
+/** Maps `length` bytes of a BAR from `offset`. Throws `UNSUPPORTED` for a BAR that the platform cannot map (I/O space). */
+export type MapBar = (bar: number, offset: number, length: number) => RegisterWindow;
+
+/** A PCI function as the platform gives it to {@link PciTransport}. */
+export interface PciTransportOptions {
+  /** Where the function is. */
+  readonly at: DeviceFunction;
+  /** Its configuration space. */
+  readonly config: RegisterWindow;
+  /** Maps a part of a BAR. */
+  readonly mapBar: MapBar;
+  /** Its BARs, if the platform knows them; else they are read and sized. */
+  readonly bars?: Bars;
+  /** Its interrupt lines, or any other source of interrupts, e.g. `PollingInterrupts`. None: the driver is polled. */
+  readonly interrupts?: PciInterrupts | InterruptSource;
+  /** Called at the end of disposal: gives back what the platform holds for the function. */
+  readonly onDispose?: () => void;
+}
+
+/**
+ * The way to a virtio device on PCI.
+ *
+ * @example
+ * ```ts
+ * import type { Hal } from '@virtio/core';
+ * import { CAM_SIZE, MmioCam, PciRoot, PciTransport } from '@virtio/pci';
+ *
+ * // Bare metal: configuration space in memory, BARs assigned by firmware.
+ * export function* transports(hal: Hal, ecamBase: number): Generator<PciTransport> {
+ *   const root = new PciRoot(new MmioCam(hal.mapRegisters(ecamBase, CAM_SIZE.ecam), 'ecam'));
+ *   for (const [at] of root.virtioDevices()) yield PciTransport.open(root.access, at, hal);
+ * }
+ * ```
+ *
+ * @see VIRTIO 1.4, 4.1
+ */
+export class PciTransport extends Transport {
+  readonly deviceType: DeviceType;
+  readonly name: string;
+  readonly interrupts: InterruptSource | undefined;
+  readonly configSize: number;
+  /** What the function's header says. */
+  readonly info: DeviceFunctionInfo;
+
+  readonly #pci: RegisterWindow;
+  readonly #bars: Bars;
+  readonly #common: RegisterWindow;
+  readonly #notify: RegisterWindow;
+  readonly #multiplier: number;
+  readonly #isr: RegisterWindow;
+  readonly #config: RegisterWindow | undefined;
+  readonly #structures: readonly VirtioStructure[];
+  readonly #dispatcher: InterruptDispatcher | undefined;
+  readonly #onDispose: (() => void) | undefined;
+  readonly #command: Command;
+
+  readonly #halves: Uint16Array | undefined;
+  readonly #words: Uint32Array | undefined;
+  /** By queue: where to notify, as an index into a mapped array or as a byte offset; -1 if the queue is not set up. */
+  #doorbells = new Int32Array(0);
+  /** By queue: what to write there. */
+  #values = new Int32Array(0);
+
+  #notificationData = false;
+  #notifConfigData = false;
+  #ringReset = false;
+  #ringPacked = false;
+  #adminQueues = false;
+  #disposed = false;
+
+  /**
+   * Finds the device's structures and lets it decode addresses and access memory. The device itself is not touched.
+   *
+   * @throws {@link VirtioError} `NO_DEVICE`, `INVALID_DEVICE` (not a virtio device, or one that lies about its structures),
+   * `UNSUPPORTED` (a legacy device, or structures that the platform cannot map)
+   */
+  constructor(options: PciTransportOptions) {
+    super();
+    const { at, config, interrupts } = options;
+    this.name = `PCI ${at.toString()}`;
+    this.#pci = config;
+    this.#onDispose = options.onDispose;
+    this.info = DeviceFunctionInfo.read(config, at);
+    this.deviceType = this.#checkType();
+    this.#structures = this.#findStructures();
+    this.#bars = options.bars ?? readBars(config, this.name);
+
+    this.#command = readCommand(config);
+    const lines = interrupts !== undefined && 'vectors' in interrupts ? interrupts : undefined;
+    this.#enable(lines);
+    try {
+      const find = this.#finder(options.mapBar);
+      const [common] = find(VirtioPciCap.COMMON_CFG, 'common configuration', COMMON_LEAST, 4, CommonCfg.size);
+      const [notify, { multiplier }] = find(VirtioPciCap.NOTIFY_CFG, 'notification structure', 2, 2);
+      const [isr] = find(VirtioPciCap.ISR_CFG, 'ISR status', 1, 1, 1);
+      this.#common = common;
+      this.#notify = notify;
+      this.#multiplier = multiplier;
+      this.#isr = isr;
+      const hasConfig = this.#structures.some(
+        ({ type, length }) => type === VirtioPciCap.DEVICE_CFG && length > 0,
+      );
+      this.#config = hasConfig
+        ? find(VirtioPciCap.DEVICE_CFG, 'device configuration', 1, 4, CONFIG_MOST)[0]
+        : undefined;
+      this.configSize = this.#config?.size ?? 0;
+    } catch (error) {
+      writeCommand(config, this.#command);
+      throw error;
+    }
+    this.#halves = this.#notify.mapped?.u16;
+    this.#words = this.#notify.mapped?.u32;
+    if (lines === undefined) this.interrupts = interrupts as InterruptSource | undefined;
+    else this.interrupts = this.#dispatcher = new InterruptDispatcher(lines, this);
+  }
+
+  /**
+   * Opens a function whose BARs are in memory that the platform maps by physical address.
+   *
+   * @param access the way to configuration space
+   * @param at the function
+   * @param hal maps the BARs
+   * @param interrupts its interrupt lines, if any
+   */
+  static open(
+    access: ConfigAccess,
+    at: DeviceFunction,
+    hal: Pick<Hal, 'mapRegisters'>,
+    interrupts?: PciInterrupts | InterruptSource,
+  ): PciTransport {
+    const config = new FunctionConfig(access, at);
+    const bars = readBars(config, `PCI ${at.toString()}`);
+    return new PciTransport({
+      at,
+      config,
+      bars,
+      mapBar: (index, offset, length) => hal.mapRegisters(memoryAddress(bars, index, at) + offset, length),
+      ...(interrupts && { interrupts }),
+    });
+  }
+
+  readDeviceFeatures(): bigint {
+    let features = 0n;
+    for (let word = 0; word < FEATURE_WORDS; word += 1) {
+      this.#common.write32(C.device_feature_select, word);
+      features |= BigInt(this.#common.read32(C.device_feature)) << BigInt(32 * word);
+    }
+    if (features === (1n << 128n) - 1n && this.isGone()) throw this.removed();
+    return features;
+  }
+
+  writeDriverFeatures(features: bigint): void {
+    this.#notificationData = (features & mask(Feature.NOTIFICATION_DATA)) !== 0n;
+    this.#notifConfigData = (features & mask(Feature.NOTIF_CONFIG_DATA)) !== 0n;
+    this.#ringReset = (features & mask(Feature.RING_RESET)) !== 0n;
+    this.#ringPacked = (features & mask(Feature.RING_PACKED)) !== 0n;
+    this.#adminQueues = (features & mask(Feature.ADMIN_VQ)) !== 0n;
+    this.#needRegister(this.#notifConfigData, 'NOTIF_CONFIG_DATA', C.queue_reset);
+    this.#needRegister(this.#ringReset, 'RING_RESET', C.admin_queue_index);
+    this.#needRegister(this.#adminQueues, 'ADMIN_VQ', CommonCfg.size);
+    for (let word = 0; word < FEATURE_WORDS; word += 1) {
+      const bits = Number((features >> BigInt(32 * word)) & 0xffff_ffffn);
+      // Words 2 and 3 came with version 1.4; a device without them need not be told that none of their bits is accepted.
+      if (word >= 2 && bits === 0) continue;
+      this.#common.write32(C.driver_feature_select, word);
+      this.#common.write32(C.driver_feature, bits);
+    }
+  }
+
+  maxQueueSize(queue: number): number {
+    if (!this.#hasQueue(queue)) return 0;
+    this.#select(queue);
+    const size = this.#common.read16(C.queue_size);
+    if (size === 0xffff && this.isGone()) throw this.removed();
+    return size;
+  }
+
+  /** 4.1.5.2.1: 16 bits, or 32 with NOTIFICATION_DATA; the queue's index, or what NOTIF_CONFIG_DATA gave for it. */
+  notify(queue: number, next: number): void {
+    const at = this.#doorbells[queue];
+    if (at === undefined || at < 0) throw this.#notSetUp(queue);
+    const value = this.#values[queue] as number;
+    if (this.#notificationData) {
+      const data = (next << 16) | value;
+      if (this.#words !== undefined) this.#words[at] = data;
+      else this.#notify.write32(at, data >>> 0);
+    } else if (this.#halves !== undefined) {
+      this.#halves[at] = value;
+    } else {
+      this.#notify.write16(at, value);
+    }
+  }
+
+  getStatus(): DeviceStatus {
+    return DeviceStatus.from(this.#common.read8(C.device_status));
+  }
+
+  setStatus(status: DeviceStatus): void {
+    this.#common.write8(C.device_status, status.bits);
+    // A device that was reset has no queues.
+    if (status.bits === 0) this.#doorbells.fill(-1);
+  }
+
+  /** Does nothing: only legacy MMIO has this. */
+  setGuestPageSize(): void {
+    return;
+  }
+
+  requiresLegacyLayout(): boolean {
+    return false;
+  }
+
+  /**
+   * @throws {@link VirtioError} `INVALID_PARAM` for a size that the queue cannot have, `INVALID_DEVICE` if the device places its
+   * notifications outside its notification structure, `UNSUPPORTED` if it has no interrupt vector for the queue
+   */
+  queueSet(queue: number, size: number, descriptors: number, driverArea: number, deviceArea: number): void {
+    const common = this.#common;
+    const max = this.maxQueueSize(queue);
+    // 4.1.4.3.2: never 0, and without RING_PACKED a power of two.
+    if (size < 1 || size > max || (!this.#ringPacked && (size & (size - 1)) !== 0)) {
+      throw new VirtioError(
+        'INVALID_PARAM',
+        `${this.who()}: queue ${queue} cannot have ${size} descriptors; it can have up to ${max}` +
+          (this.#ringPacked ? '' : ', a power of two'),
+      );
+    }
+    this.#select(queue);
+    common.write16(C.queue_size, size);
+    this.#dispatcher?.mapQueue(queue, (vector) => this.#tryVector(C.queue_msix_vector, vector));
+    this.#write64(C.queue_desc, descriptors);
+    this.#write64(C.queue_driver, driverArea);
+    this.#write64(C.queue_device, deviceArea);
+    this.#setDoorbell(queue);
+    // 4.1.4.3.2: all else is configured before the queue is enabled.
+    common.write16(C.queue_enable, 1);
+  }
+
+  /** With `VIRTIO_F_RING_RESET` resets the queue. Without, there is no way: 0 must not be written to `queue_enable`. */
+  queueUnset(queue: number): void {
+    if (this.#ringReset && this.queueUsed(queue)) this.queueReset(queue);
+  }
+
+  queueUsed(queue: number): boolean {
+    this.#select(queue);
+    return this.#common.read16(C.queue_enable) === 1;
+  }
+
+  /** @see VIRTIO 1.4, 2.6.1 and 4.1.4.3.2 */
+  queueReset(queue: number): void {
+    if (!this.#ringReset) {
+      throw new VirtioError(
+        'UNSUPPORTED',
+        `${this.who()}: queue ${queue} cannot be reset alone, as RING_RESET was not negotiated; reset the device`,
+      );
+    }
+    if (!this.#hasQueue(queue)) {
+      throw new VirtioError('INVALID_PARAM', `${this.who()} has no queue ${queue} to reset`);
+    }
+    this.#select(queue);
+    this.#common.write16(C.queue_reset, 1);
+    const deadline = Date.now() + RESET_TIMEOUT_MS;
+    for (;;) {
+      const value = this.#common.read16(C.queue_reset);
+      if (value === 0) break;
+      if (value === 0xffff && this.isGone()) throw this.removed();
+      if (Date.now() > deadline) {
+        throw new VirtioError(
+          'NOT_READY',
+          `${this.who()}: queue ${queue} was asked to reset and has not after ${RESET_TIMEOUT_MS / 1000} s; reset the device`,
+        );
+      }
+    }
+    this.#doorbells[queue] = -1;
+  }
+
+  /** Reads the ISR status, which clears it and de-asserts INTx [4.1.4.5]. */
+  ackInterrupt(): InterruptStatus {
+    return InterruptStatus.from(this.#isr.read8(0));
+  }
+
+  readConfigGeneration(): number {
+    return this.#common.read8(C.config_generation);
+  }
+
+  readConfig(offset: number, width: 1 | 2 | 4): number {
+    const config = this.#deviceConfig(offset, width);
+    // 4.1.3.1: at the width of the field.
+    if (width === 1) return config.read8(offset);
+    return width === 2 ? config.read16(offset) : config.read32(offset);
+  }
+
+  writeConfig(offset: number, width: 1 | 2 | 4, value: number): void {
+    const config = this.#deviceConfig(offset, width);
+    if (width === 1) config.write8(offset, value);
+    else if (width === 2) config.write16(offset, value);
+    else config.write32(offset, value);
+  }
+
+  /**
+   * @throws {@link VirtioError} `INVALID_DEVICE` if the region is not inside its BAR [4.1.4.7]
+   */
+  sharedMemory(id: number): { readonly address: number; readonly length: number } | undefined {
+    const region = this.#structures.find(
+      (structure) => structure.type === VirtioPciCap.SHARED_MEMORY_CFG && structure.id === id,
+    );
+    if (region === undefined || region.length === 0) return undefined;
+    const fault = structureFault(region, this.#bars, 1, 1);
+    const bar = this.#bars[region.bar];
+    if (fault !== undefined || bar === undefined) {
+      throw structureError(this.who(), `shared memory region ${id}`, fault === undefined ? [] : [fault]);
+    }
+    return { address: bar.address + region.offset, length: region.length };
+  }
+
+  /**
+   * The administration virtqueues: the index of the first and how many there are, or `undefined` if `VIRTIO_F_ADMIN_VQ` was not
+   * negotiated. The drivers here do not negotiate it.
+   *
+   * @throws {@link VirtioError} `INVALID_DEVICE` if they overlap the device's other queues or end beyond 65535
+   * @see VIRTIO 1.4, 4.1.4.3
+   */
+  adminQueues(): { readonly index: number; readonly count: number } | undefined {
+    if (!this.#adminQueues) return undefined;
+    const index = this.#common.read16(C.admin_queue_index);
+    const count = this.#common.read16(C.admin_queue_num);
+    const queues = this.#common.read16(C.num_queues);
+    if (count > 0 && (index < queues || index + count > 0x1_0000)) {
+      throw new VirtioError(
+        'INVALID_DEVICE',
+        `${this.who()} says that it has ${count} administration queues from ${index}, and ${queues} others`,
+      );
+    }
+    return { index, count };
+  }
+
+  /** @throws {@link VirtioError} `UNSUPPORTED` if the device has no interrupt vector for configuration changes */
+  override finishInit(): void {
+    this.#dispatcher?.mapConfig((vector) => this.#tryVector(C.config_msix_vector, vector));
+    super.finishInit();
+  }
+
+  /** Whether the device no longer answers: its registers read as all ones. */
+  isGone(): boolean {
+    return this.#common.read8(C.device_status) === GONE;
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    let command: Command | undefined = this.#command;
+    try {
+      this.reset();
+    } catch (error) {
+      // A device that was unplugged can reach nothing. One that does not stop must not reach memory any more.
+      const gone = VirtioError.is(error, 'DEVICE_REMOVED');
+      command = gone ? undefined : this.#command.without(Command.BUS_MASTER);
+      if (!gone) throw error;
+    } finally {
+      this.#dispatcher?.close();
+      if (command !== undefined) writeCommand(this.#pci, command);
+      this.#onDispose?.();
+    }
+  }
+
+  #checkType(): DeviceType {
+    const type = virtioDeviceType(this.info);
+    if (type === undefined) {
+      throw new VirtioError(
+        'INVALID_DEVICE',
+        `${this.name} is ${this.info.toString()}, which is not a virtio device of a known type`,
+      );
+    }
+    return type;
+  }
+
+  /** 4.1.5.1.1.1: a device without virtio capabilities is a legacy device. */
+  #findStructures(): readonly VirtioStructure[] {
+    const { structures } = virtioStructures(this.#pci, this.name);
+    if (structures.length === 0 && isTransitional(this.info)) {
+      throw new VirtioError(
+        'UNSUPPORTED',
+        `${this.who()} has no virtio capabilities: it has the legacy interface only, which is not driven over PCI; ` +
+          'let it be a modern one (QEMU: disable-modern=off)',
+      );
+    }
+    return structures;
+  }
+
+  #enable(lines: PciInterrupts | undefined): void {
+    const command = this.#command.with(Command.IO_SPACE | Command.MEMORY_SPACE | Command.BUS_MASTER);
+    // INTx without a handler would never be de-asserted.
+    writeCommand(
+      this.#pci,
+      lines?.vectors === 0
+        ? command.without(Command.INTERRUPT_DISABLE)
+        : command.with(Command.INTERRUPT_DISABLE),
+    );
+  }
+
+  /** Returns what finds and maps the first structure of a type that can be used [4.1.4.1]. */
+  #finder(mapBar: MapBar) {
+    return (
+      type: number,
+      what: string,
+      least: number,
+      alignment: number,
+      most = Infinity,
+    ): readonly [RegisterWindow, VirtioStructure] => {
+      const faults: string[] = [];
+      let unsupported: unknown;
+      for (const structure of this.#structures) {
+        if (structure.type !== type || (type === VirtioPciCap.DEVICE_CFG && structure.length === 0)) continue;
+        const { bar, offset, length, multiplier } = structure;
+        const fault = structureFault(structure, this.#bars, least, alignment) ?? multiplierFault(multiplier);
+        if (fault !== undefined) {
+          faults.push(fault);
+          continue;
+        }
+        // 4.1.4.1: only what is needed of it is mapped: for notifications, as far as the last queue can be.
+        const needed = type === VirtioPciCap.NOTIFY_CFG ? 0xffff * multiplier + 4 : most;
+        try {
+          return [mapBar(bar, offset, Math.min(length, needed)), structure];
+        } catch (error) {
+          if (!VirtioError.is(error, 'UNSUPPORTED')) throw error;
+          unsupported = error;
+          faults.push(error.message);
+        }
+      }
+      if (unsupported === undefined) throw structureError(this.who(), what, faults);
+      throw new VirtioError(
+        'UNSUPPORTED',
+        `${this.who()}: its ${what} cannot be mapped: ${faults.join('; ')}`,
+        {
+          cause: unsupported,
+        },
+      );
+    };
+  }
+
+  #needRegister(negotiated: boolean, feature: string, end: number): void {
+    if (!negotiated || this.#common.size >= end) return;
+    throw this.fail(
+      new VirtioError(
+        'INVALID_DEVICE',
+        `${this.who()} offers ${feature}, but its common configuration has ${this.#common.size} bytes and ends before the ` +
+          `register for it; open it without ${feature}`,
+      ),
+    );
+  }
+
+  #hasQueue(queue: number): boolean {
+    if (queue < this.#common.read16(C.num_queues)) return true;
+    const admin = this.adminQueues();
+    return admin !== undefined && queue >= admin.index && queue < admin.index + admin.count;
+  }
+
+  #select(queue: number): void {
+    this.#common.write16(C.queue_select, queue);
+  }
+
+  /** 4.1.3.1: as two halves. */
+  #write64(offset: number, value: number): void {
+    this.#common.write32(offset, value >>> 0);
+    this.#common.write32(offset + 4, Math.floor(value / 2 ** 32));
+  }
+
+  #tryVector(register: number, vector: number): number {
+    this.#common.write16(register, vector);
+    return this.#common.read16(register);
+  }
+
+  /** Computes where and with what the selected queue is notified [4.1.4.4]. */
+  #setDoorbell(queue: number): void {
+    const unit = this.#common.read16(C.queue_notify_off);
+    const offset = unit * this.#multiplier;
+    const width = this.#notificationData ? 4 : 2;
+    if (offset + width > this.#notify.size || offset % width !== 0) {
+      throw new VirtioError(
+        'INVALID_DEVICE',
+        `${this.who()}: notifications of queue ${queue} would go to offset ${offset} (${unit} times ${this.#multiplier}), in ` +
+          `${width} bytes; the device's notification structure has ${this.#notify.size} bytes`,
+      );
+    }
+    if (queue >= this.#doorbells.length) {
+      const doorbells = new Int32Array(queue + 1).fill(-1);
+      doorbells.set(this.#doorbells);
+      const values = new Int32Array(queue + 1);
+      values.set(this.#values);
+      this.#doorbells = doorbells;
+      this.#values = values;
+    }
+    const index = this.#notificationData ? offset >>> 2 : offset >>> 1;
+    this.#doorbells[queue] = this.#notify.mapped === undefined ? offset : index;
+    this.#values[queue] = this.#notifConfigData ? this.#common.read16(C.queue_notif_config_data) : queue;
+  }
+
+  #deviceConfig(offset: number, width: number): RegisterWindow {
+    if (this.#config !== undefined) return this.#config;
+    throw new VirtioError(
+      'CONFIG_SPACE_MISSING',
+      `${this.who()} has no configuration space; ${width} bytes at ${offset} were asked for`,
+    );
+  }
+
+  #notSetUp(queue: number): VirtioError {
+    return new VirtioError(
+      'INVALID_PARAM',
+      `${this.who()}: queue ${queue} was to be notified, but it is not set up`,
+    );
+  }
+}
+
+/** 4.1.4.4.1: a power of two that is even, or 0. */
+function multiplierFault(multiplier: number): string | undefined {
+  if (multiplier === 0 || (multiplier % 2 === 0 && Number.isInteger(Math.log2(multiplier)))) return undefined;
+  return `its notify_off_multiplier is ${multiplier}, which is neither 0 nor an even power of two`;
+}
+
+/** The address of a memory BAR that has one. */
+function memoryAddress(bars: Bars, index: number, at: DeviceFunction): number {
+  const bar = bars[index];
+  if (bar?.kind !== 'memory') {
+    throw new VirtioError('UNSUPPORTED', `PCI ${at.toString()}: BAR ${index} is not in memory space`);
+  }
+  if (bar.address === 0) {
+    throw new VirtioError(
+      'INVALID_PARAM',
+      `PCI ${at.toString()}: BAR ${index} has no address; assign one with BarAllocator`,
+    );
+  }
+  return bar.address;
+}

@@ -1,0 +1,146 @@
+/**
+ * The capabilities by which a device says where its virtio structures are. What they say is checked against the BARs before
+ * anything is mapped: a device that points outside its BAR is refused with a typed error.
+ */
+import { type RegisterWindow, VirtioError } from '@virtio/core';
+import type { Bars } from './bars.ts';
+import { capabilities, PciCapabilityId, roomFor } from './capabilities.ts';
+
+/**
+ * Types of virtio capabilities.
+ *
+ * @see VIRTIO 1.4, 4.1.4
+ */
+export const VirtioPciCap = {
+  COMMON_CFG: 1,
+  NOTIFY_CFG: 2,
+  ISR_CFG: 3,
+  DEVICE_CFG: 4,
+  PCI_CFG: 5,
+  SHARED_MEMORY_CFG: 8,
+  VENDOR_CFG: 9,
+} as const;
+
+/** Fields of `virtio_pci_cap` and of what may follow it: offsets in bytes [4.1.4]. */
+export const VirtioPciCapField = {
+  CAP_LEN: 2,
+  CFG_TYPE: 3,
+  BAR: 4,
+  ID: 5,
+  OFFSET: 8,
+  LENGTH: 12,
+  /** NOTIFY_CFG. */
+  NOTIFY_OFF_MULTIPLIER: 16,
+  /** PCI_CFG. */
+  PCI_CFG_DATA: 16,
+  /** SHARED_MEMORY_CFG. */
+  OFFSET_HI: 16,
+  LENGTH_HI: 20,
+} as const;
+
+const PLAIN_LENGTH = 16;
+const EXTENDED_LENGTH = 20;
+const WIDE_LENGTH = 24;
+
+/** A structure as the device describes it, not yet checked against its BAR. */
+export interface VirtioStructure {
+  /** One of {@link VirtioPciCap}. */
+  readonly type: number;
+  /** Which BAR it is in: 0 to 5. */
+  readonly bar: number;
+  /** For shared memory: which region. */
+  readonly id: number;
+  /** Bytes from the start of the BAR. */
+  readonly offset: number;
+  /** Bytes. */
+  readonly length: number;
+  /** For notifications: bytes per unit of `queue_notify_off`; else 0. */
+  readonly multiplier: number;
+}
+
+/** What the capabilities of a device say. */
+export interface VirtioStructures {
+  /** The structures in the order of the list, which is the device's order of preference. */
+  readonly structures: readonly VirtioStructure[];
+  /** Where the PCI configuration access capability is in configuration space, if there is one. */
+  readonly pciCfg: number | undefined;
+}
+
+/**
+ * Reads the virtio capabilities of a function.
+ *
+ * @param name the function, for messages
+ * @throws {@link VirtioError} `INVALID_DEVICE` if the list of capabilities is broken
+ * @see VIRTIO 1.4, 4.1.4
+ */
+export function virtioStructures(config: RegisterWindow, name: string): VirtioStructures {
+  const structures: VirtioStructure[] = [];
+  let pciCfg: number | undefined;
+  for (const { id, offset: at } of capabilities(config, name)) {
+    if (id !== PciCapabilityId.VENDOR_SPECIFIC || roomFor(at) < PLAIN_LENGTH) continue;
+    // 4.1.4.1: a length that is larger than needed is accepted.
+    const length = Math.min(config.read8(at + VirtioPciCapField.CAP_LEN), roomFor(at));
+    const type = config.read8(at + VirtioPciCapField.CFG_TYPE);
+    if (type === VirtioPciCap.PCI_CFG) {
+      if (length >= EXTENDED_LENGTH) pciCfg ??= at;
+      continue;
+    }
+    // 4.1.4.1: reserved types are ignored; so is vendor data [4.1.4.8.2], which is none of the driver's business.
+    if (length < (MIN_LENGTH[type] ?? Infinity)) continue;
+    const bar = config.read8(at + VirtioPciCapField.BAR);
+    // 4.1.4.1: reserved BARs are ignored.
+    if (bar > 5) continue;
+    const wide = type === VirtioPciCap.SHARED_MEMORY_CFG;
+    const read64 = (low: number, high: number): number =>
+      config.read32(at + low) + (wide ? config.read32(at + high) * 2 ** 32 : 0);
+    structures.push({
+      type,
+      bar,
+      id: config.read8(at + VirtioPciCapField.ID),
+      offset: read64(VirtioPciCapField.OFFSET, VirtioPciCapField.OFFSET_HI),
+      length: read64(VirtioPciCapField.LENGTH, VirtioPciCapField.LENGTH_HI),
+      multiplier:
+        type === VirtioPciCap.NOTIFY_CFG ? config.read32(at + VirtioPciCapField.NOTIFY_OFF_MULTIPLIER) : 0,
+    });
+  }
+  return { structures, pciCfg };
+}
+
+const MIN_LENGTH: Readonly<Record<number, number>> = {
+  [VirtioPciCap.COMMON_CFG]: PLAIN_LENGTH,
+  [VirtioPciCap.NOTIFY_CFG]: EXTENDED_LENGTH,
+  [VirtioPciCap.ISR_CFG]: PLAIN_LENGTH,
+  [VirtioPciCap.DEVICE_CFG]: PLAIN_LENGTH,
+  [VirtioPciCap.SHARED_MEMORY_CFG]: WIDE_LENGTH,
+};
+
+/**
+ * Why a structure cannot be used, or `undefined` if it can.
+ *
+ * @param least how many bytes of it are needed
+ * @param alignment what its offset must be a multiple of
+ */
+export function structureFault(
+  { bar, offset, length }: VirtioStructure,
+  bars: Bars,
+  least: number,
+  alignment: number,
+): string | undefined {
+  const found = bars[bar];
+  if (found === undefined) return `it is in BAR ${bar}, which the device does not have`;
+  if (offset + length > found.size) {
+    return `it is at ${offset} to ${offset + length} of BAR ${bar}, which has ${found.size} bytes`;
+  }
+  if (length < least) return `it has ${length} bytes, of which ${least} are needed`;
+  if (offset % alignment !== 0) return `it is at offset ${offset}, which is not a multiple of ${alignment}`;
+  return undefined;
+}
+
+/** The error of a structure that a device must have and has not, or not in a form that can be used. */
+export function structureError(name: string, what: string, faults: readonly string[]): VirtioError {
+  return new VirtioError(
+    'INVALID_DEVICE',
+    `${name}: the device has no ${what} that can be used` +
+      (faults.length === 0 ? ': no capability names one' : `: ${faults.join('; ')}`),
+  );
+}
