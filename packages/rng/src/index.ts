@@ -1,0 +1,6 @@
+/**
+ * The VirtIO entropy device.
+ *
+ * @packageDocumentation
+ */
+export * from './virtio-rng.ts';
