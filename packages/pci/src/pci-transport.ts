@@ -6,7 +6,6 @@ import {
   DeviceStatus,
   type DeviceType,
   Feature,
-  type Hal,
   type InterruptSource,
   InterruptStatus,
   Layout,
@@ -15,11 +14,12 @@ import {
   VirtioError,
 } from '@virtio/core';
 import { type Bars, readBars } from './bars.ts';
-import { type ConfigAccess, FunctionConfig } from './config-access.ts';
+import type { ConfigAccess } from './config-access.ts';
 import { Command, DeviceFunctionInfo, readCommand, writeCommand } from './config-space.ts';
 import type { DeviceFunction } from './device-function.ts';
 import { isTransitional, virtioDeviceType } from './device-id.ts';
 import { InterruptDispatcher, type PciInterrupts } from './interrupts.ts';
+import { type AddressSpace, physicalFunction } from './physical-function.ts';
 import {
   structureError,
   structureFault,
@@ -187,28 +187,21 @@ export class PciTransport extends Transport {
   }
 
   /**
-   * Opens a function whose BARs are in memory that the platform maps by physical address.
+   * Opens a function whose BARs are reached by the addresses that they hold.
    *
    * @param access the way to configuration space
-   * @param at the function
-   * @param hal maps the BARs
+   * @param at the function; its BARs must have addresses
+   * @param space maps them: a `Hal`
    * @param interrupts its interrupt lines, if any
+   * @throws {@link VirtioError} as the constructor does
    */
   static open(
     access: ConfigAccess,
     at: DeviceFunction,
-    hal: Pick<Hal, 'mapRegisters'>,
+    space: AddressSpace,
     interrupts?: PciInterrupts | InterruptSource,
   ): PciTransport {
-    const config = new FunctionConfig(access, at);
-    const bars = readBars(config, `PCI ${at.toString()}`);
-    return new PciTransport({
-      at,
-      config,
-      bars,
-      mapBar: (index, offset, length) => hal.mapRegisters(memoryAddress(bars, index, at) + offset, length),
-      ...(interrupts && { interrupts }),
-    });
+    return new PciTransport(physicalFunction(access, at, space, interrupts));
   }
 
   readDeviceFeatures(): bigint {
@@ -587,19 +580,4 @@ export class PciTransport extends Transport {
 function multiplierFault(multiplier: number): string | undefined {
   if (multiplier === 0 || (multiplier % 2 === 0 && Number.isInteger(Math.log2(multiplier)))) return undefined;
   return `its notify_off_multiplier is ${multiplier}, which is neither 0 nor an even power of two`;
-}
-
-/** The address of a memory BAR that has one. */
-function memoryAddress(bars: Bars, index: number, at: DeviceFunction): number {
-  const bar = bars[index];
-  if (bar?.kind !== 'memory') {
-    throw new VirtioError('UNSUPPORTED', `PCI ${at.toString()}: BAR ${index} is not in memory space`);
-  }
-  if (bar.address === 0) {
-    throw new VirtioError(
-      'INVALID_PARAM',
-      `PCI ${at.toString()}: BAR ${index} has no address; assign one with BarAllocator`,
-    );
-  }
-  return bar.address;
 }

@@ -1,0 +1,39 @@
+/**
+ * The instructions that only the host of an engine can execute. It injects them; nothing here is native.
+ */
+
+/** The registers that CPUID returns: 32 bits each, unsigned. */
+export interface CpuidResult {
+  readonly eax: number;
+  readonly ebx: number;
+  readonly ecx: number;
+  readonly edx: number;
+}
+
+/** An x86-64 processor in a virtual machine. */
+export interface X86Cpu {
+  /** Executes CPUID with `leaf` in EAX and `subleaf` in ECX. */
+  cpuid(leaf: number, subleaf: number): CpuidResult;
+
+  /**
+   * Executes VMCALL with `call` in RAX and the arguments in RBX, RCX and RDX, RSI being 0.
+   *
+   * @param a a physical address: a number below 2^53
+   * @param c 32 bits, unsigned
+   * @returns the lower 32 bits of RAX
+   */
+  hypercall(call: number, a: number, b: number, c: number): number;
+
+  /** The same with 64 bits in RDX and of RAX. For accesses of 8 bytes, which are never hot. */
+  hypercall64(call: number, a: number, b: number, c: bigint): bigint;
+}
+
+/** The I/O ports of an x86 processor: IN and OUT at their three widths. Values are unsigned. */
+export interface X86Ports {
+  in8(port: number): number;
+  in16(port: number): number;
+  in32(port: number): number;
+  out8(port: number, value: number): void;
+  out16(port: number, value: number): void;
+  out32(port: number, value: number): void;
+}

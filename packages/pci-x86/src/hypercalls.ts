@@ -1,0 +1,109 @@
+/**
+ * The hypercalls by which a guest that pKVM protects reaches registers: its memory-mapped I/O cannot be emulated by looking
+ * at the instruction that trapped, so it says what it wants.
+ */
+import { checkRegister, type RegisterWindow } from '@virtio/core';
+import type { X86Cpu } from './cpu.ts';
+
+/** The CPUID leaf where a hypervisor says who it is. */
+const CPUID_SIGNATURE = 0x4000_0000;
+
+/** `PKVM` as EBX holds it. */
+const PKVM = 0x4d56_4b50;
+
+/** The numbers follow from pKVM's first hypercall, 20, as in its patches to Linux. */
+const PKVM_OP = 20;
+
+/** Numbers of hypercalls. */
+export const Hypercall = {
+  /** RBX: physical address, RCX: bytes. Returns what was read. */
+  IO_READ: PKVM_OP + 3,
+  /** RBX: physical address, RCX: bytes, RDX: what to write. */
+  IO_WRITE: PKVM_OP + 4,
+} as const;
+
+/**
+ * Whether the hypervisor below is pKVM.
+ *
+ * @example
+ * ```ts
+ * import { HypCam, isPkvm, PortCam, type X86Cpu, type X86Ports } from '@virtio/pci-x86';
+ * import { PciRoot } from '@virtio/pci';
+ *
+ * export function root(cpu: X86Cpu, ports: X86Ports, ecamBase: number): PciRoot {
+ *   return new PciRoot(isPkvm(cpu) ? new HypCam(cpu, ecamBase, 'ecam') : new PortCam(ports));
+ * }
+ * ```
+ */
+export function isPkvm(cpu: X86Cpu): boolean {
+  return cpu.cpuid(CPUID_SIGNATURE, 0).ebx >>> 0 === PKVM;
+}
+
+/** Reads 1, 2 or 4 bytes at a physical address. */
+export function hypRead(cpu: X86Cpu, address: number, width: 1 | 2 | 4): number {
+  const value = cpu.hypercall(Hypercall.IO_READ, address, width, 0);
+  // What is above the width means nothing.
+  if (width === 4) return value >>> 0;
+  return value & (width === 1 ? 0xff : 0xffff);
+}
+
+/** Writes 1, 2 or 4 bytes at a physical address. */
+export function hypWrite(cpu: X86Cpu, address: number, width: 1 | 2 | 4, value: number): void {
+  // Above the width there must be zeros.
+  const bits = width === 4 ? value >>> 0 : value & (width === 1 ? 0xff : 0xffff);
+  cpu.hypercall(Hypercall.IO_WRITE, address, width, bits);
+}
+
+/** Registers in physical memory that are reached by hypercalls, such as a part of a BAR. */
+export class HypIoRegion implements RegisterWindow {
+  /** The physical address of the first register. */
+  readonly address: number;
+  /** Bytes. */
+  readonly size: number;
+  readonly #cpu: X86Cpu;
+
+  constructor(cpu: X86Cpu, address: number, size: number) {
+    this.#cpu = cpu;
+    this.address = address;
+    this.size = size;
+  }
+
+  read8(offset: number): number {
+    return hypRead(this.#cpu, this.#at(offset, 1), 1);
+  }
+
+  read16(offset: number): number {
+    return hypRead(this.#cpu, this.#at(offset, 2), 2);
+  }
+
+  read32(offset: number): number {
+    return hypRead(this.#cpu, this.#at(offset, 4), 4);
+  }
+
+  /** Reads 8 bytes in one access. No register of virtio wants that; other devices' may. */
+  read64(offset: number): bigint {
+    return BigInt.asUintN(64, this.#cpu.hypercall64(Hypercall.IO_READ, this.#at(offset, 8), 8, 0n));
+  }
+
+  write8(offset: number, value: number): void {
+    hypWrite(this.#cpu, this.#at(offset, 1), 1, value);
+  }
+
+  write16(offset: number, value: number): void {
+    hypWrite(this.#cpu, this.#at(offset, 2), 2, value);
+  }
+
+  write32(offset: number, value: number): void {
+    hypWrite(this.#cpu, this.#at(offset, 4), 4, value);
+  }
+
+  /** Writes 8 bytes in one access. */
+  write64(offset: number, value: bigint): void {
+    this.#cpu.hypercall64(Hypercall.IO_WRITE, this.#at(offset, 8), 8, BigInt.asUintN(64, value));
+  }
+
+  #at(offset: number, width: number): number {
+    checkRegister(offset, width, this.size);
+    return this.address + offset;
+  }
+}

@@ -1,0 +1,46 @@
+/** A function whose BARs are reached by the addresses that they hold: bare metal, and hypervisors' calls for it. */
+import { type Hal, type InterruptSource, type RegisterWindow, VirtioError } from '@virtio/core';
+import { readBars } from './bars.ts';
+import { type ConfigAccess, FunctionConfig } from './config-access.ts';
+import type { DeviceFunction } from './device-function.ts';
+import type { PciInterrupts } from './interrupts.ts';
+import type { PciTransportOptions } from './pci-transport.ts';
+
+/** What maps the addresses of BARs. A `Hal` does. */
+export interface AddressSpace extends Pick<Hal, 'mapRegisters'> {
+  /** Maps I/O ports. Without it structures in I/O space are passed over for others. */
+  mapPorts?(port: number, count: number): RegisterWindow;
+}
+
+/**
+ * Reads the BARs of a function and makes of them what {@link PciTransport} wants.
+ *
+ * @param access the way to configuration space
+ * @param space maps addresses
+ * @param interrupts its interrupt lines, if any
+ * @throws {@link VirtioError} `NO_DEVICE`, `INVALID_DEVICE`
+ */
+export function physicalFunction(
+  access: ConfigAccess,
+  at: DeviceFunction,
+  space: AddressSpace,
+  interrupts?: PciInterrupts | InterruptSource,
+): PciTransportOptions {
+  const name = `PCI ${at.toString()}`;
+  const config = new FunctionConfig(access, at);
+  const bars = readBars(config, name);
+  const mapBar = (index: number, offset: number, length: number): RegisterWindow => {
+    const bar = bars[index];
+    if (bar === undefined) throw new VirtioError('INVALID_PARAM', `${name} has no BAR ${index}`);
+    if (bar.address === 0) {
+      throw new VirtioError(
+        'INVALID_PARAM',
+        `${name}: BAR ${index} has no address; assign one with BarAllocator`,
+      );
+    }
+    if (bar.kind === 'memory') return space.mapRegisters(bar.address + offset, length);
+    if (space.mapPorts) return space.mapPorts(bar.address + offset, length);
+    throw new VirtioError('UNSUPPORTED', `${name}: BAR ${index} is in I/O space, which is not mapped here`);
+  };
+  return { at, config, bars, mapBar, ...(interrupts && { interrupts }) };
+}
