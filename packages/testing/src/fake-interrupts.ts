@@ -1,0 +1,113 @@
+/**
+ * Interrupts that a test or a device model fires. They arrive as real ones do: not inside the call that caused them, but when
+ * that has returned (in a microtask), and several of one kind arrive as one.
+ */
+import type { InterruptSource } from '@virtio/core';
+
+/** What a {@link FakeInterrupts} may be told. */
+export interface FakeInterruptsOptions {
+  /** Whether handlers are called at once instead of in a microtask (default false). */
+  readonly synchronous?: boolean;
+}
+
+/** An {@link InterruptSource} for tests. */
+export class FakeInterrupts implements InterruptSource {
+  /** How many waiters there are: {@link InterruptSource.hold} less {@link InterruptSource.release}. */
+  holds = 0;
+  /** How often a handler was called, for queues, configuration and removal together. */
+  delivered = 0;
+  /** While true, nothing is delivered; what was fired arrives when it is set to false again. */
+  #masked = false;
+
+  readonly #synchronous: boolean;
+  readonly #queues = new Map<number, () => void>();
+  readonly #pending = new Set<number | 'config' | 'removal'>();
+  #config: (() => void) | undefined;
+  #removal: (() => void) | undefined;
+  #scheduled = false;
+
+  constructor({ synchronous = false }: FakeInterruptsOptions = {}) {
+    this.#synchronous = synchronous;
+  }
+
+  onQueue(queue: number, handler: (() => void) | undefined): void {
+    if (handler) this.#queues.set(queue, handler);
+    else this.#queues.delete(queue);
+  }
+
+  onConfig(handler: (() => void) | undefined): void {
+    this.#config = handler;
+  }
+
+  onRemoval(handler: (() => void) | undefined): void {
+    this.#removal = handler;
+  }
+
+  hold(): void {
+    this.holds += 1;
+  }
+
+  release(): void {
+    this.holds -= 1;
+  }
+
+  /** Whether interrupts are held back. Setting it to false delivers what was fired in the meantime. */
+  get masked(): boolean {
+    return this.#masked;
+  }
+
+  set masked(value: boolean) {
+    this.#masked = value;
+    if (!value && this.#pending.size > 0) this.#schedule();
+  }
+
+  /** The queues that have a handler. */
+  get queues(): readonly number[] {
+    return [...this.#queues.keys()];
+  }
+
+  /** Fires the interrupt of a queue. */
+  fireQueue(queue: number): void {
+    this.#fire(queue);
+  }
+
+  /** Fires the configuration interrupt. */
+  fireConfig(): void {
+    this.#fire('config');
+  }
+
+  /** Reports the removal of the device. */
+  fireRemoval(): void {
+    this.#fire('removal');
+  }
+
+  #fire(what: number | 'config' | 'removal'): void {
+    this.#pending.add(what);
+    if (!this.#masked) this.#schedule();
+  }
+
+  #schedule(): void {
+    if (this.#synchronous) {
+      this.#deliver();
+    } else if (!this.#scheduled) {
+      this.#scheduled = true;
+      void Promise.resolve().then(() => {
+        this.#deliver();
+      });
+    }
+  }
+
+  #deliver(): void {
+    this.#scheduled = false;
+    if (this.#masked) return;
+    const pending = [...this.#pending];
+    this.#pending.clear();
+    for (const what of pending) {
+      const handler =
+        what === 'config' ? this.#config : what === 'removal' ? this.#removal : this.#queues.get(what);
+      if (!handler) continue;
+      this.delivered += 1;
+      handler();
+    }
+  }
+}

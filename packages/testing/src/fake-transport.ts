@@ -1,0 +1,154 @@
+/** A transport without registers: each call of the driver goes straight to a {@link FakeDevice}. */
+import {
+  type DeviceStatus,
+  DeviceStatus as Status,
+  type DeviceType,
+  InterruptStatus,
+  Transport,
+  VirtioError,
+} from '@virtio/core';
+import type { FakeDevice } from './fake-device.ts';
+import { FakeInterrupts } from './fake-interrupts.ts';
+
+/** What a {@link FakeTransport} may be told. */
+export interface FakeTransportOptions {
+  /** How the device interrupts (default a new {@link FakeInterrupts}); `false` for a transport without interrupts. */
+  readonly interrupts?: FakeInterrupts | false;
+  /** The name in messages (default `fake`). */
+  readonly name?: string;
+}
+
+/** A {@link Transport} for tests. */
+export class FakeTransport extends Transport {
+  readonly device: FakeDevice;
+  readonly name: string;
+  override readonly interrupts: FakeInterrupts | undefined;
+  /** How often the transport was disposed. */
+  disposed = 0;
+  /** The page size that the driver told a legacy device. */
+  guestPageSize = 0;
+
+  #pending = 0;
+
+  constructor(device: FakeDevice, { interrupts, name = 'fake' }: FakeTransportOptions = {}) {
+    super();
+    this.device = device;
+    this.name = name;
+    this.interrupts = interrupts === false ? undefined : (interrupts ?? new FakeInterrupts());
+    device.front = {
+      interruptQueue: (queue) => {
+        this.#pending |= InterruptStatus.QUEUE_INTERRUPT;
+        this.interrupts?.fireQueue(queue);
+      },
+      interruptConfig: () => {
+        this.#pending |= InterruptStatus.DEVICE_CONFIGURATION_INTERRUPT;
+        this.interrupts?.fireConfig();
+      },
+      removed: () => this.interrupts?.fireRemoval(),
+      reset: () => {
+        this.#pending = 0;
+      },
+    };
+  }
+
+  override get deviceType(): DeviceType {
+    return this.device.type as DeviceType;
+  }
+
+  override get configSize(): number {
+    return this.device.config.length;
+  }
+
+  override readDeviceFeatures(): bigint {
+    return this.device.features;
+  }
+
+  override writeDriverFeatures(features: bigint): void {
+    this.device.writeFeatures(features);
+  }
+
+  override maxQueueSize(queue: number): number {
+    return this.device.queueState(queue)?.maxSize ?? 0;
+  }
+
+  override notify(queue: number, next: number): void {
+    this.device.notify(queue, this.device.has('NOTIFICATION_DATA') ? next : 0);
+  }
+
+  override getStatus(): DeviceStatus {
+    return Status.from(this.device.readStatus());
+  }
+
+  override setStatus(status: DeviceStatus): void {
+    this.device.writeStatus(status.bits);
+  }
+
+  override setGuestPageSize(size: number): void {
+    this.guestPageSize = size;
+  }
+
+  override requiresLegacyLayout(): boolean {
+    return this.device.legacy;
+  }
+
+  override queueSet(
+    queue: number,
+    size: number,
+    descriptors: number,
+    driverArea: number,
+    deviceArea: number,
+  ): void {
+    const state = this.device.queueState(queue);
+    if (!state) throw this.device.violated(`queue ${queue} was set up, but does not exist`);
+    state.size = size;
+    state.descriptors = descriptors;
+    state.driverArea = driverArea;
+    state.deviceArea = deviceArea;
+    this.device.enableQueue(queue);
+  }
+
+  override queueUnset(queue: number): void {
+    this.device.disableQueue(queue);
+  }
+
+  override queueUsed(queue: number): boolean {
+    return this.device.queueState(queue)?.ring !== undefined;
+  }
+
+  override queueReset(queue: number): void {
+    if (!this.device.has('RING_RESET')) {
+      throw new VirtioError(
+        'UNSUPPORTED',
+        `${this.who()}: RING_RESET was not negotiated; reset the whole device`,
+      );
+    }
+    this.device.disableQueue(queue);
+  }
+
+  override ackInterrupt(): InterruptStatus {
+    const pending = this.#pending;
+    this.#pending = 0;
+    return InterruptStatus.from(pending);
+  }
+
+  override readConfigGeneration(): number {
+    return this.device.generation;
+  }
+
+  override readConfig(offset: number, width: 1 | 2 | 4): number {
+    return this.device.readConfig(offset, width);
+  }
+
+  override writeConfig(offset: number, width: 1 | 2 | 4, value: number): void {
+    this.device.writeConfig(offset, width, value);
+  }
+
+  override sharedMemory(id: number): { readonly address: number; readonly length: number } | undefined {
+    return this.device.sharedMemory[id];
+  }
+
+  override [Symbol.dispose](): void {
+    this.disposed += 1;
+    if (!this.device.removed && this.device.status.bits !== 0) this.device.writeStatus(0);
+  }
+}

@@ -1,0 +1,15 @@
+/**
+ * Plays the device in tests of VirtIO drivers, well or badly.
+ *
+ * @packageDocumentation
+ */
+export * from './chain.ts';
+export * from './device-memory.ts';
+export * from './device-queue.ts';
+export * from './fake-device.ts';
+export * from './fake-hal.ts';
+export * from './fake-interrupts.ts';
+export * from './fake-transport.ts';
+export * from './packed-device-queue.ts';
+export * from './ring-variants.ts';
+export * from './split-device-queue.ts';
