@@ -170,9 +170,13 @@ export class Guest {
     }
   }
 
-  /** The last lines of the console. */
+  /** The last lines of the console, or those from where the kernel began to complain. */
   get consoleTail(): string {
-    return this.#console.slice(-SHOWN_LINES).join('\n');
+    const trouble = this.#console.findIndex((line) =>
+      /BUG: |Oops: |Kernel panic|general protection fault/.test(line),
+    );
+    const from = trouble < 0 ? -SHOWN_LINES : trouble;
+    return this.#console.slice(from).slice(0, SHOWN_LINES).join('\n');
   }
 
   /** Starts Node.js in the guest with these arguments. */

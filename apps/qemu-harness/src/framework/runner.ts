@@ -120,10 +120,12 @@ async function runInGuest(
     signal.addEventListener('abort', stop);
     if (signal.aborted) stop();
     const bootTimer = setTimeout(stop, BOOT_MS);
+    let current: GuestTest | undefined;
     try {
       await guest.ready;
       clearTimeout(bootTimer);
       for (const test of planned) {
+        current = test.test;
         events.onTestStart?.(cell, test.test);
         await runTest(guest, test, cell, sockets, warnings, settle);
       }
@@ -131,10 +133,15 @@ async function runInGuest(
     } catch (error) {
       if (!(error instanceof HarnessError)) throw error;
       const { message } = await guest.stop();
-      const why = signal.aborted
-        ? 'The run was interrupted.'
-        : `The guest did not live to end this test. ${message}`;
-      for (const { test } of planned) settle(test, { status: 'failed', ms: 0, detail: why });
+      const victim = current;
+      for (const { test } of planned) {
+        const why = signal.aborted
+          ? 'The run was interrupted.'
+          : victim === undefined || victim === test
+            ? message
+            : `It could not run: the guest died during '${victim.device}: ${victim.name}'.`;
+        settle(test, { status: 'failed', ms: 0, detail: why });
+      }
     } finally {
       clearTimeout(bootTimer);
       signal.removeEventListener('abort', stop);
@@ -222,8 +229,9 @@ export interface Course {
  */
 export function judge(course: Course, limitMs: number, status: number, signal: string | undefined): string[] {
   if (course.timedOut) return [`It did not end within ${limitMs / 1000} s.`];
-  if (course.verdict === undefined)
-    {return [`Its process ended before it did: ${describeEnd(status, signal)}.`];}
+  if (course.verdict === undefined) {
+    return [`Its process ended before it did: ${describeEnd(status, signal)}.`];
+  }
   const failures: string[] = [];
   if (course.verdict.type === 'failed') failures.push(course.verdict.message);
   if (signal === 'SIGKILL') {

@@ -2,6 +2,7 @@
  * One set-up at a time: two commands started together must not both install, download or build. The lock is a file
  * with the holder's process id, so that one left by a process that was killed is seen as such.
  */
+import { randomUUID } from 'node:crypto';
 import { linkSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { isAlive } from '../boot/temporary.ts';
@@ -10,7 +11,7 @@ const RETRY_MS = 200;
 
 /** Runs `body` while holding the lock file `path`, waiting for its holder if there is one. */
 export async function withLock<T>(path: string, body: () => Promise<T>): Promise<T> {
-  const own = `${path}.${process.pid}`;
+  const own = `${path}.${randomUUID()}`;
   writeFileSync(own, String(process.pid));
   try {
     while (!take(own, path)) await delay(RETRY_MS);

@@ -1,0 +1,67 @@
+import { PassThrough } from 'node:stream';
+import type { Socket } from 'node:net';
+import { describe, expect, it } from 'vitest';
+import { Channel } from './channel.ts';
+import { fromChunk, toChunk, type FromGuest } from './protocol.ts';
+
+/** A socket whose far end is looked at and spoken from. */
+function createPort(): { socket: Socket; sent: string[]; say: (message: object) => void } {
+  const socket = new PassThrough();
+  const sent: string[] = [];
+  socket.write = ((text: string) => sent.push(text) > 0) as never;
+  return {
+    socket: socket as unknown as Socket,
+    sent,
+    say: (message) => void socket.push(`${JSON.stringify(message)}\n`),
+  };
+}
+
+const settled = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+describe('Channel', () => {
+  it('sends no more than the guest can hold, and goes on as it takes', async () => {
+    const port = createPort();
+    const channel = new Channel(() => undefined);
+    const text = 'x'.repeat(6000);
+    for (let id = 0; id < 5; id++) channel.send({ type: 'stdin', id, text });
+    expect(port.sent).toHaveLength(0);
+    channel.attach(port.socket);
+    expect(port.sent).toHaveLength(2);
+    port.say({ type: 'taken' });
+    await settled();
+    expect(port.sent).toHaveLength(3);
+    for (let count = 0; count < 4; count++) port.say({ type: 'taken' });
+    await settled();
+    expect(port.sent.map((line) => (JSON.parse(line) as { id: number }).id)).toEqual([0, 1, 2, 3, 4]);
+    expect(channel.backlog).toBe(0);
+  });
+
+  it('refuses a message that the serial line could lose', () => {
+    const channel = new Channel(() => undefined);
+    expect(() => channel.send({ type: 'message', id: 1, body: 'x'.repeat(50_000) })).toThrow(/too long/);
+  });
+
+  it('passes messages on and reports what it does not understand', async () => {
+    const port = createPort();
+    const messages: FromGuest[] = [];
+    new Channel((message) => messages.push(message)).attach(port.socket);
+    port.say({ type: 'stage', stage: 'init', uptime: 1 });
+    port.socket.push('garbage\n\n');
+    await settled();
+    expect(messages).toEqual([
+      { type: 'stage', stage: 'init', uptime: 1 },
+      { type: 'warning', text: 'not understood on the serial line: garbage' },
+    ]);
+  });
+});
+
+describe('chunks', () => {
+  it('carry text as text and other bytes unharmed', () => {
+    const text = Buffer.from('Grüße\n');
+    expect(toChunk(text)).toEqual({ text: 'Grüße\n' });
+    const bytes = Uint8Array.from({ length: 256 }, (_, index) => index);
+    expect(fromChunk(toChunk(bytes))).toEqual(Buffer.from(bytes));
+    // A character that was cut in two.
+    expect(fromChunk(toChunk(text.subarray(0, 3)))).toEqual(text.subarray(0, 3));
+  });
+});

@@ -1,0 +1,109 @@
+import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { disk, guestTest, pattern, type Cell, type DeviceSpec, type GuestTest } from './define.ts';
+import { planTest, portions, SlotAllocator, type PlannedTest } from './plan.ts';
+
+const PCI: Cell = {
+  machine: 'q35',
+  transport: 'pci-vfio',
+  ring: { name: 'packed', properties: { packed: true } },
+};
+const MMIO: Cell = { machine: 'microvm', transport: 'mmio-v2', ring: { name: 'split', properties: {} } };
+
+const test = (devices: Record<string, DeviceSpec>): GuestTest =>
+  guestTest({ device: 'x', name: 'y', devices, guest: () => undefined });
+
+describe('planTest', () => {
+  let directory = '';
+  beforeEach(() => void (directory = mkdtempSync(join(tmpdir(), 'plan-test-'))));
+  afterEach(() => rmSync(directory, { recursive: true }));
+  const plan = (cell: Cell, devices: Record<string, DeviceSpec>): Promise<PlannedTest> =>
+    planTest(test(devices), 0, cell, new SlotAllocator(cell), directory);
+
+  it('gives each PCI device a slot and the properties of the ring', async () => {
+    const { args, devices } = await plan(PCI, {
+      a: { model: 'virtio-rng', properties: { 'max-bytes': 8 } },
+      b: { model: 'virtio-net' },
+    });
+    expect(args).toEqual([
+      '-device',
+      'virtio-rng-pci,id=t0-a,bus=pcie.0,addr=0x01,packed=on,max-bytes=8',
+      '-device',
+      'virtio-net-pci,id=t0-b,bus=pcie.0,addr=0x02,packed=on',
+    ]);
+    expect(devices.get('b')?.location).toEqual({ kind: 'pci', address: '0000:00:02.0' });
+  });
+
+  it('gives each MMIO device a window', async () => {
+    const { args, devices } = await plan(MMIO, { a: { model: 'virtio-rng' }, b: { model: 'virtio-rng' } });
+    expect(args[3]).toBe('virtio-rng-device,id=t0-b,bus=virtio-mmio-bus.1');
+    expect(devices.get('b')?.location).toEqual({ kind: 'mmio', address: 0xfeb00200, size: 512 });
+  });
+
+  it('puts a device that can be unplugged behind a port', async () => {
+    const { args, devices } = await plan(PCI, { a: { model: 'virtio-rng', hotplug: true } });
+    expect(args[1]).toMatch(/^pcie-root-port,id=t0-a-port,/);
+    expect(args[3]).toContain('bus=t0-a-port');
+    expect(devices.get('a')?.location).toEqual({ kind: 'pci-behind-port', port: '0000:00:01.0' });
+  });
+
+  it('fills in ids, folders and sockets', async () => {
+    const spec = {
+      model: 'virtio-serial',
+      sockets: ['port'],
+      before: ['-chardev', 'socket,id={id}-c,path={socket:port}'],
+      after: ['-device', 'virtconsole,bus={id}.0,chardev={id}-c'],
+    };
+    const { args, devices } = await plan(PCI, { a: spec });
+    expect(args).toContain(`socket,id=t0-a-c,path=${devices.get('a')?.sockets.get('port') ?? ''}`);
+    expect(args.at(-1)).toBe('virtconsole,bus=t0-a.0,chardev=t0-a-c');
+    await expect(plan({ ...PCI }, { b: { model: 'x', before: ['{socket:none}'] } })).rejects.toThrow();
+  });
+
+  it('makes an image of the size and content that were asked for', async () => {
+    const { args, devices } = await plan(PCI, { a: disk({ size: 1_500_672, seed: 7 }, { 'num-queues': 2 }) });
+    const path = devices.get('a')?.disk?.path ?? '';
+    expect(statSync(path).size).toBe(1_500_672);
+    expect(readFileSync(path).subarray(1 << 20)).toEqual(
+      Buffer.from(pattern(new Uint8Array(1_500_672 - (1 << 20)), 7, 1 << 20)),
+    );
+    expect(args.at(-1)).toContain('num-queues=2,drive=t0-a-node');
+  });
+
+  it('injects errors at the layer below the format', async () => {
+    const { args } = await plan(PCI, {
+      a: disk({ size: 512, errors: [{ event: 'read_aio', sector: 3, errno: 5 }] }),
+    });
+    expect(JSON.parse(args[1] ?? '')).toMatchObject({
+      driver: 'raw',
+      file: {
+        driver: 'blkdebug',
+        image: { driver: 'file' },
+        'inject-error': [{ event: 'read_aio', sector: 3, errno: 5 }],
+      },
+    });
+  });
+});
+
+describe('portions', () => {
+  it('fills guests without tearing a test apart', () => {
+    const of = (count: number): GuestTest =>
+      test(Object.fromEntries(Array.from({ length: count }, (_, index) => [`d${index}`, { model: 'm' }])));
+    const sizes = portions([of(20), of(11), of(19), of(0), of(1)], 'q35').map((tests) =>
+      tests.map(({ devices }) => Object.keys(devices).length),
+    );
+    expect(sizes).toEqual([[20], [11, 19, 0], [1]]);
+    expect(() => portions([of(31)], 'q35')).toThrow(/room for 30/);
+  });
+});
+
+describe('pattern', () => {
+  it('depends on the position and the seed only', () => {
+    const whole = pattern(new Uint8Array(64), 1);
+    expect(pattern(new Uint8Array(32), 1, 32)).toEqual(whole.subarray(32));
+    expect(pattern(new Uint8Array(64), 2)).not.toEqual(whole);
+    expect(new Set(new Uint32Array(pattern(new Uint8Array(1 << 16), 0).buffer)).size).toBe(1 << 14);
+  });
+});

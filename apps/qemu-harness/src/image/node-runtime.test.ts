@@ -1,0 +1,17 @@
+import { describe, expect, it } from 'vitest';
+import { parseLdd } from './node-runtime.ts';
+
+describe('parseLdd', () => {
+  it('takes the libraries and the linker, not the kernel’s own', () => {
+    const text = [
+      '\tlinux-vdso.so.1 (0x00007ffe12345000)',
+      '\tlibm.so.6 => /lib/x86_64-linux-gnu/libm.so.6 (0x00007f0000000000)',
+      '\t/lib64/ld-linux-x86-64.so.2 (0x00007f0000200000)',
+    ].join('\n');
+    expect(parseLdd(text)).toEqual(['/lib/x86_64-linux-gnu/libm.so.6', '/lib64/ld-linux-x86-64.so.2']);
+  });
+
+  it('names a library that is missing', () => {
+    expect(() => parseLdd('\tlibatomic.so.1 => not found\n')).toThrow(/libatomic\.so\.1/);
+  });
+});
