@@ -1,5 +1,6 @@
 // One set-up at a time in a folder: `npm start` and `npm test` may be started side by side.
 import fs from 'node:fs';
+import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 /**
@@ -51,11 +52,28 @@ export async function withLock(file, onWait, work) {
   }
   const release = () => fs.rmSync(file, { force: true });
   process.on('exit', release);
+  sweep(file);
   try {
     return await work();
   } finally {
     process.off('exit', release);
     release();
+  }
+}
+
+/**
+ * Removes what processes left that were killed while they waited.
+ *
+ * @param {string} lock
+ */
+function sweep(lock) {
+  const folder = path.dirname(lock);
+  for (const name of fs.readdirSync(folder)) {
+    const file = path.join(folder, name);
+    if (!file.startsWith(`${lock}.`)) continue;
+    const holder = readIfThere(file);
+    if (holder !== undefined && holder !== '' && identify(holder.split(' ')[0]) !== holder)
+      fs.rmSync(file, { force: true });
   }
 }
 

@@ -62,6 +62,12 @@ describe('withLock', () => {
     expect(onWait).not.toHaveBeenCalled();
   });
 
+  it('sweeps away what killed waiters left', async () => {
+    fs.writeFileSync(`${file}.17`, '999999999 1');
+    await withLock(file, vi.fn(), () => Promise.resolve());
+    expect(fs.readdirSync(path.dirname(file))).toEqual([]);
+  });
+
   it('waits for a holder that lives', async () => {
     const order: string[] = [];
     const first = withLock(file, vi.fn(), async () => {
