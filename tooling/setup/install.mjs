@@ -57,15 +57,10 @@ async function installPnpm(version, home, env) {
   const fresh = `${home}.${process.pid}`;
   fs.mkdirSync(fresh);
   fs.writeFileSync(path.join(fresh, 'package.json'), '{ "private": true }\n');
-  const args = [
-    'install',
-    '--prefix',
-    fresh,
-    '--no-audit',
-    '--no-fund',
-    '--loglevel=error',
-    `pnpm@${version}`,
-  ];
+  // Without a network npm's own patience is ten minutes and more.
+  const patience = ['--fetch-retries=2', '--fetch-retry-mintimeout=1000', '--fetch-retry-maxtimeout=5000'];
+  const quiet = ['--no-audit', '--no-fund', '--loglevel=error'];
+  const args = ['install', '--prefix', fresh, ...quiet, ...patience, `pnpm@${version}`];
   // npm's own script, where npm started us: the npm on the PATH may be another.
   const npm = process.env.npm_execpath;
   const status = npm?.endsWith('npm-cli.js')
