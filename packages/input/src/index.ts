@@ -1,0 +1,11 @@
+/**
+ * The driver of VirtIO input devices.
+ *
+ * @packageDocumentation
+ */
+export * from './bitmap.ts';
+export * from './event-codes.ts';
+export * from './names.ts';
+export * from './virtio-input.ts';
+export { type AbortSignalLike, type WaitOptions } from './waiters.ts';
+export { InputConfigSelect } from './wire.ts';

@@ -1,0 +1,542 @@
+/**
+ * The driver of input devices: keyboards, mice, tablets, touch screens.
+ *
+ * The device has a few dozen buffers for events and, when they run out, drops events without a word [5.8.6.2]. So the
+ * driver moves events to a larger ring of its own whenever it looks, and gives the buffers back at once. If it finds that
+ * the device had too few buffers left for one more update, it says so in the stream, in the way in which Linux does:
+ * with SYN_DROPPED.
+ */
+import {
+  DeviceType,
+  Driver,
+  type DriverOptions,
+  type Hal,
+  OwningQueue,
+  type RequestQueue,
+  type SpinOptions,
+  type Transport,
+  VirtioError,
+  type VirtQueue,
+} from '@virtio/core';
+import { Bitmap } from './bitmap.ts';
+import { EventType, Led, Sync } from './event-codes.ts';
+import { EventRing, LOST_MARK } from './event-ring.ts';
+import { decodeUtf8 } from './utf8.ts';
+import { type WaitOptions, Waiters } from './waiters.ts';
+import {
+  EVENT_QUEUE,
+  InputAbsInfo,
+  InputConfig,
+  InputConfigSelect,
+  InputDevIds,
+  InputEventLayout,
+  InputFeatures,
+  STATUS_QUEUE,
+} from './wire.ts';
+
+/** What {@link VirtioInput} may be told. */
+export interface InputOptions extends DriverOptions {
+  /** How many events the driver keeps for whoever reads them (default 1024, at least 16). Beyond that the device has to wait. */
+  readonly bufferedEvents?: number;
+}
+
+/** An event, as Linux has it in its evdev interface. */
+export interface InputEvent {
+  /** See {@link EventType}. */
+  readonly type: number;
+  /** See {@link Key}, {@link Rel}, {@link Abs} and so on, by type. */
+  readonly code: number;
+  /** For a key 1 if pressed, 0 if released, 2 if repeated; for an axis its position or movement. Signed. */
+  readonly value: number;
+}
+
+/** The identifiers of a device. */
+export interface InputIds {
+  /** See {@link Bus}. */
+  readonly bustype: number;
+  readonly vendor: number;
+  readonly product: number;
+  readonly version: number;
+}
+
+/** The range of an absolute axis. */
+export interface AbsInfo {
+  /** The lowest value. */
+  readonly min: number;
+  /** The highest value. */
+  readonly max: number;
+  /** Changes up to this are noise. */
+  readonly fuzz: number;
+  /** Values up to this far from the middle count as 0. */
+  readonly flat: number;
+  /** Units per millimetre; for rotations per radian. */
+  readonly res: number;
+}
+
+const DEFAULT_BUFFERED = 1024;
+const MIN_BUFFERED = 16;
+const MAX_DATA = 128;
+/** An update is taken to have up to so many events, until there is a longer one. */
+const LIKELY_UPDATE = 8;
+const { offset: EVENT, size: EVENT_SIZE } = InputEventLayout;
+
+/** Event types that fit `subsel` and that Linux numbers: 0 to 31. */
+const EVENT_TYPES = 32;
+
+/**
+ * An input device.
+ *
+ * @example
+ * ```ts
+ * import type { Hal, Transport } from '@virtio/core';
+ * import { eventCodeName, EventType, VirtioInput } from '@virtio/input';
+ *
+ * export async function printKeys(transport: Transport, hal: Hal): Promise<void> {
+ *   using input = new VirtioInput(transport, hal);
+ *   console.log(input.name());
+ *   for await (const { type, code, value } of input) {
+ *     if (type === EventType.EV_KEY) console.log(eventCodeName(type, code), value === 0 ? 'up' : 'down');
+ *   }
+ * }
+ * ```
+ *
+ * @see VIRTIO 1.4, 5.8
+ */
+export class VirtioInput extends Driver<never> implements AsyncIterable<InputEvent> {
+  #lostMarks = 0;
+
+  readonly #ring: EventRing;
+  #events!: OwningQueue;
+  #waiters!: Waiters;
+  #status!: RequestQueue;
+  #statusView!: DataView;
+  #statusAddress = 0;
+  /** A mark is due, but there was no room for it. */
+  #owesMark = false;
+  /** The events of the update that is coming in, and of the longest one that is expected. */
+  #current = 0;
+  #longest = 1;
+  /** Buffers that were given back and that the device does not know of yet. */
+  #reposted = 0;
+
+  /**
+   * Initializes the device; events come in from then on.
+   *
+   * @throws {@link VirtioError} `INVALID_PARAM`, `FEATURES_REFUSED`, `UNSUPPORTED` if a queue is missing, `DMA_ERROR`
+   */
+  constructor(transport: Transport, hal: Hal, options: InputOptions = {}) {
+    const { bufferedEvents = DEFAULT_BUFFERED } = options;
+    if (!Number.isInteger(bufferedEvents) || bufferedEvents < MIN_BUFFERED) {
+      throw new VirtioError(
+        'INVALID_PARAM',
+        `${transport.who()}: ${bufferedEvents} buffered events were asked for; it takes ${MIN_BUFFERED} or more`,
+      );
+    }
+    super(transport, hal, { deviceType: DeviceType.Input, table: InputFeatures, supported: [] }, options);
+    this.#ring = new EventRing(bufferedEvents);
+    this.setUp(() => {
+      const events = this.createQueue({ index: EVENT_QUEUE, tableLength: 0 });
+      this.#status = this.createRequestQueue({ index: STATUS_QUEUE, tableLength: 0 }, () => undefined);
+      const region = this.allocate(this.#status.slots * EVENT_SIZE, 'driver-to-device');
+      this.#statusView = new DataView(region.bytes.buffer, region.bytes.byteOffset, region.bytes.length);
+      this.#statusAddress = region.address;
+      this.#events = new OwningQueue(events, hal, {
+        bufferSize: EVENT_SIZE,
+        accessPlatform: this.accessPlatform,
+      });
+      this.#waiters = new Waiters(transport, events, this.#drain, (error) => this.fail(error));
+    });
+    this.#expect(LIKELY_UPDATE);
+    this.#events.postAll();
+  }
+
+  /** How often events may have been lost: so many `SYN_DROPPED` were put into the stream. */
+  get lost(): number {
+    return this.#lostMarks;
+  }
+
+  /**
+   * Asks the device for one piece of its configuration.
+   *
+   * @param select one of {@link InputConfigSelect}
+   * @param subsel the event type or the axis, 0 where there is no choice
+   * @returns up to 128 bytes; none if the device has nothing to say
+   * @throws {@link VirtioError} `INVALID_DEVICE` if the size that the device reports is impossible, `NOT_READY`
+   * @see VIRTIO 1.4, 5.8.4
+   */
+  query(select: number, subsel = 0): Uint8Array {
+    const { transport } = this;
+    const { fields, offset } = InputConfig;
+    if (this.failure?.code === 'DISPOSED') throw this.failure;
+    // 5.8.5.1: both are set, and nothing else is ever written.
+    transport.writeConfigSpace(fields.select, select);
+    transport.writeConfigSpace(fields.subsel, subsel);
+    return transport.readConsistent(() => {
+      const size = transport.readConfigSpace(fields.size);
+      if (size > MAX_DATA || offset.u + size > transport.configSize) {
+        throw this.#invalid(select, subsel, size, `${MAX_DATA} or less`);
+      }
+      return Uint8Array.from({ length: size }, (_, i) => transport.readConfig(offset.u + i, 1));
+    });
+  }
+
+  /** The device's name, empty if it has none. */
+  name(): string {
+    return this.#text(InputConfigSelect.ID_NAME);
+  }
+
+  /** The device's serial number, empty if it has none. */
+  serial(): string {
+    return this.#text(InputConfigSelect.ID_SERIAL);
+  }
+
+  /**
+   * The device's identifiers, `undefined` if it has none.
+   *
+   * @throws {@link VirtioError} `INVALID_DEVICE`
+   */
+  ids(): InputIds | undefined {
+    return this.#structure(InputDevIds, InputConfigSelect.ID_DEVIDS, 0);
+  }
+
+  /** The device's properties: a set of {@link Property}. */
+  properties(): Bitmap {
+    return new Bitmap(this.query(InputConfigSelect.PROP_BITS));
+  }
+
+  /** The types of events that the device can send or take: a list of {@link EventType}. */
+  eventTypes(): number[] {
+    const types = Array.from({ length: EVENT_TYPES }, (_, type) => type);
+    return types.filter((type) => this.query(InputConfigSelect.EV_BITS, type).length > 0);
+  }
+
+  /** The codes that the device has for a type of events: of {@link Key} for `EV_KEY`, and so on. Empty if it has not the type. */
+  eventCodes(type: number): Bitmap {
+    return new Bitmap(this.query(InputConfigSelect.EV_BITS, type));
+  }
+
+  /**
+   * The range of an absolute axis, `undefined` if the device has not the axis.
+   *
+   * @param axis one of {@link Abs}
+   * @throws {@link VirtioError} `INVALID_DEVICE`
+   */
+  absInfo(axis: number): AbsInfo | undefined {
+    return this.#structure(InputAbsInfo, InputConfigSelect.ABS_INFO, axis);
+  }
+
+  /**
+   * Takes the next event, if there is one.
+   *
+   * `EV_SYN` with `SYN_DROPPED` says that events may have been lost; forget what you know of keys and axes. The events
+   * after the `SYN_REPORT` that follows it are complete again.
+   *
+   * @throws {@link VirtioError} why the device no longer works, once all events are taken
+   */
+  popEvent(): InputEvent | undefined {
+    if (!this.#next()) return undefined;
+    const { type, code, value } = this.#ring;
+    return { type, code, value };
+  }
+
+  /**
+   * Calls `handler` with each event that there is. Allocates nothing.
+   *
+   * @returns how many events there were
+   * @throws {@link VirtioError} why the device no longer works, once all events are taken
+   */
+  poll(handler: (type: number, code: number, value: number) => void): number {
+    this.#drain();
+    // What comes in meanwhile is for the next call, so that a device cannot keep this one going for ever.
+    const count = this.#ring.count;
+    if (count === 0) this.checkUsable();
+    for (let left = count; left > 0 && this.#ring.shift(); left -= 1) {
+      handler(this.#ring.type, this.#ring.code, this.#ring.value);
+    }
+    return count;
+  }
+
+  /**
+   * Spins until there is an event, and takes it.
+   *
+   * @throws {@link VirtioError} `NOT_READY` if there is none in the time allowed, or why the device no longer works
+   */
+  nextEventSync(options?: SpinOptions): InputEvent {
+    let event = this.popEvent();
+    if (event === undefined) {
+      this.#events.queue.spin(() => (event = this.popEvent()) !== undefined, options);
+    }
+    return event as InputEvent;
+  }
+
+  /**
+   * Waits for an event, and takes it.
+   *
+   * @throws {@link VirtioError} `ABORTED`, `UNSUPPORTED` without interrupts, or why the device no longer works
+   */
+  async nextEvent(options?: WaitOptions): Promise<InputEvent> {
+    for (;;) {
+      const event = this.popEvent();
+      if (event !== undefined) return event;
+      await this.#waiters.wait(options);
+    }
+  }
+
+  /** All events as they come, for ever. It ends by leaving the loop, or by an error as in {@link VirtioInput.nextEvent}. */
+  async *events(options?: WaitOptions): AsyncGenerator<InputEvent, undefined> {
+    for (;;) yield await this.nextEvent(options);
+  }
+
+  /** The same as {@link VirtioInput.events}. */
+  [Symbol.asyncIterator](): AsyncGenerator<InputEvent, undefined> {
+    return this.events();
+  }
+
+  /**
+   * Sends an event to the device, such as the state of an LED, without waiting. {@link VirtioInput.isStatusSent} tells when
+   * the device has it, {@link VirtioInput.completeStatus} ends it.
+   *
+   * @returns a token
+   * @throws {@link VirtioError} `QUEUE_FULL`, `INVALID_PARAM`, or why the device no longer works
+   */
+  submitStatus(type: number, code: number, value: number): number {
+    const slot = this.#fill(type, code, value, true);
+    this.#status.flush();
+    return slot;
+  }
+
+  /** Whether the device has taken what was sent; also if it never will, which {@link VirtioInput.completeStatus} then tells. */
+  isStatusSent(token: number): boolean {
+    return this.#status.isDone(token) || this.failure !== undefined;
+  }
+
+  /**
+   * Ends what {@link VirtioInput.submitStatus} began.
+   *
+   * @throws {@link VirtioError} `NOT_READY`, `WRONG_TOKEN`, or why the device no longer works
+   */
+  completeStatus(token: number): void {
+    this.#status.requireDone(token);
+    this.#status.release(token);
+  }
+
+  /** Sends an event to the device and spins until it has it. Throws as {@link VirtioInput.submitStatus} does, and `NOT_READY`. */
+  sendStatusSync(type: number, code: number, value: number, options?: SpinOptions): void {
+    const slot = this.submitStatus(type, code, value);
+    this.#status.waitSync(slot, options);
+    this.#status.release(slot);
+  }
+
+  /** Sends an event to the device and waits until it has it. Waits for room if there is none. */
+  async sendStatus(type: number, code: number, value: number): Promise<void> {
+    let slot = this.#fill(type, code, value, false);
+    while (slot < 0) {
+      await this.#status.room(1);
+      slot = this.#fill(type, code, value, false);
+    }
+    this.#status.flushSoon();
+    try {
+      await this.#status.done(slot);
+    } finally {
+      this.#status.release(slot);
+    }
+  }
+
+  /**
+   * Switches an LED.
+   *
+   * @param led its name in Linux
+   *
+   * @example
+   * ```ts
+   * import type { VirtioInput } from '@virtio/input';
+   *
+   * export const capsLock = (keyboard: VirtioInput, on: boolean): Promise<void> => keyboard.setLed('LED_CAPSL', on);
+   * ```
+   */
+  setLed(led: keyof typeof Led, on: boolean): Promise<void> {
+    return this.sendStatus(EventType.EV_LED, Led[led], on ? 1 : 0);
+  }
+
+  /** The same as {@link VirtioInput.setLed}, spinning. */
+  setLedSync(led: keyof typeof Led, on: boolean, options?: SpinOptions): void {
+    this.sendStatusSync(EventType.EV_LED, Led[led], on ? 1 : 0, options);
+  }
+
+  override pollEvents(): void {
+    super.pollEvents();
+    this.#drain();
+  }
+
+  protected override onFailure(error: VirtioError): void {
+    this.#waiters.fail(error);
+  }
+
+  protected override onReset(): void {
+    this.#restart();
+  }
+
+  protected override onLive(): void {
+    this.#events.postAll();
+  }
+
+  protected override onQueueReset(queue: VirtQueue): void {
+    if (queue !== this.#events.queue) return;
+    this.#restart();
+    this.#events.postAll();
+    this.#announce();
+  }
+
+  protected override onDispose(): void {
+    this.#events[Symbol.dispose]();
+  }
+
+  /** The queue is empty: what the device sent meanwhile is lost. */
+  #restart(): void {
+    this.#events.reclaim();
+    this.#current = 0;
+    this.#reposted = 0;
+    this.#markLost();
+  }
+
+  /** Takes the next event into the fields of the ring. */
+  #next(): boolean {
+    if (this.#ring.shift()) return true;
+    this.#drain();
+    if (this.#ring.shift()) return true;
+    this.checkUsable();
+    return false;
+  }
+
+  /** Moves events from the device's buffers to the ring, as many as it takes. */
+  readonly #drain = (): void => {
+    if (this.failure === undefined) {
+      try {
+        this.#take();
+      } catch (error) {
+        this.fail(error as VirtioError);
+        return;
+      }
+    }
+    this.#announce();
+  };
+
+  #take(): void {
+    const events = this.#events;
+    if (this.#owesMark) this.#markLost();
+    // Places for the mark stay free.
+    while (this.#ring.room > LOST_MARK) {
+      const buffer = events.pop();
+      if (buffer < 0) {
+        this.#flush();
+        return;
+      }
+      if (events.usedLength < EVENT_SIZE) throw this.#short(events.usedLength);
+      const bytes = events.buffer(buffer);
+      this.#push(
+        (bytes[EVENT.type] as number) | ((bytes[EVENT.type + 1] as number) << 8),
+        (bytes[EVENT.code] as number) | ((bytes[EVENT.code + 1] as number) << 8),
+        (bytes[EVENT.value] as number) |
+          ((bytes[EVENT.value + 1] as number) << 8) |
+          ((bytes[EVENT.value + 2] as number) << 16) |
+          ((bytes[EVENT.value + 3] as number) << 24),
+      );
+      events.repost(buffer);
+      this.#reposted += 1;
+    }
+  }
+
+  /**
+   * All that the device has sent is taken: gives the buffers back. Only here, as here it is known how few the device had
+   * left; and so that a device which fills them at once cannot keep the loop going.
+   */
+  #flush(): void {
+    if (this.#reposted === 0) return;
+    this.#reposted = 0;
+    // 5.8.6.2: an update that finds too few buffers is dropped.
+    if (this.#events.queue.inFlight < this.#longest) this.#markLost();
+    this.#events.flush();
+  }
+
+  #push(type: number, code: number, value: number): void {
+    this.#ring.push(type, code, value);
+    this.#current += 1;
+    if (type !== EventType.EV_SYN || code !== Sync.SYN_REPORT) return;
+    // A device that never ends an update does not make every look at the queue count as a loss.
+    if (this.#current > this.#longest) this.#expect(this.#current);
+    this.#current = 0;
+  }
+
+  #expect(length: number): void {
+    this.#longest = Math.max(1, Math.min(length, this.#events.count >> 1));
+  }
+
+  #markLost(): void {
+    this.#owesMark = this.#ring.room < LOST_MARK;
+    if (this.#owesMark) return;
+    this.#ring.markLost();
+    this.#lostMarks += 1;
+  }
+
+  #announce(): void {
+    if (this.#ring.count > 0) this.#waiters.wake();
+    else this.#waiters.settle();
+  }
+
+  #fill(type: number, code: number, value: number, mustFit: boolean): number {
+    this.checkUsable();
+    if (!(isU16(type) && isU16(code) && Number.isInteger(value) && value >= -(2 ** 31) && value < 2 ** 32)) {
+      throw new VirtioError(
+        'INVALID_PARAM',
+        `${this.transport.who()}: an event of type ${type}, code ${code}, value ${value} was to be sent; they have 16, 16 and 32 bits`,
+      );
+    }
+    const slot = mustFit ? this.#status.begin(1) : this.#status.tryBegin(1);
+    if (slot < 0) return slot;
+    const at = slot * EVENT_SIZE;
+    this.#statusView.setUint16(at + EVENT.type, type, true);
+    this.#statusView.setUint16(at + EVENT.code, code, true);
+    this.#statusView.setInt32(at + EVENT.value, value, true);
+    this.#status.queue.pushReadable(this.#statusAddress + at, EVENT_SIZE);
+    this.#status.submit(slot);
+    return slot;
+  }
+
+  /** 5.8.4: texts have no NUL at the end; QEMU's have one. */
+  #text(select: number): string {
+    const bytes = this.query(select);
+    const end = bytes.indexOf(0);
+    return decodeUtf8(end < 0 ? bytes : bytes.subarray(0, end));
+  }
+
+  #structure<T>(layout: StructureLayout<T>, select: number, subsel: number): T | undefined {
+    const bytes = this.query(select, subsel);
+    if (bytes.length === 0) return undefined;
+    if (bytes.length !== layout.size) throw this.#invalid(select, subsel, bytes.length, `${layout.size}`);
+    return layout.read(new DataView(bytes.buffer, bytes.byteOffset, bytes.length));
+  }
+
+  #invalid(select: number, subsel: number, size: number, wanted: string): VirtioError {
+    return new VirtioError(
+      'INVALID_DEVICE',
+      `${this.transport.who()}: asked for configuration ${select}/${subsel}, it reports ${size} bytes, which should be ${wanted}`,
+    );
+  }
+
+  #short(length: number): VirtioError {
+    return this.transport.fail(
+      new VirtioError(
+        'DEVICE_MISBEHAVED',
+        `${this.transport.who()} sent an event of ${length} bytes; an event has ${EVENT_SIZE}. It is not trusted any more: ` +
+          'reset or dispose its driver',
+      ),
+    );
+  }
+}
+
+interface StructureLayout<T> {
+  readonly size: number;
+  read(view: DataView, at?: number): T;
+}
+
+const isU16 = (value: number): boolean => Number.isInteger(value) && value >= 0 && value <= 0xffff;
