@@ -3,7 +3,7 @@
  *
  * @packageDocumentation
  */
-export * from './cpu.ts';
+export type * from './cpu.ts';
 export * from './hyp-cam.ts';
 export * from './hyp-pci-transport.ts';
 export { Hypercall, HypIoRegion, isPkvm } from './hypercalls.ts';
