@@ -47,6 +47,8 @@ export class SplitQueue extends VirtQueue {
   readonly #following: Uint16Array;
   readonly #tail: Uint16Array;
   readonly #place: Uint16Array;
+  /** By token: 1 once it was published. A chain may stay with the device for any number of laps, so its place cannot tell. */
+  readonly #published: Uint8Array;
   /** The tokens in the order in which they were made available, by place. */
   readonly #order: Uint16Array;
 
@@ -99,6 +101,7 @@ export class SplitQueue extends VirtQueue {
     this.#following = new Uint16Array(size);
     this.#tail = new Uint16Array(size);
     this.#place = new Uint16Array(size);
+    this.#published = new Uint8Array(size);
     this.#order = new Uint16Array(size);
     this.#words = this.#descriptors;
     this.start();
@@ -114,6 +117,7 @@ export class SplitQueue extends VirtQueue {
     this.#avail.fill(0);
     // 2.7.10.1: the driver initializes the used ring's flags to 0.
     this.#used16.fill(0);
+    this.#published.fill(0);
     this.#freeHead = 0;
     this.#availIdx = 0;
     this.#publishedIdx = 0;
@@ -174,6 +178,7 @@ export class SplitQueue extends VirtQueue {
     this.#avail[RING + place] = head;
     this.#order[place] = head;
     this.#place[head] = this.#availIdx;
+    this.#published[head] = 0;
     this.#availIdx = (this.#availIdx + 1) & 0xffff;
     return head;
   }
@@ -185,6 +190,9 @@ export class SplitQueue extends VirtQueue {
   override publish(): void {
     if (this.failure !== undefined) throw this.failure;
     if (this.staged === 0) return;
+    for (let n = this.staged; n > 0; n -= 1) {
+      this.#published[this.#order[(this.#availIdx - n) & this.#mask] as number] = 1;
+    }
     this.outstanding += this.staged;
     this.#unkicked += this.staged;
     this.staged = 0;
@@ -264,14 +272,10 @@ export class SplitQueue extends VirtQueue {
 
   /** Checks that a used id names a chain that was published and is not popped. */
   #checkId(id: number): number {
-    if (id >= this.size || this.held[id] === 0 || !this.#isPublished(id)) {
+    if (id >= this.size || this.held[id] === 0 || this.#published[id] === 0) {
       throw this.misbehaved(`used chain ${id}, which is not in flight`);
     }
     return id;
-  }
-
-  #isPublished(id: number): boolean {
-    return ((this.#publishedIdx - (this.#place[id] as number) - 1) & 0xffff) < this.size;
   }
 
   #release(token: number): void {

@@ -1,0 +1,83 @@
+/**
+ * `npm run fuzz -- [--minutes N] [--seed S] [--format split|packed] [--steps N]`: runs random episodes against both queue
+ * formats for as long as asked, honest devices and lying ones. Each episode is named by its seed; a finding prints the command
+ * that replays it.
+ */
+import { parseArgs } from 'node:util';
+import type { FeatureName } from '@virtio/core';
+import { emptyCounts, type EpisodeOptions, Finding, runEpisode } from './episode.ts';
+import { Random } from './random.ts';
+
+/** Steps of one episode: enough for several laps of the 16-bit index in a small queue. */
+const STEPS = 1_000_000;
+
+/** An episode's options follow from its seed alone, but for the format and the number of steps. */
+function episode(seed: number, packed: boolean, steps: number): EpisodeOptions {
+  const random = new Random(seed);
+  const features: FeatureName[] = packed ? ['RING_PACKED'] : [];
+  for (const name of ['INDIRECT_DESC', 'EVENT_IDX', 'IN_ORDER', 'NOTIFICATION_DATA'] as const) {
+    if (random.oneIn(2)) features.push(name);
+  }
+  const size = packed
+    ? 1 + random.below(random.oneIn(4) ? 300 : 20)
+    : 2 ** random.below(random.oneIn(4) ? 9 : 5);
+  return {
+    seed,
+    steps,
+    features,
+    size,
+    tableLength: random.below(10),
+    lieOneIn: random.pick([0, 0, 5000, 500, 50]),
+  };
+}
+
+function main(): void {
+  const { values } = parseArgs({
+    options: {
+      minutes: { type: 'string', default: '1' },
+      seed: { type: 'string' },
+      format: { type: 'string' },
+      steps: { type: 'string', default: String(STEPS) },
+    },
+  });
+  const minutes = Number(values.minutes);
+  const steps = Number(values.steps);
+  const { format } = values;
+  if (!(minutes > 0) || !(steps > 0) || (format !== undefined && format !== 'split' && format !== 'packed')) {
+    console.error('Usage: npm run fuzz -- [--minutes N] [--seed S] [--format split|packed] [--steps N]');
+    process.exitCode = 2;
+    return;
+  }
+  const formats = format === undefined ? ['split', 'packed'] : [format];
+  const replay = values.seed === undefined ? undefined : Number(values.seed);
+  let seed = replay ?? Date.now() >>> 0;
+  for (const name of formats) {
+    const deadline = Date.now() + (minutes * 60_000) / formats.length;
+    const counts = emptyCounts();
+    let episodes = 0;
+    let reported = Date.now();
+    do {
+      const options = episode(seed, name === 'packed', steps);
+      try {
+        runEpisode(options, counts);
+      } catch (error) {
+        if (!(error instanceof Finding)) throw error;
+        console.error(`\n${name}: seed ${seed} found something.\n${error.message}`);
+        console.error(`Replay: npm run fuzz -- --format ${name} --seed ${seed} --steps ${steps}`);
+        process.exitCode = 1;
+        return;
+      }
+      episodes += 1;
+      if (Date.now() - reported > 10_000) {
+        reported = Date.now();
+        console.log(
+          `${name}: ${episodes} episodes, ${counts.steps.toLocaleString('en')} steps, last seed ${seed}`,
+        );
+      }
+      seed = (seed + 1) >>> 0;
+    } while (replay === undefined && Date.now() < deadline);
+    console.log(`${name}: ${episodes} episodes without a finding. ${JSON.stringify(counts)}`);
+  }
+}
+
+main();
