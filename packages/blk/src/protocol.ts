@@ -1,0 +1,183 @@
+/**
+ * What driver and device exchange, as the specification lays it out: feature bits, configuration space, requests and
+ * their answers. Numbers and tables only.
+ */
+import { type FeatureSet, FeatureTable, Layout } from '@virtio/core';
+
+/** The unit of all sector numbers and counts in the protocol, in bytes, whatever the block size of the disk is. */
+export const SECTOR_SIZE = 512;
+
+/**
+ * The feature bits of block devices, by number.
+ *
+ * @see VIRTIO 1.4, 5.2.3
+ */
+export const BlkFeature = {
+  /** Legacy: requests can be barriers. Not accepted. */
+  BARRIER: 0,
+  /** `size_max` limits the bytes of a segment. */
+  SIZE_MAX: 1,
+  /** `seg_max` limits the segments of a request. */
+  SEG_MAX: 2,
+  /** `geometry` has cylinders, heads and sectors. */
+  GEOMETRY: 4,
+  /** The device is read-only. */
+  RO: 5,
+  /** `blk_size` is the block size of the disk. */
+  BLK_SIZE: 6,
+  /** Legacy: SCSI commands. Not accepted. */
+  SCSI: 7,
+  /** The device has a cache that can be flushed. */
+  FLUSH: 9,
+  /** `topology` has the sizes and offsets at which the disk works best. */
+  TOPOLOGY: 10,
+  /** `writeback` shows and switches the mode of the cache. */
+  CONFIG_WCE: 11,
+  /** There are `num_queues` request queues. */
+  MQ: 12,
+  /** Sectors can be discarded. */
+  DISCARD: 13,
+  /** Sectors can be zeroed without sending zeroes. */
+  WRITE_ZEROES: 14,
+  /** The device tells how worn it is. */
+  LIFETIME: 15,
+  /** Sectors can be erased for good. */
+  SECURE_ERASE: 16,
+  /** The device may be zoned. */
+  ZONED: 17,
+} as const;
+
+/** The name of a feature of block devices. */
+export type BlkFeatureName = keyof typeof BlkFeature;
+
+/** The features of block devices with their names. */
+export const BlkFeatures = new FeatureTable<BlkFeatureName>('BlkFeatures', BlkFeature);
+
+/** A set of features of a block device. */
+export type BlkFeatureSet = FeatureSet<BlkFeatureName>;
+
+/**
+ * The configuration space. Which fields there are depends on the features.
+ *
+ * @see VIRTIO 1.4, 5.2.4
+ */
+export const BlkConfigLayout = new Layout('virtio_blk_config', {
+  capacity: 'u64',
+  sizeMax: 'u32',
+  segMax: 'u32',
+  cylinders: 'u16',
+  heads: 'u8',
+  sectors: 'u8',
+  blkSize: 'u32',
+  physicalBlockExp: 'u8',
+  alignmentOffset: 'u8',
+  minIoSize: 'u16',
+  optIoSize: 'u32',
+  writeback: 'u8',
+  unused0: 'u8',
+  numQueues: 'u16',
+  maxDiscardSectors: 'u32',
+  maxDiscardSeg: 'u32',
+  discardSectorAlignment: 'u32',
+  maxWriteZeroesSectors: 'u32',
+  maxWriteZeroesSeg: 'u32',
+  writeZeroesMayUnmap: 'u8',
+  unused1: 'bytes3',
+  maxSecureEraseSectors: 'u32',
+  maxSecureEraseSeg: 'u32',
+  secureEraseSectorAlignment: 'u32',
+  zoneSectors: 'u32',
+  maxOpenZones: 'u32',
+  maxActiveZones: 'u32',
+  maxAppendSectors: 'u32',
+  writeGranularity: 'u32',
+  model: 'u8',
+  unused2: 'bytes3',
+});
+
+/**
+ * The types of requests.
+ *
+ * @see VIRTIO 1.4, 5.2.6
+ */
+export const RequestType = {
+  IN: 0,
+  OUT: 1,
+  FLUSH: 4,
+  GET_ID: 8,
+  GET_LIFETIME: 10,
+  DISCARD: 11,
+  WRITE_ZEROES: 13,
+  SECURE_ERASE: 14,
+  ZONE_APPEND: 15,
+  ZONE_REPORT: 16,
+  ZONE_OPEN: 18,
+  ZONE_CLOSE: 20,
+  ZONE_FINISH: 22,
+  ZONE_RESET: 24,
+  ZONE_RESET_ALL: 26,
+} as const;
+
+/** The name of a type of request, for messages. */
+export function requestName(type: number): string {
+  const entry = Object.entries(RequestType).find(([, value]) => value === type);
+  return entry ? entry[0] : `request ${type}`;
+}
+
+/** Whether the device writes the data of a request of this type. */
+export function deviceWritesData(type: number): boolean {
+  return (
+    type === RequestType.IN ||
+    type === RequestType.GET_ID ||
+    type === RequestType.GET_LIFETIME ||
+    type === RequestType.ZONE_REPORT
+  );
+}
+
+/**
+ * What the device may answer.
+ *
+ * @see VIRTIO 1.4, 5.2.6
+ */
+export const RequestStatus = {
+  OK: 0,
+  IOERR: 1,
+  UNSUPP: 2,
+  ZONE_INVALID_CMD: 3,
+  ZONE_UNALIGNED_WP: 4,
+  ZONE_OPEN_RESOURCE: 5,
+  ZONE_ACTIVE_RESOURCE: 6,
+} as const;
+
+/** The head of every request. */
+export const RequestHeader = new Layout('virtio_blk_req', { type: 'u32', reserved: 'u32', sector: 'u64' });
+
+/** A segment of a discard, secure-erase or write-zeroes request; bit 0 of `flags` is `unmap`. */
+export const RangeSegment = new Layout('virtio_blk_discard_write_zeroes', {
+  sector: 'u64',
+  numSectors: 'u32',
+  flags: 'u32',
+});
+
+/** The answer to a GET_LIFETIME request. */
+export const LifetimeInfo = new Layout('virtio_blk_lifetime', {
+  preEolInfo: 'u16',
+  deviceLifetimeEstTypA: 'u16',
+  deviceLifetimeEstTypB: 'u16',
+});
+
+/** The bytes of the answer to a GET_ID request. */
+export const DEVICE_ID_SIZE = 20;
+
+/** The head of the answer to a ZONE_REPORT request; descriptors follow. */
+export const ZoneReport = new Layout('virtio_blk_zone_report', { nrZones: 'u64', reserved: 'bytes56' });
+
+/** A zone in the answer to a ZONE_REPORT request. */
+export const ZoneDescriptor = new Layout('virtio_blk_zone_descriptor', {
+  zCap: 'u64',
+  zStart: 'u64',
+  zWp: 'u64',
+  zType: 'u8',
+  zState: 'u8',
+  reserved: 'bytes38',
+});

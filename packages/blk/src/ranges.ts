@@ -1,0 +1,84 @@
+/** Ranges of sectors for discard, write-zeroes and secure-erase requests: checked, cut to size and encoded. */
+import { VirtioError } from '@virtio/core';
+import type { RangeLimits } from './config.ts';
+import { RangeSegment } from './protocol.ts';
+
+/** Sectors that follow each other. */
+export interface SectorRange {
+  /** The first one, in units of 512 bytes. */
+  readonly sector: number;
+  /** How many, in units of 512 bytes. */
+  readonly sectors: number;
+}
+
+const UNMAP = 1;
+
+/**
+ * Encodes ranges as the data of one request. A range that is longer than a segment may be becomes several, cut at the device's
+ * alignment where that is possible.
+ *
+ * @param what the request, for messages
+ * @throws {@link VirtioError} `INVALID_PARAM` if there is none, one is empty or beyond the disk, or one request cannot hold them
+ * @see VIRTIO 1.4, 5.2.6
+ */
+export function encodeRanges(
+  what: string,
+  ranges: SectorRange | readonly SectorRange[],
+  limits: RangeLimits,
+  capacity: number,
+  unmap: boolean,
+): Uint8Array {
+  const list: readonly SectorRange[] = 'sector' in ranges ? [ranges] : ranges;
+  const { maxSectors, maxSegments, alignment } = limits;
+  const segments: SectorRange[] = [];
+  for (const { sector, sectors } of list) {
+    if (!isOnDisk(sector, sectors, capacity)) throw notOnDisk(what, sector, sectors, capacity);
+    const end = sector + sectors;
+    let at = sector;
+    // One more than may be is enough to know that it is too many.
+    while (at < end && segments.length <= maxSegments) {
+      let next = Math.min(end, at + maxSectors);
+      if (next < end && next - (next % alignment) > at) next -= next % alignment;
+      segments.push({ sector: at, sectors: next - at });
+      at = next;
+    }
+  }
+  if (segments.length === 0)
+    throw new VirtioError('INVALID_PARAM', `${what}: there is no range; give one or more`);
+  if (segments.length > maxSegments) {
+    throw new VirtioError(
+      'INVALID_PARAM',
+      `${what}: a request holds ${maxSegments} segments of up to ${maxSectors} sectors, and ${list.length} ranges were given ` +
+        'that do not fit; ask more than once',
+    );
+  }
+  const view = new DataView(new ArrayBuffer(segments.length * RangeSegment.size));
+  segments.forEach(({ sector, sectors }, i) => {
+    RangeSegment.write(view, i * RangeSegment.size, {
+      sector: BigInt(sector),
+      numSectors: sectors,
+      flags: unmap ? UNMAP : 0,
+    });
+  });
+  return new Uint8Array(view.buffer);
+}
+
+/** Whether these are one or more whole sectors, all on the disk. */
+export function isOnDisk(sector: number, sectors: number, capacity: number): boolean {
+  return (
+    Number.isSafeInteger(sector) &&
+    sector >= 0 &&
+    Number.isSafeInteger(sectors) &&
+    sectors >= 1 &&
+    sectors <= capacity - sector
+  );
+}
+
+/** The error of sectors that are not on the disk. */
+export function notOnDisk(what: string, sector: number, sectors: number, capacity: number): VirtioError {
+  return new VirtioError(
+    'INVALID_PARAM',
+    `${what}: ${sectors} sectors at sector ${sector} are not one or more whole sectors of the disk, which has ${capacity} ` +
+      'of 512 bytes',
+  );
+}

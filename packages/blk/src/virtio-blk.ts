@@ -1,0 +1,597 @@
+/**
+ * The driver of block devices.
+ *
+ * Each request comes in three forms: `read` returns a promise, `readSync` spins, `readNonBlocking` returns a token to be polled
+ * for and completed. All three can be mixed. Whatever is wrong with a request is refused before the device sees it; what the
+ * device makes of it concerns that request alone.
+ */
+import {
+  DeviceType,
+  Driver,
+  type DriverEvents,
+  type DriverOptions,
+  type Hal,
+  type Transport,
+  VirtioError,
+  type VirtQueue,
+} from '@virtio/core';
+import { type BlkData, BlkQueue, slotBytes } from './blk-queue.ts';
+import { type BlkConfig, HOST_MANAGED, type RangeLimits, readBlkConfig, UNREAD_CONFIG } from './config.ts';
+import { Dispatcher, type NonBlockingOptions, type RequestOptions, type SyncOptions } from './dispatcher.ts';
+import {
+  BlkConfigLayout,
+  type BlkFeatureName,
+  BlkFeatures,
+  DEVICE_ID_SIZE,
+  LifetimeInfo,
+  RequestType,
+  SECTOR_SIZE,
+} from './protocol.ts';
+import { encodeRanges, isOnDisk, notOnDisk, type SectorRange } from './ranges.ts';
+import { BlkZones } from './zones.ts';
+
+/** What {@link VirtioBlk} may be told. */
+export interface BlkOptions extends DriverOptions {
+  /** How many request queues to use (default: all that the device has, up to 16). */
+  readonly queues?: number;
+  /** The size of each queue in descriptors (default 256), as far as the device allows it. */
+  readonly queueSize?: number;
+}
+
+/** What {@link VirtioBlk} reports. */
+export interface BlkEvents extends DriverEvents {
+  /** The disk has another size now, in sectors of 512 bytes. */
+  capacity: number;
+}
+
+/** What a write-zeroes request may be told. */
+export interface WriteZeroesOptions extends RequestOptions {
+  /** Allows the device to give the storage back as long as the sectors read as zeroes (default false). */
+  readonly unmap?: boolean;
+}
+
+/** Whether a completed write is in stable storage (`writethrough`), or only after a flush (`writeback`). */
+export type WriteCacheMode = 'writeback' | 'writethrough';
+
+/**
+ * How worn the storage is, as eMMC and UFS devices tell it.
+ *
+ * @see VIRTIO 1.4, 5.2.6
+ */
+export interface BlkLifetime {
+  /** The state of the reserved blocks: used up to less than 80 %, 80 %, 90 %; undefined if not known. */
+  readonly preEol: 'normal' | 'warning' | 'urgent' | undefined;
+  /** The wear of SLC cells in steps of 10 %: 1 is up to 10 %, 10 up to 100 %, 11 beyond; undefined if not known. */
+  readonly typeA: number | undefined;
+  /** The same of MLC cells. */
+  readonly typeB: number | undefined;
+}
+
+const SUPPORTED = [
+  'SIZE_MAX',
+  'SEG_MAX',
+  'GEOMETRY',
+  'RO',
+  'BLK_SIZE',
+  'FLUSH',
+  'TOPOLOGY',
+  'CONFIG_WCE',
+  'MQ',
+  'DISCARD',
+  'WRITE_ZEROES',
+  'LIFETIME',
+  'SECURE_ERASE',
+  'ZONED',
+] as const satisfies readonly BlkFeatureName[];
+
+/** No more queues than this are used unless asked for: one thread gains little by more. */
+const DEFAULT_QUEUES = 16;
+
+const NO_DATA: readonly Uint8Array[] = [];
+const PRE_EOL = [undefined, 'normal', 'warning', 'urgent'] as const;
+const MOST_LIFETIME = 11;
+
+/**
+ * A block device.
+ *
+ * Sectors are always of 512 bytes, whatever the block size of the disk is; data is a multiple of them. A device may refuse
+ * (`IO_ERROR`) what is not a multiple of its {@link VirtioBlk.blockSize}.
+ *
+ * A buffer belongs to the device from the call until its request is ended (the promise settled, the token completed): it must
+ * not be touched in between. One in DMA memory (`hal.dmaAlloc`) is used as it is, any other is copied.
+ *
+ * Errors of all requests: `INVALID_PARAM` (refused, nothing was sent), `QUEUE_FULL` (not of the promise forms, which wait),
+ * `IO_ERROR` and `UNSUPPORTED` (the device's answers), `DEVICE_MISBEHAVED` (no status, one that does not exist, or less data than
+ * asked for: of this request alone), `DEVICE_NEEDS_RESET`, `DEVICE_RESET`, `DEVICE_REMOVED`, `DISPOSED`.
+ *
+ * @example
+ * ```ts
+ * import type { Hal, Transport } from '@virtio/core';
+ * import { VirtioBlk } from '@virtio/blk';
+ *
+ * export async function copyFirstSector(transport: Transport, hal: Hal): Promise<void> {
+ *   using blk = new VirtioBlk(transport, hal);
+ *   const sector = new Uint8Array(512);
+ *   await blk.read(0, sector);
+ *   await blk.write(1, sector);
+ *   await blk.flush();
+ * }
+ * ```
+ * @see VIRTIO 1.4, 5.2
+ */
+export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
+  /** The zones, if the disk is zoned. */
+  readonly zones: BlkZones | undefined;
+
+  readonly #queues: BlkQueue[] = [];
+  readonly #dispatcher: Dispatcher;
+  #config: BlkConfig = UNREAD_CONFIG;
+  #readOnly = false;
+  #canFlush = false;
+  #mostSegments = 0;
+  #resized = false;
+
+  /**
+   * Initializes the device.
+   *
+   * @throws {@link VirtioError} `INVALID_PARAM`, `FEATURES_REFUSED`, `CONFIG_SPACE_MISSING`, `CONFIG_SPACE_TOO_SMALL`,
+   * `INVALID_DEVICE`, `DMA_ERROR`
+   */
+  constructor(transport: Transport, hal: Hal, options: BlkOptions = {}) {
+    const spec = { deviceType: DeviceType.Block, table: BlkFeatures, supported: acceptable(transport) };
+    super(transport, hal, spec, options);
+    this.setUp(() => {
+      this.#config = readBlkConfig(transport, this.features);
+      const { numQueues } = this.#config;
+      const { queues = Math.min(numQueues, DEFAULT_QUEUES) } = options;
+      if (!(Number.isInteger(queues) && queues >= 1 && queues <= numQueues)) {
+        throw new VirtioError(
+          'INVALID_PARAM',
+          `${transport.who()} was to be used with ${queues} queues; it has ${numQueues}`,
+        );
+      }
+      for (let index = 0; index < queues; index += 1) this.#queues.push(this.#createQueue(index, options));
+      this.#adopt();
+    });
+    const fail = (error: VirtioError): void => this.fail(error);
+    this.#dispatcher = new Dispatcher(
+      transport.who(),
+      this.#queues,
+      transport.interrupts !== undefined,
+      fail,
+    );
+    this.zones =
+      this.#config.zoned &&
+      new BlkZones(
+        {
+          who: transport.who(),
+          config: () => this.#config,
+          measure: (what, sector, data) => this.#measureWrite(what, sector, data),
+        },
+        this.#dispatcher,
+      );
+  }
+
+  /** The size of the disk in sectors of 512 bytes; see {@link BlkConfig.capacity}. */
+  get capacity(): number {
+    return this.#config.capacity;
+  }
+
+  /** The block size of the disk in bytes, 512 or more: the unit in which it is best read and written. */
+  get blockSize(): number {
+    return this.#config.blockSize;
+  }
+
+  /** Whether the disk cannot be written. */
+  get readOnly(): boolean {
+    return this.#readOnly;
+  }
+
+  /** All that the device says of itself: limits, geometry, topology. As of its last change. */
+  get config(): BlkConfig {
+    return this.#config;
+  }
+
+  /** How many request queues are used. */
+  get queueCount(): number {
+    return this.#queues.length;
+  }
+
+  /** The most segments of data in one request: what the device and its queues allow. A buffer takes one, or more if it is longer than `config.sizeMax`. */
+  get maxSegments(): number {
+    return this.#mostSegments;
+  }
+
+  /**
+   * Reads sectors.
+   *
+   * @param sector the first one, in units of 512 bytes
+   * @param data where to; all buffers together a multiple of 512 bytes
+   */
+  async read(sector: number, data: BlkData, options?: RequestOptions): Promise<void> {
+    const segments = this.#measure('IN', sector, data);
+    await this.#dispatcher.run(RequestType.IN, sector, data, segments, options);
+  }
+
+  /** The synchronous form of {@link VirtioBlk.read}. Throws `NOT_READY` after `timeoutMs`: the device still has the buffers then. */
+  readSync(sector: number, data: BlkData, options?: SyncOptions): void {
+    const segments = this.#measure('IN', sector, data);
+    this.#dispatcher.runSync(RequestType.IN, sector, data, segments, options);
+  }
+
+  /** The non-blocking form of {@link VirtioBlk.read}: returns the token for {@link VirtioBlk.poll} and {@link VirtioBlk.complete}. */
+  readNonBlocking(sector: number, data: BlkData, options?: NonBlockingOptions): number {
+    const segments = this.#measure('IN', sector, data);
+    return this.#dispatcher.start(RequestType.IN, sector, data, segments, options);
+  }
+
+  /**
+   * Writes sectors. They are in stable storage after a {@link VirtioBlk.flush}, or at once if {@link VirtioBlk.writeCache} is
+   * `writethrough`.
+   *
+   * @param sector the first one, in units of 512 bytes
+   * @param data all buffers together a multiple of 512 bytes
+   */
+  async write(sector: number, data: BlkData, options?: RequestOptions): Promise<void> {
+    const segments = this.#measureWrite('OUT', sector, data);
+    await this.#dispatcher.run(RequestType.OUT, sector, data, segments, options);
+  }
+
+  /** The synchronous form of {@link VirtioBlk.write}. */
+  writeSync(sector: number, data: BlkData, options?: SyncOptions): void {
+    const segments = this.#measureWrite('OUT', sector, data);
+    this.#dispatcher.runSync(RequestType.OUT, sector, data, segments, options);
+  }
+
+  /** The non-blocking form of {@link VirtioBlk.write}. */
+  writeNonBlocking(sector: number, data: BlkData, options?: NonBlockingOptions): number {
+    const segments = this.#measureWrite('OUT', sector, data);
+    return this.#dispatcher.start(RequestType.OUT, sector, data, segments, options);
+  }
+
+  /**
+   * Has all writes that were completed before this call committed to stable storage. Writes in flight are not waited for. Of a
+   * device without a cache to flush (FLUSH was not negotiated) nothing is asked.
+   */
+  async flush(options?: RequestOptions): Promise<void> {
+    if (!this.#flushes()) return;
+    await this.#dispatcher.run(RequestType.FLUSH, 0, NO_DATA, 0, options);
+  }
+
+  /** The synchronous form of {@link VirtioBlk.flush}. */
+  flushSync(options?: SyncOptions): void {
+    if (!this.#flushes()) return;
+    this.#dispatcher.runSync(RequestType.FLUSH, 0, NO_DATA, 0, options);
+  }
+
+  /** The non-blocking form of {@link VirtioBlk.flush}. Throws `UNSUPPORTED` where that does nothing. */
+  flushNonBlocking(options?: NonBlockingOptions): number {
+    if (!this.#flushes()) throw this.#lacks('FLUSH', 'FLUSH');
+    return this.#dispatcher.start(RequestType.FLUSH, 0, NO_DATA, 0, options);
+  }
+
+  /**
+   * Tells the device that sectors are of no use any more. What they read as afterwards is not defined.
+   *
+   * @param ranges one or more; what is longer than a segment may be is cut, see {@link BlkConfig.discard}
+   */
+  async discard(ranges: SectorRange | readonly SectorRange[], options?: RequestOptions): Promise<void> {
+    const data = this.#ranges('DISCARD', this.#config.discard, ranges, false);
+    await this.#dispatcher.run(RequestType.DISCARD, 0, data, this.#segments(data), options);
+  }
+
+  /** The synchronous form of {@link VirtioBlk.discard}. */
+  discardSync(ranges: SectorRange | readonly SectorRange[], options?: SyncOptions): void {
+    const data = this.#ranges('DISCARD', this.#config.discard, ranges, false);
+    this.#dispatcher.runSync(RequestType.DISCARD, 0, data, this.#segments(data), options);
+  }
+
+  /** The non-blocking form of {@link VirtioBlk.discard}. */
+  discardNonBlocking(ranges: SectorRange | readonly SectorRange[], options?: NonBlockingOptions): number {
+    const data = this.#ranges('DISCARD', this.#config.discard, ranges, false);
+    return this.#dispatcher.start(RequestType.DISCARD, 0, data, this.#segments(data), options);
+  }
+
+  /**
+   * Zeroes sectors without sending zeroes.
+   *
+   * @param ranges one or more; what is longer than a segment may be is cut, see {@link BlkConfig.writeZeroes}
+   */
+  async writeZeroes(
+    ranges: SectorRange | readonly SectorRange[],
+    options?: WriteZeroesOptions,
+  ): Promise<void> {
+    const data = this.#ranges('WRITE_ZEROES', this.#config.writeZeroes, ranges, options?.unmap === true);
+    await this.#dispatcher.run(RequestType.WRITE_ZEROES, 0, data, this.#segments(data), options);
+  }
+
+  /** The synchronous form of {@link VirtioBlk.writeZeroes}. */
+  writeZeroesSync(
+    ranges: SectorRange | readonly SectorRange[],
+    options?: WriteZeroesOptions & SyncOptions,
+  ): void {
+    const data = this.#ranges('WRITE_ZEROES', this.#config.writeZeroes, ranges, options?.unmap === true);
+    this.#dispatcher.runSync(RequestType.WRITE_ZEROES, 0, data, this.#segments(data), options);
+  }
+
+  /** The non-blocking form of {@link VirtioBlk.writeZeroes}. */
+  writeZeroesNonBlocking(
+    ranges: SectorRange | readonly SectorRange[],
+    options?: WriteZeroesOptions & NonBlockingOptions,
+  ): number {
+    const data = this.#ranges('WRITE_ZEROES', this.#config.writeZeroes, ranges, options?.unmap === true);
+    return this.#dispatcher.start(RequestType.WRITE_ZEROES, 0, data, this.#segments(data), options);
+  }
+
+  /**
+   * Erases sectors so that their contents cannot be had back.
+   *
+   * @param ranges one or more; what is longer than a segment may be is cut, see {@link BlkConfig.secureErase}
+   */
+  async secureErase(ranges: SectorRange | readonly SectorRange[], options?: RequestOptions): Promise<void> {
+    const data = this.#ranges('SECURE_ERASE', this.#config.secureErase, ranges, false);
+    await this.#dispatcher.run(RequestType.SECURE_ERASE, 0, data, this.#segments(data), options);
+  }
+
+  /** The synchronous form of {@link VirtioBlk.secureErase}. */
+  secureEraseSync(ranges: SectorRange | readonly SectorRange[], options?: SyncOptions): void {
+    const data = this.#ranges('SECURE_ERASE', this.#config.secureErase, ranges, false);
+    this.#dispatcher.runSync(RequestType.SECURE_ERASE, 0, data, this.#segments(data), options);
+  }
+
+  /** The non-blocking form of {@link VirtioBlk.secureErase}. */
+  secureEraseNonBlocking(ranges: SectorRange | readonly SectorRange[], options?: NonBlockingOptions): number {
+    const data = this.#ranges('SECURE_ERASE', this.#config.secureErase, ranges, false);
+    return this.#dispatcher.start(RequestType.SECURE_ERASE, 0, data, this.#segments(data), options);
+  }
+
+  /** Asks for the name that the device gives itself: a serial number, say. Up to 20 characters; may be empty. */
+  async deviceId(options?: RequestOptions): Promise<string> {
+    const data = new Uint8Array(DEVICE_ID_SIZE);
+    await this.#dispatcher.run(RequestType.GET_ID, 0, data, this.#segments(data), options);
+    return decodeId(data);
+  }
+
+  /** The synchronous form of {@link VirtioBlk.deviceId}. */
+  deviceIdSync(options?: SyncOptions): string {
+    const data = new Uint8Array(DEVICE_ID_SIZE);
+    this.#dispatcher.runSync(RequestType.GET_ID, 0, data, this.#segments(data), options);
+    return decodeId(data);
+  }
+
+  /** Asks how worn the storage is. Throws `UNSUPPORTED` unless LIFETIME was negotiated. */
+  async lifetime(options?: RequestOptions): Promise<BlkLifetime> {
+    const data = this.#lifetimeBuffer();
+    await this.#dispatcher.run(RequestType.GET_LIFETIME, 0, data, this.#segments(data), options);
+    return this.#decodeLifetime(data);
+  }
+
+  /** The synchronous form of {@link VirtioBlk.lifetime}. */
+  lifetimeSync(options?: SyncOptions): BlkLifetime {
+    const data = this.#lifetimeBuffer();
+    this.#dispatcher.runSync(RequestType.GET_LIFETIME, 0, data, this.#segments(data), options);
+    return this.#decodeLifetime(data);
+  }
+
+  /**
+   * Looks for a non-blocking request that is done, in the order in which the device used them.
+   *
+   * @returns its token, once, or -1
+   * @throws {@link VirtioError} why the device no longer works
+   */
+  poll(): number {
+    return this.#dispatcher.poll();
+  }
+
+  /**
+   * Ends a non-blocking request that is done: what was read is in its buffers, which are the caller's again. The token is void
+   * then, and may be that of a later request. A reset of the device voids all tokens.
+   *
+   * @throws {@link VirtioError} the request's error; `NOT_READY` if it is not done, `WRONG_TOKEN` if there is no such request
+   */
+  complete(token: number): void {
+    this.#dispatcher.complete(token);
+  }
+
+  /** Shows the device all requests that were submitted with `kick: false`. */
+  kick(): void {
+    this.#dispatcher.kick();
+  }
+
+  /**
+   * Looks in which mode the device's cache is. Of a device that does not say, `writeback` is assumed if it can be flushed.
+   *
+   * @see VIRTIO 1.4, 5.2.5.1
+   */
+  writeCache(): WriteCacheMode {
+    this.checkUsable();
+    const { features, transport } = this;
+    const writeback = features.has('CONFIG_WCE')
+      ? transport.readConfigSpace(BlkConfigLayout.fields.writeback) !== 0
+      : features.has('FLUSH');
+    return writeback ? 'writeback' : 'writethrough';
+  }
+
+  /**
+   * Switches the mode of the device's cache. Writes that were completed in `writeback` mode still need a flush.
+   *
+   * @throws {@link VirtioError} `UNSUPPORTED` unless CONFIG_WCE was negotiated
+   */
+  setWriteCache(mode: WriteCacheMode): void {
+    this.checkUsable();
+    if (!this.features.has('CONFIG_WCE')) throw this.#lacks('a change of the cache mode', 'CONFIG_WCE');
+    this.transport.writeConfigSpace(BlkConfigLayout.fields.writeback, mode === 'writeback' ? 1 : 0);
+  }
+
+  protected override onConfigChange(): void {
+    if (this.#reload()) this.emit('capacity', this.#config.capacity);
+  }
+
+  protected override onReset(): void {
+    for (const queue of this.#queues) queue.afterReset();
+    this.#resized = this.#reload();
+  }
+
+  protected override onLive(): void {
+    if (this.#resized) this.emit('capacity', this.#config.capacity);
+  }
+
+  protected override onQueueReset(queue: VirtQueue): void {
+    this.#queues[queue.index]?.afterReset();
+  }
+
+  protected override onDispose(): void {
+    if (this.failure === undefined) return;
+    for (const queue of this.#queues) queue.dispose(this.failure);
+  }
+
+  #createQueue(index: number, { queueSize }: BlkOptions): BlkQueue {
+    const requests = this.createRequestQueue(
+      queueSize === undefined ? { index } : { index, size: queueSize },
+      (slot) => queue.abandon(slot),
+    );
+    const queue: BlkQueue = new BlkQueue({
+      requests,
+      region: this.allocate(slotBytes(requests.slots), 'both'),
+      hal: this.hal,
+      accessPlatform: this.accessPlatform,
+      modern: this.features.has('VERSION_1'),
+      zoned: this.features.has('ZONED'),
+      who: this.transport.who(),
+    });
+    return queue;
+  }
+
+  /** Reads the configuration anew; returns whether the capacity is another one. */
+  #reload(): boolean {
+    const { capacity } = this.#config;
+    this.#config = readBlkConfig(this.transport, this.features);
+    this.#adopt();
+    return this.#config.capacity !== capacity;
+  }
+
+  /** Takes what requests need from the configuration, so that they need not look at features. */
+  #adopt(): void {
+    const { segMax, sizeMax } = this.#config;
+    this.#readOnly = this.features.has('RO');
+    this.#canFlush = this.features.has('FLUSH');
+    // 2.7.5.3.1: a chain is no longer than the queue; header and status take two descriptors.
+    this.#mostSegments = Math.min(segMax, ...this.#queues.map(({ requests }) => requests.slots - 2));
+    for (const queue of this.#queues) queue.sizeMax = sizeMax;
+  }
+
+  /** Checks data for a transfer and counts its segments. */
+  #measure(what: string, sector: number, data: BlkData): number {
+    const { capacity } = this.#config;
+    let bytes = 0;
+    let segments = 0;
+    if (data instanceof Uint8Array) {
+      bytes = data.length;
+      segments = this.#segments(data);
+    } else {
+      for (let i = 0; i < data.length; i += 1) {
+        const buffer = data[i] as Uint8Array;
+        if (buffer.length === 0) throw this.#invalid(what, `buffer ${i} is empty`);
+        bytes += buffer.length;
+        segments += this.#segments(buffer);
+      }
+    }
+    if (bytes === 0 || bytes % SECTOR_SIZE !== 0) {
+      throw this.#invalid(what, `${bytes} bytes were given; give a multiple of ${SECTOR_SIZE}, one or more`);
+    }
+    if (!isOnDisk(sector, bytes / SECTOR_SIZE, capacity)) {
+      throw notOnDisk(this.#who(what), sector, bytes / SECTOR_SIZE, capacity);
+    }
+    if (segments > this.#mostSegments) {
+      throw this.#invalid(
+        what,
+        `the data takes ${segments} segments of up to ${this.#config.sizeMax} bytes, and a request holds ${this.#mostSegments}; ` +
+          'ask more than once',
+      );
+    }
+    return segments;
+  }
+
+  #measureWrite(what: string, sector: number, data: BlkData): number {
+    this.#checkWritable(what);
+    return this.#measure(what, sector, data);
+  }
+
+  /** How many segments a buffer is cut into. */
+  #segments({ length }: Uint8Array): number {
+    const { sizeMax } = this.#config;
+    return length <= sizeMax ? 1 : Math.ceil(length / sizeMax);
+  }
+
+  #ranges(
+    what: BlkFeatureName,
+    limits: RangeLimits | undefined,
+    ranges: SectorRange | readonly SectorRange[],
+    unmap: boolean,
+  ): Uint8Array {
+    this.#checkWritable(what);
+    if (limits === undefined) throw this.#lacks(what, what);
+    return encodeRanges(this.#who(what), ranges, limits, this.#config.capacity, unmap);
+  }
+
+  #flushes(): boolean {
+    this.checkUsable();
+    return this.#canFlush;
+  }
+
+  #lifetimeBuffer(): Uint8Array {
+    if (!this.features.has('LIFETIME')) throw this.#lacks('GET_LIFETIME', 'LIFETIME');
+    return new Uint8Array(LifetimeInfo.size);
+  }
+
+  #decodeLifetime(data: Uint8Array): BlkLifetime {
+    const info = LifetimeInfo.read(new DataView(data.buffer));
+    const { preEolInfo, deviceLifetimeEstTypA: typeA, deviceLifetimeEstTypB: typeB } = info;
+    if (preEolInfo >= PRE_EOL.length || typeA > MOST_LIFETIME || typeB > MOST_LIFETIME) {
+      throw new VirtioError(
+        'DEVICE_MISBEHAVED',
+        `${this.#who('GET_LIFETIME')}: the device answered ${preEolInfo}, ${typeA}, ${typeB}, of which some are reserved; ` +
+          'do not rely on it',
+      );
+    }
+    return { preEol: PRE_EOL[preEolInfo], typeA: typeA || undefined, typeB: typeB || undefined };
+  }
+
+  #checkWritable(what: string): void {
+    if (this.#readOnly) throw this.#invalid(what, 'the disk is read-only');
+  }
+
+  #who(what: string): string {
+    return `${this.transport.who()}: ${what}`;
+  }
+
+  #invalid(what: string, why: string): VirtioError {
+    return new VirtioError('INVALID_PARAM', `${this.#who(what)}: ${why}`);
+  }
+
+  #lacks(what: string, feature: BlkFeatureName): VirtioError {
+    return new VirtioError(
+      'UNSUPPORTED',
+      `${this.#who(what)} is not possible, as ${feature} was not negotiated; see \`features\``,
+    );
+  }
+}
+
+function decodeId(data: Uint8Array): string {
+  const end = data.indexOf(0);
+  return String.fromCharCode(...data.subarray(0, end < 0 ? data.length : end));
+}
+
+/**
+ * The features to accept. DISCARD must not be accepted from a host-managed zoned disk [5.2.5.1]; its model may be read before
+ * features are chosen [3.1.1]. ZONED is not for legacy devices.
+ */
+function acceptable(transport: Transport): readonly BlkFeatureName[] {
+  if (transport.deviceType !== DeviceType.Block) return SUPPORTED;
+  if (transport.requiresLegacyLayout()) return SUPPORTED.filter((name) => name !== 'ZONED');
+  const both = BlkFeatures.mask('ZONED') | BlkFeatures.mask('DISCARD');
+  const conflict =
+    (transport.readDeviceFeatures() & both) === both &&
+    transport.readConfigSpace(BlkConfigLayout.fields.model) === HOST_MANAGED;
+  return conflict ? SUPPORTED.filter((name) => name !== 'DISCARD') : SUPPORTED;
+}

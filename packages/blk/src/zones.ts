@@ -1,0 +1,281 @@
+/**
+ * Zoned disks: zones that are written from their start to their end and reset as a whole. The driver keeps no state of
+ * the zones: a report asks the device, and the device refuses what does not fit.
+ */
+import { VirtioError } from '@virtio/core';
+import type { BlkConfig, ZonedCharacteristics } from './config.ts';
+import type { Dispatcher, RequestOptions, SyncOptions } from './dispatcher.ts';
+import type { BlkData } from './blk-queue.ts';
+import { RequestType, SECTOR_SIZE, ZoneDescriptor, ZoneReport } from './protocol.ts';
+
+const ZONE_TYPES: Readonly<Record<number, Zone['type']>> = {
+  1: 'conventional',
+  2: 'sequential-write-required',
+  3: 'sequential-write-preferred',
+};
+
+const ZONE_STATES: Readonly<Record<number, Zone['state']>> = {
+  0: 'not-write-pointer',
+  1: 'empty',
+  2: 'implicitly-open',
+  3: 'explicitly-open',
+  4: 'closed',
+  13: 'read-only',
+  14: 'full',
+  15: 'offline',
+};
+
+/** A zone as the device reports it. */
+export interface Zone {
+  /** Its first sector, in units of 512 bytes. */
+  readonly start: number;
+  /** How many of its sectors can be written. */
+  readonly capacity: number;
+  /** The sector to be written next; undefined where the zone has none: conventional, read-only, full, offline. */
+  readonly writePointer: number | undefined;
+  readonly type: 'conventional' | 'sequential-write-required' | 'sequential-write-preferred';
+  readonly state:
+    | 'not-write-pointer'
+    | 'empty'
+    | 'implicitly-open'
+    | 'explicitly-open'
+    | 'closed'
+    | 'read-only'
+    | 'full'
+    | 'offline';
+}
+
+/** What {@link BlkZones} needs of its driver. */
+export interface ZoneHost {
+  config(): BlkConfig;
+  /** Checks data for a transfer and returns its segments. */
+  measure(what: string, sector: number, data: BlkData): number;
+  /** The device, for messages. */
+  readonly who: string;
+}
+
+const NO_DATA: readonly Uint8Array[] = [];
+const DEFAULT_REPORT = 64;
+
+/**
+ * The zones of a disk: {@link VirtioBlk.zones}. All methods reject or throw like those of the driver; `IO_ERROR` names what the
+ * device says is wrong, e.g. `ZONE_UNALIGNED_WP`.
+ *
+ * @see VIRTIO 1.4, 5.2.6
+ */
+export class BlkZones {
+  readonly #host: ZoneHost;
+  readonly #dispatcher: Dispatcher;
+
+  /** @internal made by the driver */
+  constructor(host: ZoneHost, dispatcher: Dispatcher) {
+    this.#host = host;
+    this.#dispatcher = dispatcher;
+  }
+
+  /** How the disk behaves. */
+  get characteristics(): ZonedCharacteristics {
+    const { zoned } = this.#host.config();
+    if (zoned === undefined) throw this.#invalid('the disk is no longer zoned; open the device anew');
+    return zoned;
+  }
+
+  /** How many zones there are. */
+  get count(): number {
+    return Math.ceil(this.#host.config().capacity / this.characteristics.zoneSectors);
+  }
+
+  /**
+   * Asks for the state of zones.
+   *
+   * @param sector any sector of the first zone (default: the disk's first)
+   * @param most how many zones at most (default 64)
+   * @throws {@link VirtioError} `INVALID_PARAM`; `DEVICE_MISBEHAVED` for a report that makes no sense
+   */
+  async report(sector = 0, most: number = DEFAULT_REPORT, options?: RequestOptions): Promise<Zone[]> {
+    const [data, segments] = this.#reportBuffer(sector, most);
+    await this.#dispatcher.run(RequestType.ZONE_REPORT, sector, data, segments, options);
+    return this.#decode(data, most);
+  }
+
+  /** The synchronous form of {@link BlkZones.report}. */
+  reportSync(sector = 0, most: number = DEFAULT_REPORT, options?: SyncOptions): Zone[] {
+    const [data, segments] = this.#reportBuffer(sector, most);
+    this.#dispatcher.runSync(RequestType.ZONE_REPORT, sector, data, segments, options);
+    return this.#decode(data, most);
+  }
+
+  /** Opens the zone that begins at `sector`. */
+  open(sector: number, options?: RequestOptions): Promise<void> {
+    return this.#manage(RequestType.ZONE_OPEN, sector, options);
+  }
+
+  /** The synchronous form of {@link BlkZones.open}. */
+  openSync(sector: number, options?: SyncOptions): void {
+    this.#manageSync(RequestType.ZONE_OPEN, sector, options);
+  }
+
+  /** Closes the zone that begins at `sector`. */
+  close(sector: number, options?: RequestOptions): Promise<void> {
+    return this.#manage(RequestType.ZONE_CLOSE, sector, options);
+  }
+
+  /** The synchronous form of {@link BlkZones.close}. */
+  closeSync(sector: number, options?: SyncOptions): void {
+    this.#manageSync(RequestType.ZONE_CLOSE, sector, options);
+  }
+
+  /** Fills the zone that begins at `sector`: nothing can be written to it until it is reset. */
+  finish(sector: number, options?: RequestOptions): Promise<void> {
+    return this.#manage(RequestType.ZONE_FINISH, sector, options);
+  }
+
+  /** The synchronous form of {@link BlkZones.finish}. */
+  finishSync(sector: number, options?: SyncOptions): void {
+    this.#manageSync(RequestType.ZONE_FINISH, sector, options);
+  }
+
+  /** Empties the zone that begins at `sector`. */
+  reset(sector: number, options?: RequestOptions): Promise<void> {
+    return this.#manage(RequestType.ZONE_RESET, sector, options);
+  }
+
+  /** The synchronous form of {@link BlkZones.reset}. */
+  resetSync(sector: number, options?: SyncOptions): void {
+    this.#manageSync(RequestType.ZONE_RESET, sector, options);
+  }
+
+  /** Empties all zones. */
+  resetAll(options?: RequestOptions): Promise<void> {
+    return this.#manage(RequestType.ZONE_RESET_ALL, 0, options);
+  }
+
+  /** The synchronous form of {@link BlkZones.resetAll}. */
+  resetAllSync(options?: SyncOptions): void {
+    this.#manageSync(RequestType.ZONE_RESET_ALL, 0, options);
+  }
+
+  /**
+   * Writes at the write pointer of the zone that begins at `sector`, wherever it is.
+   *
+   * @param data a multiple of the write granularity
+   * @returns the sector at which the data is now
+   * @throws {@link VirtioError} `UNSUPPORTED` if the device cannot append
+   */
+  async append(sector: number, data: BlkData, options?: RequestOptions): Promise<number> {
+    const segments = this.#checkAppend(sector, data);
+    const at = await this.#dispatcher.run(RequestType.ZONE_APPEND, sector, data, segments, options);
+    return this.#checkAppended(sector, at);
+  }
+
+  /** The synchronous form of {@link BlkZones.append}. */
+  appendSync(sector: number, data: BlkData, options?: SyncOptions): number {
+    const segments = this.#checkAppend(sector, data);
+    const at = this.#dispatcher.runSync(RequestType.ZONE_APPEND, sector, data, segments, options);
+    return this.#checkAppended(sector, at);
+  }
+
+  async #manage(type: number, sector: number, options: RequestOptions | undefined): Promise<void> {
+    this.#checkZone(sector);
+    await this.#dispatcher.run(type, sector, NO_DATA, 0, options);
+  }
+
+  #manageSync(type: number, sector: number, options: SyncOptions | undefined): void {
+    this.#checkZone(sector);
+    this.#dispatcher.runSync(type, sector, NO_DATA, 0, options);
+  }
+
+  #reportBuffer(sector: number, most: number): [data: Uint8Array, segments: number] {
+    const { who } = this.#host;
+    const config = this.#host.config();
+    if (!(Number.isInteger(sector) && sector >= 0 && sector < config.capacity)) {
+      throw this.#invalid(`asked for zones from sector ${sector} of ${config.capacity}`);
+    }
+    if (!(Number.isInteger(most) && most >= 1 && most <= 65536)) {
+      throw this.#invalid(`asked for ${most} zones; a report is for 1 to 65536`);
+    }
+    const data = new Uint8Array(ZoneReport.size + most * ZoneDescriptor.size);
+    const segments = Math.max(1, Math.ceil(data.length / config.sizeMax));
+    if (segments > config.segMax) {
+      throw new VirtioError(
+        'INVALID_PARAM',
+        `${who}: a report of ${most} zones is too long for the device; ask for fewer`,
+      );
+    }
+    return [data, segments];
+  }
+
+  #decode(data: Uint8Array, most: number): Zone[] {
+    const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
+    const { nrZones } = ZoneReport.read(view);
+    if (nrZones > BigInt(most))
+      throw this.#misbehaved(`reported ${nrZones} zones where ${most} were asked for`);
+    return Array.from({ length: Number(nrZones) }, (_, i) => {
+      const zone = ZoneDescriptor.read(view, ZoneReport.size + i * ZoneDescriptor.size);
+      const type = ZONE_TYPES[zone.zType];
+      const state = ZONE_STATES[zone.zState];
+      const start = Number(zone.zStart);
+      if (type === undefined || state === undefined || start >= this.#host.config().capacity) {
+        throw this.#misbehaved(
+          `reported a zone of type ${zone.zType} in state ${zone.zState} at sector ${start}`,
+        );
+      }
+      const none =
+        state === 'not-write-pointer' || state === 'read-only' || state === 'full' || state === 'offline';
+      return {
+        start,
+        capacity: Number(zone.zCap),
+        writePointer: none ? undefined : Number(zone.zWp),
+        type,
+        state,
+      };
+    });
+  }
+
+  /** 5.2.6.2: the sector of a zone request is that of the zone. */
+  #checkZone(sector: number): void {
+    const { capacity } = this.#host.config();
+    const { zoneSectors } = this.characteristics;
+    if (!(Number.isSafeInteger(sector) && sector >= 0 && sector < capacity && sector % zoneSectors === 0)) {
+      throw this.#invalid(
+        `sector ${sector} is not the first of a zone; zones have ${zoneSectors} sectors, and the disk ${capacity}`,
+      );
+    }
+  }
+
+  #checkAppend(sector: number, data: BlkData): number {
+    const { maxAppendSectors, writeGranularity } = this.characteristics;
+    const { who } = this.#host;
+    if (maxAppendSectors === 0) {
+      throw new VirtioError('UNSUPPORTED', `${who} cannot append to zones; write at the write pointer`);
+    }
+    this.#checkZone(sector);
+    const segments = this.#host.measure('ZONE_APPEND', sector, data);
+    const bytes =
+      data instanceof Uint8Array ? data.length : data.reduce((sum, { length }) => sum + length, 0);
+    if (bytes % writeGranularity !== 0 || bytes > maxAppendSectors * SECTOR_SIZE) {
+      throw this.#invalid(
+        `asked to append ${bytes} bytes; the device takes a multiple of ${writeGranularity}, up to ${maxAppendSectors * SECTOR_SIZE}`,
+      );
+    }
+    return segments;
+  }
+
+  #checkAppended(sector: number, at: number): number {
+    if (at >= sector && at < sector + this.characteristics.zoneSectors) return at;
+    throw this.#misbehaved(
+      `appended to the zone at sector ${sector} and says that the data is at sector ${at}`,
+    );
+  }
+
+  #invalid(what: string): VirtioError {
+    return new VirtioError('INVALID_PARAM', `${this.#host.who}: ${what}`);
+  }
+
+  #misbehaved(what: string): VirtioError {
+    return new VirtioError(
+      'DEVICE_MISBEHAVED',
+      `${this.#host.who}: the device ${what}; ask again, or do not trust it`,
+    );
+  }
+}
