@@ -578,6 +578,6 @@ export class PciTransport extends Transport {
 
 /** 4.1.4.4.1: a power of two that is even, or 0. */
 function multiplierFault(multiplier: number): string | undefined {
-  if (multiplier === 0 || (multiplier % 2 === 0 && Number.isInteger(Math.log2(multiplier)))) return undefined;
+  if (multiplier % 2 === 0 && (multiplier & (multiplier - 1)) === 0) return undefined;
   return `its notify_off_multiplier is ${multiplier}, which is neither 0 nor an even power of two`;
 }
