@@ -24,6 +24,6 @@ for (const file of files) {
   if (status !== 0) process.exitCode = status;
 }
 if (wanted.length === 0) {
-  console.log('\nsizes (everything a package exports, esbuild, gzip -9)');
+  console.log('\nsizes (esbuild --minify, gzip -9)');
   printSizes(await sizes());
 }

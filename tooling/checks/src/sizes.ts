@@ -10,13 +10,7 @@ export interface Size {
   readonly gzipped: number;
 }
 
-/** Everything that the packages export, kept: the upper bound of what a program takes from them. */
-async function measure(what: string, folders: readonly string[], external: readonly string[]): Promise<Size> {
-  const contents = folders
-    .map(
-      (folder, index) => `export * as p${index} from ${JSON.stringify(path.join(folder, 'src/index.ts'))};`,
-    )
-    .join('\n');
+async function measure(what: string, contents: string, external: readonly string[] = []): Promise<Size> {
   const result = await build({
     stdin: { contents, resolveDir: root, loader: 'ts' },
     bundle: true,
@@ -33,17 +27,27 @@ async function measure(what: string, folders: readonly string[], external: reado
   return { what, minified: bytes.length, gzipped: gzipSync(bytes, { level: 9 }).length };
 }
 
-/** The size of each package without the other packages, then of the bundle that a disk needs. */
+/**
+ * The size of each package without the others, everything it exports kept; then of what a disk on PCI needs, everything
+ * kept, and as a program gets it that takes no more than the transport and the driver.
+ */
 export async function sizes(): Promise<Size[]> {
-  const all = libraries();
-  const each = await Promise.all(all.map(({ name, folder }) => measure(name, [folder], ['@virtio/*'])));
-  const disk = ['core', 'pci', 'blk'].map((name) => path.join(root, 'packages', name));
-  return [...each, await measure('core + pci + blk', disk, [])];
+  const take = (what: string, folder: string): string =>
+    `export ${what} from ${JSON.stringify(path.join(folder, 'src/index.ts'))};\n`;
+  const inHouse = (name: string): string => path.join(root, 'packages', name);
+  const everything = ['core', 'pci', 'blk'].map((name) => take(`* as ${name}`, inHouse(name))).join('');
+  const disk = take('{ PciTransport }', inHouse('pci')) + take('{ VirtioBlk }', inHouse('blk'));
+  const each = libraries().map(({ name, folder }) => measure(name, take('* as all', folder), ['@virtio/*']));
+  return Promise.all([
+    ...each,
+    measure('core + pci + blk, everything', everything),
+    measure('core + pci + blk, a program', disk),
+  ]);
 }
 
 export function printSizes(rows: readonly Size[]): void {
-  console.log(`${'bytes of'.padEnd(24)}${'minified'.padStart(10)}${'gzipped'.padStart(10)}`);
+  console.log(`${'bytes of'.padEnd(30)}${'minified'.padStart(10)}${'gzipped'.padStart(10)}`);
   for (const { what, minified, gzipped } of rows) {
-    console.log(`${what.padEnd(24)}${String(minified).padStart(10)}${String(gzipped).padStart(10)}`);
+    console.log(`${what.padEnd(30)}${String(minified).padStart(10)}${String(gzipped).padStart(10)}`);
   }
 }
