@@ -24,7 +24,7 @@ export interface WaitOptions {
 
 interface Waiter {
   readonly resolve: () => void;
-  readonly reject: (error: unknown) => void;
+  readonly reject: (error: VirtioError) => void;
 }
 
 /** Those who wait for one queue. */
