@@ -257,8 +257,9 @@ export abstract class DeviceQueue {
     descriptors: number,
     indirect: boolean,
   ): Chain {
-    if (this.taken.has(id))
+    if (this.taken.has(id)) {
       throw this.violated(`chain ${id} was made available, but the device still has it`);
+    }
     const chain = new Chain(this, id, elements, descriptors, indirect);
     this.taken.set(id, chain);
     this.takenDescriptors += descriptors;

@@ -36,12 +36,10 @@ export interface FakeDeviceOptions {
 }
 
 /**
- * What a device does with a request. When it returns, the chain is completed with the bytes that it wrote, unless
- * {@link Chain.defer} was called; if it returns a promise, when that resolves; if it returns a number, with that used length.
+ * What a device does with a request. When it returns, or when the promise that it returns resolves, the chain is completed with
+ * the bytes that were written to it; unless the handler completed it itself, or called {@link Chain.defer}.
  */
-export type ChainHandler = (
-  chain: Chain,
-) => undefined | number | Promise<undefined | number> | void | Promise<void>;
+export type ChainHandler = ((chain: Chain) => void) | ((chain: Chain) => Promise<void>);
 
 /** A queue of a {@link FakeDevice}. */
 export interface FakeQueue {
@@ -216,8 +214,9 @@ export class FakeDevice {
     this.#running = true;
     try {
       let count = 0;
-      for (const index of queue === undefined ? this.#handlers.keys() : [queue])
+      for (const index of queue === undefined ? this.#handlers.keys() : [queue]) {
         count += this.#runQueue(index);
+      }
       return count;
     } finally {
       this.#running = false;
@@ -333,8 +332,9 @@ export class FakeDevice {
     if ((before & FAILED) !== 0 && (added & ~FAILED) !== 0) {
       this.violated('initialization went on after FAILED without a reset [2.1.1]');
     }
-    if ((added & DRIVER) !== 0 && (value & ACKNOWLEDGE) === 0)
+    if ((added & DRIVER) !== 0 && (value & ACKNOWLEDGE) === 0) {
       this.violated('DRIVER was set before ACKNOWLEDGE [3.1.1]');
+    }
     this.#status = value | (before & DEVICE_NEEDS_RESET);
     if ((added & FEATURES_OK) !== 0) this.#negotiate(value);
     if ((added & DRIVER_OK) !== 0) {
@@ -475,8 +475,9 @@ export class FakeDevice {
     if (extra !== 0n) {
       this.violated(`features 0x${extra.toString(16)} were accepted, but not offered [2.2.1]`);
     }
-    if (!this.legacy && !this.has('VERSION_1'))
+    if (!this.legacy && !this.has('VERSION_1')) {
       this.violated('VERSION_1 was offered, but not accepted [6.1]');
+    }
     if (extra !== 0n || !this.acceptsFeatures(this.accepted)) this.#status = value & ~FEATURES_OK;
   }
 
@@ -512,12 +513,14 @@ export class FakeDevice {
       const chain = ring.pop();
       if (!chain) break;
       count += 1;
-      const result = handler(chain);
+      const result: unknown = handler(chain);
       if (result instanceof Promise) {
-        void (result as Promise<number | undefined>).then((length) => chain.complete(length));
-      } else if (!chain.deferred && ring.holds(chain)) {
+        void result.then(() => {
+          if (!chain.deferred && chain.pending) chain.complete();
+        });
+      } else if (!chain.deferred && chain.pending) {
         if (this.reorder) done.push(chain);
-        else ring.complete(chain, result ?? chain.written);
+        else ring.complete(chain);
       }
     }
     if (this.reorder && done.length > 0 && ring.live) ring.completeBatch(this.reorder(done));

@@ -172,8 +172,9 @@ export class FakeHal implements Hal, DeviceMemory {
   }
 
   share(buffer: Uint8Array, direction: BufferDirection, accessPlatform: boolean): number {
-    if (buffer.length === 0)
+    if (buffer.length === 0) {
       throw this.#misused('an empty buffer was shared, or one whose memory was given back');
+    }
     if (fails(this.#sharePlan)) {
       throw new VirtioError(
         'DMA_ERROR',

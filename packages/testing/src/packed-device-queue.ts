@@ -84,7 +84,7 @@ export class PackedDeviceQueue extends DeviceQueue {
     const elements: ChainElement[] = [];
     let count = 0;
     let indirect = false;
-    let id = 0;
+    let id: number;
     for (;;) {
       const at = first + count;
       const index = at % this.size;

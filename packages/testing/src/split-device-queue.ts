@@ -163,8 +163,9 @@ export class SplitDeviceQueue extends DeviceQueue {
     this.#takenCount += count;
     this.#usedCount += count;
     this.flushUsed();
-    if (this.wantsNotifications && this.eventIdx)
+    if (this.wantsNotifications && this.eventIdx) {
       used.setUint16(this.#availEvent, this.#takenCount % WRAP, true);
+    }
     return count;
   }
 

@@ -1,0 +1,131 @@
+/**
+ * The interrupt of an MMIO device: one line for all queues and for changes of the configuration. The platform brings the line
+ * ({@link MmioInterrupt}); what caused it is found out here, and drivers see core's `InterruptSource`.
+ */
+import { type InterruptSource, InterruptStatus } from '@virtio/core';
+
+/** The interrupt line of one device, from the platform. */
+export interface MmioInterrupt {
+  /**
+   * Sets the one handler of the line. `undefined` removes it.
+   *
+   * The handler returns whether the interrupt was this device's: a line may be shared. When it has returned, the device has
+   * released the line unless there is more to handle.
+   */
+  onLine(handler: (() => boolean) | undefined): void;
+  /** Somebody waits: an event loop stays alive while there are more holds than releases. */
+  hold(): void;
+  /** Ends one {@link MmioInterrupt.hold}. */
+  release(): void;
+}
+
+/**
+ * A line whose owner says when it fires: for platforms where interrupt handlers are called from outside, and for tests.
+ *
+ * @example
+ * ```ts
+ * import type { RegisterWindow } from '@virtio/core';
+ * import { InterruptLine, MmioTransport } from '@virtio/mmio';
+ *
+ * export function open(window: RegisterWindow, onIrq: (handler: () => void) => void): MmioTransport {
+ *   const line = new InterruptLine();
+ *   onIrq(() => line.fire());
+ *   return new MmioTransport(window, { name: 'MMIO 0xa000000', interrupts: line });
+ * }
+ * ```
+ */
+export class InterruptLine implements MmioInterrupt {
+  /** How many wait now. */
+  holds = 0;
+  #handler: (() => boolean) | undefined;
+
+  /**
+   * Runs the handler.
+   *
+   * @returns whether the interrupt was the device's
+   */
+  fire(): boolean {
+    return this.#handler?.() ?? false;
+  }
+
+  onLine(handler: (() => boolean) | undefined): void {
+    this.#handler = handler;
+  }
+
+  hold(): void {
+    this.holds += 1;
+  }
+
+  release(): void {
+    this.holds -= 1;
+  }
+}
+
+/** What the dispatcher asks of its transport. */
+export interface InterruptRegisters {
+  /** Reads which interrupts are pending and acknowledges them. */
+  ackInterrupt(): InterruptStatus;
+  /** Whether the device no longer answers. */
+  isGone(): boolean;
+}
+
+/** Hands the interrupts of a line to the handlers of a driver. */
+export class InterruptDispatcher implements InterruptSource {
+  readonly #line: MmioInterrupt;
+  readonly #device: InterruptRegisters;
+  /** Handlers by queue. */
+  readonly #queues: ((() => void) | undefined)[] = [];
+  #config: (() => void) | undefined;
+  #removal: (() => void) | undefined;
+
+  constructor(line: MmioInterrupt, device: InterruptRegisters) {
+    this.#line = line;
+    this.#device = device;
+    line.onLine(this.#handle);
+  }
+
+  onQueue(queue: number, handler: (() => void) | undefined): void {
+    this.#queues[queue] = handler;
+  }
+
+  onConfig(handler: (() => void) | undefined): void {
+    this.#config = handler;
+  }
+
+  onRemoval(handler: (() => void) | undefined): void {
+    this.#removal = handler;
+  }
+
+  hold(): void {
+    this.#line.hold();
+  }
+
+  release(): void {
+    this.#line.release();
+  }
+
+  /** Removes the handler from the line. */
+  close(): void {
+    this.#line.onLine(undefined);
+  }
+
+  /**
+   * 4.2.3.4.1: the status says what happened. It is acknowledged before the handlers run: what the device does after they
+   * have looked sets it, and asserts the line, again. Acknowledged afterwards, that would be lost.
+   */
+  readonly #handle = (): boolean => {
+    const { bits } = this.#device.ackInterrupt();
+    if (bits === 0) return false;
+    if (bits === ANY && this.#device.isGone()) {
+      this.#removal?.();
+      return false;
+    }
+    if ((bits & InterruptStatus.QUEUE_INTERRUPT) !== 0) {
+      for (let queue = 0; queue < this.#queues.length; queue += 1) this.#queues[queue]?.();
+    }
+    if ((bits & InterruptStatus.DEVICE_CONFIGURATION_INTERRUPT) !== 0) this.#config?.();
+    return true;
+  };
+}
+
+const ANY = InterruptStatus.QUEUE_INTERRUPT | InterruptStatus.DEVICE_CONFIGURATION_INTERRUPT;

@@ -1,0 +1,80 @@
+/**
+ * The registers of virtio over MMIO, named as in the specification. All but the configuration space have 32 bits; 64-bit values
+ * are two registers, the lower half first.
+ *
+ * @see VIRTIO 1.4, 4.2.2 and 4.2.4
+ */
+
+/** Offsets in bytes. `R`: read, `W`: written by the driver. */
+export const MmioRegister = {
+  /** R: {@link MMIO_MAGIC}. */
+  MagicValue: 0x000,
+  /** R: 2, or 1 for a legacy device. */
+  Version: 0x004,
+  /** R: the device's type; 0 if there is no device. */
+  DeviceID: 0x008,
+  /** R: who made the device. */
+  VendorID: 0x00c,
+  /** R: the 32 feature bits chosen by `DeviceFeaturesSel`. */
+  DeviceFeatures: 0x010,
+  /** W. */
+  DeviceFeaturesSel: 0x014,
+  /** W: the 32 accepted feature bits chosen by `DriverFeaturesSel`. */
+  DriverFeatures: 0x020,
+  /** W. */
+  DriverFeaturesSel: 0x024,
+  /** W, legacy: the unit of `QueuePFN` in bytes. */
+  GuestPageSize: 0x028,
+  /** W: the queue that the following registers are about. */
+  QueueSel: 0x030,
+  /** R: the queue's largest size in descriptors; 0 if there is no such queue. */
+  QueueSizeMax: 0x034,
+  /** W: its size in descriptors. */
+  QueueSize: 0x038,
+  /** W, legacy: the alignment of its used ring in bytes. */
+  QueueAlign: 0x03c,
+  /** RW, legacy: where it is, in pages; 0 if it is not in use. */
+  QueuePFN: 0x040,
+  /** RW: 1 if the device may use it. */
+  QueueReady: 0x044,
+  /** W: notifies the device. */
+  QueueNotify: 0x050,
+  /** R: what caused the interrupt. */
+  InterruptStatus: 0x060,
+  /** W: what has been handled. */
+  InterruptACK: 0x064,
+  /** RW: the device status. */
+  Status: 0x070,
+  /** W: the address of the queue's descriptor area. */
+  QueueDescLow: 0x080,
+  QueueDescHigh: 0x084,
+  /** W: the address of its driver area. */
+  QueueDriverLow: 0x090,
+  QueueDriverHigh: 0x094,
+  /** W: the address of its device area. */
+  QueueDeviceLow: 0x0a0,
+  QueueDeviceHigh: 0x0a4,
+  /** W: the shared memory region that the following registers are about. */
+  SHMSel: 0x0ac,
+  /** R: its length in bytes; all ones if there is no such region. */
+  SHMLenLow: 0x0b0,
+  SHMLenHigh: 0x0b4,
+  /** R: its physical address. */
+  SHMBaseLow: 0x0b8,
+  SHMBaseHigh: 0x0bc,
+  /** RW: 1 while the queue is being reset. */
+  QueueReset: 0x0c0,
+  /** R: changes when the configuration space does. */
+  ConfigGeneration: 0x0fc,
+  /** The configuration space, accessed at the width of its fields. */
+  Config: 0x100,
+} as const;
+
+/** The value of `MagicValue`: `virt`, little-endian. */
+export const MMIO_MAGIC = 0x7472_6976;
+
+/** The value of `Version` of a legacy device. */
+export const MMIO_LEGACY = 1;
+
+/** The value of `Version` of a device that follows version 1.0 of the specification or later. */
+export const MMIO_MODERN = 2;
