@@ -103,14 +103,12 @@ const EVENT_TYPES = 32;
  * @see VIRTIO 1.4, 5.8
  */
 export class VirtioInput extends Driver<never> implements AsyncIterable<InputEvent> {
-  #lostMarks = 0;
-
   readonly #ring: EventRing;
-  #events!: OwningQueue;
-  #waiters!: Waiters;
-  #status!: RequestQueue;
-  #statusView!: DataView;
-  #statusAddress = 0;
+  readonly #events: OwningQueue;
+  readonly #waiters: Waiters;
+  readonly #status: RequestQueue;
+  readonly #statusView: DataView;
+  readonly #statusAddress: number;
   /** A mark is due, but there was no room for it. */
   #owesMark = false;
   /** The events of the update that is coming in, and of the longest one that is expected. */
@@ -118,6 +116,7 @@ export class VirtioInput extends Driver<never> implements AsyncIterable<InputEve
   #longest = 1;
   /** Buffers that were given back and that the device does not know of yet. */
   #reposted = 0;
+  #lostMarks = 0;
 
   /**
    * Initializes the device; events come in from then on.
@@ -134,18 +133,23 @@ export class VirtioInput extends Driver<never> implements AsyncIterable<InputEve
     }
     super(transport, hal, { deviceType: DeviceType.Input, table: InputFeatures, supported: [] }, options);
     this.#ring = new EventRing(bufferedEvents);
-    this.setUp(() => {
-      const events = this.createQueue({ index: EVENT_QUEUE, tableLength: 0 });
-      this.#status = this.createRequestQueue({ index: STATUS_QUEUE, tableLength: 0 }, () => undefined);
-      const region = this.allocate(this.#status.slots * EVENT_SIZE, 'driver-to-device');
-      this.#statusView = new DataView(region.bytes.buffer, region.bytes.byteOffset, region.bytes.length);
-      this.#statusAddress = region.address;
-      this.#events = new OwningQueue(events, hal, {
-        bufferSize: EVENT_SIZE,
-        accessPlatform: this.accessPlatform,
-      });
-      this.#waiters = new Waiters(transport, events, this.#drain, (error) => this.fail(error));
+    const { events, status, statusRegion } = this.setUp(() => {
+      const queue = this.createQueue({ index: EVENT_QUEUE, tableLength: 0 });
+      const status = this.createRequestQueue({ index: STATUS_QUEUE, tableLength: 0 }, () => undefined);
+      const statusRegion = this.allocate(status.slots * EVENT_SIZE, 'driver-to-device');
+      const { accessPlatform } = this;
+      return {
+        events: new OwningQueue(queue, hal, { bufferSize: EVENT_SIZE, accessPlatform }),
+        status,
+        statusRegion,
+      };
     });
+    const { bytes, address } = statusRegion;
+    this.#events = events;
+    this.#waiters = new Waiters(transport, events.queue, this.#drain, (error) => this.fail(error));
+    this.#status = status;
+    this.#statusView = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+    this.#statusAddress = address;
     this.#expect(LIKELY_UPDATE);
     this.#events.postAll();
   }
