@@ -29,6 +29,8 @@ export interface EpisodeOptions {
   readonly tableLength: number;
   /** The device lies once in so many steps; 0 for an honest device. */
   readonly lieOneIn: number;
+  /** The device is reset once in so many steps; 0 for never, so that indices wrap. A device that was caught is reset in any case. */
+  readonly resetOneIn: number;
 }
 
 /** What an episode saw, for people: a fuzzer that never meets a full ring or a lie shows nothing. */
@@ -140,11 +142,12 @@ class Episode {
   }
 
   run(): void {
-    const { steps, lieOneIn } = this.#options;
+    const { steps, lieOneIn, resetOneIn } = this.#options;
     for (; this.step < steps; this.step += 1) {
       this.#counts.steps += 1;
       try {
         if (this.#random.oneIn(lieOneIn)) this.#lie();
+        if (this.#random.oneIn(resetOneIn)) this.#reset();
         this.#act();
       } catch (error) {
         this.#judge(error);
@@ -194,8 +197,7 @@ class Episode {
         this.#sleep();
         return;
       default:
-        if (this.#random.oneIn(200)) this.#reset();
-        else if (this.#random.oneIn(3)) this.#peek();
+        if (this.#random.oneIn(3)) this.#peek();
         else if (this.#random.oneIn(2)) this.#toggleSuppression();
         else this.#sleep();
     }

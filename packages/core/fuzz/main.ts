@@ -28,6 +28,7 @@ function episode(seed: number, packed: boolean, steps: number): EpisodeOptions {
     size,
     tableLength: random.below(10),
     lieOneIn: random.pick([0, 0, 5000, 500, 50]),
+    resetOneIn: random.pick([0, 0, 1000]),
   };
 }
 

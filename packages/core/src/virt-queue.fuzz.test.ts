@@ -13,6 +13,7 @@ function fuzz(packed: boolean, lies: boolean, steps: number, runs: number): Epis
     size: packed ? fc.integer({ min: 1, max: 40 }) : fc.constantFrom(1, 2, 4, 8, 16, 32),
     tableLength: fc.integer({ min: 0, max: 9 }),
     lieOneIn: lies ? fc.constantFrom(20, 200, 2000) : fc.constant(0),
+    resetOneIn: fc.constantFrom(0, 1000),
   });
   fc.assert(
     fc.property(options, ({ features, ...rest }) => {
@@ -45,7 +46,15 @@ describe.each([
 
   it('passes many wraps of the 16-bit index', { timeout: 60_000 }, () => {
     const features: FeatureName[] = packed ? ['RING_PACKED', 'EVENT_IDX'] : ['EVENT_IDX'];
-    const options = { seed: 1, steps: 600_000, features, size: 16, tableLength: 0, lieOneIn: 0 };
+    const options = {
+      seed: 1,
+      steps: 1_500_000,
+      features,
+      size: 16,
+      tableLength: 0,
+      lieOneIn: 0,
+      resetOneIn: 0,
+    };
     expect(runEpisode(options).popped).toBeGreaterThan(2 * 65536);
   });
 });
