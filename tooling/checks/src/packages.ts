@@ -44,7 +44,7 @@ async function problemsOf({ name, folder }: Library, to: string): Promise<string
     if (!files.includes(wanted)) problems.push(`the package lacks ${wanted}`);
   }
   if (!files.includes('src/index.ts')) problems.push('the package lacks its sources');
-  for (const file of files.filter((each) => /\.test\.ts$|tsconfig|config\.ts$/.test(each))) {
+  for (const file of files.filter((each) => /\.test\.ts$|tsconfig|\.config\.ts$/.test(each))) {
     problems.push(`${file} does not belong into the package`);
   }
   const manifest = contents.readFile(`/node_modules/${name}/package.json`);
