@@ -75,6 +75,8 @@ export class BlkQueue {
   /** Callers that wait for room, and the end of their line. */
   #inLine = 0;
   #lineEnd: Promise<unknown> = Promise.resolve();
+  /** How often the queue was reset. */
+  #resets = 0;
 
   constructor(parts: BlkQueueParts) {
     const { requests, region } = parts;
@@ -127,8 +129,9 @@ export class BlkQueue {
     try {
       requests.waitSync(slot, options);
     } catch (error) {
-      if (VirtioError.is(error, 'DEVICE_NEEDS_RESET') || VirtioError.is(error, 'DEVICE_REMOVED'))
+      if (VirtioError.is(error, 'DEVICE_NEEDS_RESET') || VirtioError.is(error, 'DEVICE_REMOVED')) {
         report(error);
+      }
       if (requests.failure === undefined) {
         // The caller gives up, the device does not: its buffers stay with it until it is done or reset.
         this.#waits[slot] = ORPHANED;
@@ -181,7 +184,7 @@ export class BlkQueue {
     const type = this.#types[slot] as number;
     const status = this.#bytes[slot * SLOT_SIZE + STATUS] as number;
     const written = this.requests.usedLength(slot);
-    // 2.7.8.3: what lies beyond the used length counts for nothing, the status included. 5.2.6.4: legacy lengths are ignored.
+    // 2.7.8.3: what lies beyond the used length counts for nothing, the status included. 5.2.6.3: legacy lengths are ignored.
     const whole = !this.#parts.modern || written >= (this.#expected[slot] as number);
     const good = whole && status === RequestStatus.OK;
     const result = good && type === RequestType.ZONE_APPEND ? this.#appendedAt(slot) : 0;
@@ -201,6 +204,7 @@ export class BlkQueue {
 
   /** The queue was reset: what was lost is free again. */
   afterReset(): void {
+    this.#resets += 1;
     this.#reapOrphans();
     this.#orphans = [];
   }
@@ -234,12 +238,20 @@ export class BlkQueue {
 
   async #runInLine(type: number, sector: number, data: BlkData, segments: number): Promise<number> {
     const before = this.#lineEnd;
+    const resets = this.#resets;
     let leave = (): void => undefined;
     this.#lineEnd = new Promise<void>((resolve) => (leave = resolve));
     this.#inLine += 1;
     let end: Promise<number>;
     try {
       await before;
+      if (resets !== this.#resets) {
+        // As those are rejected who were sent, or first in line.
+        throw new VirtioError(
+          'DEVICE_RESET',
+          `${this.#parts.who}: queue ${this.requests.queue.index} was reset before this request was sent: ask again`,
+        );
+      }
       let slot: number;
       while ((slot = this.#start(type, sector, data, segments, AWAITED)) < 0) {
         await this.requests.room(segments + 2);
@@ -276,8 +288,9 @@ export class BlkQueue {
       if (data instanceof Uint8Array) {
         expected += this.#push(slot, data, incoming);
       } else {
-        for (let i = 0; i < data.length; i += 1)
+        for (let i = 0; i < data.length; i += 1) {
           expected += this.#push(slot, data[i] as Uint8Array, incoming);
+        }
       }
       queue.pushWritable(address + STATUS - append, 1 + append);
       this.#expected[slot] = expected;

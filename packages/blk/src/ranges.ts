@@ -43,8 +43,9 @@ export function encodeRanges(
       at = next;
     }
   }
-  if (segments.length === 0)
+  if (segments.length === 0) {
     throw new VirtioError('INVALID_PARAM', `${what}: there is no range; give one or more`);
+  }
   if (segments.length > maxSegments) {
     throw new VirtioError(
       'INVALID_PARAM',

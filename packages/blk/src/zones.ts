@@ -208,8 +208,9 @@ export class BlkZones {
   #decode(data: Uint8Array, most: number): Zone[] {
     const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
     const { nrZones } = ZoneReport.read(view);
-    if (nrZones > BigInt(most))
+    if (nrZones > BigInt(most)) {
       throw this.#misbehaved(`reported ${nrZones} zones where ${most} were asked for`);
+    }
     return Array.from({ length: Number(nrZones) }, (_, i) => {
       const zone = ZoneDescriptor.read(view, ZoneReport.size + i * ZoneDescriptor.size);
       const type = ZONE_TYPES[zone.zType];
@@ -232,7 +233,7 @@ export class BlkZones {
     });
   }
 
-  /** 5.2.6.2: the sector of a zone request is that of the zone. */
+  /** 5.2.6.1: the sector of a zone request is that of the zone. */
   #checkZone(sector: number): void {
     const { capacity } = this.#host.config();
     const { zoneSectors } = this.characteristics;
