@@ -1,6 +1,7 @@
 /** The MMIO registers of a device [4.2], modern and legacy, before a {@link FakeDevice}. */
 import { InterruptStatus } from '@virtio/core';
 import type { FakeDevice, FakeQueue } from './fake-device.ts';
+import { type InterruptHandler, InterruptPin } from './interrupt-pin.ts';
 import { RegisterModel, type Width } from './register-model.ts';
 
 /** The registers by name, with who may do what: R, W or RW, in version 2 and in version 1 (legacy). */
@@ -63,8 +64,8 @@ export interface FakeMmioDeviceOptions {
   readonly vendorId?: number;
   /** The size of the window in bytes (default: registers and configuration space, a multiple of 4). */
   readonly size?: number;
-  /** Called when the interrupt line is asserted or released. */
-  readonly onInterrupt?: (asserted: boolean) => void;
+  /** The handler of the interrupt line, called while it is asserted. */
+  readonly onInterrupt?: InterruptHandler;
   /**
    * Known deviations of real devices. `aliasFeatureWords`: any word of the features above 0 is word 1.
    * `ignoreQueueReset`: RING_RESET is offered, but there is no QueueReset register.
@@ -96,7 +97,7 @@ export class FakeMmioDevice extends RegisterModel {
   #queueSel = 0;
   #shmSel = 0;
   #guestPageSize = 0;
-  #asserted = false;
+  readonly #pin: InterruptPin;
 
   /**
    * @example
@@ -115,6 +116,7 @@ export class FakeMmioDevice extends RegisterModel {
     this.device = device;
     this.#options = options;
     this.#legacy = device.legacy;
+    this.#pin = new InterruptPin(options.onInterrupt);
     this.size = options.size ?? CONFIG + Math.ceil(device.config.length / 4) * 4;
     this.#legacyQueues = device.queues.map(() => ({ align: 0, pfn: 0 }));
     this.#ready = device.queues.map(() => false);
@@ -127,11 +129,11 @@ export class FakeMmioDevice extends RegisterModel {
         this.raise(InterruptStatus.DEVICE_CONFIGURATION_INTERRUPT);
       },
       removed: () => {
-        this.#setLine(false);
+        this.#pin.set(false);
       },
       reset: () => {
         this.interruptStatus = 0;
-        this.#setLine(false);
+        this.#pin.set(false);
         this.#driverFeatures = 0n;
         this.#ready.fill(false);
         this.#resetting.fill(false);
@@ -142,13 +144,13 @@ export class FakeMmioDevice extends RegisterModel {
 
   /** Whether the interrupt line is asserted. */
   get asserted(): boolean {
-    return this.#asserted;
+    return this.#pin.asserted;
   }
 
   /** Sets bits of the interrupt status, unknown ones too if the test likes. */
   raise(bits: number): void {
     this.interruptStatus |= bits;
-    this.#setLine(this.interruptStatus !== 0);
+    this.#pin.set(this.interruptStatus !== 0);
   }
 
   /** The page size that the driver of a legacy device wrote. */
@@ -272,7 +274,7 @@ export class FakeMmioDevice extends RegisterModel {
           device.violated(`InterruptACK was written with undefined bits: 0x${value.toString(16)} [4.2.2.2]`);
         }
         this.interruptStatus &= ~value;
-        this.#setLine(this.interruptStatus !== 0);
+        this.#pin.set(this.interruptStatus !== 0);
         break;
       case 'Status':
         device.writeStatus(value);
@@ -422,12 +424,6 @@ export class FakeMmioDevice extends RegisterModel {
     this.#resetting[this.#queueSel] = false;
     this.#ready[this.#queueSel] = false;
     return 0;
-  }
-
-  #setLine(asserted: boolean): void {
-    if (asserted === this.#asserted) return;
-    this.#asserted = asserted;
-    this.#options.onInterrupt?.(asserted);
   }
 }
 

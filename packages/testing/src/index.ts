@@ -10,7 +10,17 @@ export * from './fake-device.ts';
 export * from './fake-hal.ts';
 export * from './fake-interrupts.ts';
 export * from './fake-mmio-device.ts';
+export * from './fake-pci-bus.ts';
+export * from './fake-pci-device.ts';
+export {
+  type FakeBar,
+  type FakeBarOptions,
+  type FakeCapability,
+  FakePciFunction,
+  type FakePciFunctionOptions,
+} from './fake-pci-function.ts';
 export * from './fake-transport.ts';
+export * from './interrupt-pin.ts';
 export * from './packed-device-queue.ts';
 export * from './register-model.ts';
 export * from './ring-variants.ts';

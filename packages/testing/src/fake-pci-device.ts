@@ -1,0 +1,750 @@
+/** A virtio device on PCI [4.1] before a {@link FakeDevice}: capabilities, common configuration, notifications, ISR, MSI-X. */
+import { type RegisterWindow, subWindow } from '@virtio/core';
+import type { FakeDevice, FakeQueue } from './fake-device.ts';
+import {
+  allOnes,
+  type FakeBarOptions,
+  type FakeCapability,
+  FakePciFunction,
+  type FakePciFunctionOptions,
+} from './fake-pci-function.ts';
+import { type InterruptHandler, InterruptPin } from './interrupt-pin.ts';
+import type { Width } from './register-model.ts';
+
+const VENDOR = 0x1af4;
+const CAP_VENDOR = 0x09;
+const CAP_MSIX = 0x11;
+const TWO_32 = 4294967296;
+const NO_VECTOR = 0xffff;
+const ISR_QUEUE = 1;
+const ISR_CONFIG = 2;
+
+/** Types of virtio capabilities [4.1.4]. */
+const TYPE = { common: 1, notify: 2, isr: 3, device: 4, pciCfg: 5, sharedMemory: 8 } as const;
+
+/** Transitional device ids [4.1.2.1]. */
+const TRANSITIONAL: Readonly<Record<number, number>> = {
+  1: 0x1000,
+  2: 0x1001,
+  5: 0x1002,
+  3: 0x1003,
+  8: 0x1004,
+  4: 0x1005,
+  9: 0x1009,
+};
+
+/** The common configuration [4.1.4.3]: field, width, whether the driver may write it. */
+const COMMON = [
+  ['device_feature_select', 4, true],
+  ['device_feature', 4, false],
+  ['driver_feature_select', 4, true],
+  ['driver_feature', 4, true],
+  ['config_msix_vector', 2, true],
+  ['num_queues', 2, false],
+  ['device_status', 1, true],
+  ['config_generation', 1, false],
+  ['queue_select', 2, true],
+  ['queue_size', 2, true],
+  ['queue_msix_vector', 2, true],
+  ['queue_enable', 2, true],
+  ['queue_notify_off', 2, false],
+  ['queue_desc', 4, true],
+  ['queue_desc_hi', 4, true],
+  ['queue_driver', 4, true],
+  ['queue_driver_hi', 4, true],
+  ['queue_device', 4, true],
+  ['queue_device_hi', 4, true],
+  ['queue_notif_config_data', 2, false],
+  ['queue_reset', 2, true],
+  ['admin_queue_index', 2, false],
+  ['admin_queue_num', 2, false],
+] as const;
+
+type CommonField = (typeof COMMON)[number][0];
+
+interface CommonRegister {
+  readonly name: CommonField;
+  readonly width: number;
+  readonly writable: boolean;
+}
+
+const COMMON_AT = new Map<number, CommonRegister>();
+let commonSize = 0;
+for (const [name, width, writable] of COMMON) {
+  COMMON_AT.set(commonSize, { name, width, writable });
+  commonSize += width;
+}
+
+/** A structure in a BAR. */
+export interface FakeStructure {
+  readonly type: 'common' | 'notify' | 'isr' | 'device' | 'sharedMemory';
+  readonly bar: number;
+  readonly offset: number;
+  readonly length: number;
+  /** The id of a shared memory region. */
+  readonly id?: number;
+}
+
+/** What a {@link FakePciDevice} may be told. */
+export interface FakePciDeviceOptions {
+  /** Whether the device has a transitional device id and revision 0 (default false). Its legacy interface is not modelled. */
+  readonly transitional?: boolean;
+  /** Fields of the header that are to be otherwise. */
+  readonly header?: Partial<FakePciFunctionOptions>;
+  /** Entries of the MSI-X table (default one for each queue and one for the configuration); 0: no MSI-X capability. */
+  readonly vectors?: number;
+  /** `notify_off_multiplier` (default 4). */
+  readonly multiplier?: number;
+  /** `queue_notify_off` of a queue (default its index). */
+  readonly notifyOffset?: (queue: number) => number;
+  /** `queue_notif_config_data` of a queue (default 0x100 + its index). */
+  readonly notifyData?: (queue: number) => number;
+  /** How many bytes of the common configuration there are (default all 64). Older devices have 56. */
+  readonly commonLength?: number;
+  /** Vectors that the device refuses to map. */
+  readonly refusedVectors?: readonly number[];
+  /** Changes the capabilities before they are written: for lies. */
+  readonly capabilities?: (capabilities: FakeCapability[]) => readonly FakeCapability[];
+  /** Changes the structures before capabilities are made of them: for lies. The device still answers where it would have. */
+  readonly structures?: (structures: FakeStructure[]) => readonly FakeStructure[];
+  /** Called when an MSI-X vector fires, in a microtask; several at once arrive as one. */
+  readonly onVector?: (vector: number) => void;
+  /** The handler of INTx, called while it is asserted. */
+  readonly onIntx?: InterruptHandler;
+}
+
+const BAR_MSIX = 1;
+const BAR_SHARED = 2;
+const BAR_VIRTIO = 4;
+const PBA_OFFSET = 0x8000;
+
+interface Vectors {
+  readonly table: Uint32Array;
+  readonly pending: Set<number>;
+}
+
+/** A virtio device on PCI. */
+export class FakePciDevice extends FakePciFunction {
+  readonly device: FakeDevice;
+  /** Where its structures really are. */
+  readonly structures: readonly FakeStructure[];
+  /** How many entries its MSI-X table has. */
+  readonly vectors: number;
+  /** The ISR status. */
+  isr = 0;
+
+  readonly #options: FakePciDeviceOptions;
+  readonly #intx: InterruptPin;
+  readonly #msix: Vectors;
+  readonly #queueVectors: number[];
+  readonly #enabled: boolean[];
+  readonly #resetting: boolean[];
+  readonly #due = new Set<number>();
+  readonly #pciCfgAt: number;
+  readonly #msixAt: number;
+  #configVector = NO_VECTOR;
+  #deviceSelect = 0;
+  #driverSelect = 0;
+  #features = 0n;
+  #queueSelect = 0;
+  #scheduled = false;
+
+  /**
+   * @example
+   * ```ts
+   * import { DeviceType } from '@virtio/core';
+   * import { FakeDevice, FakePciBus, FakePciDevice } from '@virtio/testing';
+   *
+   * const bus = new FakePciBus();
+   * const device = new FakeDevice({ type: DeviceType.Block, config: 60 });
+   * bus.add(3, 0, new FakePciDevice(device));
+   * bus.assign();
+   * const ecam = bus.configWindow('ecam');
+   * ecam.read32(3 << 15); // 0x10421af4
+   * ```
+   */
+  constructor(device: FakeDevice, options: FakePciDeviceOptions = {}) {
+    const { queues } = device;
+    const vectors = options.vectors ?? queues.length + 1;
+    const layout = structuresOf(device, options);
+    const told = options.structures?.([...layout]) ?? layout;
+    const capabilities = capabilitiesOf(told, options.multiplier ?? 4, vectors);
+    const chosen = options.capabilities?.([...capabilities]) ?? capabilities;
+    super({
+      vendorId: VENDOR,
+      deviceId: options.transitional === true ? (TRANSITIONAL[device.type] ?? 0x1000) : 0x1040 + device.type,
+      revision: options.transitional === true ? 0 : 1,
+      subsystemVendorId: VENDOR,
+      subsystemId: options.transitional === true ? device.type : 0x1100,
+      bars: barsOf(layout, vectors),
+      ...options.header,
+      capabilities: chosen,
+    });
+    this.device = device;
+    this.vectors = vectors;
+    this.structures = layout;
+    this.#options = options;
+    this.#msix = { table: new Uint32Array(vectors * 4), pending: new Set() };
+    for (let vector = 0; vector < vectors; vector += 1) this.#msix.table[vector * 4 + 3] = 1;
+    this.#intx = new InterruptPin(options.onIntx);
+    this.#queueVectors = queues.map(() => NO_VECTOR);
+    this.#enabled = queues.map(() => false);
+    this.#resetting = queues.map(() => false);
+    this.#pciCfgAt = this.#findCapability(CAP_VENDOR, TYPE.pciCfg);
+    this.#msixAt = this.#findCapability(CAP_MSIX);
+    if (this.#pciCfgAt > 0) {
+      // 4.1.4.9: bar, offset, length and the data can be written.
+      this.writable[this.#pciCfgAt + 4] = 0xff;
+      this.writable.fill(0xff, this.#pciCfgAt + 8, this.#pciCfgAt + 20);
+    }
+    if (this.#msixAt > 0) this.writable[this.#msixAt + 3] = 0xc0;
+    device.front = {
+      interruptQueue: (queue) => {
+        this.#interrupt(this.#queueVectors[queue] ?? NO_VECTOR, ISR_QUEUE);
+      },
+      interruptConfig: () => {
+        this.#interrupt(this.#configVector, ISR_CONFIG);
+      },
+      removed: () => {
+        this.#intx.set(false);
+      },
+      reset: () => {
+        this.#reset();
+      },
+    };
+  }
+
+  override isPresent(): boolean {
+    return !this.device.removed;
+  }
+
+  /** Whether INTx is asserted. */
+  get intxAsserted(): boolean {
+    return this.#intx.asserted;
+  }
+
+  /** Whether MSI-X is enabled. */
+  get msixEnabled(): boolean {
+    return this.#msixAt > 0 && (this.peek(this.#msixAt + 2, 2) & 0x8000) !== 0;
+  }
+
+  /** Enables MSI-X and unmasks all vectors, as a platform does that owns the table (VFIO). */
+  enableMsix(): void {
+    this.poke(this.#msixAt + 2, 2, this.peek(this.#msixAt + 2, 2) | 0x8000);
+    for (let vector = 0; vector < this.vectors; vector += 1) this.#msix.table[vector * 4 + 3] = 0;
+  }
+
+  /** The address and data of an MSI-X vector, and whether it is masked. */
+  msixEntry(vector: number): { readonly address: number; readonly data: number; readonly masked: boolean } {
+    const { table } = this.#msix;
+    const at = vector * 4;
+    return {
+      address: (table[at + 1] ?? 0) * TWO_32 + (table[at] ?? 0),
+      data: table[at + 2] ?? 0,
+      masked: ((table[at + 3] ?? 0) & 1) !== 0,
+    };
+  }
+
+  /** The vector that the driver gave to a queue, or to changes of the configuration; 0xffff: none. */
+  vectorOf(what: number | 'config'): number {
+    return what === 'config' ? this.#configVector : (this.#queueVectors[what] ?? NO_VECTOR);
+  }
+
+  /** Maps a part of a BAR, as a platform does that knows the BARs (VFIO, sysfs). */
+  mapBar(bar: number, offset: number, length: number): RegisterWindow {
+    return subWindow(this.bar(bar), offset, length);
+  }
+
+  override barRegisterName(bar: number, offset: number): string {
+    const found = this.#structureAt(bar, offset);
+    if (!found) {
+      return bar === BAR_MSIX ? `msix+0x${offset.toString(16)}` : super.barRegisterName(bar, offset);
+    }
+    const at = offset - found.offset;
+    if (found.type === 'common') return COMMON_AT.get(at)?.name ?? `common+0x${at.toString(16)}`;
+    return found.type === 'isr' ? 'isr' : `${found.type}+0x${at.toString(16)}`;
+  }
+
+  protected override loadBar(bar: number, offset: number, width: Width): number {
+    const { device } = this;
+    if (bar === BAR_MSIX && this.vectors > 0) return this.#loadMsix(offset, width);
+    const found = this.#structureAt(bar, offset);
+    if (!found) return 0;
+    const at = offset - found.offset;
+    switch (found.type) {
+      case 'common':
+        return this.#loadCommon(at, width);
+      case 'isr': {
+        // 4.1.4.5: reading clears it and releases INTx.
+        const status = this.isr;
+        this.isr = 0;
+        this.#showIntx();
+        return status;
+      }
+      case 'device':
+        return device.readConfig(at, width);
+      case 'notify':
+        throw device.violated('the driver read a notification register [4.1.4.4]');
+      default:
+        return 0;
+    }
+  }
+
+  protected override storeBar(bar: number, offset: number, width: Width, value: number): void {
+    const { device } = this;
+    if (bar === BAR_MSIX && this.vectors > 0) {
+      this.#storeMsix(offset, width, value);
+      return;
+    }
+    const found = this.#structureAt(bar, offset);
+    if (!found) {
+      throw device.violated(`the driver wrote to BAR ${bar} at ${offset}, where there is no structure`);
+    }
+    const at = offset - found.offset;
+    switch (found.type) {
+      case 'common':
+        this.#storeCommon(at, width, value);
+        break;
+      case 'notify':
+        this.#notified(at, width, value);
+        break;
+      case 'device':
+        device.writeConfig(at, width, value);
+        break;
+      case 'isr':
+        throw device.violated('the driver wrote to the ISR status');
+      default:
+        break;
+    }
+  }
+
+  protected override configReading(offset: number, width: Width): void {
+    const data = this.#pciCfgAt + 16;
+    if (this.#pciCfgAt === 0 || offset < data || offset + width > data + 4) return;
+    const access = this.#pciCfgAccess();
+    if (access) this.poke(data, 4, this.loadBar(access.bar, access.offset, access.width));
+  }
+
+  protected override configWritten(offset: number, width: Width): void {
+    if (this.#msixAt > 0 && offset <= this.#msixAt + 3 && offset + width > this.#msixAt + 2) {
+      this.#deliverPending();
+    }
+    this.#showIntx();
+    const data = this.#pciCfgAt + 16;
+    if (this.#pciCfgAt === 0 || offset < data || offset + width > data + 4) return;
+    const access = this.#pciCfgAccess();
+    if (access) {
+      this.storeBar(access.bar, access.offset, access.width, this.peek(data, 4) % 2 ** (8 * access.width));
+    }
+  }
+
+  /** 4.1.4.9: which register the PCI configuration access capability shows. */
+  #pciCfgAccess(): { bar: number; offset: number; width: Width } | undefined {
+    const at = this.#pciCfgAt;
+    const bar = this.peek(at + 4, 1);
+    const offset = this.peek(at + 8, 4);
+    const length = this.peek(at + 12, 4);
+    const { device } = this;
+    if ((length !== 1 && length !== 2 && length !== 4) || offset % length !== 0) {
+      device.violated(`pci_cfg_data was accessed with length ${length} at offset ${offset} [4.1.4.9.2]`);
+      return undefined;
+    }
+    const found = this.#structureAt(bar, offset);
+    if (!found || offset + length > found.offset + found.length) {
+      device.violated(
+        `pci_cfg_data was accessed for BAR ${bar} at ${offset}, where no other capability points [4.1.4.9.2]`,
+      );
+      return undefined;
+    }
+    return { bar, offset, width: length };
+  }
+
+  #structureAt(bar: number, offset: number): FakeStructure | undefined {
+    return this.structures.find(
+      (structure) =>
+        structure.bar === bar && offset >= structure.offset && offset < structure.offset + structure.length,
+    );
+  }
+
+  #findCapability(id: number, type?: number): number {
+    return (
+      this.capabilityOffsets.find(
+        (at) => this.peek(at, 1) === id && (type === undefined || this.peek(at + 3, 1) === type),
+      ) ?? 0
+    );
+  }
+
+  /** Checks an access to the common configuration and returns the field, or `undefined` if it has no effect. */
+  #commonField(at: number, width: Width, writes: boolean): CommonField | undefined {
+    const { device } = this;
+    const field = COMMON_AT.get(at);
+    if (field?.width !== width) {
+      throw device.violated(
+        `${width} bytes at ${at} of the common configuration were accessed; ` +
+          (field ? `${field.name} has ${field.width}` : 'no field starts there') +
+          ' [4.1.3.1]',
+      );
+    }
+    if (writes && !field.writable) throw device.violated(`the driver wrote to ${field.name} [4.1.4.3.2]`);
+    const needs =
+      field.name === 'queue_notif_config_data'
+        ? 'NOTIF_CONFIG_DATA'
+        : field.name === 'queue_reset'
+          ? 'RING_RESET'
+          : field.name.startsWith('admin')
+            ? 'ADMIN_VQ'
+            : undefined;
+    if (needs !== undefined && !device.has(needs)) {
+      throw device.violated(`${field.name} was accessed, but ${needs} was not negotiated [4.1.4.3]`);
+    }
+    return field.name;
+  }
+
+  #selected(): FakeQueue | undefined {
+    return this.device.queueState(this.#queueSelect);
+  }
+
+  #loadCommon(at: number, width: Width): number {
+    const field = this.#commonField(at, width, false);
+    const { device } = this;
+    const queue = this.#selected();
+    switch (field) {
+      case 'device_feature_select':
+        return this.#deviceSelect;
+      case 'device_feature':
+        return word(device.features, this.#deviceSelect);
+      case 'driver_feature_select':
+        return this.#driverSelect;
+      case 'driver_feature':
+        return word(this.#features, this.#driverSelect);
+      case 'config_msix_vector':
+        return this.#configVector;
+      case 'num_queues':
+        return device.queues.length;
+      case 'device_status':
+        return device.readStatus();
+      case 'config_generation':
+        return device.generation & 0xff;
+      case 'queue_select':
+        return this.#queueSelect;
+      case 'queue_size':
+        return queue ? queue.size || queue.maxSize : 0;
+      case 'queue_msix_vector':
+        return this.#queueVectors[this.#queueSelect] ?? NO_VECTOR;
+      case 'queue_enable':
+        return this.#enabled[this.#queueSelect] === true ? 1 : 0;
+      case 'queue_notify_off':
+        return this.#notifyOffset(this.#queueSelect);
+      case 'queue_desc':
+        return (queue?.descriptors ?? 0) % TWO_32;
+      case 'queue_desc_hi':
+        return Math.floor((queue?.descriptors ?? 0) / TWO_32);
+      case 'queue_driver':
+        return (queue?.driverArea ?? 0) % TWO_32;
+      case 'queue_driver_hi':
+        return Math.floor((queue?.driverArea ?? 0) / TWO_32);
+      case 'queue_device':
+        return (queue?.deviceArea ?? 0) % TWO_32;
+      case 'queue_device_hi':
+        return Math.floor((queue?.deviceArea ?? 0) / TWO_32);
+      case 'queue_notif_config_data':
+        return this.#notifyData(this.#queueSelect);
+      case 'queue_reset':
+        return this.#readQueueReset(queue);
+      default:
+        return 0;
+    }
+  }
+
+  #storeCommon(at: number, width: Width, value: number): void {
+    const field = this.#commonField(at, width, true);
+    const { device } = this;
+    const queue = this.#selected();
+    if (
+      this.#enabled[this.#queueSelect] === true &&
+      field?.startsWith('queue_') === true &&
+      field !== 'queue_select' &&
+      field !== 'queue_reset'
+    ) {
+      throw device.violated(
+        `${field} was written for queue ${this.#queueSelect}, which is enabled [4.1.4.3.2]`,
+      );
+    }
+    switch (field) {
+      case 'device_feature_select':
+        this.#deviceSelect = value;
+        break;
+      case 'driver_feature_select':
+        this.#driverSelect = value;
+        break;
+      case 'driver_feature': {
+        const shift = 32n * BigInt(this.#driverSelect);
+        this.#features = (this.#features & ~(0xffffffffn << shift)) | (BigInt(value) << shift);
+        device.writeFeatures(this.#features);
+        break;
+      }
+      case 'config_msix_vector':
+        this.#configVector = this.#mapVector(value);
+        break;
+      case 'device_status':
+        device.writeStatus(value);
+        break;
+      case 'queue_select':
+        this.#queueSelect = value;
+        break;
+      case 'queue_size':
+        if (value === 0 || (!device.has('RING_PACKED') && (value & (value - 1)) !== 0)) {
+          device.violated(`queue_size of queue ${this.#queueSelect} was set to ${value} [4.1.4.3.2]`);
+        }
+        if (queue) queue.size = value;
+        break;
+      case 'queue_msix_vector':
+        this.#queueVectors[this.#queueSelect] = this.#mapVector(value);
+        break;
+      case 'queue_enable':
+        if (value !== 1) throw device.violated(`${value} was written to queue_enable [4.1.4.3.2]`);
+        if (queue?.size === 0) queue.size = queue.maxSize;
+        device.enableQueue(this.#queueSelect);
+        this.#enabled[this.#queueSelect] = true;
+        break;
+      case 'queue_desc':
+        if (queue) queue.descriptors = withLow(queue.descriptors, value);
+        break;
+      case 'queue_desc_hi':
+        if (queue) queue.descriptors = withHigh(queue.descriptors, value);
+        break;
+      case 'queue_driver':
+        if (queue) queue.driverArea = withLow(queue.driverArea, value);
+        break;
+      case 'queue_driver_hi':
+        if (queue) queue.driverArea = withHigh(queue.driverArea, value);
+        break;
+      case 'queue_device':
+        if (queue) queue.deviceArea = withLow(queue.deviceArea, value);
+        break;
+      case 'queue_device_hi':
+        if (queue) queue.deviceArea = withHigh(queue.deviceArea, value);
+        break;
+      case 'queue_reset':
+        if (value !== 1 || !queue) {
+          throw device.violated(`${value} was written to queue_reset of queue ${this.#queueSelect}`);
+        }
+        this.#resetting[this.#queueSelect] = true;
+        queue.resetReads = device.queueResetReads;
+        queue.ring?.detach();
+        break;
+      default:
+        break;
+    }
+  }
+
+  #readQueueReset(queue: FakeQueue | undefined): number {
+    if (!queue || this.#resetting[this.#queueSelect] !== true) return 0;
+    if (queue.resetReads > 0) {
+      queue.resetReads -= 1;
+      return 1;
+    }
+    this.device.disableQueue(this.#queueSelect);
+    this.#resetting[this.#queueSelect] = false;
+    this.#enabled[this.#queueSelect] = false;
+    this.#queueVectors[this.#queueSelect] = NO_VECTOR;
+    return 0;
+  }
+
+  #mapVector(value: number): number {
+    if (value === NO_VECTOR) return NO_VECTOR;
+    if (value >= this.vectors) {
+      this.device.violated(`vector ${value} was mapped; the MSI-X table has ${this.vectors} [4.1.5.1.2.2]`);
+      return NO_VECTOR;
+    }
+    return this.#options.refusedVectors?.includes(value) === true ? NO_VECTOR : value;
+  }
+
+  #notifyOffset(queue: number): number {
+    return this.#options.notifyOffset?.(queue) ?? queue;
+  }
+
+  #notifyData(queue: number): number {
+    return this.#options.notifyData?.(queue) ?? 0x100 + queue;
+  }
+
+  /** 4.1.5.2: where and what the driver writes says which queue it is. */
+  #notified(at: number, width: Width, value: number): void {
+    const { device } = this;
+    const data = device.has('NOTIFICATION_DATA');
+    if (width !== (data ? 4 : 2)) {
+      throw device.violated(`a notification had ${8 * width} bits, not ${data ? 32 : 16} [4.1.5.2.1]`);
+    }
+    const id = value & 0xffff;
+    const configured = device.has('NOTIF_CONFIG_DATA');
+    const queue = device.queues.findIndex(
+      (_, index) => id === (configured ? this.#notifyData(index) : index),
+    );
+    if (queue < 0) {
+      throw device.violated(
+        `a notification had the value 0x${id.toString(16)}, which is no ` +
+          `${configured ? 'queue_notif_config_data' : 'queue index'} [4.1.5.2.1]`,
+      );
+    }
+    const expected = this.#notifyOffset(queue) * (this.#options.multiplier ?? 4);
+    if (at !== expected) {
+      throw device.violated(
+        `queue ${queue} was notified at offset ${at}; its place is ${expected} [4.1.4.4]`,
+      );
+    }
+    if (!this.busMaster) {
+      device.violated('the driver notified without the function being bus master: it cannot reach memory');
+    }
+    device.notify(queue, value >>> 16);
+  }
+
+  #loadMsix(offset: number, width: Width): number {
+    if (width !== 4) return allOnes(width);
+    const entry = this.#msix.table[offset / 4];
+    if (entry !== undefined) return entry;
+    const word = (offset - PBA_OFFSET) / 4;
+    let bits = 0;
+    for (const vector of this.#msix.pending) if (vector >>> 5 === word) bits |= 1 << (vector & 31);
+    return bits >>> 0;
+  }
+
+  #storeMsix(offset: number, width: Width, value: number): void {
+    if (width !== 4 || offset / 4 >= this.#msix.table.length) {
+      throw this.device.violated(`the MSI-X table was written at ${offset} with ${8 * width} bits`);
+    }
+    this.#msix.table[offset / 4] = value;
+    this.#deliverPending();
+  }
+
+  #interrupt(vector: number, isr: number): void {
+    if (this.msixEnabled) {
+      if (vector === NO_VECTOR) return;
+      this.#msix.pending.add(vector);
+      this.#deliverPending();
+      return;
+    }
+    this.isr |= isr;
+    this.#showIntx();
+  }
+
+  #showIntx(): void {
+    const pending = this.isr !== 0 && !this.msixEnabled;
+    this.showInterrupt(pending);
+    this.#intx.set(pending && !this.intxDisabled);
+  }
+
+  #deliverPending(): void {
+    const masked = (this.peek(this.#msixAt + 2, 2) & 0x4000) !== 0;
+    if (!this.msixEnabled || masked) return;
+    for (const vector of this.#msix.pending) {
+      if (this.msixEntry(vector).masked) continue;
+      this.#msix.pending.delete(vector);
+      this.#due.add(vector);
+    }
+    if (this.#due.size === 0 || this.#scheduled) return;
+    this.#scheduled = true;
+    void Promise.resolve().then(() => {
+      this.#scheduled = false;
+      const due = [...this.#due];
+      this.#due.clear();
+      for (const vector of due) this.#options.onVector?.(vector);
+    });
+  }
+
+  /** 4.1.5.1.2.1, 4.1.4.3.1: no events are mapped after a reset, and no queue is enabled. */
+  #reset(): void {
+    this.isr = 0;
+    this.#showIntx();
+    this.#features = 0n;
+    this.#configVector = NO_VECTOR;
+    this.#queueVectors.fill(NO_VECTOR);
+    this.#enabled.fill(false);
+    this.#resetting.fill(false);
+    this.#msix.pending.clear();
+  }
+}
+
+function structuresOf(device: FakeDevice, options: FakePciDeviceOptions): FakeStructure[] {
+  const { multiplier = 4, notifyOffset = (queue: number): number => queue } = options;
+  const furthest = Math.max(0, ...device.queues.map((_, queue) => notifyOffset(queue)));
+  const bar = BAR_VIRTIO;
+  const structures: FakeStructure[] = [
+    { type: 'common', bar, offset: 0, length: options.commonLength ?? commonSize },
+    { type: 'isr', bar, offset: 0x1000, length: 1 },
+  ];
+  if (device.config.length > 0) {
+    structures.push({ type: 'device', bar, offset: 0x2000, length: device.config.length });
+  }
+  structures.push({ type: 'notify', bar, offset: 0x3000, length: furthest * multiplier + 4 });
+  let offset = 0;
+  for (const [id, { length }] of Object.entries(device.sharedMemory)) {
+    structures.push({ type: 'sharedMemory', bar: BAR_SHARED, offset, length, id: Number(id) });
+    offset += Math.ceil(length / 4096) * 4096;
+  }
+  return structures;
+}
+
+/** The BARs that hold the structures, as QEMU has them: MSI-X in BAR 1, virtio in BAR 4 (64 bits), shared memory in BAR 2. */
+function barsOf(structures: readonly FakeStructure[], vectors: number): Record<number, FakeBarOptions> {
+  const end = (bar: number): number =>
+    Math.max(0, ...structures.filter((s) => s.bar === bar).map((s) => s.offset + s.length));
+  const size = (bytes: number): number => 2 ** Math.ceil(Math.log2(bytes));
+  const bars: Record<number, FakeBarOptions> = {
+    [BAR_VIRTIO]: { kind: 'memory64', prefetchable: true, size: size(Math.max(0x4000, end(BAR_VIRTIO))) },
+  };
+  if (vectors > 0) bars[BAR_MSIX] = { kind: 'memory', size: 2 * PBA_OFFSET };
+  if (end(BAR_SHARED) > 0) {
+    bars[BAR_SHARED] = { kind: 'memory64', prefetchable: true, size: size(Math.max(4096, end(BAR_SHARED))) };
+  }
+  return bars;
+}
+
+const le = (value: number, bytes: number): number[] =>
+  Array.from({ length: bytes }, (_, i) => Math.floor(value / 2 ** (8 * i)) % 256);
+
+/** The body of a `virtio_pci_cap` [4.1.4]: all after id and next pointer. */
+export function virtioCapability(
+  type: number,
+  { bar = 0, id = 0, offset = 0, length = 0 }: Partial<Omit<FakeStructure, 'type'>>,
+  extra: readonly number[] = [],
+): FakeCapability {
+  const body = [16 + extra.length, type, bar, id, 0, 0, ...le(offset, 4), ...le(length, 4), ...extra];
+  return { id: CAP_VENDOR, body };
+}
+
+function capabilitiesOf(
+  structures: readonly FakeStructure[],
+  multiplier: number,
+  vectors: number,
+): FakeCapability[] {
+  // Power management first: a list has more than virtio's own.
+  const capabilities: FakeCapability[] = [{ id: 0x01, body: [0x03, 0, 0, 0, 0, 0] }];
+  if (vectors > 0) {
+    const body = [...le(vectors - 1, 2), ...le(BAR_MSIX, 4), ...le(PBA_OFFSET + BAR_MSIX, 4)];
+    capabilities.push({ id: CAP_MSIX, body });
+  }
+  for (const structure of structures) {
+    const { type, offset, length } = structure;
+    const extra =
+      type === 'notify'
+        ? le(multiplier, 4)
+        : type === 'sharedMemory'
+          ? [...le(Math.floor(offset / TWO_32), 4), ...le(Math.floor(length / TWO_32), 4)]
+          : [];
+    capabilities.push(virtioCapability(TYPE[type], structure, extra));
+  }
+  capabilities.push(virtioCapability(TYPE.pciCfg, {}, [0, 0, 0, 0]));
+  return capabilities;
+}
+
+function word(features: bigint, index: number): number {
+  return index > 3 ? 0 : Number((features >> BigInt(32 * index)) & 0xffffffffn);
+}
+
+function withLow(value: number, half: number): number {
+  return Math.floor(value / TWO_32) * TWO_32 + half;
+}
+
+function withHigh(value: number, half: number): number {
+  return half * TWO_32 + (value % TWO_32);
+}
