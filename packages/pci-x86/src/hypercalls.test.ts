@@ -7,7 +7,7 @@ import { HypIoRegion, isPkvm } from './hypercalls.ts';
 /** A processor that notes its hypercalls and answers each with `answer`. */
 function cpu(answer = 0n, signature = 'PKVM') {
   const calls: unknown[][] = [];
-  const text = [...signature].reduce((bits, letter, i) => bits + letter.charCodeAt(0) * 2 ** (8 * i), 0);
+  const text = new DataView(new TextEncoder().encode(signature.padEnd(4, '\0')).buffer).getUint32(0, true);
   const fake: X86Cpu = {
     cpuid: (leaf, subleaf) => {
       calls.push(['cpuid', leaf, subleaf]);
