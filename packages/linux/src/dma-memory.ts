@@ -1,0 +1,197 @@
+/**
+ * DMA memory in large blocks, handed out by the page. Making a block known to the device costs a system call and pins its
+ * pages, so blocks are large (2 MiB: one huge page) and kept; an allocation is a search in a byte map and one view.
+ *
+ * Each allocation has an ArrayBuffer of its own. It is detached when the allocation is given back, so that a stale view is
+ * empty and never reads what another has put there since; and it is what `share` recognises DMA memory by.
+ */
+import { type DmaRegion, PAGE_SIZE, VirtioError } from '@virtio/core';
+import type { Mapping } from './mapping.ts';
+
+/** The size and the alignment of blocks: that of a huge page. */
+export const BLOCK_SIZE = 2 * 1024 * 1024;
+
+/** Memory that the device can reach, contiguous for both sides. */
+export interface DmaBlock {
+  readonly mapping: Mapping;
+  /** The address for the device: a multiple of {@link BLOCK_SIZE}. */
+  readonly address: number;
+}
+
+/** Where blocks come from: an IOMMU, or physical memory. */
+export interface DmaSource extends Disposable {
+  /** A short name for messages. */
+  readonly name: string;
+  /**
+   * Maps zeroed memory for the device.
+   *
+   * @param size a multiple of {@link BLOCK_SIZE}
+   * @throws {@link VirtioError} `DMA_ERROR`, `PERMISSION_DENIED`
+   */
+  map(size: number): DmaBlock;
+  /** Takes a block from the device, then unmaps it. */
+  unmap(block: DmaBlock): void;
+}
+
+const FRESH = 0;
+const USED = 1;
+const FREED = 2;
+
+/** A block and which of its pages are in use. */
+class Arena {
+  readonly block: DmaBlock;
+  readonly pages: number;
+  readonly #state: Uint8Array;
+  #free: number;
+
+  constructor(block: DmaBlock) {
+    this.block = block;
+    this.pages = block.mapping.size / PAGE_SIZE;
+    this.#state = new Uint8Array(this.pages);
+    this.#free = this.pages;
+  }
+
+  get empty(): boolean {
+    return this.#free === this.pages;
+  }
+
+  /** The first run of free pages that starts at a multiple of `alignment` pages, or -1. */
+  find(count: number, alignment: number): number {
+    if (count > this.#free) return -1;
+    let first = 0;
+    for (let page = 0; page < this.pages; page += 1) {
+      if (this.#state[page] === USED) first = Math.ceil((page + 1) / alignment) * alignment;
+      else if (page - first + 1 >= count) return first;
+    }
+    return -1;
+  }
+
+  /** Marks pages as used. Returns whether all of them were never used before, and so are zero. */
+  take(first: number, count: number): boolean {
+    let fresh = true;
+    for (let page = first; page < first + count; page += 1) {
+      if (this.#state[page] !== FRESH) fresh = false;
+      this.#state[page] = USED;
+    }
+    this.#free -= count;
+    return fresh;
+  }
+
+  give(first: number, count: number): void {
+    this.#state.fill(FREED, first, first + count);
+    this.#free += count;
+  }
+}
+
+/** Allocates DMA regions. */
+export class DmaMemory implements Disposable {
+  readonly #source: DmaSource;
+  readonly #arenas: Arena[] = [];
+  readonly #regions = new Map<ArrayBufferLike, { readonly arena: Arena; readonly region: DmaRegion }>();
+  #disposed = false;
+
+  constructor(source: DmaSource) {
+    this.#source = source;
+  }
+
+  /** Bytes that are mapped for the device, in use or not. */
+  get mappedBytes(): number {
+    return this.#arenas.reduce((sum, arena) => sum + arena.pages * PAGE_SIZE, 0);
+  }
+
+  /**
+   * The device's address of the first byte of a region's ArrayBuffer.
+   *
+   * @returns -1 if the buffer is not that of a region
+   */
+  addressOf(buffer: ArrayBufferLike): number {
+    return this.#regions.get(buffer)?.region.address ?? -1;
+  }
+
+  /** The address in this process of a region's ArrayBuffer, or -1. */
+  pointerOf(buffer: ArrayBufferLike): number {
+    const found = this.#regions.get(buffer);
+    if (!found) return -1;
+    const { mapping, address } = found.arena.block;
+    return mapping.address + (found.region.address - address);
+  }
+
+  /**
+   * Allocates zeroed pages that are contiguous for the device.
+   *
+   * @param alignment of the device address, in pages: a power of two up to that of a block
+   * @throws {@link VirtioError} `DMA_ERROR`, `DISPOSED`, `INVALID_PARAM`
+   */
+  allocate(pages: number, alignment = 1): DmaRegion {
+    if (this.#disposed) {
+      throw new VirtioError(
+        'DISPOSED',
+        `the DMA memory of ${this.#source.name} is disposed; open the device anew`,
+      );
+    }
+    if (!Number.isSafeInteger(pages) || pages < 1) {
+      throw new VirtioError(
+        'INVALID_PARAM',
+        `${pages} pages of DMA memory were asked for; ask for one or more`,
+      );
+    }
+    for (const arena of this.#arenas) {
+      const region = this.#take(arena, pages, alignment);
+      if (region) return region;
+    }
+    const size = Math.ceil((pages * PAGE_SIZE) / BLOCK_SIZE) * BLOCK_SIZE;
+    const arena = new Arena(this.#source.map(size));
+    this.#arenas.push(arena);
+    return this.#take(arena, pages, alignment) as DmaRegion;
+  }
+
+  /**
+   * Gives a region back; its views become empty.
+   *
+   * @throws {@link VirtioError} `INVALID_PARAM` if it is none of this memory, or was given back before
+   */
+  free(region: DmaRegion): void {
+    if (this.#disposed) return;
+    const buffer = region.bytes.buffer;
+    const found = this.#regions.get(buffer);
+    if (!found) {
+      throw new VirtioError(
+        'INVALID_PARAM',
+        `a DMA region at 0x${region.address.toString(16)} was to be freed, but it is not one of ${this.#source.name}, or ` +
+          'was freed before',
+      );
+    }
+    const { arena } = found;
+    this.#regions.delete(buffer);
+    arena.block.mapping.detach(buffer);
+    arena.give((region.address - arena.block.address) / PAGE_SIZE, region.pages);
+    // One empty block is kept for the next allocation; what else is empty goes back.
+    if (
+      arena.empty &&
+      (arena.block.mapping.size > BLOCK_SIZE || this.#arenas.some((a) => a !== arena && a.empty))
+    ) {
+      this.#arenas.splice(this.#arenas.indexOf(arena), 1);
+      this.#source.unmap(arena.block);
+    }
+  }
+
+  /** Detaches and unmaps everything. The device must no longer use any of it. */
+  [Symbol.dispose](): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    this.#regions.clear();
+    for (const arena of this.#arenas.splice(0)) this.#source.unmap(arena.block);
+    this.#source[Symbol.dispose]();
+  }
+
+  #take(arena: Arena, pages: number, alignment: number): DmaRegion | undefined {
+    const first = arena.find(pages, alignment);
+    if (first < 0) return undefined;
+    const { mapping, address } = arena.block;
+    const bytes = new Uint8Array(mapping.view(first * PAGE_SIZE, pages * PAGE_SIZE));
+    if (!arena.take(first, pages)) bytes.fill(0);
+    const region: DmaRegion = { bytes, address: address + first * PAGE_SIZE, pages };
+    this.#regions.set(bytes.buffer, { arena, region });
+    return region;
+  }
+}

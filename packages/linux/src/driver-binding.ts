@@ -1,0 +1,126 @@
+/** Which kernel driver has a PCI function: bound to the one that lets us in, and back. */
+import { VirtioError } from '@virtio/core';
+import { type PciDeviceInfo, pciPath } from './pci-devices.ts';
+import { errorName, systemError } from './system-error.ts';
+import type { SystemFiles } from './system-files.ts';
+
+/** A kernel driver that hands devices to processes. */
+export type PassDriver = 'vfio-pci' | 'uio_pci_generic';
+
+/** What a binding may do. */
+export interface BindOptions {
+  /** Whether the device may be taken from another driver. */
+  readonly takeOver: boolean;
+}
+
+/** A device bound to a driver for us. Disposing gives it back to the driver that it had. */
+export class DriverBinding implements Disposable {
+  readonly #files: SystemFiles;
+  readonly #device: PciDeviceInfo;
+  readonly #driver: PassDriver;
+  readonly #previousOverride: string;
+  #bound: boolean;
+
+  /**
+   * Binds a device.
+   *
+   * @throws {@link VirtioError} `MODULE_MISSING`, `DEVICE_BUSY`, `PERMISSION_DENIED`, `SYSTEM_ERROR`
+   */
+  constructor(files: SystemFiles, device: PciDeviceInfo, driver: PassDriver, { takeOver }: BindOptions) {
+    this.#files = files;
+    this.#device = device;
+    this.#driver = driver;
+    this.#previousOverride = files.text(`${pciPath(device.address)}/driver_override`) ?? '';
+    this.#bound = false;
+    if (device.driver === driver) return;
+    if (!files.exists(`/sys/bus/pci/drivers/${driver}`)) {
+      throw new VirtioError(
+        'MODULE_MISSING',
+        `PCI ${device.address} was to be bound to ${driver}, which the kernel has not loaded; load it: "modprobe ${driver}"`,
+      );
+    }
+    if (device.driver !== undefined) releaseDevice(files, device, takeOver);
+    this.#bound = true;
+    try {
+      this.#write(`${pciPath(device.address)}/driver_override`, driver);
+      this.#write('/sys/bus/pci/drivers_probe', device.address);
+      if (this.#current() !== driver) {
+        throw new VirtioError(
+          'SYSTEM_ERROR',
+          `PCI ${device.address} was offered to ${driver}, which did not take it; the kernel log ("dmesg") says why`,
+        );
+      }
+    } catch (error) {
+      this[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  /** Gives the device back. It must be closed, or the kernel waits until it is. */
+  [Symbol.dispose](): void {
+    if (!this.#bound) return;
+    this.#bound = false;
+    const { address, driver } = this.#device;
+    if (this.#files.number(`${pciPath(address)}/vendor`) === undefined) return;
+    if (this.#current() === this.#driver) this.#write(`${pciPath(address)}/driver/unbind`, address);
+    this.#write(
+      `${pciPath(address)}/driver_override`,
+      this.#previousOverride === '(null)' ? '\n' : `${this.#previousOverride}\n`,
+    );
+    if (driver !== undefined) this.#write('/sys/bus/pci/drivers_probe', address);
+  }
+
+  #current(): string | undefined {
+    return this.#files.linkName(`${pciPath(this.#device.address)}/driver`);
+  }
+
+  #write(path: string, text: string): void {
+    writeDriverFile(this.#files, path, text, this.#device.address);
+  }
+}
+
+/**
+ * Takes a device from its kernel driver; what it returns gives it back.
+ *
+ * @throws {@link VirtioError} `DEVICE_BUSY` unless `takeOver`
+ */
+export function releaseDevice(
+  files: SystemFiles,
+  { address, driver }: PciDeviceInfo,
+  takeOver: boolean,
+): Disposable {
+  if (!takeOver) {
+    throw new VirtioError(
+      'DEVICE_BUSY',
+      `PCI ${address} is in use by the kernel's driver ${driver ?? ''}. If nothing on this machine needs the device, open it ` +
+        'with { takeOver: true }: file systems on it, or connections through it, break',
+    );
+  }
+  writeDriverFile(files, `${pciPath(address)}/driver/unbind`, address, address);
+  return {
+    [Symbol.dispose]: () => {
+      if (files.number(`${pciPath(address)}/vendor`) === undefined) return;
+      writeDriverFile(files, '/sys/bus/pci/drivers_probe', address, address);
+    },
+  };
+}
+
+function writeDriverFile(files: SystemFiles, path: string, text: string, address: string): void {
+  try {
+    files.write(path, text);
+  } catch (error) {
+    if (['EACCES', 'EPERM', 'EROFS'].includes(errorName(error) ?? '')) {
+      throw systemError(
+        `PCI ${address} could not be bound to another driver: ${path} could not be written`,
+        error,
+        'run as root; or have root bind the device and give you its file in /dev/vfio',
+        'PERMISSION_DENIED',
+      );
+    }
+    throw systemError(
+      `PCI ${address} could not be bound to another driver: ${path} could not be written`,
+      error,
+      'the kernel log ("dmesg") says why',
+    );
+  }
+}

@@ -1,0 +1,160 @@
+/**
+ * The Hal of a Linux process. Drivers use it through core's interface; people use {@link LinuxHal.alloc} for buffers that the
+ * device reaches without a copy.
+ *
+ * The direction of a region is not enforced: the IOMMU maps whole blocks, which hold regions of all directions.
+ */
+import {
+  type BufferDirection,
+  type DmaRegion,
+  type Hal,
+  MappedRegisters,
+  PAGE_SIZE,
+  type RegisterWindow,
+  subWindow,
+  VirtioError,
+} from '@virtio/core';
+import { BouncePool } from './bounce-pool.ts';
+import { DmaMemory, type DmaSource } from './dma-memory.ts';
+import type { Mapping } from './mapping.ts';
+
+/** DMA memory of a caller; `using buffer = hal.alloc(65536)` gives it back at the end of its block. */
+export interface DmaBuffer extends Disposable {
+  /** The memory, as long as was asked for, zeroed; page-aligned. Empty after disposal. */
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  /** The address for the device. */
+  readonly address: number;
+}
+
+/** DMA memory as plain data: a worker thread of this process makes it a view of its own with `attachMemory`. */
+export interface PostedMemory {
+  /** The address in this process. */
+  readonly pointer: number;
+  /** The address for the device. */
+  readonly address: number;
+  /** Bytes. */
+  readonly length: number;
+}
+
+/** Memory and registers for the drivers of a Linux process. */
+export abstract class LinuxHal implements Hal, Disposable {
+  readonly #memory: DmaMemory;
+  readonly #bounce: BouncePool;
+  /** The buffer that was last recognised as DMA memory, and its address. */
+  #lastBuffer: ArrayBufferLike | undefined;
+  #lastAddress = 0;
+
+  protected constructor(source: DmaSource) {
+    this.#memory = new DmaMemory(source);
+    this.#bounce = new BouncePool(this.#memory);
+  }
+
+  /** How many buffers are shared through bounce buffers now. */
+  get bounced(): number {
+    return this.#bounce.shared;
+  }
+
+  /** Bytes of DMA memory that are mapped and locked, in use or not. */
+  get mappedBytes(): number {
+    return this.#memory.mappedBytes;
+  }
+
+  /**
+   * Allocates a buffer that devices reach without a copy: reads and writes of drivers that are given it, or a part of it,
+   * are zero-copy.
+   *
+   * @param size bytes
+   * @throws {@link VirtioError} `DMA_ERROR`, `INVALID_PARAM`
+   */
+  alloc(size: number): DmaBuffer {
+    if (!Number.isSafeInteger(size) || size < 1) {
+      throw new VirtioError(
+        'INVALID_PARAM',
+        `a DMA buffer of ${size} bytes was asked for; ask for one byte or more`,
+      );
+    }
+    const region = this.#memory.allocate(Math.ceil(size / PAGE_SIZE));
+    let freed = false;
+    return {
+      bytes: region.bytes.subarray(0, size),
+      address: region.address,
+      [Symbol.dispose]: () => {
+        if (freed) return;
+        freed = true;
+        this.dmaDealloc(region);
+      },
+    };
+  }
+
+  dmaAlloc(pages: number, _direction: BufferDirection, accessPlatform: boolean): DmaRegion {
+    this.checkAccess(accessPlatform);
+    return this.#memory.allocate(pages);
+  }
+
+  dmaDealloc(region: DmaRegion): void {
+    if (region.bytes.buffer === this.#lastBuffer) this.#lastBuffer = undefined;
+    this.#memory.free(region);
+  }
+
+  abstract mapRegisters(address: number, size: number): RegisterWindow;
+
+  share(buffer: Uint8Array, direction: BufferDirection, accessPlatform: boolean): number {
+    const memory = buffer.buffer;
+    if (memory === this.#lastBuffer) return this.#lastAddress + buffer.byteOffset;
+    const address = this.#memory.addressOf(memory);
+    if (address < 0) {
+      this.checkAccess(accessPlatform);
+      return this.#bounce.share(buffer, direction);
+    }
+    this.#lastBuffer = memory;
+    this.#lastAddress = address;
+    return address + buffer.byteOffset;
+  }
+
+  unshare(address: number, buffer: Uint8Array, direction: BufferDirection, _accessPlatform: boolean): void {
+    if (buffer.buffer === this.#lastBuffer || this.#bounce.unshare(address, buffer, direction)) return;
+    // A region that was freed while it was shared is empty.
+    if (this.#memory.addressOf(buffer.buffer) >= 0 || buffer.byteLength === 0) return;
+    throw new VirtioError(
+      'INVALID_PARAM',
+      `a buffer of ${buffer.length} bytes was to be taken back from the device at 0x${address.toString(16)}, where none is ` +
+        'shared; take each buffer back once',
+    );
+  }
+
+  /**
+   * Describes DMA memory so that a worker thread can use it: post the result, and make it a view there with
+   * `attachMemory`. The memory must not be given back while a worker uses it: its views cannot be detached from here.
+   *
+   * @throws {@link VirtioError} `INVALID_PARAM` if `bytes` is not in DMA memory of this Hal
+   */
+  post(bytes: Uint8Array): PostedMemory {
+    const { buffer, byteOffset, byteLength } = bytes;
+    const pointer = this.#memory.pointerOf(buffer);
+    if (pointer < 0) {
+      throw new VirtioError(
+        'INVALID_PARAM',
+        'only memory of dmaAlloc and alloc can be posted; copy the buffer there first',
+      );
+    }
+    return {
+      pointer: pointer + byteOffset,
+      address: this.#memory.addressOf(buffer) + byteOffset,
+      length: byteLength,
+    };
+  }
+
+  /** Detaches and unmaps all DMA memory. Dispose all drivers before. */
+  [Symbol.dispose](): void {
+    this.#lastBuffer = undefined;
+    this.#memory[Symbol.dispose]();
+  }
+
+  /** Refuses a device that does not use the addresses of this Hal. */
+  protected abstract checkAccess(accessPlatform: boolean): void;
+}
+
+/** A part of a mapping as registers; `offset` need not be aligned. */
+export function mappedWindow(mapping: Mapping, offset: number, size: number): RegisterWindow {
+  return subWindow(new MappedRegisters(mapping.view()), offset, size);
+}

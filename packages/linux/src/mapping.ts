@@ -1,0 +1,78 @@
+/**
+ * Mapped memory that JavaScript can hold safely: every ArrayBuffer over a mapping is detached before the mapping goes, so
+ * that a view kept too long is empty instead of ending the process.
+ */
+import { MapFlags, mmap, munmap, Prot, viewMemory } from './syscalls.ts';
+
+/** Where a mapping comes from. */
+export interface MappingOptions {
+  /** Bytes: a multiple of the page size. */
+  readonly size: number;
+  /** The file; without one, the memory is anonymous and zero. */
+  readonly fd?: number;
+  /** The offset in the file: a multiple of the page size. */
+  readonly offset?: number;
+  /** `MapFlags`; shared by default, so that a fork never moves the pages under the device. */
+  readonly flags?: number;
+}
+
+/** A mapping and the views of it. */
+export class Mapping implements Disposable {
+  /** The address in this process. */
+  readonly address: number;
+  /** Bytes. */
+  readonly size: number;
+  readonly #views = new Set<ArrayBuffer>();
+  #mapped = true;
+
+  /** Takes over a mapping that is there. */
+  constructor(address: number, size: number) {
+    this.address = address;
+    this.size = size;
+  }
+
+  /**
+   * Maps memory.
+   *
+   * @throws {@link SystemCallError}
+   */
+  static map({ size, fd = -1, offset = 0, flags = MapFlags.SHARED }: MappingOptions): Mapping {
+    const all = fd < 0 ? flags | MapFlags.ANONYMOUS : flags;
+    return new Mapping(mmap(0, size, Prot.READ | Prot.WRITE, all, fd, offset), size);
+  }
+
+  /** A new ArrayBuffer over a part of the memory. Views may overlap: they are the same memory. */
+  view(offset = 0, size = this.size - offset): ArrayBuffer {
+    if (!this.#mapped) return new ArrayBuffer(0);
+    if (offset < 0 || size < 0 || offset + size > this.size) {
+      throw new RangeError(
+        `a view of ${size} bytes at ${offset} does not fit a mapping of ${this.size} bytes`,
+      );
+    }
+    const buffer = viewMemory(this.address + offset, size);
+    this.#views.add(buffer);
+    return buffer;
+  }
+
+  /** Detaches one view: it and all typed arrays over it become empty. */
+  detach(buffer: ArrayBuffer): void {
+    if (this.#views.delete(buffer)) buffer.transfer(0);
+  }
+
+  /** Puts ordinary memory, all ones as of a device that is gone, in the place of the mapping; views stay as they are. */
+  replaceByOnes(): void {
+    if (!this.#mapped) return;
+    const flags = MapFlags.PRIVATE | MapFlags.ANONYMOUS | MapFlags.FIXED;
+    mmap(this.address, this.size, Prot.READ | Prot.WRITE, flags, -1, 0);
+    new Uint8Array(viewMemory(this.address, this.size)).fill(0xff);
+  }
+
+  /** Detaches all views, then unmaps the memory. */
+  [Symbol.dispose](): void {
+    if (!this.#mapped) return;
+    this.#mapped = false;
+    for (const view of this.#views) view.transfer(0);
+    this.#views.clear();
+    munmap(this.address, this.size);
+  }
+}

@@ -1,0 +1,106 @@
+/**
+ * Virtio devices on MMIO. Nothing on such a machine can be enumerated, so the windows are found where the machine announces
+ * them: in ACPI, on the kernel's command line, and in the device tree.
+ */
+import type { DeviceType } from '@virtio/core';
+import { deviceTreeWindows } from './device-tree.ts';
+import type { SystemFiles } from './system-files.ts';
+
+/** A window of registers. */
+export interface MmioWindow {
+  /** Its physical address. */
+  readonly address: number;
+  /** Bytes. */
+  readonly size: number;
+}
+
+/** A window in which a virtio device may be. */
+export interface MmioDeviceInfo extends MmioWindow {
+  readonly kind: 'mmio';
+  /** Who announced it. */
+  readonly source: 'acpi' | 'command-line' | 'device-tree';
+  /** The interrupt, where the source tells it: as the command line or the device tree numbers it. */
+  readonly interrupt: number | undefined;
+  /** The kernel's driver for it, if it has one. */
+  readonly driver: string | undefined;
+  /**
+   * The device in it: 0 if the window is empty, `undefined` if that is not known. The registers tell; reading them needs
+   * root.
+   */
+  readonly deviceType: DeviceType | 0 | undefined;
+}
+
+type Announced = Omit<MmioDeviceInfo, 'kind' | 'driver' | 'deviceType'> & { readonly platformName?: string };
+
+/** The ACPI id of virtio MMIO devices. */
+const ACPI_ID = 'LNRO0005';
+
+/** All windows in the order of their addresses, each once. */
+export function listMmioDevices(files: SystemFiles): MmioDeviceInfo[] {
+  const announced: Announced[] = [
+    ...acpiWindows(files.text('/proc/iomem') ?? ''),
+    ...commandLineWindows(files.text('/proc/cmdline') ?? ''),
+    ...deviceTreeWindows(files),
+  ];
+  const drivers = platformDrivers(files, announced);
+  const seen = new Set<number>();
+  return announced
+    .filter(({ address }) => !seen.has(address) && seen.add(address))
+    .sort((a, b) => a.address - b.address)
+    .map(({ address, size, source, interrupt }) => ({
+      kind: 'mmio',
+      address,
+      size,
+      source,
+      interrupt,
+      driver: drivers.get(address),
+      deviceType: undefined,
+    }));
+}
+
+/**
+ * The windows among the system's resources: lines as `feb00000-feb001ff : LNRO0005:00`, perhaps indented. A process that is
+ * not privileged sees zeros.
+ */
+export function acpiWindows(iomem: string): Announced[] {
+  return iomem.split('\n').flatMap((line) => {
+    const [, first = '', last = '', name = ''] = /^\s*([0-9a-f]+)-([0-9a-f]+) : (\S+)$/i.exec(line) ?? [];
+    if (!name.startsWith(`${ACPI_ID}:`)) return [];
+    const address = Number.parseInt(first, 16);
+    const end = Number.parseInt(last, 16);
+    if (end === 0) return [];
+    const size = end - address + 1;
+    return [{ address, size, source: 'acpi' as const, interrupt: undefined, platformName: name }];
+  });
+}
+
+const SUFFIXES: Readonly<Record<string, number>> = { k: 2 ** 10, m: 2 ** 20, g: 2 ** 30 };
+
+/** The windows on the kernel's command line: `virtio_mmio.device=<size>@<address>:<interrupt>[:<id>]`. */
+export function commandLineWindows(commandLine: string): Announced[] {
+  return commandLine.split(/\s+/).flatMap((word) => {
+    const match = /^virtio_mmio\.device=(\w+?)([kmg]?)@(\w+):(\d+)(?::(\d+))?$/i.exec(word);
+    if (!match) return [];
+    const [, size = '', suffix = '', address = '', interrupt = ''] = match;
+    const window = {
+      address: Number(address),
+      size: Number(size) * (SUFFIXES[suffix.toLowerCase()] ?? 1),
+      source: 'command-line' as const,
+      interrupt: Number(interrupt),
+    };
+    return Number.isSafeInteger(window.address) && Number.isSafeInteger(window.size) ? [window] : [];
+  });
+}
+
+/** Which windows the kernel drives: the names of platform devices carry the ACPI name or the address. */
+function platformDrivers(files: SystemFiles, windows: readonly Announced[]): ReadonlyMap<number, string> {
+  const names = files.list('/sys/bus/platform/devices');
+  const drivers = new Map<number, string>();
+  for (const { address, platformName } of windows) {
+    const name = platformName ?? names.find((candidate) => candidate.startsWith(`${address.toString(16)}.`));
+    const driver =
+      name === undefined ? undefined : files.linkName(`/sys/bus/platform/devices/${name}/driver`);
+    if (driver !== undefined) drivers.set(address, driver);
+  }
+  return drivers;
+}

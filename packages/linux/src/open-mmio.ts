@@ -1,0 +1,42 @@
+/** Opens an MMIO device. */
+import { VirtioError } from '@virtio/core';
+import { MmioTransport } from '@virtio/mmio';
+import { DevMem } from './dev-mem.ts';
+import { listMmioDevices, type MmioWindow } from './mmio-devices.ts';
+import { pollingInterrupts } from './polling.ts';
+import type { SystemFiles } from './system-files.ts';
+
+/** Maps the window from /dev/mem. */
+export function openMmio(files: SystemFiles, { address, size }: MmioWindow, name: string): MmioTransport {
+  if (
+    !Number.isSafeInteger(address) ||
+    !Number.isSafeInteger(size) ||
+    address < 0 ||
+    size < 1 ||
+    address % 4 !== 0
+  ) {
+    throw new VirtioError(
+      'INVALID_PARAM',
+      `an MMIO window has an address and a size in bytes, not ${address} and ${size}`,
+    );
+  }
+  const driver = listMmioDevices(files).find((device) => device.address === address)?.driver;
+  if (driver !== undefined) {
+    throw new VirtioError(
+      'DEVICE_BUSY',
+      `${name} is in use by the kernel's driver ${driver}; unbind it (/sys/bus/platform/drivers/${driver}/unbind)`,
+    );
+  }
+  const memory = new DevMem();
+  try {
+    const transport: MmioTransport = new MmioTransport(memory.map(address, size), {
+      name,
+      interrupts: pollingInterrupts(() => transport),
+      onDispose: () => memory[Symbol.dispose](),
+    });
+    return transport;
+  } catch (error) {
+    memory[Symbol.dispose]();
+    throw error;
+  }
+}

@@ -1,0 +1,59 @@
+/** Opens a PCI device that is not behind an IOMMU. */
+import { VirtioError } from '@virtio/core';
+import { DeviceFunction, PciTransport } from '@virtio/pci';
+import { DriverBinding, releaseDevice } from './driver-binding.ts';
+import type { OpenOptions } from './open-transport.ts';
+import { groupType, pciBars, type PciDeviceInfo } from './pci-devices.ts';
+import { PhysicalPciDevice } from './physical-pci.ts';
+import { pollingInterrupts } from './polling.ts';
+import { Resources } from './resources.ts';
+import type { SystemFiles } from './system-files.ts';
+import { UioInterrupts } from './uio-interrupts.ts';
+
+/** Opens the device through sysfs; for interrupts it is bound to uio_pci_generic if that is loaded. */
+export function openPhysicalPci(
+  files: SystemFiles,
+  device: PciDeviceInfo,
+  { takeOver = false, interrupts: wanted }: OpenOptions,
+): PciTransport {
+  const { address, iommuGroup } = device;
+  checkInterrupts(address, wanted);
+  if (iommuGroup !== undefined && groupType(files, iommuGroup) !== 'identity') {
+    throw new VirtioError(
+      'UNSUPPORTED',
+      `PCI ${address} is behind an IOMMU that translates its addresses, so it cannot use physical ones; open it through VFIO, ` +
+        'without { unsafePhysicalMemory: true }',
+    );
+  }
+  const resources = new Resources();
+  return resources.keepUnlessThrown(() => {
+    const uio = wanted === 'uio' || (wanted === undefined && uioIsLoaded(files));
+    if (uio) resources.add(new DriverBinding(files, device, 'uio_pci_generic', { takeOver }));
+    else if (device.driver !== undefined && device.driver !== 'uio_pci_generic') {
+      resources.add(releaseDevice(files, device, takeOver));
+    }
+    const pci = resources.add(new PhysicalPciDevice(files, address));
+    const lines = uio ? resources.add(new UioInterrupts(files, address, pci.config)) : undefined;
+    const transport: PciTransport = new PciTransport({
+      at: DeviceFunction.parse(address),
+      config: pci.config,
+      bars: pciBars(files, address),
+      mapBar: (bar, offset, length) => pci.mapBar(bar, offset, length),
+      interrupts: lines ?? pollingInterrupts(() => transport),
+      onDispose: () => resources[Symbol.dispose](),
+    });
+    return transport;
+  });
+}
+
+function uioIsLoaded(files: SystemFiles): boolean {
+  return files.exists('/sys/bus/pci/drivers/uio_pci_generic');
+}
+
+function checkInterrupts(address: string, wanted: OpenOptions['interrupts']): void {
+  if (wanted !== 'msix' && wanted !== 'intx') return;
+  throw new VirtioError(
+    'UNSUPPORTED',
+    `PCI ${address}: ${wanted} reaches a process through VFIO only; with physical memory use { interrupts: 'uio' } or 'polling'`,
+  );
+}

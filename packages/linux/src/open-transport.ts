@@ -1,0 +1,151 @@
+/** Opens any virtio device of this machine: the one place that knows which parts belong together. */
+import { type Transport, VirtioError } from '@virtio/core';
+import type { MmioTransport } from '@virtio/mmio';
+import type { PciTransport } from '@virtio/pci';
+import type { DeviceInfo } from './discovery.ts';
+import { disposeAtExit } from './exit-cleanup.ts';
+import type { LinuxHal } from './hal.ts';
+import type { MmioWindow } from './mmio-devices.ts';
+import { openMmio } from './open-mmio.ts';
+import { openPhysicalPci } from './open-physical-pci.ts';
+import { openVfioPci, requireIommu } from './open-vfio-pci.ts';
+import { describePciDevice } from './pci-devices.ts';
+import { PhysicalHal } from './physical-hal.ts';
+import { SystemFiles } from './system-files.ts';
+import { VfioHal } from './vfio-hal.ts';
+
+/** How {@link openTransport} opens a device. */
+export interface OpenOptions {
+  /**
+   * Opens the device without the protection of an IOMMU. It then uses physical addresses: it, and a driver with a bug, can read
+   * and write all memory of this machine, and if the process is killed (SIGKILL) before the device was reset, the device goes
+   * on writing to memory that is no longer ours. Needs root and huge pages. MMIO devices have no other way.
+   */
+  readonly unsafePhysicalMemory?: boolean;
+  /** Whether the device may be taken from a kernel driver that uses it. It is given back at the end. */
+  readonly takeOver?: boolean;
+  /** The Hal of another open device, to share its DMA memory, which stays that device's to dispose. Default: one of its own. */
+  readonly hal?: LinuxHal;
+  /**
+   * How the device tells of used buffers. Default: the best that there is. `msix` and `intx` through VFIO, `uio` (INTx through
+   * uio_pci_generic) with physical memory on PCI, `polling` everywhere: it keeps a processor busy while somebody waits.
+   */
+  readonly interrupts?: 'msix' | 'intx' | 'uio' | 'polling';
+}
+
+/** An open device on PCI. */
+export interface OpenPciDevice extends Disposable {
+  readonly kind: 'pci';
+  readonly transport: PciTransport;
+  readonly hal: LinuxHal;
+}
+
+/** An open device on MMIO. */
+export interface OpenMmioDevice extends Disposable {
+  readonly kind: 'mmio';
+  readonly transport: MmioTransport;
+  readonly hal: LinuxHal;
+}
+
+/** An open device on any transport; `kind` tells which. */
+export type SomeTransport = OpenPciDevice | OpenMmioDevice;
+
+/**
+ * Opens a virtio device.
+ *
+ * Disposing the result resets the device, releases its registers, interrupts and DMA memory, and gives it back to the kernel
+ * driver that it had. Dispose the driver first, or let `using` do it in order. What is open when the process ends is disposed
+ * then.
+ *
+ * @param what a PCI address (`0000:00:03.0`), a window of MMIO registers, or a device that {@link listDevices} described
+ * @throws {@link VirtioError} `NO_DEVICE`, `INVALID_PARAM`; `MODULE_MISSING`, `IOMMU_MISSING`, `DEVICE_BUSY`, `PERMISSION_DENIED`
+ * with what to do about it
+ *
+ * @example
+ * ```ts
+ * import { openTransport } from '@virtio/linux';
+ *
+ * using device = openTransport('0000:00:03.0');
+ * console.log(device.kind, device.transport.who(), device.transport.readDeviceFeatures());
+ * ```
+ */
+export function openTransport(
+  what: string | MmioWindow | DeviceInfo,
+  options: OpenOptions = {},
+): SomeTransport {
+  const files = new SystemFiles();
+  if (typeof what !== 'string' && !('kind' in what && what.kind === 'pci')) {
+    return openMmioDevice(files, what, options);
+  }
+  const device = describePciDevice(files, typeof what === 'string' ? what : what.address);
+  if (options.unsafePhysicalMemory === true) {
+    const open = (): PciTransport => openPhysicalPci(files, device, options);
+    return { kind: 'pci', ...withHal(options, isPhysical, () => PhysicalHal.unsafe(), open) };
+  }
+  const iommuGroup = requireIommu(device);
+  const open = (hal: VfioHal): PciTransport => openVfioPci(files, device, iommuGroup, hal, options);
+  return { kind: 'pci', ...withHal(options, isVfio, () => VfioHal.create(), open) };
+}
+
+function openMmioDevice(files: SystemFiles, window: MmioWindow, options: OpenOptions): OpenMmioDevice {
+  const name = `MMIO 0x${window.address.toString(16)}`;
+  if (options.unsafePhysicalMemory !== true) {
+    throw new VirtioError(
+      'IOMMU_MISSING',
+      `${name} is not behind an IOMMU: its device uses physical addresses and can reach all memory of this machine. If that is ` +
+        'acceptable, open it with { unsafePhysicalMemory: true }',
+    );
+  }
+  if (options.interrupts !== undefined && options.interrupts !== 'polling') {
+    throw new VirtioError(
+      'UNSUPPORTED',
+      `${name} cannot interrupt a process; open it with { interrupts: 'polling' }`,
+    );
+  }
+  return {
+    kind: 'mmio',
+    ...withHal(
+      options,
+      isPhysical,
+      () => PhysicalHal.unsafe(),
+      () => openMmio(files, window, name),
+    ),
+  };
+}
+
+const isVfio = (hal: LinuxHal): hal is VfioHal => hal instanceof VfioHal;
+const isPhysical = (hal: LinuxHal): hal is PhysicalHal => hal instanceof PhysicalHal;
+
+/** Opens with the Hal of the options, or with one that lives as long as the device. */
+function withHal<T extends Transport, H extends LinuxHal>(
+  { hal: given }: OpenOptions,
+  fits: (hal: LinuxHal) => hal is H,
+  create: () => H,
+  open: (hal: H) => T,
+): { readonly transport: T; readonly hal: H } & Disposable {
+  if (given !== undefined && !fits(given)) {
+    throw new VirtioError(
+      'INVALID_PARAM',
+      'the Hal of another device was given, but one of the two devices is behind the IOMMU and the other uses physical memory; ' +
+        'open each with a Hal of its own',
+    );
+  }
+  const hal = given ?? create();
+  let transport: T;
+  try {
+    transport = open(hal);
+  } catch (error) {
+    if (given === undefined) hal[Symbol.dispose]();
+    throw error;
+  }
+  const close = (): void => {
+    forget();
+    try {
+      transport[Symbol.dispose]();
+    } finally {
+      if (given === undefined) hal[Symbol.dispose]();
+    }
+  };
+  const forget = disposeAtExit({ [Symbol.dispose]: close });
+  return { transport, hal, [Symbol.dispose]: close };
+}

@@ -1,0 +1,109 @@
+/** Virtio devices on PCI, as sysfs describes them. */
+import { type DeviceType, VirtioError } from '@virtio/core';
+import { type Bars, DeviceFunction, isTransitional, VIRTIO_VENDOR_ID, virtioDeviceType } from '@virtio/pci';
+import type { SystemFiles } from './system-files.ts';
+
+const DEVICES = '/sys/bus/pci/devices';
+const GROUPS = '/sys/kernel/iommu_groups';
+
+/** A virtio device on PCI. */
+export interface PciDeviceInfo {
+  readonly kind: 'pci';
+  /** Where it is: `0000:00:03.0`. */
+  readonly address: string;
+  /** Its type, if the specification knows it. */
+  readonly deviceType: DeviceType | undefined;
+  /** Whether it also offers the legacy interface. */
+  readonly transitional: boolean;
+  /** The PCI device id. */
+  readonly deviceId: number;
+  /** The kernel driver that has it, if any. */
+  readonly driver: string | undefined;
+  /** The number of its IOMMU group; `undefined` if it is not behind an IOMMU. */
+  readonly iommuGroup: number | undefined;
+}
+
+/** The folder of a PCI function in sysfs. */
+export function pciPath(address: string): string {
+  return `${DEVICES}/${address}`;
+}
+
+/** All virtio devices on PCI in the order of their addresses. */
+export function listPciDevices(files: SystemFiles): PciDeviceInfo[] {
+  return files
+    .list(DEVICES)
+    .filter((address) => files.number(`${pciPath(address)}/vendor`) === VIRTIO_VENDOR_ID)
+    .map((address) => describePciDevice(files, address))
+    .filter(({ deviceType, transitional }) => deviceType !== undefined || transitional);
+}
+
+/**
+ * Describes one PCI function.
+ *
+ * @throws {@link VirtioError} `INVALID_PARAM` if the address is none, `NO_DEVICE` if there is no function
+ */
+export function describePciDevice(files: SystemFiles, address: string): PciDeviceInfo {
+  const normal = DeviceFunction.parse(address).toString();
+  const path = pciPath(normal);
+  const vendorId = files.number(`${path}/vendor`);
+  const deviceId = files.number(`${path}/device`);
+  if (vendorId === undefined || deviceId === undefined) {
+    throw new VirtioError(
+      'NO_DEVICE',
+      `there is no PCI device at ${normal}; listDevices() tells which there are`,
+    );
+  }
+  const subsystemId = files.number(`${path}/subsystem_device`) ?? 0;
+  const group = files.linkName(`${path}/iommu_group`);
+  return {
+    kind: 'pci',
+    address: normal,
+    deviceType: virtioDeviceType({ vendorId, deviceId, subsystemId }),
+    transitional: isTransitional({ vendorId, deviceId }),
+    deviceId,
+    driver: files.linkName(`${path}/driver`),
+    iommuGroup: group === undefined ? undefined : Number(group),
+  };
+}
+
+/** The other devices of an IOMMU group that a kernel driver has, for messages: `0000:00:1f.2 (ahci)`. */
+export function otherGroupMembers(files: SystemFiles, group: number, address: string): string {
+  const others = files
+    .list(`${GROUPS}/${group}/devices`)
+    .filter((name) => name !== address)
+    .map((name) => ({ name, driver: files.linkName(`${pciPath(name)}/driver`) }))
+    .filter(({ driver }) => driver !== undefined && !['vfio-pci', 'pci-stub', 'pcieport'].includes(driver))
+    .map(({ name, driver }) => `${name} (${driver ?? ''})`);
+  return others.length === 0 ? 'none that sysfs names' : others.join(', ');
+}
+
+/** How the IOMMU treats a group when the kernel drives it: `DMA`, `identity`, …; `undefined` if the kernel does not say. */
+export function groupType(files: SystemFiles, group: number): string | undefined {
+  return files.text(`${GROUPS}/${group}/type`);
+}
+
+/** `IORESOURCE_*` of `<linux/ioport.h>`. */
+const RESOURCE_IO = 0x100;
+const RESOURCE_MEM = 0x200;
+const RESOURCE_PREFETCH = 0x2000;
+const RESOURCE_MEM_64 = 0x100000;
+
+/** The BARs of a function, as the kernel assigned them: one line each of `resource` has first, last and flags. */
+export function pciBars(files: SystemFiles, address: string): Bars {
+  const lines = (files.text(`${pciPath(address)}/resource`) ?? '').split('\n').slice(0, 6);
+  return lines.map((line, index) => {
+    const [start = 0, end = 0, flags = 0] = line.trim().split(/\s+/).map(Number);
+    if (end === 0) return undefined;
+    const size = end - start + 1;
+    if ((flags & RESOURCE_IO) !== 0) return { kind: 'io', index, address: start, size };
+    if ((flags & RESOURCE_MEM) === 0) return undefined;
+    return {
+      kind: 'memory',
+      index,
+      address: start,
+      size,
+      type: (flags & RESOURCE_MEM_64) !== 0 ? '64-bit' : '32-bit',
+      prefetchable: (flags & RESOURCE_PREFETCH) !== 0,
+    };
+  });
+}

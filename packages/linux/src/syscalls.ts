@@ -1,0 +1,147 @@
+/**
+ * The system calls that Node.js does not offer, through koffi: mappings, ioctls, eventfds and epoll. Everything else
+ * (opening, closing, reading and writing at a position) is `node:fs`, which takes the same descriptors.
+ *
+ * Constants are those of x86-64 and aarch64, which agree in all that is used here but the layout of `epoll_event`.
+ */
+import koffi from 'koffi';
+import { VirtioError } from '@virtio/core';
+import { SystemCallError } from './system-error.ts';
+
+/** Protection of a mapping: `PROT_*` of `<asm-generic/mman-common.h>`. */
+export const Prot = { NONE: 0, READ: 1, WRITE: 2 } as const;
+
+/** Flags of a mapping: `MAP_*` of `<asm-generic/mman-common.h>` and `<asm-generic/mman.h>`. */
+export const MapFlags = {
+  SHARED: 0x1,
+  PRIVATE: 0x2,
+  FIXED: 0x10,
+  ANONYMOUS: 0x20,
+  NORESERVE: 0x4000,
+  POPULATE: 0x8000,
+  HUGETLB: 0x40000,
+  /** With HUGETLB: pages of 2 MiB, whatever the default size is. */
+  HUGE_2MB: 21 << 26,
+} as const;
+
+/** Flags of `memfd_create`: `<linux/memfd.h>`. */
+export const MemfdFlags = { CLOEXEC: 1, HUGETLB: 4, HUGE_2MB: 21 << 26 } as const;
+
+/** `EFD_CLOEXEC | EFD_NONBLOCK` of `<sys/eventfd.h>`. */
+const EVENTFD_FLAGS = 0x80800;
+/** `EPOLL_CLOEXEC` of `<sys/epoll.h>`. */
+const EPOLL_CLOEXEC = 0x80000;
+
+type Native = (...args: unknown[]) => unknown;
+
+function load(): Readonly<Record<string, Native>> {
+  if (process.platform !== 'linux') {
+    throw new VirtioError('UNSUPPORTED', `@virtio/linux needs Linux; this is ${process.platform}`);
+  }
+  if (process.arch !== 'x64' && process.arch !== 'arm64') {
+    throw new VirtioError('UNSUPPORTED', `@virtio/linux knows x86-64 and aarch64; this is ${process.arch}`);
+  }
+  const libc = koffi.load(null);
+  const declare = (name: string, result: string, args: string[]): Native =>
+    libc.func(name, result, args) as Native;
+  return {
+    mmap: declare('mmap', 'uintptr_t', ['uintptr_t', 'size_t', 'int', 'int', 'int', 'int64_t']),
+    munmap: declare('munmap', 'int', ['uintptr_t', 'size_t']),
+    ioctl: declare('ioctl', 'int', ['int', 'ulong', 'void *']),
+    ioctlNumber: declare('ioctl', 'int', ['int', 'ulong', 'int64_t']),
+    eventfd: declare('eventfd', 'int', ['uint', 'int']),
+    memfd_create: declare('memfd_create', 'int', ['const char *', 'uint']),
+    epoll_create1: declare('epoll_create1', 'int', ['int']),
+    epoll_ctl: declare('epoll_ctl', 'int', ['int', 'int', 'int', 'void *']),
+    epoll_wait: declare('epoll_wait', 'int', ['int', 'void *', 'int', 'int']),
+  };
+}
+
+let functions: Readonly<Record<string, Native>> | undefined;
+
+function native(name: string): Native {
+  functions ??= load();
+  return functions[name] as Native;
+}
+
+/** Calls a function that returns -1 and sets `errno` when it fails. */
+function call(name: string, label: string, ...args: unknown[]): number {
+  const result = native(name)(...args) as number;
+  if (result < 0) throw new SystemCallError(label, koffi.errno());
+  return result;
+}
+
+/**
+ * `mmap(2)`.
+ *
+ * @param hint where, with `MapFlags.FIXED`; else 0
+ * @returns the address
+ * @throws {@link SystemCallError}
+ */
+export function mmap(
+  hint: number,
+  size: number,
+  prot: number,
+  flags: number,
+  fd: number,
+  offset: number,
+): number {
+  const address = native('mmap')(hint, size, prot, flags, fd, offset);
+  // User addresses fit a number; MAP_FAILED is all ones and arrives as a bigint.
+  if (typeof address !== 'number') throw new SystemCallError('mmap', koffi.errno());
+  return address;
+}
+
+/** `munmap(2)`. Views of the memory must be detached before: touching one afterwards ends the process. */
+export function munmap(address: number, size: number): void {
+  call('munmap', 'munmap', address, size);
+}
+
+/** An ArrayBuffer over mapped memory. It does not keep the mapping alive. */
+export function viewMemory(address: number, size: number): ArrayBuffer {
+  return koffi.view(address, size);
+}
+
+/**
+ * `ioctl(2)` with a structure, or with a string that ends in a zero byte.
+ *
+ * @param label the request for messages: `VFIO_SET_IOMMU`
+ * @throws {@link SystemCallError}
+ */
+export function ioctl(fd: number, request: number, label: string, argument: Uint8Array): number {
+  return call('ioctl', label, fd, request, argument);
+}
+
+/**
+ * `ioctl(2)` with a number, or without an argument.
+ *
+ * @throws {@link SystemCallError}
+ */
+export function ioctlNumber(fd: number, request: number, label: string, argument = 0): number {
+  return call('ioctlNumber', label, fd, request, argument);
+}
+
+/** A new eventfd with the count 0, which does not block. */
+export function eventfd(): number {
+  return call('eventfd', 'eventfd', 0, EVENTFD_FLAGS);
+}
+
+/** `memfd_create(2)`. */
+export function memfdCreate(name: string, flags: number): number {
+  return call('memfd_create', 'memfd_create', name, flags);
+}
+
+/** A new epoll descriptor. */
+export function epollCreate(): number {
+  return call('epoll_create1', 'epoll_create1', EPOLL_CLOEXEC);
+}
+
+/** `epoll_ctl(2)`. */
+export function epollControl(epoll: number, operation: number, fd: number, event: Uint8Array): void {
+  call('epoll_ctl', 'epoll_ctl', epoll, operation, fd, event);
+}
+
+/** `epoll_wait(2)` that does not wait. Returns how many events were written. */
+export function epollPoll(epoll: number, events: Uint8Array, count: number): number {
+  return call('epoll_wait', 'epoll_wait', epoll, events, count, 0);
+}

@@ -1,0 +1,137 @@
+/**
+ * Interrupts of a VFIO device: MSI-X or INTx as eventfds, waited for on Node's event loop, and the kernel's request to let go
+ * of a device that is being unplugged.
+ */
+import { closeSync } from 'node:fs';
+import { VirtioError } from '@virtio/core';
+import type { PciInterrupts } from '@virtio/pci';
+import { EventPoller } from './event-poller.ts';
+import { eventfd } from './syscalls.ts';
+import { systemError } from './system-error.ts';
+import { PciIrq } from './vfio-abi.ts';
+import type { VfioDevice } from './vfio-device.ts';
+
+/** Vectors are a scarce resource of the machine; queues beyond these share. */
+const MOST_VECTORS = 64;
+
+/** The interrupt lines of a VFIO device. */
+export class VfioInterrupts implements PciInterrupts, Disposable {
+  readonly vectors: number;
+  readonly #device: VfioDevice;
+  readonly #poller: EventPoller;
+  readonly #eventfds: number[] = [];
+  readonly #handlers: ((() => boolean) | undefined)[] = [];
+  readonly #onGone: () => void;
+  #removal: (() => void) | undefined;
+  #disposed = false;
+
+  /**
+   * @param kind which interrupts to use
+   * @param onGone called after the driver has heard of the removal: lets go of the device
+   * @throws {@link VirtioError} `UNSUPPORTED` if the device has no such interrupts
+   */
+  constructor(device: VfioDevice, kind: 'msix' | 'intx', onGone: () => void) {
+    this.#device = device;
+    this.#onGone = onGone;
+    this.#poller = new EventPoller();
+    try {
+      this.vectors = kind === 'msix' ? this.#enableMsix() : 0;
+      if (kind === 'intx') this.#enableIntx();
+      for (const index of [PciIrq.REQ, PciIrq.ERR]) {
+        if (device.irqCount(index) > 0) device.setIrqs(index, [this.#eventfd(this.#gone)]);
+      }
+    } catch (error) {
+      this[Symbol.dispose]();
+      if (VirtioError.is(error)) throw error;
+      throw systemError(
+        `the interrupts of PCI ${device.address} could not be set up`,
+        error,
+        "open the device with { interrupts: 'polling' } to do without",
+      );
+    }
+  }
+
+  /** Which interrupts a device has, the better first. */
+  static kinds(device: VfioDevice): ('msix' | 'intx')[] {
+    return [
+      ...(device.irqCount(PciIrq.MSIX) > 0 ? (['msix'] as const) : []),
+      ...(device.irqCount(PciIrq.INTX) > 0 ? (['intx'] as const) : []),
+    ];
+  }
+
+  onLine(line: number, handler: (() => boolean) | undefined): void {
+    this.#handlers[line] = handler;
+  }
+
+  onRemoval(handler: (() => void) | undefined): void {
+    this.#removal = handler;
+  }
+
+  hold(): void {
+    this.#poller.hold();
+  }
+
+  release(): void {
+    this.#poller.release();
+  }
+
+  /** Closes the eventfds. VFIO keeps what it needs of them until the device is closed. */
+  [Symbol.dispose](): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    this.#poller[Symbol.dispose]();
+    for (const fd of this.#eventfds.splice(0)) closeSync(fd);
+  }
+
+  #enableMsix(): number {
+    let wanted = Math.min(this.#device.irqCount(PciIrq.MSIX), MOST_VECTORS);
+    while (wanted > 0) {
+      while (this.#eventfds.length < wanted) {
+        const line = this.#eventfds.length;
+        this.#eventfd(() => this.#handlers[line]?.());
+      }
+      const possible = this.#device.setIrqs(PciIrq.MSIX, this.#eventfds.slice(0, wanted));
+      if (possible === 0) return wanted;
+      wanted = Math.min(possible, wanted - 1);
+    }
+    throw new VirtioError(
+      'UNSUPPORTED',
+      `PCI ${this.#device.address} was asked to interrupt by MSI-X, but the machine has no vector left or the device no MSI-X; ` +
+        "open it with { interrupts: 'intx' } or 'polling'",
+    );
+  }
+
+  #enableIntx(): void {
+    if (this.#device.irqCount(PciIrq.INTX) === 0) {
+      throw new VirtioError(
+        'UNSUPPORTED',
+        `PCI ${this.#device.address} has no INTx line; open it with { interrupts: 'msix' } or 'polling'`,
+      );
+    }
+    const fd = this.#eventfd(() => {
+      try {
+        // Reading the ISR status in the handler de-asserts the line.
+        this.#handlers[0]?.();
+      } finally {
+        // The line was masked when it fired; were it unmasked before, it would fire again at once.
+        if (!this.#disposed) this.#device.unmaskIrq(PciIrq.INTX);
+      }
+    });
+    this.#device.setIrqs(PciIrq.INTX, [fd]);
+  }
+
+  #eventfd(handler: () => void): number {
+    const fd = eventfd();
+    this.#eventfds.push(fd);
+    this.#poller.watch(fd, handler);
+    return fd;
+  }
+
+  readonly #gone = (): void => {
+    try {
+      this.#removal?.();
+    } finally {
+      this.#onGone();
+    }
+  };
+}
