@@ -1,5 +1,5 @@
 /** Full queues, time-outs, resets, removal and disposal. */
-import { VirtioError } from '@virtio/core';
+import { type VirtioError } from '@virtio/core';
 import { describe, expect, it } from 'vitest';
 import { type OpenDisk, openFakeDisk, pattern } from '../examples/fake-disk.ts';
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { DISCARDED, ERASED, type OpenDisk, openFakeDisk, segments } from '../examples/fake-disk.ts';
-import { RequestType, type SectorRange } from './index.ts';
+import { BlkConfigLayout, RequestType, type SectorRange } from './index.ts';
 
 const refused = (code: string, message = /./): Error =>
   expect.objectContaining({ code, message: expect.stringMatching(message) as string }) as Error;
@@ -185,7 +185,7 @@ describe('writeZeroes', () => {
     const opened = openFakeDisk({ features: ['WRITE_ZEROES'] });
     const { blk, device } = opened;
     expect(blk.config.writeZeroes?.mayUnmap).toBe(false);
-    device.changeConfig((config) => config.setUint8(56, 1));
+    device.changeConfig((config) => config.setUint8(BlkConfigLayout.offset.writeZeroesMayUnmap, 1));
     await Promise.resolve();
     expect(blk.config.writeZeroes?.mayUnmap).toBe(true);
     close(opened);

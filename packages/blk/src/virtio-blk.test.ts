@@ -1,7 +1,7 @@
 import { ringVariants } from '@virtio/testing';
 import { describe, expect, it } from 'vitest';
 import { type OpenDisk, openFakeDisk, pattern } from '../examples/fake-disk.ts';
-import { RequestType, VirtioBlk } from './index.ts';
+import { BlkConfigLayout, RequestType, type VirtioBlk } from './index.ts';
 
 const refused = (code: string): Error => expect.objectContaining({ code }) as Error;
 
@@ -262,7 +262,7 @@ describe('VirtioBlk', () => {
   it('reads and switches the mode of the cache, never before FEATURES_OK [5.2.5.1]', () => {
     const open = openFakeDisk({ features: ['FLUSH', 'CONFIG_WCE'], config: { writeback: 1 } });
     const { blk, device, transport } = open;
-    const writeback = 32;
+    const { writeback } = BlkConfigLayout.offset;
     const early: number[] = [];
     device.onConfigRead = (offset) => {
       if (offset === writeback && (transport.getStatus().bits & 8) === 0) early.push(offset);
@@ -289,7 +289,7 @@ describe('VirtioBlk', () => {
     expect(seen).toEqual([200]);
     expect(blk.capacity).toBe(200);
     blk.writeSync(199, new Uint8Array(512));
-    device.changeConfig((config) => config.setUint8(40, 1));
+    device.changeConfig((config) => config.setUint8(BlkConfigLayout.offset.heads, 1));
     await Promise.resolve();
     device.changeConfig((config) => config.setBigUint64(0, 50n, true));
     await Promise.resolve();
