@@ -89,8 +89,9 @@ for (const name of fs.readdirSync(ROOT).sort()) {
   const set = transport.beginInit({ table: CommonFeatures, supported: ['ACCESS_PLATFORM'] });
   print(`  offers ${CommonFeatures.format(transport.readDeviceFeatures())}; accepted ${set.toString()}`);
   const sizes: number[] = [];
-  for (let size = transport.maxQueueSize(0); size > 0; size = transport.maxQueueSize(sizes.length))
+  for (let size = transport.maxQueueSize(0); size > 0; size = transport.maxQueueSize(sizes.length)) {
     sizes.push(size);
+  }
   print(`  queues ${sizes.join(', ')}; ${transport.configSize} bytes of configuration`);
   const first = Array.from({ length: 4 }, (_, i) => transport.readConfig(4 * i, 4).toString(16));
   print(`  configuration ${first.join(' ')}; ${transport.getStatus().toString()}`);
