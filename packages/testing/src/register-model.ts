@@ -72,7 +72,7 @@ export abstract class RegisterModel implements RegisterWindow {
 
   #read(offset: number, width: Width): number {
     checkRegister(offset, width, this.size);
-    const value = this.load(offset, width);
+    const value = this.load(offset, width) >>> 0;
     if (this.recording) this.accesses.push({ kind: 'read', offset, width, value });
     return value;
   }
