@@ -66,6 +66,7 @@ export class VirtioRng extends Driver<never> {
   readonly #addresses: Float64Array;
   readonly #late: Uint8Array;
   #lateCount = 0;
+  #epoch = 0;
 
   /**
    * Takes the device over.
@@ -157,18 +158,19 @@ export class VirtioRng extends Driver<never> {
    */
   async requestEntropy(buffer: Uint8Array): Promise<number> {
     this.#check(buffer);
-    if (this.#lateCount > 0) this.#sweep();
-    let slot = this.#requests.tryBegin(1);
+    let slot = this.#tryBegin();
     while (slot < 0) {
       await this.#requests.room(1);
-      slot = this.#requests.tryBegin(1);
+      slot = this.#tryBegin();
     }
     this.#fillSlot(slot, buffer);
     this.#requests.flushSoon();
+    const epoch = this.#epoch;
     try {
       await this.#requests.done(slot);
     } catch (error) {
-      this.#giveUp(slot);
+      // A reset has given the slot back already.
+      if (epoch === this.#epoch) this.#giveUp(slot);
       throw error;
     }
     return this.complete(slot);
@@ -202,7 +204,7 @@ export class VirtioRng extends Driver<never> {
    * @throws {@link VirtioError} as {@link VirtioRng.requestEntropy}; the buffer is then filled in part
    */
   async fill<T extends Uint8Array>(buffer: T): Promise<T> {
-    for (let at = 0; at < buffer.length; ) {
+    for (let at = 0; at < buffer.length;) {
       at += await this.requestEntropy(buffer.subarray(at, at + CHUNK));
     }
     return buffer;
@@ -216,7 +218,7 @@ export class VirtioRng extends Driver<never> {
    * @throws {@link VirtioError} as {@link VirtioRng.requestEntropySync}; the buffer is then filled in part
    */
   fillSync<T extends Uint8Array>(buffer: T, options?: SpinOptions): T {
-    for (let at = 0; at < buffer.length; ) {
+    for (let at = 0; at < buffer.length;) {
       at += this.requestEntropySync(buffer.subarray(at, at + CHUNK), options);
     }
     return buffer;
@@ -249,6 +251,19 @@ export class VirtioRng extends Driver<never> {
     this.fillSync(new Uint8Array(array.buffer, array.byteOffset, array.byteLength));
     return array;
   };
+
+  protected override onReset(): void {
+    this.#epoch += 1;
+  }
+
+  protected override onQueueReset(): void {
+    this.#epoch += 1;
+  }
+
+  #tryBegin(): number {
+    if (this.#lateCount > 0) this.#sweep();
+    return this.#requests.tryBegin(1);
+  }
 
   #check(buffer: Uint8Array): void {
     if (buffer.length >= 1 && buffer.length <= MAX_BUFFER) return;

@@ -1,0 +1,40 @@
+/** The flags of `open`, by the names that `node:fs` has for them. */
+import { VirtioError } from '@virtio/core';
+import { OpenFlag } from './messages.ts';
+
+const { RDONLY, WRONLY, RDWR, CREAT, EXCL, TRUNC, APPEND, SYNC } = OpenFlag;
+
+const NAMES = {
+  r: RDONLY,
+  rs: RDONLY | SYNC,
+  'r+': RDWR,
+  'rs+': RDWR | SYNC,
+  w: WRONLY | CREAT | TRUNC,
+  wx: WRONLY | CREAT | TRUNC | EXCL,
+  'w+': RDWR | CREAT | TRUNC,
+  'wx+': RDWR | CREAT | TRUNC | EXCL,
+  a: WRONLY | CREAT | APPEND,
+  ax: WRONLY | CREAT | APPEND | EXCL,
+  as: WRONLY | CREAT | APPEND | SYNC,
+  'a+': RDWR | CREAT | APPEND,
+  'ax+': RDWR | CREAT | APPEND | EXCL,
+  'as+': RDWR | CREAT | APPEND | SYNC,
+} as const;
+
+/** How a file is opened: a name of `node:fs`, or a sum of `OpenFlag`. */
+export type OpenFlags = keyof typeof NAMES | number;
+
+/**
+ * The flags as a number.
+ *
+ * @throws {@link VirtioError} `INVALID_PARAM`
+ */
+export function parseOpenFlags(flags: OpenFlags): number {
+  if (typeof flags === 'number') return flags;
+  const number = (NAMES as Readonly<Record<string, number | undefined>>)[flags];
+  if (number !== undefined) return number;
+  throw new VirtioError(
+    'INVALID_PARAM',
+    `'${flags}' is no way to open a file; there are ${Object.keys(NAMES).join(', ')}, and numbers`,
+  );
+}

@@ -1,0 +1,47 @@
+/**
+ * What the server refused. These errors have the shape of those of `node:fs`, so that code written for it sees what it
+ * expects; what goes wrong below the protocol (the device, the queue, a server that lies) is a `VirtioError`.
+ */
+import { Errno, type ErrnoName, errnoName, errnoText } from './errno.ts';
+
+/** The server, or the client in its place, refused an operation: with Linux's name for the reason. */
+export class P9Error extends Error {
+  override readonly name = 'P9Error';
+  /** Linux's name of the error: `ENOENT`, `EACCES`, … */
+  readonly code: ErrnoName;
+  /** Linux's number of the error, negative as in `node:fs`. */
+  readonly errno: number;
+  /** What was tried: `open`, `rename`, … */
+  readonly syscall: string;
+  /** The path that it was tried on, if there is one. */
+  readonly path?: string;
+  /** The other path, of `rename`, `link`, `symlink` and `copyFile`. */
+  readonly dest?: string;
+
+  /**
+   * @param errno the number of the error, positive
+   * @param syscall what was tried
+   * @param path on what
+   * @param dest to what
+   */
+  constructor(errno: number, syscall: string, path?: string, dest?: string) {
+    const code = errnoName(errno);
+    const where = path === undefined ? '' : ` '${path}'${dest === undefined ? '' : ` -> '${dest}'`}`;
+    super(`${code}: ${errnoText(errno)}, ${syscall}${where}`);
+    this.code = code;
+    this.errno = -errno;
+    this.syscall = syscall;
+    if (path !== undefined) this.path = path;
+    if (dest !== undefined) this.dest = dest;
+  }
+
+  /** Whether `value` is a {@link P9Error}, by default of any code. */
+  static is(value: unknown, code?: ErrnoName): value is P9Error {
+    return value instanceof P9Error && (code === undefined || value.code === code);
+  }
+}
+
+/** An error of the client's own making. */
+export function refuse(code: keyof typeof Errno, syscall: string, path?: string): P9Error {
+  return new P9Error(Errno[code], syscall, path);
+}

@@ -1,0 +1,177 @@
+/** What is known of files, directory entries and file systems, in the shape that `node:fs` gives it. */
+import type { Attributes, RawStatFs } from './client.ts';
+import { DirentType, FileType, type Qid } from './messages.ts';
+
+const MS = 1000;
+const NS_PER_MS = 1e6;
+
+/** The kind of a file, by the methods that `node:fs` has for it. */
+abstract class Kind {
+  /** One of `FileType`. */
+  protected abstract get kind(): number;
+
+  /** Whether it is a regular file. */
+  isFile(): boolean {
+    return this.kind === FileType.FILE;
+  }
+
+  /** Whether it is a directory. */
+  isDirectory(): boolean {
+    return this.kind === FileType.DIRECTORY;
+  }
+
+  /** Whether it is a symbolic link. */
+  isSymbolicLink(): boolean {
+    return this.kind === FileType.SYMLINK;
+  }
+
+  /** Whether it is a named pipe. */
+  isFIFO(): boolean {
+    return this.kind === FileType.FIFO;
+  }
+
+  /** Whether it is a socket. */
+  isSocket(): boolean {
+    return this.kind === FileType.SOCKET;
+  }
+
+  /** Whether it is a block device. */
+  isBlockDevice(): boolean {
+    return this.kind === FileType.BLOCK_DEVICE;
+  }
+
+  /** Whether it is a character device. */
+  isCharacterDevice(): boolean {
+    return this.kind === FileType.CHARACTER_DEVICE;
+  }
+}
+
+/** The attributes of a file. Numbers above 2^53 are rounded. */
+export class Stats extends Kind {
+  /** Always 0: the protocol does not tell the device. */
+  readonly dev = 0;
+  /** The inode, rounded if it is above 2^53: {@link Stats.qid} has all of it. */
+  readonly ino: number;
+  /** The server's name for the file: two files are the same if their `path` is. */
+  readonly qid: Qid;
+  /** Type and permissions. */
+  readonly mode: number;
+  /** How many names it has. */
+  readonly nlink: number;
+  /** Its owner. */
+  readonly uid: number;
+  /** Its group. */
+  readonly gid: number;
+  /** The device that it stands for, if it is a device node. */
+  readonly rdev: number;
+  /** Bytes. */
+  readonly size: number;
+  /** The server's block size for transfers, in bytes. */
+  readonly blksize: number;
+  /** Blocks of 512 bytes that it takes. */
+  readonly blocks: number;
+  /** The last access, in milliseconds since 1970. */
+  readonly atimeMs: number;
+  /** The last change of the contents. */
+  readonly mtimeMs: number;
+  /** The last change of contents or attributes. */
+  readonly ctimeMs: number;
+  /** The creation; 0 if the server does not tell. */
+  readonly birthtimeMs: number;
+
+  constructor(attributes: Attributes) {
+    super();
+    const { qid } = attributes;
+    this.qid = qid;
+    this.ino = Number(qid.path);
+    this.mode = attributes.mode;
+    this.nlink = attributes.nlink;
+    this.uid = attributes.uid;
+    this.gid = attributes.gid;
+    this.rdev = attributes.rdev;
+    this.size = attributes.size;
+    this.blksize = attributes.blksize;
+    this.blocks = attributes.blocks;
+    this.atimeMs = milliseconds(attributes.atime, attributes.atimeNs);
+    this.mtimeMs = milliseconds(attributes.mtime, attributes.mtimeNs);
+    this.ctimeMs = milliseconds(attributes.ctime, attributes.ctimeNs);
+    this.birthtimeMs = milliseconds(attributes.btime, attributes.btimeNs);
+  }
+
+  protected override get kind(): number {
+    return this.mode & FileType.MASK;
+  }
+
+  /** The last access. */
+  get atime(): Date {
+    return new Date(this.atimeMs);
+  }
+
+  /** The last change of the contents. */
+  get mtime(): Date {
+    return new Date(this.mtimeMs);
+  }
+
+  /** The last change of contents or attributes. */
+  get ctime(): Date {
+    return new Date(this.ctimeMs);
+  }
+
+  /** The creation. */
+  get birthtime(): Date {
+    return new Date(this.birthtimeMs);
+  }
+}
+
+/** An entry of a directory. */
+export class Dirent extends Kind {
+  /** The name: a string in which bytes that are not UTF-8 are lone surrogates; see `decodeName`. */
+  readonly name: string;
+  /** The path of the directory, as it was given. */
+  readonly parentPath: string;
+  protected override readonly kind: number;
+
+  /**
+   * @param name the name
+   * @param parentPath the path of the directory
+   * @param kind one of `FileType`
+   */
+  constructor(name: string, parentPath: string, kind: number) {
+    super();
+    this.name = name;
+    this.parentPath = parentPath;
+    this.kind = kind;
+  }
+}
+
+/** What is known of a file system, in blocks of `bsize` bytes. */
+export interface StatFs {
+  /** The type of the file system, as Linux numbers them. */
+  readonly type: number;
+  readonly bsize: number;
+  readonly blocks: number;
+  /** Free blocks. */
+  readonly bfree: number;
+  /** Free blocks that a user may take. */
+  readonly bavail: number;
+  /** Inodes. */
+  readonly files: number;
+  /** Free inodes. */
+  readonly ffree: number;
+  /** The longest name, in bytes. */
+  readonly namelen: number;
+  /** What the file system is known by. */
+  readonly fsid: bigint;
+}
+
+export const toStatFs = (raw: RawStatFs): StatFs => ({ ...raw });
+
+/** The file type that a directory entry tells, or `undefined` if it does not. */
+export function direntKind(type: number): number | undefined {
+  // Linux takes the types of entries from the upper bits of the mode.
+  return type === DirentType.UNKNOWN ? undefined : (type << 12) & FileType.MASK;
+}
+
+function milliseconds(seconds: number, nanoseconds: number): number {
+  return seconds * MS + nanoseconds / NS_PER_MS;
+}

@@ -1,0 +1,131 @@
+/**
+ * UTF-8 by hand, as `TextEncoder` is not in ECMAScript.
+ *
+ * Names of files are bytes, mostly but not always UTF-8. So that every name survives the way through a string, a byte
+ * that is not part of valid UTF-8 becomes a lone surrogate, U+DC80 to U+DCFF, and that becomes the byte again: what
+ * Python calls `surrogateescape`. File contents read as text get U+FFFD instead, as everywhere in JavaScript.
+ */
+
+const REPLACEMENT = 0xfffd;
+const ESCAPE = 0xdc00;
+const CHUNK = 4096;
+
+const isHigh = (unit: number): boolean => unit >= 0xd800 && unit < 0xdc00;
+const isLow = (unit: number): boolean => unit >= 0xdc00 && unit < 0xe000;
+const isEscape = (unit: number): boolean => unit >= 0xdc80 && unit <= 0xdcff;
+
+/**
+ * The bytes of a name. Lone surrogates U+DC80 to U+DCFF become the bytes 0x80 to 0xff that {@link decodeName} made them from.
+ *
+ * @returns the bytes, or `undefined` if the string has another lone surrogate, which no name can hold
+ */
+export function encodeName(text: string): Uint8Array<ArrayBuffer> | undefined {
+  for (let i = 0; i < text.length; i += 1) {
+    const unit = text.charCodeAt(i);
+    if (isHigh(unit) && isLow(text.charCodeAt(i + 1))) i += 1;
+    else if (isHigh(unit) || (isLow(unit) && !isEscape(unit))) return undefined;
+  }
+  return encode(text, true);
+}
+
+/** The string of a name: UTF-8, where bytes that are not valid become lone surrogates U+DC80 to U+DCFF. */
+export function decodeName(bytes: Uint8Array): string {
+  return decode(bytes, true);
+}
+
+/** The UTF-8 of a text, with U+FFFD for lone surrogates. */
+export function encodeText(text: string): Uint8Array<ArrayBuffer> {
+  return encode(text, false);
+}
+
+/** The text of UTF-8, with U+FFFD for what is not valid. */
+export function decodeText(bytes: Uint8Array): string {
+  return decode(bytes, false);
+}
+
+function encode(text: string, escaped: boolean): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(text.length * 3);
+  let at = 0;
+  for (let i = 0; i < text.length; i += 1) {
+    let code = text.charCodeAt(i);
+    if (code < 0x80) {
+      bytes[at++] = code;
+      continue;
+    }
+    if (isHigh(code) && isLow(text.charCodeAt(i + 1))) {
+      i += 1;
+      code = 0x10000 + ((code & 0x3ff) << 10) + (text.charCodeAt(i) & 0x3ff);
+    } else if (isHigh(code) || isLow(code)) {
+      if (escaped && isEscape(code)) {
+        bytes[at++] = code & 0xff;
+        continue;
+      }
+      code = REPLACEMENT;
+    }
+    if (code < 0x800) {
+      bytes[at++] = 0xc0 | (code >> 6);
+    } else {
+      if (code < 0x10000) {
+        bytes[at++] = 0xe0 | (code >> 12);
+      } else {
+        bytes[at++] = 0xf0 | (code >> 18);
+        bytes[at++] = 0x80 | ((code >> 12) & 0x3f);
+      }
+      bytes[at++] = 0x80 | ((code >> 6) & 0x3f);
+    }
+    bytes[at++] = 0x80 | (code & 0x3f);
+  }
+  return bytes.slice(0, at);
+}
+
+/** How many bytes a sequence with this lead byte has; 0 if no sequence begins with it. */
+function sequenceLength(lead: number): number {
+  if (lead < 0xc2 || lead > 0xf4) return 0;
+  if (lead < 0xe0) return 2;
+  return lead < 0xf0 ? 3 : 4;
+}
+
+/** Whether `next` may follow `lead`: rules out overlong forms, surrogates and what is above U+10FFFF. */
+function mayFollow(lead: number, next: number): boolean {
+  const low = lead === 0xe0 ? 0xa0 : lead === 0xf0 ? 0x90 : 0x80;
+  const high = lead === 0xed ? 0x9f : lead === 0xf4 ? 0x8f : 0xbf;
+  return next >= low && next <= high;
+}
+
+function decode(bytes: Uint8Array, escaped: boolean): string {
+  const units = new Uint16Array(bytes.length);
+  let count = 0;
+  for (let i = 0; i < bytes.length;) {
+    const lead = bytes[i] as number;
+    if (lead < 0x80) {
+      units[count++] = lead;
+      i += 1;
+      continue;
+    }
+    const length = sequenceLength(lead);
+    // How much of a sequence there is; an unfinished one is replaced as a whole.
+    let seen = 1;
+    let code = lead & (0x7f >> length);
+    while (seen < length && i + seen < bytes.length) {
+      const next = bytes[i + seen] as number;
+      if (!(seen === 1 ? mayFollow(lead, next) : (next & 0xc0) === 0x80)) break;
+      code = (code << 6) | (next & 0x3f);
+      seen += 1;
+    }
+    if (length === 0 || seen < length) {
+      if (escaped) for (let j = 0; j < seen; j += 1) units[count++] = ESCAPE | (bytes[i + j] as number);
+      else units[count++] = REPLACEMENT;
+    } else if (code < 0x10000) {
+      units[count++] = code;
+    } else {
+      units[count++] = 0xd800 | ((code - 0x10000) >> 10);
+      units[count++] = 0xdc00 | (code & 0x3ff);
+    }
+    i += seen;
+  }
+  let text = '';
+  for (let at = 0; at < count; at += CHUNK) {
+    text += String.fromCharCode(...units.subarray(at, Math.min(at + CHUNK, count)));
+  }
+  return text;
+}
