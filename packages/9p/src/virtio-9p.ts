@@ -248,7 +248,7 @@ export class Virtio9p extends Driver<P9FeatureName> {
     replyData?: Uint8Array,
   ): Promise<number> {
     const parts = this.#check(request, reply, requestData, replyData);
-    let slot = this.#tryBegin(parts);
+    let slot = this.#requests.crowded ? -1 : this.#tryBegin(parts);
     while (slot < 0) {
       await this.#requests.room(parts);
       slot = this.#tryBegin(parts);

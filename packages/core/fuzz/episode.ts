@@ -251,7 +251,7 @@ class Episode {
     const notified = this.#queue.kick();
     if (notified) this.#counts.notified += 1;
     if (some && this.#deviceSleeps && !this.#tainted)
-      expect(notified, 'the device sleeps and was not notified');
+      {expect(notified, 'the device sleeps and was not notified');}
     if (some || notified) this.#deviceSleeps = false;
     this.#compare();
   }
@@ -295,7 +295,7 @@ class Episode {
     }
     if (interrupted) this.#counts.interrupted += 1;
     if (this.#driverSleeps && !this.#tainted)
-      expect(interrupted, 'the driver sleeps and was not interrupted');
+      {expect(interrupted, 'the driver sleeps and was not interrupted');}
     this.#driverSleeps = false;
   }
 

@@ -24,6 +24,11 @@ interface Waiter {
   readonly reject: (error: unknown) => void;
 }
 
+interface RoomWaiter extends Waiter {
+  /** The descriptors that it needs. */
+  readonly descriptors: number;
+}
+
 /** Tracks the requests of one queue. */
 export class RequestQueue {
   /** The queue below. */
@@ -48,7 +53,10 @@ export class RequestQueue {
   #spinsFor = -1;
   readonly #waiters: (Waiter | undefined)[] = [];
   #waiting = 0;
-  readonly #room: Waiter[] = [];
+  readonly #room: RoomWaiter[] = [];
+  /** Those who were told that there is room and have not taken it yet, and the descriptors that they will take. */
+  #woken = 0;
+  #wokenDescriptors = 0;
   #holding = false;
   #kickScheduled = false;
   #failure: VirtioError | undefined;
@@ -128,7 +136,35 @@ export class RequestQueue {
     return slot;
   }
 
-  /** Waits until {@link RequestQueue.tryBegin} for `count` buffers may succeed; the first to wait is the first to go on. */
+  /**
+   * Whether others wait for room: who is new then waits behind them, or those who come back at once would keep them waiting
+   * for ever.
+   */
+  get crowded(): boolean {
+    return this.#room.length > 0 || this.#woken > 0;
+  }
+
+  /**
+   * Waits until {@link RequestQueue.tryBegin} for `count` buffers may succeed; the first to wait is the first to go on.
+   *
+   * @example
+   * ```ts
+   * import type { RequestQueue } from '@virtio/core';
+   *
+   * export async function send(requests: RequestQueue, address: number, length: number): Promise<void> {
+   *   let slot = requests.crowded ? -1 : requests.tryBegin(1);
+   *   while (slot < 0) {
+   *     await requests.room(1);
+   *     slot = requests.tryBegin(1);
+   *   }
+   *   requests.queue.pushReadable(address, length);
+   *   requests.submit(slot);
+   *   requests.flushSoon();
+   *   await requests.done(slot);
+   *   requests.release(slot);
+   * }
+   * ```
+   */
   async room(count: number): Promise<void> {
     if (count > this.queue.size) this.queue.begin(count);
     this.drain();
@@ -138,11 +174,15 @@ export class RequestQueue {
         `${this.#transport.who()}: all ${this.slots} requests of queue ${this.queue.index} are done and wait to be completed`,
       );
     }
+    const descriptors = this.queue.descriptorsFor(count);
     await new Promise<void>((resolve, reject) => {
       if (this.#cannotWait(reject)) return;
-      this.#room.push({ resolve, reject });
+      this.#room.push({ resolve, reject, descriptors });
       this.#watch();
+      this.#makeRoom();
     });
+    this.#woken -= 1;
+    this.#wokenDescriptors -= descriptors;
   }
 
   /** Gives a slot and the chain that was begun for it back. */
@@ -193,8 +233,9 @@ export class RequestQueue {
    * @throws {@link VirtioError} why the device no longer works
    */
   poll(): number {
-    if (this.#doneCount === 0) this.drain();
-    while (this.#doneCount > 0) {
+    for (;;) {
+      if (this.#doneCount === 0) this.drain();
+      if (this.#doneCount === 0) break;
       const slot = this.#doneRing[this.#doneHead] as number;
       this.#inRing[slot] = 0;
       this.#doneHead = this.#doneHead + 1 === this.slots ? 0 : this.#doneHead + 1;
@@ -352,8 +393,17 @@ export class RequestQueue {
     this.#doneCount += 1;
   }
 
+  /** Tells those who wait for room, in their order, as far as there is some for each of them. */
   #makeRoom(): void {
-    this.#room.shift()?.resolve();
+    for (;;) {
+      const next = this.#room[0];
+      if (next === undefined || this.#freeCount <= this.#woken) return;
+      if (this.queue.availableDescriptors < this.#wokenDescriptors + next.descriptors) return;
+      this.#room.shift();
+      this.#woken += 1;
+      this.#wokenDescriptors += next.descriptors;
+      next.resolve();
+    }
   }
 
   /** Somebody waits: interrupts are wanted. */
@@ -393,7 +443,7 @@ export class RequestQueue {
 
   /** After a drain: asks for the next interrupt if somebody still waits, and for none otherwise. */
   #settle(): void {
-    if (this.#room.length > 0 && this.#freeCount > 0) this.#makeRoom();
+    if (this.#room.length > 0) this.#makeRoom();
     if (!this.#holding) return;
     if (this.failure === undefined) {
       if (this.#waiting > 0 || this.#room.length > 0) {

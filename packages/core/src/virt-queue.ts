@@ -157,6 +157,11 @@ export abstract class VirtQueue implements Disposable {
     return this.free;
   }
 
+  /** How many descriptors of the ring a chain of `count` buffers takes: one if it fits an indirect table. */
+  descriptorsFor(count: number): number {
+    return count > 1 && count <= this.tableLength ? 1 : count;
+  }
+
   /** How many chains are with the device: published and not yet popped. */
   get inFlight(): number {
     return this.outstanding;

@@ -333,7 +333,7 @@ export class VirtioInput extends Driver<never> implements AsyncIterable<InputEve
 
   /** Sends an event to the device and waits until it has it. Waits for room if there is none. */
   async sendStatus(type: number, code: number, value: number): Promise<void> {
-    let slot = this.#fill(type, code, value, false);
+    let slot = this.#status.crowded ? -1 : this.#fill(type, code, value, false);
     while (slot < 0) {
       await this.#status.room(1);
       slot = this.#fill(type, code, value, false);

@@ -158,7 +158,7 @@ export class VirtioRng extends Driver<never> {
    */
   async requestEntropy(buffer: Uint8Array): Promise<number> {
     this.#check(buffer);
-    let slot = this.#tryBegin();
+    let slot = this.#requests.crowded ? -1 : this.#tryBegin();
     while (slot < 0) {
       await this.#requests.room(1);
       slot = this.#tryBegin();
