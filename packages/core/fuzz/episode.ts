@@ -250,8 +250,9 @@ class Episode {
     this.#staged.clear();
     const notified = this.#queue.kick();
     if (notified) this.#counts.notified += 1;
-    if (some && this.#deviceSleeps && !this.#tainted)
-      {expect(notified, 'the device sleeps and was not notified');}
+    if (some && this.#deviceSleeps && !this.#tainted) {
+      expect(notified, 'the device sleeps and was not notified');
+    }
     if (some || notified) this.#deviceSleeps = false;
     this.#compare();
   }
@@ -268,7 +269,7 @@ class Episode {
       const expected = this.#published.get(chain.id);
       expect(expected !== undefined, `the device sees chain ${chain.id}, which was not published`);
       expect(
-        chain.readable === expected?.readable && chain.writable === expected.writable,
+        chain.readable === expected.readable && chain.writable === expected.writable,
         `the device sees ${chain.readable} + ${chain.writable} bytes in chain ${chain.id}`,
       );
     }
@@ -294,8 +295,9 @@ class Episode {
       this.#completed.push({ token: chain.id, length });
     }
     if (interrupted) this.#counts.interrupted += 1;
-    if (this.#driverSleeps && !this.#tainted)
-      {expect(interrupted, 'the driver sleeps and was not interrupted');}
+    if (this.#driverSleeps && !this.#tainted) {
+      expect(interrupted, 'the driver sleeps and was not interrupted');
+    }
     this.#driverSleeps = false;
   }
 
@@ -319,8 +321,8 @@ class Episode {
       const chain = this.#published.get(token);
       expect(chain !== undefined, `pop() is ${token}, which is not in flight`);
       expect(
-        this.#queue.usedLength >= 0 && this.#queue.usedLength <= (chain?.writable ?? -1),
-        `length ${this.#queue.usedLength} of ${chain?.writable ?? -1}`,
+        this.#queue.usedLength >= 0 && this.#queue.usedLength <= chain.writable,
+        `length ${this.#queue.usedLength} of ${chain.writable}`,
       );
       this.#published.delete(token);
       this.#counts.popped += 1;
