@@ -132,6 +132,14 @@ export class P9Client extends P9Engine {
     return this.#root;
   }
 
+  /** Takes leave: the server forgets the root. A server that is gone, or has forgotten the session, needs no goodbye. */
+  *disconnect(): Task<void> {
+    const root = this.#root;
+    this.#root = undefined;
+    if (root === undefined || this.device.failure !== undefined || !this.isCurrent(root)) return;
+    yield* this.clunk(root);
+  }
+
   /** Introduces a user. @returns the root of the tree as that user sees it */
   *attach(userName: string, uid: number, tree: string): Task<P9Fid> {
     const { qid, fid } = yield* this.#create((id) =>

@@ -2,6 +2,7 @@
  * What a file system does with directories and their entries, as tasks: listing, making, renaming, removing. What concerns many
  * entries is asked for many at once.
  */
+import { VirtioError } from '@virtio/core';
 import { isDirectory, type P9Client, type RawDirectoryEntry, WINDOW } from './client.ts';
 import type { P9Fid } from './fid.ts';
 import { AT_REMOVEDIR, OpenFlag, R, T } from './messages.ts';
@@ -13,6 +14,9 @@ import type { Task } from './task.ts';
 
 /** The most entries of one directory that are kept in memory at once. */
 export const MAX_ENTRIES = 1 << 20;
+
+/** How often `.` and `..` may be in a directory; a server that has them more often would never end. */
+const MAX_DOTS = 64;
 
 /** The deepest tree that is removed. */
 const MAX_DEPTH = 2048;
@@ -197,11 +201,13 @@ export interface DirectoryCursor {
   readonly fid: P9Fid;
   readonly room: Uint8Array;
   cookie: bigint;
+  /** How often `.` and `..` came. */
+  dots: number;
 }
 
 /** The start of an open directory. */
 export function directoryCursor(fid: P9Fid): DirectoryCursor {
-  return { fid, room: new Uint8Array(READDIR_ROOM), cookie: 0n };
+  return { fid, room: new Uint8Array(READDIR_ROOM), cookie: 0n, dots: 0 };
 }
 
 /** The next entries of an open directory, without `.` and `..`; `undefined` at the end. */
@@ -213,7 +219,15 @@ export function* nextEntries(
   const last = entries.at(-1);
   if (last === undefined) return undefined;
   cursor.cookie = last.offset;
-  return entries.filter(({ name }) => name !== '.' && name !== '..');
+  const named = entries.filter(({ name }) => name !== '.' && name !== '..');
+  cursor.dots += entries.length - named.length;
+  if (cursor.dots > MAX_DOTS) {
+    throw new VirtioError(
+      'DEVICE_MISBEHAVED',
+      `${client.device.transport.who()}: the server lists a directory without end: it gave . and .. ${cursor.dots} times`,
+    );
+  }
+  return named;
 }
 
 /** All entries of a directory whose fid is not open. */

@@ -281,7 +281,7 @@ export class P9Engine {
   }
 
   /** Whether a fid belongs to the session that is going on. */
-  protected isCurrent(fid: P9Fid): boolean {
+  isCurrent(fid: P9Fid): boolean {
     return fid.session === this.session && this.epoch === this.device.epoch;
   }
 

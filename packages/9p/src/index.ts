@@ -3,8 +3,31 @@
  *
  * @packageDocumentation
  */
+export * from './client.ts';
+export * from './engine.ts';
 export * from './errno.ts';
+export type { P9Fid } from './fid.ts';
+export * from './file-handle.ts';
+export * from './file-system.ts';
+export * from './file-system-sync.ts';
 export * from './messages.ts';
-export * from './p9-error.ts';
+export type { OpenFlags } from './open-flags.ts';
+export type { Time } from './operations.ts';
+export type {
+  Data,
+  DataStream,
+  Encoding,
+  MkdirOptions,
+  ReaddirOptions,
+  ReadFileOptions,
+  ReadTextOptions,
+  RmOptions,
+  SetxattrOptions,
+  SignalOption,
+  WriteFileOptions,
+} from './options.ts';
+export { P9Error } from './p9-error.ts';
+export { Dirent, type StatFs, Stats } from './stats.ts';
+export type { AbortSignalLike, Task } from './task.ts';
 export { decodeName, encodeName } from './utf8.ts';
 export * from './virtio-9p.ts';

@@ -1,0 +1,516 @@
+/**
+ * An open file, in the shape of the file handles of `node:fs/promises`, with synchronous forms added.
+ *
+ * Operations that use the file's own position follow one another; all others may run at the same time. The fid is not
+ * clunked before all of them have ended, so that its number never means another file to a request that is on its way.
+ */
+import { VirtioError } from '@virtio/core';
+import type { P9Fid } from './fid.ts';
+import { LockStatus, LockType, OpenFlag } from './messages.ts';
+import { changes, checkSize, type FsContext, named, readAll, type Time, writeAt } from './operations.ts';
+import {
+  type Data,
+  type DataStream,
+  decodeAs,
+  type Encoding,
+  isAsyncIterable,
+  type ReadFileOptions,
+  readOptions,
+  type ReadTextOptions,
+  type SignalOption,
+  toBytes,
+  toChunks,
+} from './options.ts';
+import { refuse } from './p9-error.ts';
+import { Stats } from './stats.ts';
+import type { AbortSignalLike, Task } from './task.ts';
+
+/** Where in a buffer and where in a file to read or write. */
+export interface TransferOptions extends SignalOption {
+  /** The first byte of the buffer (default 0). */
+  readonly offset?: number | undefined;
+  /** How many bytes (default: to the end of the buffer). */
+  readonly length?: number | undefined;
+  /** Bytes from the start of the file (default, and for `null`: the file's own position, which moves on then). */
+  readonly position?: number | null | undefined;
+}
+
+/** A part of a file, for a stream. */
+export interface ReadStreamOptions extends SignalOption {
+  /** The first byte (default 0). */
+  readonly start?: number;
+  /** The last byte, inclusive as in `node:fs` (default: the end of the file). */
+  readonly end?: number;
+  /** The most bytes of a piece (default 262,144). */
+  readonly highWaterMark?: number;
+}
+
+/** A lock on a part of a file. */
+export interface LockOptions {
+  /** `read` can be shared with other readers, `write` with nobody (default `write`). */
+  readonly type?: 'read' | 'write';
+  /** The first byte (default 0). */
+  readonly start?: number;
+  /** How many bytes; 0, the default, for all from `start` on. */
+  readonly length?: number;
+  /** Who asks: locks of one process do not stand in each other's way (default 1). */
+  readonly process?: number;
+  /** The name of this client, as other clients see it (default `virtio`). */
+  readonly client?: string;
+}
+
+/** A lock that somebody holds. */
+export interface HeldLock {
+  readonly type: 'read' | 'write';
+  readonly start: number;
+  readonly length: number;
+  readonly process: number;
+  readonly client: string;
+}
+
+const DEFAULT_PIECE = 262144;
+
+/** How many pieces of a stream are read ahead. */
+const READ_AHEAD = 4;
+
+/** The parts of a call of `read` or `write`, with defaults. */
+interface Transfer {
+  readonly part: Uint8Array;
+  readonly position: number | null;
+}
+
+/** An open file. */
+export class FileHandle {
+  /** The path that it was opened by. */
+  readonly path: string;
+
+  readonly #fs: FsContext;
+  readonly #fid: P9Fid;
+  readonly #append: boolean;
+  #position = 0;
+  #users = 0;
+  #closing: Promise<void> | undefined;
+  #idle: (() => void) | undefined;
+  #tail: Promise<unknown> = Promise.resolve();
+
+  /** @internal handles come from `open` */
+  constructor(fs: FsContext, fid: P9Fid, path: string, flags: number) {
+    this.#fs = fs;
+    this.#fid = fid;
+    this.path = path;
+    this.#append = (flags & OpenFlag.APPEND) !== 0;
+  }
+
+  /** The number of the file's fid. */
+  get fd(): number {
+    return this.#fid.id;
+  }
+
+  /**
+   * Reads into a buffer, with many requests in flight if it is large.
+   *
+   * @param buffer where to; while the promise is pending it belongs to the device
+   * @param options where in the buffer and in the file, or the offset in the buffer, with `length` and `position` behind
+   * @returns how many bytes were read: fewer than asked for at the end of the file, and perhaps in other places; 0 at the end
+   */
+  async read<B extends Uint8Array>(
+    buffer: B,
+    options?: TransferOptions | number,
+    length?: number,
+    position?: number | null,
+  ): Promise<{ readonly bytesRead: number; readonly buffer: B }> {
+    const transfer = toTransfer(buffer, options, length, position);
+    const bytesRead = await this.#run(
+      'read',
+      () => this.#read(transfer),
+      signalOf(options),
+      transfer.position === null,
+    );
+    return { bytesRead, buffer };
+  }
+
+  /** As {@link FileHandle.read}, but spins, and returns how many bytes were read. */
+  readSync(
+    buffer: Uint8Array,
+    options?: Omit<TransferOptions, 'signal'> | number,
+    length?: number,
+    position?: number | null,
+  ): number {
+    const transfer = toTransfer(buffer, options, length, position);
+    return this.#runSync('read', () => this.#read(transfer));
+  }
+
+  /**
+   * Writes all of a buffer or a text, with many requests in flight if it is large.
+   *
+   * @param data what; while the promise is pending it belongs to the device
+   * @param options where in the buffer and in the file, or the offset in the buffer, with `length` and `position` behind. A file
+   * that is open to append is written at its end in any case.
+   */
+  async write<D extends Data>(
+    data: D,
+    options?: TransferOptions | number,
+    length?: number,
+    position?: number | null,
+  ): Promise<{ readonly bytesWritten: number; readonly buffer: D }> {
+    const transfer = toTransfer(toBytes(data), options, length, position);
+    const serial = transfer.position === null || this.#append;
+    await this.#run('write', () => this.#write(transfer), signalOf(options), serial);
+    return { bytesWritten: transfer.part.length, buffer: data };
+  }
+
+  /** As {@link FileHandle.write}, but spins, and returns how many bytes were written. */
+  writeSync(
+    data: Data,
+    options?: Omit<TransferOptions, 'signal'> | number,
+    length?: number,
+    position?: number | null,
+  ): number {
+    const transfer = toTransfer(toBytes(data), options, length, position);
+    this.#runSync('write', () => this.#write(transfer));
+    return transfer.part.length;
+  }
+
+  /** Reads the file from its position to the end: as bytes, or as text if an encoding is given. */
+  readFile(options?: ReadFileOptions | null): Promise<Uint8Array<ArrayBuffer>>;
+  readFile(options: ReadTextOptions | Encoding): Promise<string>;
+  async readFile(
+    options?: ReadFileOptions | ReadTextOptions | Encoding | null,
+  ): Promise<Uint8Array<ArrayBuffer> | string> {
+    const { encoding, signal } = readOptions(options);
+    return decodeAs(await this.#run('read', () => this.#readAll(), signal, true), encoding);
+  }
+
+  /** As {@link FileHandle.readFile}, but spins. */
+  readFileSync(options?: ReadFileOptions | null): Uint8Array<ArrayBuffer>;
+  readFileSync(options: ReadTextOptions | Encoding): string;
+  readFileSync(
+    options?: ReadFileOptions | ReadTextOptions | Encoding | null,
+  ): Uint8Array<ArrayBuffer> | string {
+    return decodeAs(
+      this.#runSync('read', () => this.#readAll()),
+      readOptions(options).encoding,
+    );
+  }
+
+  /** Writes from the file's position on: a buffer, a text, or pieces as they come. The file is not truncated. */
+  async writeFile(data: Data | DataStream, { signal }: SignalOption = {}): Promise<void> {
+    if (isAsyncIterable(data)) {
+      for await (const piece of data) await this.write(piece, { signal });
+    } else {
+      for (const piece of toChunks(data)) await this.write(piece, { signal });
+    }
+  }
+
+  /** As {@link FileHandle.writeFile}, but spins. */
+  writeFileSync(data: Data | Iterable<Data>): void {
+    for (const piece of toChunks(data)) this.writeSync(piece);
+  }
+
+  /** As {@link FileHandle.writeFile}. */
+  appendFile(data: Data | DataStream, options?: SignalOption): Promise<void> {
+    return this.writeFile(data, options);
+  }
+
+  /**
+   * Reads the file piece by piece, a few pieces ahead of who takes them.
+   *
+   * @returns an iterable for `for await`; the file stays open when it ends
+   */
+  async *createReadStream(
+    options: ReadStreamOptions = {},
+  ): AsyncGenerator<Uint8Array<ArrayBuffer>, undefined> {
+    const { start = 0, end = Infinity, highWaterMark = DEFAULT_PIECE, signal } = options;
+    if (!(Number.isInteger(highWaterMark) && highWaterMark > 0)) {
+      throw new VirtioError(
+        'INVALID_PARAM',
+        `highWaterMark is ${highWaterMark}; a piece has at least one byte`,
+      );
+    }
+    checkSize(start);
+    const ahead: Promise<Uint8Array<ArrayBuffer>>[] = [];
+    let next = start;
+    const piece = async (position: number): Promise<Uint8Array<ArrayBuffer>> => {
+      const buffer = new Uint8Array(Math.min(highWaterMark, end + 1 - position));
+      let length = 0;
+      while (length < buffer.length) {
+        const part = buffer.subarray(length);
+        const { bytesRead } = await this.read(part, { position: position + length, signal });
+        if (bytesRead === 0) break;
+        length += bytesRead;
+      }
+      return buffer.subarray(0, length);
+    };
+    try {
+      for (;;) {
+        while (ahead.length < READ_AHEAD && next <= end) {
+          const reading = piece(next);
+          reading.catch(() => undefined);
+          ahead.push(reading);
+          next += highWaterMark;
+        }
+        const first = ahead.shift();
+        if (first === undefined) return undefined;
+        const bytes = await first;
+        if (bytes.length > 0) yield bytes;
+        if (bytes.length < highWaterMark) return undefined;
+      }
+    } finally {
+      await Promise.allSettled(ahead);
+    }
+  }
+
+  /** Reads the file's attributes. */
+  stat(): Promise<Stats> {
+    return this.#run('fstat', () => this.#stat());
+  }
+
+  /** As {@link FileHandle.stat}, but spins. */
+  statSync(): Stats {
+    return this.#runSync('fstat', () => this.#stat());
+  }
+
+  /** Changes the permissions. */
+  chmod(mode: number): Promise<void> {
+    return this.#run('fchmod', () => this.#set({ mode }));
+  }
+
+  /** As {@link FileHandle.chmod}, but spins. */
+  chmodSync(mode: number): void {
+    this.#runSync('fchmod', () => this.#set({ mode }));
+  }
+
+  /** Changes owner and group. */
+  chown(uid: number, gid: number): Promise<void> {
+    return this.#run('fchown', () => this.#set({ uid, gid }));
+  }
+
+  /** As {@link FileHandle.chown}, but spins. */
+  chownSync(uid: number, gid: number): void {
+    this.#runSync('fchown', () => this.#set({ uid, gid }));
+  }
+
+  /** Changes the times of the last access and the last change, to the microsecond. */
+  utimes(atime: Time, mtime: Time): Promise<void> {
+    return this.#run('futimes', () => this.#set({ atime, mtime }));
+  }
+
+  /** As {@link FileHandle.utimes}, but spins. */
+  utimesSync(atime: Time, mtime: Time): void {
+    this.#runSync('futimes', () => this.#set({ atime, mtime }));
+  }
+
+  /** Cuts the file off, or extends it with zeros. */
+  truncate(size = 0): Promise<void> {
+    return this.#run('ftruncate', () => this.#set({ size }));
+  }
+
+  /** As {@link FileHandle.truncate}, but spins. */
+  truncateSync(size = 0): void {
+    this.#runSync('ftruncate', () => this.#set({ size }));
+  }
+
+  /** Has the server write all that it caches of the file to the disk. */
+  sync(): Promise<void> {
+    return this.#run('fsync', () => this.#fs.client.fsync(this.#fid, false));
+  }
+
+  /** As {@link FileHandle.sync}, but spins. */
+  fsyncSync(): void {
+    this.#runSync('fsync', () => this.#fs.client.fsync(this.#fid, false));
+  }
+
+  /** Has the server write the contents to the disk, and of the attributes only what is needed to find them. */
+  datasync(): Promise<void> {
+    return this.#run('fdatasync', () => this.#fs.client.fsync(this.#fid, true));
+  }
+
+  /** As {@link FileHandle.datasync}, but spins. */
+  fdatasyncSync(): void {
+    this.#runSync('fdatasync', () => this.#fs.client.fsync(this.#fid, true));
+  }
+
+  /**
+   * Locks a part of the file against other clients of the server.
+   *
+   * @throws {@link P9Error} `EAGAIN` if somebody else has it; ask again later
+   */
+  lock(options: LockOptions = {}): Promise<void> {
+    return this.#run('lock', () => this.#lock(options));
+  }
+
+  /** As {@link FileHandle.lock}, but spins for the server's answer (not for the lock). */
+  lockSync(options: LockOptions = {}): void {
+    this.#runSync('lock', () => this.#lock(options));
+  }
+
+  /** Takes a lock back, or a part of it. */
+  unlock(options: Omit<LockOptions, 'type'> = {}): Promise<void> {
+    return this.#run('unlock', () => this.#lock(options, LockType.UNLOCK));
+  }
+
+  /** As {@link FileHandle.unlock}, but spins. */
+  unlockSync(options: Omit<LockOptions, 'type'> = {}): void {
+    this.#runSync('unlock', () => this.#lock(options, LockType.UNLOCK));
+  }
+
+  /** Asks who would stand in the way of a lock. @returns a lock, or `undefined` if nobody does */
+  getLock(options: LockOptions = {}): Promise<HeldLock | undefined> {
+    return this.#run('getlock', () => this.#getLock(options));
+  }
+
+  /** As {@link FileHandle.getLock}, but spins. */
+  getLockSync(options: LockOptions = {}): HeldLock | undefined {
+    return this.#runSync('getlock', () => this.#getLock(options));
+  }
+
+  /** Closes the file, when all operations on it have ended. Closing it twice does no harm. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  /**
+   * Closes the file and spins.
+   *
+   * @throws {@link P9Error} `EBUSY` while operations with promises are going on
+   */
+  closeSync(): void {
+    if (this.#closing !== undefined) return;
+    if (this.#users > 0) throw refuse('EBUSY', 'close', this.path);
+    this.#closing = Promise.resolve();
+    this.#fs.client.runSync(named('close', this.path, this.#clunk()));
+  }
+
+  /** The same as {@link FileHandle.close}, for `await using`. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  /** The same as {@link FileHandle.closeSync}, for `using`. */
+  [Symbol.dispose](): void {
+    this.closeSync();
+  }
+
+  *#read({ part, position }: Transfer): Task<number> {
+    const at = position ?? this.#position;
+    const count = part.length === 0 ? 0 : yield* this.#fs.client.read(this.#fid, part, at);
+    if (position === null) this.#position = at + count;
+    return count;
+  }
+
+  *#readAll(): Task<Uint8Array<ArrayBuffer>> {
+    const bytes = yield* readAll(this.#fs.client, this.#fid, this.#position);
+    this.#position += bytes.length;
+    return bytes;
+  }
+
+  *#write({ part, position }: Transfer): Task<void> {
+    const at = position ?? this.#position;
+    yield* writeAt(this.#fs.client, this.#fid, part, at, this.#append);
+    if (position === null) this.#position = at + part.length;
+  }
+
+  *#stat(): Task<Stats> {
+    return new Stats(yield* this.#fs.client.getattr(this.#fid));
+  }
+
+  #set(values: Parameters<typeof changes>[0]): Task<void> {
+    return this.#fs.client.setattr(this.#fid, changes(values));
+  }
+
+  *#lock(options: LockOptions, type?: number): Task<void> {
+    const status = yield* this.#fs.client.lock(this.#fid, lockRequest(options, type), 0);
+    if (status === LockStatus.SUCCESS) return;
+    throw refuse(status === LockStatus.ERROR ? 'ENOLCK' : 'EAGAIN', 'lock');
+  }
+
+  *#getLock(options: LockOptions): Task<HeldLock | undefined> {
+    const held = yield* this.#fs.client.getlock(this.#fid, lockRequest(options));
+    if (held.type === LockType.UNLOCK) return undefined;
+    return { ...held, type: held.type === LockType.READ ? 'read' : 'write' };
+  }
+
+  async #close(): Promise<void> {
+    if (this.#users > 0) {
+      await new Promise<void>((resolve) => {
+        this.#idle = resolve;
+      });
+    }
+    await this.#fs.client.run(named('close', this.path, this.#clunk()));
+  }
+
+  /** A session that is over has closed the file. */
+  *#clunk(): Task<void> {
+    const { client } = this.#fs;
+    if (client.isCurrent(this.#fid)) yield* client.clunk(this.#fid);
+  }
+
+  /** Carries an operation out with promises. `serial` is for those that use the position. */
+  async #run<V>(syscall: string, task: () => Task<V>, signal?: AbortSignalLike, serial = false): Promise<V> {
+    this.#enter(syscall);
+    try {
+      const { client } = this.#fs;
+      if (!serial) return await client.run(named(syscall, this.path, task()), signal);
+      const result = this.#tail.then(() => client.run(named(syscall, this.path, task()), signal));
+      this.#tail = result.catch(() => undefined);
+      return await result;
+    } finally {
+      this.#leave();
+    }
+  }
+
+  #runSync<V>(syscall: string, task: () => Task<V>): V {
+    this.#enter(syscall);
+    try {
+      return this.#fs.client.runSync(named(syscall, this.path, task()));
+    } finally {
+      this.#leave();
+    }
+  }
+
+  #enter(syscall: string): void {
+    if (this.#closing !== undefined) throw refuse('EBADF', syscall, this.path);
+    this.#users += 1;
+  }
+
+  #leave(): void {
+    this.#users -= 1;
+    if (this.#users === 0) this.#idle?.();
+  }
+}
+
+function lockRequest(
+  { type = 'write', start = 0, length = 0, process = 1, client = 'virtio' }: LockOptions,
+  number: number = type === 'read' ? LockType.READ : LockType.WRITE,
+): { type: number; start: number; length: number; process: number; client: string } {
+  return { type: number, start: checkSize(start), length: checkSize(length), process, client };
+}
+
+function signalOf(options: TransferOptions | number | undefined): AbortSignalLike | undefined {
+  return typeof options === 'object' ? options.signal : undefined;
+}
+
+function toTransfer(
+  buffer: Uint8Array,
+  options: TransferOptions | number | undefined,
+  length: number | undefined,
+  position: number | null | undefined,
+): Transfer {
+  const values = typeof options === 'object' ? options : { offset: options, length, position };
+  const offset = values.offset ?? 0;
+  const count = values.length ?? buffer.length - offset;
+  if (
+    !(Number.isInteger(offset) && Number.isInteger(count) && offset >= 0 && count >= 0) ||
+    offset + count > buffer.length
+  ) {
+    throw new VirtioError(
+      'INVALID_PARAM',
+      `asked for ${count} bytes at ${offset} of a buffer of ${buffer.length}; they must lie inside it`,
+    );
+  }
+  const at = values.position ?? null;
+  if (at !== null) checkSize(at + count);
+  if (at !== null) checkSize(at);
+  return { part: buffer.subarray(offset, offset + count), position: at };
+}

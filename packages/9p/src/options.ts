@@ -1,0 +1,104 @@
+/** The options that operations share, in the manner of `node:fs`. */
+import { VirtioError } from '@virtio/core';
+import type { OpenFlags } from './open-flags.ts';
+import type { AbortSignalLike } from './task.ts';
+import { decodeText, encodeText } from './utf8.ts';
+
+/** An operation that can be cancelled. */
+export interface SignalOption {
+  /** Cancels the operation: its promise rejects with `ABORTED` when the server has let go of it. */
+  readonly signal?: AbortSignalLike | undefined;
+}
+
+/** The one encoding of text that there is. */
+export type Encoding = 'utf8' | 'utf-8';
+
+/** How a file is read as bytes. */
+export interface ReadFileOptions extends SignalOption {
+  readonly encoding?: null | undefined;
+  /** How it is opened (default `r`). */
+  readonly flag?: OpenFlags;
+}
+
+/** How a file is read as text. */
+export interface ReadTextOptions extends SignalOption {
+  readonly encoding: Encoding;
+  /** How it is opened (default `r`). */
+  readonly flag?: OpenFlags;
+}
+
+/** How a file is written. */
+export interface WriteFileOptions extends SignalOption {
+  /** How it is opened (default `w`). */
+  readonly flag?: OpenFlags;
+  /** Its permissions, if it is new (default 0o666, less the umask). */
+  readonly mode?: number;
+}
+
+/** What can be written: text becomes UTF-8. */
+export type Data = string | Uint8Array;
+
+/** What can be written piece by piece. */
+export type DataStream = Iterable<Data> | AsyncIterable<Data>;
+
+/** How a directory is made. */
+export interface MkdirOptions {
+  /** Whether missing directories above it are made as well, and an existing one is no error (default false). */
+  readonly recursive?: boolean;
+  /** Its permissions (default 0o777, less the umask). */
+  readonly mode?: number;
+}
+
+/** How a directory is listed. */
+export interface ReaddirOptions extends SignalOption {
+  /** Whether entries come as `Dirent` (default false: as names). */
+  readonly withFileTypes?: boolean;
+}
+
+/** How files are removed. */
+export interface RmOptions extends SignalOption {
+  /** Whether a directory is removed with all that it holds (default false). */
+  readonly recursive?: boolean;
+  /** Whether it is no error if there is nothing to remove (default false). */
+  readonly force?: boolean;
+}
+
+/** How an extended attribute is set. */
+export interface SetxattrOptions {
+  /** `create`: it must not exist yet; `replace`: it must exist. By default either will do. */
+  readonly only?: 'create' | 'replace';
+}
+
+export const toBytes = (data: Data): Uint8Array => (typeof data === 'string' ? encodeText(data) : data);
+
+/** All bytes of what can be written, piece by piece. */
+export function* toChunks(data: Data | Iterable<Data>): Generator<Uint8Array, undefined> {
+  if (typeof data === 'string' || data instanceof Uint8Array) yield toBytes(data);
+  else for (const piece of data) yield toBytes(piece);
+  return undefined;
+}
+
+export function isAsyncIterable(data: unknown): data is AsyncIterable<Data> {
+  return typeof data === 'object' && data !== null && Symbol.asyncIterator in data;
+}
+
+/** What was read, as it was asked for. */
+export function decodeAs(
+  bytes: Uint8Array<ArrayBuffer>,
+  encoding: Encoding | null | undefined,
+): Uint8Array<ArrayBuffer> | string {
+  if (encoding === undefined || encoding === null) return bytes;
+  const known: readonly string[] = ['utf8', 'utf-8'] satisfies Encoding[];
+  if (known.includes(encoding)) return decodeText(bytes);
+  throw new VirtioError(
+    'INVALID_PARAM',
+    `'${encoding as string}' is no encoding here; read bytes, or 'utf8'`,
+  );
+}
+
+/** Options that may be given as the encoding alone. */
+export function readOptions(
+  options: ReadFileOptions | ReadTextOptions | Encoding | null | undefined,
+): ReadFileOptions | ReadTextOptions {
+  return typeof options === 'string' ? { encoding: options } : (options ?? {});
+}
