@@ -5,7 +5,7 @@
  * It is strict about initialization as {@link DeviceQueue} is about rings, and obliging to the test: each thing that a device
  * may do, should do or should never do is one call or one property.
  */
-import { DeviceStatus, Feature, VirtioError } from '@virtio/core';
+import { DeviceStatus, Feature } from '@virtio/core';
 import type { Chain } from './chain.ts';
 import { type DeviceQueue, DriverViolation } from './device-queue.ts';
 import { FakeHal } from './fake-hal.ts';
@@ -535,12 +535,4 @@ export class FakeDevice {
       }
     });
   }
-}
-
-/** The error that a register access outside its window gets in the models. */
-export function outside(what: string, offset: number, width: number, size: number): VirtioError {
-  return new VirtioError(
-    'CONFIG_SPACE_TOO_SMALL',
-    `${what}: ${width} bytes at ${offset} are outside its ${size} bytes`,
-  );
 }
