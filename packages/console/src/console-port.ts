@@ -1,0 +1,504 @@
+/**
+ * One port: a stream of bytes in each direction, in three forms. The non-blocking ones (`try…`, `recv`) do what is possible
+ * now; the synchronous and the asynchronous ones repeat that until it is done, and differ only in how they wait.
+ */
+import { type SpinOptions, VirtioError } from '@virtio/core';
+import type { PortSlot } from './port-slot.ts';
+import type { Receiver } from './receiver.ts';
+import { readableOf, type ReadableStreamClass, writableOf, type WritableStreamClass } from './streams.ts';
+import type { Transmitter } from './transmitter.ts';
+import { encodeUtf8 } from './utf8.ts';
+import type { WaitOptions } from './waiters.ts';
+
+/** The size of a console in characters. */
+export interface ConsoleSize {
+  readonly columns: number;
+  readonly rows: number;
+}
+
+/** What is known of a port; the driver changes it as messages come. */
+export interface PortState {
+  name: string | undefined;
+  isConsole: boolean;
+  hostOpen: boolean;
+  open: boolean;
+  size: ConsoleSize | undefined;
+  removed: boolean;
+}
+
+/** What a port needs of its driver. */
+export interface PortHost {
+  /** Why the device no longer works, if so. */
+  failure(): VirtioError | undefined;
+  /** The device, for messages. */
+  who(): string;
+  /** The device lied. */
+  fail(error: VirtioError): void;
+  /** Handles control messages that have come. */
+  lookForMessages(): void;
+  /** Tells the device whether the port is open on this side. */
+  announceOpen(port: ConsolePort, open: boolean): void;
+}
+
+/** The most that one chunk holds, in bytes. */
+const MAX_CHUNK = 65536;
+
+/**
+ * A port of a console device.
+ *
+ * Reading: what the far side sent before it closed its end is a session. At its end, `read` returns 0 and `readLine` and
+ * `readChunk` return `undefined` once; the next call waits for the next session. A device with one port only has no sessions,
+ * nor has a port that is a console.
+ *
+ * Writing: bytes that are written while nobody has the far side open would be lost, so writes wait until somebody has; but not on
+ * a console, which has to be able to say something at any time.
+ *
+ * @example
+ * ```ts
+ * import type { ConsolePort } from '@virtio/console';
+ *
+ * export async function echo(port: ConsolePort): Promise<void> {
+ *   using open = port.open();
+ *   for await (const line of open.lines()) await port.write(`you said: ${line}\n`);
+ * }
+ * ```
+ *
+ * @see VIRTIO 1.4, 5.3.6
+ */
+export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBuffer>> {
+  /** The number of the port. */
+  readonly id: number;
+
+  readonly #host: PortHost;
+  readonly #slot: PortSlot;
+  readonly #state: Readonly<PortState>;
+  readonly #receiver: Receiver;
+  readonly #transmitter: Transmitter;
+  /** The last write that is under way, so that the bytes of several are not mixed. */
+  #writing: Promise<void> = Promise.resolve();
+
+  /** @internal ports come from {@link VirtioConsole} */
+  constructor(
+    host: PortHost,
+    slot: PortSlot,
+    state: PortState,
+    receiver: Receiver,
+    transmitter: Transmitter,
+  ) {
+    this.id = slot.id;
+    this.#host = host;
+    this.#slot = slot;
+    this.#state = state;
+    this.#receiver = receiver;
+    this.#transmitter = transmitter;
+  }
+
+  /** The name that the device gave the port; it may come a moment after the port itself. */
+  get name(): string | undefined {
+    return this.#state.name;
+  }
+
+  /** Whether the port is a console rather than a generic serial port. */
+  get isConsole(): boolean {
+    return this.#state.isConsole;
+  }
+
+  /** The size of the console, if the device has told. */
+  get size(): ConsoleSize | undefined {
+    return this.#state.size;
+  }
+
+  /** Whether somebody has the far side open. Always true for a device with one port only, which cannot tell. */
+  get hostOpen(): boolean {
+    return this.#state.hostOpen;
+  }
+
+  /** Whether this side is open: by {@link ConsolePort.open}, or from the start for a console. */
+  get isOpen(): boolean {
+    return this.#state.open;
+  }
+
+  /** Whether the device has removed the port. What was received before can still be read. */
+  get removed(): boolean {
+    return this.#state.removed;
+  }
+
+  /** How many bytes can be read without waiting. */
+  get available(): number {
+    this.#drainReceiver();
+    return this.#receiver.available;
+  }
+
+  /** Whether the device has taken all that was written. */
+  get flushed(): boolean {
+    this.#drainTransmitter();
+    return this.#transmitter.idle;
+  }
+
+  /**
+   * Opens this side and tells the device, which then lets its far side send.
+   *
+   * @returns the port, for `using`: disposing closes it
+   * @throws {@link VirtioError} `DEVICE_REMOVED`, or why the device no longer works
+   */
+  open(): this {
+    this.#checkPresent();
+    if (!this.#state.open) this.#host.announceOpen(this, true);
+    return this;
+  }
+
+  /** Closes this side and tells the device. What was received and not read is dropped; who waits gets `NOT_READY`. */
+  close(): void {
+    if (!this.#state.open || this.#state.removed || this.#host.failure() !== undefined) return;
+    this.#host.announceOpen(this, false);
+    this.#drainReceiver();
+    this.#receiver.clear();
+    this.#slot.wake();
+  }
+
+  /** The same as {@link ConsolePort.close}. */
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  /** Waits until somebody has the far side open. Throws as {@link ConsolePort.read} does. */
+  async waitForHost(options?: WaitOptions): Promise<void> {
+    while (!this.#hasHost()) await this.#slot.readers.wait(options);
+  }
+
+  /** Spins until somebody has the far side open. Throws as {@link ConsolePort.readSync} does. */
+  waitForHostSync(options?: SpinOptions): void {
+    this.#spin(() => this.#hasHost(), options);
+  }
+
+  /**
+   * The next byte, if there is one.
+   *
+   * @param pop whether to take it (default), or to leave it there
+   * @returns the byte, or -1
+   * @throws {@link VirtioError} why there will be none any more, once all is read
+   */
+  recv(pop = true): number {
+    if (!this.#look()) return -1;
+    const byte = this.#receiver.peek();
+    if (pop && byte >= 0) this.#receiver.skip();
+    return byte;
+  }
+
+  /**
+   * Takes what there is, as much as `into` holds.
+   *
+   * @returns how many bytes: 0 if there is nothing now
+   * @throws {@link VirtioError} why there will be nothing any more, once all is read
+   */
+  tryRead(into: Uint8Array): number {
+    return this.#look() ? this.#take(into) : 0;
+  }
+
+  /** Takes what there is as a new array, `undefined` if there is nothing now. Throws as {@link ConsolePort.tryRead} does. */
+  tryReadChunk(): Uint8Array<ArrayBuffer> | undefined {
+    return this.#look() ? this.#takeChunk() : undefined;
+  }
+
+  /**
+   * Takes the next line if it is complete: up to a newline, or to the end of the session. Invalid UTF-8 becomes U+FFFD.
+   *
+   * @returns the line without its end (`\n` or `\r\n`)
+   * @throws {@link VirtioError} `UNSUPPORTED` if it is longer than what the driver keeps (`readAhead`), and as
+   * {@link ConsolePort.tryRead} does
+   */
+  tryReadLine(): string | undefined {
+    this.#drainReceiver();
+    const line = this.#receiver.readLine();
+    if (line === undefined && !this.#passEnd()) this.#checkReadable();
+    return line;
+  }
+
+  /**
+   * Waits until there is something, and takes as much as `into` holds.
+   *
+   * @returns how many bytes; 0 at the end of a session, or for an empty array
+   * @throws {@link VirtioError} `NOT_READY` if this side is not open, `DEVICE_REMOVED` once all is read, `ABORTED`, `UNSUPPORTED`
+   * without interrupts, or why the device no longer works
+   */
+  async read(into: Uint8Array, options?: WaitOptions): Promise<number> {
+    if (into.length === 0) return 0;
+    await this.#ready(options);
+    return this.#passEnd() ? 0 : this.#take(into);
+  }
+
+  /** The same as {@link ConsolePort.read}, spinning. `NOT_READY` also if nothing comes in the time allowed. */
+  readSync(into: Uint8Array, options?: SpinOptions): number {
+    if (into.length === 0) return 0;
+    this.#readySync(options);
+    return this.#passEnd() ? 0 : this.#take(into);
+  }
+
+  /** Waits until there is something, and takes it as a new array; `undefined` at the end of a session. Throws as {@link ConsolePort.read} does. */
+  async readChunk(options?: WaitOptions): Promise<Uint8Array<ArrayBuffer> | undefined> {
+    await this.#ready(options);
+    return this.#passEnd() ? undefined : this.#takeChunk();
+  }
+
+  /** The same as {@link ConsolePort.readChunk}, spinning. */
+  readChunkSync(options?: SpinOptions): Uint8Array<ArrayBuffer> | undefined {
+    this.#readySync(options);
+    return this.#passEnd() ? undefined : this.#takeChunk();
+  }
+
+  /** Waits for a line and takes it, as {@link ConsolePort.tryReadLine} does; `undefined` at the end of a session. */
+  async readLine(options?: WaitOptions): Promise<string | undefined> {
+    for (;;) {
+      const line = this.#line();
+      if (line !== undefined) return line.text;
+      await this.#slot.readers.wait(options);
+    }
+  }
+
+  /** The same as {@link ConsolePort.readLine}, spinning. */
+  readLineSync(options?: SpinOptions): string | undefined {
+    let line = this.#line();
+    this.#spin(() => (line ??= this.#line()) !== undefined, options);
+    return line?.text;
+  }
+
+  /** All chunks of a session. */
+  async *chunks(options?: WaitOptions): AsyncGenerator<Uint8Array<ArrayBuffer>, undefined> {
+    for (;;) {
+      const chunk = await this.readChunk(options);
+      if (chunk === undefined) return;
+      yield chunk;
+    }
+  }
+
+  /** The same as {@link ConsolePort.chunks}. */
+  [Symbol.asyncIterator](): AsyncGenerator<Uint8Array<ArrayBuffer>, undefined> {
+    return this.chunks();
+  }
+
+  /** All lines of a session. */
+  async *lines(options?: WaitOptions): AsyncGenerator<string, undefined> {
+    for (;;) {
+      const line = await this.readLine(options);
+      if (line === undefined) return;
+      yield line;
+    }
+  }
+
+  /**
+   * A Web Stream of a session.
+   *
+   * @param ReadableStream the class, which the platform or a library has
+   *
+   * @example
+   * ```ts
+   * import type { ConsolePort } from '@virtio/console';
+   *
+   * export const text = (port: ConsolePort): ReadableStream<string> =>
+   *   port.readable(ReadableStream<Uint8Array<ArrayBuffer>>).pipeThrough(new TextDecoderStream());
+   * ```
+   */
+  readable<S>(ReadableStream: ReadableStreamClass<S>): S {
+    return readableOf(this, ReadableStream);
+  }
+
+  /**
+   * A Web Stream to the far side: of bytes, or of text.
+   *
+   * @param WritableStream the class, which the platform or a library has
+   */
+  writable<S>(WritableStream: WritableStreamClass<S>): S {
+    return writableOf(this, WritableStream);
+  }
+
+  /**
+   * Sends as many bytes as there is room for now. They are copied.
+   *
+   * @returns how many
+   * @throws {@link VirtioError} `NOT_READY` if this side is not open, `DEVICE_REMOVED`, or why the device no longer works
+   */
+  tryWrite(bytes: Uint8Array): number {
+    this.#drainTransmitter();
+    this.#checkPresent();
+    this.#checkOpen();
+    return this.#hasReader() ? this.#transmitter.write(bytes) : 0;
+  }
+
+  /**
+   * Sends all bytes, or text as UTF-8, and waits until they are with the device. Writes do not mix: each begins when the one before
+   * is done. Do not change the bytes in the meantime.
+   *
+   * @throws {@link VirtioError} as {@link ConsolePort.tryWrite} does, `ABORTED`, `UNSUPPORTED` without interrupts; a part of the
+   * bytes may have been sent
+   */
+  write(data: Uint8Array | string, options?: WaitOptions): Promise<void> {
+    const bytes = typeof data === 'string' ? encodeUtf8(data) : data;
+    const written = this.#writing.then(() => this.#writeAll(bytes, options));
+    this.#writing = written.catch(() => undefined);
+    return written;
+  }
+
+  /** The same as {@link ConsolePort.write}, spinning. `NOT_READY` also if it takes longer than is allowed. */
+  writeSync(data: Uint8Array | string, options?: SpinOptions): void {
+    const bytes = typeof data === 'string' ? encodeUtf8(data) : data;
+    let sent = 0;
+    this.#spin(() => (sent += this.tryWrite(bytes.subarray(sent))) === bytes.length, options);
+  }
+
+  /**
+   * Waits until the device has taken all that was written.
+   *
+   * @throws {@link VirtioError} `DEVICE_REMOVED`, `ABORTED`, `UNSUPPORTED` without interrupts, or why the device no longer works
+   */
+  async flush(options?: WaitOptions): Promise<void> {
+    let written = false;
+    void this.#writing.then(() => {
+      written = true;
+      this.#slot.writers.wake();
+    });
+    const done = (): boolean => written && this.#drained();
+    while (!done()) await this.#slot.writers.wait(options);
+  }
+
+  /** The same as {@link ConsolePort.flush}, spinning. */
+  flushSync(options?: SpinOptions): void {
+    this.#spin(() => this.#drained(), options);
+  }
+
+  /** @internal the device may have sent something */
+  lookForData(): void {
+    this.#drainReceiver();
+    if (this.#receiver.ready) this.#slot.readers.wake();
+    else this.#slot.readers.settle();
+  }
+
+  /** @internal the device may have taken something */
+  lookForRoom(): void {
+    this.#drainTransmitter();
+    if (this.#transmitter.ready) this.#slot.writers.wake();
+    else this.#slot.writers.settle();
+  }
+
+  async #writeAll(bytes: Uint8Array, options: WaitOptions | undefined): Promise<void> {
+    for (let sent = 0; ;) {
+      sent += this.tryWrite(bytes.subarray(sent));
+      if (sent === bytes.length) return;
+      await this.#slot.writers.wait(options);
+    }
+  }
+
+  async #ready(options: WaitOptions | undefined): Promise<void> {
+    while (!this.#isReady()) await this.#slot.readers.wait(options);
+  }
+
+  #readySync(options: SpinOptions | undefined): void {
+    this.#spin(() => this.#isReady(), options);
+  }
+
+  /** Waits for what control messages may bring, too. */
+  #spin(done: () => boolean, options: SpinOptions | undefined): void {
+    if (done()) return;
+    this.#slot.receiveQueue.spin(() => {
+      this.#host.lookForMessages();
+      return done();
+    }, options);
+  }
+
+  /** Whether there is something to read, or the end of a session. Throws if there never will be. */
+  #isReady(): boolean {
+    this.#drainReceiver();
+    if (this.#receiver.ready) return true;
+    this.#checkReadable();
+    return false;
+  }
+
+  /** Whether there is something to read. The end of a session is passed by. */
+  #look(): boolean {
+    return this.#isReady() && (!this.#passEnd() || this.#isReady()) && !this.#receiver.atEnd;
+  }
+
+  #passEnd(): boolean {
+    if (!this.#receiver.atEnd) return false;
+    this.#receiver.passEnd();
+    return true;
+  }
+
+  #take(into: Uint8Array): number {
+    return this.#receiver.read(into);
+  }
+
+  #takeChunk(): Uint8Array<ArrayBuffer> {
+    const chunk = new Uint8Array(Math.min(this.#receiver.available, MAX_CHUNK));
+    this.#take(chunk);
+    return chunk;
+  }
+
+  /** A line, or the end of a session as a line without text. */
+  #line(): { readonly text: string | undefined } | undefined {
+    this.#drainReceiver();
+    const text = this.#receiver.readLine();
+    if (text !== undefined || this.#passEnd()) return { text };
+    this.#checkReadable();
+    return undefined;
+  }
+
+  #drained(): boolean {
+    this.#drainTransmitter();
+    if (this.#transmitter.idle) return true;
+    this.#checkPresent();
+    return false;
+  }
+
+  #hasHost(): boolean {
+    this.#checkPresent();
+    return this.#state.hostOpen;
+  }
+
+  /** Whether bytes that are sent now reach somebody. */
+  #hasReader(): boolean {
+    return this.#state.isConsole || this.#state.hostOpen;
+  }
+
+  /** If the device lied, the driver fails; whoever asks next is told. */
+  #drainReceiver(): void {
+    if (this.#host.failure() !== undefined) return;
+    try {
+      this.#receiver.drain();
+    } catch (error) {
+      this.#host.fail(error as VirtioError);
+    }
+  }
+
+  #drainTransmitter(): void {
+    if (this.#host.failure() !== undefined || this.#state.removed) return;
+    try {
+      this.#transmitter.drain();
+    } catch (error) {
+      this.#host.fail(error as VirtioError);
+    }
+  }
+
+  #checkReadable(): void {
+    this.#checkPresent();
+    this.#checkOpen();
+  }
+
+  #checkPresent(): void {
+    const failure = this.#host.failure();
+    if (failure !== undefined) throw failure;
+    if (this.#state.removed) {
+      throw new VirtioError('DEVICE_REMOVED', `${this.#who()} was removed; wait for it to be added again`);
+    }
+  }
+
+  #checkOpen(): void {
+    if (!this.#state.open) {
+      throw new VirtioError('NOT_READY', `${this.#who()} is not open on this side; open() it first`);
+    }
+  }
+
+  #who(): string {
+    const name = this.#state.name === undefined ? '' : ` "${this.#state.name}"`;
+    return `${this.#host.who()}: port ${this.id}${name}`;
+  }
+}

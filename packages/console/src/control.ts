@@ -1,0 +1,141 @@
+/**
+ * The control queues of a device with several ports.
+ *
+ * Messages to the device go one at a time, and before the next one all messages from the device are taken and their
+ * buffers given back: QEMU answers a message with up to three of its own and drops those for which it has no buffer.
+ */
+import { type DmaRegion, type OwningQueue, type Transport, VirtioError, type VirtQueue } from '@virtio/core';
+import { ConsoleControl } from './wire.ts';
+
+/** The bytes of a buffer for messages from the device: a name may be so long, less the 8 bytes of the header. */
+export const CONTROL_BUFFER = 1024;
+
+/** A message from the device. */
+export interface ControlMessage {
+  /** The port. */
+  readonly id: number;
+  /** One of {@link ControlEvent}. */
+  readonly event: number;
+  readonly value: number;
+  /** What follows the header, valid only while the message is handled. */
+  readonly rest: Uint8Array;
+}
+
+interface Outgoing {
+  readonly id: number;
+  readonly event: number;
+  readonly value: number;
+}
+
+/** Messages to and from the device. */
+export class ControlLink {
+  /** The queue from the device. */
+  readonly receive: OwningQueue;
+  /** The queue to the device. */
+  readonly transmit: VirtQueue;
+
+  readonly #transport: Transport;
+  readonly #region: DmaRegion;
+  readonly #view: DataView;
+  readonly #handle: (message: ControlMessage) => void;
+  readonly #outgoing: Outgoing[] = [];
+  #sending = false;
+  #receiving = false;
+
+  /**
+   * @param region where a message to the device lies
+   * @param handle is called with each message from the device
+   */
+  constructor(
+    transport: Transport,
+    receive: OwningQueue,
+    transmit: VirtQueue,
+    region: DmaRegion,
+    handle: (message: ControlMessage) => void,
+  ) {
+    this.#transport = transport;
+    this.receive = receive;
+    this.transmit = transmit;
+    this.#region = region;
+    this.#view = new DataView(region.bytes.buffer, region.bytes.byteOffset, region.bytes.length);
+    this.#handle = handle;
+  }
+
+  /** Whether the device has used all messages. */
+  get idle(): boolean {
+    return !this.#sending && this.#outgoing.length === 0;
+  }
+
+  /**
+   * Queues a message to the device. One that says the same as the last one for its port that is still queued is left out, so
+   * that a device which asks again and again does not fill the memory.
+   */
+  send(id: number, event: number, value: number): void {
+    const last = this.#outgoing.findLast((message) => message.id === id);
+    if (last?.event !== event || last.value !== value) this.#outgoing.push({ id, event, value });
+    this.#next();
+  }
+
+  /** Drops the messages about a port that are not sent yet. */
+  forget(id: number): void {
+    const kept = this.#outgoing.filter((message) => message.id !== id);
+    this.#outgoing.splice(0, Infinity, ...kept);
+  }
+
+  /**
+   * Looks what the device has sent and used, and sends the next message.
+   *
+   * @throws {@link VirtioError} `DEVICE_MISBEHAVED`
+   */
+  drain(): void {
+    while (this.transmit.pop() >= 0) this.#sending = false;
+    this.#receiving = true;
+    try {
+      this.receive.poll(this.#received);
+    } finally {
+      this.#receiving = false;
+    }
+    this.#next();
+  }
+
+  /** After a reset of the device: nothing is queued, and all buffers are the driver's. */
+  reset(): void {
+    this.receive.reclaim();
+    this.#outgoing.length = 0;
+    this.#sending = false;
+  }
+
+  /** After a reset of the queue to the device: the message that it had is sent no more. */
+  resend(): void {
+    this.#sending = false;
+    this.#next();
+  }
+
+  #next(): void {
+    if (this.#sending || this.#receiving) return;
+    const message = this.#outgoing.shift();
+    if (message === undefined) return;
+    this.#sending = true;
+    ConsoleControl.write(this.#view, 0, message);
+    // One descriptor, as a legacy device wants it [5.3.6.4].
+    this.transmit.begin(1);
+    this.transmit.pushReadable(this.#region.address, ConsoleControl.size);
+    this.transmit.submit();
+    this.transmit.publish();
+    this.transmit.kick();
+  }
+
+  readonly #received = (bytes: Uint8Array): void => {
+    if (bytes.length < ConsoleControl.size) {
+      throw this.#transport.fail(
+        new VirtioError(
+          'DEVICE_MISBEHAVED',
+          `${this.#transport.who()} sent a control message of ${bytes.length} bytes; it has ${ConsoleControl.size} or more. ` +
+            'It is not trusted any more: reset or dispose its driver',
+        ),
+      );
+    }
+    const header = ConsoleControl.read(new DataView(bytes.buffer, bytes.byteOffset, bytes.length));
+    this.#handle({ ...header, rest: bytes.subarray(ConsoleControl.size) });
+  };
+}

@@ -1,0 +1,41 @@
+/** Output through the configuration space, for when nothing else works: before initialization, or after a disaster. */
+import { type Transport, VirtioError } from '@virtio/core';
+import { encodeUtf8 } from './utf8.ts';
+import { ConsoleConfig, ConsoleFeatures } from './wire.ts';
+
+/**
+ * Writes to the console of a device, in whatever state the device is: it needs no queue, no interrupt and no negotiation.
+ *
+ * @param data text (as UTF-8) or bytes
+ * @throws {@link VirtioError} `UNSUPPORTED` if the device does not offer `EMERG_WRITE`, `CONFIG_SPACE_TOO_SMALL`
+ *
+ * @example
+ * ```ts
+ * import type { Transport } from '@virtio/core';
+ * import { emergencyWrite } from '@virtio/console';
+ *
+ * export const lastWords = (transport: Transport, error: Error): void => emergencyWrite(transport, `${error.message}\n`);
+ * ```
+ *
+ * @see VIRTIO 1.4, 5.3.4
+ */
+export function emergencyWrite(transport: Transport, data: Uint8Array | string): void {
+  if (!ConsoleFeatures.fromBits(transport.readDeviceFeatures()).has('EMERG_WRITE')) {
+    throw noEmergencyWrite(transport);
+  }
+  writeEmergency(transport, data);
+}
+
+/** @internal the device is known to have it */
+export function writeEmergency(transport: Transport, data: Uint8Array | string): void {
+  const bytes = typeof data === 'string' ? encodeUtf8(data) : data;
+  for (const byte of bytes) transport.writeConfigSpace(ConsoleConfig.fields.emerg_wr, byte);
+}
+
+/** @internal */
+export function noEmergencyWrite(transport: Transport): VirtioError {
+  return new VirtioError(
+    'UNSUPPORTED',
+    `${transport.who()} does not offer EMERG_WRITE; there is no way to write without queues`,
+  );
+}
