@@ -3,7 +3,13 @@
  * play a device. It knows nothing of the driver but the specification.
  */
 import { DeviceType } from '@virtio/core';
-import { type Chain, FakeDevice, FakeTransport, type FakeTransportOptions } from '@virtio/testing';
+import {
+  type Chain,
+  FakeDevice,
+  type FakeHal,
+  FakeTransport,
+  type FakeTransportOptions,
+} from '@virtio/testing';
 import { BlkConfigLayout, BlkFeatures, type BlkFeatureName, type BlkOptions, VirtioBlk } from '@virtio/blk';
 
 /** The values of the configuration space that a test sets; all others are 0. */
@@ -21,6 +27,8 @@ export interface FakeDiskOptions {
   /** The largest size of each queue (default one of 64). */
   readonly queues?: readonly number[];
   readonly legacy?: boolean;
+  /** The platform below the driver (default a new one). */
+  readonly hal?: FakeHal;
 }
 
 /** A request as the disk sees it. */
@@ -84,6 +92,7 @@ export class FakeDisk {
       config: new Uint8Array(view.buffer),
       queues,
       legacy,
+      ...(options.hal && { hal: options.hal }),
     });
     queues.forEach((_, queue) => this.device.handle(queue, (chain) => this.#take(queue, chain)));
   }

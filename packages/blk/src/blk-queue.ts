@@ -72,11 +72,6 @@ export class BlkQueue {
 
   #orphans: number[] = [];
   #disposed: VirtioError | undefined;
-  /** Callers that wait for room, and the end of their line. */
-  #inLine = 0;
-  #lineEnd: Promise<unknown> = Promise.resolve();
-  /** How often the queue was reset. */
-  #resets = 0;
 
   constructor(parts: BlkQueueParts) {
     const { requests, region } = parts;
@@ -147,8 +142,8 @@ export class BlkQueue {
    * {@link BlkQueue.finish}.
    */
   run(type: number, sector: number, data: BlkData, segments: number): Promise<number> {
-    const slot = this.#inLine === 0 ? this.#start(type, sector, data, segments, AWAITED) : -1;
-    return slot >= 0 ? this.#end(slot) : this.#runInLine(type, sector, data, segments);
+    const slot = this.requests.crowded ? -1 : this.#start(type, sector, data, segments, AWAITED);
+    return slot >= 0 ? this.#end(slot) : this.#runWhenRoom(type, sector, data, segments);
   }
 
   /** The next request that is done and that nobody waits for in another way: its slot, or -1. */
@@ -204,7 +199,6 @@ export class BlkQueue {
 
   /** The queue was reset: what was lost is free again. */
   afterReset(): void {
-    this.#resets += 1;
     this.#reapOrphans();
     this.#orphans = [];
   }
@@ -236,33 +230,13 @@ export class BlkQueue {
     return this.finish(slot);
   }
 
-  async #runInLine(type: number, sector: number, data: BlkData, segments: number): Promise<number> {
-    const before = this.#lineEnd;
-    const resets = this.#resets;
-    let leave = (): void => undefined;
-    this.#lineEnd = new Promise<void>((resolve) => (leave = resolve));
-    this.#inLine += 1;
-    let end: Promise<number>;
-    try {
-      await before;
-      if (resets !== this.#resets) {
-        // As those are rejected who were sent, or first in line.
-        throw new VirtioError(
-          'DEVICE_RESET',
-          `${this.#parts.who}: queue ${this.requests.queue.index} was reset before this request was sent: ask again`,
-        );
-      }
-      let slot: number;
-      while ((slot = this.#start(type, sector, data, segments, AWAITED)) < 0) {
-        await this.requests.room(segments + 2);
-      }
+  async #runWhenRoom(type: number, sector: number, data: BlkData, segments: number): Promise<number> {
+    for (;;) {
+      await this.requests.room(segments + 2);
+      const slot = this.#start(type, sector, data, segments, AWAITED);
       // In the same turn, so that nothing happens to the request before somebody waits for it.
-      end = this.#end(slot);
-    } finally {
-      this.#inLine -= 1;
-      leave();
+      if (slot >= 0) return this.#end(slot);
     }
-    return end;
   }
 
   #fill(slot: number, type: number, sector: number, data: BlkData, waits: number): void {

@@ -189,6 +189,17 @@ describe('VirtioBlk', () => {
     close(open);
   });
 
+  it('polls for what is done even if requests before it were completed unpolled', () => {
+    const open = openFakeDisk();
+    const { blk } = open;
+    for (let n = 0; n < 3; n += 1) blk.complete(blk.readNonBlocking(n, new Uint8Array(512)));
+    const token = blk.readNonBlocking(3, new Uint8Array(512));
+    expect(blk.poll()).toBe(token);
+    blk.complete(token);
+    expect(blk.poll()).toBe(-1);
+    close(open);
+  });
+
   it('flushes with sector 0 and no data [5.2.6.1]', async () => {
     const open = openFakeDisk({ features: ['FLUSH'] });
     const { blk, disk } = open;
