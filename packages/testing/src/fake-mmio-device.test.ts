@@ -272,10 +272,11 @@ describe('a driver that breaks the rules of MMIO', () => {
     mmio.write32(0x90, address + 256);
     mmio.write32(0xa0, address + 512);
     mmio.write32(0x44, 1);
-    for (const at of [0x38, 0x80, 0x84, 0x90, 0xa4])
-      {expect(() => {
+    for (const at of [0x38, 0x80, 0x84, 0x90, 0xa4]) {
+      expect(() => {
         mmio.write32(at, 1);
-      }).toThrow('QueueReady set');}
+      }).toThrow('QueueReady set');
+    }
     device.queueResetReads = 1;
     mmio.write32(0xc0, 1);
     expect([mmio.read32(0xc0), mmio.read32(0xc0), mmio.read32(0x44)]).toEqual([1, 0, 0]);
