@@ -77,8 +77,9 @@ export class SoftwareHypervisor implements X86Cpu {
       case IO_READ:
         return config ? read(this.#ecam, register, size) : this.#bus.readMemory(address, size);
       case IO_WRITE:
-        if (value >= 2 ** (8 * size))
-          {throw new Error(`0x${value.toString(16)} was written with ${size} bytes`);}
+        if (value >= 2 ** (8 * size)) {
+          throw new Error(`0x${value.toString(16)} was written with ${size} bytes`);
+        }
         if (config) write(this.#ecam, register, size, value);
         else this.#bus.writeMemory(address, size, value);
         return 0;
