@@ -15,7 +15,12 @@ const options = JSON.parse(json) as OpenOptions;
 const devices = listDevices();
 for (const device of devices) if (device.deviceType !== 0) console.log(device);
 const found = devices.find((device) => device.deviceType === DeviceType.Block);
-const what = where?.startsWith('0x') === true ? { address: Number(where), size: 0x200 } : (where ?? found);
+const what =
+  where?.startsWith('0x') === true
+    ? { address: Number(where), size: 0x200 }
+    : where === ''
+      ? found
+      : (where ?? found);
 assert(what, 'there is no disk');
 
 using device = openTransport(what, options);

@@ -61,13 +61,16 @@ export class DriverBinding implements Disposable {
     if (!this.#bound) return;
     this.#bound = false;
     const { address, driver } = this.#device;
-    if (this.#files.number(`${pciPath(address)}/vendor`) === undefined) return;
-    if (this.#current() === this.#driver) this.#write(`${pciPath(address)}/driver/unbind`, address);
-    this.#write(
-      `${pciPath(address)}/driver_override`,
-      this.#previousOverride === '(null)' ? '\n' : `${this.#previousOverride}\n`,
-    );
-    if (driver !== undefined) this.#write('/sys/bus/pci/drivers_probe', address);
+    try {
+      if (this.#current() === this.#driver) this.#write(`${pciPath(address)}/driver/unbind`, address);
+      const override = this.#previousOverride === '(null)' ? '' : this.#previousOverride;
+      this.#write(`${pciPath(address)}/driver_override`, `${override}\n`);
+      if (driver !== undefined) this.#write('/sys/bus/pci/drivers_probe', address);
+    } catch (error) {
+      // A device that is being unplugged is nobody's any more.
+      const { cause } = error as VirtioError;
+      if (!['ENOENT', 'ENODEV'].includes(errorName(cause) ?? '')) throw error;
+    }
   }
 
   #current(): string | undefined {
