@@ -4,14 +4,15 @@ import { isTransitional, VIRTIO_VENDOR_ID as vendorId, virtioDeviceType } from '
 
 describe('virtioDeviceType', () => {
   it.each([
-    [0x1000, DeviceType.Network],
-    [0x1001, DeviceType.Block],
-    [0x1002, DeviceType.MemoryBallooning],
-    [0x1003, DeviceType.Console],
-    [0x1004, DeviceType.ScsiHost],
-    [0x1005, DeviceType.EntropySource],
-    [0x1009, DeviceType.P9],
-  ])('knows transitional id %i [4.1.2.2]', (deviceId, type) => {
+    ['0x1000', DeviceType.Network],
+    ['0x1001', DeviceType.Block],
+    ['0x1002', DeviceType.MemoryBallooning],
+    ['0x1003', DeviceType.Console],
+    ['0x1004', DeviceType.ScsiHost],
+    ['0x1005', DeviceType.EntropySource],
+    ['0x1009', DeviceType.P9],
+  ])('knows transitional id %s [4.1.2.2]', (id, type) => {
+    const deviceId = Number(id);
     expect(virtioDeviceType({ vendorId, deviceId })).toBe(type);
     // The subsystem of a listed id does not matter.
     expect(virtioDeviceType({ vendorId, deviceId, subsystemId: 25 })).toBe(type);

@@ -261,17 +261,17 @@ describe('a notification', () => {
   const forms = [
     { name: "16 bits: the queue's index", features: [], trace: 'write16 notify+0x4 = 0x1' },
     {
-      name: '16 bits: what the device gave for the queue',
+      name: "16 bits: the device's value",
       features: ['NOTIF_CONFIG_DATA'],
       trace: 'write16 notify+0x4 = 0x101',
     },
     {
-      name: "32 bits: the queue's index and the place in the ring",
+      name: '32 bits: index and place',
       features: ['NOTIFICATION_DATA'],
       trace: 'write32 notify+0x4 = 0x10001',
     },
     {
-      name: '32 bits: what the device gave and the place in the ring',
+      name: '32 bits: value and place',
       features: ['NOTIFICATION_DATA', 'NOTIF_CONFIG_DATA'],
       trace: 'write32 notify+0x4 = 0x10101',
     },
