@@ -10,7 +10,8 @@ import {
   type VirtioError,
   type VirtQueue,
 } from '@virtio/core';
-import type { ConsolePort } from './console-port.ts';
+import type { ConsolePort, PortState } from './console-port.ts';
+import type { Receiver } from './receiver.ts';
 import { Transmitter } from './transmitter.ts';
 import { Waiters } from './waiters.ts';
 
@@ -23,6 +24,13 @@ export interface BufferPlan {
   readonly allocate: (bytes: number) => DmaRegion;
 }
 
+/** A port, while the device has it. */
+export interface PortEntry {
+  readonly port: ConsolePort;
+  readonly state: PortState;
+  readonly receiver: Receiver;
+}
+
 /** The queues of a port, whether the device has the port now or not. */
 export class PortSlot {
   readonly id: number;
@@ -33,7 +41,7 @@ export class PortSlot {
   /** Those who wait for room to write, or for the far side. */
   readonly writers: Waiters;
   /** The port, while the device has it. */
-  port: ConsolePort | undefined;
+  entry: PortEntry | undefined;
 
   #receive: OwningQueue | undefined;
   #transmitter: Transmitter | undefined;
@@ -52,8 +60,8 @@ export class PortSlot {
       transport,
       receiveQueue,
       () => {
-        if (this.port === undefined) this.readers.settle();
-        else this.port.lookForData();
+        if (this.entry === undefined) this.readers.settle();
+        else this.entry.port.lookForData();
       },
       report,
     );
@@ -61,8 +69,8 @@ export class PortSlot {
       transport,
       transmitQueue,
       () => {
-        if (this.port === undefined) this.writers.settle();
-        else this.port.lookForRoom();
+        if (this.entry === undefined) this.writers.settle();
+        else this.entry.port.lookForRoom();
       },
       report,
     );

@@ -197,8 +197,9 @@ export class ConsoleModel {
   }
 
   #data(id: number, chain: Chain): void {
-    if (chain.writable > 0)
+    if (chain.writable > 0) {
       throw this.device.violated(`a writable buffer in the transmit queue of port ${id} [5.3.6.1]`);
+    }
     const port = this.ports.get(id);
     // QEMU discards what nobody on the host would read.
     if (!port?.open) return;

@@ -1,0 +1,246 @@
+/**
+ * The ports of a device, and what the device's messages make of them.
+ *
+ * The device is believed what it says about ports as far as that does no harm. What makes no sense (a port that does not
+ * exist, a name for nobody) is left aside and reported as a warning: QEMU announces a port twice, for one, if it is
+ * plugged while the driver starts.
+ */
+import { type DmaRegion, type Hal, VirtioError, type VirtQueue } from '@virtio/core';
+import { ConsolePort, type ConsoleSize, type PortHost, type PortState } from './console-port.ts';
+import type { ControlLink, ControlMessage } from './control.ts';
+import type { PortEntry, PortSlot } from './port-slot.ts';
+import { Receiver } from './receiver.ts';
+import { decodeUtf8 } from './utf8.ts';
+import { ConsoleResize, ControlEvent } from './wire.ts';
+
+/** Something that happened to a port. */
+export interface PortEvent {
+  readonly name: 'portAdded' | 'portRemoved' | 'portChanged' | 'resized';
+  readonly port: ConsolePort;
+}
+
+/** What a {@link PortTable} needs of its driver. */
+export interface PortTableOptions {
+  readonly host: PortHost;
+  readonly hal: Hal;
+  readonly plan: {
+    readonly buffers: number;
+    readonly bufferSize: number;
+    readonly readAhead: number;
+    readonly accessPlatform: boolean;
+  };
+  /** Allocates memory for transmit buffers that lives as long as the driver. */
+  readonly allocate: (bytes: number) => DmaRegion;
+  /** The way to the device, if it has control queues. */
+  readonly control: () => ControlLink | undefined;
+}
+
+/** The ports by number, and what is to be reported about them. */
+export class PortTable {
+  readonly slots: readonly PortSlot[];
+  /** What happened and was not reported yet. */
+  readonly events: PortEvent[] = [];
+  /** What the device said that makes no sense, not reported yet. */
+  readonly warnings: VirtioError[] = [];
+  /** The size of the console of port 0, if it is known. */
+  size: ConsoleSize | undefined;
+
+  readonly #options: PortTableOptions;
+
+  /** @param slots all places for ports, at least one */
+  constructor(slots: readonly PortSlot[], options: PortTableOptions) {
+    this.slots = slots;
+    this.#options = options;
+  }
+
+  /** The place of port 0, which every device has. */
+  get first(): PortSlot {
+    return this.slots[0] as PortSlot;
+  }
+
+  /** Adds the port of a device that has no others and no messages about it. */
+  addOnly(): void {
+    this.#add(this.first, true);
+  }
+
+  /** Handles one message from the device. */
+  handle({ id, event, value, rest }: ControlMessage): void {
+    const slot = this.slots[id];
+    if (slot === undefined) {
+      const { length } = this.slots;
+      this.#warn(
+        `sent message ${event} about port ${id}, which it cannot have; its ports are below ${length}`,
+      );
+    } else if (event === ControlEvent.DEVICE_ADD) {
+      this.#added(slot);
+    } else if (slot.entry === undefined) {
+      this.#warn(`sent message ${event} about port ${id}, which it has not added`);
+    } else if (event === ControlEvent.DEVICE_REMOVE) {
+      this.#remove(slot);
+    } else if (event === ControlEvent.RESIZE) {
+      this.#resized(slot.entry, rest);
+    } else if (this.#change(slot.entry, event, value, rest)) {
+      this.events.push({ name: 'portChanged', port: slot.entry.port });
+      slot.wake();
+    }
+  }
+
+  /** The size of port 0 is this, by the configuration. */
+  setSize(size: ConsoleSize): void {
+    if (this.size?.columns === size.columns && this.size.rows === size.rows) return;
+    this.size = size;
+    const { entry } = this.first;
+    if (entry === undefined) return;
+    entry.state.size = size;
+    this.events.push({ name: 'resized', port: entry.port });
+  }
+
+  /** A port is opened or closed on this side. */
+  setOpen(port: ConsolePort, open: boolean): void {
+    const entry = this.slots[port.id]?.entry;
+    if (entry?.port !== port) return;
+    entry.state.open = open;
+    this.#send(port.id, ControlEvent.PORT_OPEN, open ? 1 : 0);
+  }
+
+  /** The device no longer works. What was received stays. */
+  fail(error: VirtioError): void {
+    for (const slot of this.slots) {
+      slot.entry?.receiver.suspend();
+      slot.fail(error);
+    }
+  }
+
+  /** The device was reset: all buffers are the driver's. */
+  reset(): void {
+    for (const slot of this.slots) {
+      slot.receive?.reclaim();
+      slot.transmitter?.reset();
+      // The device announces its ports anew; whether they are the same ones nobody knows.
+      if (this.#options.control()) this.#remove(slot);
+    }
+  }
+
+  /** One queue was reset alone. */
+  restart(queue: VirtQueue): void {
+    for (const slot of this.slots) {
+      if (queue === slot.receiveQueue && slot.receive) {
+        slot.entry?.receiver.absorb();
+        slot.receive.reclaim();
+        slot.receive.postAll();
+        slot.readers.wake();
+      } else if (queue === slot.transmitQueue) {
+        if (slot.transmitter?.reset() === true) slot.writers.fail(this.#bytesLost(slot.id));
+        else slot.writers.wake();
+      }
+    }
+  }
+
+  /** 5.3.5: the port is made ready, and the device told so. */
+  #added(slot: PortSlot): void {
+    const { id } = slot;
+    if (slot.entry !== undefined) {
+      this.#warn(`added port ${id} again`);
+      this.#send(id, ControlEvent.PORT_READY, 1);
+      return;
+    }
+    try {
+      this.events.push({ name: 'portAdded', port: this.#add(slot, false) });
+    } catch (error) {
+      if (!VirtioError.is(error, 'DMA_ERROR')) throw error;
+      this.warnings.push(error);
+      this.#send(id, ControlEvent.PORT_READY, 0);
+      return;
+    }
+    slot.receive?.postAll();
+    this.#send(id, ControlEvent.PORT_READY, 1);
+  }
+
+  /** @param only whether there are no messages: the port is a console, and open on both sides as far as anybody knows */
+  #add(slot: PortSlot, only: boolean): ConsolePort {
+    const { host, hal, plan, allocate } = this.#options;
+    const { buffers: count, bufferSize: size, accessPlatform } = plan;
+    const { receive, transmitter } = slot.prepare(hal, { count, size, accessPlatform, allocate });
+    const state: PortState = {
+      name: undefined,
+      isConsole: only,
+      hostOpen: only,
+      open: only,
+      size: slot.id === 0 ? this.size : undefined,
+      removed: false,
+    };
+    const receiver = new Receiver(`${host.who()}: port ${slot.id}`, receive, plan.readAhead);
+    const port = new ConsolePort(host, slot, state, receiver, transmitter);
+    slot.entry = { port, state, receiver };
+    return port;
+  }
+
+  #remove(slot: PortSlot): void {
+    const { entry, id } = slot;
+    if (entry === undefined) return;
+    entry.state.removed = true;
+    entry.state.hostOpen = false;
+    entry.receiver.detach();
+    slot.entry = undefined;
+    this.#options.control()?.forget(id);
+    this.events.push({ name: 'portRemoved', port: entry.port });
+    slot.wake();
+  }
+
+  /** Changes what is known of a port; returns whether that is something new. */
+  #change({ port, state, receiver }: PortEntry, event: number, value: number, rest: Uint8Array): boolean {
+    switch (event) {
+      case ControlEvent.CONSOLE_PORT:
+        state.isConsole = true;
+        state.open = true;
+        // 5.3.6.2.2: this is the answer that it must get, each time.
+        this.#send(port.id, ControlEvent.PORT_OPEN, 1);
+        return true;
+      case ControlEvent.PORT_OPEN:
+        if ((value !== 0) === state.hostOpen) return false;
+        state.hostOpen = value !== 0;
+        if (!state.hostOpen && !state.isConsole) receiver.end();
+        return true;
+      case ControlEvent.PORT_NAME:
+        state.name = textOf(rest);
+        return true;
+      default:
+        this.#warn(`sent a message of the unknown kind ${event} about port ${port.id}`);
+        return false;
+    }
+  }
+
+  #resized({ port, state }: PortEntry, bytes: Uint8Array): void {
+    if (bytes.length < ConsoleResize.size) {
+      this.#warn(`sent the size of port ${port.id} in ${bytes.length} bytes; it takes ${ConsoleResize.size}`);
+      return;
+    }
+    const { cols, rows } = ConsoleResize.read(new DataView(bytes.buffer, bytes.byteOffset, bytes.length));
+    state.size = { columns: cols, rows };
+    if (port.id === 0) this.size = state.size;
+    this.events.push({ name: 'resized', port });
+  }
+
+  #send(id: number, event: number, value: number): void {
+    this.#options.control()?.send(id, event, value);
+  }
+
+  #warn(what: string): void {
+    this.warnings.push(
+      new VirtioError('DEVICE_MISBEHAVED', `${this.#options.host.who()} ${what}. The message was left aside`),
+    );
+  }
+
+  #bytesLost(id: number): VirtioError {
+    return new VirtioError(
+      'DEVICE_RESET',
+      `${this.#options.host.who()}: the transmit queue of port ${id} was reset; bytes that were on their way may be lost`,
+    );
+  }
+}
+
+/** 5.3.6.2: a name has no NUL at the end; QEMU's have one. */
+function textOf(bytes: Uint8Array): string {
+  const end = bytes.indexOf(0);
+  return decodeUtf8(end < 0 ? bytes : bytes.subarray(0, end));
+}
