@@ -72,17 +72,29 @@ describe('a full queue', () => {
   });
 
   it('lets nobody overtake those who wait in line', async () => {
-    const open = openFakeDisk({ queues: [4] });
+    const open = openFakeDisk({ queues: [8] });
     const { blk, disk } = open;
-    let stop = false;
-    // As soon as its request is done this one asks again, and so would always find the room that it made itself.
-    const greedy = (async () => {
-      while (!stop) await blk.read(1, sector());
-    })();
-    await blk.write(7, [pattern(256), pattern(256)]);
-    stop = true;
-    await greedy;
-    expect(disk.requests.length).toBeLessThan(6);
+    disk.holdBack = true;
+    let waiting = true;
+    const greedy = [1, 2].map(async (n) => {
+      while (waiting) await blk.read(n, sector());
+    });
+    // It needs the whole queue, of which one part or the other would always be taken again at once.
+    const large = blk
+      .write(
+        8,
+        Array.from({ length: 6 }, () => sector()),
+      )
+      .finally(() => (waiting = false));
+    for (let turn = 0; turn < 100 && waiting; turn += 1) {
+      await settle();
+      disk.release(disk.held.slice(0, 1));
+    }
+    expect(waiting).toBe(false);
+    disk.holdBack = false;
+    await settle();
+    disk.release();
+    await Promise.all([large, ...greedy]);
     close(open);
   });
 
