@@ -2,6 +2,7 @@
 import { type VirtioError } from '@virtio/core';
 import { describe, expect, it } from 'vitest';
 import { type OpenDisk, openFakeDisk, pattern } from '../examples/fake-disk.ts';
+import type { VirtioBlk } from './index.ts';
 
 const failed = (code: string): Error => expect.objectContaining({ code }) as Error;
 const sector = (): Uint8Array => new Uint8Array(512);
@@ -75,7 +76,7 @@ describe('a full queue', () => {
     const open = openFakeDisk({ queues: [8] });
     const { blk, disk } = open;
     disk.holdBack = true;
-    let waiting = true;
+    let waiting = true as boolean;
     const greedy = [1, 2].map(async (n) => {
       while (waiting) await blk.read(n, sector());
     });
@@ -146,16 +147,35 @@ describe('a device that does not answer', () => {
     close(open);
   });
 
-  it('gives them back at a reset, answered or not', () => {
+  it('gives them back at a reset, answered or not', async () => {
     const open = openFakeDisk();
     const { blk, disk, device } = open;
     disk.holdBack = true;
     expect(() => blk.readSync(0, sector(), { timeoutMs: 1 })).toThrow(failed('NOT_READY'));
     expect(() => blk.readSync(1, sector(), { timeoutMs: 1 })).toThrow(failed('NOT_READY'));
-    disk.release(disk.held.slice(0, 1));
+    // Somebody who waits makes the driver look at what was used.
+    const read = blk.read(2, sector());
+    await settle();
+    disk.release([0, 2].flatMap((n) => disk.held.slice(n, n + 1)));
+    await read;
     blk.reset();
     expect(device.hal.shares).toHaveLength(0);
     expect(blk.poll()).toBe(-1);
+    close(open);
+  });
+
+  it.each([
+    ['the device', (blk: VirtioBlk) => blk.reset()],
+    ['the queue', (blk: VirtioBlk) => blk.resetQueue(0)],
+  ])('does not take a later request for one that a reset of %s ended', (_what, reset) => {
+    const open = openFakeDisk({ ring: 1n << 40n });
+    const { blk, disk } = open;
+    disk.holdBack = true;
+    expect(() => blk.readSync(0, sector(), { timeoutMs: 1 })).toThrow(failed('NOT_READY'));
+    reset(blk);
+    disk.holdBack = false;
+    const tokens = [0, 1, 2].map((n) => blk.readNonBlocking(n, sector()));
+    for (const token of tokens) blk.complete(token);
     close(open);
   });
 

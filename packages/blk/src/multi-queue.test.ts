@@ -60,8 +60,8 @@ describe('several queues', () => {
     const { blk, disk } = open;
     disk.holdBack = true;
     blk.readNonBlocking(0, sector(), { queue: 0 });
-    blk.readNonBlocking(1, sector());
     expect(() => blk.readNonBlocking(2, sector(), { queue: 0 })).toThrow(refused('QUEUE_FULL'));
+    blk.readNonBlocking(1, sector());
     expect(() => blk.readNonBlocking(2, sector())).toThrow(refused('QUEUE_FULL'));
     expect(disk.requests.map(({ queue }) => queue)).toEqual([0, 1]);
     disk.release();
