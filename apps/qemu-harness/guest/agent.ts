@@ -8,6 +8,7 @@ import { openSync, readFileSync, writeSync } from 'node:fs';
 import { fromChunk, toChunk, type FromGuest, type ToGuest } from '../src/boot/protocol.ts';
 
 const channel = openSync('/dev/ttyS1', 'w');
+let parts = '';
 const children = new Map<number, ChildProcess>();
 
 function send(message: FromGuest): void {
@@ -61,6 +62,14 @@ function handle(message: ToGuest): void {
       if (child?.connected === true) child.send(message.body as object);
       break;
     }
+    case 'part':
+      parts += message.text;
+      if (message.last) {
+        const whole = parts;
+        parts = '';
+        handle(JSON.parse(whole) as ToGuest);
+      }
+      break;
     case 'kill':
       children.get(message.id)?.kill('SIGKILL');
       break;

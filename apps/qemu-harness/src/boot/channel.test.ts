@@ -36,9 +36,22 @@ describe('Channel', () => {
     expect(channel.backlog).toBe(0);
   });
 
-  it('refuses a message that the serial line could lose', () => {
+  it('sends a message that the serial line could lose in parts', async () => {
+    const port = createPort();
     const channel = new Channel(() => undefined);
-    expect(() => channel.send({ type: 'message', id: 1, body: 'x'.repeat(50_000) })).toThrow(/too long/);
+    channel.attach(port.socket);
+    const message = { type: 'message', id: 1, body: 'é"\u{1f600}\n'.repeat(10_000) } as const;
+    channel.send(message);
+    for (let taken = 0; taken < port.sent.length; taken++) {
+      expect(Buffer.byteLength(port.sent[taken] ?? '')).toBeLessThan(16 * 1024);
+      port.say({ type: 'taken' });
+      await settled();
+    }
+    const parts = port.sent.map((line) => JSON.parse(line) as { type: string; text: string; last: boolean });
+    expect(
+      parts.every(({ type, last }, index) => type === 'part' && last === (index === parts.length - 1)),
+    ).toBe(true);
+    expect(JSON.parse(parts.map(({ text }) => text).join(''))).toEqual(message);
   });
 
   it('passes messages on and reports what it does not understand', async () => {

@@ -3,13 +3,13 @@
  * guest's kernel drops what it cannot hold, so a line is sent only while what the agent has not yet taken is small.
  */
 import type { Socket } from 'node:net';
-import { HarnessError } from '../errors.ts';
 import { lineSplitter } from '../run.ts';
 import type { FromGuest, ToGuest } from './protocol.ts';
 
 /** What the guest's kernel surely holds: its buffer for a serial port has 64 KiB. */
 const WINDOW_BYTES = 16 * 1024;
-const LONGEST_LINE = 48 * 1024;
+/** A line within the window, in characters of up to four bytes and two when escaped. */
+const PART_CHARACTERS = 2048;
 
 /** The line to the agent. */
 export class Channel {
@@ -34,16 +34,18 @@ export class Channel {
     this.#flush();
   }
 
-  /** Sends a message as soon as the guest can take it. */
+  /** Sends a message as soon as the guest can take it; a long one in parts. */
   send(message: ToGuest): void {
-    const line = `${JSON.stringify(message)}\n`;
-    if (line.length > LONGEST_LINE) {
-      throw new HarnessError(
-        'BAD_ARGUMENTS',
-        `A message of ${line.length} characters is too long for the guest's serial line (${LONGEST_LINE}); send it in parts.`,
-      );
+    const text = JSON.stringify(message);
+    if (Buffer.byteLength(text) < WINDOW_BYTES) {
+      this.#waiting.push(`${text}\n`);
+    } else {
+      for (let at = 0; at < text.length; at += PART_CHARACTERS) {
+        const end = at + PART_CHARACTERS;
+        const part = { type: 'part', text: text.slice(at, end), last: end >= text.length } satisfies ToGuest;
+        this.#waiting.push(`${JSON.stringify(part)}\n`);
+      }
     }
-    this.#waiting.push(line);
     this.#flush();
   }
 

@@ -52,6 +52,8 @@ export interface ProgramHandlers {
 
 const CONSOLE_LINES = 200;
 const SHOWN_LINES = 25;
+/** Under software emulation, on a busy machine. */
+const BOOT_MS = 120_000;
 const POWER_OFF_MS = 15_000;
 const SIGNALS: Readonly<Record<string, number>> = {
   SIGHUP: 1,
@@ -93,6 +95,7 @@ export class Guest {
   readonly #ended = Promise.withResolvers<GuestEnd>();
   readonly #started = performance.now();
   readonly #timer: NodeJS.Timeout;
+  readonly #bootTimer: NodeJS.Timeout;
   #stage: Stage = 'firmware';
   #stderr = '';
   #nextId = 1;
@@ -141,6 +144,10 @@ export class Guest {
       this.#detail = `it was still running after ${Math.round(timeoutMs / 1000)} s`;
       this.#kill('time-out');
     }, timeoutMs);
+    this.#bootTimer = setTimeout(() => {
+      this.#detail = `it did not boot within ${BOOT_MS / 1000} s`;
+      this.#kill('time-out');
+    }, BOOT_MS);
   }
 
   /**
@@ -177,6 +184,11 @@ export class Guest {
     );
     const from = trouble < 0 ? -SHOWN_LINES : trouble;
     return this.#console.slice(from).slice(0, SHOWN_LINES).join('\n');
+  }
+
+  /** What QEMU said on its standard error: its virtio devices report a driver's mistakes there. */
+  get complaints(): string {
+    return this.#stderr.trim();
   }
 
   /** Starts Node.js in the guest with these arguments. */
@@ -240,7 +252,10 @@ export class Guest {
     switch (message.type) {
       case 'stage':
         this.#reach(message.stage);
-        if (message.stage === 'ready') this.#ready.resolve(undefined);
+        if (message.stage === 'ready') {
+          clearTimeout(this.#bootTimer);
+          this.#ready.resolve(undefined);
+        }
         break;
       case 'warning':
         this.#events.onWarning?.(message.text);
@@ -268,6 +283,7 @@ export class Guest {
 
   #finish(code: number | null, rejectQmp: (error: Error) => void): void {
     clearTimeout(this.#timer);
+    clearTimeout(this.#bootTimer);
     const reason = this.#verdict ?? (code === 0 ? 'power-off' : 'qemu-failed');
     const end: GuestEnd = { reason, message: this.#describe(reason, code) };
     const error = new HarnessError(reason === 'qemu-failed' ? 'QEMU_FAILED' : 'GUEST_FAILED', end.message);

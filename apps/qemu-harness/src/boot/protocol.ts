@@ -13,6 +13,8 @@ export type ToGuest =
   | ({ readonly type: 'stdin'; readonly id: number } & Chunk)
   | { readonly type: 'stdin-end'; readonly id: number }
   | { readonly type: 'message'; readonly id: number; readonly body: unknown }
+  /** A piece of a message that is too long for one line; the whole is a line's text. */
+  | { readonly type: 'part'; readonly text: string; readonly last: boolean }
   | { readonly type: 'kill'; readonly id: number }
   | { readonly type: 'power-off' };
 

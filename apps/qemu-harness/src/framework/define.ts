@@ -52,12 +52,14 @@ export interface DiskSpec {
   readonly readOnly?: boolean;
   /** Fill the image with {@link pattern} of this seed; left empty (sparse) otherwise. */
   readonly seed?: number;
-  /** Errors to inject: requests of this event that touch this sector (of 512 bytes) fail. */
+  /** Errors to inject: requests of this kind fail, or those of them that touch this sector (of 512 bytes). */
   readonly errors?: readonly {
-    readonly event: 'read_aio' | 'write_aio' | 'flush_to_disk';
+    readonly request: 'read' | 'write' | 'flush';
     readonly sector?: number;
     readonly errno: number;
   }[];
+  /** Let this many requests a second pass, so that others stay in flight. */
+  readonly iops?: number;
   /** Further members of QEMU's description of the block device, such as `discard`. */
   readonly options?: Readonly<Record<string, unknown>>;
 }

@@ -21,25 +21,48 @@ export async function prepareDisk(spec: DiskSpec, id: string, directory: string)
   const format = spec.format ?? 'raw';
   const path = join(directory, `${id}.${format}`);
   const raw = format === 'raw' ? path : `${path}.tmp`;
-  fillRaw(raw, spec);
-  if (format !== 'raw') {
+  if (format !== 'raw' && spec.seed === undefined) {
+    await run('QEMU_FAILED', 'qemu-img', ['create', '-q', '-f', format, path, String(spec.size)]);
+  } else {
+    fillRaw(raw, spec);
+  }
+  if (format !== 'raw' && spec.seed !== undefined) {
     await run('QEMU_FAILED', 'qemu-img', ['convert', '-f', 'raw', '-O', format, raw, path]);
     await rm(raw);
   }
-  const nodeName = `${id}-node`;
   const readOnly = spec.readOnly === true;
   const file = { driver: 'file', filename: path, 'read-only': readOnly, discard: 'unmap' };
-  const inject = (spec.errors ?? []).map((error) => ({ ...error, immediately: false, once: false }));
+  const inject = (spec.errors ?? []).map(({ request, ...error }) => ({
+    event: 'none',
+    iotype: request,
+    ...error,
+  }));
   const protocol = inject.length === 0 ? file : { driver: 'blkdebug', image: file, 'inject-error': inject };
-  const blockdev = {
+  const formatNode = {
     driver: format,
-    'node-name': nodeName,
+    'node-name': `${id}-node`,
     'read-only': readOnly,
     discard: 'unmap',
     file: protocol,
     ...spec.options,
   };
-  return { path, format, nodeName, args: ['-blockdev', JSON.stringify(blockdev)] };
+  const args = ['-blockdev', JSON.stringify(formatNode)];
+  if (spec.iops === undefined) return { path, format, nodeName: `${id}-node`, args };
+  const group = `${id}-limit`;
+  const limit = { 'qom-type': 'throttle-group', id: group, limits: { 'iops-total': spec.iops } };
+  const filter = {
+    driver: 'throttle',
+    'node-name': `${id}-slow`,
+    'throttle-group': group,
+    file: `${id}-node`,
+  };
+  const slow = [
+    '-object',
+    JSON.stringify(limit),
+    '-blockdev',
+    JSON.stringify({ ...filter, 'read-only': readOnly }),
+  ];
+  return { path, format, nodeName: `${id}-slow`, args: [...args, ...slow] };
 }
 
 function fillRaw(path: string, { size, seed }: DiskSpec): void {

@@ -74,14 +74,14 @@ describe('planTest', () => {
 
   it('injects errors at the layer below the format', async () => {
     const { args } = await plan(PCI, {
-      a: disk({ size: 512, errors: [{ event: 'read_aio', sector: 3, errno: 5 }] }),
+      a: disk({ size: 512, errors: [{ request: 'read', sector: 3, errno: 5 }] }),
     });
     expect(JSON.parse(args[1] ?? '')).toMatchObject({
       driver: 'raw',
       file: {
         driver: 'blkdebug',
         image: { driver: 'file' },
-        'inject-error': [{ event: 'read_aio', sector: 3, errno: 5 }],
+        'inject-error': [{ event: 'none', iotype: 'read', sector: 3, errno: 5 }],
       },
     });
   });

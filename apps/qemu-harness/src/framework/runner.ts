@@ -119,11 +119,9 @@ async function runInGuest(
     const stop = (): void => void guest.stop();
     signal.addEventListener('abort', stop);
     if (signal.aborted) stop();
-    const bootTimer = setTimeout(stop, BOOT_MS);
     let current: GuestTest | undefined;
     try {
       await guest.ready;
-      clearTimeout(bootTimer);
       for (const test of planned) {
         current = test.test;
         events.onTestStart?.(cell, test.test);
@@ -143,7 +141,6 @@ async function runInGuest(
         settle(test, { status: 'failed', ms: 0, detail: why });
       }
     } finally {
-      clearTimeout(bootTimer);
       signal.removeEventListener('abort', stop);
       await guest.stop();
     }
@@ -165,6 +162,7 @@ async function runTest(
   const { test } = planned;
   const env = createHostEnv(guest, planned, cell, sockets);
   const began = performance.now();
+  const complained = guest.complaints.length;
   const course: Course = { output: '', notes: [], verdict: undefined, timedOut: false };
   let ended = 0;
   let exitTimer: NodeJS.Timeout | undefined;
@@ -203,6 +201,9 @@ async function runTest(
     if (failures.length > 0) {
       if (course.output.trim() !== '') detail.push(`It printed:\n${lastLines(course.output, OUTPUT_LINES)}`);
       detail.push(...warnings.map((text) => `The guest warned: ${text}`));
+      const complaints = guest.complaints.slice(complained);
+      if (complaints !== '') detail.push(`QEMU said:\n${lastLines(complaints, OUTPUT_LINES)}`);
+      if (course.timedOut) detail.push(`The last lines of the guest's console:\n${guest.consoleTail}`);
     }
     settle(test, {
       status: failures.length > 0 ? 'failed' : 'passed',
@@ -250,18 +251,13 @@ async function answer(
   env: HostEnv,
   { id, name, args }: FromTest & { type: 'call' },
 ): Promise<void> {
-  let reply: ToTest;
   try {
     const body = test.host?.[name];
     if (body === undefined) throw new Error(`The host's half of the test has no function '${name}'.`);
-    reply = { type: 'result', id, value: (await body(args as never, env)) ?? null };
+    const value = (await body(args as never, env)) ?? null;
+    program.send({ type: 'result', id, value } satisfies ToTest);
   } catch (error) {
-    reply = { type: 'failure', id, message: `host.${name}: ${messageOf(error)}` };
-  }
-  try {
-    program.send(reply);
-  } catch (error) {
-    program.send({ type: 'failure', id, message: messageOf(error) } satisfies ToTest);
+    program.send({ type: 'failure', id, message: `host.${name}: ${messageOf(error)}` } satisfies ToTest);
   }
 }
 

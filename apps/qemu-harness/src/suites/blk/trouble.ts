@@ -1,0 +1,219 @@
+/** When something goes wrong or changes: errors, resizing, resets, removal; and how the driver waits. */
+import { constants } from 'node:os';
+import { equal, ok } from 'node:assert/strict';
+import { setTimeout as delay } from 'node:timers/promises';
+import { VirtioError } from '@virtio/core';
+import { disk, guestTest, pattern } from '../../framework/define.ts';
+import { KIB, MIB, openDisk, rejectsWith, sameBytes, SECTOR, throwsWith } from './_disk.ts';
+
+const EIO = constants.errno.EIO;
+const PCI_ONLY = 'only PCI devices interrupt a process here';
+
+export default [
+  guestTest({
+    device: 'blk',
+    name: 'refuses bad requests before the device sees them, and goes on',
+    devices: { disk: disk({ size: MIB, seed: 1 }) },
+    async guest(context) {
+      using disk = openDisk(context);
+      const { blk } = disk;
+      const sector = new Uint8Array(SECTOR);
+      for (const attempt of [
+        () => blk.read(MIB / SECTOR, sector),
+        () => blk.read(MIB / SECTOR - 1, new Uint8Array(2 * SECTOR)),
+        () => blk.read(-1, sector),
+        () => blk.read(0.5, sector),
+        () => blk.read(2 ** 53, sector),
+        () => blk.read(0, new Uint8Array(0)),
+        () => blk.read(0, []),
+        () => blk.read(0, new Uint8Array(511)),
+        () => blk.write(MIB / SECTOR, sector),
+        () => blk.write(0, [sector, new Uint8Array(0)]),
+        () => blk.discard({ sector: MIB / SECTOR, sectors: 1 }),
+      ]) {
+        await rejectsWith('INVALID_PARAM', attempt());
+      }
+      throwsWith('WRONG_TOKEN', () => blk.complete(12345));
+      await blk.read(7, sector);
+      sameBytes(sector, pattern(new Uint8Array(SECTOR), 1, 7 * SECTOR), 'sector 7');
+    },
+  }),
+
+  guestTest({
+    device: 'blk',
+    name: 'reports injected I/O errors on the requests they hit and no other',
+    devices: {
+      disk: disk({
+        size: 4 * MIB,
+        seed: 2,
+        errors: [
+          { request: 'read', sector: 1000, errno: EIO },
+          { request: 'write', sector: 3000, errno: EIO },
+        ],
+      }),
+    },
+    async guest(context) {
+      using disk = openDisk(context);
+      const { blk } = disk;
+      const reads = await Promise.allSettled(
+        Array.from({ length: 64 }, (_, n) => blk.read(n * 32, new Uint8Array(32 * SECTOR))),
+      );
+      for (const [n, result] of reads.entries()) {
+        if (n !== Math.floor(1000 / 32)) equal(result.status, 'fulfilled', `read ${n}`);
+        else ok(result.status === 'rejected' && VirtioError.is(result.reason, 'IO_ERROR'), `read ${n}`);
+      }
+      const writes = await Promise.allSettled(
+        Array.from({ length: 32 }, (_, n) => blk.write(2560 + n * 32, new Uint8Array(32 * SECTOR))),
+      );
+      for (const [n, result] of writes.entries()) {
+        if (n !== Math.floor((3000 - 2560) / 32)) equal(result.status, 'fulfilled', `write ${n}`);
+        else ok(result.status === 'rejected' && VirtioError.is(result.reason, 'IO_ERROR'), `write ${n}`);
+      }
+      throwsWith('IO_ERROR', () => blk.readSync(1000, new Uint8Array(SECTOR)));
+      blk.readSync(999, new Uint8Array(SECTOR));
+      const token = blk.readNonBlocking(1000, new Uint8Array(SECTOR));
+      while (blk.poll() !== token);
+      throwsWith('IO_ERROR', () => blk.complete(token));
+    },
+  }),
+
+  guestTest({
+    device: 'blk',
+    name: 'reports a flush that failed',
+    devices: { disk: disk({ size: MIB, errors: [{ request: 'flush', errno: EIO }] }) },
+    async guest(context) {
+      using disk = openDisk(context);
+      await disk.blk.write(0, new Uint8Array(SECTOR));
+      await rejectsWith('IO_ERROR', disk.blk.flush());
+      await disk.blk.read(0, new Uint8Array(SECTOR));
+    },
+  }),
+
+  guestTest({
+    device: 'blk',
+    name: 'learns that the disk was resized, from a configuration interrupt',
+    devices: { disk: disk({ size: 4 * MIB, seed: 3 }) },
+    host: {
+      resize: (args: { size: number }, env) =>
+        env.qmp('block_resize', { 'node-name': env.nodeName('disk'), size: args.size }),
+    },
+    async guest(context) {
+      using disk = openDisk(context);
+      const { blk } = disk;
+      for (const size of [8 * MIB, 2 * MIB]) {
+        const { promise, resolve } = Promise.withResolvers<number>();
+        const stop = blk.on('capacity', resolve);
+        // Without interrupts somebody has to look.
+        const timer = setInterval(() => blk.pollEvents(), 50);
+        if (context.cell.transport === 'pci-vfio') clearInterval(timer);
+        await context.host('resize', { size });
+        equal(await promise, size / SECTOR);
+        clearInterval(timer);
+        stop();
+        equal(blk.capacity, size / SECTOR);
+        await blk.read(size / SECTOR - 1, new Uint8Array(SECTOR));
+        await rejectsWith('INVALID_PARAM', blk.read(size / SECTOR, new Uint8Array(SECTOR)));
+      }
+    },
+  }),
+
+  guestTest({
+    device: 'blk',
+    name: 'sleeps while it waits for an interrupt, and spins when it is told to',
+    devices: { disk: disk({ size: MIB, iops: 2 }) },
+    skip: ({ transport }) => (transport === 'pci-vfio' ? undefined : PCI_ONLY),
+    async guest(context) {
+      using disk = openDisk(context);
+      const { blk } = disk;
+      const data = new Uint8Array(SECTOR);
+      const load = async (body: () => unknown): Promise<{ share: number; ms: number }> => {
+        const began = performance.now();
+        const cpu = process.cpuUsage();
+        await body();
+        const ms = performance.now() - began;
+        const { user, system } = process.cpuUsage(cpu);
+        return { share: (user + system) / 1000 / ms, ms };
+      };
+      // The device lets two requests a second pass.
+      for (let n = 0; n < 2; n++) await blk.read(0, data);
+      const asleep = await load(async () => {
+        for (let n = 0; n < 4; n++) await blk.read(0, data);
+      });
+      const spinning = await load(() => {
+        for (let n = 0; n < 4; n++) blk.readSync(0, data);
+      });
+      const percent = (share: number): string => `${Math.round(share * 100)} %`;
+      context.note(`processor used: ${percent(asleep.share)} asleep, ${percent(spinning.share)} spinning`);
+      ok(asleep.ms > 1000, `four requests took ${asleep.ms} ms: the device did not hold them back`);
+      ok(asleep.share < 0.25, `${percent(asleep.share)} of a processor while waiting for interrupts`);
+      ok(spinning.share > 0.5, `${percent(spinning.share)} of a processor while spinning`);
+    },
+  }),
+
+  ...(['msix', 'intx', 'polling'] as const).map((interrupts) =>
+    guestTest({
+      device: 'blk',
+      name: `keeps promises with interrupts by ${interrupts}`,
+      devices: { disk: disk({ size: MIB, seed: 4 }) },
+      skip: ({ transport }) => (transport === 'pci-vfio' ? undefined : PCI_ONLY),
+      async guest(context) {
+        using disk = openDisk(context, 'disk', { interrupts });
+        const data = Array.from({ length: 64 }, () => new Uint8Array(4 * KIB));
+        await Promise.all(data.map((bytes, n) => disk.blk.read(n * 8, bytes)));
+        sameBytes(Buffer.concat(data), pattern(new Uint8Array(256 * KIB), 4), 'the disk');
+      },
+    }),
+  ),
+
+  guestTest({
+    device: 'blk',
+    name: 'is reset with requests in flight, which reject, and works again',
+    devices: { disk: disk({ size: MIB, seed: 5, iops: 2 }) },
+    async guest(context) {
+      using disk = openDisk(context);
+      const { blk } = disk;
+      const flying = Array.from({ length: 8 }, (_, n) => blk.read(n, new Uint8Array(SECTOR)));
+      const ends = Promise.allSettled(flying);
+      await delay(100);
+      blk.reset();
+      const results = await ends;
+      const lost = results.filter(
+        (result) => result.status === 'rejected' && VirtioError.is(result.reason, 'DEVICE_RESET'),
+      );
+      ok(lost.length >= 4, `${lost.length} of 8 requests rejected with DEVICE_RESET`);
+      equal(lost.length + results.filter(({ status }) => status === 'fulfilled').length, 8);
+      const data = new Uint8Array(SECTOR);
+      await blk.read(9, data);
+      sameBytes(data, pattern(new Uint8Array(SECTOR), 5, 9 * SECTOR), 'sector 9 after the reset');
+    },
+  }),
+
+  guestTest({
+    device: 'blk',
+    name: 'is unplugged with requests in flight, which reject, and is let go',
+    devices: { disk: { ...disk({ size: MIB, iops: 1 }), hotplug: true } },
+    skip: ({ machine }) => (machine === 'q35' ? undefined : 'MMIO has no hot-unplug'),
+    timeoutS: 90,
+    host: {
+      unplug: (_args: null, env) => env.qmp('device_del', { id: env.deviceId('disk') }),
+      gone: (_args: null, env) => env.qmpEvent('DEVICE_DELETED', 60_000),
+    },
+    async guest(context) {
+      const gone = context.host('gone', null);
+      {
+        using disk = openDisk(context);
+        const { blk } = disk;
+        const failure = new Promise<VirtioError>((resolve) => blk.on('failure', resolve));
+        const flying = Array.from({ length: 30 }, (_, n) => blk.read(n, new Uint8Array(SECTOR)));
+        const ends = Promise.allSettled(flying);
+        await delay(100);
+        await context.host('unplug', null);
+        equal((await failure).code, 'DEVICE_REMOVED');
+        const rejected = (await ends).filter(({ status }) => status === 'rejected');
+        ok(rejected.length > 0, 'all requests were answered before the device went');
+        await rejectsWith('DEVICE_REMOVED', blk.read(0, new Uint8Array(SECTOR)));
+      }
+      await gone;
+    },
+  }),
+];

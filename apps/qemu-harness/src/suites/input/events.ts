@@ -1,0 +1,145 @@
+/** What input devices send: in order, complete, and with word of what is not. */
+import { type InputEvent, EventType } from '@virtio/input';
+import { deepEqual, equal, ok } from 'node:assert/strict';
+import { setTimeout as delay } from 'node:timers/promises';
+import { guestTest } from '../../framework/define.ts';
+import {
+  device,
+  DROPPED,
+  expectUpdate,
+  host,
+  type Kind,
+  keyUpdate,
+  openInput,
+  SYN,
+  UPDATES,
+} from './_input.ts';
+
+/** QEMU's devices have 64 buffers and drop what does not fit, so the host waits for the guest before it sends more. */
+const BUFFERS = 64;
+const EVENTS = 2500;
+
+/** Cuts updates into batches of no more events than the device has buffers for. */
+function* batches(kind: Kind): Generator<{ kind: Kind; from: number; to: number }> {
+  let events = 0;
+  for (let from = 0, to = 0; events < EVENTS; from = to) {
+    for (let room = BUFFERS; ; to++) {
+      const { length } = UPDATES[kind](to).arrives;
+      room -= length + 1;
+      if (room < 0) break;
+      events += length;
+    }
+    yield { kind, from, to };
+  }
+}
+
+export default [
+  ...(['keyboard', 'mouse', 'tablet', 'multitouch'] as const).map((kind) =>
+    guestTest({
+      device: 'input',
+      name: `gets 2,500 events of a ${kind} in order and complete`,
+      devices: { input: device(kind) },
+      host,
+      async guest(context) {
+        using open = openInput(context);
+        const { input } = open;
+        let updates = 0;
+        for (const batch of batches(kind)) {
+          const sent = context.host('send', batch);
+          for (let n = batch.from; n < batch.to; n++) await expectUpdate(input, kind, n);
+          await sent;
+          updates = batch.to;
+        }
+        equal(input.popEvent(), undefined);
+        equal(input.lost, 0);
+        context.note(`${updates} updates`);
+      },
+    }),
+  ),
+
+  guestTest({
+    device: 'input',
+    name: 'takes events by polling and by spinning, too',
+    devices: { input: device('keyboard') },
+    host,
+    async guest(context) {
+      using open = openInput(context);
+      const { input } = open;
+      await context.host('send', { kind: 'keyboard', from: 0, to: 10 });
+      const got: InputEvent[] = [];
+      while (got.length < 20) input.poll((type, code, value) => got.push({ type, code, value }));
+      await context.host('send', { kind: 'keyboard', from: 10, to: 20 });
+      while (got.length < 30) {
+        const event = input.popEvent();
+        if (event !== undefined) got.push(event);
+      }
+      while (got.length < 40) got.push(input.nextEventSync());
+      deepEqual(got, Array.from({ length: 20 }, (_, n) => [...keyUpdate(n).arrives, SYN]).flat());
+    },
+  }),
+
+  guestTest({
+    device: 'input',
+    name: 'says that events were lost when nobody looked, and gets later ones complete',
+    devices: { input: device('keyboard') },
+    host,
+    async guest(context) {
+      using open = openInput(context);
+      const { input } = open;
+      await context.host('send', { kind: 'keyboard', from: 0, to: 100 });
+      const got: InputEvent[] = [];
+      for (let event = input.popEvent(); event !== undefined; event = input.popEvent()) got.push(event);
+      const expected = Array.from({ length: BUFFERS / 2 }, (_, n) => [...keyUpdate(n).arrives, SYN]).flat();
+      deepEqual(got, [...expected, DROPPED, SYN]);
+      equal(input.lost, 1);
+      const sent = context.host('send', { kind: 'keyboard', from: 100, to: 120 });
+      for (let n = 100; n < 120; n++) await expectUpdate(input, 'keyboard', n);
+      await sent;
+      equal(input.lost, 1);
+    },
+  }),
+
+  guestTest({
+    device: 'input',
+    name: 'iterates over events until it is told to stop',
+    devices: { input: device('mouse') },
+    host,
+    async guest(context) {
+      using open = openInput(context);
+      const { input } = open;
+      const controller = new AbortController();
+      const got: InputEvent[] = [];
+      const loop = (async () => {
+        for await (const event of input.events({ signal: controller.signal })) got.push(event);
+      })();
+      await context.host('send', { kind: 'mouse', from: 0, to: 8 });
+      const expected = Array.from({ length: 8 }, (_, n) => [...UPDATES.mouse(n).arrives, SYN]).flat();
+      for (let wait = 0; got.length < expected.length && wait < 100; wait++) await delay(20);
+      controller.abort();
+      const end = await loop.then(
+        () => undefined,
+        (error: unknown) => error,
+      );
+      ok(end instanceof Error && 'code' in end && end.code === 'ABORTED', String(end));
+      deepEqual(got, expected);
+    },
+  }),
+
+  guestTest({
+    device: 'input',
+    name: 'works again after a reset',
+    devices: { input: device('keyboard') },
+    host,
+    async guest(context) {
+      using open = openInput(context);
+      const { input } = open;
+      for (let round = 0; round < 3; round++) {
+        await context.host('send', { kind: 'keyboard', from: 0, to: 4 });
+        for (let n = 0; n < 4; n++) await expectUpdate(input, 'keyboard', n);
+        input.reset();
+        deepEqual([input.popEvent(), input.popEvent(), input.popEvent()], [DROPPED, SYN, undefined]);
+      }
+      equal(input.eventCodes(EventType.EV_KEY).has(30), true);
+    },
+  }),
+];
