@@ -171,6 +171,36 @@ await check('falls back to ordinary pages when there are no huge ones', () => {
   writeFileSync('/proc/sys/vm/nr_hugepages', count);
 });
 
+await check('has several devices share one address space', async () => {
+  const disks = listDevices().filter((device) => device.deviceType === DeviceType.Block);
+  const [first, second] = disks;
+  assert(first && second, 'give the guest two disks');
+  using hal = VfioHal.create();
+  using a = openTransport(first, { hal });
+  using b = openTransport(second, { hal });
+  using from = new VirtioBlk(a.transport, hal);
+  using to = new VirtioBlk(b.transport, hal);
+  using buffer = hal.alloc(4096);
+  buffer.bytes.fill(0x33);
+  await from.write(0, buffer.bytes);
+  buffer.bytes.fill(0);
+  await from.read(0, buffer.bytes);
+  await to.write(8, buffer.bytes);
+  buffer.bytes.fill(0);
+  await to.read(8, buffer.bytes);
+  assert(buffer.bytes.every((byte) => byte === 0x33));
+  // Memory outlives the devices: all leave, one comes back.
+  from[Symbol.dispose]();
+  to[Symbol.dispose]();
+  a[Symbol.dispose]();
+  b[Symbol.dispose]();
+  using again = openTransport(second, { hal });
+  using blk = new VirtioBlk(again.transport, hal);
+  buffer.bytes.fill(0);
+  await blk.read(8, buffer.bytes);
+  assert(buffer.bytes.every((byte) => byte === 0x33));
+});
+
 await check('refuses a device that bypasses the IOMMU', () => {
   using device = openTransport(address);
   fails('DMA_ERROR', () => device.hal.dmaAlloc(1, 'both', false));
@@ -182,10 +212,8 @@ await check('maps registers by their physical address, and resets the function',
   using device = openTransport(address, { hal });
   const bar4 = Number(readFileSync(path(address, 'resource'), 'utf8').split('\n')[4]?.split(' ')[0]);
   assert(bar4 > 0);
-  assert.equal(
-    hal.mapRegisters(bar4 + 0x12, 2).read16(0),
-    4 - 2 > 0 ? hal.mapRegisters(bar4, 0x40).read16(0x12) : 0,
-  );
+  // num_queues of the common configuration, which QEMU puts at the start of BAR 4.
+  assert(hal.mapRegisters(bar4 + 0x12, 2).read16(0) >= 1);
   fails('INVALID_PARAM', () => hal.mapRegisters(0x1000, 4));
   device[Symbol.dispose]();
   writeFileSync(path(address, 'driver_override'), 'vfio-pci');
@@ -231,8 +259,8 @@ await check('needs rights, and works without root where root prepared it', () =>
   writeFileSync(path(address, 'driver_override'), '\n');
 });
 
-await check('lets go of a device that is removed while requests are in flight', async () => {
-  using device = openTransport(address);
+const remove = async (interrupts: 'msix' | 'intx' | 'polling'): Promise<void> => {
+  using device = openTransport(address, { interrupts });
   const blk = new VirtioBlk(device.transport, device.hal);
   const failure = new Promise<VirtioError>((resolve) => blk.on('failure', resolve));
   const sector = new Uint8Array(4096);
@@ -265,7 +293,10 @@ await check('lets go of a device that is removed while requests are in flight', 
   assert.equal(device.transport.getStatus().bits, 0xff);
   blk[Symbol.dispose]();
   writeFileSync('/sys/bus/pci/rescan', '1');
-});
+};
+await check('lets go of a device that is removed while requests are in flight', () => remove('msix'));
+await check('the same with INTx', () => remove('intx'));
+await check('the same when it is polled', () => remove('polling'));
 
 await check('drives it again after it came back', () => {
   using device = openTransport(findDisk());

@@ -3,7 +3,7 @@ import { runInNewContext } from 'node:vm';
 import type { BufferDirection } from '@virtio/core';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { anonymousSource } from './anonymous-source.ts';
+import { anonymousSource } from './anonymous-source.fixture.ts';
 import { BouncePool } from './bounce-pool.ts';
 import { BLOCK_SIZE, type DmaBlock, DmaMemory } from './dma-memory.ts';
 

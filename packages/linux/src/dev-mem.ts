@@ -3,10 +3,10 @@ import { closeSync, openSync } from 'node:fs';
 import type { RegisterWindow } from '@virtio/core';
 import { mappedWindow } from './hal.ts';
 import { Mapping } from './mapping.ts';
+import { systemPageSize } from './syscalls.ts';
 import { systemError } from './system-error.ts';
 
 const DEV_MEM = '/dev/mem';
-const SYSTEM_PAGE = 4096;
 
 /** Maps registers by their physical addresses, whole pages at a time. */
 export class DevMem implements Disposable {
@@ -18,8 +18,9 @@ export class DevMem implements Disposable {
    * @throws {@link VirtioError} `PERMISSION_DENIED`, `SYSTEM_ERROR`
    */
   map(address: number, size: number): RegisterWindow {
-    const start = Math.floor(address / SYSTEM_PAGE) * SYSTEM_PAGE;
-    const length = Math.ceil((address + size - start) / SYSTEM_PAGE) * SYSTEM_PAGE;
+    const page = systemPageSize();
+    const start = Math.floor(address / page) * page;
+    const length = Math.ceil((address + size - start) / page) * page;
     let found = this.#mappings.find((m) => m.start === start && m.mapping.size >= length);
     if (found === undefined) {
       found = { start, mapping: mapPages(start, length) };

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { type DmaRegion, PAGE_SIZE } from '@virtio/core';
 import { describe, expect, it } from 'vitest';
-import { anonymousSource } from './anonymous-source.ts';
+import { anonymousSource } from './anonymous-source.fixture.ts';
 import { BLOCK_SIZE, DmaMemory } from './dma-memory.ts';
 
 const BLOCK_PAGES = BLOCK_SIZE / PAGE_SIZE;

@@ -4,8 +4,9 @@
  * @packageDocumentation
  */
 export { type DeviceInfo, type DiscoveryOptions, listDevices } from './discovery.ts';
-export { EventPoller } from './event-poller.ts';
+export type { DmaBlock, DmaSource } from './dma-memory.ts';
 export { type DmaBuffer, LinuxHal, type PostedMemory } from './hal.ts';
+export type { Mapping, MappingOptions } from './mapping.ts';
 export type { MmioDeviceInfo, MmioWindow } from './mmio-devices.ts';
 export * from './open-transport.ts';
 export type { PciDeviceInfo } from './pci-devices.ts';
@@ -13,6 +14,6 @@ export { PhysicalHal } from './physical-hal.ts';
 export { SystemCallError } from './system-error.ts';
 export { VfioContainer } from './vfio-container.ts';
 export { VfioDevice } from './vfio-device.ts';
-export { VfioHal } from './vfio-hal.ts';
+export { type RegisterResolver, VfioHal } from './vfio-hal.ts';
 export { VfioInterrupts } from './vfio-interrupts.ts';
 export { attachMemory } from './worker-memory.ts';

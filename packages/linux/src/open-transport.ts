@@ -140,10 +140,13 @@ function withHal<T extends Transport, H extends LinuxHal>(
   }
   const close = (): void => {
     forget();
+    let stopped = false;
     try {
       transport[Symbol.dispose]();
+      stopped = true;
     } finally {
-      if (given === undefined) hal[Symbol.dispose]();
+      // A device that did not stop may still write to physical memory; VFIO keeps it from ours.
+      if (given === undefined && (stopped || hal instanceof VfioHal)) hal[Symbol.dispose]();
     }
   };
   const forget = disposeAtExit({ [Symbol.dispose]: close });

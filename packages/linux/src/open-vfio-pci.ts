@@ -57,16 +57,18 @@ export function openVfioPci(
     );
     const kind = wanted ?? VfioInterrupts.kinds(vfio)[0] ?? 'polling';
     const onGone = (): void => {
-      lines?.[Symbol.dispose]();
+      lines[Symbol.dispose]();
       vfio.abandon();
     };
-    const lines = kind === 'polling' ? undefined : resources.add(new VfioInterrupts(vfio, kind, onGone));
+    const lines: VfioInterrupts = resources.add(
+      new VfioInterrupts(vfio, kind === 'polling' ? 'none' : kind, onGone),
+    );
     const transport: PciTransport = new PciTransport({
       at: DeviceFunction.parse(address),
       config: vfio.config,
       bars,
       mapBar: (bar, offset, length) => vfio.mapBar(bar, offset, length),
-      interrupts: lines ?? pollingInterrupts(() => transport),
+      interrupts: kind === 'polling' ? pollingInterrupts(() => transport) : lines,
       onDispose: () => resources[Symbol.dispose](),
     });
     return transport;

@@ -9,11 +9,10 @@ import { closeSync, ftruncateSync, openSync, readSync } from 'node:fs';
 import { VirtioError } from '@virtio/core';
 import { BLOCK_SIZE, type DmaBlock, type DmaSource } from './dma-memory.ts';
 import { Mapping } from './mapping.ts';
-import { MapFlags, MemfdFlags, memfdCreate, mmap, munmap, Prot } from './syscalls.ts';
+import { MapFlags, MemfdFlags, memfdCreate, mmap, munmap, Prot, systemPageSize } from './syscalls.ts';
 import { systemError } from './system-error.ts';
 
 const PAGE_MAP = '/proc/self/pagemap';
-const SYSTEM_PAGE = 4096;
 
 /** Huge pages that are tried beyond what is asked for, to find neighbours. */
 const SPARE_PAGES = 16;
@@ -140,9 +139,10 @@ export class PhysicalMemory implements DmaSource {
   }
 
   #physical(address: number): number {
+    const page = systemPageSize();
     const entry = new Uint8Array(8);
-    readSync(this.#pageMap, entry, 0, 8, (address / SYSTEM_PAGE) * 8);
-    const physical = physicalAddress(new DataView(entry.buffer).getBigUint64(0, true), SYSTEM_PAGE);
+    readSync(this.#pageMap, entry, 0, 8, (address / page) * 8);
+    const physical = physicalAddress(new DataView(entry.buffer).getBigUint64(0, true), page);
     if (physical === undefined) {
       throw new VirtioError(
         'DMA_ERROR',

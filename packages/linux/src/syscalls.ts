@@ -49,6 +49,7 @@ function load(): Readonly<Record<string, Native>> {
     munmap: declare('munmap', 'int', ['uintptr_t', 'size_t']),
     ioctl: declare('ioctl', 'int', ['int', 'ulong', 'void *']),
     ioctlNumber: declare('ioctl', 'int', ['int', 'ulong', 'int64_t']),
+    getpagesize: declare('getpagesize', 'int', []),
     eventfd: declare('eventfd', 'int', ['uint', 'int']),
     memfd_create: declare('memfd_create', 'int', ['const char *', 'uint']),
     epoll_create1: declare('epoll_create1', 'int', ['int']),
@@ -119,6 +120,11 @@ export function ioctl(fd: number, request: number, label: string, argument: Uint
  */
 export function ioctlNumber(fd: number, request: number, label: string, argument = 0): number {
   return call('ioctlNumber', label, fd, request, argument);
+}
+
+/** The size of the system's pages in bytes: 4096, on aarch64 also 16384 or 65536. */
+export function systemPageSize(): number {
+  return call('getpagesize', 'getpagesize');
 }
 
 /** A new eventfd with the count 0, which does not block. */

@@ -26,11 +26,11 @@ export class VfioInterrupts implements PciInterrupts, Disposable {
   #disposed = false;
 
   /**
-   * @param kind which interrupts to use
+   * @param kind which interrupts to use; with `none` only removals are heard of
    * @param onGone called after the driver has heard of the removal: lets go of the device
    * @throws {@link VirtioError} `UNSUPPORTED` if the device has no such interrupts
    */
-  constructor(device: VfioDevice, kind: 'msix' | 'intx', onGone: () => void) {
+  constructor(device: VfioDevice, kind: 'msix' | 'intx' | 'none', onGone: () => void) {
     this.#device = device;
     this.#onGone = onGone;
     this.#poller = new EventPoller();

@@ -1,0 +1,23 @@
+import { describe, expect, it } from 'vitest';
+import { openTransport } from './open-transport.ts';
+
+describe('openTransport', () => {
+  it('refuses what is no address, or where nothing is', () => {
+    expect(() => openTransport('eth0')).toThrow(expect.objectContaining({ code: 'INVALID_PARAM' }));
+    expect(() => openTransport('fffe:ff:1f.7')).toThrow(expect.objectContaining({ code: 'NO_DEVICE' }));
+  });
+
+  it('opens nothing without an IOMMU unless that is asked for by name', () => {
+    expect(() => openTransport({ address: 0xfeb00000, size: 512 })).toThrow(
+      expect.objectContaining({ code: 'IOMMU_MISSING' }),
+    );
+    expect(() => openTransport({ address: 0xfeb00000, size: 512 })).toThrow('unsafePhysicalMemory');
+  });
+
+  it('says so if a device cannot interrupt in the way that was asked for', () => {
+    const options = { unsafePhysicalMemory: true, interrupts: 'msix' } as const;
+    expect(() => openTransport({ address: 0xfeb00000, size: 512 }, options)).toThrow(
+      expect.objectContaining({ code: 'UNSUPPORTED' }),
+    );
+  });
+});

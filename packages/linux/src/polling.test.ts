@@ -1,0 +1,36 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { InterruptStatus, type Transport } from '@virtio/core';
+import { describe, expect, it, vi } from 'vitest';
+import { pollingInterrupts } from './polling.ts';
+
+describe('pollingInterrupts', () => {
+  it('looks at the queues at each turn, and at the registers every now and then', async () => {
+    const ackInterrupt = vi.fn(() => InterruptStatus.from(0));
+    const transport = { ackInterrupt } as unknown as Transport;
+    const interrupts = pollingInterrupts(() => transport);
+    const queue = vi.fn<() => void>();
+    const config = vi.fn<() => void>();
+    interrupts.onQueue(0, queue);
+    interrupts.onConfig(config);
+    await sleep(20);
+    expect(queue).not.toHaveBeenCalled();
+
+    interrupts.hold();
+    await sleep(60);
+    const looked = ackInterrupt.mock.calls.length;
+    expect(looked).toBeGreaterThan(0);
+    expect(looked).toBeLessThan(10);
+    expect(queue.mock.calls.length).toBeGreaterThan(looked);
+    expect(config).not.toHaveBeenCalled();
+
+    ackInterrupt.mockReturnValueOnce(InterruptStatus.from(InterruptStatus.DEVICE_CONFIGURATION_INTERRUPT));
+    await sleep(60);
+    expect(config).toHaveBeenCalledOnce();
+
+    interrupts.release();
+    await sleep(5);
+    const calls = queue.mock.calls.length;
+    await sleep(20);
+    expect(queue.mock.calls.length).toBe(calls);
+  });
+});
