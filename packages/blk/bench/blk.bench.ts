@@ -122,6 +122,10 @@ async function rows(ring: bigint): Promise<Measurement[]> {
   return found;
 }
 
-const common = CommonFeatures.set('INDIRECT_DESC', 'EVENT_IDX').bits;
-printMeasurements('4 KiB read, split ring', await rows(common));
-printMeasurements('4 KiB read, packed ring', await rows(common | CommonFeatures.mask('RING_PACKED')));
+const split = CommonFeatures.set('INDIRECT_DESC', 'EVENT_IDX').bits;
+const packed = split | CommonFeatures.mask('RING_PACKED');
+// What was compiled for one ring is compiled anew at the first sight of the other: both are seen before anything counts.
+await rows(split);
+await rows(packed);
+printMeasurements('4 KiB read, split ring', await rows(split));
+printMeasurements('4 KiB read, packed ring', await rows(packed));
