@@ -267,6 +267,8 @@ describe('a device in trouble', () => {
     expect(() => {
       transport.checkAlive();
     }).toThrow('needs a reset');
+    transport.setStatus(DeviceStatus.from(0x8f));
+    expect(device.status.bits).toBe(0xcf);
     transport.reset();
     expect(device.status.bits).toBe(0);
   });

@@ -287,7 +287,7 @@ describe('accounts', () => {
       fc.record({ kind: fc.constant('unshare' as const), size: fc.nat() }),
     );
     fc.assert(
-      fc.property(fc.array(step, { maxLength: 200 }), (steps) => {
+      fc.property(fc.array(step, { maxLength: 150, size: 'max' }), (steps) => {
         const hal = new FakeHal({ addressSpace: 64 * PAGE_SIZE });
         const regions: ReturnType<FakeHal['dmaAlloc']>[] = [];
         const shared: { address: number; buffer: Uint8Array }[] = [];

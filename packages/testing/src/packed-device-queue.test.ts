@@ -218,6 +218,7 @@ describe('suppression in a packed ring', () => {
         fc.array(fc.record({ used: fc.integer({ min: 1, max: 9 }), offset: fc.nat(8), wrap: fc.nat(1) }), {
           minLength: 1,
           maxLength: 40,
+          size: 'max',
         }),
         (size, steps) => {
           const { queue, descriptor, driverEvent } = ring({ eventIdx: true }, size);

@@ -249,6 +249,7 @@ describe('suppression in a split ring', () => {
           {
             minLength: 1,
             maxLength: 40,
+            size: 'max',
           },
         ),
         fc.boolean(),
@@ -473,6 +474,16 @@ describe('a driver that breaks the rules of split rings', () => {
     ],
   ])('is told of %s', (_, set, message) => {
     expect(broken(set)).toContain(message);
+  });
+
+  it('is told of more chains than fit beside those in flight', () => {
+    const r = ring();
+    const queue = r.queue();
+    for (let d = 0; d < 4; d += 1) r.descriptor(d, DATA, 4, 0);
+    r.offer(0, 1, 2);
+    for (let n = 0; n < 3; n += 1) queue.pop();
+    r.offer(3, 0);
+    expect(() => queue.available()).toThrow('with 3 chains in flight, 2 more do not fit');
   });
 
   it('is told of a table without the feature [2.7.5.3.1]', () => {
