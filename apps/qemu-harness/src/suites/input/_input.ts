@@ -51,10 +51,10 @@ export const device = (model: string, properties: Properties = {}): DeviceSpec =
 
 /** QEMU's names of keys, and Linux's. */
 const KEYS: readonly (readonly [string, number])[] = [
-  ...[...'abcdefghijklmnopqrstuvwxyz'].map(
+  ...Array.from('abcdefghijklmnopqrstuvwxyz').map(
     (letter) => [letter, Key[`KEY_${letter.toUpperCase()}` as 'KEY_A']] as const,
   ),
-  ...[...'1234567890'].map((digit) => [digit, Key[`KEY_${digit}` as 'KEY_1']] as const),
+  ...Array.from('1234567890').map((digit) => [digit, Key[`KEY_${digit}` as 'KEY_1']] as const),
   ['ret', Key.KEY_ENTER],
   ['spc', Key.KEY_SPACE],
   ['esc', Key.KEY_ESC],
