@@ -367,6 +367,32 @@ describe('events and failures', () => {
     end();
   });
 
+  it('notices while it spins that the device needs a reset or is gone', () => {
+    const { device, driver, end } = make(0n, {}, false);
+    device.automatic = false;
+    device.needsReset();
+    expect(() => driver.echoSync()).toThrow(coded('DEVICE_NEEDS_RESET'));
+    expect(driver.failure).toMatchObject({ code: 'DEVICE_NEEDS_RESET' });
+    driver.reset();
+    device.remove();
+    expect(() => driver.echoSync()).toThrow(coded('DEVICE_REMOVED'));
+    expect(driver.failure).toMatchObject({ code: 'DEVICE_REMOVED' });
+    end();
+  });
+
+  it('leaves the errors of listeners to those who wrote them', () => {
+    const { device, driver, end } = make(0n, {}, false);
+    driver.on('failure', () => {
+      throw new RangeError('listener');
+    });
+    device.needsReset();
+    expect(() => {
+      driver.pollEvents();
+    }).toThrow('listener');
+    expect(driver.failure).toMatchObject({ code: 'DEVICE_NEEDS_RESET' });
+    end();
+  });
+
   it('rejects requests in flight when the device is unplugged', async () => {
     const { device, driver } = make();
     const outcome = await inFlight(driver, device);

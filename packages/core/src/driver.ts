@@ -365,7 +365,9 @@ export abstract class Driver<
       this.transport.checkAlive();
       this.onConfigChange();
     } catch (error) {
-      this.fail(error as VirtioError);
+      // An error of a listener's is not the device's.
+      if (!VirtioError.is(error)) throw error;
+      this.fail(error);
     }
   };
 

@@ -199,8 +199,9 @@ describe('lies of a packed device', () => {
 
   it('takes nothing for used while nothing is in flight, whatever the flags say', () => {
     const { queue, ring } = make();
-    for (let index = 0; index < 8; index += 1)
-      {ring.writeDescriptor(index, { flags: AVAIL | USED, extra: index });}
+    for (let index = 0; index < 8; index += 1) {
+      ring.writeDescriptor(index, { flags: AVAIL | USED, extra: index });
+    }
     expect(queue.pop()).toBe(-1);
     expect(queue.enableInterrupts()).toBe(false);
   });

@@ -307,16 +307,24 @@ export class RequestQueue {
   waitSync(slot: number, options?: SpinOptions): void {
     this.#spinsFor = slot;
     try {
-      this.queue.spin(() => {
-        this.drain();
-        if (this.#state[slot] === DONE) return true;
-        if (this.failure !== undefined) throw this.failure;
-        return false;
-      }, options);
+      this.queue.spin(this.#spun, options);
+    } catch (error) {
+      if (VirtioError.is(error, 'DEVICE_NEEDS_RESET') || VirtioError.is(error, 'DEVICE_REMOVED')) {
+        this.#report(error);
+      }
+      throw error;
     } finally {
       this.#spinsFor = -1;
     }
   }
+
+  /** Whether the request that `waitSync` spins for is done. A member, so that no closure is made for each request. */
+  readonly #spun = (): boolean => {
+    this.drain();
+    if (this.#state[this.#spinsFor] === DONE) return true;
+    if (this.failure !== undefined) throw this.failure;
+    return false;
+  };
 
   /** Frees a slot whose request is done and completed. */
   release(slot: number): void {

@@ -264,8 +264,9 @@ describe('lies of a split device', () => {
   it('does not care what becomes of descriptors and of the available ring', () => {
     const { device, queue, ring, add } = make([]);
     const token = add(3);
-    for (const { address, length } of ring.areas.slice(0, 2))
-      {device.hal.view(address, length, 'any').fill(0xff);}
+    for (const { address, length } of ring.areas.slice(0, 2)) {
+      device.hal.view(address, length, 'any').fill(0xff);
+    }
     ring.writeUsed(0, token, 0);
     ring.usedIdx = 1;
     expect(queue.pop()).toBe(token);

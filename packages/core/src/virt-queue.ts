@@ -415,7 +415,9 @@ export abstract class VirtQueue implements Disposable {
    *
    * @throws {@link VirtioError} `NOT_READY` after the time allowed, `DEVICE_NEEDS_RESET`, `DEVICE_REMOVED`
    */
-  spin(done: () => boolean, { timeoutMs = DEFAULT_SPIN_MS }: SpinOptions = {}): void {
+  spin(done: () => boolean, options?: SpinOptions): void {
+    if (done()) return;
+    const timeoutMs = options?.timeoutMs ?? DEFAULT_SPIN_MS;
     const deadline = Date.now() + timeoutMs;
     for (let spins = 1; !done(); spins += 1) {
       if (spins % SPINS_PER_CHECK !== 0) continue;
