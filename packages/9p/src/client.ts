@@ -137,6 +137,7 @@ export class P9Client extends P9Engine {
     const root = this.#root;
     this.#root = undefined;
     if (root === undefined || this.device.failure !== undefined || !this.isCurrent(root)) return;
+    yield* this.quiesce();
     yield* this.clunk(root);
   }
 

@@ -8,7 +8,7 @@ import type { P9Fid } from './fid.ts';
 import { AT_REMOVEDIR, OpenFlag, R, T } from './messages.ts';
 import { type FsContext, stat, withFile, withParent } from './operations.ts';
 import { P9Error, refuse } from './p9-error.ts';
-import { resolve, splitLast } from './resolve.ts';
+import { resolve, splitLast, trimSlashes } from './resolve.ts';
 import { Stats } from './stats.ts';
 import type { Task } from './task.ts';
 
@@ -41,7 +41,7 @@ export function* mkdir(
     yield* withParent(client, path, 'EEXIST', (directory, name) =>
       client.mkdir(directory, name, mode & ~fs.umask, fs.gid),
     );
-    return path;
+    return trimSlashes(path);
   } catch (error) {
     if (!recursive) throw error;
     if (P9Error.is(error, 'EEXIST')) {

@@ -280,6 +280,16 @@ export class P9Engine {
     }
   }
 
+  /** Waits until the server has answered all that nobody waits for. */
+  protected *quiesce(): Task<void> {
+    for (;;) {
+      this.#sweep();
+      const [clunk] = this.#clunks;
+      if (clunk === undefined) return;
+      yield clunk.tag + HOLD;
+    }
+  }
+
   /** Whether a fid belongs to the session that is going on. */
   isCurrent(fid: P9Fid): boolean {
     return fid.session === this.session && this.epoch === this.device.epoch;

@@ -14,9 +14,9 @@ export class P9Error extends Error {
   /** What was tried: `open`, `rename`, … */
   readonly syscall: string;
   /** The path that it was tried on, if there is one. */
-  readonly path?: string;
+  declare readonly path?: string;
   /** The other path, of `rename`, `link`, `symlink` and `copyFile`. */
-  readonly dest?: string;
+  declare readonly dest?: string;
 
   /**
    * @param errno the number of the error, positive

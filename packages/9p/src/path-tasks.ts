@@ -3,7 +3,7 @@
  * one with promises and the one that spins.
  */
 import {
-  type directoryCursor,
+  type DirectoryCursor,
   link,
   listDirectory,
   mkdir,

@@ -210,9 +210,16 @@ function* walkAll(client: P9Client, names: readonly string[]): Task<P9Fid> {
   return at;
 }
 
+/** A path without slashes at its end. */
+export function trimSlashes(path: string): string {
+  let end = path.length;
+  while (path[end - 1] === '/') end -= 1;
+  return path.slice(0, end);
+}
+
 /** The last name of a path, and the path before it. */
 export function splitLast(path: string): { readonly parent: string; readonly name: string } {
-  const trimmed = path.replace(/\/+$/, '');
+  const trimmed = trimSlashes(path);
   const slash = trimmed.lastIndexOf('/');
   return { parent: slash < 0 ? '/' : trimmed.slice(0, slash + 1), name: trimmed.slice(slash + 1) };
 }

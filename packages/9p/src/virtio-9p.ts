@@ -211,6 +211,8 @@ export class Virtio9p extends Driver<P9FeatureName> {
     this.#requests.requireDone(token);
     const length = this.#requests.usedLength(token);
     const reply = this.#buffers[token * MAX_PARTS + 2];
+    // A driver that was disposed has taken its buffers back before the answers were looked at.
+    if (reply === undefined && this.failure !== undefined) throw this.failure;
     this.#unshare(token, length > 0);
     this.#requests.release(token);
     if (length === 0) return 0;
@@ -233,6 +235,12 @@ export class Virtio9p extends Driver<P9FeatureName> {
     this.#late[token] = 1;
     this.#lateCount += 1;
     this.#returned[token] = returned;
+    if (this.transport.interrupts === undefined || this.failure !== undefined) return;
+    // Others may wait for its slot.
+    this.done(token).then(
+      () => this.#sweep(),
+      () => undefined,
+    );
   }
 
   /**
@@ -282,6 +290,11 @@ export class Virtio9p extends Driver<P9FeatureName> {
       throw error;
     }
     return this.complete(slot);
+  }
+
+  protected override onDispose(): void {
+    for (let slot = 0; slot < this.#late.length; slot += 1) this.#unshare(slot, false);
+    this.#epoch += 1;
   }
 
   protected override onReset(): void {

@@ -137,6 +137,8 @@ export class VirtioRng extends Driver<never> {
     this.#requests.requireDone(token);
     // 5.4.6.1: the length written says how many random bytes there are.
     const length = this.#requests.usedLength(token);
+    // A driver that was disposed has taken its buffers back before the answers were looked at.
+    if (this.#buffers[token] === undefined && this.failure !== undefined) throw this.failure;
     this.#unshare(token, length > 0);
     this.#requests.release(token);
     if (length === 0) {
@@ -252,6 +254,11 @@ export class VirtioRng extends Driver<never> {
     return array;
   };
 
+  protected override onDispose(): void {
+    for (let slot = 0; slot < this.#late.length; slot += 1) this.#unshare(slot, false);
+    this.#epoch += 1;
+  }
+
   protected override onReset(): void {
     this.#epoch += 1;
   }
@@ -302,6 +309,12 @@ export class VirtioRng extends Driver<never> {
   #giveUp(slot: number): void {
     this.#late[slot] = 1;
     this.#lateCount += 1;
+    if (this.transport.interrupts === undefined || this.failure !== undefined) return;
+    // Others may wait for its slot.
+    this.#requests.done(slot).then(
+      () => this.#sweep(),
+      () => undefined,
+    );
   }
 
   /** Ends the requests that were answered after their callers had given up, so that their slots are not lost. */

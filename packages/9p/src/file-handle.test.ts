@@ -1,0 +1,286 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { bytes, failure, leavesNothing, mounted, pattern, same, settle } from '../test/set-up.ts';
+import { FileType } from './index.ts';
+
+describe('FileHandle', () => {
+  it('reads and writes at positions, and at its own', async () => {
+    const rig = await mounted();
+    const { fs, server } = rig;
+    const handle = await fs.open('/f', 'w+');
+    expect(await handle.write('hello ')).toEqual({ bytesWritten: 6, buffer: 'hello ' });
+    expect((await handle.write(bytes('xxworldxx'), 2, 5)).bytesWritten).toBe(5);
+    expect((await handle.write('H', { position: 0 })).bytesWritten).toBe(1);
+    expect(server.find('/f')?.bytes).toEqual(bytes('Hello world'));
+    const buffer = new Uint8Array(10);
+    expect(await handle.read(buffer, 1, 4, 6)).toEqual({ bytesRead: 4, buffer });
+    expect(buffer.subarray(0, 6)).toEqual(bytes('\0worl\0'));
+    expect((await handle.read(buffer, { position: 11 })).bytesRead).toBe(0);
+    expect((await handle.read(buffer)).bytesRead).toBe(0);
+    expect(handle.writeSync('!')).toBe(1);
+    expect(handle.readSync(buffer, { position: 0, length: 3 })).toBe(3);
+    expect(handle.readSync(new Uint8Array(0))).toBe(0);
+    expect((await handle.stat()).size).toBe(12);
+    expect([handle.path, typeof handle.fd]).toEqual(['/f', 'number']);
+    await handle.close();
+    await leavesNothing(rig, fs);
+  });
+
+  it('lets operations at its own position follow one another', async () => {
+    const rig = await mounted();
+    const handle = await rig.fs.open('/f', 'w+');
+    await Promise.all(['one ', 'two ', 'three ', 'four'].map((text) => handle.write(text)));
+    expect(await rig.fs.readFile('/f', 'utf8')).toBe('one two three four');
+    const again = await rig.fs.open('/f');
+    const buffers = [3, 1, 3, 100].map((length) => new Uint8Array(length));
+    const counts = await Promise.all(buffers.map(async (buffer) => (await again.read(buffer)).bytesRead));
+    expect(counts).toEqual([3, 1, 3, 11]);
+    expect(buffers[2]).toEqual(bytes('two'));
+    await Promise.all([handle.close(), again.close()]);
+    await leavesNothing(rig, rig.fs);
+  });
+
+  it('appends in order, on servers that go by the flag and on those that go by the position', async () => {
+    for (const honours of [true, false]) {
+      const rig = await mounted();
+      const { fs, server } = rig;
+      server.put('/f', bytes('0'));
+      const handle = await fs.open('/f', 'a');
+      if (!honours) for (const fid of server.fids.values()) fid.append = false;
+      await Promise.all([handle.write('1'), handle.write('2', { position: 0 }), handle.write('3')]);
+      handle.writeSync('4');
+      expect(server.find('/f')?.bytes).toEqual(bytes('01234'));
+      await handle.close();
+      await leavesNothing(rig, fs);
+    }
+  });
+
+  it('reads the rest of the file, and writes on', async () => {
+    const rig = await mounted();
+    const { fs, server } = rig;
+    server.put('/f', bytes('line one\nline two'));
+    await using handle = await fs.open('/f', 'r+');
+    await handle.read(new Uint8Array(5));
+    expect(await handle.readFile('utf8')).toBe('one\nline two');
+    expect(await handle.readFile()).toHaveLength(0);
+    await handle.appendFile(['!', bytes('?')]);
+    handle.writeFileSync('.');
+    expect(handle.readFileSync('utf8')).toBe('');
+    expect(await fs.readFile('/f', 'utf8')).toBe('line one\nline two!?.');
+    await handle.close();
+    await leavesNothing(rig, fs);
+  });
+
+  it('changes attributes of the file that is open, whatever its name is by now', async () => {
+    const rig = await mounted();
+    const { fs, server } = rig;
+    const handle = await fs.open('/f', 'w');
+    const inode = server.find('/f');
+    await fs.rename('/f', '/g');
+    await handle.chmod(0o600);
+    await handle.chown(1, 2);
+    await handle.utimes(3, 4);
+    await handle.truncate(5);
+    await handle.sync();
+    await handle.datasync();
+    expect(inode).toMatchObject({
+      mode: FileType.FILE | 0o600,
+      uid: 1,
+      gid: 2,
+      atime: [3, 0],
+      mtime: [4, 0],
+    });
+    expect(inode?.bytes).toHaveLength(5);
+    handle.chmodSync(0o400);
+    handle.chownSync(7, 8);
+    handle.utimesSync(9, 10);
+    handle.truncateSync();
+    handle.fsyncSync();
+    handle.fdatasyncSync();
+    expect(handle.statSync()).toMatchObject({
+      mode: FileType.FILE | 0o400,
+      uid: 7,
+      gid: 8,
+      size: 0,
+      atimeMs: 9000,
+    });
+    handle.closeSync();
+    await leavesNothing(rig, fs);
+  });
+
+  it('streams, some pieces ahead', async () => {
+    const rig = await mounted();
+    const { fs, server } = rig;
+    const data = pattern(1_000_000);
+    server.put('/f', data);
+    const handle = await fs.open('/f');
+    for (const options of [
+      {},
+      { highWaterMark: 1000 },
+      { start: 12_345 },
+      { start: 5, end: 5 },
+      { start: 100, end: 700_000, highWaterMark: 99_999 },
+      { start: 2_000_000 },
+      { start: 10, end: 9 },
+    ]) {
+      const { start = 0, end = data.length } = options;
+      const pieces: Uint8Array[] = [];
+      for await (const piece of handle.createReadStream(options)) pieces.push(piece);
+      expect(same(Buffer.concat(pieces), data.subarray(start, end + 1)), JSON.stringify(options)).toBe(true);
+    }
+    for await (const piece of handle.createReadStream({ highWaterMark: 10 })) {
+      expect(piece).toHaveLength(10);
+      break;
+    }
+    const bad = handle.createReadStream({ highWaterMark: 0 });
+    expect(await failure(() => bad.next())).toMatchObject({ code: 'INVALID_PARAM' });
+    await handle.close();
+    await leavesNothing(rig, fs);
+  });
+
+  it('copies one stream to another file', async () => {
+    const rig = await mounted();
+    const data = pattern(700_000);
+    rig.server.put('/f', data);
+    const handle = await rig.fs.open('/f');
+    await rig.fs.writeFile('/g', handle.createReadStream());
+    expect(same(rig.server.find('/g')?.bytes, data)).toBe(true);
+    await handle.close();
+    await leavesNothing(rig, rig.fs);
+  });
+
+  it('locks against others, and tells who holds a lock', async () => {
+    const rig = await mounted();
+    const { fs } = rig;
+    const handle = await fs.open('/f', 'w+');
+    const other = { process: 2, client: 'other' };
+    expect(await handle.getLock()).toBeUndefined();
+    await handle.lock({ type: 'read', start: 10, length: 10 });
+    await handle.lock({ type: 'read', start: 15, ...other });
+    expect(await failure(() => handle.lock({ start: 19, length: 1, ...other }))).toMatchObject({
+      code: 'EAGAIN',
+      syscall: 'lock',
+    });
+    expect(await handle.getLock({ start: 0, ...other })).toEqual({
+      type: 'read',
+      start: 10,
+      length: 10,
+      process: 1,
+      client: 'virtio',
+    });
+    await handle.unlock({ start: 10, length: 10 });
+    handle.lockSync({ ...other, length: 5 });
+    handle.unlockSync({ ...other });
+    handle.unlockSync({ ...other });
+    expect(handle.getLockSync()).toBeUndefined();
+    rig.server.tamper = (reply, type) => {
+      if (type === 52) reply[7] = 2;
+      return reply;
+    };
+    expect(await failure(() => handle.lock())).toMatchObject({ code: 'ENOLCK' });
+    rig.server.tamper = undefined;
+    await handle.close();
+    await leavesNothing(rig, fs);
+  });
+
+  it('refuses buffers and positions that make no sense', async () => {
+    const rig = await mounted();
+    const handle = await rig.fs.open('/f', 'w+');
+    const buffer = new Uint8Array(10);
+    for (const [offset, length, position] of [
+      [11, 0, 0],
+      [0, 11, 0],
+      [-1, 1, 0],
+      [0, 1.5, 0],
+      [0, 1, -1],
+      [0, 1, Number.MAX_SAFE_INTEGER + 1],
+      [0, 5, Number.MAX_SAFE_INTEGER],
+    ] as const) {
+      expect(await failure(() => handle.read(buffer, offset, length, position))).toMatchObject({
+        code: 'INVALID_PARAM',
+      });
+      expect(() => handle.writeSync(buffer, offset, length, position)).toThrow(
+        /INVALID_PARAM|must lie|whole numbers/,
+      );
+    }
+    await handle.close();
+    await leavesNothing(rig, rig.fs);
+  });
+
+  it('waits with closing until what is going on has ended, and is of no use then', async () => {
+    const rig = await mounted();
+    const { fs, server } = rig;
+    const handle = await fs.open('/f', 'w+');
+    server.hold = (type) => type === 118;
+    const writing = handle.write('late');
+    await settle();
+    expect(() => handle.closeSync()).toThrow(/EBUSY/);
+    const closing = handle.close();
+    expect(await failure(() => handle.read(new Uint8Array(1)))).toMatchObject({
+      code: 'EBADF',
+      syscall: 'read',
+      path: '/f',
+    });
+    await settle();
+    expect(server.fids.has(handle.fd)).toBe(true);
+    server.hold = undefined;
+    server.release();
+    await writing;
+    await closing;
+    await handle.close();
+    handle.closeSync();
+    expect(server.fids.has(handle.fd)).toBe(false);
+    expect(server.find('/f')?.bytes).toEqual(bytes('late'));
+    await leavesNothing(rig, fs);
+  });
+
+  it('holds what a model of a file holds, after any mix of operations', async () => {
+    const rig = await mounted();
+    const { fs, server } = rig;
+    let n = 0;
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(
+          fc.record({
+            what: fc.constantFrom('write', 'read', 'truncate', 'writeSync', 'readSync'),
+            at: fc.nat(400_000),
+            length: fc.nat(300_000),
+          }),
+          { maxLength: 8 },
+        ),
+        async (steps) => {
+          const path = `/f${(n += 1)}`;
+          await using handle = await fs.open(path, 'w+');
+          let model = new Uint8Array(0);
+          const resize = (length: number): void => {
+            const next = new Uint8Array(length);
+            next.set(model.subarray(0, length));
+            model = next;
+          };
+          for (const { what, at, length } of steps) {
+            const data = pattern(length, at);
+            const buffer = new Uint8Array(length);
+            if (what === 'truncate') {
+              await handle.truncate(at);
+              resize(at);
+            } else if (what === 'write' || what === 'writeSync') {
+              if (what === 'write') await handle.write(data, { position: at });
+              else handle.writeSync(data, { position: at });
+              if (length > 0 && at + length > model.length) resize(at + length);
+              model.set(data, length > 0 ? at : 0);
+            } else {
+              const read =
+                what === 'read'
+                  ? (await handle.read(buffer, { position: at })).bytesRead
+                  : handle.readSync(buffer, { position: at });
+              expect(same(buffer.subarray(0, read), model.subarray(at, at + length))).toBe(true);
+            }
+          }
+          expect(same(server.find(path)?.bytes, model)).toBe(true);
+        },
+      ),
+      { numRuns: 25 },
+    );
+    await leavesNothing(rig, fs);
+  });
+});
