@@ -113,7 +113,7 @@ export function* remove(fs: FsContext, path: string, recursive: boolean, force: 
         yield* unlinkIn(client, directory, name, 0);
       } catch (error) {
         if (!recursive || !mayBeDirectory(error)) throw error;
-        yield* removeTree(client, directory, name, error, 0);
+        yield* removeTree(client, directory, name, error);
       }
     });
   } catch (error) {
@@ -121,51 +121,73 @@ export function* remove(fs: FsContext, path: string, recursive: boolean, force: 
   }
 }
 
-function* removeTree(
-  client: P9Client,
-  parent: P9Fid,
-  name: string,
-  reason: Error,
-  depth: number,
-): Task<void> {
-  if (depth > MAX_DEPTH) throw refuse('ELOOP', 'rm');
+/** A directory that is being removed, and what in it is left to remove: directories, or what the server would not. */
+interface Level {
+  readonly parent: P9Fid;
+  readonly name: string;
+  readonly directory: P9Fid;
+  readonly rest: { readonly name: string; readonly reason: Error }[];
+}
+
+/** Removes a directory with all that it holds. A stack in place of recursion keeps deep trees from being slow. */
+function* removeTree(client: P9Client, parent: P9Fid, name: string, reason: Error): Task<void> {
+  const levels: Level[] = [yield* emptyDirectory(client, parent, name, reason)];
+  try {
+    for (let level = levels.at(-1); level !== undefined; level = levels.at(-1)) {
+      const next = level.rest.pop();
+      if (next === undefined) {
+        levels.pop();
+        yield* client.forget(level.directory);
+        yield* unlinkIn(client, level.parent, level.name, AT_REMOVEDIR);
+      } else if (!(yield* removedOtherwise(client, level.directory, next.name, next.reason))) {
+        if (levels.length > MAX_DEPTH) throw refuse('ELOOP', 'rm');
+        levels.push(yield* emptyDirectory(client, level.directory, next.name, next.reason));
+      }
+    }
+  } finally {
+    for (const { directory } of levels) yield* client.forget(directory);
+  }
+}
+
+/** Removes all files of a directory, many at once. */
+function* emptyDirectory(client: P9Client, parent: P9Fid, name: string, reason: Error): Task<Level> {
   const { fid: directory } = yield* client.walk(parent, [name]);
   if (directory === undefined) throw refuse('ENOENT', 'rm');
   try {
     // Not a directory: then the server had another reason not to remove it.
     if (!isDirectory(directory.qid)) throw reason;
-    const names = (yield* listDirectory(client, directory)).map((entry) => entry.name);
-    const rest: { readonly name: string; readonly error: Error }[] = [];
+    const entries = yield* listDirectory(client, directory);
+    const rest: Level['rest'] = [];
     yield* client.pipeline(
-      names,
-      (entry) => [T.unlinkat, { directory: directory.id, name: entry, flags: 0 }],
+      entries,
+      (entry) => [T.unlinkat, { directory: directory.id, name: entry.name, flags: 0 }],
       function* (entry, tag) {
         try {
           yield* client.receive(tag, R.unlinkat);
         } catch (error) {
-          if (!mayBeDirectory(error) && !isUnknownMessage(error)) {
-            if (!P9Error.is(error, 'ENOENT')) throw error;
-          } else {
-            rest.push({ name: entry, error });
-          }
+          if (mayBeDirectory(error) || isUnknownMessage(error))
+            {rest.push({ name: entry.name, reason: error });}
+          else if (!P9Error.is(error, 'ENOENT')) throw error;
         }
         return true;
       },
     );
-    for (const { name: entry, error } of rest) {
-      if (isUnknownMessage(error)) {
-        try {
-          yield* unlinkIn(client, directory, entry, 0);
-          continue;
-        } catch (second) {
-          if (!mayBeDirectory(second)) throw second;
-        }
-      }
-      yield* removeTree(client, directory, entry, error, depth + 1);
-    }
-    yield* unlinkIn(client, parent, name, AT_REMOVEDIR);
-  } finally {
+    return { parent, name, directory, rest };
+  } catch (error) {
     yield* client.forget(directory);
+    throw error;
+  }
+}
+
+/** Removes a file on a server that does not know the message for it. @returns false if it may be a directory */
+function* removedOtherwise(client: P9Client, directory: P9Fid, name: string, reason: Error): Task<boolean> {
+  if (!isUnknownMessage(reason)) return false;
+  try {
+    yield* unlinkIn(client, directory, name, 0);
+    return true;
+  } catch (error) {
+    if (mayBeDirectory(error)) return false;
+    throw error;
   }
 }
 

@@ -73,13 +73,14 @@ export class P9Engine {
   readonly #waiters: Waiter[] = [];
   readonly #cancellers: Waiter[] = [];
   readonly #clunks: Clunk[] = [];
-  // By tag: the device's token and the epoch that it belongs to, the room for data, whether a cancellation was sent, and the
-  // message's name.
+  // By tag: the device's token and the epoch that it belongs to, the room for data, whether a cancellation was sent, the
+  // message's name, and what those who wait with promises wait for.
   readonly #tokens = new Int32Array(MAX_TAGS);
   readonly #epochs = new Float64Array(MAX_TAGS);
   readonly #rooms: (Uint8Array | undefined)[] = [];
   readonly #cancelled = new Uint8Array(MAX_TAGS);
   readonly #names: string[] = [];
+  readonly #promises: (Promise<void> | undefined)[] = [];
   #spinning = false;
 
   /**
@@ -253,7 +254,9 @@ export class P9Engine {
   /** Waits for the reply to a request and reads its fields; data goes to the room that was given. */
   *receive<G extends Fields>(tag: number, reply: Message<G>, hold = false): Task<MessageValues<G>> {
     try {
+      this.#checkEpoch(tag);
       yield hold ? tag + HOLD : tag;
+      this.#checkEpoch(tag);
     } catch (error) {
       this.#lose(tag);
       throw error;
@@ -339,6 +342,7 @@ export class P9Engine {
     this.#rooms[tag] = room;
     this.#cancelled[tag] = 0;
     this.#names[tag] = message.name;
+    this.#promises[tag] = undefined;
     return tag;
   }
 
@@ -402,6 +406,15 @@ export class P9Engine {
       'DEVICE_RESET',
       `${this.device.transport.who()} was reset, and the server has forgotten all that ${message.name} could refer to; ` +
         'connect to it again',
+    );
+  }
+
+  /** A reset has ended a request, whether it was answered or not: the device's token is no longer this one's. */
+  #checkEpoch(tag: number): void {
+    if (this.#epochs[tag] === this.device.epoch) return;
+    throw new VirtioError(
+      'DEVICE_RESET',
+      `${this.device.transport.who()} was reset; whether ${this.#names[tag] ?? ''} was carried out is not known`,
     );
   }
 
@@ -472,9 +485,11 @@ export class P9Engine {
     });
   }
 
+  /** Waits for an answer. Several may wait for one, as for a clunk that makes room. */
   #done(tag: number): Promise<void> {
     this.device.flushSoon();
-    return this.device.done(this.#token(tag));
+    this.#promises[tag] ??= this.device.done(this.#token(tag));
+    return this.#promises[tag];
   }
 
   /** Waits for an answer, and has the request flushed if the caller loses interest. */
@@ -506,6 +521,7 @@ export class P9Engine {
     const tag = this.#transmit(this.#free.pop() as number, T.flush, { oldTag }, NO_DATA);
     try {
       await this.#done(tag);
+      this.#checkEpoch(tag);
     } catch (error) {
       this.#lose(tag);
       throw error;

@@ -111,7 +111,10 @@ export class Virtio9p extends Driver<P9FeatureName> {
     return this.#requests.inFlight;
   }
 
-  /** How often the device was reset: a server has forgotten all fids of an earlier epoch. */
+  /**
+   * How often the device was reset. A reset ends all requests, and their tokens mean nothing afterwards; the server has
+   * forgotten all fids.
+   */
   get epoch(): number {
     return this.#epoch;
   }
@@ -211,8 +214,6 @@ export class Virtio9p extends Driver<P9FeatureName> {
     this.#requests.requireDone(token);
     const length = this.#requests.usedLength(token);
     const reply = this.#buffers[token * MAX_PARTS + 2];
-    // A driver that was disposed has taken its buffers back before the answers were looked at.
-    if (reply === undefined && this.failure !== undefined) throw this.failure;
     this.#unshare(token, length > 0);
     this.#requests.release(token);
     if (length === 0) return 0;
@@ -271,6 +272,7 @@ export class Virtio9p extends Driver<P9FeatureName> {
       if (epoch === this.#epoch) this.abandon(slot);
       throw error;
     }
+    if (epoch !== this.#epoch) throw this.#lost();
     return this.complete(slot);
   }
 
@@ -293,16 +295,35 @@ export class Virtio9p extends Driver<P9FeatureName> {
   }
 
   protected override onDispose(): void {
-    for (let slot = 0; slot < this.#late.length; slot += 1) this.#unshare(slot, false);
-    this.#epoch += 1;
+    this.#void();
   }
 
   protected override onReset(): void {
-    this.#epoch += 1;
+    this.#void();
   }
 
   protected override onQueueReset(): void {
+    this.#void();
+  }
+
+  #lost(): VirtioError {
+    return (
+      this.failure ??
+      new VirtioError(
+        'DEVICE_RESET',
+        `${this.transport.who()} was reset; whether this request was carried out is not known: ask again`,
+      )
+    );
+  }
+
+  /** Ends all requests of an epoch, those included that were answered and not completed. */
+  #void(): void {
     this.#epoch += 1;
+    for (let slot = 0; slot < this.#late.length; slot += 1) {
+      this.#unshare(slot, false);
+      this.#requests.release(slot);
+      this.#forget(slot);
+    }
   }
 
   #readTag(): string {

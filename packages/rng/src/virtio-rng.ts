@@ -137,8 +137,6 @@ export class VirtioRng extends Driver<never> {
     this.#requests.requireDone(token);
     // 5.4.6.1: the length written says how many random bytes there are.
     const length = this.#requests.usedLength(token);
-    // A driver that was disposed has taken its buffers back before the answers were looked at.
-    if (this.#buffers[token] === undefined && this.failure !== undefined) throw this.failure;
     this.#unshare(token, length > 0);
     this.#requests.release(token);
     if (length === 0) {
@@ -175,6 +173,7 @@ export class VirtioRng extends Driver<never> {
       if (epoch === this.#epoch) this.#giveUp(slot);
       throw error;
     }
+    if (epoch !== this.#epoch) throw this.#lost();
     return this.complete(slot);
   }
 
@@ -255,16 +254,34 @@ export class VirtioRng extends Driver<never> {
   };
 
   protected override onDispose(): void {
-    for (let slot = 0; slot < this.#late.length; slot += 1) this.#unshare(slot, false);
-    this.#epoch += 1;
+    this.#void();
   }
 
   protected override onReset(): void {
-    this.#epoch += 1;
+    this.#void();
   }
 
   protected override onQueueReset(): void {
+    this.#void();
+  }
+
+  #lost(): VirtioError {
+    return (
+      this.failure ??
+      new VirtioError(
+        'DEVICE_RESET',
+        `${this.transport.who()} was reset before its answer was looked at: ask again`,
+      )
+    );
+  }
+
+  /** Ends all requests, those included that were answered and not completed: their tokens mean nothing afterwards. */
+  #void(): void {
     this.#epoch += 1;
+    for (let slot = 0; slot < this.#late.length; slot += 1) {
+      this.#abandon(slot);
+      this.#requests.release(slot);
+    }
   }
 
   #tryBegin(): number {
