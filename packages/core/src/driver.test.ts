@@ -350,6 +350,23 @@ describe('events and failures', () => {
     end();
   });
 
+  it('misses nothing that is used while it polls, as the interrupt for it is acknowledged', () => {
+    const { device, driver, end } = make(0n, {}, false);
+    device.automatic = false;
+    const slot = driver.submit();
+    driver.requests[0].flush();
+    const acknowledge = driver.transport.ackInterrupt.bind(driver.transport);
+    driver.transport.ackInterrupt = () => {
+      device.run(0);
+      return acknowledge();
+    };
+    driver.pollEvents();
+    expect(driver.requests[0].queue.peek(), 'nothing is left in the ring').toBe(-1);
+    expect(driver.requests[0].isDone(slot)).toBe(true);
+    driver.finish(slot);
+    end();
+  });
+
   it('rejects requests in flight when the device needs a reset [2.1.1]', async () => {
     const { device, driver, end } = make();
     const outcome = await inFlight(driver, device);

@@ -210,8 +210,9 @@ export abstract class Driver<
    */
   pollEvents(): void {
     if (this.#failure !== undefined) return;
-    for (const requests of this.#requests) requests.drain();
+    // Acknowledged first: for what is used from now on the device interrupts again.
     const pending = this.transport.ackInterrupt();
+    for (const requests of this.#requests) requests.drain();
     const generation = this.transport.readConfigGeneration();
     if (pending.has(InterruptStatus.DEVICE_CONFIGURATION_INTERRUPT) || generation !== this.#generation) {
       this.#configInterrupt();
