@@ -101,6 +101,7 @@ await check('binds to vfio-pci, and gives the device back', () => {
 await check('refuses a device that is open already', () => {
   using device = openTransport(address);
   fails('DEVICE_BUSY', () => openTransport(address));
+  fails('DEVICE_BUSY', () => openTransport(address, { hal: device.hal }));
   device.transport.readDeviceFeatures();
 });
 

@@ -14,7 +14,7 @@ export const BLOCK_SIZE = 2 * 1024 * 1024;
 /** Memory that the device can reach, contiguous for both sides. */
 export interface DmaBlock {
   readonly mapping: Mapping;
-  /** The address for the device: a multiple of {@link BLOCK_SIZE}. */
+  /** The address for the device: a multiple of 2 MiB. */
   readonly address: number;
 }
 
@@ -25,7 +25,7 @@ export interface DmaSource extends Disposable {
   /**
    * Maps zeroed memory for the device.
    *
-   * @param size a multiple of {@link BLOCK_SIZE}
+   * @param size a multiple of 2 MiB
    * @throws {@link VirtioError} `DMA_ERROR`, `PERMISSION_DENIED`
    */
   map(size: number): DmaBlock;

@@ -28,7 +28,8 @@ const CONTAINER = '/dev/vfio/vfio';
 
 interface Group {
   readonly fd: number;
-  devices: number;
+  /** The addresses of its devices that are open. */
+  readonly devices: Set<string>;
 }
 
 /** The IOMMU address space of a process's devices. */
@@ -90,6 +91,12 @@ export class VfioContainer implements DmaSource {
    */
   openDevice(address: string, group: number, members: () => string): number {
     const joined = this.#groups.get(group) ?? this.#join(group, members);
+    if (joined.devices.has(address)) {
+      throw new VirtioError(
+        'DEVICE_BUSY',
+        `PCI ${address} is open already in this process; a device has one driver`,
+      );
+    }
     try {
       const fd = ioctl(
         joined.fd,
@@ -97,10 +104,10 @@ export class VfioContainer implements DmaSource {
         'VFIO_GROUP_GET_DEVICE_FD',
         zeroTerminated(address),
       );
-      joined.devices += 1;
+      joined.devices.add(address);
       return fd;
     } catch (error) {
-      if (joined.devices === 0) this.#leave(group, joined);
+      if (joined.devices.size === 0) this.#leave(group, joined);
       throw systemError(
         `PCI ${address} could not be opened through VFIO`,
         error,
@@ -110,12 +117,12 @@ export class VfioContainer implements DmaSource {
   }
 
   /** Closes a device's descriptor. The group leaves the container with the last of its devices. */
-  closeDevice(fd: number, group: number): void {
+  closeDevice(fd: number, address: string, group: number): void {
     closeSync(fd);
     const joined = this.#groups.get(group);
     if (!joined) return;
-    joined.devices -= 1;
-    if (joined.devices === 0) this.#leave(group, joined);
+    joined.devices.delete(address);
+    if (joined.devices.size === 0) this.#leave(group, joined);
   }
 
   /** Maps zeroed memory: huge pages if there are any left, ordinary ones otherwise. */
@@ -189,7 +196,7 @@ export class VfioContainer implements DmaSource {
       if (VirtioError.is(error)) throw error;
       throw systemError(`IOMMU group ${id} could not be used`, error, 'check that no other process uses it');
     }
-    const group = { fd, devices: 0 };
+    const group: Group = { fd, devices: new Set() };
     this.#groups.set(id, group);
     if (this.#groups.size === 1) {
       try {

@@ -74,7 +74,7 @@ export class VfioDevice implements Disposable {
       const { offset, size } = this.#region(PciRegion.CONFIG);
       this.config = this.#file(`the configuration space of PCI ${address}`, offset, size);
     } catch (error) {
-      container.closeDevice(this.#fd, group);
+      container.closeDevice(this.#fd, address, group);
       throw error;
     }
   }
@@ -156,7 +156,7 @@ export class VfioDevice implements Disposable {
     this.#open = false;
     for (const { mapping } of this.#areas()) mapping?.replaceByOnes();
     for (const file of this.#files) file.detach();
-    this.#container.closeDevice(this.#fd, this.#group);
+    this.#container.closeDevice(this.#fd, this.address, this.#group);
   }
 
   /** Unmaps the registers and closes the device, which the kernel resets and stops from accessing memory. */
@@ -168,7 +168,7 @@ export class VfioDevice implements Disposable {
     if (!this.#open) return;
     this.#open = false;
     for (const file of this.#files) file.detach();
-    this.#container.closeDevice(this.#fd, this.#group);
+    this.#container.closeDevice(this.#fd, this.address, this.#group);
   }
 
   #areas(): Area[] {
