@@ -1,5 +1,12 @@
 /** `start` and `test`: every suite in every cell, with live progress, a table and the report. */
-import { Listr, type DefaultRenderer, type ListrTaskWrapper, type SimpleRenderer } from 'listr2';
+import { availableParallelism } from 'node:os';
+import {
+  Listr,
+  type DefaultRenderer,
+  type ListrTask,
+  type ListrTaskWrapper,
+  type SimpleRenderer,
+} from 'listr2';
 import { chooseAccelerator } from '../boot/accelerator.ts';
 import type { Accelerator } from '../boot/qemu-args.ts';
 import { HarnessError } from '../errors.ts';
@@ -24,6 +31,9 @@ export interface SuiteOptions {
   readonly plain: boolean;
 }
 
+/** A guest under emulation keeps little more than one processor busy; two of them get done sooner than one after the other. */
+const GUESTS_AT_ONCE = Math.max(1, Math.min(4, availableParallelism()));
+
 type Task = ListrTaskWrapper<object, typeof DefaultRenderer, typeof SimpleRenderer>;
 
 const STATUS_INTERRUPTED = 130;
@@ -40,10 +50,11 @@ export async function runSuites(options: SuiteOptions): Promise<number> {
   const interruption = new AbortController();
   const interrupt = (): void => interruption.abort();
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, interrupt);
-  const runs: RunRecord[] = [];
+  // In the order of the matrix, however they end.
+  const results: (RunRecord | undefined)[] = selection.map(() => undefined);
   let ready: { image: GuestImage; accelerator: Accelerator; qemu: string } | undefined;
-  const tasks = new Listr<object, 'default', 'simple'>(
-    [
+  try {
+    await list(live, [
       {
         title: 'QEMU and the guest',
         task: async (_context, task) => {
@@ -52,33 +63,26 @@ export async function runSuites(options: SuiteOptions): Promise<number> {
           ready = { image, accelerator: await chooseAccelerator(image, report), qemu: await qemuVersion() };
           task.title = `QEMU ${ready.qemu} (${ready.accelerator}), guest: Linux ${image.kernelRelease}, Node.js ${image.nodeVersion}`;
         },
-        exitOnError: true,
       },
-      ...selection.map(({ cell, tests }) => ({
+    ]).run();
+    await list(
+      live,
+      selection.map(({ cell, tests }, index) => ({
         title: cellName(cell),
         task: async (_context: object, task: Task): Promise<void> => {
           if (ready === undefined || interruption.signal.aborted) throw new Error('not run');
           const run = await runShown(cell, tests, task, live, { ...ready, signal: interruption.signal });
-          runs.push(run);
+          results[index] = run;
           const failed = run.tests.filter(({ status }) => status === 'failed').length;
           if (failed > 0) throw new Error(`${task.title.replace(/:.*/, '')}: ${failed} failed`);
         },
       })),
-    ],
-    {
-      renderer: 'default',
-      fallbackRenderer: 'simple',
-      fallbackRendererCondition: !live,
-      exitOnError: false,
-      registerSignalListeners: false,
-      rendererOptions: { collapseErrors: false, showErrorMessage: true },
-    },
-  );
-  try {
-    await tasks.run();
+      GUESTS_AT_ONCE,
+    ).run();
   } finally {
     for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.off(signal, interrupt);
   }
+  const runs = results.filter((run) => run !== undefined);
   const report = createReport(started, performance.now() - began, runs);
   const file = writeReport(report, options.json);
   console.log(`\n${formatTable(report, live)}\n`);
@@ -92,6 +96,24 @@ export async function runSuites(options: SuiteOptions): Promise<number> {
   return isGreen(report) && runs.length === selection.length ? 0 : 1;
 }
 
+/** Tasks with live progress on a terminal, with plain lines elsewhere. */
+function list(
+  live: boolean,
+  tasks: ListrTask<object, typeof DefaultRenderer, typeof SimpleRenderer>[],
+  concurrent: number | false = false,
+): Listr<object> {
+  return new Listr<object, 'default', 'simple'>(tasks, {
+    concurrent,
+    renderer: 'default',
+    fallbackRenderer: 'simple',
+    fallbackRendererCondition: !live,
+    // Without a guest there is nothing to go on with.
+    exitOnError: concurrent === false,
+    registerSignalListeners: false,
+    rendererOptions: { collapseErrors: false, showErrorMessage: true },
+  });
+}
+
 async function runShown(
   cell: Cell,
   tests: readonly GuestTest[],
@@ -100,13 +122,15 @@ async function runShown(
   ready: { image: GuestImage; accelerator: Accelerator; qemu: string; signal: AbortSignal },
 ): Promise<RunRecord> {
   const title = cellName(cell);
+  // Lines of several guests mix where there is no live display.
+  const label = live ? '' : `${title} · `;
   let done = 0;
   const run = await runCell(tests, cell, {
     ...ready,
     events: {
       onBoot: (_cell, stage, seconds) => {
         if (live || stage === 'ready') {
-          task.output = `guest: ${stage}${seconds > 0 ? ` after ${seconds.toFixed(1)} s` : ''}`;
+          task.output = `${label}guest: ${stage}${seconds > 0 ? ` after ${seconds.toFixed(1)} s` : ''}`;
         }
       },
       onTestStart: (_cell, test) => {
@@ -115,7 +139,7 @@ async function runShown(
       onTestEnd: (_cell, { device, name, status, ms }) => {
         done++;
         if (live) task.title = `${title}  ${done}/${tests.length}`;
-        else task.output = `${status} ${device}: ${name} (${ms} ms)`;
+        else task.output = `${label}${status} ${device}: ${name} (${ms} ms)`;
       },
     },
   });
