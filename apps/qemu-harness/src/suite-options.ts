@@ -5,15 +5,16 @@ import type { SuiteOptions } from './framework/run-suites.ts';
 
 /** How to call them. */
 export const SUITE_USAGE = `npm start [-- FILTER]    set up, boot guests, run every driver in them, write the report
-npm test                 the same among all other checks, in plain lines
+npm test                 the same among all other checks, in full and in plain lines
 
   FILTER       only tests whose name, device or kind of guest contains it, e.g. blk or microvm
+  --full       every test in every kind of guest; otherwise all tests run in the first kind, and one a device in the others
   --json FILE  write the report's JSON to this file, too`;
 
 /**
  * Parses the arguments after the command.
  *
- * @param plain plain lines even on a terminal
+ * @param plain plain lines even on a terminal, and every test in every kind of guest
  * @throws {@link HarnessError} `BAD_ARGUMENTS`
  */
 export function parseSuiteOptions(argv: readonly string[], plain: boolean): SuiteOptions {
@@ -21,10 +22,14 @@ export function parseSuiteOptions(argv: readonly string[], plain: boolean): Suit
     const { values, positionals } = parseArgs({
       args: [...argv],
       allowPositionals: true,
-      options: { json: { type: 'string' }, plain: { type: 'boolean', default: plain } },
+      options: {
+        full: { type: 'boolean', default: plain },
+        json: { type: 'string' },
+        plain: { type: 'boolean', default: plain },
+      },
     });
     if (positionals.length > 1) throw new Error('one filter at most; put it in quotes if it has spaces');
-    return { filter: positionals[0], json: values.json, plain: values.plain };
+    return { filter: positionals[0], full: values.full, json: values.json, plain: values.plain };
   } catch (error) {
     throw new HarnessError('BAD_ARGUMENTS', `${messageOf(error)}.\n\n${SUITE_USAGE}`);
   }

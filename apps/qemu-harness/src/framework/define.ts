@@ -23,6 +23,8 @@ export interface Cell {
   readonly machine: Machine;
   readonly transport: TransportKind;
   readonly ring: Ring;
+  /** The devices whose suites run here; all of them if it is not given. */
+  readonly devices?: readonly string[];
 }
 
 /** A device under test and what stands behind it on the host. */
@@ -149,6 +151,8 @@ export interface GuestTest<H extends HostFunctions = HostFunctions> {
   readonly devices: Readonly<Record<string, DeviceSpec>>;
   /** Why the test does not run in a cell, or `undefined` if it does. */
   readonly skip?: (cell: Cell) => string | undefined;
+  /** Runs in every kind of guest even where only the essential is asked for: one test a device that shows that it works. */
+  readonly essential?: boolean;
   /** Seconds after which it has failed. */
   readonly timeoutS?: number;
   /** Prepares files in the test's folder on the host, before the guest boots. */

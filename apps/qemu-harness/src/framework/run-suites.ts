@@ -25,6 +25,8 @@ import { runCell } from './runner.ts';
 export interface SuiteOptions {
   /** Only tests whose `device: name` or whose cell's name contains this. */
   readonly filter: string | undefined;
+  /** Every test in every kind of guest. Otherwise all tests in the first one, and the essential ones in all others. */
+  readonly full: boolean;
   /** Write the report's JSON here, too. */
   readonly json: string | undefined;
   /** Plain lines even on a terminal. */
@@ -43,7 +45,7 @@ export async function runSuites(options: SuiteOptions): Promise<number> {
   const started = new Date();
   const began = performance.now();
   const live = process.stdout.isTTY && !options.plain;
-  const selection = select(await discoverTests(), options.filter);
+  const selection = select(await discoverTests(), options);
   const total = selection.reduce((sum, { tests }) => sum + tests.length, 0);
   if (total === 0) throw new HarnessError('BAD_ARGUMENTS', `No test matches '${options.filter ?? ''}'.`);
 
@@ -149,18 +151,22 @@ async function runShown(
   return run;
 }
 
-function select(
+/** The cells with the tests that are to run in them. A filter asks for all that it matches. */
+export function select(
   tests: readonly GuestTest[],
-  filter: string | undefined,
+  { filter, full }: Pick<SuiteOptions, 'filter' | 'full'>,
 ): { cell: Cell; tests: GuestTest[] }[] {
-  return MATRIX.map((cell) => ({
+  const everything = full || filter !== undefined;
+  return MATRIX.map((cell, index) => ({
     cell,
     tests: tests.filter(
-      ({ device, name }) =>
-        filter === undefined ||
-        device === filter ||
-        `${device}: ${name}`.includes(filter) ||
-        cellName(cell).includes(filter),
+      ({ device, name, essential }) =>
+        (cell.devices?.includes(device) ?? true) &&
+        (everything || index === 0 || (essential === true && cell.devices === undefined)) &&
+        (filter === undefined ||
+          device === filter ||
+          `${device}: ${name}`.includes(filter) ||
+          cellName(cell).includes(filter)),
     ),
   })).filter((selected) => selected.tests.length > 0);
 }
