@@ -165,9 +165,9 @@ function* emptyDirectory(client: P9Client, parent: P9Fid, name: string, reason: 
         try {
           yield* client.receive(tag, R.unlinkat);
         } catch (error) {
-          if (mayBeDirectory(error) || isUnknownMessage(error))
-            {rest.push({ name: entry.name, reason: error });}
-          else if (!P9Error.is(error, 'ENOENT')) throw error;
+          if (mayBeDirectory(error) || isUnknownMessage(error)) {
+            rest.push({ name: entry.name, reason: error });
+          } else if (!P9Error.is(error, 'ENOENT')) throw error;
         }
         return true;
       },
