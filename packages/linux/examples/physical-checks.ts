@@ -107,8 +107,8 @@ if (disk.kind === 'pci') {
   });
 } else {
   await check('finds nothing in an empty window', () => {
-    const empty = listDevices().find((device) => device.kind === 'mmio' && device.deviceType === 0);
-    assert(empty);
+    // ACPI does not announce windows that are empty; QEMU fills them from the end.
+    const empty = { address: disk.address - disk.size, size: disk.size };
     fails('NO_DEVICE', () => openTransport(empty, { unsafePhysicalMemory: true }));
     fails('UNSUPPORTED', () => open({ interrupts: 'msix' }));
   });

@@ -6,7 +6,7 @@
 export { type DeviceInfo, type DiscoveryOptions, listDevices } from './discovery.ts';
 export type { DmaBlock, DmaSource } from './dma-memory.ts';
 export { type DmaBuffer, LinuxHal, type PostedMemory } from './hal.ts';
-export type { Mapping, MappingOptions } from './mapping.ts';
+export { Mapping, type MappingOptions } from './mapping.ts';
 export type { MmioDeviceInfo, MmioWindow } from './mmio-devices.ts';
 export * from './open-transport.ts';
 export type { PciDeviceInfo } from './pci-devices.ts';
