@@ -1,5 +1,6 @@
 /** Builds QEMU's command line for each kind of guest. */
 import type { GuestImage } from '../image/image.ts';
+import { hostTscKhz } from './host-tsc.ts';
 
 /** The board of the guest. */
 export type Machine = 'q35' | 'microvm';
@@ -33,6 +34,11 @@ export interface GuestConfig {
   /** Huge pages of 2 MiB that the guest reserves at boot. */
   readonly hugePages: number;
   readonly cpus: number;
+  /**
+   * How fast the guest's time-stamp counter runs, in kHz, if that is known. microvm has nothing else to measure time by at boot,
+   * and a kernel that fails to measure the counter on a busy host waits forever.
+   */
+  readonly tscKhz: number | undefined;
   /** Show all kernel messages. */
   readonly verbose: boolean;
   /** Arguments for the devices of this guest. */
@@ -47,6 +53,7 @@ export interface GuestSockets {
 
 /** Memory and processors that suit every suite so far. */
 export const DEFAULT_CONFIG = {
+  tscKhz: hostTscKhz(),
   memoryMiB: 1280,
   hugePages: 192,
   cpus: 2,
@@ -112,9 +119,20 @@ function machineArguments({ machine, transport }: GuestConfig): string[] {
  * The kernel's arguments. A panic reboots at once, which ends QEMU (`-no-reboot`). The drivers of virtio are kept from
  * the devices even in kernels that have them built in.
  */
-function kernelCommandLine({ transport, hugePages, verbose }: GuestConfig): string {
+function kernelCommandLine({
+  machine,
+  accelerator,
+  transport,
+  hugePages,
+  tscKhz,
+  verbose,
+}: GuestConfig): string {
   const words = ['console=ttyS0', 'panic=-1', 'oops=panic', verbose ? 'loglevel=7' : 'loglevel=4'];
   if (transport === 'pci-vfio') words.push('intel_iommu=on', 'iommu=pt');
+  if (machine === 'microvm' && accelerator === 'tcg' && tscKhz !== undefined) {
+    // Both processors see the host's counter, whatever the kernel finds when it compares them on a busy host.
+    words.push(`tsc_early_khz=${tscKhz}`, 'tsc=reliable');
+  }
   words.push('initcall_blacklist=virtio_pci_driver_init,virtio_mmio_init', 'random.trust_cpu=on', 'audit=0');
   words.push(`guest_hugepages=${hugePages}`);
   return words.join(' ');

@@ -91,6 +91,16 @@ function failWith(code: VirtioErrorCode, error: unknown): never {
   throw new Error(`${code} was expected`, { cause: error });
 }
 
+/** How requests ended: `ok`, or their errors' codes. Promises are settled by then, so that it can be compared. */
+export async function endings(requests: readonly Promise<unknown>[]): Promise<string[]> {
+  const results = await Promise.allSettled(requests);
+  return results.map((result) => {
+    if (result.status === 'fulfilled') return 'ok';
+    const { reason } = result as { reason: unknown };
+    return VirtioError.is(reason) ? reason.code : String(reason);
+  });
+}
+
 /** Fails unless bytes are equal; does not print them. */
 export function sameBytes(actual: Uint8Array, expected: Uint8Array, what: string): void {
   ok(Buffer.compare(actual, expected) === 0, `${what}: the bytes differ`);

@@ -1,6 +1,6 @@
 /** Reading and writing: what one side writes, the other finds. */
 import { deepEqual, equal, ok } from 'node:assert/strict';
-import { randomFillSync } from 'node:crypto';
+import { createHash, randomFillSync } from 'node:crypto';
 import { disk, guestTest, pattern, type HostEnv } from '../../framework/define.ts';
 import { expectRing } from '../_open.ts';
 import { hashRead, hashWritten, KIB, MIB, openDisk, sameBytes, SECTOR } from './_disk.ts';
@@ -9,11 +9,11 @@ const LARGE = 64 * MIB;
 /** More sectors than a 32-bit number counts, and no multiple of that. */
 const HUGE = 6 * 2 ** 40 + 64 * MIB;
 
+const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
+
 const host = {
   hash: (args: { from: number; length: number }, env: HostEnv) =>
     env.hashImage('disk', args.from, args.length),
-  bytes: async (args: { from: number; length: number }, env: HostEnv) =>
-    Buffer.from(await env.readImage('disk', args.from, args.length)).toString('base64'),
 };
 
 export default [
@@ -59,8 +59,7 @@ export default [
       blk.complete(token);
       await blk.flush();
       blk.flushSync();
-      const found = Buffer.from(await context.host('bytes', { from: 0, length: 96 * KIB }), 'base64');
-      sameBytes(found, data, 'the image');
+      equal(await context.host('hash', { from: 0, length: 96 * KIB }), sha256(data));
     },
   }),
 
@@ -144,11 +143,7 @@ export default [
       await blk.read(8, back);
       deepEqual(back, cut);
       await blk.flush();
-      const found = Buffer.from(
-        await context.host('bytes', { from: 8 * SECTOR, length: position }),
-        'base64',
-      );
-      sameBytes(found, Buffer.concat(cut), 'the image');
+      equal(await context.host('hash', { from: 8 * SECTOR, length: position }), sha256(Buffer.concat(cut)));
     },
   }),
 
