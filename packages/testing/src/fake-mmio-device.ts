@@ -1,6 +1,7 @@
 /** The MMIO registers of a device [4.2], modern and legacy, before a {@link FakeDevice}. */
 import { InterruptStatus } from '@virtio/core';
 import type { FakeDevice, FakeQueue } from './fake-device.ts';
+import { featureWord, highHalf, lowHalf, withFeatureWord, withHigh, withLow } from './halves.ts';
 import { type InterruptHandler, InterruptPin } from './interrupt-pin.ts';
 import { RegisterModel, type Width } from './register-model.ts';
 
@@ -49,7 +50,6 @@ const NAMES: ReadonlyMap<number, RegisterName> = new Map(
 const MAGIC = 0x74726976;
 const CONFIG = 0x100;
 const ALL_ONES = 0xffffffff;
-const TWO_32 = 4294967296;
 const KNOWN_INTERRUPTS = InterruptStatus.QUEUE_INTERRUPT | InterruptStatus.DEVICE_CONFIGURATION_INTERRUPT;
 
 /** What a {@link FakeMmioDevice} may be told. */
@@ -188,7 +188,7 @@ export class FakeMmioDevice extends RegisterModel {
         if (this.#deviceSel === undefined) {
           device.violated('DeviceFeatures was read before DeviceFeaturesSel was written [4.2.2.2]');
         }
-        return word(device.features, this.#featureWord(this.#deviceSel ?? 0));
+        return featureWord(device.features, this.#featureWord(this.#deviceSel ?? 0));
       case 'QueueSizeMax':
         if (this.#legacy && (this.#legacyQueue()?.pfn ?? 0) !== 0) {
           device.violated('QueueSizeMax was read of a queue that is in use [4.2.4]');
@@ -357,8 +357,8 @@ export class FakeMmioDevice extends RegisterModel {
     if (this.#driverSel === undefined) {
       this.device.violated('DriverFeatures was written before DriverFeaturesSel [4.2.2.2]');
     }
-    const shift = 32n * BigInt(this.#featureWord(this.#driverSel ?? 0));
-    this.#driverFeatures = (this.#driverFeatures & ~(0xffffffffn << shift)) | (BigInt(value) << shift);
+    const word = this.#featureWord(this.#driverSel ?? 0);
+    this.#driverFeatures = withFeatureWord(this.#driverFeatures, word, value);
     this.device.writeFeatures(this.#driverFeatures);
   }
 
@@ -427,23 +427,11 @@ export class FakeMmioDevice extends RegisterModel {
   }
 }
 
-function word(features: bigint, index: number): number {
-  return Number((features >> BigInt(32 * index)) & 0xffffffffn);
-}
-
 /** The lower half of a value; all ones if there is none. */
 function low(value: number | undefined): number {
-  return value === undefined ? ALL_ONES : value % TWO_32;
+  return value === undefined ? ALL_ONES : lowHalf(value);
 }
 
 function high(value: number | undefined): number {
-  return value === undefined ? ALL_ONES : Math.floor(value / TWO_32);
-}
-
-function withLow(value: number, half: number): number {
-  return Math.floor(value / TWO_32) * TWO_32 + half;
-}
-
-function withHigh(value: number, half: number): number {
-  return half * TWO_32 + (value % TWO_32);
+  return value === undefined ? ALL_ONES : highHalf(value);
 }

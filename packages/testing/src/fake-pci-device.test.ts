@@ -3,8 +3,9 @@ import { CommonFeatures, DeviceType } from '@virtio/core';
 import { describe, expect, it, vi } from 'vitest';
 import { FakeDevice, type FakeDeviceOptions } from './fake-device.ts';
 import { FakePciBridge, FakePciBus } from './fake-pci-bus.ts';
-import { FakePciDevice, type FakePciDeviceOptions, virtioCapability } from './fake-pci-device.ts';
+import { FakePciDevice, type FakePciDeviceOptions } from './fake-pci-device.ts';
 import { FakePciFunction } from './fake-pci-function.ts';
+import { virtioCapability } from './pci-structures.ts';
 
 const COMMAND = 0x04;
 const BAR = (index: number) => 0x10 + 4 * index;

@@ -3,24 +3,30 @@ import { type RegisterWindow, subWindow } from '@virtio/core';
 import type { FakeDevice, FakeQueue } from './fake-device.ts';
 import {
   allOnes,
-  type FakeBarOptions,
   type FakeCapability,
   FakePciFunction,
   type FakePciFunctionOptions,
 } from './fake-pci-function.ts';
+import { featureWord, highHalf, lowHalf, withFeatureWord, withHigh, withLow } from './halves.ts';
 import { type InterruptHandler, InterruptPin } from './interrupt-pin.ts';
+import { FakeMsix, type MsixEntry } from './fake-msix.ts';
+import {
+  BAR_MSIX,
+  barsOf,
+  CAPABILITY,
+  capabilitiesOf,
+  type FakeStructure,
+  structuresOf,
+  TYPE,
+} from './pci-structures.ts';
 import type { Width } from './register-model.ts';
 
 const VENDOR = 0x1af4;
-const CAP_VENDOR = 0x09;
-const CAP_MSIX = 0x11;
-const TWO_32 = 4294967296;
 const NO_VECTOR = 0xffff;
+const MSIX_ENABLE = 0x8000;
+const MSIX_MASK_ALL = 0x4000;
 const ISR_QUEUE = 1;
 const ISR_CONFIG = 2;
-
-/** Types of virtio capabilities [4.1.4]. */
-const TYPE = { common: 1, notify: 2, isr: 3, device: 4, pciCfg: 5, sharedMemory: 8 } as const;
 
 /** Transitional device ids [4.1.2.1]. */
 const TRANSITIONAL: Readonly<Record<number, number>> = {
@@ -75,16 +81,6 @@ for (const [name, width, writable] of COMMON) {
   commonSize += width;
 }
 
-/** A structure in a BAR. */
-export interface FakeStructure {
-  readonly type: 'common' | 'notify' | 'isr' | 'device' | 'sharedMemory';
-  readonly bar: number;
-  readonly offset: number;
-  readonly length: number;
-  /** The id of a shared memory region. */
-  readonly id?: number;
-}
-
 /** What a {@link FakePciDevice} may be told. */
 export interface FakePciDeviceOptions {
   /** Whether the device has a transitional device id and revision 0 (default false). Its legacy interface is not modelled. */
@@ -113,16 +109,6 @@ export interface FakePciDeviceOptions {
   readonly onIntx?: InterruptHandler;
 }
 
-const BAR_MSIX = 1;
-const BAR_SHARED = 2;
-const BAR_VIRTIO = 4;
-const PBA_OFFSET = 0x8000;
-
-interface Vectors {
-  readonly table: Uint32Array;
-  readonly pending: Set<number>;
-}
-
 /** A virtio device on PCI. */
 export class FakePciDevice extends FakePciFunction {
   readonly device: FakeDevice;
@@ -135,11 +121,10 @@ export class FakePciDevice extends FakePciFunction {
 
   readonly #options: FakePciDeviceOptions;
   readonly #intx: InterruptPin;
-  readonly #msix: Vectors;
+  readonly #msix: FakeMsix;
   readonly #queueVectors: number[];
   readonly #enabled: boolean[];
   readonly #resetting: boolean[];
-  readonly #due = new Set<number>();
   readonly #pciCfgAt: number;
   readonly #msixAt: number;
   #configVector = NO_VECTOR;
@@ -147,7 +132,6 @@ export class FakePciDevice extends FakePciFunction {
   #driverSelect = 0;
   #features = 0n;
   #queueSelect = 0;
-  #scheduled = false;
 
   /**
    * @example
@@ -184,14 +168,17 @@ export class FakePciDevice extends FakePciFunction {
     this.vectors = vectors;
     this.structures = layout;
     this.#options = options;
-    this.#msix = { table: new Uint32Array(vectors * 4), pending: new Set() };
-    for (let vector = 0; vector < vectors; vector += 1) this.#msix.table[vector * 4 + 3] = 1;
+    this.#msix = new FakeMsix(
+      vectors,
+      () => ({ enabled: this.msixEnabled, masked: (this.#msixControl() & MSIX_MASK_ALL) !== 0 }),
+      (vector) => options.onVector?.(vector),
+    );
     this.#intx = new InterruptPin(options.onIntx);
     this.#queueVectors = queues.map(() => NO_VECTOR);
     this.#enabled = queues.map(() => false);
     this.#resetting = queues.map(() => false);
-    this.#pciCfgAt = this.#findCapability(CAP_VENDOR, TYPE.pciCfg);
-    this.#msixAt = this.#findCapability(CAP_MSIX);
+    this.#pciCfgAt = this.#findCapability(CAPABILITY.vendor, TYPE.pciCfg);
+    this.#msixAt = this.#findCapability(CAPABILITY.msix);
     if (this.#pciCfgAt > 0) {
       // 4.1.4.9: bar, offset, length and the data can be written.
       this.writable[this.#pciCfgAt + 4] = 0xff;
@@ -225,24 +212,18 @@ export class FakePciDevice extends FakePciFunction {
 
   /** Whether MSI-X is enabled. */
   get msixEnabled(): boolean {
-    return this.#msixAt > 0 && (this.peek(this.#msixAt + 2, 2) & 0x8000) !== 0;
+    return this.#msixAt > 0 && (this.#msixControl() & MSIX_ENABLE) !== 0;
   }
 
   /** Enables MSI-X and unmasks all vectors, as a platform does that owns the table (VFIO). */
   enableMsix(): void {
-    this.poke(this.#msixAt + 2, 2, this.peek(this.#msixAt + 2, 2) | 0x8000);
-    for (let vector = 0; vector < this.vectors; vector += 1) this.#msix.table[vector * 4 + 3] = 0;
+    this.poke(this.#msixAt + 2, 2, this.#msixControl() | MSIX_ENABLE);
+    this.#msix.unmask();
   }
 
-  /** The address and data of an MSI-X vector, and whether it is masked. */
-  msixEntry(vector: number): { readonly address: number; readonly data: number; readonly masked: boolean } {
-    const { table } = this.#msix;
-    const at = vector * 4;
-    return {
-      address: (table[at + 1] ?? 0) * TWO_32 + (table[at] ?? 0),
-      data: table[at + 2] ?? 0,
-      masked: ((table[at + 3] ?? 0) & 1) !== 0,
-    };
+  /** An entry of the MSI-X table. */
+  msixEntry(vector: number): MsixEntry {
+    return this.#msix.entry(vector);
   }
 
   /** The vector that the driver gave to a queue, or to changes of the configuration; 0xffff: none. */
@@ -267,7 +248,7 @@ export class FakePciDevice extends FakePciFunction {
 
   protected override loadBar(bar: number, offset: number, width: Width): number {
     const { device } = this;
-    if (bar === BAR_MSIX && this.vectors > 0) return this.#loadMsix(offset, width);
+    if (bar === BAR_MSIX && this.vectors > 0) return width === 4 ? this.#msix.load(offset) : allOnes(width);
     const found = this.#structureAt(bar, offset);
     if (!found) return 0;
     const at = offset - found.offset;
@@ -293,8 +274,8 @@ export class FakePciDevice extends FakePciFunction {
   protected override storeBar(bar: number, offset: number, width: Width, value: number): void {
     const { device } = this;
     if (bar === BAR_MSIX && this.vectors > 0) {
-      this.#storeMsix(offset, width, value);
-      return;
+      if (this.#msix.store(offset, width, value)) return;
+      throw device.violated(`the MSI-X table was written at ${offset} with ${8 * width} bits`);
     }
     const found = this.#structureAt(bar, offset);
     if (!found) {
@@ -327,7 +308,7 @@ export class FakePciDevice extends FakePciFunction {
 
   protected override configWritten(offset: number, width: Width): void {
     if (this.#msixAt > 0 && offset <= this.#msixAt + 3 && offset + width > this.#msixAt + 2) {
-      this.#deliverPending();
+      this.#msix.flush();
     }
     this.#showIntx();
     const data = this.#pciCfgAt + 16;
@@ -412,11 +393,11 @@ export class FakePciDevice extends FakePciFunction {
       case 'device_feature_select':
         return this.#deviceSelect;
       case 'device_feature':
-        return word(device.features, this.#deviceSelect);
+        return featureWord(device.features, this.#deviceSelect);
       case 'driver_feature_select':
         return this.#driverSelect;
       case 'driver_feature':
-        return word(this.#features, this.#driverSelect);
+        return featureWord(this.#features, this.#driverSelect);
       case 'config_msix_vector':
         return this.#configVector;
       case 'num_queues':
@@ -436,17 +417,17 @@ export class FakePciDevice extends FakePciFunction {
       case 'queue_notify_off':
         return this.#notifyOffset(this.#queueSelect);
       case 'queue_desc':
-        return (queue?.descriptors ?? 0) % TWO_32;
+        return lowHalf(queue?.descriptors ?? 0);
       case 'queue_desc_hi':
-        return Math.floor((queue?.descriptors ?? 0) / TWO_32);
+        return highHalf(queue?.descriptors ?? 0);
       case 'queue_driver':
-        return (queue?.driverArea ?? 0) % TWO_32;
+        return lowHalf(queue?.driverArea ?? 0);
       case 'queue_driver_hi':
-        return Math.floor((queue?.driverArea ?? 0) / TWO_32);
+        return highHalf(queue?.driverArea ?? 0);
       case 'queue_device':
-        return (queue?.deviceArea ?? 0) % TWO_32;
+        return lowHalf(queue?.deviceArea ?? 0);
       case 'queue_device_hi':
-        return Math.floor((queue?.deviceArea ?? 0) / TWO_32);
+        return highHalf(queue?.deviceArea ?? 0);
       case 'queue_notif_config_data':
         return this.#notifyData(this.#queueSelect);
       case 'queue_reset':
@@ -477,12 +458,10 @@ export class FakePciDevice extends FakePciFunction {
       case 'driver_feature_select':
         this.#driverSelect = value;
         break;
-      case 'driver_feature': {
-        const shift = 32n * BigInt(this.#driverSelect);
-        this.#features = (this.#features & ~(0xffffffffn << shift)) | (BigInt(value) << shift);
+      case 'driver_feature':
+        this.#features = withFeatureWord(this.#features, this.#driverSelect, value);
         device.writeFeatures(this.#features);
         break;
-      }
       case 'config_msix_vector':
         this.#configVector = this.#mapVector(value);
         break;
@@ -598,29 +577,10 @@ export class FakePciDevice extends FakePciFunction {
     device.notify(queue, value >>> 16);
   }
 
-  #loadMsix(offset: number, width: Width): number {
-    if (width !== 4) return allOnes(width);
-    const entry = this.#msix.table[offset / 4];
-    if (entry !== undefined) return entry;
-    const word = (offset - PBA_OFFSET) / 4;
-    let bits = 0;
-    for (const vector of this.#msix.pending) if (vector >>> 5 === word) bits |= 1 << (vector & 31);
-    return bits >>> 0;
-  }
-
-  #storeMsix(offset: number, width: Width, value: number): void {
-    if (width !== 4 || offset / 4 >= this.#msix.table.length) {
-      throw this.device.violated(`the MSI-X table was written at ${offset} with ${8 * width} bits`);
-    }
-    this.#msix.table[offset / 4] = value;
-    this.#deliverPending();
-  }
-
   #interrupt(vector: number, isr: number): void {
     if (this.msixEnabled) {
       if (vector === NO_VECTOR) return;
-      this.#msix.pending.add(vector);
-      this.#deliverPending();
+      this.#msix.raise(vector);
       return;
     }
     this.isr |= isr;
@@ -633,22 +593,8 @@ export class FakePciDevice extends FakePciFunction {
     this.#intx.set(pending && !this.intxDisabled);
   }
 
-  #deliverPending(): void {
-    const masked = (this.peek(this.#msixAt + 2, 2) & 0x4000) !== 0;
-    if (!this.msixEnabled || masked) return;
-    for (const vector of this.#msix.pending) {
-      if (this.msixEntry(vector).masked) continue;
-      this.#msix.pending.delete(vector);
-      this.#due.add(vector);
-    }
-    if (this.#due.size === 0 || this.#scheduled) return;
-    this.#scheduled = true;
-    void Promise.resolve().then(() => {
-      this.#scheduled = false;
-      const due = [...this.#due];
-      this.#due.clear();
-      for (const vector of due) this.#options.onVector?.(vector);
-    });
+  #msixControl(): number {
+    return this.peek(this.#msixAt + 2, 2);
   }
 
   /** 4.1.5.1.2.1, 4.1.4.3.1: no events are mapped after a reset, and no queue is enabled. */
@@ -660,91 +606,6 @@ export class FakePciDevice extends FakePciFunction {
     this.#queueVectors.fill(NO_VECTOR);
     this.#enabled.fill(false);
     this.#resetting.fill(false);
-    this.#msix.pending.clear();
+    this.#msix.clear();
   }
-}
-
-function structuresOf(device: FakeDevice, options: FakePciDeviceOptions): FakeStructure[] {
-  const { multiplier = 4, notifyOffset = (queue: number): number => queue } = options;
-  const furthest = Math.max(0, ...device.queues.map((_, queue) => notifyOffset(queue)));
-  const bar = BAR_VIRTIO;
-  const structures: FakeStructure[] = [
-    { type: 'common', bar, offset: 0, length: options.commonLength ?? commonSize },
-    { type: 'isr', bar, offset: 0x1000, length: 1 },
-  ];
-  if (device.config.length > 0) {
-    structures.push({ type: 'device', bar, offset: 0x2000, length: device.config.length });
-  }
-  structures.push({ type: 'notify', bar, offset: 0x3000, length: furthest * multiplier + 4 });
-  let offset = 0;
-  for (const [id, { length }] of Object.entries(device.sharedMemory)) {
-    structures.push({ type: 'sharedMemory', bar: BAR_SHARED, offset, length, id: Number(id) });
-    offset += Math.ceil(length / 4096) * 4096;
-  }
-  return structures;
-}
-
-/** The BARs that hold the structures, as QEMU has them: MSI-X in BAR 1, virtio in BAR 4 (64 bits), shared memory in BAR 2. */
-function barsOf(structures: readonly FakeStructure[], vectors: number): Record<number, FakeBarOptions> {
-  const end = (bar: number): number =>
-    Math.max(0, ...structures.filter((s) => s.bar === bar).map((s) => s.offset + s.length));
-  const size = (bytes: number): number => 2 ** Math.ceil(Math.log2(bytes));
-  const bars: Record<number, FakeBarOptions> = {
-    [BAR_VIRTIO]: { kind: 'memory64', prefetchable: true, size: size(Math.max(0x4000, end(BAR_VIRTIO))) },
-  };
-  if (vectors > 0) bars[BAR_MSIX] = { kind: 'memory', size: 2 * PBA_OFFSET };
-  if (end(BAR_SHARED) > 0) {
-    bars[BAR_SHARED] = { kind: 'memory64', prefetchable: true, size: size(Math.max(4096, end(BAR_SHARED))) };
-  }
-  return bars;
-}
-
-const le = (value: number, bytes: number): number[] =>
-  Array.from({ length: bytes }, (_, i) => Math.floor(value / 2 ** (8 * i)) % 256);
-
-/** The body of a `virtio_pci_cap` [4.1.4]: all after id and next pointer. */
-export function virtioCapability(
-  type: number,
-  { bar = 0, id = 0, offset = 0, length = 0 }: Partial<Omit<FakeStructure, 'type'>>,
-  extra: readonly number[] = [],
-): FakeCapability {
-  const body = [16 + extra.length, type, bar, id, 0, 0, ...le(offset, 4), ...le(length, 4), ...extra];
-  return { id: CAP_VENDOR, body };
-}
-
-function capabilitiesOf(
-  structures: readonly FakeStructure[],
-  multiplier: number,
-  vectors: number,
-): FakeCapability[] {
-  // Power management first: a list has more than virtio's own.
-  const capabilities: FakeCapability[] = [{ id: 0x01, body: [0x03, 0, 0, 0, 0, 0] }];
-  if (vectors > 0) {
-    const body = [...le(vectors - 1, 2), ...le(BAR_MSIX, 4), ...le(PBA_OFFSET + BAR_MSIX, 4)];
-    capabilities.push({ id: CAP_MSIX, body });
-  }
-  for (const structure of structures) {
-    const { type, offset, length } = structure;
-    const extra =
-      type === 'notify'
-        ? le(multiplier, 4)
-        : type === 'sharedMemory'
-          ? [...le(Math.floor(offset / TWO_32), 4), ...le(Math.floor(length / TWO_32), 4)]
-          : [];
-    capabilities.push(virtioCapability(TYPE[type], structure, extra));
-  }
-  capabilities.push(virtioCapability(TYPE.pciCfg, {}, [0, 0, 0, 0]));
-  return capabilities;
-}
-
-function word(features: bigint, index: number): number {
-  return index > 3 ? 0 : Number((features >> BigInt(32 * index)) & 0xffffffffn);
-}
-
-function withLow(value: number, half: number): number {
-  return Math.floor(value / TWO_32) * TWO_32 + half;
-}
-
-function withHigh(value: number, half: number): number {
-  return half * TWO_32 + (value % TWO_32);
 }

@@ -10,6 +10,7 @@ export * from './fake-device.ts';
 export * from './fake-hal.ts';
 export * from './fake-interrupts.ts';
 export * from './fake-mmio-device.ts';
+export type { MsixEntry } from './fake-msix.ts';
 export * from './fake-pci-bus.ts';
 export * from './fake-pci-device.ts';
 export {
@@ -23,5 +24,6 @@ export * from './fake-transport.ts';
 export * from './interrupt-pin.ts';
 export * from './packed-device-queue.ts';
 export * from './register-model.ts';
+export { type FakeStructure, virtioCapability } from './pci-structures.ts';
 export * from './ring-variants.ts';
 export * from './split-device-queue.ts';
