@@ -82,8 +82,6 @@ export class FakeDevice {
   readonly legacy: boolean;
   /** The features that it offers; a test may change them before a reset. */
   features: bigint;
-  /** The features that the driver wrote. */
-  accepted = 0n;
   /** The configuration space. */
   readonly config: Uint8Array<ArrayBuffer>;
   /** The generation of the configuration space. */
@@ -128,6 +126,8 @@ export class FakeDevice {
   front: DeviceFront | undefined;
 
   readonly #handlers = new Map<number, ChainHandler>();
+  #accepted = 0n;
+  #notificationData = false;
   #status = 0;
   #pendingReset = 0;
   #removed = false;
@@ -267,6 +267,16 @@ export class FakeDevice {
     return DeviceStatus.from(this.#status);
   }
 
+  /** The features that the driver wrote. */
+  get accepted(): bigint {
+    return this.#accepted;
+  }
+
+  /** Whether notifications carry data: `VIRTIO_F_NOTIFICATION_DATA` was negotiated. */
+  get notificationData(): boolean {
+    return this.#notificationData;
+  }
+
   /** Whether a feature was negotiated. */
   has(feature: keyof typeof Feature): boolean {
     return (this.accepted & mask(feature)) !== 0n;
@@ -349,7 +359,7 @@ export class FakeDevice {
   /** Writes the features that the driver accepts. */
   writeFeatures(features: bigint): void {
     if ((this.#status & FEATURES_OK) !== 0) this.violated('features were written after FEATURES_OK [3.1.1]');
-    this.accepted = features;
+    this.#accept(features);
     if (this.legacy && (features & ~this.features) !== 0n) {
       this.violated(
         `features 0x${(features & ~this.features).toString(16)} were accepted, but not offered [2.2.1]`,
@@ -416,7 +426,7 @@ export class FakeDevice {
     if (!this.#isLive() && !this.legacy) {
       throw this.violated(`the driver notified of queue ${index} before DRIVER_OK [3.1.1]`);
     }
-    if (this.has('NOTIFICATION_DATA') && next !== queue.ring.expectedNext()) {
+    if (this.#notificationData && next !== queue.ring.expectedNext()) {
       throw this.violated(
         `the notification of queue ${index} says that 0x${next.toString(16)} is next; it is ` +
           `0x${queue.ring.expectedNext().toString(16)} [2.9, 2.8.16]`,
@@ -445,6 +455,11 @@ export class FakeDevice {
     }
     for (let i = 0; i < width; i += 1) this.config[offset + i] = value >>> (8 * i);
     this.onConfigWrite?.(offset, width, value);
+  }
+
+  #accept(features: bigint): void {
+    this.#accepted = features;
+    this.#notificationData = this.has('NOTIFICATION_DATA');
   }
 
   #checkConfig(offset: number, width: number): void {
@@ -494,7 +509,7 @@ export class FakeDevice {
   #finishReset(): void {
     this.#pendingReset = 0;
     this.#status = 0;
-    this.accepted = 0n;
+    this.#accept(0n);
     this.queues.forEach((queue, index) => {
       this.disableQueue(index);
       queue.resetReads = 0;

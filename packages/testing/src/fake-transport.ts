@@ -72,7 +72,7 @@ export class FakeTransport extends Transport {
   }
 
   override notify(queue: number, next: number): void {
-    this.device.notify(queue, this.device.has('NOTIFICATION_DATA') ? next : 0);
+    this.device.notify(queue, this.device.notificationData ? next : 0);
   }
 
   override getStatus(): DeviceStatus {
