@@ -119,18 +119,14 @@ function machineArguments({ machine, transport }: GuestConfig): string[] {
  * The kernel's arguments. A panic reboots at once, which ends QEMU (`-no-reboot`). The drivers of virtio are kept from
  * the devices even in kernels that have them built in.
  */
-function kernelCommandLine({
-  machine,
-  accelerator,
-  transport,
-  hugePages,
-  tscKhz,
-  verbose,
-}: GuestConfig): string {
+function kernelCommandLine({ accelerator, transport, hugePages, tscKhz, verbose }: GuestConfig): string {
   const words = ['console=ttyS0', 'panic=-1', 'oops=panic', verbose ? 'loglevel=7' : 'loglevel=4'];
+  // On a busy host the timer may be late for the kernel's check of it, which then panics.
+  words.push('no_timer_check');
   if (transport === 'pci-vfio') words.push('intel_iommu=on', 'iommu=pt');
-  if (machine === 'microvm' && accelerator === 'tcg' && tscKhz !== undefined) {
-    // Both processors see the host's counter, whatever the kernel finds when it compares them on a busy host.
+  if (accelerator === 'tcg' && tscKhz !== undefined) {
+    // Both processors see the host's counter, whatever the kernel finds when it compares them on a busy host. Any other clock
+    // would be a register of a device, which is slow to read here.
     words.push(`tsc_early_khz=${tscKhz}`, 'tsc=reliable');
   }
   words.push('initcall_blacklist=virtio_pci_driver_init,virtio_mmio_init', 'random.trust_cpu=on', 'audit=0');

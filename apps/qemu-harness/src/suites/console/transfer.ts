@@ -13,6 +13,7 @@ export default [
   guestTest({
     device: 'console',
     name: 'carries 1 MiB each way over a console',
+    essential: true,
     devices: { serial: consoleDevice([CONSOLE]) },
     host,
     async guest(context) {
