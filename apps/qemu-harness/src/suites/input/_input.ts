@@ -176,11 +176,20 @@ export function touchUpdate(n: number): Update {
   return { sent: [...begin.sent, ...place.sent], arrives: [...begin.arrives, ...place.arrives] };
 }
 
+/** A place on the tablet that is the number of the update. */
+export function countUpdate(n: number): Update {
+  return {
+    sent: [{ type: 'abs', data: { axis: 'x', value: n } }],
+    arrives: [{ type: EventType.EV_ABS, code: Abs.ABS_X, value: n }],
+  };
+}
+
 export const UPDATES = {
   keyboard: keyUpdate,
   mouse: mouseUpdate,
   tablet: tabletUpdate,
   multitouch: touchUpdate,
+  count: countUpdate,
 } as const;
 
 export type Kind = keyof typeof UPDATES;
