@@ -154,6 +154,32 @@ describe.each(ringVariants)('requests in three forms: $name', ({ features }) => 
   });
 });
 
+describe.each(ringVariants)('resets of one queue: $name', ({ features }) => {
+  it('loses what is in flight and nothing else, time after time', async () => {
+    const { device, driver, end } = make(features | CommonFeatures.set('RING_RESET').bits);
+    const outcome = (promise: Promise<number>) =>
+      promise.then(
+        () => 'done',
+        (error: unknown) => (error as VirtioError).code,
+      );
+    for (let round = 0; round < 8; round += 1) {
+      for (let n = 0; n <= round; n += 1) await driver.echo(0);
+      device.automatic = false;
+      const lost = [driver.echo(0), driver.echo(0)].map(outcome);
+      const kept = [driver.echo(1), driver.echo(1)].map(outcome);
+      await Promise.resolve();
+      await Promise.resolve();
+      driver.resetQueue(0);
+      device.automatic = true;
+      device.run();
+      expect(await Promise.all(lost)).toEqual(['DEVICE_RESET', 'DEVICE_RESET']);
+      expect(await Promise.all(kept)).toEqual(['done', 'done']);
+    }
+    expect(device.violations).toEqual([]);
+    end();
+  });
+});
+
 describe('requests', () => {
   it('takes spurious interrupts [2.7.7.1]', async () => {
     const { device, transport, driver, end } = make();
