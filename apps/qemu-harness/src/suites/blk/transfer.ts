@@ -46,6 +46,7 @@ export default [
   guestTest({
     device: 'blk',
     name: 'writes, in all three forms, what the host then finds in the image file',
+    essential: true,
     devices: { disk: disk({ size: MIB }) },
     host,
     async guest(context) {
