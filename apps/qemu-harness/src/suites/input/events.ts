@@ -43,6 +43,7 @@ export default [
     guestTest({
       device: 'input',
       name: `gets 2,500 events of a ${kind} in order and complete`,
+      essential: kind === 'keyboard',
       devices: { input: device(kind) },
       host,
       async guest(context) {

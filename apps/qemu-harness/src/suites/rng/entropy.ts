@@ -56,6 +56,7 @@ export default [
   guestTest({
     device: 'rng',
     name: "gives the bytes of the host's file, in all three ways to ask",
+    essential: true,
     devices: { rng: fromFile() },
     prepare: makeFile,
     host,
