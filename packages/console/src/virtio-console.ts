@@ -263,7 +263,7 @@ export class VirtioConsole extends Driver<ConsoleFeature, ConsoleEvents> {
       table.addOnly();
       return { table, control: undefined };
     }
-    const receive = this.createQueue({ index: CONTROL_RECEIVE, size: 64, tableLength: 0 });
+    const receive = this.createQueue({ index: CONTROL_RECEIVE, size: 32, tableLength: 0 });
     const transmit = this.createQueue({ index: CONTROL_TRANSMIT, size: 2, tableLength: 0 });
     const region = this.allocate(8, 'driver-to-device');
     const { accessPlatform } = this;
