@@ -290,7 +290,7 @@ export class FileHandle {
     this.#runSync('fchown', () => this.#set({ uid, gid }));
   }
 
-  /** Changes the times of the last access and the last change, to the microsecond. */
+  /** Changes the times of the last access and the last change: to the microsecond, or with `bigint`s to the nanosecond. */
   utimes(atime: Time, mtime: Time): Promise<void> {
     return this.#run('futimes', () => this.#set({ atime, mtime }));
   }

@@ -253,7 +253,7 @@ export class P9FileSystem extends P9FileSystemSync implements AsyncDisposable {
     return this.client.run(this.tasks.lchown(path, uid, gid));
   }
 
-  /** Changes the times of the last access and the last change, to the microsecond. */
+  /** Changes the times of the last access and the last change: to the microsecond, or with `bigint`s to the nanosecond. */
   utimes(path: string, atime: Time, mtime: Time): Promise<void> {
     return this.client.run(this.tasks.utimes(path, atime, mtime));
   }

@@ -35,8 +35,10 @@ export interface FsContext {
   readonly gid: number;
 }
 
-/** When a file was last accessed or changed: seconds since 1970, or a date. */
-export type Time = number | Date;
+/** When a file was last accessed or changed: seconds since 1970 as a number, nanoseconds as a `bigint`, or a date. */
+export type Time = number | bigint | Date;
+
+const NS = 1_000_000_000n;
 
 /** Runs a task, and has its errors say what was tried and on which path. */
 export function* named<V>(syscall: string, path: string, task: Task<V>, dest?: string): Task<V> {
@@ -81,7 +83,7 @@ export function* withParent<V>(
 export function* openFile(fs: FsContext, path: string, flags: number, mode: number): Task<P9Fid> {
   const { client } = fs;
   const follow = (flags & NOFOLLOW) === 0 && (flags & (CREAT | EXCL)) !== (CREAT | EXCL);
-  for (let race = 0; race < MAX_RACES; race += 1) {
+  for (let race = 1; ; race += 1) {
     const create = (flags & CREAT) !== 0;
     const { fid, directory, names } = yield* resolve(client, path, { follow, create });
     const target = fid ?? (yield* own(client, directory as P9Fid));
@@ -99,10 +101,9 @@ export function* openFile(fs: FsContext, path: string, flags: number, mode: numb
     } catch (error) {
       yield* client.forget(target);
       const raced = fid === undefined ? 'EEXIST' : 'ENOENT';
-      if (!P9Error.is(error, raced) || !create || (flags & EXCL) !== 0) throw error;
+      if (!P9Error.is(error, raced) || !create || (flags & EXCL) !== 0 || race === MAX_RACES) throw error;
     }
   }
-  throw refuse('EBUSY', 'open');
 }
 
 /** A fid that may be turned into another: the root's is cloned. */
@@ -285,6 +286,10 @@ export function checkSize(size: number): number {
 
 function timestamp(time: Time | undefined): [seconds: number, nanoseconds: number] {
   if (time === undefined) return [0, 0];
+  if (typeof time === 'bigint') {
+    const rest = ((time % NS) + NS) % NS;
+    return [Number((time - rest) / NS), Number(rest)];
+  }
   const seconds = typeof time === 'number' ? time : time.getTime() / 1000;
   if (!Number.isFinite(seconds)) {
     throw new VirtioError('INVALID_PARAM', `${seconds} is no time; give seconds since 1970, or a valid Date`);

@@ -147,6 +147,12 @@ class Resolver {
       yield* this.#step(part);
       this.#names = this.#names.slice(part.length);
       this.#stepwise = true;
+      // Who wants to create the file is told by the attempt if anything but the file is missing.
+      const [name] = this.#names;
+      if (this.#options.create === true && this.#names.length === 1 && name !== '..' && !this.#directory) {
+        if (!isDirectory(this.at.qid)) throw refuse('ENOTDIR', WALK);
+        return name;
+      }
     }
     return undefined;
   }

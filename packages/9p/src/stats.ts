@@ -4,6 +4,7 @@ import { DirentType, FileType, type Qid } from './messages.ts';
 
 const MS = 1000;
 const NS_PER_MS = 1e6;
+const NS = 1_000_000_000n;
 
 /** The kind of a file, by the methods that `node:fs` has for it. */
 abstract class Kind {
@@ -78,6 +79,14 @@ export class Stats extends Kind {
   readonly ctimeMs: number;
   /** The creation; 0 if the server does not tell. */
   readonly birthtimeMs: number;
+  /** The last access, in nanoseconds since 1970: the whole of it. */
+  readonly atimeNs: bigint;
+  /** The last change of the contents. */
+  readonly mtimeNs: bigint;
+  /** The last change of contents or attributes. */
+  readonly ctimeNs: bigint;
+  /** The creation; 0 if the server does not tell. */
+  readonly birthtimeNs: bigint;
 
   constructor(attributes: Attributes) {
     super();
@@ -96,6 +105,10 @@ export class Stats extends Kind {
     this.mtimeMs = milliseconds(attributes.mtime, attributes.mtimeNs);
     this.ctimeMs = milliseconds(attributes.ctime, attributes.ctimeNs);
     this.birthtimeMs = milliseconds(attributes.btime, attributes.btimeNs);
+    this.atimeNs = nanoseconds(attributes.atime, attributes.atimeNs);
+    this.mtimeNs = nanoseconds(attributes.mtime, attributes.mtimeNs);
+    this.ctimeNs = nanoseconds(attributes.ctime, attributes.ctimeNs);
+    this.birthtimeNs = nanoseconds(attributes.btime, attributes.btimeNs);
   }
 
   protected override get kind(): number {
@@ -172,6 +185,10 @@ export function direntKind(type: number): number | undefined {
   return type === DirentType.UNKNOWN ? undefined : (type << 12) & FileType.MASK;
 }
 
-function milliseconds(seconds: number, nanoseconds: number): number {
-  return seconds * MS + nanoseconds / NS_PER_MS;
+function milliseconds(seconds: number, rest: number): number {
+  return seconds * MS + rest / NS_PER_MS;
+}
+
+function nanoseconds(seconds: number, rest: number): bigint {
+  return BigInt(seconds) * NS + BigInt(rest);
 }
