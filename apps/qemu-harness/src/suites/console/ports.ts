@@ -22,6 +22,7 @@ export default [
   guestTest({
     device: 'console',
     name: 'sees a port that is plugged in, uses it, and sees it go',
+    timeoutS: 120,
     devices: { serial: consoleDevice([CONSOLE]) },
     host,
     async guest(context) {

@@ -13,6 +13,7 @@ export default [
   guestTest({
     device: 'console',
     name: 'carries 1 MiB each way over a console',
+    timeoutS: 120,
     essential: true,
     devices: { serial: consoleDevice([CONSOLE]) },
     host,
@@ -40,6 +41,8 @@ export default [
   guestTest({
     device: 'console',
     name: 'carries 1 MiB each way over a named port, both ways at once',
+    essential: true,
+    timeoutS: 120,
     devices: { serial: consoleDevice([data('both')]) },
     host,
     async guest(context) {
@@ -103,6 +106,7 @@ export default [
   guestTest({
     device: 'console',
     name: 'is slowed down by a host that does not read, and loses nothing',
+    timeoutS: 120,
     devices: { serial: consoleDevice([data('slow-host')]) },
     host,
     async guest(context) {
@@ -134,6 +138,7 @@ export default [
   guestTest({
     device: 'console',
     name: 'slows a host down that it does not read from, and loses nothing',
+    timeoutS: 120,
     devices: { serial: consoleDevice([data('slow-guest')]) },
     host,
     async guest(context) {
@@ -155,6 +160,7 @@ export default [
   guestTest({
     device: 'console',
     name: 'pipes Web Streams through ports with back-pressure',
+    timeoutS: 120,
     devices: {
       serial: consoleDevice([data('stream-from'), { key: 'copy', number: 2, name: 'org.example.stream-to' }]),
     },

@@ -44,6 +44,7 @@ export default [
       device: 'input',
       name: `gets 2,500 events of a ${kind} in order and complete`,
       essential: kind === 'keyboard',
+      timeoutS: 120,
       devices: { input: device(kind) },
       host,
       async guest(context) {
