@@ -36,7 +36,12 @@ export default [
     device: 'blk',
     name: 'resets one queue under load while the other goes on',
     devices: { disk: disk({ size: 4 * MIB, seed: 31 }, { 'num-queues': 2 }) },
-    skip: ({ machine }) => (machine === 'q35' ? undefined : "QEMU's MMIO transport cannot reset one queue"),
+    skip: ({ machine, ring: { properties } }) => {
+      if (machine !== 'q35') return "QEMU's MMIO transport cannot reset one queue";
+      return properties.packed === true && properties.in_order === true
+        ? 'QEMU 10.0 uses no buffer any more of a packed ring in order that was reset alone'
+        : undefined;
+    },
     async guest(context) {
       using disk = openDisk(context);
       const { blk } = disk;
