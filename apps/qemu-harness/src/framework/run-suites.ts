@@ -135,6 +135,9 @@ async function runShown(
           task.output = `${label}guest: ${stage}${seconds > 0 ? ` after ${seconds.toFixed(1)} s` : ''}`;
         }
       },
+      onBootFailure: (_cell, message) => {
+        task.output = `${label}guest: booted again, as it died before any test: ${message.replaceAll('\n', ' ')}`;
+      },
       onTestStart: (_cell, test) => {
         if (live) task.output = `${test.device}: ${test.name}`;
       },

@@ -22,6 +22,8 @@ import type { FromTest, ToTest } from './runner-protocol.ts';
 /** What happens during a run. */
 export interface RunnerEvents {
   readonly onBoot?: (cell: Cell, stage: Stage | 'starting', seconds: number) => void;
+  /** A guest died before any test had begun, and is booted again. */
+  readonly onBootFailure?: (cell: Cell, message: string) => void;
   readonly onTestStart?: (cell: Cell, test: GuestTest) => void;
   readonly onTestEnd?: (cell: Cell, result: TestResult) => void;
 }
@@ -88,15 +90,36 @@ export async function runCell(
   };
 }
 
+/**
+ * How often a guest is booted that dies before any test has begun: on a busy host the emulator and the kernel now and then lose a
+ * race of their own, which says nothing about a driver.
+ */
+const BOOT_ATTEMPTS = 3;
+
 type Settle = (test: GuestTest, result: Omit<TestResult, 'device' | 'name'>) => void;
 
 async function runInGuest(
   tests: readonly GuestTest[],
   cell: Cell,
   files: readonly CpioEntry[],
-  { image, accelerator, events, signal }: RunnerOptions,
+  options: RunnerOptions,
   settle: Settle,
 ): Promise<void> {
+  let attempt = 1;
+  while (!(await attemptInGuest(tests, cell, files, options, settle, attempt === BOOT_ATTEMPTS))) {
+    attempt += 1;
+  }
+}
+
+/** Runs the tests in one guest. Returns false if it died before the first of them, unless this is the last attempt. */
+async function attemptInGuest(
+  tests: readonly GuestTest[],
+  cell: Cell,
+  files: readonly CpioEntry[],
+  { image, accelerator, events, signal }: RunnerOptions,
+  settle: Settle,
+  last: boolean,
+): Promise<boolean> {
   const parent = makeTemporary();
   const sockets = new HostSockets();
   try {
@@ -132,6 +155,10 @@ async function runInGuest(
       if (!(error instanceof HarnessError)) throw error;
       const { message } = await guest.stop();
       const victim = current;
+      if (victim === undefined && !last && !signal.aborted) {
+        events.onBootFailure?.(cell, message);
+        return false;
+      }
       for (const { test } of planned) {
         const why = signal.aborted
           ? 'The run was interrupted.'
@@ -144,6 +171,7 @@ async function runInGuest(
       signal.removeEventListener('abort', stop);
       await guest.stop();
     }
+    return true;
   } finally {
     sockets.close();
     rmSync(parent, { recursive: true, force: true });
