@@ -5,7 +5,7 @@ import type { SuiteOptions } from './framework/run-suites.ts';
 
 /** How to call them. */
 export const SUITE_USAGE = `npm start [-- FILTER]    set up, boot guests, run every driver in them, write the report
-npm test                 the same among all other checks, in full and in plain lines
+npm test                 the same among all other checks, in plain lines
 
   FILTER       only tests whose name, device or kind of guest contains it, e.g. blk or microvm
   --full       every test in every kind of guest; otherwise all tests run in the first kind, and one a device in the others
@@ -14,7 +14,7 @@ npm test                 the same among all other checks, in full and in plain l
 /**
  * Parses the arguments after the command.
  *
- * @param plain plain lines even on a terminal, and every test in every kind of guest
+ * @param plain plain lines even on a terminal
  * @throws {@link HarnessError} `BAD_ARGUMENTS`
  */
 export function parseSuiteOptions(argv: readonly string[], plain: boolean): SuiteOptions {
@@ -23,7 +23,7 @@ export function parseSuiteOptions(argv: readonly string[], plain: boolean): Suit
       args: [...argv],
       allowPositionals: true,
       options: {
-        full: { type: 'boolean', default: plain },
+        full: { type: 'boolean', default: false },
         json: { type: 'string' },
         plain: { type: 'boolean', default: plain },
       },

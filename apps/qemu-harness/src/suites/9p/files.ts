@@ -208,7 +208,10 @@ export default [
       equal((await context.host('stat', { path: 'a/copy' })).nlink, 2);
       const theirs = await context.host('statfs', null);
       const { type, bsize, blocks, files } = fs.statfsSync('/');
-      deepEqual({ type, bsize, blocks, files }, theirs);
+      deepEqual({ type, files }, { type: theirs.type, files: theirs.files });
+      // QEMU counts in blocks of a message's size, whole ones only.
+      const short = theirs.bsize * theirs.blocks - bsize * blocks;
+      ok(short >= 0 && short < bsize, `${short} bytes are missing`);
       handle.closeSync();
       fs.rmSync('/a', { recursive: true });
       deepEqual(await context.host('list', { path: '' }), []);
