@@ -34,7 +34,7 @@ export function share({
   readOnly = false,
   hotplug = false,
 }: ShareSpec = {}): DeviceSpec {
-  const options = `security_model=${model}${readOnly ? ',readonly=on' : ''},multidevs=remap`;
+  const options = `security_model=${model}${readOnly ? ',readonly=on' : ''}`;
   return {
     model: 'virtio-9p',
     properties: { mount_tag: 'sdílené' },
