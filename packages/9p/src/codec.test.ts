@@ -1,3 +1,4 @@
+import { decodeUtf8Lossless } from '@virtio/core';
 import fc, { type Arbitrary } from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { encodeFields, encodeMessage, MalformedError, Reader, UnencodableError } from './codec.ts';
@@ -10,9 +11,8 @@ import {
   R,
   T,
 } from './messages.ts';
-import { decodeName } from './utf8.ts';
 
-const name = fc.uint8Array({ maxLength: 40 }).map(decodeName);
+const name = fc.uint8Array({ maxLength: 40 }).map(decodeUtf8Lossless);
 const qid: Arbitrary<Qid> = fc.record({
   type: fc.integer({ min: 0, max: 255 }),
   version: fc.integer({ min: 0, max: 0xffff_ffff }),

@@ -3,6 +3,7 @@
  * that it may still write to: each byte is read once, each length is checked against the message before it is used, and
  * strings are copied before they are looked at.
  */
+import { decodeUtf8Lossless, encodeUtf8Lossless } from '@virtio/core';
 import {
   type FieldKind,
   type Fields,
@@ -12,7 +13,6 @@ import {
   type MessageValues,
   type Qid,
 } from './messages.ts';
-import { decodeName, encodeName } from './utf8.ts';
 
 const TWO_32 = 4294967296;
 
@@ -145,7 +145,7 @@ class Writer {
   }
 
   string(value: string): void {
-    const bytes = encodeName(value);
+    const bytes = encodeUtf8Lossless(value);
     if (bytes === undefined) throw new UnencodableError('EILSEQ');
     if (bytes.length > 0xffff) throw new UnencodableError('ENAMETOOLONG');
     this.u16(bytes.length);
@@ -230,7 +230,7 @@ export class Reader {
   #string(): string {
     const length = this.#u16();
     const at = this.#view.byteOffset + this.#take(length);
-    return decodeName(new Uint8Array(this.#view.buffer, at, length).slice());
+    return decodeUtf8Lossless(new Uint8Array(this.#view.buffer, at, length).slice());
   }
 
   #qid(): Qid {

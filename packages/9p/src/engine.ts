@@ -7,12 +7,12 @@
  * A tag is used again only when the device has given its buffers back and, if its request was cancelled, the server has
  * answered the cancellation. One tag is kept for cancellations, so that these get through when all else is stuck.
  */
-import { VirtioError } from '@virtio/core';
+import { type AbortSignalLike, VirtioError } from '@virtio/core';
 import { encodeMessage, MalformedError, Reader, UnencodableError } from './codec.ts';
 import { FidNumbers, type P9Fid } from './fid.ts';
 import { type Fields, HEADER_SIZE, type Message, type MessageValues, NO_TAG, R, T } from './messages.ts';
 import { P9Error, refuse } from './p9-error.ts';
-import { type AbortSignalLike, CHECK, HOLD, ROOM, type Task } from './task.ts';
+import { CHECK, HOLD, ROOM, type Task } from './task.ts';
 import type { Virtio9p } from './virtio-9p.ts';
 
 /** How many requests can be in flight, one of them a cancellation. */

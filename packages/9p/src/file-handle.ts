@@ -4,7 +4,7 @@
  * Operations that use the file's own position follow one another; all others may run at the same time. The fid is not
  * clunked before all of them have ended, so that its number never means another file to a request that is on its way.
  */
-import { VirtioError } from '@virtio/core';
+import { type AbortSignalLike, VirtioError } from '@virtio/core';
 import type { P9Fid } from './fid.ts';
 import { LockStatus, LockType, OpenFlag } from './messages.ts';
 import { changes, checkSize, type FsContext, named, readAll, type Time, writeAt } from './operations.ts';
@@ -23,7 +23,7 @@ import {
 } from './options.ts';
 import { refuse } from './p9-error.ts';
 import { Stats } from './stats.ts';
-import type { AbortSignalLike, Task } from './task.ts';
+import type { Task } from './task.ts';
 
 /** Where in a buffer and where in a file to read or write. */
 export interface TransferOptions extends SignalOption {

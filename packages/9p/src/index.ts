@@ -28,6 +28,5 @@ export type {
 } from './options.ts';
 export { P9Error } from './p9-error.ts';
 export { Dirent, type StatFs, Stats } from './stats.ts';
-export type { AbortSignalLike, Task } from './task.ts';
-export { decodeName, encodeName } from './utf8.ts';
+export type { Task } from './task.ts';
 export * from './virtio-9p.ts';

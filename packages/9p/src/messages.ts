@@ -15,7 +15,7 @@ export type FieldKind =
   | 'size'
   /** 64 bits as a signed number: seconds since 1970. */
   | 'time'
-  /** Up to 65,535 bytes with their length before them, as a name; see `decodeName`. */
+  /** Up to 65,535 bytes with their length before them, as a name; see `decodeUtf8Lossless`. */
   | 'string'
   | 'qid'
   /** Up to 16 strings, their number before them. */

@@ -2,7 +2,7 @@
  * What a file system does with paths, as tasks. Each finds its file, does its work on it, and has the server forget the fid,
  * whatever happens.
  */
-import { VirtioError } from '@virtio/core';
+import { decodeUtf8Lossless, VirtioError } from '@virtio/core';
 import { type AttributeChanges, isDirectory, isSymlink, type P9Client, WINDOW } from './client.ts';
 import type { P9Fid } from './fid.ts';
 import { OpenFlag, SetattrValid } from './messages.ts';
@@ -10,7 +10,6 @@ import { P9Error, refuse } from './p9-error.ts';
 import { resolve, resolveParent } from './resolve.ts';
 import { Stats } from './stats.ts';
 import type { Task } from './task.ts';
-import { decodeName } from './utf8.ts';
 
 /** A buffer for a file of which nothing is known. */
 const SMALL_BUFFER = 32768;
@@ -305,7 +304,7 @@ export function xattrNames(list: Uint8Array): string[] {
   for (let start = 0; start < list.length;) {
     const zero = list.indexOf(0, start);
     const end = zero < 0 ? list.length : zero;
-    if (end > start) names.push(decodeName(list.subarray(start, end)));
+    if (end > start) names.push(decodeUtf8Lossless(list.subarray(start, end)));
     start = end + 1;
   }
   return names;

@@ -1,8 +1,6 @@
 /** The options that operations share, in the manner of `node:fs`. */
-import { VirtioError } from '@virtio/core';
+import { type AbortSignalLike, decodeUtf8, encodeUtf8, VirtioError } from '@virtio/core';
 import type { OpenFlags } from './open-flags.ts';
-import type { AbortSignalLike } from './task.ts';
-import { decodeText, encodeText } from './utf8.ts';
 
 /** An operation that can be cancelled. */
 export interface SignalOption {
@@ -69,7 +67,7 @@ export interface SetxattrOptions {
   readonly only?: 'create' | 'replace';
 }
 
-export const toBytes = (data: Data): Uint8Array => (typeof data === 'string' ? encodeText(data) : data);
+export const toBytes = (data: Data): Uint8Array => (typeof data === 'string' ? encodeUtf8(data) : data);
 
 /** All bytes of what can be written, piece by piece. */
 export function* toChunks(data: Data | Iterable<Data>): Generator<Uint8Array, undefined> {
@@ -89,7 +87,7 @@ export function decodeAs(
 ): Uint8Array<ArrayBuffer> | string {
   if (encoding === undefined || encoding === null) return bytes;
   const known: readonly string[] = ['utf8', 'utf-8'] satisfies Encoding[];
-  if (known.includes(encoding)) return decodeText(bytes);
+  if (known.includes(encoding)) return decodeUtf8(bytes);
   throw new VirtioError(
     'INVALID_PARAM',
     `'${encoding as string}' is no encoding here; read bytes, or 'utf8'`,

@@ -138,7 +138,7 @@ export class Stats extends Kind {
 
 /** An entry of a directory. */
 export class Dirent extends Kind {
-  /** The name: a string in which bytes that are not UTF-8 are lone surrogates; see `decodeName`. */
+  /** The name: a string in which bytes that are not UTF-8 are lone surrogates; see `decodeUtf8Lossless`. */
   readonly name: string;
   /** The path of the directory, as it was given. */
   readonly parentPath: string;

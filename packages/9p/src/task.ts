@@ -15,13 +15,3 @@ export const CHECK = -2;
 
 /** Added to a tag whose request must not be cancelled, as it tidies up. */
 export const HOLD = 0x1_0000;
-
-/** What cancels a request: an `AbortSignal`, or anything of its shape. */
-export interface AbortSignalLike {
-  /** Whether it was cancelled. */
-  readonly aborted: boolean;
-  /** Why. */
-  readonly reason?: unknown;
-  addEventListener(type: 'abort', listener: () => void): void;
-  removeEventListener(type: 'abort', listener: () => void): void;
-}

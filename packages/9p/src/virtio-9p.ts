@@ -7,6 +7,7 @@
  * write or a read, which so need not be copied next to its header. All three ways to wait stand on the same slots.
  */
 import {
+  decodeUtf8Lossless,
   DeviceType,
   Driver,
   type DriverOptions,
@@ -19,7 +20,6 @@ import {
   VirtioError,
 } from '@virtio/core';
 import { HEADER_SIZE } from './messages.ts';
-import { decodeName } from './utf8.ts';
 
 /** The features of the 9P device. */
 export const P9Features = new FeatureTable('P9Features', {
@@ -344,7 +344,7 @@ export class Virtio9p extends Driver<P9FeatureName> {
         `${transport.who()} offers a mount tag, and the tag is empty; give the share a name on the host`,
       );
     }
-    return decodeName(bytes);
+    return decodeUtf8Lossless(bytes);
   }
 
   /** Checks what a caller gives, and counts the parts. */

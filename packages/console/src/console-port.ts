@@ -2,13 +2,11 @@
  * One port: a stream of bytes in each direction, in three forms. The non-blocking ones (`try…`, `recv`) do what is possible
  * now; the synchronous and the asynchronous ones repeat that until it is done, and differ only in how they wait.
  */
-import { type SpinOptions, VirtioError } from '@virtio/core';
+import { encodeUtf8, type SpinOptions, VirtioError, type WaitOptions } from '@virtio/core';
 import type { PortSlot } from './port-slot.ts';
 import type { Receiver } from './receiver.ts';
 import { readableOf, type ReadableStreamClass, writableOf, type WritableStreamClass } from './streams.ts';
 import type { Transmitter } from './transmitter.ts';
-import { encodeUtf8 } from './utf8.ts';
-import type { WaitOptions } from './waiters.ts';
 
 /** The size of a console in characters. */
 export interface ConsoleSize {

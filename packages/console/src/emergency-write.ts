@@ -1,6 +1,5 @@
 /** Output through the configuration space, for when nothing else works: before initialization, or after a disaster. */
-import { type Transport, VirtioError } from '@virtio/core';
-import { encodeUtf8 } from './utf8.ts';
+import { encodeUtf8, type Transport, VirtioError } from '@virtio/core';
 import { ConsoleConfig, ConsoleFeatures } from './wire.ts';
 
 /**

@@ -9,11 +9,11 @@ import {
   type Transport,
   type VirtioError,
   type VirtQueue,
+  Waiters,
 } from '@virtio/core';
 import type { ConsolePort, PortState } from './console-port.ts';
 import type { Receiver } from './receiver.ts';
 import { Transmitter } from './transmitter.ts';
-import { Waiters } from './waiters.ts';
 
 /** How the buffers of a port are. */
 export interface BufferPlan {
@@ -56,24 +56,20 @@ export class PortSlot {
     this.id = id;
     this.receiveQueue = receiveQueue;
     this.transmitQueue = transmitQueue;
-    this.readers = new Waiters(
-      transport,
-      receiveQueue,
-      () => {
+    this.readers = new Waiters(transport, receiveQueue, {
+      drain: () => {
         if (this.entry === undefined) this.readers.settle();
         else this.entry.port.lookForData();
       },
       report,
-    );
-    this.writers = new Waiters(
-      transport,
-      transmitQueue,
-      () => {
+    });
+    this.writers = new Waiters(transport, transmitQueue, {
+      drain: () => {
         if (this.entry === undefined) this.writers.settle();
         else this.entry.port.lookForRoom();
       },
       report,
-    );
+    });
   }
 
   /** The buffers to receive with, once they are allocated. */

@@ -5,12 +5,11 @@
  * exist, a name for nobody) is left aside and reported as a warning: QEMU announces a port twice, for one, if it is
  * plugged while the driver starts.
  */
-import { type DmaRegion, type Hal, VirtioError, type VirtQueue } from '@virtio/core';
+import { decodeUtf8, type DmaRegion, type Hal, VirtioError, type VirtQueue } from '@virtio/core';
 import { ConsolePort, type ConsoleSize, type PortHost, type PortState } from './console-port.ts';
 import type { ControlLink, ControlMessage } from './control.ts';
 import type { PortEntry, PortSlot } from './port-slot.ts';
 import { Receiver } from './receiver.ts';
-import { decodeUtf8 } from './utf8.ts';
 import { ConsoleResize, ControlEvent } from './wire.ts';
 
 /** Something that happened to a port. */

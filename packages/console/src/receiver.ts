@@ -6,9 +6,8 @@
  *
  * When the far side closes the port, what it sent before is the end of a session: reads stop there once.
  */
-import { type OwningQueue, VirtioError } from '@virtio/core';
+import { decodeUtf8, type OwningQueue, VirtioError } from '@virtio/core';
 import { ByteRing } from './byte-ring.ts';
-import { decodeUtf8 } from './utf8.ts';
 
 const NEWLINE = 10;
 const CARRIAGE_RETURN = 13;

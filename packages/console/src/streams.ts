@@ -2,7 +2,7 @@
  * Web Streams of a port. Streams are no part of ECMAScript, so their classes are handed in: those of the platform, or of a
  * library in an engine that has none. What a class must be like stands here in types, as far as it is used.
  */
-import type { AbortSignalLike, WaitOptions } from './waiters.ts';
+import type { AbortSignalLike, WaitOptions } from '@virtio/core';
 
 /** What a `ReadableStream` gives its source. */
 export interface ChunkController {

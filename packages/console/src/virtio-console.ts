@@ -10,13 +10,14 @@ import {
   type Transport,
   VirtioError,
   type VirtQueue,
+  Waiters,
+  type WaitOptions,
 } from '@virtio/core';
 import type { ConsolePort, ConsoleSize, PortHost } from './console-port.ts';
 import { CONTROL_BUFFER, ControlLink } from './control.ts';
 import { noEmergencyWrite, writeEmergency } from './emergency-write.ts';
 import { PortSlot } from './port-slot.ts';
 import { PortTable } from './port-table.ts';
-import { type WaitOptions, Waiters } from './waiters.ts';
 import {
   ConsoleConfig,
   type ConsoleFeature,
@@ -112,7 +113,11 @@ export class VirtioConsole extends Driver<ConsoleFeature, ConsoleEvents> {
     this.#table = table;
     this.#control = control;
     this.#watchers = control
-      ? new Waiters(transport, control.receive.queue, this.#lookForMessages, this.#lied, true)
+      ? new Waiters(transport, control.receive.queue, {
+          drain: this.#lookForMessages,
+          report: this.#lied,
+          always: true,
+        })
       : table.first.readers;
     if (control) transport.interrupts?.onQueue(control.transmit.index, this.#lookForMessages);
     this.#goLive();

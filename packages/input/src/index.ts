@@ -7,5 +7,4 @@ export * from './bitmap.ts';
 export * from './event-codes.ts';
 export * from './names.ts';
 export * from './virtio-input.ts';
-export { type AbortSignalLike, type WaitOptions } from './waiters.ts';
 export { InputConfigSelect } from './wire.ts';

@@ -7,6 +7,7 @@
  * with SYN_DROPPED.
  */
 import {
+  decodeUtf8,
   DeviceType,
   Driver,
   type DriverOptions,
@@ -17,12 +18,12 @@ import {
   type Transport,
   VirtioError,
   type VirtQueue,
+  Waiters,
+  type WaitOptions,
 } from '@virtio/core';
 import { Bitmap } from './bitmap.ts';
 import { EventType, Led, Sync } from './event-codes.ts';
 import { EventRing, LOST_MARK } from './event-ring.ts';
-import { decodeUtf8 } from './utf8.ts';
-import { type WaitOptions, Waiters } from './waiters.ts';
 import {
   EVENT_QUEUE,
   InputAbsInfo,
@@ -146,7 +147,10 @@ export class VirtioInput extends Driver<never> implements AsyncIterable<InputEve
     });
     const { bytes, address } = statusRegion;
     this.#events = events;
-    this.#waiters = new Waiters(transport, events.queue, this.#drain, (error) => this.fail(error));
+    this.#waiters = new Waiters(transport, events.queue, {
+      drain: this.#drain,
+      report: (error) => this.fail(error),
+    });
     this.#status = status;
     this.#statusView = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
     this.#statusAddress = address;

@@ -1,5 +1,5 @@
 /** Whole trees and large files, copied in and out, and compared on the host. */
-import { encodeName } from '@virtio/9p';
+import { encodeUtf8Lossless } from '@virtio/core';
 import { deepEqual, equal, ok } from 'node:assert/strict';
 import { closeSync, openSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
@@ -58,7 +58,7 @@ export default [
       const visit = async (path: string, prefix: string): Promise<void> => {
         for (const name of await fs.readdir(path)) {
           const child = `${path}/${name}`;
-          const bytes = Buffer.from(encodeName(name) ?? []).toString('hex');
+          const bytes = Buffer.from(encodeUtf8Lossless(name) ?? []).toString('hex');
           tasks.push(async () => {
             const stats = await fs.lstat(child);
             const { mode, size, nlink, uid, gid, qid, mtimeNs } = stats;
@@ -74,7 +74,7 @@ export default [
       ok(lines.length > FILES);
       equal(hashLines(lines), await context.host('attributes', { path: 'in' }));
       for (const name of NAMES) equal(await fs.readFile(`/in/names/${name}`, 'utf8'), name);
-      const odd = (await fs.readdir('/in/names')).find((name) => encodeName(name)?.includes(0xff));
+      const odd = (await fs.readdir('/in/names')).find((name) => encodeUtf8Lossless(name)?.includes(0xff));
       deepEqual(Buffer.from(await fs.readFile(`/in/names/${odd ?? ''}`)), RAW_NAME);
       equal(await fs.readFile('/in/links/relative', 'utf8'), '日本語');
       equal(await fs.readFile('/in/links/directory/plain', 'utf8').catch(() => 'outside'), 'outside');

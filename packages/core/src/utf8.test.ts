@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { decodeName, decodeText, encodeName, encodeText } from './utf8.ts';
+import { decodeUtf8Lossless, decodeUtf8, encodeUtf8Lossless, encodeUtf8 } from './utf8.ts';
 
 const anyBytes = fc.oneof(
   fc.uint8Array({ maxLength: 64 }),
@@ -28,36 +28,36 @@ const anyBytes = fc.oneof(
     .map((values) => Uint8Array.from(values)),
 );
 
-describe('texts', () => {
+describe('UTF-8 of texts', () => {
   it('are encoded and decoded as TextEncoder and TextDecoder do', () => {
     fc.assert(
       fc.property(fc.string({ unit: 'binary' }), (text) => {
-        expect(encodeText(text)).toEqual(new Uint8Array(new TextEncoder().encode(text)));
+        expect(encodeUtf8(text)).toEqual(new Uint8Array(new TextEncoder().encode(text)));
       }),
     );
     fc.assert(
       fc.property(anyBytes, (bytes) => {
-        expect(decodeText(bytes)).toBe(new TextDecoder('utf-8', { ignoreBOM: true }).decode(bytes));
+        expect(decodeUtf8(bytes)).toBe(new TextDecoder('utf-8', { ignoreBOM: true }).decode(bytes));
       }),
       { numRuns: 2000 },
     );
   });
 
   it('have U+FFFD for lone surrogates', () => {
-    expect(decodeText(encodeText('a\ud800b\udc80'))).toBe('a\ufffdb\ufffd');
+    expect(decodeUtf8(encodeUtf8('a\ud800b\udc80'))).toBe('a\ufffdb\ufffd');
   });
 
   it('can be longer than what one call takes', () => {
     const text = 'Ωж漢😀'.repeat(20_000);
-    expect(decodeText(encodeText(text))).toBe(text);
+    expect(decodeUtf8(encodeUtf8(text))).toBe(text);
   });
 });
 
-describe('names', () => {
+describe('UTF-8 of names', () => {
   it('survive whatever their bytes are', () => {
     fc.assert(
       fc.property(anyBytes, (bytes) => {
-        expect(encodeName(decodeName(bytes))).toEqual(new Uint8Array(bytes));
+        expect(encodeUtf8Lossless(decodeUtf8Lossless(bytes))).toEqual(new Uint8Array(bytes));
       }),
       { numRuns: 2000 },
     );
@@ -65,17 +65,17 @@ describe('names', () => {
 
   it('of UTF-8 are plain strings', () => {
     for (const name of ['ascii', 'žluťoučký', '日本語', 'עברית', '😀👩‍👩‍👧']) {
-      expect(decodeName(new TextEncoder().encode(name))).toBe(name);
+      expect(decodeUtf8Lossless(new TextEncoder().encode(name))).toBe(name);
     }
   });
 
   it('have a lone surrogate for each byte that is not UTF-8', () => {
-    expect(decodeName(Uint8Array.of(0x66, 0xff, 0xe2, 0x82, 0x66))).toBe('f\udcff\udce2\udc82f');
+    expect(decodeUtf8Lossless(Uint8Array.of(0x66, 0xff, 0xe2, 0x82, 0x66))).toBe('f\udcff\udce2\udc82f');
   });
 
   it('cannot have other lone surrogates', () => {
     for (const name of ['\ud800', 'a\udc00', '\udc7f', '\udd00', '\ud800\ud800']) {
-      expect(encodeName(name)).toBeUndefined();
+      expect(encodeUtf8Lossless(name)).toBeUndefined();
     }
   });
 });

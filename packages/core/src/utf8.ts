@@ -1,9 +1,10 @@
 /**
- * UTF-8 by hand, as `TextEncoder` is not in ECMAScript.
+ * UTF-8 for drivers, as `TextEncoder` and `TextDecoder` are not in ECMAScript.
  *
- * Names of files are bytes, mostly but not always UTF-8. So that every name survives the way through a string, a byte
- * that is not part of valid UTF-8 becomes a lone surrogate, U+DC80 to U+DCFF, and that becomes the byte again: what
- * Python calls `surrogateescape`. File contents read as text get U+FFFD instead, as everywhere in JavaScript.
+ * Texts (the name of a port, a line of a console) are for people: what is not valid becomes U+FFFD, as everywhere in
+ * JavaScript. Names that go back to the device (those of files) are bytes that are mostly but not always UTF-8, and have to
+ * survive the way through a string: there a byte that is not part of valid UTF-8 becomes a lone surrogate, U+DC80 to
+ * U+DCFF, and that becomes the byte again. Python calls this `surrogateescape`.
  */
 
 const REPLACEMENT = 0xfffd;
@@ -15,11 +16,35 @@ const isLow = (unit: number): boolean => unit >= 0xdc00 && unit < 0xe000;
 const isEscape = (unit: number): boolean => unit >= 0xdc80 && unit <= 0xdcff;
 
 /**
- * The bytes of a name. Lone surrogates U+DC80 to U+DCFF become the bytes 0x80 to 0xff that {@link decodeName} made them from.
+ * The UTF-8 of a text, with U+FFFD for lone surrogates: the bytes that `TextEncoder` gives.
  *
- * @returns the bytes, or `undefined` if the string has another lone surrogate, which no name can hold
+ * @example
+ * ```ts
+ * import { encodeUtf8 } from '@virtio/core';
+ *
+ * encodeUtf8('ž'); // Uint8Array of 0xc5, 0xbe
+ * ```
  */
-export function encodeName(text: string): Uint8Array<ArrayBuffer> | undefined {
+export function encodeUtf8(text: string): Uint8Array<ArrayBuffer> {
+  return encode(text, false);
+}
+
+/**
+ * The text of UTF-8, with U+FFFD for what is not valid: what `TextDecoder` gives, except that a byte order mark stays.
+ *
+ * @see {@link decodeUtf8Lossless} for names that are to be sent back
+ */
+export function decodeUtf8(bytes: Uint8Array): string {
+  return decode(bytes, false);
+}
+
+/**
+ * The bytes that {@link decodeUtf8Lossless} made a string from, whatever they were: lone surrogates U+DC80 to U+DCFF become
+ * the bytes 0x80 to 0xff.
+ *
+ * @returns the bytes, or `undefined` if the string has another lone surrogate, which stands for no byte
+ */
+export function encodeUtf8Lossless(text: string): Uint8Array<ArrayBuffer> | undefined {
   for (let i = 0; i < text.length; i += 1) {
     const unit = text.charCodeAt(i);
     if (isHigh(unit) && isLow(text.charCodeAt(i + 1))) i += 1;
@@ -28,19 +53,19 @@ export function encodeName(text: string): Uint8Array<ArrayBuffer> | undefined {
   return encode(text, true);
 }
 
-/** The string of a name: UTF-8, where bytes that are not valid become lone surrogates U+DC80 to U+DCFF. */
-export function decodeName(bytes: Uint8Array): string {
+/**
+ * The string of a name: UTF-8, where each byte that is not part of valid UTF-8 becomes a lone surrogate, U+DC80 to U+DCFF.
+ *
+ * @example
+ * ```ts
+ * import { decodeUtf8Lossless, encodeUtf8Lossless } from '@virtio/core';
+ *
+ * const name = decodeUtf8Lossless(Uint8Array.of(0x61, 0xff)); // 'a\udcff'
+ * encodeUtf8Lossless(name); // Uint8Array of 0x61, 0xff
+ * ```
+ */
+export function decodeUtf8Lossless(bytes: Uint8Array): string {
   return decode(bytes, true);
-}
-
-/** The UTF-8 of a text, with U+FFFD for lone surrogates. */
-export function encodeText(text: string): Uint8Array<ArrayBuffer> {
-  return encode(text, false);
-}
-
-/** The text of UTF-8, with U+FFFD for what is not valid. */
-export function decodeText(bytes: Uint8Array): string {
-  return decode(bytes, false);
 }
 
 function encode(text: string, escaped: boolean): Uint8Array<ArrayBuffer> {

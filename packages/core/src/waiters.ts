@@ -1,8 +1,11 @@
 /**
- * Promises that wait for a queue which the device fills unasked. While somebody waits, interrupts of the queue are asked
- * for and the event loop stays alive.
+ * Promises that wait for a queue which the device fills unasked: received bytes, input events. (Requests, which the device
+ * answers, wait in a {@link RequestQueue}.) While somebody waits, interrupts of the queue are asked for and the event loop
+ * stays alive; otherwise neither.
  */
-import { type Transport, VirtioError, type VirtQueue } from '@virtio/core';
+import { VirtioError } from './errors.ts';
+import type { Transport } from './transport.ts';
+import type { VirtQueue } from './virt-queue.ts';
 
 /** The part of the DOM's `AbortSignal` that is needed here, as engines without an operating system have no such class. */
 export interface AbortSignalLike {
@@ -22,12 +25,66 @@ export interface WaitOptions {
   readonly signal?: AbortSignalLike | undefined;
 }
 
+/** What {@link Waiters} need of their driver. */
+export interface WaitersOptions {
+  /**
+   * Looks what the device has used, then calls {@link Waiters.wake} if those who wait should look again, or
+   * {@link Waiters.settle} if there is nothing for them. Called at each interrupt, and when one may have been missed.
+   */
+  readonly drain: () => void;
+  /** The device has lied: the driver fails, and calls {@link Waiters.fail}. */
+  readonly report: (error: VirtioError) => void;
+  /** Whether the driver wants interrupts even while nobody waits (default false); it then asks for the first one itself. */
+  readonly always?: boolean;
+}
+
 interface Waiter {
   readonly resolve: () => void;
   readonly reject: (error: VirtioError) => void;
 }
 
-/** Those who wait for one queue. */
+/**
+ * Those who wait for one queue. It takes the queue's interrupt; there can be one object of this kind, or one
+ * {@link RequestQueue}, on a queue.
+ *
+ * @example
+ * ```ts
+ * import { OwningQueue, type Transport, type VirtioError, Waiters, type WaitOptions } from '@virtio/core';
+ *
+ * // Hands on whole packets that a device sends when it likes.
+ * export class Packets {
+ *   readonly #queue: OwningQueue;
+ *   readonly #waiters: Waiters;
+ *   readonly #report: (error: VirtioError) => void;
+ *   readonly #packets: Uint8Array[] = [];
+ *
+ *   constructor(transport: Transport, queue: OwningQueue, report: (error: VirtioError) => void) {
+ *     this.#queue = queue;
+ *     this.#report = report;
+ *     this.#waiters = new Waiters(transport, queue.queue, { drain: () => this.#drain(), report });
+ *   }
+ *
+ *   async next(options?: WaitOptions): Promise<Uint8Array> {
+ *     for (;;) {
+ *       this.#drain();
+ *       const packet = this.#packets.shift();
+ *       if (packet !== undefined) return packet;
+ *       await this.#waiters.wait(options);
+ *     }
+ *   }
+ *
+ *   #drain(): void {
+ *     try {
+ *       this.#queue.poll((bytes) => this.#packets.push(bytes.slice()));
+ *     } catch (error) {
+ *       this.#report(error as VirtioError);
+ *     }
+ *     if (this.#packets.length > 0) this.#waiters.wake();
+ *     else this.#waiters.settle();
+ *   }
+ * }
+ * ```
+ */
 export class Waiters {
   readonly #transport: Transport;
   readonly #queue: VirtQueue;
@@ -37,19 +94,7 @@ export class Waiters {
   readonly #waiting = new Set<Waiter>();
   #holding = false;
 
-  /**
-   * @param drain looks what the device has used, then calls {@link Waiters.wake} or {@link Waiters.settle}; called at
-   * each interrupt
-   * @param report tells the driver that the device has lied; the driver then calls {@link Waiters.fail}
-   * @param always whether interrupts are wanted even while nobody waits; the driver then asks for the first one
-   */
-  constructor(
-    transport: Transport,
-    queue: VirtQueue,
-    drain: () => void,
-    report: (error: VirtioError) => void,
-    always = false,
-  ) {
+  constructor(transport: Transport, queue: VirtQueue, { drain, report, always = false }: WaitersOptions) {
     this.#transport = transport;
     this.#queue = queue;
     this.#drain = drain;
@@ -58,7 +103,13 @@ export class Waiters {
     transport.interrupts?.onQueue(queue.index, drain);
   }
 
-  /** Waits for the next {@link Waiters.wake}. Whoever waits looks again whether it has what it waits for. */
+  /**
+   * Waits for the next {@link Waiters.wake}. Whoever waits then looks again whether it has what it waits for: another one may
+   * have taken it.
+   *
+   * @throws {@link VirtioError} `ABORTED` by the signal, `UNSUPPORTED` if the transport has no interrupts, why the queue has
+   * failed, or what {@link Waiters.fail} was called with
+   */
   wait({ signal }: WaitOptions = {}): Promise<void> {
     return new Promise((resolve, reject) => {
       if (this.#transport.interrupts === undefined) {
@@ -69,7 +120,9 @@ export class Waiters {
         );
       }
       if (this.#queue.failure !== undefined) throw this.#queue.failure;
+      if (signal?.aborted === true) throw this.#aborted(signal.reason);
       const aborted = (): void => {
+        signal?.removeEventListener('abort', aborted);
         this.#waiting.delete(waiter);
         reject(this.#aborted(signal?.reason));
         this.settle();
@@ -84,7 +137,6 @@ export class Waiters {
           reject(error);
         },
       };
-      if (signal?.aborted === true) throw this.#aborted(signal.reason);
       signal?.addEventListener('abort', aborted);
       this.#waiting.add(waiter);
       this.#watch();
