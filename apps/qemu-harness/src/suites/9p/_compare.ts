@@ -52,6 +52,16 @@ export interface Differences {
   readonly onlyInB: readonly string[];
 }
 
+/** How the attributes that the guest sees differ from those that the host sees. */
+export interface AttributeDifferences {
+  /** How many files the host sees. */
+  readonly files: number;
+  /** Which of the guest's lines the host does not have: the first ten. */
+  readonly unknown: readonly number[];
+  /** Lines of the host that the guest does not have: the first ten. */
+  readonly missing: readonly string[];
+}
+
 /** What the host says of its file system. */
 export interface HostStatFs {
   readonly type: number;
@@ -77,21 +87,30 @@ export const host = {
     const { mode, size, blocks, nlink, uid, gid, ino, mtimeMs } = lstatSync(join(directory, 'share', path));
     return { mode, size, blocks, nlink, uid, gid, ino, mtimeMs };
   },
-  /** The attributes of all files below a folder, hashed: `name mode size links uid:gid inode mtime`. */
-  attributes: ({ path }: { path: string }, { directory }: HostEnv): string => {
-    const described: string[] = [];
+  /**
+   * Compares what the guest says of all files below a folder with what the host says, both as {@link attributeLine}s. The guest
+   * gives a digest of each line: the lines would take the channel long.
+   */
+  attributes: (
+    { path, digests }: { path: string; digests: readonly string[] },
+    { directory }: HostEnv,
+  ): AttributeDifferences => {
+    const described = new Map<string, string>();
     const visit = (folder: Buffer, prefix: string): void => {
       for (const name of readdirSync(folder, { encoding: 'buffer' })) {
         const child = Buffer.concat([folder, SLASH, name]);
         const stats = lstatSync(child, { bigint: true });
-        const { mode, size, nlink, uid, gid, ino, mtimeNs } = stats;
         const hex = `${prefix}${name.toString('hex')}`;
-        described.push(`${hex} ${mode} ${size} ${nlink} ${uid}:${gid} ${ino} ${mtimeNs}`);
+        const line = attributeLine(hex, stats, stats.ino);
+        described.set(digestLine(line), line);
         if (stats.isDirectory()) visit(child, `${hex}2f`);
       }
     };
     visit(Buffer.from(join(directory, 'share', path)), '');
-    return hashLines(described);
+    const guest = new Set(digests);
+    const unknown = digests.flatMap((digest, index) => (described.has(digest) ? [] : [index]));
+    const missing = [...described].filter(([digest]) => !guest.has(digest)).map(([, line]) => line);
+    return { files: described.size, unknown: unknown.slice(0, 10), missing: missing.sort().slice(0, 10) };
   },
   /** Bytes of a file, as one character each. */
   bytes: ({ path, from, to }: { path: string; from: number; to: number }, { directory }: HostEnv): string =>
@@ -111,9 +130,16 @@ export const host = {
   },
 };
 
-/** One hash for many lines in any order. */
-export function hashLines(all: readonly string[]): string {
-  return createHash('sha256')
-    .update([...all].sort().join('\n'))
-    .digest('hex');
+/** What there is to know of a file without opening it. `hex` is its path in hexadecimal. */
+export function attributeLine(
+  hex: string,
+  stats: Readonly<Record<'mode' | 'size' | 'nlink' | 'uid' | 'gid' | 'mtimeNs', number | bigint>>,
+  inode: bigint,
+): string {
+  const { mode, size, nlink, uid, gid, mtimeNs } = stats;
+  return `${hex} mode ${mode.toString(8)} size ${size} links ${nlink} owner ${uid}:${gid} inode ${inode} mtime ${mtimeNs}`;
 }
+
+/** A short digest of a line. */
+export const digestLine = (line: string): string =>
+  createHash('sha256').update(line).digest('base64').slice(0, 12);

@@ -24,6 +24,12 @@ export interface ShareSpec {
   /** How owners, permissions and links are kept (default `none`: as the host's own). */
   readonly model?: 'none' | 'mapped-xattr';
   readonly readOnly?: boolean;
+  /**
+   * Whether files keep the inode numbers of the host. QEMU 10 and later renumber them by default (`multidevs=remap`), so that
+   * files of several file systems below one share never have one number: the host's number moved up a bit, with a 1 behind
+   * it, for those of the first one. `forbid` is the one other choice that lets no two files share a number.
+   */
+  readonly hostInodes?: boolean;
   readonly hotplug?: boolean;
 }
 
@@ -32,9 +38,10 @@ export function share({
   path = '{dir}/share',
   model = 'none',
   readOnly = false,
+  hostInodes = false,
   hotplug = false,
 }: ShareSpec = {}): DeviceSpec {
-  const options = `security_model=${model}${readOnly ? ',readonly=on' : ''}`;
+  const options = `security_model=${model}${readOnly ? ',readonly=on' : ''}${hostInodes ? ',multidevs=forbid' : ''}`;
   return {
     model: 'virtio-9p',
     properties: { mount_tag: 'sdílené' },
