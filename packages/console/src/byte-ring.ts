@@ -46,11 +46,21 @@ export class ByteRing {
    * @returns how many
    */
   read(into: Uint8Array): number {
+    const count = this.copy(into);
+    this.skip(count);
+    return count;
+  }
+
+  /**
+   * Copies as many bytes as `into` holds; they stay.
+   *
+   * @returns how many
+   */
+  copy(into: Uint8Array): number {
     const count = Math.min(into.length, this.#length);
     const first = Math.min(count, this.#bytes.length - this.#head);
     into.set(this.#bytes.subarray(this.#head, this.#head + first));
     if (count > first) into.set(this.#bytes.subarray(0, count - first), first);
-    this.skip(count);
     return count;
   }
 

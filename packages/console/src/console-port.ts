@@ -2,7 +2,14 @@
  * One port: a stream of bytes in each direction, in three forms. The non-blocking ones (`try…`, `recv`) do what is possible
  * now; the synchronous and the asynchronous ones repeat that until it is done, and differ only in how they wait.
  */
-import { encodeUtf8, type SpinOptions, VirtioError, type WaitOptions } from '@virtio/core';
+import {
+  abortable,
+  encodeUtf8,
+  type SpinOptions,
+  type Transport,
+  VirtioError,
+  type WaitOptions,
+} from '@virtio/core';
 import type { PortSlot } from './port-slot.ts';
 import type { Receiver } from './receiver.ts';
 import { readableOf, type ReadableStreamClass, writableOf, type WritableStreamClass } from './streams.ts';
@@ -28,8 +35,8 @@ export interface PortState {
 export interface PortHost {
   /** Why the device no longer works, if so. */
   failure(): VirtioError | undefined;
-  /** The device, for messages. */
-  who(): string;
+  /** The way to the device, for messages. */
+  readonly transport: Transport;
   /** The device lied. */
   fail(error: VirtioError): void;
   /** Handles control messages that have come. */
@@ -74,6 +81,8 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
   readonly #transmitter: Transmitter;
   /** The last write that is under way, so that the bytes of several are not mixed. */
   #writing: Promise<void> = Promise.resolve();
+  /** This side was open once, and was closed. */
+  #closed = false;
 
   /** @internal ports come from {@link VirtioConsole} */
   constructor(
@@ -141,13 +150,21 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
    */
   open(): this {
     this.#checkPresent();
-    if (!this.#state.open) this.#host.announceOpen(this, true);
+    if (this.#state.open) return this;
+    if (this.#closed) {
+      // What the device had sent when it learned that the port was closed is not for whoever opens it now.
+      this.#drainReceiver();
+      this.#receiver.clear();
+      this.#closed = false;
+    }
+    this.#host.announceOpen(this, true);
     return this;
   }
 
   /** Closes this side and tells the device. What was received and not read is dropped; who waits gets `NOT_READY`. */
   close(): void {
     if (!this.#state.open || this.#state.removed || this.#host.failure() !== undefined) return;
+    this.#closed = true;
     this.#host.announceOpen(this, false);
     this.#drainReceiver();
     this.#receiver.clear();
@@ -179,8 +196,28 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
   recv(pop = true): number {
     if (!this.#look()) return -1;
     const byte = this.#receiver.peek();
-    if (pop && byte >= 0) this.#receiver.skip();
+    if (pop && byte >= 0) this.#receiver.skip(1);
     return byte;
+  }
+
+  /**
+   * Looks at what there is, as much as `into` holds, and leaves it there for {@link ConsolePort.skip} or any other read.
+   *
+   * @returns how many bytes: 0 if there is nothing now, and never more than the driver keeps (`readAhead`)
+   * @throws {@link VirtioError} as {@link ConsolePort.tryRead} does
+   */
+  peek(into: Uint8Array): number {
+    return this.#look() ? this.#receiver.copy(into) : 0;
+  }
+
+  /**
+   * Takes bytes without looking at them.
+   *
+   * @returns how many: all that there are if there are fewer than `count`
+   * @throws {@link VirtioError} as {@link ConsolePort.tryRead} does
+   */
+  skip(count: number): number {
+    return this.#look() ? this.#receiver.skip(count) : 0;
   }
 
   /**
@@ -212,6 +249,16 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
     return line;
   }
 
+  /** Waits until there is something to read, or the end of a session. Throws as {@link ConsolePort.read} does. */
+  async waitForData(options?: WaitOptions): Promise<void> {
+    while (!this.#isReady()) await this.#slot.readers.wait(options);
+  }
+
+  /** The same as {@link ConsolePort.waitForData}, spinning. */
+  waitForDataSync(options?: SpinOptions): void {
+    this.#spin(() => this.#isReady(), options);
+  }
+
   /**
    * Waits until there is something, and takes as much as `into` holds.
    *
@@ -221,26 +268,26 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
    */
   async read(into: Uint8Array, options?: WaitOptions): Promise<number> {
     if (into.length === 0) return 0;
-    await this.#ready(options);
+    await this.waitForData(options);
     return this.#passEnd() ? 0 : this.#take(into);
   }
 
   /** The same as {@link ConsolePort.read}, spinning. `NOT_READY` also if nothing comes in the time allowed. */
   readSync(into: Uint8Array, options?: SpinOptions): number {
     if (into.length === 0) return 0;
-    this.#readySync(options);
+    this.waitForDataSync(options);
     return this.#passEnd() ? 0 : this.#take(into);
   }
 
   /** Waits until there is something, and takes it as a new array; `undefined` at the end of a session. Throws as {@link ConsolePort.read} does. */
   async readChunk(options?: WaitOptions): Promise<Uint8Array<ArrayBuffer> | undefined> {
-    await this.#ready(options);
+    await this.waitForData(options);
     return this.#passEnd() ? undefined : this.#takeChunk();
   }
 
   /** The same as {@link ConsolePort.readChunk}, spinning. */
   readChunkSync(options?: SpinOptions): Uint8Array<ArrayBuffer> | undefined {
-    this.#readySync(options);
+    this.waitForDataSync(options);
     return this.#passEnd() ? undefined : this.#takeChunk();
   }
 
@@ -324,15 +371,17 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
 
   /**
    * Sends all bytes, or text as UTF-8, and waits until they are with the device. Writes do not mix: each begins when the one before
-   * is done. Do not change the bytes in the meantime.
+   * is done, and one that is cancelled before that sends nothing. Do not change the bytes in the meantime.
    *
    * @throws {@link VirtioError} as {@link ConsolePort.tryWrite} does, `ABORTED`, `UNSUPPORTED` without interrupts; a part of the
    * bytes may have been sent
    */
   write(data: Uint8Array | string, options?: WaitOptions): Promise<void> {
     const bytes = typeof data === 'string' ? encodeUtf8(data) : data;
-    const written = this.#writing.then(() => this.#writeAll(bytes, options));
-    this.#writing = written.catch(() => undefined);
+    const before = this.#writing;
+    const written = this.#writeAll(bytes, before, options);
+    // A write that is cancelled while it waits for its turn ends before those in front of it do.
+    this.#writing = written.then(undefined, () => before);
     return written;
   }
 
@@ -377,20 +426,13 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
     else this.#slot.writers.settle();
   }
 
-  async #writeAll(bytes: Uint8Array, options: WaitOptions | undefined): Promise<void> {
+  async #writeAll(bytes: Uint8Array, turn: Promise<void>, options: WaitOptions | undefined): Promise<void> {
+    await abortable(this.#host.transport, turn, options);
     for (let sent = 0; ;) {
       sent += this.tryWrite(bytes.subarray(sent));
       if (sent === bytes.length) return;
       await this.#slot.writers.wait(options);
     }
-  }
-
-  async #ready(options: WaitOptions | undefined): Promise<void> {
-    while (!this.#isReady()) await this.#slot.readers.wait(options);
-  }
-
-  #readySync(options: SpinOptions | undefined): void {
-    this.#spin(() => this.#isReady(), options);
   }
 
   /** Waits for what control messages may bring, too. */
@@ -497,6 +539,6 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
 
   #who(): string {
     const name = this.#state.name === undefined ? '' : ` "${this.#state.name}"`;
-    return `${this.#host.who()}: port ${this.id}${name}`;
+    return `${this.#host.transport.who()}: port ${this.id}${name}`;
   }
 }

@@ -7,8 +7,11 @@
 import { type DmaRegion, type OwningQueue, type Transport, VirtioError, type VirtQueue } from '@virtio/core';
 import { ConsoleControl } from './wire.ts';
 
-/** The bytes of a buffer for messages from the device: a name may be so long, less the 8 bytes of the header. */
-export const CONTROL_BUFFER = 1024;
+/**
+ * The bytes of a buffer for messages from the device: a name may be so long, less the 8 bytes of the header. As many as Linux
+ * has; QEMU claims to have written more if a name is longer.
+ */
+export const CONTROL_BUFFER = 4096;
 
 /** A message from the device. */
 export interface ControlMessage {
@@ -67,12 +70,12 @@ export class ControlLink {
   }
 
   /**
-   * Queues a message to the device. One that says the same as the last one for its port that is still queued is left out, so
-   * that a device which asks again and again does not fill the memory.
+   * Queues a message to the device. One that says the same as the last one of its kind for its port that is still queued is left
+   * out, so that a device which asks this and that again and again, and takes no answer, does not fill the memory.
    */
   send(id: number, event: number, value: number): void {
-    const last = this.#outgoing.findLast((message) => message.id === id);
-    if (last?.event !== event || last.value !== value) this.#outgoing.push({ id, event, value });
+    const last = this.#outgoing.findLast((message) => message.id === id && message.event === event);
+    if (last?.value !== value) this.#outgoing.push({ id, event, value });
     this.#next();
   }
 

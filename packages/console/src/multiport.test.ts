@@ -316,7 +316,10 @@ describe('ports', () => {
     await turns();
     expect(host.host(3).guestOpen).toBe(false);
     expect(port.available).toBe(0);
+    // The device had not heard of it yet.
+    host.send(3, 'late');
     port.open();
+    expect(port.available).toBe(0);
     host.send(3, 'read');
     expect(await port.readChunk()).toEqual(Uint8Array.from(utf8('read')));
     const waiting = port.readChunk();
@@ -371,6 +374,22 @@ describe('ports', () => {
     await turns();
     // The forms that do not wait pass over ends, as they say nothing else with them.
     expect([port.recv(), port.recv(), port.recv()]).toEqual([97, 98, -1]);
+  });
+
+  it('end a session also while the next one fills all that is kept', async () => {
+    const host = model({ options: { readAhead: 16, bufferSize: 16 } });
+    const port = (await host.driver.waitForPort('org.example.data')).open();
+    await turns();
+    host.send(1, 'one\n');
+    host.setOpen(1, false);
+    await turns();
+    expect(await port.readLine()).toBe('one');
+    host.setOpen(1, true);
+    host.send(1, 'x'.repeat(40));
+    await turns();
+    expect(await port.readLine()).toBeUndefined();
+    await expect(port.readLine()).rejects.toThrow(failsWith('UNSUPPORTED'));
+    expect(port.skip(40)).toBe(40);
   });
 
   it('never end a session on a console', async () => {
@@ -567,8 +586,24 @@ describe('a device that lies or fails', () => {
     host.device.run(3);
     await turns(5000);
     expect(host.dropped).toBe(0);
-    // An answer or two for each change between ready and open, none for what was removed: far fewer than were asked for.
-    expect(host.messages.length - before).toBeLessThan(2100);
+    // One answer was with the device; of those that waited there is one of each kind, and none for what was removed.
+    const told = host.messages.slice(before).map(({ id, event, value }) => `${id}: ${event} ${value}`);
+    expect(told.filter((message) => message.startsWith('1:'))).toEqual(['1: 6 1', '1: 3 1', '1: 6 1']);
+    expect(told.length).toBeLessThan(6);
+  });
+
+  it('is not listened to for ever if it sends messages as fast as they are taken', async () => {
+    const host = model();
+    await turns();
+    const reading = host.driver.port(1).open().read(new Uint8Array(1));
+    reading.catch(() => undefined);
+    host.device.handle(2, (chain) => {
+      chain.write([9, 0, 0, 0, 0, 0, 0, 0]);
+    });
+    host.device.run(2);
+    await new Promise((resolve) => setTimeout(resolve, 0));
+    await expect(reading).rejects.toThrow(failsWith('DEVICE_MISBEHAVED'));
+    expect(host.driver.failure?.message).toContain('without end');
   });
 
   it('takes names as they come: too long, empty, broken, or ended early', async () => {
@@ -584,6 +619,9 @@ describe('a device that lies or fails', () => {
     host.control(1, NAME, 1, new Uint8Array(1016).fill(65));
     await turns();
     expect(port.name).toHaveLength(1016);
+    host.control(1, NAME, 1, utf8('é'.repeat(2044)));
+    await turns();
+    expect(port.name).toBe('é'.repeat(2044));
   });
 
   it('can be reset: its ports are other ones then', async () => {

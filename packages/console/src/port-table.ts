@@ -168,7 +168,7 @@ export class PortTable {
       size: slot.id === 0 ? this.size : undefined,
       removed: false,
     };
-    const receiver = new Receiver(`${host.who()}: port ${slot.id}`, receive, plan.readAhead);
+    const receiver = new Receiver(`${host.transport.who()}: port ${slot.id}`, receive, plan.readAhead);
     const port = new ConsolePort(host, slot, state, receiver, transmitter);
     slot.entry = { port, state, receiver };
     return port;
@@ -226,14 +226,17 @@ export class PortTable {
 
   #warn(what: string): void {
     this.warnings.push(
-      new VirtioError('DEVICE_MISBEHAVED', `${this.#options.host.who()} ${what}. The message was left aside`),
+      new VirtioError(
+        'DEVICE_MISBEHAVED',
+        `${this.#options.host.transport.who()} ${what}. The message was left aside`,
+      ),
     );
   }
 
   #bytesLost(id: number): VirtioError {
     return new VirtioError(
       'DEVICE_RESET',
-      `${this.#options.host.who()}: the transmit queue of port ${id} was reset; bytes that were on their way may be lost`,
+      `${this.#options.host.transport.who()}: the transmit queue of port ${id} was reset; bytes that were on their way may be lost`,
     );
   }
 }

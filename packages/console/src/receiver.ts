@@ -85,10 +85,29 @@ export class Receiver {
     return this.available === 0 ? -1 : this.#ring.peek();
   }
 
-  /** Takes one byte, which there must be. */
-  skip(): void {
-    this.#ring.skip(1);
-    this.#took(1);
+  /**
+   * Copies bytes of the session, which stay: those that are in the ring.
+   *
+   * @returns how many
+   */
+  copy(into: Uint8Array): number {
+    return this.#ring.copy(into.subarray(0, Math.min(into.length, this.available)));
+  }
+
+  /**
+   * Takes bytes of the session without looking at them.
+   *
+   * @returns how many: all that there are if there are fewer
+   */
+  skip(count: number): number {
+    let skipped = 0;
+    while (skipped < count && this.available > 0) {
+      const part = Math.min(count - skipped, this.available, this.#ring.length);
+      this.#ring.skip(part);
+      skipped += part;
+      this.#took(part);
+    }
+    return skipped;
   }
 
   /**
@@ -115,6 +134,7 @@ export class Receiver {
    * @throws {@link VirtioError} `UNSUPPORTED` if the line does not fit the ring; nothing was taken then
    */
   readLine(): string | undefined {
+    if (this.atEnd) return undefined;
     const end = this.#ends[0];
     const within = end === undefined ? this.#ring.length : Math.min(this.#ring.length, end - this.#consumed);
     const at = this.#ring.indexOf(NEWLINE, this.#scanned);

@@ -105,6 +105,28 @@ describe('reading', () => {
     expect(port.recv(false)).toBe(-1);
   });
 
+  it('shows what there is, and passes over it, without taking more', async () => {
+    const model = new ConsoleModel({ options: { readAhead: 16, bufferSize: 8 } });
+    const port = model.driver.port();
+    const seen = new Uint8Array(32);
+    expect(port.peek(seen)).toBe(0);
+    expect(port.skip(5)).toBe(0);
+    const waiting = port.waitForData();
+    const text = 'abcdefghijklmnopqrst';
+    model.send(0, text);
+    await waiting;
+    // No more than the driver keeps; the rest is still in the buffers of the queue.
+    expect(port.peek(seen)).toBe(16);
+    expect(new TextDecoder().decode(seen.subarray(0, 16))).toBe(text.slice(0, 16));
+    expect(port.available).toBe(20);
+    expect(port.skip(18)).toBe(18);
+    port.waitForDataSync();
+    expect(port.peek(seen.subarray(0, 1))).toBe(1);
+    expect(port.recv()).toBe(text.charCodeAt(18));
+    expect(port.skip(9)).toBe(1);
+    expect(() => port.waitForDataSync({ timeoutMs: 1 })).toThrow(failsWith('NOT_READY'));
+  });
+
   it('is from buffers that the device may only write, and writing from such that it may only read [5.3.6.1]', () => {
     const model = new ConsoleModel();
     const received = Array.from({ length: 16 }, () => model.device.queue(0).pop());
@@ -278,6 +300,25 @@ describe('writing', () => {
     await second;
     await flushed;
     expect(model.text(0)).toBe(`${'a'.repeat(16)}b`);
+  });
+
+  it('sends nothing of a write that was cancelled before its turn, and ends it at once', async () => {
+    const model = new ConsoleModel({ queueSize: 2, options: { bufferSize: 8 } });
+    const port = model.driver.port();
+    await expect(port.write('never', { signal: AbortSignal.abort() })).rejects.toThrow(failsWith('ABORTED'));
+    model.host(0).throttled = true;
+    const controller = new AbortController();
+    const first = port.write('a'.repeat(20));
+    const second = port.write('b', { signal: controller.signal });
+    const third = port.write('c');
+    second.catch(() => undefined);
+    await turns();
+    controller.abort();
+    await expect(second).rejects.toThrow(failsWith('ABORTED'));
+    model.unthrottle(0);
+    await Promise.all([first, third]);
+    await port.flush();
+    expect(model.text(0)).toBe(`${'a'.repeat(20)}c`);
   });
 
   it('can give up waiting for the device to take everything', async () => {

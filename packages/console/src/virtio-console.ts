@@ -62,6 +62,10 @@ const DEFAULT_BUFFER_SIZE = 4096;
 const DEFAULT_READ_AHEAD = 65536;
 /** More ports than any device has; QEMU's limit is 511. */
 const MAX_PORTS = 512;
+/** How many messages from the device there is room for. No more than QEMU's queue has by default. */
+const CONTROL_COUNT = 32;
+/** How often in a row there may be more messages after all were taken. */
+const MAX_EAGER = 4096;
 
 interface Plan {
   readonly buffers: number;
@@ -95,6 +99,7 @@ export class VirtioConsole extends Driver<ConsoleFeature, ConsoleEvents> {
   readonly #control: ControlLink | undefined;
   readonly #watchers: Waiters;
   #live = false;
+  #eager = 0;
 
   /**
    * Initializes the device. With several ports these are announced by the device afterwards: see
@@ -220,6 +225,7 @@ export class VirtioConsole extends Driver<ConsoleFeature, ConsoleEvents> {
   }
 
   protected override onReset(): void {
+    this.#eager = 0;
     this.#control?.reset();
     this.#table.reset();
     this.#readSize();
@@ -268,7 +274,7 @@ export class VirtioConsole extends Driver<ConsoleFeature, ConsoleEvents> {
       table.addOnly();
       return { table, control: undefined };
     }
-    const receive = this.createQueue({ index: CONTROL_RECEIVE, size: 32, tableLength: 0 });
+    const receive = this.createQueue({ index: CONTROL_RECEIVE, size: CONTROL_COUNT, tableLength: 0 });
     const transmit = this.createQueue({ index: CONTROL_TRANSMIT, size: 2, tableLength: 0 });
     const region = this.allocate(8, 'driver-to-device');
     const { accessPlatform } = this;
@@ -367,10 +373,23 @@ export class VirtioConsole extends Driver<ConsoleFeature, ConsoleEvents> {
     try {
       const received = control.receive.queue.enableInterrupts();
       const used = control.transmit.enableInterrupts();
+      this.#eager = received ? this.#eager + 1 : 0;
+      if (this.#eager > MAX_EAGER) throw this.#flooded();
       if (received || used) void Promise.resolve().then(this.#lookForMessages);
     } catch (error) {
       this.fail(error as VirtioError);
     }
+  }
+
+  /** A device that sends as fast as it is listened to would keep everything else from running. */
+  #flooded(): VirtioError {
+    return this.transport.fail(
+      new VirtioError(
+        'DEVICE_MISBEHAVED',
+        `${this.transport.who()} sends control messages without end, faster than they can be looked at. ` +
+          'It is not trusted any more: reset or dispose its driver',
+      ),
+    );
   }
 
   /** Reports what has happened when all of it is done, so that listeners may do what they like. */
@@ -387,7 +406,7 @@ export class VirtioConsole extends Driver<ConsoleFeature, ConsoleEvents> {
 
   readonly #host: PortHost = {
     failure: () => this.failure,
-    who: () => this.transport.who(),
+    transport: this.transport,
     fail: this.#lied,
     lookForMessages: this.#lookForMessages,
     announceOpen: (port, open) => {

@@ -120,11 +120,10 @@ export class Waiters {
         );
       }
       if (this.#queue.failure !== undefined) throw this.#queue.failure;
-      if (signal?.aborted === true) throw this.#aborted(signal.reason);
+      if (signal?.aborted === true) throw abortError(this.#transport, signal);
       const aborted = (): void => {
-        signal?.removeEventListener('abort', aborted);
         this.#waiting.delete(waiter);
-        reject(this.#aborted(signal?.reason));
+        waiter.reject(abortError(this.#transport, signal));
         this.settle();
       };
       const waiter: Waiter = {
@@ -186,10 +185,34 @@ export class Waiters {
       this.#report(error as VirtioError);
     }
   }
+}
 
-  #aborted(reason: unknown): VirtioError {
-    return new VirtioError('ABORTED', `${this.#transport.who()}: the wait was cancelled by its caller`, {
-      cause: reason,
-    });
-  }
+/**
+ * Gives a promise a way out. What the promise stands for goes on when the wait is cancelled: whoever calls this has to see to
+ * what comes of it.
+ *
+ * @param transport for the message of the error
+ * @returns a promise that settles as the given one does, or rejects with `ABORTED` when the signal says so
+ */
+export function abortable<T>(
+  transport: Transport,
+  promise: Promise<T>,
+  { signal }: WaitOptions = {},
+): Promise<T> {
+  if (signal === undefined) return promise;
+  return new Promise((resolve, reject) => {
+    const aborted = (): void => {
+      signal.removeEventListener('abort', aborted);
+      reject(abortError(transport, signal));
+    };
+    promise.finally(() => signal.removeEventListener('abort', aborted)).then(resolve, reject);
+    if (signal.aborted) aborted();
+    else signal.addEventListener('abort', aborted);
+  });
+}
+
+function abortError(transport: Transport, signal: AbortSignalLike | undefined): VirtioError {
+  return new VirtioError('ABORTED', `${transport.who()}: the wait was cancelled by its caller`, {
+    cause: signal?.reason,
+  });
 }

@@ -183,6 +183,33 @@ describe('VirtioRng', () => {
     expect(await filling).toEqual(expected(10));
   });
 
+  it('can be told to wait no longer, for an answer or for room, and loses no slot', async () => {
+    const { rng, device, expected, transport } = setUp();
+    device.automatic = false;
+    const controller = new AbortController();
+    const { signal } = controller;
+    const buffers = Array.from({ length: rng.slots + 3 }, () => new Uint8Array(4));
+    const cancelled = buffers.map((buffer) => failure(() => rng.fill(buffer, { signal })));
+    const patient = rng.fill(new Uint8Array(4));
+    for (let i = 0; i < 10; i += 1) await Promise.resolve();
+    controller.abort('enough');
+    for (const error of await Promise.all(cancelled)) {
+      expect(error).toMatchObject({ code: 'ABORTED', cause: 'enough' });
+    }
+    expect(await failure(() => rng.requestEntropy(new Uint8Array(4), { signal }))).toMatchObject({
+      code: 'ABORTED',
+    });
+    device.automatic = true;
+    device.run();
+    expect(await patient).toEqual(expected(4, 4 * rng.slots));
+    for (const buffer of buffers) expect(buffer).toEqual(new Uint8Array(4));
+    const all = await Promise.all(Array.from({ length: 3 * rng.slots }, () => rng.fill(new Uint8Array(1))));
+    expect(all).toHaveLength(3 * rng.slots);
+    expect(transport.interrupts?.holds).toBe(0);
+    rng[Symbol.dispose]();
+    device.assertClean();
+  });
+
   it('stops spinning after a time, and is not confused by the late answer', async () => {
     const { rng, device, expected } = setUp();
     device.automatic = false;

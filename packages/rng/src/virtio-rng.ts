@@ -4,6 +4,7 @@
  * `fill` and `getRandomValues` ask until the buffer is full.
  */
 import {
+  abortable,
   DeviceType,
   Driver,
   type DriverOptions,
@@ -13,6 +14,7 @@ import {
   type SpinOptions,
   type Transport,
   VirtioError,
+  type WaitOptions,
 } from '@virtio/core';
 
 /** The entropy device has no features of its own [5.4.3]. */
@@ -153,24 +155,28 @@ export class VirtioRng extends Driver<never> {
    * Makes one request.
    *
    * @param buffer to be filled, from its start
+   * @param options a signal that cancels the wait, as a host that limits the rate may take long. If the buffer lies in DMA
+   * memory, the device may still write to it then.
    * @returns how many random bytes came: at least one, and perhaps fewer than there is room for
-   * @throws {@link VirtioError} as {@link VirtioRng.submit} and {@link VirtioRng.complete}
+   * @throws {@link VirtioError} as {@link VirtioRng.submit} and {@link VirtioRng.complete}; `ABORTED`
    */
-  async requestEntropy(buffer: Uint8Array): Promise<number> {
+  async requestEntropy(buffer: Uint8Array, options?: WaitOptions): Promise<number> {
     this.#check(buffer);
+    if (options?.signal?.aborted === true) await abortable(this.transport, Promise.resolve(), options);
     let slot = this.#requests.crowded ? -1 : this.#tryBegin();
     while (slot < 0) {
-      await this.#requests.room(1);
+      await this.#room(options);
       slot = this.#tryBegin();
     }
     this.#fillSlot(slot, buffer);
     this.#requests.flushSoon();
     const epoch = this.#epoch;
+    const done = this.#requests.done(slot);
     try {
-      await this.#requests.done(slot);
+      await abortable(this.transport, done, options);
     } catch (error) {
       // A reset has given the slot back already.
-      if (epoch === this.#epoch) this.#giveUp(slot);
+      if (epoch === this.#epoch) this.#giveUp(slot, done);
       throw error;
     }
     if (epoch !== this.#epoch) throw this.#lost();
@@ -201,12 +207,13 @@ export class VirtioRng extends Driver<never> {
   /**
    * Fills a buffer of any length, with as many requests as that takes.
    *
+   * @param options a signal that cancels the wait; see {@link VirtioRng.requestEntropy}
    * @returns the buffer
    * @throws {@link VirtioError} as {@link VirtioRng.requestEntropy}; the buffer is then filled in part
    */
-  async fill<T extends Uint8Array>(buffer: T): Promise<T> {
+  async fill<T extends Uint8Array>(buffer: T, options?: WaitOptions): Promise<T> {
     for (let at = 0; at < buffer.length;) {
-      at += await this.requestEntropy(buffer.subarray(at, at + CHUNK));
+      at += await this.requestEntropy(buffer.subarray(at, at + CHUNK), options);
     }
     return buffer;
   }
@@ -284,6 +291,23 @@ export class VirtioRng extends Driver<never> {
     }
   }
 
+  async #room(options: WaitOptions | undefined): Promise<void> {
+    const room = this.#requests.room(1);
+    try {
+      await abortable(this.transport, room, options);
+    } catch (error) {
+      // The room that comes is for the next one who waits.
+      room.then(
+        () => {
+          const slot = this.#tryBegin();
+          if (slot >= 0) this.#requests.cancel(slot);
+        },
+        () => undefined,
+      );
+      throw error;
+    }
+  }
+
   #tryBegin(): number {
     if (this.#lateCount > 0) this.#sweep();
     return this.#requests.tryBegin(1);
@@ -323,12 +347,12 @@ export class VirtioRng extends Driver<never> {
   }
 
   /** The caller no longer waits, but the device still has the buffer. */
-  #giveUp(slot: number): void {
+  #giveUp(slot: number, done?: Promise<void>): void {
     this.#late[slot] = 1;
     this.#lateCount += 1;
     if (this.transport.interrupts === undefined || this.failure !== undefined) return;
     // Others may wait for its slot.
-    this.#requests.done(slot).then(
+    (done ?? this.#requests.done(slot)).then(
       () => this.#sweep(),
       () => undefined,
     );
