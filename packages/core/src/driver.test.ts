@@ -1,6 +1,6 @@
 import { FakeDevice, FakeTransport, ringVariants } from '@virtio/testing';
 import { describe, expect, it } from 'vitest';
-import { DeviceStatus } from './device-status.ts';
+import { DeviceStatus, InterruptStatus } from './device-status.ts';
 import { DeviceType } from './device-type.ts';
 import { Driver, type DriverOptions, QUEUE_FEATURES } from './driver.ts';
 import { VirtioError } from './errors.ts';
@@ -373,6 +373,22 @@ describe('events and failures', () => {
     expect(driver.calls).toEqual(['size 5']);
     expect(driver.requests[0].isDone(slot)).toBe(true);
     driver.finish(slot);
+    end();
+  });
+
+  it('finds by polling that the device is gone, or needs a reset, though it never says so', () => {
+    const { device, driver, end } = make(0n, {}, false);
+    driver.transport.ackInterrupt = () => InterruptStatus.from(0);
+    device.needsReset();
+    driver.pollEvents();
+    expect(driver.failure).toMatchObject({ code: 'DEVICE_NEEDS_RESET' });
+    driver.reset();
+    driver.transport.readConfigGeneration = () => 0;
+    driver.pollEvents();
+    expect(driver.failure).toBe(undefined);
+    device.remove();
+    driver.pollEvents();
+    expect(driver.failure).toMatchObject({ code: 'DEVICE_REMOVED' });
     end();
   });
 

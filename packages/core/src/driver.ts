@@ -206,7 +206,8 @@ export abstract class Driver<
   }
 
   /**
-   * Looks for what interrupts would tell: used buffers and changes of the configuration. For platforms without interrupts.
+   * Looks for what interrupts would tell: used buffers, changes of the configuration, and that the device is gone or needs a
+   * reset. For platforms without interrupts.
    */
   pollEvents(): void {
     if (this.#failure !== undefined) return;
@@ -214,9 +215,8 @@ export abstract class Driver<
     const pending = this.transport.ackInterrupt();
     for (const requests of this.#requests) requests.drain();
     const generation = this.transport.readConfigGeneration();
-    if (pending.has(InterruptStatus.DEVICE_CONFIGURATION_INTERRUPT) || generation !== this.#generation) {
-      this.#configInterrupt();
-    }
+    const changed = pending.has(InterruptStatus.DEVICE_CONFIGURATION_INTERRUPT);
+    this.#look(changed || generation !== this.#generation);
   }
 
   /**
@@ -360,17 +360,22 @@ export abstract class Driver<
   }
 
   readonly #configInterrupt = (): void => {
+    this.#look(true);
+  };
+
+  /** Whether the device still works; if it does and its configuration may have `changed`, what it is now. */
+  #look(changed: boolean): void {
     if (this.#failure !== undefined) return;
-    this.#generation = this.transport.readConfigGeneration();
+    if (changed) this.#generation = this.transport.readConfigGeneration();
     try {
       this.transport.checkAlive();
-      this.onConfigChange();
+      if (changed) this.onConfigChange();
     } catch (error) {
       // An error of a listener's is not the device's.
       if (!VirtioError.is(error)) throw error;
       this.fail(error);
     }
-  };
+  }
 
   readonly #removal = (): void => {
     this.fail(this.transport.removed());

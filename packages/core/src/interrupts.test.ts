@@ -50,6 +50,17 @@ describe('PollingInterrupts', () => {
     expect(calls).toBe(1);
   });
 
+  it('passes on that the device was unplugged, held or not', () => {
+    const polling = new PollingInterrupts({ schedule: () => undefined });
+    let removals = 0;
+    polling.remove();
+    polling.onRemoval(() => (removals += 1));
+    polling.remove();
+    polling.onRemoval(undefined);
+    polling.remove();
+    expect(removals).toBe(1);
+  });
+
   it('forgets a handler that is taken away, and goes on when one throws', () => {
     const loop = turns();
     const polling = new PollingInterrupts({ schedule: loop.schedule });

@@ -23,7 +23,10 @@ export interface InterruptSource {
 export interface PollingOptions {
   /** Asks the platform to call back soon, after other work had a turn: `setImmediate` in Node.js. */
   readonly schedule: (callback: () => void) => void;
-  /** Whether the configuration changed since the last call; asked at each turn. */
+  /**
+   * Whether the configuration changed since the last call, or the device may be gone or need a reset, at which the driver then
+   * looks; asked at each turn.
+   */
   readonly configChanged?: () => boolean;
 }
 
@@ -32,6 +35,7 @@ export class PollingInterrupts implements InterruptSource {
   readonly #options: PollingOptions;
   readonly #queues = new Map<number, () => void>();
   #config: (() => void) | undefined;
+  #removal: (() => void) | undefined;
   #holds = 0;
   #scheduled = false;
 
@@ -48,9 +52,13 @@ export class PollingInterrupts implements InterruptSource {
     this.#config = handler;
   }
 
-  /** Does nothing: a removal is seen only by an interrupt. */
-  onRemoval(): void {
-    return;
+  onRemoval(handler: (() => void) | undefined): void {
+    this.#removal = handler;
+  }
+
+  /** For a platform that learns by itself that the device was unplugged: tells the driver. */
+  remove(): void {
+    this.#removal?.();
   }
 
   hold(): void {

@@ -163,7 +163,9 @@ describe('features', () => {
     expect(mmio.trace()).toEqual([
       'write32 Status = 0x0',
       'read32 Status = 0x0',
+      'read32 MagicValue = 0x74726976',
       'read32 Status = 0x0',
+      'read32 MagicValue = 0x74726976',
       'write32 Status = 0x1',
       'read32 Status = 0x1',
       'write32 Status = 0x3',
@@ -705,15 +707,18 @@ describe('the life of a transport', () => {
     expect(device.status.bits).toBe(0);
   });
 
-  it('is not there any more when its registers read as all ones', () => {
-    const { device, open } = setUp();
+  it.each(['ones', 'zeros'] as const)('is not there any more when all registers read as %s', (silence) => {
+    const { device, open } = setUp({}, { silence });
     const transport = open();
+    expect(transport.getStatus().bits).toBe(0);
     device.remove();
     expect(transport.isGone()).toBe(true);
     for (const action of [
       () => transport.readDeviceFeatures(),
       () => transport.maxQueueSize(0),
-      () => transport.queueUsed(0),
+      () => {
+        transport.queueSet(0, 4, 0x1000, 0x2000, 0x3000);
+      },
       () => {
         transport.reset();
       },

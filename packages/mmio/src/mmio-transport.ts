@@ -19,6 +19,7 @@ import { MMIO_LEGACY, MMIO_MAGIC, MMIO_MODERN, MmioRegister as R } from './regis
 
 const TWO_32 = 4294967296;
 const ALL_ONES = 0xffff_ffff;
+const GONE = 0xff;
 const QUEUE_TIMEOUT_MS = 10_000;
 const CONSISTENT_ATTEMPTS = 1000;
 const KNOWN_INTERRUPTS = InterruptStatus.QUEUE_INTERRUPT | InterruptStatus.DEVICE_CONFIGURATION_INTERRUPT;
@@ -130,7 +131,7 @@ export class MmioTransport extends Transport {
 
   readDeviceFeatures(): bigint {
     const low = this.#readFeatures(0);
-    if (low === ALL_ONES && this.isGone()) throw this.removed();
+    if ((low === 0 || low === ALL_ONES) && this.isGone()) throw this.removed();
     let features = BigInt(low);
     if (this.version === MMIO_LEGACY) return features;
     const word1 = this.#readFeatures(1);
@@ -155,7 +156,7 @@ export class MmioTransport extends Transport {
   maxQueueSize(queue: number): number {
     this.#select(queue);
     const size = this.#window.read32(R.QueueSizeMax);
-    if (size === ALL_ONES && this.isGone()) throw this.removed();
+    if ((size === 0 || size === ALL_ONES) && this.isGone()) throw this.removed();
     return size;
   }
 
@@ -166,8 +167,14 @@ export class MmioTransport extends Transport {
     else this.#window.write32(R.QueueNotify, value >>> 0);
   }
 
+  /**
+   * All bits are set if the device no longer answers. Where nothing answers, some hosts read as ones and some (QEMU) as zeros, as
+   * a device does that was just reset; the magic value tells the two apart.
+   */
   getStatus(): DeviceStatus {
-    return DeviceStatus.from(this.#window.read32(R.Status));
+    const status = this.#window.read32(R.Status);
+    const absent = status === 0 && this.#window.read32(R.MagicValue) !== MMIO_MAGIC;
+    return DeviceStatus.from(absent ? GONE : status);
   }
 
   setStatus(status: DeviceStatus): void {
@@ -329,9 +336,9 @@ export class MmioTransport extends Transport {
     return { address, length };
   }
 
-  /** Whether the device no longer answers: its registers read as all ones. */
+  /** Whether the device no longer answers; see {@link MmioTransport.getStatus}. */
   isGone(): boolean {
-    return this.#window.read32(R.Status) === ALL_ONES;
+    return this.getStatus().bits === GONE;
   }
 
   [Symbol.dispose](): void {

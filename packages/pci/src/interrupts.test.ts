@@ -1,4 +1,4 @@
-import { InterruptStatus } from '@virtio/core';
+import { InterruptStatus, VirtioError } from '@virtio/core';
 import { describe, expect, it, vi } from 'vitest';
 import { InterruptDispatcher, InterruptLines, NO_VECTOR } from './interrupts.ts';
 
@@ -14,6 +14,7 @@ function setUp(vectors: number, isr = 0, gone = false) {
       return InterruptStatus.from(device.isr);
     },
     isGone: () => device.gone,
+    removed: () => new VirtioError('DEVICE_REMOVED', 'the device is gone'),
   };
   const interrupts = new InterruptDispatcher(lines, device);
   const calls: string[] = [];
@@ -97,6 +98,16 @@ describe('MSI-X', () => {
     const { interrupts } = setUp(3);
     expect(() => interrupts.mapQueue(0, () => 7)).toThrow(
       expect.objectContaining({ code: 'DEVICE_MISBEHAVED' }),
+    );
+  });
+
+  it.each([
+    ['ones', NO_VECTOR],
+    ['zeros', 0],
+  ])('reports a device that is gone, whose registers read as %s', (_, register) => {
+    const { interrupts } = setUp(3, 0, true);
+    expect(() => interrupts.mapQueue(0, () => register)).toThrow(
+      expect.objectContaining({ code: 'DEVICE_REMOVED' }),
     );
   });
 

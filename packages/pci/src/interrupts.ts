@@ -98,6 +98,8 @@ export interface InterruptRegisters {
   ackInterrupt(): InterruptStatus;
   /** Whether the device no longer answers. */
   isGone(): boolean;
+  /** The error of a device that no longer answers. */
+  removed(): VirtioError;
 }
 
 /** Hands the interrupts of {@link PciInterrupts} to the handlers of a driver. */
@@ -192,6 +194,7 @@ export class InterruptDispatcher implements InterruptSource {
       // 4.1.5.1.2.2: what reads back says whether the mapping succeeded; if not, another may.
       const mapped = tryVector(vector);
       if (mapped === vector) return vector;
+      if (this.#device.isGone()) throw this.#device.removed();
       if (mapped !== NO_VECTOR) {
         throw new VirtioError(
           'DEVICE_MISBEHAVED',

@@ -8,7 +8,7 @@ import {
   MappedRegisters,
   type RegisterWindow,
 } from '@virtio/core';
-import { FakeHal, FakePciDevice, ringVariants } from '@virtio/testing';
+import { FakeHal, FakePciDevice, type FakePciDeviceOptions, ringVariants } from '@virtio/testing';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { decode, device as fakeDevice, encode, fixture, negotiate, open, setQueue } from '../fixture.ts';
 import { Command, readCommand } from './config-space.ts';
@@ -170,11 +170,17 @@ describe('a queue', () => {
     expect(transport.queueUsed(1)).toBe(false);
   });
 
-  it('is refused if its notifications would not be aligned to 32 bits', () => {
-    const { transport } = fixture({
-      device: { features: bits('NOTIFICATION_DATA') },
-      pci: { multiplier: 2 },
-    });
+  it.each<[string, FakePciDeviceOptions]>([
+    ['their multiplier', { multiplier: 2 }],
+    [
+      'their structure',
+      {
+        structures: (all) =>
+          all.map((one) => (one.type === 'notify' ? { ...one, offset: one.offset + 2 } : one)),
+      },
+    ],
+  ])('is refused if its notifications would not be aligned to 32 bits by %s', (_, pci) => {
+    const { transport } = fixture({ device: { features: bits('NOTIFICATION_DATA') }, pci });
     negotiate(transport, 'NOTIFICATION_DATA');
     expect(() => transport.queueSet(1, 8, 0x1000, 0x2000, 0x3000)).toThrow(
       expect.objectContaining({ code: 'INVALID_DEVICE' }),
@@ -207,6 +213,7 @@ describe('a reset of one queue', () => {
       'read16 queue_reset = 0x1',
       'read16 queue_reset = 0x1',
       'read16 queue_reset = 0x0',
+      'read8 device_status = 0xf',
     ]);
     expect(() => transport.notify(1, 0)).toThrow(expect.objectContaining({ code: 'INVALID_PARAM' }));
     queue.reset();
@@ -503,9 +510,13 @@ describe('administration queues', () => {
 });
 
 describe('a device that is unplugged', () => {
-  it('is DEVICE_REMOVED wherever the driver looks', () => {
-    const { transport, device } = fixture();
-    negotiate(transport);
+  it.each(['ones', 'zeros'] as const)('is DEVICE_REMOVED wherever the driver looks: %s', (silentBars) => {
+    const { transport, device } = fixture({
+      device: { features: bits('RING_RESET') },
+      pci: { header: { silentBars } },
+    });
+    expect(transport.getStatus().bits).toBe(0);
+    negotiate(transport, 'RING_RESET');
     device.remove();
     expect(transport.isGone()).toBe(true);
     for (const access of [
@@ -513,6 +524,8 @@ describe('a device that is unplugged', () => {
       () => transport.reset(),
       () => transport.readDeviceFeatures(),
       () => transport.maxQueueSize(0),
+      () => transport.queueSet(0, 8, 0x1000, 0x2000, 0x3000),
+      () => transport.queueReset(0),
       () => negotiate(transport),
     ]) {
       expect(access).toThrow(expect.objectContaining({ code: 'DEVICE_REMOVED' }));

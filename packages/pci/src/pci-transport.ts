@@ -15,7 +15,7 @@ import {
 } from '@virtio/core';
 import { type Bars, readBars } from './bars.ts';
 import type { ConfigAccess } from './config-access.ts';
-import { Command, DeviceFunctionInfo, readCommand, writeCommand } from './config-space.ts';
+import { Command, DeviceFunctionInfo, PciRegister, readCommand, writeCommand } from './config-space.ts';
 import type { DeviceFunction } from './device-function.ts';
 import { isTransitional, virtioDeviceType } from './device-id.ts';
 import { InterruptDispatcher, type PciInterrupts } from './interrupts.ts';
@@ -118,6 +118,8 @@ export class PciTransport extends Transport {
   readonly #bars: Bars;
   readonly #common: RegisterWindow;
   readonly #notify: RegisterWindow;
+  /** Where the notification structure starts in its BAR, which is aligned to all widths. */
+  readonly #notifyStart: number;
   readonly #multiplier: number;
   readonly #isr: RegisterWindow;
   readonly #config: RegisterWindow | undefined;
@@ -163,10 +165,11 @@ export class PciTransport extends Transport {
     try {
       const find = this.#finder(options.mapBar);
       const [common] = find(VirtioPciCap.COMMON_CFG, 'common configuration', COMMON_LEAST, 4, CommonCfg.size);
-      const [notify, { multiplier }] = find(VirtioPciCap.NOTIFY_CFG, 'notification structure', 2, 2);
+      const [notify, { offset, multiplier }] = find(VirtioPciCap.NOTIFY_CFG, 'notification structure', 2, 2);
       const [isr] = find(VirtioPciCap.ISR_CFG, 'ISR status', 1, 1, 1);
       this.#common = common;
       this.#notify = notify;
+      this.#notifyStart = offset;
       this.#multiplier = multiplier;
       this.#isr = isr;
       const hasConfig = this.#structures.some(
@@ -210,7 +213,7 @@ export class PciTransport extends Transport {
       this.#common.write32(C.device_feature_select, word);
       features |= BigInt(this.#common.read32(C.device_feature)) << BigInt(32 * word);
     }
-    if (features === (1n << 128n) - 1n && this.isGone()) throw this.removed();
+    if ((features === 0n || features === (1n << 128n) - 1n) && this.isGone()) throw this.removed();
     return features;
   }
 
@@ -233,10 +236,8 @@ export class PciTransport extends Transport {
   }
 
   maxQueueSize(queue: number): number {
-    if (!this.#hasQueue(queue)) return 0;
-    this.#select(queue);
-    const size = this.#common.read16(C.queue_size);
-    if (size === 0xffff && this.isGone()) throw this.removed();
+    const size = this.#hasQueue(queue) ? this.#readSize(queue) : 0;
+    if ((size === 0 || size === 0xffff) && this.isGone()) throw this.removed();
     return size;
   }
 
@@ -256,8 +257,13 @@ export class PciTransport extends Transport {
     }
   }
 
+  /**
+   * All bits are set if the device no longer answers. Where nothing answers, PCI reads as ones, but some hosts (QEMU) give zeros
+   * for memory, as a device does that was just reset; configuration space tells the two apart.
+   */
   getStatus(): DeviceStatus {
-    return DeviceStatus.from(this.#common.read8(C.device_status));
+    const bits = this.#common.read8(C.device_status);
+    return DeviceStatus.from(bits === 0 && this.#isAbsent() ? GONE : bits);
   }
 
   setStatus(status: DeviceStatus): void {
@@ -320,6 +326,7 @@ export class PciTransport extends Transport {
       );
     }
     if (!this.#hasQueue(queue)) {
+      if (this.isGone()) throw this.removed();
       throw new VirtioError('INVALID_PARAM', `${this.who()} has no queue ${queue} to reset`);
     }
     this.#select(queue);
@@ -327,8 +334,8 @@ export class PciTransport extends Transport {
     const deadline = Date.now() + RESET_TIMEOUT_MS;
     for (;;) {
       const value = this.#common.read16(C.queue_reset);
+      if ((value === 0 || value === 0xffff) && this.isGone()) throw this.removed();
       if (value === 0) break;
-      if (value === 0xffff && this.isGone()) throw this.removed();
       if (Date.now() > deadline) {
         throw new VirtioError(
           'NOT_READY',
@@ -405,9 +412,9 @@ export class PciTransport extends Transport {
     super.finishInit();
   }
 
-  /** Whether the device no longer answers: its registers read as all ones. */
+  /** Whether the device no longer answers; see {@link PciTransport.getStatus}. */
   isGone(): boolean {
-    return this.#common.read8(C.device_status) === GONE;
+    return this.getStatus().bits === GONE;
   }
 
   [Symbol.dispose](): void {
@@ -520,6 +527,15 @@ export class PciTransport extends Transport {
     return admin !== undefined && queue >= admin.index && queue < admin.index + admin.count;
   }
 
+  #isAbsent(): boolean {
+    return this.#pci.read16(PciRegister.VENDOR_ID) === 0xffff;
+  }
+
+  #readSize(queue: number): number {
+    this.#select(queue);
+    return this.#common.read16(C.queue_size);
+  }
+
   #select(queue: number): void {
     this.#common.write16(C.queue_select, queue);
   }
@@ -540,11 +556,11 @@ export class PciTransport extends Transport {
     const unit = this.#common.read16(C.queue_notify_off);
     const offset = unit * this.#multiplier;
     const width = this.#notificationData ? 4 : 2;
-    if (offset + width > this.#notify.size || offset % width !== 0) {
+    if (offset + width > this.#notify.size || (this.#notifyStart + offset) % width !== 0) {
       throw new VirtioError(
         'INVALID_DEVICE',
         `${this.who()}: notifications of queue ${queue} would go to offset ${offset} (${unit} times ${this.#multiplier}), in ` +
-          `${width} bytes; the device's notification structure has ${this.#notify.size} bytes`,
+          `${width} bytes; the device's notification structure has ${this.#notify.size} bytes from ${this.#notifyStart} of its BAR`,
       );
     }
     if (queue >= this.#doorbells.length) {

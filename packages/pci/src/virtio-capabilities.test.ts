@@ -277,15 +277,22 @@ describe('structures', () => {
         (pokes) => {
           const pci = fresh();
           for (const [offset, value] of pokes) pci.poke(offset, 1, value);
+          let transport: PciTransport;
           try {
-            const transport = open(pci);
-            transport.maxQueueSize(0);
-            transport.sharedMemory(0);
+            transport = open(pci);
             opened += 1;
           } catch (error) {
             expect(VirtioError.is(error), String(error)).toBe(true);
             expect(pci.peek(PciRegister.COMMAND, 2) & 7).toBe(0);
             refused += 1;
+            return;
+          }
+          try {
+            transport.maxQueueSize(0);
+            transport.sharedMemory(0);
+          } catch (error) {
+            // The registers are not where this device says that they are, which the model calls a violation.
+            expect(VirtioError.is(error) || pci.device.violations.length > 0, String(error)).toBe(true);
           }
         },
       ),

@@ -71,6 +71,8 @@ export interface FakeMmioDeviceOptions {
    * `ignoreQueueReset`: RING_RESET is offered, but there is no QueueReset register.
    */
   readonly quirks?: { readonly aliasFeatureWords?: boolean; readonly ignoreQueueReset?: boolean };
+  /** What registers read as once the device was removed (default ones; QEMU gives zeros). */
+  readonly silence?: 'ones' | 'zeros';
 }
 
 /** What a legacy queue has besides. */
@@ -166,7 +168,7 @@ export class FakeMmioDevice extends RegisterModel {
   }
 
   protected override load(offset: number, width: Width): number {
-    if (this.device.removed) return width === 4 ? ALL_ONES : 2 ** (8 * width) - 1;
+    if (this.device.removed) return this.#options.silence === 'zeros' ? 0 : 2 ** (8 * width) - 1;
     if (offset >= CONFIG) {
       this.#checkPresent('the configuration space');
       return this.#configRead(offset - CONFIG, width);

@@ -60,6 +60,8 @@ export interface FakePciFunctionOptions {
   readonly bars?: Readonly<Record<number, FakeBarOptions>>;
   /** Capabilities, in the order of the list. */
   readonly capabilities?: readonly FakeCapability[];
+  /** What reads of its BARs give while it does not answer (default ones, as on PCI; QEMU gives zeros). */
+  readonly silentBars?: 'ones' | 'zeros';
 }
 
 /** A BAR with its address in two halves, as the registers hold it. */
@@ -172,11 +174,13 @@ export class FakePciFunction {
   /** By byte of configuration space: the bits that the driver can write. */
   protected readonly writable: Uint8Array;
 
+  readonly #silentBars: 'ones' | 'zeros';
   readonly #bars: (Bar | undefined)[] = [];
   readonly #windows = new Map<number, FakeBar>();
 
   constructor(options: FakePciFunctionOptions) {
     const { configSize = 256, headerType = 0, bars = {}, capabilities = [], interruptPin = 1 } = options;
+    this.#silentBars = options.silentBars ?? 'ones';
     this.bytes = new Uint8Array(configSize);
     this.writable = new Uint8Array(configSize);
     this.config = new ConfigSpace(this, configSize);
@@ -303,7 +307,8 @@ export class FakePciFunction {
 
   /** @internal the driver reads a register in a BAR */
   readBar(index: number, offset: number, width: Width): number {
-    return this.isPresent() && this.#decodes(index) ? this.loadBar(index, offset, width) : allOnes(width);
+    if (this.isPresent() && this.#decodes(index)) return this.loadBar(index, offset, width);
+    return this.#silentBars === 'zeros' ? 0 : allOnes(width);
   }
 
   /** @internal the driver writes a register in a BAR */
