@@ -1,11 +1,12 @@
 /** Opens a PCI device that is not behind an IOMMU. */
-import { VirtioError } from '@virtio/core';
+import { DeviceStatus, VirtioError } from '@virtio/core';
 import { DeviceFunction, PciTransport } from '@virtio/pci';
 import { DriverBinding, releaseDevice } from './driver-binding.ts';
 import type { OpenOptions } from './open-transport.ts';
 import { groupType, pciBars, type PciDeviceInfo } from './pci-devices.ts';
 import { PhysicalPciDevice } from './physical-pci.ts';
 import { pollingInterrupts } from './polling.ts';
+import { RemovalWatch } from './removal-watch.ts';
 import { Resources } from './resources.ts';
 import type { SystemFiles } from './system-files.ts';
 import { UioInterrupts } from './uio-interrupts.ts';
@@ -33,13 +34,23 @@ export function openPhysicalPci(
       resources.add(releaseDevice(files, device, takeOver));
     }
     const pci = resources.add(new PhysicalPciDevice(files, address));
-    const lines = uio ? resources.add(new UioInterrupts(files, address, pci.config)) : undefined;
+    const onGone = (): void => {
+      watch[Symbol.dispose]();
+      // If it is still in its slot (sysfs: "remove", "unbind"), it would go on using memory that is given back.
+      transport.setStatus(DeviceStatus.from(0));
+      pci.abandon();
+      source.remove();
+    };
+    const source = uio
+      ? resources.add(new UioInterrupts(files, address, pci.config, onGone))
+      : pollingInterrupts(() => transport);
+    const watch = resources.add(new RemovalWatch(() => pci.isThere(), onGone));
     const transport: PciTransport = new PciTransport({
       at: DeviceFunction.parse(address),
       config: pci.config,
       bars: pciBars(files, address),
       mapBar: (bar, offset, length) => pci.mapBar(bar, offset, length),
-      interrupts: lines ?? pollingInterrupts(() => transport),
+      interrupts: source,
       onDispose: () => resources[Symbol.dispose](),
     });
     return transport;

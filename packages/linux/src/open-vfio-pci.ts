@@ -56,7 +56,9 @@ export function openVfioPci(
       }),
     );
     const kind = wanted ?? VfioInterrupts.kinds(vfio)[0] ?? 'polling';
+    const polling = pollingInterrupts(() => transport);
     const onGone = (): void => {
+      polling.remove();
       lines[Symbol.dispose]();
       vfio.abandon();
     };
@@ -68,7 +70,7 @@ export function openVfioPci(
       config: vfio.config,
       bars,
       mapBar: (bar, offset, length) => vfio.mapBar(bar, offset, length),
-      interrupts: kind === 'polling' ? pollingInterrupts(() => transport) : lines,
+      interrupts: kind === 'polling' ? polling : lines,
       onDispose: () => resources[Symbol.dispose](),
     });
     return transport;

@@ -87,20 +87,25 @@ const RESOURCE_IO = 0x100;
 const RESOURCE_MEM = 0x200;
 const RESOURCE_PREFETCH = 0x2000;
 const RESOURCE_MEM_64 = 0x100000;
+const RESOURCE_UNSET = 0x20000000;
 
-/** The BARs of a function, as the kernel assigned them: one line each of `resource` has first, last and flags. */
+/**
+ * The BARs of a function, as the kernel assigned them, at 0 if it had no address for one: one line each of `resource` has first,
+ * last and flags.
+ */
 export function pciBars(files: SystemFiles, address: string): Bars {
   const lines = (files.text(`${pciPath(address)}/resource`) ?? '').split('\n').slice(0, 6);
   return lines.map((line, index) => {
     const [start = 0, end = 0, flags = 0] = line.trim().split(/\s+/).map(Number);
     if (end === 0) return undefined;
     const size = end - start + 1;
-    if ((flags & RESOURCE_IO) !== 0) return { kind: 'io', index, address: start, size };
+    const address = (flags & RESOURCE_UNSET) !== 0 ? 0 : start;
+    if ((flags & RESOURCE_IO) !== 0) return { kind: 'io', index, address, size };
     if ((flags & RESOURCE_MEM) === 0) return undefined;
     return {
       kind: 'memory',
       index,
-      address: start,
+      address,
       size,
       type: (flags & RESOURCE_MEM_64) !== 0 ? '64-bit' : '32-bit',
       prefetchable: (flags & RESOURCE_PREFETCH) !== 0,

@@ -1,15 +1,27 @@
-/** A PCI device without an IOMMU: configuration space and BARs from sysfs. */
+/**
+ * A PCI device without an IOMMU: configuration space and BARs from sysfs. What is open of them does not keep the device in its
+ * place: the kernel removes it without asking us, after which its files give ENODEV, while BARs stay mapped at addresses that
+ * may be given to another device. So removal is looked for, and the mappings are left then.
+ */
 import { closeSync, openSync } from 'node:fs';
 import { type RegisterWindow, VirtioError } from '@virtio/core';
+import { PciRegister } from '@virtio/pci';
 import { FileWindow } from './file-window.ts';
 import { mappedWindow } from './hal.ts';
 import { Mapping } from './mapping.ts';
 import { pciBars, pciPath } from './pci-devices.ts';
+import { systemPageSize } from './syscalls.ts';
 import { systemError } from './system-error.ts';
 import type { SystemFiles } from './system-files.ts';
 
 const CONFIG_SIZE = 4096;
 const CONFIG_SIZE_SMALL = 256;
+
+/** The pages of a BAR, and where it starts in them. */
+interface BarMapping {
+  readonly pages: Mapping;
+  readonly start: number;
+}
 
 /** A PCI device through sysfs. */
 export class PhysicalPciDevice implements Disposable {
@@ -19,8 +31,8 @@ export class PhysicalPciDevice implements Disposable {
   readonly #address: string;
   readonly #fd: number;
   readonly #window: FileWindow;
-  readonly #mappings = new Map<number, Mapping>();
-  #disposed = false;
+  readonly #mappings = new Map<number, BarMapping>();
+  #open = true;
 
   /** @throws {@link VirtioError} `PERMISSION_DENIED` */
   constructor(files: SystemFiles, address: string) {
@@ -46,18 +58,33 @@ export class PhysicalPciDevice implements Disposable {
       mapping = this.#map(bar);
       this.#mappings.set(bar, mapping);
     }
-    return mappedWindow(mapping, offset, length);
+    return mappedWindow(mapping.pages, mapping.start + offset, length);
   }
 
-  [Symbol.dispose](): void {
-    if (this.#disposed) return;
-    this.#disposed = true;
+  /** Whether the kernel still has the device, and the device answers. */
+  isThere(): boolean {
+    return this.config.read16(PciRegister.VENDOR_ID) !== 0xffff;
+  }
+
+  /** Lets go of a device that is gone: all its registers read as ones from now on, and its addresses are not touched any more. */
+  abandon(): void {
+    if (!this.#open) return;
+    this.#open = false;
     this.#window.detach();
-    for (const mapping of this.#mappings.values()) mapping[Symbol.dispose]();
+    for (const { pages } of this.#mappings.values()) pages.replaceByOnes();
     closeSync(this.#fd);
   }
 
-  #map(bar: number): Mapping {
+  [Symbol.dispose](): void {
+    for (const { pages } of this.#mappings.values()) pages[Symbol.dispose]();
+    this.#mappings.clear();
+    if (!this.#open) return;
+    this.#open = false;
+    this.#window.detach();
+    closeSync(this.#fd);
+  }
+
+  #map(bar: number): BarMapping {
     const found = pciBars(this.#files, this.#address)[bar];
     if (found?.kind !== 'memory') {
       throw new VirtioError(
@@ -65,10 +92,18 @@ export class PhysicalPciDevice implements Disposable {
         `BAR ${bar} of PCI ${this.#address} is ${found === undefined ? 'not there' : 'in I/O space'}; it cannot be mapped`,
       );
     }
+    if (found.address === 0) {
+      throw new VirtioError(
+        'NOT_READY',
+        `BAR ${bar} of PCI ${this.#address} was given no address by the kernel; the kernel log ("dmesg") says why`,
+      );
+    }
     const path = `${pciPath(this.#address)}/resource${bar}`;
+    // A BAR that is smaller than a page may start within one.
+    const start = found.address % systemPageSize();
     const fd = open(this.#files, path);
     try {
-      return Mapping.map({ fd, size: found.size });
+      return { pages: Mapping.map({ fd, size: start + found.size }), start };
     } catch (error) {
       throw systemError(
         `${path} could not be mapped`,

@@ -1,13 +1,13 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { InterruptStatus, type Transport } from '@virtio/core';
+import { InterruptStatus } from '@virtio/core';
 import { describe, expect, it, vi } from 'vitest';
 import { pollingInterrupts } from './polling.ts';
 
 describe('pollingInterrupts', () => {
   it('looks at the queues at each turn, and at the registers every now and then', async () => {
     const ackInterrupt = vi.fn(() => InterruptStatus.from(0));
-    const transport = { ackInterrupt } as unknown as Transport;
-    const interrupts = pollingInterrupts(() => transport);
+    const isGone = vi.fn(() => false);
+    const interrupts = pollingInterrupts(() => ({ ackInterrupt, isGone }));
     const queue = vi.fn<() => void>();
     const config = vi.fn<() => void>();
     interrupts.onQueue(0, queue);
@@ -26,6 +26,11 @@ describe('pollingInterrupts', () => {
     ackInterrupt.mockReturnValueOnce(InterruptStatus.from(InterruptStatus.DEVICE_CONFIGURATION_INTERRUPT));
     await sleep(60);
     expect(config).toHaveBeenCalledOnce();
+
+    // The driver then looks at the status, and finds out.
+    isGone.mockReturnValueOnce(true);
+    await sleep(60);
+    expect(config).toHaveBeenCalledTimes(2);
 
     interrupts.release();
     await sleep(5);

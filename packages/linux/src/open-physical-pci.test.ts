@@ -1,0 +1,183 @@
+import { spawnSync } from 'node:child_process';
+import { closeSync, openSync, readFileSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { DeviceStatus, DeviceType } from '@virtio/core';
+import type { PciTransport } from '@virtio/pci';
+import { FakeDevice, FakePciDevice } from '@virtio/testing';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { openPhysicalPci } from './open-physical-pci.ts';
+import type { OpenOptions } from './open-transport.ts';
+import { describePciDevice, pciPath } from './pci-devices.ts';
+import { FakeMachine } from './sysfs.fixture.ts';
+import { SystemFiles } from './system-files.ts';
+
+const ADDRESS = '0000:01:00.0';
+const FOLDER = pciPath(ADDRESS);
+const PAGE = 4096;
+const MEMORY = 0x200;
+const UNSET = 0x20000000;
+
+let machine: FakeMachine;
+
+beforeEach(() => {
+  machine = new FakeMachine();
+});
+afterEach(() => {
+  machine[Symbol.dispose]();
+});
+
+/** A function in sysfs whose configuration space and BARs are plain files: memory that keeps what was written to it. */
+function plug({
+  driver,
+  start = 0xfe00_0000,
+  flags = MEMORY,
+}: { driver?: string; start?: number; flags?: number } = {}) {
+  const pci = new FakePciDevice(new FakeDevice({ type: DeviceType.Block, config: 8, queues: [8] }));
+  const lines = Array.from({ length: 6 }, (_, index) => {
+    const bar = pci.bars.find((candidate) => candidate.index === index);
+    if (bar === undefined) return '0x0 0x0 0x0';
+    const first = start + index * 0x10_0000;
+    machine.tree({ [`${FOLDER}/resource${index}`]: new Uint8Array(bar.size + PAGE) });
+    return `0x${first.toString(16)} 0x${(first + bar.size - 1).toString(16)} 0x${flags.toString(16)}`;
+  });
+  machine.pci(ADDRESS, { device: '0x1042', ...(driver !== undefined && { driver }) });
+  machine.tree({ [`${FOLDER}/config`]: pci.bytes, [`${FOLDER}/resource`]: `${lines.join('\n')}\n` });
+  const place = (type: string): { path: string; offset: number } => {
+    const found = pci.structures.find((structure) => structure.type === type);
+    if (found === undefined) throw new Error(type);
+    return {
+      path: join(machine.root, FOLDER, `resource${found.bar}`),
+      offset: found.offset + (start % PAGE),
+    };
+  };
+  const common = place('common');
+  const isr = place('isr');
+  const write = (path: string, offset: number, ...bytes: number[]): void => {
+    const fd = openSync(path, 'r+');
+    writeSync(fd, Uint8Array.from(bytes), 0, bytes.length, offset);
+    closeSync(fd);
+  };
+  return {
+    get status(): number | undefined {
+      return readFileSync(common.path)[common.offset + 20];
+    },
+    setIsr: (value: number): void => write(isr.path, isr.offset, value),
+    /** As the kernel's files read once the function is gone. */
+    unplug: (): void => write(join(machine.root, FOLDER, 'config'), 0, 0xff, 0xff, 0xff, 0xff),
+  };
+}
+
+function open(options: OpenOptions = {}): PciTransport {
+  const files = new SystemFiles(machine.root);
+  return openPhysicalPci(files, describePciDevice(files, ADDRESS), options);
+}
+
+const LIVE = DeviceStatus.from(DeviceStatus.DRIVER | DeviceStatus.DRIVER_OK);
+
+describe('a PCI device with physical addresses', () => {
+  it('has its registers in the BARs that sysfs maps', () => {
+    const device = plug();
+    using transport = open();
+    transport.setStatus(LIVE);
+    expect(device.status).toBe(LIVE.bits);
+    expect(transport.getStatus()).toBe(LIVE);
+    expect(transport.isGone()).toBe(false);
+  });
+
+  it('may have BARs that start within a page', () => {
+    const device = plug({ start: 0xfe00_0400 });
+    using transport = open();
+    transport.setStatus(LIVE);
+    expect(device.status).toBe(LIVE.bits);
+  });
+
+  it('is refused if the kernel had no addresses for its BARs', () => {
+    plug({ flags: MEMORY | UNSET });
+    expect(() => open()).toThrow(expect.objectContaining({ code: 'NOT_READY' }));
+  });
+
+  it('is stopped and left alone when it is unplugged, also while nobody waits', async () => {
+    const device = plug();
+    using transport = open({ interrupts: 'polling' });
+    transport.setStatus(LIVE);
+    const removed = new Promise<void>((resolve) => transport.interrupts?.onRemoval(resolve));
+    // Only an event loop with something to do looks: the watch does not keep a process alive.
+    const alive = setInterval(() => undefined, 1000);
+    device.unplug();
+    await removed;
+    clearInterval(alive);
+    expect(device.status, 'it was reset, in case that it is still in its slot').toBe(0);
+    for (const look of [
+      () => transport.checkAlive(),
+      () => transport.reset(),
+      () => transport.maxQueueSize(0),
+    ]) {
+      expect(look).toThrow(expect.objectContaining({ code: 'DEVICE_REMOVED' }));
+    }
+    transport.setStatus(LIVE);
+    expect(device.status, 'its addresses may be of another device by now').toBe(0);
+  });
+
+  it('is no longer looked at once it is disposed', async () => {
+    const device = plug();
+    const transport = open({ interrupts: 'polling' });
+    const removed = vi.fn<() => void>();
+    transport.interrupts?.onRemoval(removed);
+    transport[Symbol.dispose]();
+    device.unplug();
+    await sleep(700);
+    expect(removed).not.toHaveBeenCalled();
+  });
+});
+
+describe('interrupts through UIO', () => {
+  /** A pipe takes the place of the UIO device: it has something to read for each interrupt, and ends with the device. */
+  function uio() {
+    const device = plug({ driver: 'uio_pci_generic' });
+    machine.tree({ [`${FOLDER}/uio/uio0/name`]: 'uio_pci_generic\n', 'dev/null': '' });
+    const path = join(machine.root, 'dev/uio0');
+    expect(spawnSync('mkfifo', [path]).status).toBe(0);
+    const transport = open({ interrupts: 'uio' });
+    return { device, transport, pipe: openSync(path, 'w') };
+  }
+
+  it('reach the handler, and a spurious one disturbs nothing', async () => {
+    const { device, transport, pipe } = uio();
+    const queue = vi.fn<() => void>();
+    transport.interrupts?.onQueue(0, queue);
+    transport.interrupts?.hold();
+    const interrupt = async (isr: number): Promise<void> => {
+      device.setIsr(isr);
+      writeSync(pipe, new Uint8Array(4));
+      await sleep(50);
+    };
+    await interrupt(1);
+    await interrupt(0);
+    expect(queue).toHaveBeenCalledTimes(1);
+    await interrupt(1);
+    expect(queue).toHaveBeenCalledTimes(2);
+    transport.interrupts?.release();
+    transport[Symbol.dispose]();
+    closeSync(pipe);
+  });
+
+  it('tell of the removal at once: the kernel unbinds the driver first', async () => {
+    const { device, transport, pipe } = uio();
+    transport.setStatus(LIVE);
+    const removed = vi.fn<() => void>();
+    transport.interrupts?.onRemoval(removed);
+    transport.interrupts?.hold();
+    const began = performance.now();
+    closeSync(pipe);
+    await vi.waitFor(() => expect(removed).toHaveBeenCalledOnce(), { interval: 5 });
+    expect(performance.now() - began).toBeLessThan(400);
+    expect(device.status).toBe(0);
+    expect(transport.isGone()).toBe(true);
+    transport.interrupts?.release();
+    device.unplug();
+    await sleep(700);
+    expect(removed, 'and not once more by the watch').toHaveBeenCalledOnce();
+    transport[Symbol.dispose]();
+  });
+});

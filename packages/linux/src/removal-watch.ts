@@ -1,0 +1,23 @@
+/** Notices that a device is gone where the kernel tells nobody: by asking, also while nobody waits for the device. */
+
+/** How often, in milliseconds. */
+const PERIOD_MS = 500;
+
+/** Asks whether a device is there until it is not. Keeps no event loop alive. */
+export class RemovalWatch implements Disposable {
+  readonly #timer: NodeJS.Timeout;
+
+  /** @param onGone called once */
+  constructor(isThere: () => boolean, onGone: () => void) {
+    this.#timer = setInterval(() => {
+      if (isThere()) return;
+      this[Symbol.dispose]();
+      onGone();
+    }, PERIOD_MS);
+    this.#timer.unref();
+  }
+
+  [Symbol.dispose](): void {
+    clearInterval(this.#timer);
+  }
+}
