@@ -16,7 +16,7 @@ interface BusRange {
 interface Bus {
   readonly addressCells: number;
   readonly sizeCells: number;
-  /** `undefined`: the addresses of the bus are those of its parent. */
+  /** `undefined`: the addresses of the bus are those of its parent. None: nothing on it can be reached from there. */
   readonly ranges: readonly BusRange[] | undefined;
   readonly parent: Bus | undefined;
 }
@@ -63,8 +63,12 @@ function enabled(files: SystemFiles, path: string): boolean {
 function readBus(files: SystemFiles, path: string, parent: Bus | undefined): Bus {
   const addressCells = cells(files.bytes(`${path}/#address-cells`))[0] ?? 2;
   const sizeCells = cells(files.bytes(`${path}/#size-cells`))[0] ?? 1;
-  const raw = cells(files.bytes(`${path}/ranges`));
-  if (parent === undefined || raw.length === 0) return { addressCells, sizeCells, ranges: undefined, parent };
+  const property = files.bytes(`${path}/ranges`);
+  const raw = cells(property);
+  // 2.3.8: empty ranges are the identity; without the property nothing is mapped.
+  if (parent === undefined || property?.length === 0) {
+    return { addressCells, sizeCells, ranges: undefined, parent };
+  }
   const ranges: BusRange[] = [];
   const step = addressCells + parent.addressCells + sizeCells;
   for (let i = 0; i + step <= raw.length; i += step) {

@@ -36,13 +36,30 @@ describe('MMIO windows', () => {
 
   it('are found on the command line of the kernel', () => {
     const line =
-      'quiet virtio_mmio.device=512@0xfeb00000:5 virtio_mmio.device=4K@0xd0000000:6:1 virtio_mmio.device=0x1k@4096:7 ' +
-      'virtio_mmio.device=nonsense virtio_mmio.device=1K@zzz:7 root=/dev/vda';
-    expect(commandLineWindows(line)).toEqual([
-      { address: 0xfeb00000, size: 512, source: 'command-line', interrupt: 5 },
-      { address: 0xd0000000, size: 4096, source: 'command-line', interrupt: 6 },
-      { address: 4096, size: 1024, source: 'command-line', interrupt: 7 },
-    ]);
+      'quiet virtio_mmio.device=512@0xfeb00000:5 virtio_mmio.device=4K@0xd0000000:6:7 virtio_mmio.device=0x1k@4096:7 ' +
+      'virtio-mmio.device="0x1M@010000:8" root=/dev/vda -- virtio_mmio.device=512@0xfeb00400:5';
+    expect(commandLineWindows(line)).toEqual(
+      [
+        { address: 0xfeb00000, size: 512, interrupt: 5, platformName: 'virtio-mmio.0' },
+        { address: 0xd0000000, size: 4096, interrupt: 6, platformName: 'virtio-mmio.7' },
+        { address: 4096, size: 1024, interrupt: 7, platformName: 'virtio-mmio.8' },
+        { address: 0o10000, size: 2 ** 20, interrupt: 8, platformName: 'virtio-mmio.9' },
+      ].map((window) => ({ ...window, source: 'command-line' })),
+    );
+  });
+
+  it.each([
+    'nonsense',
+    '1K@zzz:7',
+    '512@0xfeb00000',
+    '512@0xfeb00000:0',
+    '512@0xfeb00000:x',
+    '512@0xfeb00000:5:1:2',
+    '0@0xfeb00000:5',
+    '08@0xfeb00000:5',
+    '512@0xfffffffffffffe00:5',
+  ])('are not where the command line says %j', (parameter) => {
+    expect(commandLineWindows(`virtio_mmio.device=${parameter}`)).toEqual([]);
   });
 
   it('are found in the device tree, through buses that translate and past nodes that are disabled', () => {
@@ -79,6 +96,8 @@ describe('MMIO windows', () => {
     node('soc/virtio@90000/', { compatible: 'virtio,mmio\0', reg: cells(0x90000, 0x100) });
     node('plain/', { '#address-cells': cells(1), '#size-cells': cells(1), ranges: '' });
     node('plain/virtio@5000/', { compatible: 'virtio,mmio\0', reg: cells(0x5000, 0x100) });
+    node('apart/', { '#address-cells': cells(1), '#size-cells': cells(1) });
+    node('apart/virtio@6000/', { compatible: 'virtio,mmio\0', reg: cells(0x6000, 0x100) });
     expect(listMmioDevices(new SystemFiles(machine.root))).toEqual([
       expect.objectContaining({ address: 0x5000, size: 0x100, source: 'device-tree', interrupt: undefined }),
       expect.objectContaining({ address: 0x0a000000, size: 0x200, interrupt: 0x10 }),
@@ -92,9 +111,14 @@ describe('MMIO windows', () => {
       'proc/cmdline': 'virtio_mmio.device=512@0xfeb00000:5 virtio_mmio.device=512@0xd0000000:6\n',
       'sys/bus/platform/devices/LNRO0005:00/driver': '-> ../../drivers/virtio-mmio',
       'sys/bus/platform/devices/LNRO0005:01/modalias': 'acpi:LNRO0005:\n',
-      'sys/bus/platform/devices/d0000000.virtio/driver': '-> ../../drivers/virtio-mmio',
+      'sys/bus/platform/devices/virtio-mmio.1/driver': '-> ../../drivers/virtio-mmio',
+      'proc/device-tree/#address-cells': cells(1),
+      'proc/device-tree/virtio@a000000/compatible': 'virtio,mmio\0',
+      'proc/device-tree/virtio@a000000/reg': cells(0x0a000000, 0x200),
+      'sys/bus/platform/devices/a000000.virtio/driver': '-> ../../drivers/virtio-mmio',
     });
     expect(listDevices({ root: machine.root })).toEqual([
+      expect.objectContaining({ address: 0x0a000000, source: 'device-tree', driver: 'virtio-mmio' }),
       {
         kind: 'mmio',
         address: 0xd0000000,

@@ -74,25 +74,49 @@ export function acpiWindows(iomem: string): Announced[] {
   });
 }
 
-const SUFFIXES: Readonly<Record<string, number>> = { k: 2 ** 10, m: 2 ** 20, g: 2 ** 30 };
+/** Numbers as the kernel takes them: hexadecimal with 0x, octal with 0, else decimal. */
+const NUMBER = '0x[0-9a-f]+|\\d+';
+const PARAMETER = new RegExp(
+  `^virtio[-_]mmio\\.device="?(${NUMBER})([kmgt]?)@(${NUMBER}):(\\d+)(?::(\\d+))?"?$`,
+  'i',
+);
+const SUFFIXES = ['', 'k', 'm', 'g', 't'];
 
-/** The windows on the kernel's command line: `virtio_mmio.device=<size>@<address>:<interrupt>[:<id>]`. */
+/**
+ * The windows on the kernel's command line: `virtio_mmio.device=<size>@<address>:<interrupt>[:<id>]`, where sizes may end in K,
+ * M, G or T. What is after `--` is not the kernel's. Devices that are not given an id have that of the one before plus 1.
+ */
 export function commandLineWindows(commandLine: string): Announced[] {
-  return commandLine.split(/\s+/).flatMap((word) => {
-    const match = /^virtio_mmio\.device=(\w+?)([kmg]?)@(\w+):(\d+)(?::(\d+))?$/i.exec(word);
+  const words = commandLine.split(/\s+/);
+  const end = words.indexOf('--');
+  let nextId = 0;
+  return words.slice(0, end < 0 ? words.length : end).flatMap((word) => {
+    const match = PARAMETER.exec(word);
     if (!match) return [];
-    const [, size = '', suffix = '', address = '', interrupt = ''] = match;
+    const [, size = '', suffix = '', address = '', interrupt = '', id = nextId] = match;
     const window = {
-      address: Number(address),
-      size: Number(size) * (SUFFIXES[suffix.toLowerCase()] ?? 1),
+      address: kernelNumber(address),
+      size: kernelNumber(size) * 1024 ** SUFFIXES.indexOf(suffix.toLowerCase()),
       source: 'command-line' as const,
       interrupt: Number(interrupt),
+      platformName: `virtio-mmio.${id}`,
     };
-    return Number.isSafeInteger(window.address) && Number.isSafeInteger(window.size) ? [window] : [];
+    // The kernel refuses interrupt 0. A window without bytes, or beyond all addresses, is none.
+    if (window.interrupt === 0) return [];
+    nextId = Number(id) + 1;
+    return window.size > 0 && Number.isSafeInteger(window.address + window.size) ? [window] : [];
   });
 }
 
-/** Which windows the kernel drives: the names of platform devices carry the ACPI name or the address. */
+/** `NaN` for digits that are not octal after a 0. */
+function kernelNumber(text: string): number {
+  return Number(/^0\d/.test(text) ? `0o${text}` : text);
+}
+
+/**
+ * Which windows the kernel drives: platform devices have the names of ACPI, `virtio-mmio` and an id for those of the command line,
+ * or begin with the address.
+ */
 function platformDrivers(files: SystemFiles, windows: readonly Announced[]): ReadonlyMap<number, string> {
   const names = files.list('/sys/bus/platform/devices');
   const drivers = new Map<number, string>();
