@@ -1,11 +1,18 @@
 /**
- * Writes `src/event-codes.ts` from the C headers of Linux, which number the event codes, so that none is typed by hand.
+ * Writes `src/event-codes.ts` from the C headers of Linux, which number the event codes, so that none is typed by hand. The
+ * file says which headers it is from and has a checksum of its tables, so that a test notices any edit.
  *
  * `node scripts/generate-event-codes.ts [folder of the headers]`, on Debian with the package linux-libc-dev installed.
  */
 import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
+
+/** The headers, below {@link HEADERS_FOLDER}. */
+const HEADERS = ['input-event-codes.h', 'input.h'];
+/** Where Debian has them. */
+export const HEADERS_FOLDER = '/usr/include/linux';
 
 interface Table {
   readonly name: string;
@@ -74,25 +81,42 @@ function table({ name, doc, prefixes }: Table, definitions: readonly Definition[
   return `/** ${doc} */\nexport const ${name} = {\n${lines.join('\n')}\n} as const;\n`;
 }
 
-function main(folder = '/usr/include/linux'): void {
-  const texts = ['input-event-codes.h', 'input.h'].map((file) =>
-    fs.readFileSync(path.join(folder, file), 'utf8'),
-  );
+const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex');
+
+/** The checksum of the tables in the text of a generated file: of all that is behind its head. */
+export const checksum = (file: string): string => sha256(file.slice(file.indexOf('*/') + 2));
+
+/** The checksum of the headers in a folder, `undefined` if they are not there. */
+export function headersIn(folder: string): string | undefined {
+  const files = HEADERS.map((name) => path.join(folder, name));
+  if (!files.every((file) => fs.existsSync(file))) return undefined;
+  return sha256(files.map((file) => fs.readFileSync(file, 'utf8')).join(''));
+}
+
+/** The tables that the headers in a folder make. */
+export function generateTables(folder: string): string {
+  const definitions = parse(HEADERS.map((name) => fs.readFileSync(path.join(folder, name), 'utf8')));
+  return `\n\n${TABLES.map((one) => table(one, definitions)).join('\n')}`;
+}
+
+function main(folder = HEADERS_FOLDER): void {
+  const headers = headersIn(folder);
+  if (headers === undefined) throw new Error(`there is no ${HEADERS.join(' and ')} in ${folder}`);
   const version = execFileSync('dpkg-query', ['-W', '-f', '${Version}', 'linux-libc-dev'], {
     encoding: 'utf8',
   });
-  const definitions = parse(texts);
+  const tables = generateTables(folder);
   const head = `/**
  * Linux's names for what input devices send, as the VIRTIO specification takes its event types and codes from there.
  *
- * Generated from input-event-codes.h and input.h of Debian's linux-libc-dev ${version}. Do not edit; to make it anew:
- * \`node scripts/generate-event-codes.ts && prettier --write src/event-codes.ts\`.
+ * Generated from ${HEADERS.join(' and ')} of Debian's linux-libc-dev ${version}. Do not edit; to make it anew:
+ * \`node scripts/generate-event-codes.ts\`. SHA-256
+ * of the headers: ${headers}
+ * of the tables:  ${sha256(tables)}
  *
  * @see VIRTIO 1.4, 5.8
- */
-`;
-  const file = path.join(import.meta.dirname, '../src/event-codes.ts');
-  fs.writeFileSync(file, [head, ...TABLES.map((one) => table(one, definitions))].join('\n'));
+ */`;
+  fs.writeFileSync(path.join(import.meta.dirname, '../src/event-codes.ts'), head + tables);
 }
 
-main(...process.argv.slice(2, 3));
+if (process.argv[1] === import.meta.filename) main(...process.argv.slice(2, 3));

@@ -2,7 +2,9 @@
  * Linux's names for what input devices send, as the VIRTIO specification takes its event types and codes from there.
  *
  * Generated from input-event-codes.h and input.h of Debian's linux-libc-dev 6.1.187-1. Do not edit; to make it anew:
- * `node scripts/generate-event-codes.ts && prettier --write src/event-codes.ts`.
+ * `node scripts/generate-event-codes.ts`. SHA-256
+ * of the headers: 484f831cd8372b00b51d25a2d07aaa748f002fdbe6f61669482b47b445a07361
+ * of the tables:  5bed085d33704bddd06c85f548e930de54dd1580f97b37e6ace812c6156e04da
  *
  * @see VIRTIO 1.4, 5.8
  */

@@ -134,6 +134,17 @@ describe('configuration', () => {
     expect(input.query(0x77, 3)).toHaveLength(0);
   });
 
+  it('is not asked for what does not fit its registers', () => {
+    const { device, input } = setUp();
+    const writes: number[] = [];
+    device.onConfigWrite = (offset) => writes.push(offset);
+    expect(() => input.query(0x101)).toThrow(failsWith('INVALID_PARAM'));
+    expect(() => input.query(EV_BITS, -1)).toThrow(failsWith('INVALID_PARAM'));
+    expect(() => input.absInfo(0x100)).toThrow(failsWith('INVALID_PARAM'));
+    expect(() => input.eventCodes(0.5)).toThrow(failsWith('INVALID_PARAM'));
+    expect(writes).toEqual([]);
+  });
+
   it('writes both select and subsel before each query, and no other field [5.8.5.1]', () => {
     const { device, input } = setUp();
     const answer = device.onConfigWrite;
@@ -531,6 +542,35 @@ describe('status', () => {
     device.run(STATUS);
     for (const token of tokens) input.completeStatus(token);
     expect(() => input.completeStatus(tokens[0] ?? -1)).toThrow(failsWith('WRONG_TOKEN'));
+  });
+
+  it('can be told to wait no longer, for the device or for room, and loses no slot', async () => {
+    const { device, input, transport } = setUp();
+    device.automatic = false;
+    const controller = new AbortController();
+    const { signal } = controller;
+    const cancelled = Array.from({ length: QUEUE_SIZE + 3 }, () =>
+      input.setLed('LED_NUML', true, { signal }),
+    );
+    const ends = Promise.all(cancelled.map((one) => expect(one).rejects.toThrow(failsWith('ABORTED'))));
+    const patient = input.sendStatus(EventType.EV_LED, 1, 1);
+    await turns();
+    controller.abort();
+    await ends;
+    await expect(input.sendStatus(1, 1, 1, { signal })).rejects.toThrow(failsWith('ABORTED'));
+    const seen: number[] = [];
+    device.handle(STATUS, (chain) => {
+      seen.push(chain.bytes()[2] as number);
+    });
+    device.automatic = true;
+    device.run(STATUS);
+    await patient;
+    // What waited for room was not sent.
+    expect(seen).toEqual([...new Array<number>(QUEUE_SIZE).fill(0), 1]);
+    await Promise.all(Array.from({ length: 3 * QUEUE_SIZE }, () => input.setLed('LED_CAPSL', true)));
+    expect(transport.interrupts?.holds).toBe(0);
+    input[Symbol.dispose]();
+    device.assertClean();
   });
 
   it('rejects when the device goes away, and tells the poller', async () => {

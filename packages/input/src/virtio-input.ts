@@ -7,6 +7,7 @@
  * with SYN_DROPPED.
  */
 import {
+  abortable,
   decodeUtf8,
   DeviceType,
   Driver,
@@ -169,13 +170,20 @@ export class VirtioInput extends Driver<never> implements AsyncIterable<InputEve
    * @param select one of {@link InputConfigSelect}
    * @param subsel the event type or the axis, 0 where there is no choice
    * @returns up to 128 bytes; none if the device has nothing to say
-   * @throws {@link VirtioError} `INVALID_DEVICE` if the size that the device reports is impossible, `NOT_READY`
+   * @throws {@link VirtioError} `INVALID_PARAM` unless both are 0 to 255, `INVALID_DEVICE` if the size that the device reports is
+   * impossible, `NOT_READY` if the configuration does not come to rest, `DISPOSED`
    * @see VIRTIO 1.4, 5.8.4
    */
   query(select: number, subsel = 0): Uint8Array {
     const { transport } = this;
     const { fields, offset } = InputConfig;
     if (this.failure?.code === 'DISPOSED') throw this.failure;
+    if (!(isU8(select) && isU8(subsel))) {
+      throw new VirtioError(
+        'INVALID_PARAM',
+        `${transport.who()}: configuration ${select}/${subsel} was asked for; both numbers are 0 to 255`,
+      );
+    }
     // 5.8.5.1: both are set, and nothing else is ever written.
     transport.writeConfigSpace(fields.select, select);
     transport.writeConfigSpace(fields.subsel, subsel);
@@ -335,19 +343,23 @@ export class VirtioInput extends Driver<never> implements AsyncIterable<InputEve
     this.#status.release(slot);
   }
 
-  /** Sends an event to the device and waits until it has it. Waits for room if there is none. */
-  async sendStatus(type: number, code: number, value: number): Promise<void> {
+  /**
+   * Sends an event to the device and waits until it has it. Waits for room if there is none.
+   *
+   * @param options a signal that cancels the wait; the device may get the event all the same if there was room for it
+   * @throws {@link VirtioError} `INVALID_PARAM`, `ABORTED`, `UNSUPPORTED` without interrupts, or why the device no longer works
+   */
+  async sendStatus(type: number, code: number, value: number, options?: WaitOptions): Promise<void> {
+    if (options?.signal?.aborted === true) await abortable(this.transport, Promise.resolve(), options);
     let slot = this.#status.crowded ? -1 : this.#fill(type, code, value, false);
     while (slot < 0) {
-      await this.#status.room(1);
+      await this.#statusRoom(options);
       slot = this.#fill(type, code, value, false);
     }
     this.#status.flushSoon();
-    try {
-      await this.#status.done(slot);
-    } finally {
-      this.#status.release(slot);
-    }
+    const taken = slot;
+    const done = this.#status.done(taken).finally(() => this.#status.release(taken));
+    await abortable(this.transport, done, options);
   }
 
   /**
@@ -362,8 +374,8 @@ export class VirtioInput extends Driver<never> implements AsyncIterable<InputEve
    * export const capsLock = (keyboard: VirtioInput, on: boolean): Promise<void> => keyboard.setLed('LED_CAPSL', on);
    * ```
    */
-  setLed(led: keyof typeof Led, on: boolean): Promise<void> {
-    return this.sendStatus(EventType.EV_LED, Led[led], on ? 1 : 0);
+  setLed(led: keyof typeof Led, on: boolean, options?: WaitOptions): Promise<void> {
+    return this.sendStatus(EventType.EV_LED, Led[led], on ? 1 : 0, options);
   }
 
   /** The same as {@link VirtioInput.setLed}, spinning. */
@@ -491,6 +503,23 @@ export class VirtioInput extends Driver<never> implements AsyncIterable<InputEve
     else this.#waiters.settle();
   }
 
+  async #statusRoom(options: WaitOptions | undefined): Promise<void> {
+    const room = this.#status.room(1);
+    try {
+      await abortable(this.transport, room, options);
+    } catch (error) {
+      // The room that comes is for the next one who waits.
+      room.then(
+        () => {
+          const slot = this.#status.tryBegin(1);
+          if (slot >= 0) this.#status.cancel(slot);
+        },
+        () => undefined,
+      );
+      throw error;
+    }
+  }
+
   #fill(type: number, code: number, value: number, mustFit: boolean): number {
     this.checkUsable();
     if (!(isU16(type) && isU16(code) && Number.isInteger(value) && value >= -(2 ** 31) && value < 2 ** 32)) {
@@ -547,4 +576,5 @@ interface StructureLayout<T> {
   read(view: DataView, at?: number): T;
 }
 
+const isU8 = (value: number): boolean => Number.isInteger(value) && value >= 0 && value <= 0xff;
 const isU16 = (value: number): boolean => Number.isInteger(value) && value >= 0 && value <= 0xffff;
