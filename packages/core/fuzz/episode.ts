@@ -2,10 +2,11 @@
  * One episode of the queue's fuzzer: a driver, a device and a model of a correct queue take random steps, and after each
  * step the queue must be what the model says.
  *
- * While the device is honest, all is exact: tokens, order, lengths, free descriptors, and that no notification or interrupt
- * that somebody waits for is lost. Once it has lied, the queue may go on for as long as each token that it returns was in flight
- * and no length exceeds what was offered; or it throws `DEVICE_MISBEHAVED`, the device is marked as failed, and both sides
- * start over. It never does anything else.
+ * While the device is honest, all is exact: tokens, order, lengths, what the device sees of a chain, free descriptors, and
+ * that no notification or interrupt that somebody waits for is lost. After a harmless lie (see `lies.ts`) the device
+ * goes on from the model, since it can no longer read the ring, and what the driver pops is as exact as before. After any
+ * other the queue may go on for as long as each token that it returns was in flight and no length exceeds what was offered;
+ * or it throws `DEVICE_MISBEHAVED`, the device is marked as failed, and both sides start over. It never does anything else.
  */
 import {
   CommonFeatures,
@@ -13,73 +14,32 @@ import {
   DeviceStatus,
   DeviceType,
   type DmaRegion,
-  type FeatureName,
   VirtioError,
   type VirtQueue,
 } from '@virtio/core';
-import { type Chain, type DeviceQueue, DriverViolation, FakeDevice, FakeTransport } from '@virtio/testing';
+import {
+  type Chain,
+  type DeviceQueue,
+  DriverViolation,
+  FakeDevice,
+  FakeHal,
+  FakeTransport,
+  PackedDeviceQueue,
+} from '@virtio/testing';
+import { Builder, BUFFER_PAGES } from './builder.ts';
+import { harmlessLies, lies, type Scene } from './lies.ts';
+import { Model } from './model.ts';
+import { atMoment, noMoment } from './moments.ts';
+import { emptyCounts, type EpisodeCounts, type EpisodeOptions, expect, increment } from './options.ts';
 import { Random } from './random.ts';
-
-/** What an episode is made of. */
-export interface EpisodeOptions {
-  readonly seed: number;
-  readonly steps: number;
-  readonly features: readonly FeatureName[];
-  readonly size: number;
-  readonly tableLength: number;
-  /** The device lies once in so many steps; 0 for an honest device. */
-  readonly lieOneIn: number;
-  /** The device is reset once in so many steps; 0 for never, so that indices wrap. A device that was caught is reset in any case. */
-  readonly resetOneIn: number;
-}
-
-/** What an episode saw, for people: a fuzzer that never meets a full ring or a lie shows nothing. */
-export interface EpisodeCounts {
-  steps: number;
-  chains: number;
-  full: number;
-  rewound: number;
-  popped: number;
-  lies: number;
-  caught: number;
-  resets: number;
-  notified: number;
-  interrupted: number;
-}
 
 /** The queue did what it must not do. */
 export class Finding extends Error {
   override readonly name = 'Finding';
 }
 
-interface ModelChain {
-  readonly readable: number;
-  readonly writable: number;
-  readonly descriptors: number;
-}
-
-interface Completion {
-  readonly token: number;
-  readonly length: number;
-}
-
-export function emptyCounts(): EpisodeCounts {
-  return {
-    steps: 0,
-    chains: 0,
-    full: 0,
-    rewound: 0,
-    popped: 0,
-    lies: 0,
-    caught: 0,
-    resets: 0,
-    notified: 0,
-    interrupted: 0,
-  };
-}
-
-/** An address space of the driver's for buffers: the device never looks into them here. */
-const BUFFER_PAGES = 16;
+/** Above 4 GiB, so that both halves of an address count. */
+const BASE = 3 * 2 ** 32 + 0x10_0000;
 
 /**
  * Runs one episode.
@@ -95,6 +55,8 @@ export function runEpisode(options: EpisodeOptions, counts: EpisodeCounts = empt
       `step ${episode.step} of ${JSON.stringify(options)}: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`,
       { cause: error },
     );
+  } finally {
+    noMoment();
   }
   return counts;
 }
@@ -107,38 +69,52 @@ class Episode {
   readonly #fake: FakeDevice;
   readonly #transport: FakeTransport;
   readonly #queue: VirtQueue;
+  readonly #model: Model;
+  readonly #builder: Builder;
   readonly #buffers: DmaRegion;
+  readonly #tables: DmaRegion | undefined;
   readonly #inOrder: boolean;
-  readonly #tables: boolean;
   #device: DeviceQueue;
 
-  // The model.
-  readonly #published = new Map<number, ModelChain>();
-  readonly #staged = new Map<number, ModelChain>();
-  readonly #completed: Completion[] = [];
-  /** The device found nothing and asked to be notified. */
-  #deviceSleeps = false;
+  /** The device found nothing and asked to be notified, or has not looked yet: it is asleep when it starts. */
+  #deviceSleeps = true;
+  /** Chains were published while it slept, and the driver has not looked whether to notify. */
+  #mustNotify = false;
   /** The driver found nothing and asked to be interrupted. */
   #driverSleeps = false;
-  #tainted = false;
+  /** `blind` after a harmless lie, `tainted` after any other. */
+  #trust: 'honest' | 'blind' | 'tainted' = 'honest';
+  #firstLie = '';
+  #lastPopped = -1;
 
   constructor(options: EpisodeOptions, counts: EpisodeCounts) {
     this.#options = options;
     this.#counts = counts;
     this.#random = new Random(options.seed);
-    const { features: names, size, tableLength } = options;
-    const bits = CommonFeatures.set(...names).bits;
-    this.#fake = new FakeDevice({ type: DeviceType.EntropySource, features: bits, queues: [size] });
+    const { features: names, size, tableLength, legacy } = options;
+    const hal = new FakeHal(legacy ? {} : { base: BASE });
+    this.#fake = new FakeDevice({
+      type: DeviceType.EntropySource,
+      features: CommonFeatures.set(...names).bits,
+      queues: [size],
+      legacy,
+      hal,
+    });
     this.#fake.recordNotifications = false;
     this.#transport = new FakeTransport(this.#fake, { interrupts: false });
-    const { hal } = this.#fake;
     this.#buffers = hal.dmaAlloc(BUFFER_PAGES, 'both', false);
     const features = this.#transport.beginInit({ table: CommonFeatures, supported: names });
     this.#inOrder = features.has('IN_ORDER');
-    this.#tables = features.has('INDIRECT_DESC');
     this.#queue = createQueue(this.#transport, hal, features, { index: 0, size, tableLength });
     this.#transport.finishInit();
+    this.#model = new Model(this.#queue.size);
+    this.#builder = new Builder(options, counts, this.#random, this.#queue, this.#model, this.#buffers);
     this.#device = this.#fake.queue(0);
+    this.#tables = hal.regions.find(
+      ({ address, bytes }) =>
+        address !== this.#buffers.address &&
+        !this.#device.areas.some((area) => area.address >= address && area.address < address + bytes.length),
+    );
   }
 
   run(): void {
@@ -146,13 +122,14 @@ class Episode {
     for (; this.step < steps; this.step += 1) {
       this.#counts.steps += 1;
       try {
-        if (this.#random.oneIn(lieOneIn)) this.#lie();
+        if (this.#random.oneIn(lieOneIn)) this.#lieSoon();
         if (this.#random.oneIn(resetOneIn)) this.#reset();
         this.#act();
       } catch (error) {
         this.#judge(error);
       }
     }
+    noMoment();
     this.#transport.reset();
     this.#queue[Symbol.dispose]();
     this.#fake.hal.dmaDealloc(this.#buffers);
@@ -163,101 +140,78 @@ class Episode {
   /** An error is right if the device has lied, it is the one error for that, and the device is marked as failed. */
   #judge(error: unknown): void {
     // What the device itself has overwritten is no longer the driver's work.
-    if (this.#tainted && error instanceof DriverViolation) return;
-    if (!this.#tainted || !VirtioError.is(error, 'DEVICE_MISBEHAVED')) throw error;
+    if (this.#trust !== 'honest' && error instanceof DriverViolation) return;
+    if (this.#trust !== 'tainted' || !VirtioError.is(error, 'DEVICE_MISBEHAVED')) throw error;
     expect(this.#transport.getStatus().has(DeviceStatus.FAILED), 'the device is not marked as failed');
     expect(this.#queue.failure === error, 'the queue does not remember its failure');
-    this.#counts.caught += 1;
+    increment(this.#counts.caught, this.#firstLie);
     this.#reset();
   }
 
   #act(): void {
-    switch (this.#random.below(12)) {
+    switch (this.#random.below(14)) {
       case 0:
       case 1:
       case 2:
-        this.#submit();
+        this.#builder.build();
+        this.#compare();
         return;
       case 3:
+        this.#publish();
+        return;
       case 4:
-        this.#publishAndKick();
+        this.#kick();
         return;
       case 5:
-        this.#takeAvailable();
+        this.#publish();
+        this.#kick();
         return;
       case 6:
+        this.#takeAvailable();
+        return;
       case 7:
+      case 8:
         this.#complete();
         return;
-      case 8:
       case 9:
+      case 10:
         this.#pop();
         return;
-      case 10:
+      case 11:
         this.#sleep();
         return;
       default:
         if (this.#random.oneIn(3)) this.#peek();
-        else if (this.#random.oneIn(2)) this.#toggleSuppression();
-        else this.#sleep();
+        else if (this.#random.oneIn(2)) {
+          this.#builder.misuse();
+          this.#compare();
+        } else this.#toggleSuppression();
     }
   }
 
-  #submit(): void {
-    const queue = this.#queue;
-    const random = this.#random;
-    const count = 1 + random.below(random.oneIn(8) ? queue.size : Math.min(4, queue.size));
-    const indirect = this.#tables && count > 1 && count <= Math.min(this.#options.tableLength, queue.size);
-    const descriptors = indirect ? 1 : count;
-    const room = this.#freeDescriptors() >= descriptors;
-    expect(queue.tryBegin(count) === room, `tryBegin(${count}) should be ${room}`);
-    if (!room) {
-      this.#counts.full += 1;
-      return;
-    }
-    const readableCount = random.below(count + 1);
-    const abandonAt = random.oneIn(10) ? random.below(count + 1) : -1;
-    let readable = 0;
-    let writable = 0;
-    for (let i = 0; i < count; i += 1) {
-      if (i === abandonAt) break;
-      const length = 1 + random.below(4096);
-      const address = this.#buffers.address + random.below(BUFFER_PAGES - 1) * 4096;
-      if (i < readableCount) {
-        queue.pushReadable(address, length);
-        readable += length;
-      } else {
-        queue.pushWritable(address, length);
-        writable += length;
-      }
-    }
-    if (abandonAt >= 0) {
-      queue.rewind();
-      this.#counts.rewound += 1;
-    } else {
-      const token = queue.submit();
-      expect(!this.#published.has(token) && !this.#staged.has(token), `token ${token} is in use already`);
-      this.#staged.set(token, { readable, writable, descriptors });
-      this.#counts.chains += 1;
+  #publish(): void {
+    const some = this.#model.staged.size > 0;
+    this.#queue.publish();
+    this.#model.publish();
+    if (some && this.#deviceSleeps) {
+      this.#mustNotify = true;
+      this.#deviceSleeps = false;
     }
     this.#compare();
   }
 
-  #publishAndKick(): void {
-    const some = this.#staged.size > 0;
-    this.#queue.publish();
-    for (const [token, chain] of this.#staged) this.#published.set(token, chain);
-    this.#staged.clear();
+  #kick(): void {
     const notified = this.#queue.kick();
     if (notified) this.#counts.notified += 1;
-    if (some && this.#deviceSleeps && !this.#tainted) {
+    if (this.#mustNotify && this.#trust === 'honest') {
       expect(notified, 'the device sleeps and was not notified');
     }
-    if (some || notified) this.#deviceSleeps = false;
-    this.#compare();
+    this.#mustNotify = false;
   }
 
   #takeAvailable(): void {
+    if (this.#trust === 'blind') return;
+    this.#mustNotify = false;
     this.#device.enableNotifications();
     for (let n = this.#random.below(8); n >= 0; n -= 1) {
       const chain: Chain | undefined = this.#device.pop();
@@ -265,17 +219,34 @@ class Episode {
         this.#deviceSleeps = true;
         return;
       }
-      if (this.#tainted) continue;
-      const expected = this.#published.get(chain.id);
-      expect(expected !== undefined, `the device sees chain ${chain.id}, which was not published`);
-      expect(
-        chain.readable === expected.readable && chain.writable === expected.writable,
-        `the device sees ${chain.readable} + ${chain.writable} bytes in chain ${chain.id}`,
-      );
+      if (this.#trust === 'honest') this.#compareChain(chain);
     }
   }
 
+  /** What the device sees must be what was pushed. */
+  #compareChain({ id, elements }: Chain): void {
+    const expected = this.#model.published.get(id);
+    expect(expected !== undefined, `the device sees chain ${id}, which was not published`);
+    const { buffers } = expected;
+    expect(
+      elements.length * 3 === buffers.length,
+      `the device sees ${elements.length} buffers in chain ${id}`,
+    );
+    elements.forEach(({ address, length, writable }, i) => {
+      expect(
+        address === buffers[3 * i] &&
+          length === buffers[3 * i + 1] &&
+          Number(writable) === buffers[3 * i + 2],
+        `the device sees ${length} bytes at ${address} as buffer ${i} of chain ${id}`,
+      );
+    });
+  }
+
   #complete(): void {
+    if (this.#trust === 'blind') {
+      this.#completeUnseen();
+      return;
+    }
     const random = this.#random;
     const chains = this.#device.chains;
     if (chains.length === 0) return;
@@ -286,19 +257,31 @@ class Episode {
       interrupted = this.#device.completeBatch(batch);
       batch.forEach((chain, i) => {
         const skipped = this.#inOrder && i < batch.length - 1;
-        this.#completed.push({ token: chain.id, length: skipped ? chain.writable : chain.written });
+        this.#model.complete(chain.id, skipped ? chain.writable : chain.written);
       });
     } else {
       const chain = this.#inOrder ? (chains[0] as Chain) : random.pick(chains);
       const length = random.below(chain.writable + 1);
       interrupted = this.#device.complete(chain, length);
-      this.#completed.push({ token: chain.id, length });
+      this.#model.complete(chain.id, length);
     }
     if (interrupted) this.#counts.interrupted += 1;
-    if (this.#driverSleeps && !this.#tainted) {
+    if (this.#driverSleeps && this.#trust === 'honest') {
       expect(interrupted, 'the driver sleeps and was not interrupted');
     }
     this.#driverSleeps = false;
+  }
+
+  /** Uses a chain that the device need not have found in the ring, where nothing can be found any more. */
+  #completeUnseen(): void {
+    const { unused, published } = this.#model;
+    if (unused.size === 0) return;
+    const token = this.#inOrder ? first(unused) : this.#random.pick([...unused]);
+    const { writable, descriptors } = published.get(token) ?? { writable: 0, descriptors: 1 };
+    const length = this.#random.below(writable + 1);
+    this.#model.complete(token, length);
+    if (this.#device instanceof PackedDeviceQueue) this.#device.forceUsed(token, length, descriptors);
+    else this.#device.forceUsed(token, length);
   }
 
   #pop(): void {
@@ -307,25 +290,18 @@ class Episode {
 
   #popOne(): number {
     const token = this.#queue.pop();
-    const expected = this.#completed.shift();
-    if (!this.#tainted) {
+    const { usedLength } = this.#queue;
+    const expected = this.#model.completed.shift();
+    if (this.#trust !== 'tainted') {
       expect(token === (expected?.token ?? -1), `pop() is ${token}, not ${expected?.token ?? -1}`);
-      if (expected) {
-        expect(
-          this.#queue.usedLength === expected.length,
-          `length ${this.#queue.usedLength}, not ${expected.length}`,
-        );
-      }
+      if (expected) expect(usedLength === expected.length, `length ${usedLength}, not ${expected.length}`);
     }
     if (token >= 0) {
-      const chain = this.#published.get(token);
-      expect(chain !== undefined, `pop() is ${token}, which is not in flight`);
-      expect(
-        this.#queue.usedLength >= 0 && this.#queue.usedLength <= chain.writable,
-        `length ${this.#queue.usedLength} of ${chain.writable}`,
-      );
-      this.#published.delete(token);
+      const chain = this.#model.pop(token);
+      expect(usedLength >= 0 && usedLength <= chain.writable, `length ${usedLength} of ${chain.writable}`);
+      this.#lastPopped = token;
       this.#counts.popped += 1;
+      if (this.#builder.busy) this.#counts.poppedMeanwhile += 1;
     }
     this.#compare();
     return token;
@@ -333,12 +309,15 @@ class Episode {
 
   #peek(): void {
     const token = this.#queue.peek();
-    if (!this.#tainted) expect(token === (this.#completed[0]?.token ?? -1), `peek() is ${token}`);
-    else if (token >= 0) expect(this.#published.has(token), `peek() is ${token}, which is not in flight`);
+    if (this.#trust !== 'tainted') {
+      expect(token === (this.#model.completed[0]?.token ?? -1), `peek() is ${token}`);
+    } else if (token >= 0) {
+      expect(this.#model.published.has(token), `peek() is ${token}, which is not in flight`);
+    }
     this.#compare();
   }
 
-  /** The driver asks for interrupts, after it has popped all there is. */
+  /** The driver asks for interrupts, after it has popped all there is, or for none. */
   #sleep(): void {
     if (this.#random.oneIn(4)) {
       this.#queue.disableInterrupts();
@@ -346,7 +325,9 @@ class Episode {
       return;
     }
     const pending = this.#queue.enableInterrupts();
-    if (!this.#tainted) expect(pending === this.#completed.length > 0, `enableInterrupts() is ${pending}`);
+    if (this.#trust !== 'tainted') {
+      expect(pending === this.#model.completed.length > 0, `enableInterrupts() is ${pending}`);
+    }
     this.#driverSleeps = !pending;
   }
 
@@ -354,82 +335,90 @@ class Episode {
     if (this.#random.oneIn(2)) {
       this.#device.suppressNotifications();
       this.#deviceSleeps = false;
+      this.#mustNotify = false;
     } else {
       this.#device.enableNotifications();
     }
   }
 
+  /** Lies now, or in the midst of what the driver does next. */
+  #lieSoon(): void {
+    if (this.#random.oneIn(2)) this.#lie();
+    else {
+      atMoment(1 + this.#random.below(6), () => {
+        this.#lie();
+      });
+    }
+  }
+
   #lie(): void {
     const random = this.#random;
-    this.#tainted = true;
-    this.#counts.lies += 1;
-    const areas = this.#device.areas;
-    switch (random.below(4)) {
-      case 0: {
-        const id = random.oneIn(2) ? random.below(this.#queue.size + 2) : random.bits();
-        this.#device.forceUsed(id, random.oneIn(2) ? random.below(4096) : random.bits());
-        return;
-      }
-      case 1: {
-        // Any word of the ring.
-        const area = random.pick(areas);
-        const bytes = this.#fake.hal.view(area.address, area.length, 'any');
-        bytes[random.below(bytes.length)] = random.bits();
-        return;
-      }
-      case 2: {
-        // The first words of an area hold its indices and flags.
-        const area = random.pick(areas);
-        const bytes = this.#fake.hal.view(area.address, Math.min(8, area.length), 'any');
-        bytes[random.below(bytes.length)] = random.oneIn(2) ? random.bits() : random.below(3);
-        return;
-      }
-      default: {
-        const area = random.pick(areas);
-        const bytes = this.#fake.hal.view(area.address, area.length, 'any');
-        const start = random.below(bytes.length);
-        for (let i = start; i < Math.min(bytes.length, start + 64); i += 1) bytes[i] = random.bits();
-      }
+    const harmless = random.oneIn(3);
+    const [name, lie] = random.pick(Object.entries(harmless ? harmlessLies : lies));
+    if (!harmless) {
+      if (this.#trust !== 'tainted') this.#firstLie = name;
+      this.#trust = 'tainted';
+    } else if (this.#trust === 'honest') {
+      this.#trust = 'blind';
+    }
+    increment(this.#counts.lies, name);
+    const { unused, published, staged } = this.#model;
+    const inFlight = unused.size > 0 ? (random.oneIn(2) ? first(unused) : random.pick([...unused])) : -1;
+    const scene: Scene = {
+      random,
+      hal: this.#fake.hal,
+      ring: this.#device,
+      tables: this.#tables,
+      inFlight,
+      offered: published.get(inFlight)?.writable ?? 0,
+      staged: staged.size > 0 ? first(staged.keys()) : -1,
+      popped: this.#lastPopped,
+    };
+    try {
+      lie(scene);
+    } catch (error) {
+      // The device model looks at what the driver wrote, and at what it has itself overwritten.
+      if (!(error instanceof DriverViolation)) throw error;
     }
   }
 
   #reset(): void {
+    noMoment();
     this.#counts.resets += 1;
-    this.#transport.reset();
-    this.#transport.beginInit({ table: CommonFeatures, supported: this.#options.features });
-    this.#queue.reset();
-    this.#transport.finishInit();
+    if (
+      this.#options.features.includes('RING_RESET') &&
+      this.#queue.failure === undefined &&
+      this.#random.oneIn(2)
+    ) {
+      this.#transport.queueReset(0);
+      this.#queue.reset();
+    } else {
+      this.#transport.reset();
+      this.#transport.beginInit({ table: CommonFeatures, supported: this.#options.features });
+      this.#queue.reset();
+      this.#transport.finishInit();
+    }
     this.#device = this.#fake.queue(0);
-    this.#published.clear();
-    this.#staged.clear();
-    this.#completed.length = 0;
-    this.#deviceSleeps = false;
+    this.#model.clear();
+    this.#builder.forget();
+    this.#deviceSleeps = true;
+    this.#mustNotify = false;
     this.#driverSleeps = false;
-    this.#tainted = false;
+    this.#trust = 'honest';
+    this.#lastPopped = -1;
     this.#compare();
   }
 
-  #freeDescriptors(): number {
-    let free = this.#queue.size;
-    for (const { descriptors } of this.#staged.values()) free -= descriptors;
-    for (const { descriptors } of this.#published.values()) free -= descriptors;
-    return free;
-  }
-
   #compare(): void {
-    const free = this.#freeDescriptors();
-    expect(
-      this.#queue.availableDescriptors === free,
-      `${this.#queue.availableDescriptors} free, not ${free}`,
-    );
-    expect(
-      this.#queue.inFlight === this.#published.size,
-      `${this.#queue.inFlight} in flight, not ${this.#published.size}`,
-    );
-    expect(this.#queue.failure === undefined, 'the queue failed without a word');
+    const { free, published } = this.#model;
+    const { availableDescriptors, inFlight, failure } = this.#queue;
+    expect(availableDescriptors === free, `${availableDescriptors} free, not ${free}`);
+    expect(inFlight === published.size, `${inFlight} in flight, not ${published.size}`);
+    expect(failure === undefined, 'the queue failed without a word');
   }
 }
 
-function expect(condition: boolean, otherwise: string): asserts condition {
-  if (!condition) throw new Error(otherwise);
+function first(tokens: Iterable<number>): number {
+  for (const token of tokens) return token;
+  return -1;
 }

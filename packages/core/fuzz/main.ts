@@ -5,7 +5,8 @@
  */
 import { parseArgs } from 'node:util';
 import type { FeatureName } from '@virtio/core';
-import { emptyCounts, type EpisodeOptions, Finding, runEpisode } from './episode.ts';
+import { Finding, runEpisode } from './episode.ts';
+import { emptyCounts, type EpisodeOptions } from './options.ts';
 import { Random } from './random.ts';
 
 /** Steps of one episode: enough for several laps of the 16-bit index in a small queue. */
@@ -14,21 +15,22 @@ const STEPS = 1_000_000;
 /** An episode's options follow from its seed alone, but for the format and the number of steps. */
 function episode(seed: number, packed: boolean, steps: number): EpisodeOptions {
   const random = new Random(seed);
+  const legacy = !packed && random.oneIn(8);
   const features: FeatureName[] = packed ? ['RING_PACKED'] : [];
-  for (const name of ['INDIRECT_DESC', 'EVENT_IDX', 'IN_ORDER', 'NOTIFICATION_DATA'] as const) {
-    if (random.oneIn(2)) features.push(name);
+  for (const name of ['INDIRECT_DESC', 'EVENT_IDX'] as const) if (random.oneIn(2)) features.push(name);
+  for (const name of ['IN_ORDER', 'NOTIFICATION_DATA', 'RING_RESET'] as const) {
+    if (!legacy && random.oneIn(2)) features.push(name);
   }
-  const size = packed
-    ? 1 + random.below(random.oneIn(4) ? 300 : 20)
-    : 2 ** random.below(random.oneIn(4) ? 9 : 5);
+  const most = random.pick([5, 5, 5, 5, 9, 9, 15]);
   return {
     seed,
     steps,
     features,
-    size,
+    size: packed ? 1 + random.below(2 ** most) : 2 ** random.below(most + 1),
     tableLength: random.below(10),
+    legacy,
     lieOneIn: random.pick([0, 0, 5000, 500, 50]),
-    resetOneIn: random.pick([0, 0, 1000]),
+    resetOneIn: random.pick([0, 0, 1000, 100]),
   };
 }
 

@@ -156,6 +156,74 @@ describe('notifications of a packed ring', () => {
     }
   });
 
+  it('notifies for every place, step and event if the event is among what became available [2.8.10, 2.8.21.3]', () => {
+    for (const size of [1, 2, 3, 5, 8]) {
+      const { queue, ring, submit } = make(['EVENT_IDX'], size);
+      // Positions count on; the lower laps, in which the wrap counter is 1, are the even ones.
+      let position = 0;
+      const step = (count: number, whole: boolean): boolean => {
+        if (whole) submit(count);
+        else for (let n = 0; n < count; n += 1) submit();
+        queue.publish();
+        const notified = queue.kick();
+        for (let chain = ring.pop(); chain; chain = ring.pop()) chain.complete();
+        while (queue.pop() >= 0);
+        position += count;
+        return notified;
+      };
+      for (let start = 0; start < 2 * size; start += 1) {
+        for (let count = 1; count <= size; count += 1) {
+          for (let event = 0; event < 2 * size; event += 1) {
+            while (position % (2 * size) !== start) step(1, true);
+            ring.suppressNotifications();
+            ring.deviceEvent = { flags: 2, offset: event % size, wrap: event < size ? 1 : 0 };
+            const wanted = Array.from({ length: count }, (_, n) => (start + n) % (2 * size)).includes(event);
+            // After a whole lap a notification may be one too many, but none may be missing.
+            const notified = step(count, event % 2 === 0);
+            if (count < size || wanted) {
+              expect(notified, `size ${size}, from ${start}, ${count} more, event ${event}`).toBe(wanted);
+            }
+          }
+        }
+      }
+    }
+  });
+
+  it('notifies at the far ends of the largest ring [2.8.10]', () => {
+    const size = 32768;
+    for (const [start, count, event, wanted] of [
+      [0, 32767, 0, true],
+      [0, 32767, 32766, true],
+      [0, 32767, 32767, false],
+      [0, 32767, 32768, false],
+      [0, 32767, 65535, false],
+      [32767, 1, 32767, true],
+      [32767, 1, 65535, false],
+      [32767, 2, 32768, true],
+      [32767, 2, 0, false],
+      [65535, 1, 65535, true],
+      [65535, 1, 32767, false],
+      [65535, 2, 0, true],
+      [65535, 32767, 32765, true],
+      [65535, 32767, 32766, false],
+    ] as const) {
+      const { queue, ring, submit } = make(['EVENT_IDX'], size);
+      const move = (count: number): void => {
+        for (let n = 0; n < count; n += 1) submit();
+        queue.publish();
+      };
+      for (let position = 0; position < start; position += 32767) {
+        move(Math.min(32767, start - position));
+        queue.kick();
+        ring.drain(0);
+        while (queue.pop() >= 0);
+      }
+      ring.deviceEvent = { flags: 2, offset: event % size, wrap: event < size ? 1 : 0 };
+      move(count);
+      expect(queue.kick(), `from ${start}, ${count} more, event ${event}`).toBe(wanted);
+    }
+  });
+
   it('asks for interrupts by place with EVENT_IDX, by switch without', () => {
     const plain = make();
     expect(plain.ring.driverEvent.flags).toBe(1);

@@ -38,8 +38,11 @@ export class PackedQueue extends VirtQueue {
   #orderCount = 0;
 
   #freeToken = 0;
+  /** Where the next descriptor is written, and where the next one that the device does not have is. */
   #next = 0;
   #wrap = 1;
+  #publishedNext = 0;
+  #publishedWrap = 1;
   #usedNext = 0;
   #usedWrap = 1;
   #unkicked = 0;
@@ -93,6 +96,8 @@ export class PackedQueue extends VirtQueue {
     this.#freeToken = 0;
     this.#next = 0;
     this.#wrap = 1;
+    this.#publishedNext = 0;
+    this.#publishedWrap = 1;
     this.#usedNext = 0;
     this.#usedWrap = 1;
     this.#unkicked = 0;
@@ -102,7 +107,9 @@ export class PackedQueue extends VirtQueue {
   }
 
   protected override open(): void {
+    // Taken now, since tokens may come back while the chain is being built.
     this.#token = this.#freeToken;
+    this.#freeToken = this.#following[this.#token] as number;
     this.#first = this.#next;
     this.#cursor = this.indirect ? 0 : this.#next;
     this.#cursorWrap = this.#wrap;
@@ -163,7 +170,6 @@ export class PackedQueue extends VirtQueue {
     } else {
       this.#flags[first * 8 + 7] = this.#firstFlags;
     }
-    this.#freeToken = this.#following[token] as number;
     let place = this.#orderHead + this.#orderCount;
     if (place >= this.size) place -= this.size;
     this.#order[place] = token;
@@ -173,6 +179,8 @@ export class PackedQueue extends VirtQueue {
   }
 
   protected override undo(): void {
+    this.#following[this.#token] = this.#freeToken;
+    this.#freeToken = this.#token;
     if (this.indirect) return;
     // The descriptors behind the first show as available; they get the look of used ones of the lap before.
     let at = this.#first;
@@ -200,12 +208,15 @@ export class PackedQueue extends VirtQueue {
     }
     this.outstanding += this.staged;
     this.staged = 0;
+    this.#publishedNext = this.#next;
+    this.#publishedWrap = this.#wrap;
     // 2.8.17: the first descriptor of a list becomes available after the rest; 2.8.21.1.1: the store is sequentially consistent.
     Atomics.store(this.#flags, this.#batchFirst * 8 + 7, this.#batchFlags);
     this.#batchFirst = -1;
   }
 
   override shouldNotify(): boolean {
+    if (this.failure !== undefined) throw this.failure;
     const added = this.#unkicked;
     if (added === 0) return false;
     this.#unkicked = 0;
@@ -215,12 +226,13 @@ export class PackedQueue extends VirtQueue {
     if (flags !== EVENT_DESC || !this.eventIdx) return flags !== EVENT_DISABLE;
     if (added >= this.size) return true;
     let offset = event & 0x7fff;
-    if (((event >>> 15) & 1) !== this.#wrap) offset -= this.size;
-    return needEvent(offset & 0xffff, this.#next, (this.#next - added) & 0xffff);
+    if (((event >>> 15) & 1) !== this.#publishedWrap) offset -= this.size;
+    const next = this.#publishedNext;
+    return needEvent(offset & 0xffff, next, (next - added) & 0xffff);
   }
 
   protected override nextAvail(): number {
-    return this.#next | (this.#wrap << 15);
+    return this.#publishedNext | (this.#publishedWrap << 15);
   }
 
   override peek(): number {
@@ -265,6 +277,7 @@ export class PackedQueue extends VirtQueue {
   }
 
   override disableInterrupts(): void {
+    if (this.failure !== undefined) throw this.failure;
     Atomics.store(this.#driverEvent, 0, EVENT_DISABLE << 16);
   }
 

@@ -58,7 +58,7 @@ export class SplitQueue extends VirtQueue {
   #usedIdx = 0;
   /** The used index as it was read last. */
   #seenIdx = 0;
-  /** How far the used index has gone since it was last checked; chains published since the last kick. */
+  /** Chains published since the last kick. */
   #unkicked = 0;
   /** In order: the last token of a batch that the device used at once, and its length; -1 if there is none. */
   #batchEnd = -1;
@@ -202,6 +202,7 @@ export class SplitQueue extends VirtQueue {
   }
 
   override shouldNotify(): boolean {
+    if (this.failure !== undefined) throw this.failure;
     const added = this.#unkicked;
     if (added === 0) return false;
     this.#unkicked = 0;
@@ -232,13 +233,23 @@ export class SplitQueue extends VirtQueue {
     const element = 1 + 2 * (this.#usedIdx & this.#mask);
     const token = this.#checkId(this.#used32[element] as number);
     this.usedLength = this.checkLength(token, this.#used32[element + 1] as number);
-    this.#following[this.#tail[token] as number] = this.#freeHead;
-    this.#freeHead = token;
+    const tail = this.#tail[token] as number;
+    if (this.wanted === 0) {
+      this.#following[tail] = this.#freeHead;
+      this.#freeHead = token;
+    } else {
+      // The chain that is being built has the head of the list: what comes back goes behind it.
+      let last = this.#head;
+      for (let n = this.indirect ? 1 : this.wanted; n > 1; n -= 1) last = this.#following[last] as number;
+      this.#following[tail] = this.#following[last] as number;
+      this.#following[last] = token;
+    }
     this.#release(token);
     return token;
   }
 
   override disableInterrupts(): void {
+    if (this.failure !== undefined) throw this.failure;
     if (this.eventIdx) {
       // 2.7.7.1: flags stays 0; an event that has just passed is a whole lap away.
       Atomics.store(this.#avail, this.#usedEvent, (this.#usedIdx - 1) & 0xffff);
@@ -252,7 +263,7 @@ export class SplitQueue extends VirtQueue {
     if (this.eventIdx) Atomics.store(this.#avail, this.#usedEvent, this.#usedIdx);
     else Atomics.store(this.#avail, FLAGS, 0);
     // 2.7.14: what was used in between may not be announced, so look again, after the store.
-    return this.#batchEnd >= 0 || this.#hasUsed();
+    return this.#hasUsed();
   }
 
   /** Whether the device has used chains that were not popped. */

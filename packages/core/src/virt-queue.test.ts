@@ -113,6 +113,79 @@ describe.each(ringVariants)('a queue: $name', ({ features, indirect, inOrder }) 
     end();
   });
 
+  it('refuses buffers for a chain that was rewound', () => {
+    const { queue, at, end } = make(features);
+    queue.begin(2);
+    queue.pushReadable(at, 1);
+    queue.rewind();
+    expect(() => {
+      queue.pushReadable(at, 1);
+    }).toThrow(coded('INVALID_PARAM'));
+    expect(() => queue.submit()).toThrow(coded('INVALID_PARAM'));
+    end();
+  });
+
+  it('takes used chains while another one is being built, and loses none of their descriptors', () => {
+    const { device, queue, at, end } = make(features);
+    const ring = device.queue(0);
+    const submit = () => {
+      queue.begin(1);
+      queue.pushReadable(at, 1);
+      return queue.submit();
+    };
+    for (let lap = 0; lap < 20; lap += 1) {
+      const tokens = new Set(Array.from({ length: 5 }, submit));
+      queue.publish();
+      for (const token of tokens) expect(ring.pop()?.id).toBe(token);
+      queue.begin(2);
+      queue.pushReadable(at, 1);
+      for (let n = 0; n < 3; n += 1) {
+        ring.complete(ring.chains[0]!);
+        expect(tokens.delete(queue.pop())).toBe(true);
+      }
+      queue.pushReadable(at, 2);
+      if (lap % 2 === 0) {
+        expect(tokens).not.toContain(queue.submit());
+        queue.publish();
+        expect(ring.pop()).toMatchObject({ readable: 3 });
+      } else {
+        queue.rewind();
+      }
+      while (queue.tryBegin(1)) {
+        queue.pushReadable(at, 1);
+        queue.submit();
+      }
+      queue.publish();
+      while (ring.pop()) expect(ring.chains.length).toBeLessThanOrEqual(8);
+      ring.completeBatch(ring.chains);
+      while (queue.pop() >= 0);
+      expect(queue.availableDescriptors).toBe(8);
+    }
+    end();
+  });
+
+  it('notifies of what was published, whatever was submitted since [2.9]', () => {
+    const { device, queue, at, end } = make(features | bits('NOTIFICATION_DATA'));
+    const submit = () => {
+      queue.begin(1);
+      queue.pushReadable(at, 1);
+      queue.submit();
+    };
+    for (let n = 0; n < 20; n += 1) {
+      // The device finds nothing and wants to hear of the next one.
+      expect(device.queue(0).pop()).toBeUndefined();
+      submit();
+      queue.publish();
+      submit();
+      expect(queue.kick()).toBe(true);
+      queue.publish();
+      queue.kick();
+      for (let chain = device.queue(0).pop(); chain; chain = device.queue(0).pop()) chain.complete();
+      while (queue.pop() >= 0);
+    }
+    end();
+  });
+
   it('returns the length that the device wrote, and no more than was offered [2.7.8.3]', () => {
     const { device, transport, queue, at, end } = make(features);
     const submit = () => {
@@ -144,6 +217,13 @@ describe.each(ringVariants)('a queue: $name', ({ features, indirect, inOrder }) 
     expect(() => queue.pop()).toThrow(failed);
     expect(() => queue.tryBegin(1)).toThrow(failed);
     expect(() => queue.enableInterrupts()).toThrow(failed);
+    expect(() => {
+      queue.disableInterrupts();
+    }).toThrow(failed);
+    expect(() => queue.kick()).toThrow(failed);
+    expect(() => {
+      queue.publish();
+    }).toThrow(failed);
     expect(queue.failure).toMatchObject({ code: 'DEVICE_MISBEHAVED' });
     transport.beginInit({ table: CommonFeatures, supported: QUEUE_FEATURES });
     queue.reset();
@@ -422,6 +502,36 @@ describe('createQueue', () => {
       end();
     }
     expect(make(bits(), {}, 1024).queue.size).toBe(8);
+  });
+
+  it('fills, drains and refills queues of every size from 1 to 32768 [2.7, 2.8]', () => {
+    const powers = [1, 2, 4, 64, 1024, 32768];
+    for (const [format, sizes] of [
+      [bits(), powers],
+      [bits('RING_PACKED'), [...powers, 3, 5, 7, 100, 999, 32767]],
+    ] as const) {
+      for (const size of sizes) {
+        const { device, queue, at, end } = make(format | bits('EVENT_IDX'), { size }, size);
+        expect(queue.size).toBe(size);
+        const ring = device.queue(0);
+        for (let lap = 0; lap < 2; lap += 1) {
+          const tokens = new Set<number>();
+          while (queue.tryBegin(1)) {
+            queue.pushWritable(at, 1 + lap);
+            tokens.add(queue.submit());
+          }
+          queue.publish();
+          expect(tokens.size).toBe(size);
+          const chains = Array.from({ length: size }, () => ring.pop()!);
+          expect(ring.pop()).toBeUndefined();
+          ring.completeBatch(chains.reverse());
+          for (let n = 0; n < size; n += 1) if (!tokens.delete(queue.pop())) throw new Error(`size ${size}`);
+          expect(queue.pop()).toBe(-1);
+          expect(queue.availableDescriptors).toBe(size);
+        }
+        end();
+      }
+    }
   });
 
   it('refuses sizes that no queue has, queues that the device lacks and queues that are set up', () => {

@@ -272,6 +272,7 @@ export abstract class VirtQueue implements Disposable {
     if (this.wanted === 0) return;
     this.undo();
     this.wanted = 0;
+    this.left = 0;
   }
 
   /** Shows all submitted chains to the device. */
@@ -453,6 +454,7 @@ export abstract class VirtQueue implements Disposable {
     this.#dropShared();
     this.#failure = undefined;
     this.wanted = 0;
+    this.left = 0;
     this.staged = 0;
     this.outstanding = 0;
     this.free = this.size;
