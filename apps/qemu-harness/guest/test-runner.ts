@@ -1,21 +1,26 @@
 /**
- * Runs one guest test in a process of its own. It is bundled with all suites; the arguments name the test. The bundle's
- * entry passes the tests in, so that this module knows no suite.
+ * Runs guest tests, one after the other, in a process of its own. It is bundled with all suites, whose tests the bundle's entry
+ * passes in, so that this module knows no suite. Loading all that takes longer than most tests, so the process goes on to the
+ * next test for as long as each leaves it as it found it.
  */
 import { readdirSync } from 'node:fs';
 import { inspect } from 'node:util';
 import type { DeviceLocation, GuestContext, GuestTest } from '../src/framework/define.ts';
 import type { FromTest, PlannedLocation, ToTest } from '../src/framework/runner-protocol.ts';
+import { difference, holdings } from './holdings.ts';
 
-/** Runs the test that the command line names. */
-export function runTest(tests: readonly GuestTest[]): void {
-  const [, , device, name] = process.argv;
-  const test = tests.find((candidate) => candidate.device === device && candidate.name === name);
-  if (test === undefined) throw new Error(`There is no test '${name ?? ''}' of ${device ?? ''}.`);
-  const calls = new Map<number, PromiseWithResolvers<unknown>>();
+/** How long what a test has closed may take to be gone. */
+const CLOSING_MS = 10_000;
+const LOOK_MS = 5;
+
+type Start = ToTest & { type: 'start' };
+
+/** Runs the tests that the host names until it says that there are no more. */
+export function serveTests(tests: readonly GuestTest[]): void {
+  let calls = new Map<number, PromiseWithResolvers<unknown>>();
   let nextId = 1;
 
-  const context = ({ cell, devices }: ToTest & { type: 'start' }): GuestContext => ({
+  const context = ({ cell, devices }: Start): GuestContext => ({
     cell,
     device: (key) => locate(key, devices[key]),
     note: (line) => say({ type: 'note', line }),
@@ -28,24 +33,40 @@ export function runTest(tests: readonly GuestTest[]): void {
     },
   });
 
+  const serve = async (start: Start): Promise<void> => {
+    const before = await settledHoldings();
+    calls = new Map();
+    say(await attempt(tests, start, context(start)));
+    say({ type: 'left', what: await leftovers(before) });
+  };
+
   process.on('message', (message: ToTest) => {
     if (message.type === 'start') {
-      void attempt(test, context(message));
-      return;
+      void serve(message);
+    } else if (message.type === 'end') {
+      process.disconnect();
+    } else {
+      const call = calls.get(message.id);
+      calls.delete(message.id);
+      if (message.type === 'result') call?.resolve(message.value);
+      else call?.reject(new Error(message.message));
     }
-    const call = calls.get(message.id);
-    calls.delete(message.id);
-    if (message.type === 'result') call?.resolve(message.value);
-    else call?.reject(new Error(message.message));
   });
+  say({ type: 'ready' });
 }
 
-async function attempt(test: GuestTest, context: GuestContext): Promise<void> {
+async function attempt(
+  tests: readonly GuestTest[],
+  { device, name }: Start,
+  context: GuestContext,
+): Promise<FromTest> {
   try {
+    const test = tests.find((candidate) => candidate.device === device && candidate.name === name);
+    if (test === undefined) throw new Error(`There is no test '${name}' of ${device}.`);
     await test.guest(context);
-    finish({ type: 'passed' });
+    return { type: 'passed' };
   } catch (error) {
-    finish({ type: 'failed', message: error instanceof Error ? describe(error) : inspect(error) });
+    return { type: 'failed', message: error instanceof Error ? describe(error) : inspect(error) };
   }
 }
 
@@ -59,9 +80,20 @@ function say(message: FromTest): void {
   process.send?.(message);
 }
 
-// The verdict must be on its way before the process lets go; whatever keeps it alive then shows as a time-out.
-function finish(message: FromTest): void {
-  process.send?.(message, undefined, undefined, () => process.disconnect());
+/** What the process holds, looked at from a timer: there, the timer itself counts always or never. */
+async function settledHoldings(): Promise<ReadonlyMap<string, number>> {
+  const { promise, resolve } = Promise.withResolvers<ReadonlyMap<string, number>>();
+  setTimeout(() => resolve(holdings()), LOOK_MS);
+  return promise;
+}
+
+/** What the process holds beyond what it held before, once that had time to go. */
+async function leftovers(before: ReadonlyMap<string, number>): Promise<readonly string[]> {
+  const deadline = performance.now() + CLOSING_MS;
+  for (;;) {
+    const left = difference(await settledHoldings(), before);
+    if (left.length === 0 || performance.now() > deadline) return left;
+  }
 }
 
 function locate(key: string, location: PlannedLocation | undefined): DeviceLocation {

@@ -40,7 +40,7 @@ export async function discoverTests(): Promise<GuestTest[]> {
 export async function bundleSuites(): Promise<Uint8Array> {
   const files = suiteFiles();
   const lines = files.map((file, index) => `import suite${index} from ${JSON.stringify(file)};`);
-  lines.push(`import { runTest } from ${JSON.stringify(join(HARNESS_DIR, 'guest', 'test-runner.ts'))};`);
-  lines.push(`runTest([${files.map((_, index) => `...suite${index}`).join(', ')}]);`);
+  lines.push(`import { serveTests } from ${JSON.stringify(join(HARNESS_DIR, 'guest', 'test-runner.ts'))};`);
+  lines.push(`serveTests([${files.map((_, index) => `...suite${index}`).join(', ')}]);`);
   return bundleSource(lines.join('\n'), HARNESS_DIR, 'suites.ts');
 }

@@ -8,9 +8,7 @@ import {
   type SimpleRenderer,
 } from 'listr2';
 import { chooseAccelerator } from '../boot/accelerator.ts';
-import type { Accelerator } from '../boot/qemu-args.ts';
 import { HarnessError } from '../errors.ts';
-import type { GuestImage } from '../image/image.ts';
 import { prepare } from '../prepare.ts';
 import { formatFailures, formatTable } from '../report/table.ts';
 import { writeReport } from '../report/write.ts';
@@ -18,8 +16,9 @@ import { qemuVersion } from '../setup/qemu-packages.ts';
 import type { Cell, GuestTest } from './define.ts';
 import { discoverTests } from './discover.ts';
 import { cellName, MATRIX } from './matrix.ts';
-import { createReport, isGreen, type RunRecord } from './results.ts';
-import { runCell } from './runner.ts';
+import { portions } from './plan.ts';
+import { createReport, isGreen, type RunRecord, type TestResult } from './results.ts';
+import { runInGuest, type RunnerOptions, suiteFiles } from './runner.ts';
 
 /** What to run and how to show it. */
 export interface SuiteOptions {
@@ -52,9 +51,8 @@ export async function runSuites(options: SuiteOptions): Promise<number> {
   const interruption = new AbortController();
   const interrupt = (): void => interruption.abort();
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, interrupt);
-  // In the order of the matrix, however they end.
-  const results: (RunRecord | undefined)[] = selection.map(() => undefined);
-  let ready: { image: GuestImage; accelerator: Accelerator; qemu: string } | undefined;
+  let ready: (Pick<RunnerOptions, 'image' | 'accelerator' | 'files'> & { qemu: string }) | undefined;
+  const guests = planGuests(selection);
   try {
     await list(live, [
       {
@@ -62,21 +60,21 @@ export async function runSuites(options: SuiteOptions): Promise<number> {
         task: async (_context, task) => {
           const report = (line: string): void => void (task.output = line);
           const image = await prepare(report);
-          ready = { image, accelerator: await chooseAccelerator(image, report), qemu: await qemuVersion() };
+          const accelerator = await chooseAccelerator(image, report);
+          ready = { image, accelerator, files: await suiteFiles(), qemu: await qemuVersion() };
           task.title = `QEMU ${ready.qemu} (${ready.accelerator}), guest: Linux ${image.kernelRelease}, Node.js ${image.nodeVersion}`;
         },
       },
     ]).run();
     await list(
       live,
-      selection.map(({ cell, tests }, index) => ({
-        title: cellName(cell),
+      guests.map((guest) => ({
+        title: guest.title,
         task: async (_context: object, task: Task): Promise<void> => {
           if (ready === undefined || interruption.signal.aborted) throw new Error('not run');
-          const run = await runShown(cell, tests, task, live, { ...ready, signal: interruption.signal });
-          results[index] = run;
-          const failed = run.tests.filter(({ status }) => status === 'failed').length;
-          if (failed > 0) throw new Error(`${task.title.replace(/:.*/, '')}: ${failed} failed`);
+          await runShown(guest, task, live, { ...ready, signal: interruption.signal });
+          const failed = guest.results.filter(({ status }) => status === 'failed').length;
+          if (failed > 0) throw new Error(`${guest.title}: ${failed} failed`);
         },
       })),
       GUESTS_AT_ONCE,
@@ -84,7 +82,18 @@ export async function runSuites(options: SuiteOptions): Promise<number> {
   } finally {
     for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.off(signal, interrupt);
   }
-  const runs = results.filter((run) => run !== undefined);
+  if (ready === undefined) return STATUS_INTERRUPTED;
+  const { image, accelerator, qemu } = ready;
+  const runs = selection.map(({ cell, tests }): RunRecord => {
+    const own = guests.filter((guest) => guest.cell === cell);
+    return {
+      ...{ arch: 'x86_64', machine: cell.machine, transport: cell.transport, ring: cell.ring.name },
+      guest: { kernel: image.kernelRelease, node: image.nodeVersion },
+      ...{ qemu, accelerator },
+      ms: Math.round(own.reduce((sum, { ms }) => sum + ms, 0)),
+      tests: tests.map((test) => resultOf(test, cell, own)),
+    };
+  });
   const report = createReport(started, performance.now() - began, runs);
   const file = writeReport(report, options.json);
   console.log(`\n${formatTable(report, live)}\n`);
@@ -95,7 +104,38 @@ export async function runSuites(options: SuiteOptions): Promise<number> {
   );
   console.log(`Report: ${file}`);
   if (interruption.signal.aborted) return STATUS_INTERRUPTED;
-  return isGreen(report) && runs.length === selection.length ? 0 : 1;
+  return isGreen(report) ? 0 : 1;
+}
+
+/** A guest that is to be booted, and what came of its tests. */
+interface PlannedGuest {
+  readonly cell: Cell;
+  readonly title: string;
+  readonly tests: readonly GuestTest[];
+  results: readonly TestResult[];
+  ms: number;
+}
+
+/** As many guests for each cell as the devices of its tests need. */
+function planGuests(selection: readonly Selection[]): readonly PlannedGuest[] {
+  return selection.flatMap(({ cell, tests }) => {
+    const wanted = tests.filter((test) => test.skip?.(cell) === undefined);
+    return portions(wanted, cell.machine).map((portion, index, all): PlannedGuest => {
+      const part = all.length > 1 ? ` (${index + 1}/${all.length})` : '';
+      return { cell, title: `${cellName(cell)}${part}`, tests: portion, results: [], ms: 0 };
+    });
+  });
+}
+
+/** The result of a test in a cell: every test has one. */
+function resultOf(test: GuestTest, cell: Cell, guests: readonly PlannedGuest[]): TestResult {
+  const { device, name } = test;
+  const reason = test.skip?.(cell);
+  if (reason !== undefined) return { device, name, status: 'skipped', ms: 0, detail: reason };
+  const found = guests
+    .flatMap(({ results }) => results)
+    .find((result) => result.device === device && result.name === name);
+  return found ?? { device, name, status: 'failed', ms: 0, detail: 'It was not run.' };
 }
 
 /** Tasks with live progress on a terminal, with plain lines elsewhere. */
@@ -116,49 +156,55 @@ function list(
   });
 }
 
+/** Runs a guest's tests and shows how it goes. */
 async function runShown(
-  cell: Cell,
-  tests: readonly GuestTest[],
+  guest: PlannedGuest,
   task: Task,
   live: boolean,
-  ready: { image: GuestImage; accelerator: Accelerator; qemu: string; signal: AbortSignal },
-): Promise<RunRecord> {
-  const title = cellName(cell);
+  ready: Omit<RunnerOptions, 'events'>,
+): Promise<void> {
+  const { cell, title, tests } = guest;
   // Lines of several guests mix where there is no live display.
   const label = live ? '' : `${title} · `;
   let done = 0;
-  const run = await runCell(tests, cell, {
+  const began = performance.now();
+  guest.results = await runInGuest(tests, cell, {
     ...ready,
     events: {
-      onBoot: (_cell, stage, seconds) => {
+      onBoot: (stage, seconds) => {
         if (live || stage === 'ready') {
           task.output = `${label}guest: ${stage}${seconds > 0 ? ` after ${seconds.toFixed(1)} s` : ''}`;
         }
       },
-      onBootFailure: (_cell, message) => {
+      onBootFailure: (message) => {
         task.output = `${label}guest: booted again, as it died before any test: ${message.replaceAll('\n', ' ')}`;
       },
-      onTestStart: (_cell, test) => {
+      onTestStart: (test) => {
         if (live) task.output = `${test.device}: ${test.name}`;
       },
-      onTestEnd: (_cell, { device, name, status, ms }) => {
+      onTestEnd: ({ device, name, status, ms }) => {
         done++;
         if (live) task.title = `${title}  ${done}/${tests.length}`;
         else task.output = `${label}${status} ${device}: ${name} (${ms} ms)`;
       },
     },
   });
-  const failed = run.tests.filter(({ status }) => status === 'failed').length;
-  const passed = run.tests.filter(({ status }) => status === 'passed').length;
-  task.title = `${title}: ${passed} passed, ${failed} failed, ${run.tests.length - passed - failed} skipped`;
-  return run;
+  guest.ms = performance.now() - began;
+  const failed = guest.results.filter(({ status }) => status === 'failed').length;
+  task.title = `${title}: ${guest.results.length - failed} passed, ${failed} failed`;
+}
+
+/** A cell with tests that are to run in it. */
+interface Selection {
+  readonly cell: Cell;
+  readonly tests: readonly GuestTest[];
 }
 
 /** The cells with the tests that are to run in them. A filter asks for all that it matches. */
 export function select(
   tests: readonly GuestTest[],
   { filter, full }: Pick<SuiteOptions, 'filter' | 'full'>,
-): { cell: Cell; tests: GuestTest[] }[] {
+): readonly Selection[] {
   const everything = full || filter !== undefined;
   return MATRIX.map((cell, index) => ({
     cell,

@@ -1,93 +1,52 @@
 /**
- * Runs guest tests: for each cell it boots as many guests as the tests' devices need and runs the tests in them one after
- * the other. Whatever happens, each test that was planned has a result: a guest that dies fails all tests that had not ended.
+ * Runs guest tests, one after the other, in a guest that has the devices of all of them. Whatever happens, each test has a result:
+ * a guest that dies fails all tests that had not ended.
  */
 import { rmSync } from 'node:fs';
 import { agentFiles } from '../boot/agent-files.ts';
-import { Guest, type GuestProgram, type Stage } from '../boot/guest.ts';
-import { GUEST_DIR } from '../boot/protocol.ts';
+import { Guest, type Stage } from '../boot/guest.ts';
 import { DEFAULT_CONFIG, type Accelerator } from '../boot/qemu-args.ts';
 import { makeTemporary } from '../boot/temporary.ts';
-import { HarnessError, messageOf } from '../errors.ts';
+import { HarnessError } from '../errors.ts';
 import type { CpioEntry } from '../image/cpio.ts';
 import type { GuestImage } from '../image/image.ts';
 import { lastLines } from '../run.ts';
-import type { Cell, GuestTest, HostEnv } from './define.ts';
+import type { Cell, GuestTest } from './define.ts';
 import { bundleSuites } from './discover.ts';
 import { createHostEnv, HostSockets } from './host-env.ts';
-import { planTest, portions, SlotAllocator, type PlannedTest } from './plan.ts';
-import type { RunRecord, TestResult } from './results.ts';
-import type { FromTest, ToTest } from './runner-protocol.ts';
+import { planTest, SlotAllocator, type PlannedTest } from './plan.ts';
+import type { TestResult } from './results.ts';
+import { type CallHost, judge, TestProcess } from './test-process.ts';
 
-/** What happens during a run. */
+/** What happens in a guest of tests. */
 export interface RunnerEvents {
-  readonly onBoot?: (cell: Cell, stage: Stage | 'starting', seconds: number) => void;
-  /** A guest died before any test had begun, and is booted again. */
-  readonly onBootFailure?: (cell: Cell, message: string) => void;
-  readonly onTestStart?: (cell: Cell, test: GuestTest) => void;
-  readonly onTestEnd?: (cell: Cell, result: TestResult) => void;
+  readonly onBoot?: (stage: Stage | 'starting', seconds: number) => void;
+  /** The guest died before any test had begun, and is booted again. */
+  readonly onBootFailure?: (message: string) => void;
+  readonly onTestStart?: (test: GuestTest) => void;
+  readonly onTestEnd?: (result: TestResult) => void;
 }
 
-/** What a run needs. */
+/** What a guest of tests needs. */
 export interface RunnerOptions {
   readonly image: GuestImage;
   readonly accelerator: Accelerator;
-  readonly qemu: string;
+  /** What the guest gets beside the image: {@link suiteFiles}. */
+  readonly files: readonly CpioEntry[];
   readonly events: RunnerEvents;
-  /** Ends the run: guests are stopped, remaining tests fail. */
+  /** Ends the run: the guest is stopped, remaining tests fail. */
   readonly signal: AbortSignal;
 }
 
 const DEFAULT_TEST_S = 60;
 const BOOT_MS = 120_000;
-/** Between a test's last word and the end of its process. */
-const EXIT_MS = 10_000;
+/** What a test may take beyond its time: loading its process, and closing what it has opened. */
+const EXTRA_MS = 30_000;
 const OUTPUT_LINES = 40;
 
-/** Runs the tests in a cell. */
-export async function runCell(
-  tests: readonly GuestTest[],
-  cell: Cell,
-  options: RunnerOptions,
-): Promise<RunRecord> {
-  const began = performance.now();
-  const results = new Map<GuestTest, TestResult>();
-  const settle = (test: GuestTest, result: Omit<TestResult, 'device' | 'name'>): void => {
-    if (results.has(test)) return;
-    const full: TestResult = { device: test.device, name: test.name, ...result, ms: Math.round(result.ms) };
-    results.set(test, full);
-    options.events.onTestEnd?.(cell, full);
-  };
-  const wanted = tests.filter((test) => {
-    const reason = test.skip?.(cell);
-    if (reason !== undefined) settle(test, { status: 'skipped', ms: 0, detail: reason });
-    return reason === undefined;
-  });
-  if (wanted.length > 0) {
-    const files: CpioEntry[] = [
-      ...(await agentFiles()),
-      { type: 'file', path: 'guest/suites.mjs', data: await bundleSuites() },
-    ];
-    for (const portion of portions(wanted, cell.machine)) {
-      try {
-        await runInGuest(portion, cell, files, options, settle);
-      } catch (error) {
-        if (!(error instanceof HarnessError)) throw error;
-        for (const test of portion) settle(test, { status: 'failed', ms: 0, detail: error.message });
-      }
-    }
-  }
-  return {
-    arch: 'x86_64',
-    machine: cell.machine,
-    transport: cell.transport,
-    ring: cell.ring.name,
-    guest: { kernel: options.image.kernelRelease, node: options.image.nodeVersion },
-    qemu: options.qemu,
-    accelerator: options.accelerator,
-    ms: Math.round(performance.now() - began),
-    tests: tests.flatMap((test) => results.get(test) ?? []),
-  };
+/** The agent and the suites, as files of the guest. */
+export async function suiteFiles(): Promise<readonly CpioEntry[]> {
+  return [...(await agentFiles()), { type: 'file', path: 'guest/suites.mjs', data: await bundleSuites() }];
 }
 
 /**
@@ -96,27 +55,37 @@ export async function runCell(
  */
 const BOOT_ATTEMPTS = 3;
 
+/** Takes the first result of a test. */
 type Settle = (test: GuestTest, result: Omit<TestResult, 'device' | 'name'>) => void;
 
-async function runInGuest(
+/** Runs tests in one guest, which has room for their devices. Each has a result, in the order of the tests. */
+export async function runInGuest(
   tests: readonly GuestTest[],
   cell: Cell,
-  files: readonly CpioEntry[],
   options: RunnerOptions,
-  settle: Settle,
-): Promise<void> {
-  let attempt = 1;
-  while (!(await attemptInGuest(tests, cell, files, options, settle, attempt === BOOT_ATTEMPTS))) {
-    attempt += 1;
+): Promise<readonly TestResult[]> {
+  const results = new Map<GuestTest, TestResult>();
+  const settle: Settle = (test, result) => {
+    if (results.has(test)) return;
+    const full: TestResult = { device: test.device, name: test.name, ...result, ms: Math.round(result.ms) };
+    results.set(test, full);
+    options.events.onTestEnd?.(full);
+  };
+  try {
+    let attempt = 1;
+    while (!(await attemptInGuest(tests, cell, options, settle, attempt === BOOT_ATTEMPTS))) attempt += 1;
+  } catch (error) {
+    if (!(error instanceof HarnessError)) throw error;
+    for (const test of tests) settle(test, { status: 'failed', ms: 0, detail: error.message });
   }
+  return tests.flatMap((test) => results.get(test) ?? []);
 }
 
 /** Runs the tests in one guest. Returns false if it died before the first of them, unless this is the last attempt. */
 async function attemptInGuest(
   tests: readonly GuestTest[],
   cell: Cell,
-  files: readonly CpioEntry[],
-  { image, accelerator, events, signal }: RunnerOptions,
+  { image, accelerator, files, events, signal }: RunnerOptions,
   settle: Settle,
   last: boolean,
 ): Promise<boolean> {
@@ -132,11 +101,11 @@ async function attemptInGuest(
     const { machine, transport } = cell;
     const devices = planned.flatMap(({ args }) => args);
     const config = { ...DEFAULT_CONFIG, machine, transport, accelerator, devices };
-    const budget = tests.reduce((sum, test) => sum + timeoutMs(test) + EXIT_MS, BOOT_MS);
-    events.onBoot?.(cell, 'starting', 0);
+    const budget = tests.reduce((sum, test) => sum + timeoutMs(test) + EXTRA_MS, BOOT_MS);
+    events.onBoot?.('starting', 0);
     const warnings: string[] = [];
     const guest = await Guest.start(config, image, files, budget, {
-      onStage: (stage, seconds) => events.onBoot?.(cell, stage, seconds),
+      onStage: (stage, seconds) => events.onBoot?.(stage, seconds),
       onWarning: (text) => warnings.push(text),
     });
     const stop = (): void => void guest.stop();
@@ -145,10 +114,13 @@ async function attemptInGuest(
     let current: GuestTest | undefined;
     try {
       await guest.ready;
+      let process = new TestProcess(guest);
       for (const test of planned) {
         current = test.test;
-        events.onTestStart?.(cell, test.test);
-        await runTest(guest, test, cell, sockets, warnings, settle);
+        events.onTestStart?.(test.test);
+        if (!process.isUsable) process = new TestProcess(guest);
+        const last = test === planned.at(-1);
+        settle(test.test, await runTest(guest, process, test, cell, sockets, warnings, last));
       }
       await guest.powerOff();
     } catch (error) {
@@ -156,7 +128,7 @@ async function attemptInGuest(
       const { message } = await guest.stop();
       const victim = current;
       if (victim === undefined && !last && !signal.aborted) {
-        events.onBootFailure?.(cell, message);
+        events.onBootFailure?.(message);
         return false;
       }
       for (const { test } of planned) {
@@ -181,116 +153,38 @@ async function attemptInGuest(
 /** Runs one test; throws only if the guest dies. */
 async function runTest(
   guest: Guest,
+  process: TestProcess,
   planned: PlannedTest,
   cell: Cell,
   sockets: HostSockets,
-  warnings: string[],
-  settle: Settle,
-): Promise<void> {
+  warnings: readonly string[],
+  last: boolean,
+): Promise<Omit<TestResult, 'device' | 'name'>> {
   const { test } = planned;
+  const { device, name } = test;
   const env = createHostEnv(guest, planned, cell, sockets);
-  const began = performance.now();
   const complained = guest.complaints.length;
-  const course: Course = { output: '', notes: [], verdict: undefined, timedOut: false };
-  let ended = 0;
-  let exitTimer: NodeJS.Timeout | undefined;
-  const args = ['--enable-source-maps', `${GUEST_DIR}/suites.mjs`, test.device, test.name];
-  const program: GuestProgram = guest.run(args, {
-    onOutput: (_stream, bytes) => (course.output += bytes.toString('utf8')),
-    onMessage: (body) => {
-      const message = body as FromTest;
-      switch (message.type) {
-        case 'call':
-          void answer(program, test, env, message);
-          break;
-        case 'note':
-          course.notes.push(message.line);
-          break;
-        case 'passed':
-        case 'failed':
-          course.verdict ??= message;
-          ended = performance.now();
-          exitTimer ??= setTimeout(() => program.kill(), EXIT_MS);
-          break;
-      }
-    },
-  });
-  const timer = setTimeout(() => {
-    if (course.verdict !== undefined) return;
-    course.timedOut = true;
-    program.kill();
-  }, timeoutMs(test));
-  const devices = Object.fromEntries([...planned.devices].map(([name, { location }]) => [name, location]));
-  program.send({ type: 'start', cell, devices } satisfies ToTest);
-  try {
-    const { status, signal } = await program.exited;
-    const failures = judge(course, timeoutMs(test), status, signal);
-    const detail = [...failures, ...course.notes];
-    if (failures.length > 0) {
-      if (course.output.trim() !== '') detail.push(`It printed:\n${lastLines(course.output, OUTPUT_LINES)}`);
-      detail.push(...warnings.map((text) => `The guest warned: ${text}`));
-      const complaints = guest.complaints.slice(complained);
-      if (complaints !== '') detail.push(`QEMU said:\n${lastLines(complaints, OUTPUT_LINES)}`);
-      if (course.timedOut) detail.push(`The last lines of the guest's console:\n${guest.consoleTail}`);
-    }
-    settle(test, {
-      status: failures.length > 0 ? 'failed' : 'passed',
-      ms: (ended === 0 ? performance.now() : ended) - began,
-      ...(detail.length === 0 ? {} : { detail: detail.join('\n') }),
-    });
-  } finally {
-    clearTimeout(timer);
-    clearTimeout(exitTimer);
+  const call: CallHost = (key, args) => {
+    const body = test.host?.[key];
+    if (body === undefined) throw new Error("the host's half of the test has no such function");
+    return body(args as never, env);
+  };
+  const devices = Object.fromEntries([...planned.devices].map(([key, { location }]) => [key, location]));
+  const course = await process.run({ device, name, cell, devices }, timeoutMs(test), call, last);
+  const failures = judge(course, timeoutMs(test));
+  const detail = [...failures, ...course.notes];
+  if (failures.length > 0) {
+    if (course.output.trim() !== '') detail.push(`It printed:\n${lastLines(course.output, OUTPUT_LINES)}`);
+    detail.push(...warnings.map((text) => `The guest warned: ${text}`));
+    const complaints = guest.complaints.slice(complained);
+    if (complaints !== '') detail.push(`QEMU said:\n${lastLines(complaints, OUTPUT_LINES)}`);
+    if (course.timedOut) detail.push(`The last lines of the guest's console:\n${guest.consoleTail}`);
   }
-}
-
-/** What is known of a test when its process has ended. */
-export interface Course {
-  output: string;
-  readonly notes: string[];
-  verdict: (FromTest & { type: 'passed' | 'failed' }) | undefined;
-  timedOut: boolean;
-}
-
-/**
- * Everything that is wrong with how a test went: nothing if it passed. A test that says nothing has failed, and so has one that
- * passed but leaves its process hanging or crashing.
- */
-export function judge(course: Course, limitMs: number, status: number, signal: string | undefined): string[] {
-  if (course.timedOut) return [`It did not end within ${limitMs / 1000} s.`];
-  if (course.verdict === undefined) {
-    return [`Its process ended before it did: ${describeEnd(status, signal)}.`];
-  }
-  const failures: string[] = [];
-  if (course.verdict.type === 'failed') failures.push(course.verdict.message);
-  if (signal === 'SIGKILL') {
-    failures.push(
-      `It left something open: its process did not end within ${EXIT_MS / 1000} s and was killed.`,
-    );
-  } else if (status !== 0) {
-    failures.push(`When it was over, its process ended badly: ${describeEnd(status, signal)}.`);
-  }
-  return failures;
-}
-
-async function answer(
-  program: GuestProgram,
-  test: GuestTest,
-  env: HostEnv,
-  { id, name, args }: FromTest & { type: 'call' },
-): Promise<void> {
-  try {
-    const body = test.host?.[name];
-    if (body === undefined) throw new Error(`The host's half of the test has no function '${name}'.`);
-    const value = (await body(args as never, env)) ?? null;
-    program.send({ type: 'result', id, value } satisfies ToTest);
-  } catch (error) {
-    program.send({ type: 'failure', id, message: `host.${name}: ${messageOf(error)}` } satisfies ToTest);
-  }
-}
-
-function describeEnd(status: number, signal: string | undefined): string {
-  return signal === undefined ? `status ${status}` : `killed by ${signal}`;
+  return {
+    status: failures.length > 0 ? 'failed' : 'passed',
+    ms: course.ms,
+    ...(detail.length === 0 ? {} : { detail: detail.join('\n') }),
+  };
 }
 
 function timeoutMs({ timeoutS }: GuestTest): number {
