@@ -140,14 +140,11 @@ export class Guest {
       splitLines('\n');
       this.#finish(code, qmp.reject);
     });
-    this.#timer = setTimeout(() => {
-      this.#detail = `it was still running after ${Math.round(timeoutMs / 1000)} s`;
-      this.#kill('time-out');
-    }, timeoutMs);
-    this.#bootTimer = setTimeout(() => {
-      this.#detail = `it did not boot within ${BOOT_MS / 1000} s`;
-      this.#kill('time-out');
-    }, BOOT_MS);
+    this.#timer = setTimeout(
+      () => this.giveUp(`it was still running after ${Math.round(timeoutMs / 1000)} s`),
+      timeoutMs,
+    );
+    this.#bootTimer = setTimeout(() => this.giveUp(`it did not boot within ${BOOT_MS / 1000} s`), BOOT_MS);
   }
 
   /**
@@ -224,6 +221,12 @@ export class Guest {
   async stop(): Promise<GuestEnd> {
     this.#kill('stopped');
     return this.ended;
+  }
+
+  /** Ends the guest because of something that it does not do in time: `a process could not be killed`. */
+  giveUp(detail: string): void {
+    this.#detail = detail;
+    this.#kill('time-out');
   }
 
   #kill(reason: GuestEnd['reason']): void {

@@ -22,8 +22,8 @@ import { runInGuest, type RunnerOptions, suiteFiles } from './runner.ts';
 
 /** What to run and how to show it. */
 export interface SuiteOptions {
-  /** Only tests whose `device: name` or whose cell's name contains this. */
-  readonly filter: string | undefined;
+  /** Only tests in cells where `device: name` or the cell's name contains each of these. */
+  readonly filters: readonly string[];
   /** Every test in every kind of guest. Otherwise all tests in the first one, and the essential ones in all others. */
   readonly full: boolean;
   /** Write the report's JSON here, too. */
@@ -46,7 +46,7 @@ export async function runSuites(options: SuiteOptions): Promise<number> {
   const live = process.stdout.isTTY && !options.plain;
   const selection = select(await discoverTests(), options);
   const total = selection.reduce((sum, { tests }) => sum + tests.length, 0);
-  if (total === 0) throw new HarnessError('BAD_ARGUMENTS', `No test matches '${options.filter ?? ''}'.`);
+  if (total === 0) throw new HarnessError('BAD_ARGUMENTS', `No test matches '${options.filters.join(' ')}'.`);
 
   const interruption = new AbortController();
   const interrupt = (): void => interruption.abort();
@@ -176,16 +176,17 @@ async function runShown(
           task.output = `${label}guest: ${stage}${seconds > 0 ? ` after ${seconds.toFixed(1)} s` : ''}`;
         }
       },
-      onBootFailure: (message) => {
-        task.output = `${label}guest: booted again, as it died before any test: ${message.replaceAll('\n', ' ')}`;
+      onReboot: (message) => {
+        task.output = `${label}guest: booted again, as it died: ${message.replaceAll('\n', ' ')}`;
       },
       onTestStart: (test) => {
         if (live) task.output = `${test.device}: ${test.name}`;
       },
-      onTestEnd: ({ device, name, status, ms }) => {
+      onTestEnd: ({ device, name, status, ms, detail = '' }) => {
         done++;
+        const why = status === 'failed' ? `: ${detail.split('\n', 1).join('')}` : '';
         if (live) task.title = `${title}  ${done}/${tests.length}`;
-        else task.output = `${label}${status} ${device}: ${name} (${ms} ms)`;
+        else task.output = `${label}${status} ${device}: ${name} (${ms} ms)${why}`;
       },
     },
   });
@@ -200,22 +201,19 @@ interface Selection {
   readonly tests: readonly GuestTest[];
 }
 
-/** The cells with the tests that are to run in them. A filter asks for all that it matches. */
+/** The cells with the tests that are to run in them. Filters ask for all that they match. */
 export function select(
   tests: readonly GuestTest[],
-  { filter, full }: Pick<SuiteOptions, 'filter' | 'full'>,
+  { filters, full }: Pick<SuiteOptions, 'filters' | 'full'>,
 ): readonly Selection[] {
-  const everything = full || filter !== undefined;
+  const everything = full || filters.length > 0;
   return MATRIX.map((cell, index) => ({
     cell,
     tests: tests.filter(
       ({ device, name, essential }) =>
         (cell.devices?.includes(device) ?? true) &&
         (everything || index === 0 || (essential === true && cell.devices === undefined)) &&
-        (filter === undefined ||
-          device === filter ||
-          `${device}: ${name}`.includes(filter) ||
-          cellName(cell).includes(filter)),
+        filters.every((filter) => `${device}: ${name}`.includes(filter) || cellName(cell).includes(filter)),
     ),
   })).filter((selected) => selected.tests.length > 0);
 }

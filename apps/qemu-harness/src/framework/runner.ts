@@ -1,6 +1,6 @@
 /**
  * Runs guest tests, one after the other, in a guest that has the devices of all of them. Whatever happens, each test has a result:
- * a guest that dies fails all tests that had not ended.
+ * the test that a guest dies of has failed, and those after it run in another guest.
  */
 import { rmSync } from 'node:fs';
 import { agentFiles } from '../boot/agent-files.ts';
@@ -21,8 +21,8 @@ import { type CallHost, judge, TestProcess } from './test-process.ts';
 /** What happens in a guest of tests. */
 export interface RunnerEvents {
   readonly onBoot?: (stage: Stage | 'starting', seconds: number) => void;
-  /** The guest died before any test had begun, and is booted again. */
-  readonly onBootFailure?: (message: string) => void;
+  /** The guest died and is booted again for the tests that had not begun. */
+  readonly onReboot?: (message: string) => void;
   readonly onTestStart?: (test: GuestTest) => void;
   readonly onTestEnd?: (result: TestResult) => void;
 }
@@ -50,8 +50,8 @@ export async function suiteFiles(): Promise<readonly CpioEntry[]> {
 }
 
 /**
- * How often a guest is booted that dies before any test has begun: on a busy host the emulator and the kernel now and then lose a
- * race of their own, which says nothing about a driver.
+ * How often in a row a guest is booted that dies before any test has begun: on a busy host the emulator and the kernel now and then
+ * lose a race of their own, which says nothing about a driver.
  */
 const BOOT_ATTEMPTS = 3;
 
@@ -72,8 +72,17 @@ export async function runInGuest(
     options.events.onTestEnd?.(full);
   };
   try {
-    let attempt = 1;
-    while (!(await attemptInGuest(tests, cell, options, settle, attempt === BOOT_ATTEMPTS))) attempt += 1;
+    let failedBoots = 0;
+    for (let left = tests; left.length > 0;) {
+      const { died, rest } = await attemptInGuest(left, cell, options, settle);
+      const wasBoot = rest.length === left.length;
+      failedBoots = wasBoot ? failedBoots + 1 : 0;
+      if (died !== undefined && (options.signal.aborted || failedBoots === BOOT_ATTEMPTS)) {
+        throw new HarnessError('GUEST_FAILED', options.signal.aborted ? 'The run was interrupted.' : died);
+      }
+      if (died !== undefined && rest.length > 0) options.events.onReboot?.(died);
+      left = rest;
+    }
   } catch (error) {
     if (!(error instanceof HarnessError)) throw error;
     for (const test of tests) settle(test, { status: 'failed', ms: 0, detail: error.message });
@@ -81,14 +90,21 @@ export async function runInGuest(
   return tests.flatMap((test) => results.get(test) ?? []);
 }
 
-/** Runs the tests in one guest. Returns false if it died before the first of them, unless this is the last attempt. */
+/** How an attempt to run tests in one guest ended. */
+interface Attempt {
+  /** Why the guest died, if it did. */
+  readonly died?: string;
+  /** The tests that had not begun by then. */
+  readonly rest: readonly GuestTest[];
+}
+
+/** Runs tests in one guest. One that it dies of has failed. */
 async function attemptInGuest(
   tests: readonly GuestTest[],
   cell: Cell,
   { image, accelerator, files, events, signal }: RunnerOptions,
   settle: Settle,
-  last: boolean,
-): Promise<boolean> {
+): Promise<Attempt> {
   const parent = makeTemporary();
   const sockets = new HostSockets();
   try {
@@ -111,39 +127,31 @@ async function attemptInGuest(
     const stop = (): void => void guest.stop();
     signal.addEventListener('abort', stop);
     if (signal.aborted) stop();
-    let current: GuestTest | undefined;
+    let begun = 0;
     try {
       await guest.ready;
       let process = new TestProcess(guest);
       for (const test of planned) {
-        current = test.test;
+        begun += 1;
         events.onTestStart?.(test.test);
         if (!process.isUsable) process = new TestProcess(guest);
-        const last = test === planned.at(-1);
+        const last = begun === planned.length;
         settle(test.test, await runTest(guest, process, test, cell, sockets, warnings, last));
       }
       await guest.powerOff();
+      return { rest: [] };
     } catch (error) {
       if (!(error instanceof HarnessError)) throw error;
       const { message } = await guest.stop();
-      const victim = current;
-      if (victim === undefined && !last && !signal.aborted) {
-        events.onBootFailure?.(message);
-        return false;
+      const victim = tests[begun - 1];
+      if (victim !== undefined && !signal.aborted) {
+        settle(victim, { status: 'failed', ms: 0, detail: message });
       }
-      for (const { test } of planned) {
-        const why = signal.aborted
-          ? 'The run was interrupted.'
-          : victim === undefined || victim === test
-            ? message
-            : `It could not run: the guest died during '${victim.device}: ${victim.name}'.`;
-        settle(test, { status: 'failed', ms: 0, detail: why });
-      }
+      return { died: message, rest: tests.slice(begun) };
     } finally {
       signal.removeEventListener('abort', stop);
       await guest.stop();
     }
-    return true;
   } finally {
     sockets.close();
     rmSync(parent, { recursive: true, force: true });

@@ -11,6 +11,8 @@ import type { FromTest, ToTest } from './runner-protocol.ts';
 const LOAD_MS = 60_000;
 /** For what a test has closed to be gone, which its process watches for a shorter time; and for a process to end. */
 const CLOSING_MS = 15_000;
+/** For a killed process to be gone. One that the kernel does not let go takes the guest with it. */
+const KILL_MS = 20_000;
 
 /** How a process ended. */
 export interface ProcessEnd {
@@ -37,6 +39,7 @@ export type CallHost = (name: string, args: unknown) => unknown;
 
 /** A process of tests. */
 export class TestProcess {
+  readonly #guest: Guest;
   readonly #program: GuestProgram;
   /** Each settles with what it is named after, or with the end of the process; each rejects if the guest dies. */
   readonly #ready = new Milestone();
@@ -48,6 +51,7 @@ export class TestProcess {
 
   /** Starts a process in the guest. */
   constructor(guest: Guest) {
+    this.#guest = guest;
     this.#program = guest.run(['--enable-source-maps', `${GUEST_DIR}/suites.mjs`], {
       onOutput: (_stream, bytes) => {
         if (this.#course !== undefined) this.#course.output += bytes.toString('utf8');
@@ -139,9 +143,13 @@ export class TestProcess {
   /** Waits for something; kills the process if that does not come in time, and returns false. */
   async #within(ms: number, promise: Promise<unknown>): Promise<boolean> {
     let late = false;
-    const timer = setTimeout(() => {
+    let timer = setTimeout(() => {
       late = true;
       this.#program.kill();
+      timer = setTimeout(
+        () => this.#guest.giveUp('the kernel did not end a process that was killed'),
+        KILL_MS,
+      );
     }, ms);
     try {
       await promise;
