@@ -23,7 +23,7 @@ import { P9Error, refuse } from './p9-error.ts';
 import { CHECK, type Task } from './task.ts';
 
 /** Data of a large read or write goes in messages of this size, unless the server wants smaller ones. */
-const DEFAULT_DATA_SIZE = 131072;
+const DEFAULT_DATA_SIZE = 262144;
 
 /** The smallest message size that a server may insist on: below it, names of the usual length do not fit. */
 const MIN_MSIZE = 4096;
@@ -37,12 +37,15 @@ export const WINDOW = 32;
 /** The longest value of an extended attribute, and the longest list of their names, that Linux allows. */
 const MAX_XATTR = 65536;
 
+/** Of a fid that stands for no file, or for one of which nothing is known yet. */
+const NO_QID: Qid = { type: 0, version: 0, path: 0n };
+
 /** What is asked of a file. */
 const ATTRIBUTES = GetattrMask.BASIC | GetattrMask.BTIME;
 
 /** How a client introduces itself. */
 export interface ConnectOptions {
-  /** The largest message in bytes (default 131,096: data of 128 KiB); the server may choose a smaller one. */
+  /** The largest message in bytes (default 262,168: data of 256 KiB); the server may choose a smaller one. */
   readonly msize?: number;
   /** The name of the user (default `root`). */
   readonly userName?: string;
@@ -88,6 +91,11 @@ export class P9Client extends P9Engine {
   /** The most data of one read or write. */
   get dataSize(): number {
     return this.#msize - IO_HEADER_SIZE;
+  }
+
+  /** The most data of one read or write of an open file. */
+  chunkSize({ iounit }: P9Fid): number {
+    return iounit > 0 ? Math.min(iounit, this.dataSize) : this.dataSize;
   }
 
   /**
@@ -288,6 +296,8 @@ export class P9Client extends P9Engine {
    */
   *read(fid: P9Fid, buffer: Uint8Array, offset: number): Task<number> {
     this.check(fid, T.read);
+    // Servers differ in what they say to this.
+    if (isDirectory(fid.qid)) throw refuse('EISDIR', T.read.name);
     let total = 0;
     let ended = false;
     yield* this.pipeline(
@@ -308,6 +318,31 @@ export class P9Client extends P9Engine {
   }
 
   /**
+   * Reads the beginning of what is to be read of an open file, and asks for the file's size at the same time.
+   *
+   * @param buffer where to; its first {@link P9Client.chunkSize} bytes are used at most
+   * @returns how many bytes were read, and the size of the whole file
+   */
+  *readFirst(fid: P9Fid, buffer: Uint8Array, offset: number): Task<{ count: number; size: number }> {
+    this.check(fid, T.read);
+    if (isDirectory(fid.qid)) throw refuse('EISDIR', T.read.name);
+    const room = buffer.subarray(0, this.chunkSize(fid));
+    const pending = [yield* this.send(T.getattr, { fid: fid.id, mask: ATTRIBUTES })];
+    try {
+      // If no tag is free, the read waits for its turn: who holds a tag must not wait for another one.
+      const reading = this.trySend(T.read, { fid: fid.id, offset, count: room.length }, { room });
+      if (reading >= 0) pending.push(reading);
+      const { size } = yield* this.receive(pending.shift() as number, R.getattr);
+      if (reading < 0) return { count: yield* this.read(fid, room, offset), size };
+      pending.length = 0;
+      const { count } = yield* this.receive(reading, R.read);
+      return { count, size };
+    } finally {
+      for (const tag of pending) yield* this.discard(tag);
+    }
+  }
+
+  /**
    * Writes all bytes to an open file, with many requests in flight if there are many.
    *
    * @param offset bytes from the start of the file
@@ -325,12 +360,7 @@ export class P9Client extends P9Engine {
         let rest = data;
         let sent = tag;
         for (;;) {
-          const { count } = yield* this.receive(sent, R.write);
-          if (count > rest.length) {
-            throw this.#lie(T.write, `it wrote ${count} of ${rest.length} bytes`);
-          }
-          if (count === 0) throw refuse('EIO', T.write.name);
-          rest = rest.subarray(count);
+          rest = rest.subarray(yield* this.receiveWrite(sent, rest.length));
           if (rest.length === 0) return true;
           const at = offset + rest.byteOffset - bytes.byteOffset;
           sent = yield* this.send(T.write, { fid: fid.id, offset: at, count: rest.length }, { data: rest });
@@ -338,6 +368,14 @@ export class P9Client extends P9Engine {
       },
       window,
     );
+  }
+
+  /** Waits for the reply to a `Twrite` of `length` bytes. @returns how many of them were written: one at least */
+  *receiveWrite(tag: number, length: number): Task<number> {
+    const { count } = yield* this.receive(tag, R.write);
+    if (count > length) throw this.#lie(T.write, `it wrote ${count} of ${length} bytes`);
+    if (count === 0) throw refuse('EIO', T.write.name);
+    return count;
   }
 
   /**
@@ -559,7 +597,7 @@ export class P9Client extends P9Engine {
       }
     } finally {
       // After an error, buffers may be given back to the caller only when no request uses them any more.
-      for (const { tag } of inFlight) yield* this.#discard(tag);
+      for (const { tag } of inFlight) yield* this.discard(tag);
     }
     if (cancelled !== undefined) throw cancelled as Error;
   }
@@ -575,7 +613,7 @@ export class P9Client extends P9Engine {
     const id = this.numbers.take();
     try {
       const values = yield* make(id);
-      return { ...values, fid: this.#newFid(id, this.#root?.qid ?? { type: 0, version: 0, path: 0n }) };
+      return { ...values, fid: this.#newFid(id, NO_QID) };
     } catch (error) {
       if (isAnswer(error)) this.numbers.release(id);
       throw error;
@@ -586,18 +624,9 @@ export class P9Client extends P9Engine {
     return { id, qid, iounit: 0, live: true, session: this.session };
   }
 
-  *#discard(tag: number): Task<void> {
-    try {
-      // Whatever the answer is, the tag is free afterwards.
-      yield* this.receive(tag, R.flush);
-    } catch {
-      return;
-    }
-  }
-
   /** Cuts a buffer into what one request can carry. */
   *#chunks(fid: P9Fid, buffer: Uint8Array): Generator<Uint8Array, undefined> {
-    const size = fid.iounit > 0 ? Math.min(fid.iounit, this.dataSize) : this.dataSize;
+    const size = this.chunkSize(fid);
     for (let at = 0; at < buffer.length; at += size) yield buffer.subarray(at, at + size);
     return undefined;
   }

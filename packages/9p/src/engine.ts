@@ -264,6 +264,19 @@ export class P9Engine {
     return this.#decode(tag, reply);
   }
 
+  /**
+   * Waits for the reply to a request, whatever it is: for what is in flight when a task fails, as buffers may be given back to
+   * the caller only when no request uses them any more.
+   */
+  *discard(tag: number): Task<void> {
+    try {
+      // What is expected does not matter: the tag is free afterwards in any case.
+      yield* this.receive(tag, R.flush);
+    } catch {
+      return;
+    }
+  }
+
   /** Has the server forget a fid, without waiting for its answer if possible. What goes wrong has no consequence. */
   protected *drop(fid: P9Fid): Task<void> {
     if (!fid.live) return;

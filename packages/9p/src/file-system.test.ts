@@ -102,6 +102,61 @@ describe.each([
       },
     ],
     [
+      'reads a small file in two rounds after its path: opening, and its size along with its contents',
+      async (fs, { server }) => {
+        server.put('/small', pattern(30_000));
+        await fs.stat('/small');
+        server.log.length = 0;
+        expect(same(await fs.readFile('/small'), pattern(30_000))).toBe(true);
+        expect(server.log.map(({ type }) => type)).toEqual([110, 12, 24, 116, 120]);
+      },
+    ],
+    [
+      'says in errors what was being done: opening, reading, writing or closing',
+      async (fs, { server }) => {
+        server.put('/f', pattern(100));
+        for (const [type, syscall] of [
+          [12, 'open'],
+          [24, 'read'],
+          [116, 'read'],
+        ] as const) {
+          server.refuse = (asked) => (asked === type ? 5 : undefined);
+          const message = `EIO: input/output error, ${syscall} '/f'`;
+          expect(await failure(() => fs.readFile('/f'))).toMatchObject({
+            code: 'EIO',
+            syscall,
+            path: '/f',
+            message,
+          });
+        }
+        for (const [type, syscall] of [
+          [12, 'open'],
+          [118, 'write'],
+          [120, 'close'],
+        ] as const) {
+          // Those for which nobody waits are not refused.
+          server.refuse = (asked) =>
+            asked === type && server.log.some((each) => each.type === 12) ? 28 : undefined;
+          server.log.length = 0;
+          expect(await failure(() => fs.writeFile('/f', 'x'))).toMatchObject({
+            code: 'ENOSPC',
+            syscall,
+            path: '/f',
+          });
+        }
+        server.refuse = undefined;
+        expect(await failure(() => fs.readFile('/'))).toMatchObject({
+          code: 'EISDIR',
+          syscall: 'read',
+          path: '/',
+        });
+        expect(await failure(() => fs.copyFile('/', '/g'))).toMatchObject({
+          code: 'EISDIR',
+          syscall: 'copyfile',
+        });
+      },
+    ],
+    [
       'goes on after short reads and short writes',
       async (fs, { server }) => {
         server.mostBytes = 7777;

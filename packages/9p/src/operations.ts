@@ -3,7 +3,8 @@
  * whatever happens.
  */
 import { decodeUtf8Lossless, VirtioError } from '@virtio/core';
-import { type AttributeChanges, isDirectory, isSymlink, type P9Client, WINDOW } from './client.ts';
+import { type AttributeChanges, isDirectory, isSymlink, type P9Client } from './client.ts';
+import { copyData } from './copy-data.ts';
 import type { P9Fid } from './fid.ts';
 import { OpenFlag, SetattrValid } from './messages.ts';
 import { P9Error, refuse } from './p9-error.ts';
@@ -11,11 +12,14 @@ import { resolve, resolveParent } from './resolve.ts';
 import { Stats } from './stats.ts';
 import type { Task } from './task.ts';
 
-/** A buffer for a file of which nothing is known. */
+/** A buffer for a file of which nothing is known: so much is read while its size is asked for. */
 const SMALL_BUFFER = 32768;
 
 /** How much of a file is trusted to be there when its size is all that is known. */
 const FIRST_BUFFER = 16777216;
+
+/** How much more is trusted to be there than has come. */
+const GROWTH = 4;
 
 /** The longest file that is read into one buffer. */
 const MAX_BUFFER = 0x7fff_ffff;
@@ -123,19 +127,22 @@ function checkKind({ qid }: P9Fid, flags: number): void {
 
 /** Reads all of an open file. */
 export function* readAll(client: P9Client, fid: P9Fid, start = 0): Task<Uint8Array<ArrayBuffer>> {
-  const { size } = yield* client.getattr(fid);
+  const first = new Uint8Array(SMALL_BUFFER);
+  const { count, size } = yield* client.readFirst(fid, first, start);
   const expected = Math.max(0, size - start);
+  // Some files say that they are empty and are not.
+  if (count === 0 || (expected > 0 && count >= expected)) return first.slice(0, Math.min(count, expected));
   if (expected > MAX_BUFFER) throw refuse('EFBIG', 'read');
-  let buffer = new Uint8Array(Math.min(expected === 0 ? SMALL_BUFFER : expected, FIRST_BUFFER));
-  let length = 0;
-  for (;;) {
-    const count = yield* client.read(fid, buffer.subarray(length), start + length);
-    length += count;
-    if (count === 0 || length === expected) return buffer.subarray(0, length);
+  let buffer = new Uint8Array(expected > 0 ? Math.min(expected, FIRST_BUFFER) : SMALL_BUFFER * GROWTH);
+  buffer.set(first.subarray(0, count));
+  for (let length = count; ;) {
+    const more = yield* client.read(fid, buffer.subarray(length), start + length);
+    length += more;
+    if (more === 0 || length === expected) return buffer.subarray(0, length);
     if (length < buffer.length) continue;
     // Only what was there so far speaks for what is to come.
     if (length >= MAX_BUFFER) throw refuse('EFBIG', 'read');
-    const larger = expected > length ? Math.min(expected, length * 2) : length * 2;
+    const larger = expected > length ? Math.min(expected, length * GROWTH) : length * GROWTH;
     const next = new Uint8Array(Math.min(larger, MAX_BUFFER));
     next.set(buffer);
     buffer = next;
@@ -144,9 +151,9 @@ export function* readAll(client: P9Client, fid: P9Fid, start = 0): Task<Uint8Arr
 
 /** Reads the file at a path. */
 export function* readFile(fs: FsContext, path: string, flags: number): Task<Uint8Array<ArrayBuffer>> {
-  const fid = yield* openFile(fs, path, flags, 0o666);
+  const fid = yield* named('open', path, openFile(fs, path, flags, 0o666));
   try {
-    return yield* readAll(fs.client, fid);
+    return yield* named('read', path, readAll(fs.client, fid));
   } finally {
     yield* fs.client.forget(fid);
   }
@@ -178,15 +185,15 @@ export function* writeFile(
   mode: number,
 ): Task<void> {
   const { client } = fs;
-  const fid = yield* openFile(fs, path, flags, mode);
+  const fid = yield* named('open', path, openFile(fs, path, flags, mode));
   try {
     let offset = 0;
     for (const bytes of chunks) {
-      yield* writeAt(client, fid, bytes, offset, (flags & OpenFlag.APPEND) !== 0);
+      yield* named('write', path, writeAt(client, fid, bytes, offset, (flags & OpenFlag.APPEND) !== 0));
       offset += bytes.length;
     }
     // Servers may report here that what they accepted could not be written.
-    yield* client.clunk(fid);
+    yield* named('close', path, client.clunk(fid));
   } finally {
     yield* client.forget(fid);
   }
@@ -203,13 +210,9 @@ export function* copyFile(fs: FsContext, source: string, target: string, exclusi
     try {
       if (to.qid.path === from.qid.path) return;
       yield* client.setattr(to, changes({ size: 0 }));
-      const buffer = new Uint8Array(Math.min(Math.max(size, SMALL_BUFFER), WINDOW * client.dataSize));
-      for (let at = 0; ;) {
-        const count = yield* client.read(from, buffer, at);
-        if (count === 0) break;
-        yield* client.write(to, buffer.subarray(0, count), at);
-        at += count;
-      }
+      const { end, written } = yield* copyData(client, from, to, size);
+      // The file became shorter while it was copied.
+      if (written > end) yield* client.setattr(to, changes({ size: end }));
       yield* client.clunk(to);
     } finally {
       yield* client.forget(to);

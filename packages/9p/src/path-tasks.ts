@@ -56,11 +56,11 @@ export class PathTasks {
   }
 
   readFile(path: string, flags: OpenFlags): Task<Uint8Array<ArrayBuffer>> {
-    return named('open', path, readFile(this.#fs, path, parseOpenFlags(flags)));
+    return readFile(this.#fs, path, parseOpenFlags(flags));
   }
 
   writeFile(path: string, data: Iterable<Uint8Array>, flags: OpenFlags, mode: number): Task<void> {
-    return named('open', path, writeFile(this.#fs, path, data, parseOpenFlags(flags), mode));
+    return writeFile(this.#fs, path, data, parseOpenFlags(flags), mode);
   }
 
   copyFile(path: string, newPath: string, exclusive: boolean): Task<void> {

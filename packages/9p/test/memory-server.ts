@@ -216,7 +216,11 @@ export class MemoryServer {
         throw new Error(`a message of ${message.length} bytes says that it has ${size}`);
       }
       const errno = this.refuse?.(type);
-      if (errno !== undefined) throw new Refusal(errno);
+      if (errno !== undefined) {
+        // A clunk makes the fid unknown even if it fails.
+        if (type === 120) this.fids.delete(input.u32());
+        throw new Refusal(errno);
+      }
       if (this.unknown.has(type)) throw refuse('EOPNOTSUPP');
       this.#dispatch(type, input, out);
       if (input.left !== 0) throw new Error(`${input.left} bytes follow message ${type}`);
