@@ -16,9 +16,10 @@ export interface OpenConsole extends Disposable {
 export function openConsole(
   context: Pick<GuestContext, 'cell' | 'device'>,
   options: ConsoleOptions = {},
+  name = 'serial',
 ): OpenConsole {
   using stack = new DisposableStack();
-  const device = stack.use(open(context, 'serial'));
+  const device = stack.use(open(context, name));
   const driver = stack.use(new VirtioConsole(device.transport, device.hal, options));
   expectRing(driver.features, context.cell);
   const kept = stack.move();

@@ -1,7 +1,9 @@
 /** Bytes through consoles and ports, compared on the host's side of the socket. */
+import { emergencyWrite, VirtioConsole } from '@virtio/console';
 import { deepEqual, equal, ok } from 'node:assert/strict';
 import { setTimeout as delay } from 'node:timers/promises';
 import { guestTest } from '../../framework/define.ts';
+import { open as openDevice } from '../_open.ts';
 import { KIB, MIB, openConsole, sendPattern, takeHash } from './_console.ts';
 import { bytesOf, consoleDevice, hashOf, host, type PortSpec } from './_host.ts';
 
@@ -185,38 +187,49 @@ export default [
 
   guestTest({
     device: 'console',
-    name: 'works as a console with one port where it declines more',
-    devices: { serial: consoleDevice([CONSOLE]) },
+    name: 'works as a console with one port where it declines more, and where there is only one',
+    devices: {
+      serial: consoleDevice([CONSOLE]),
+      single: consoleDevice([{ ...CONSOLE, key: 'single' }], { max_ports: 1 }),
+    },
     host,
     async guest(context) {
-      using open = openConsole(context, { multiport: false });
-      equal(open.driver.features.has('MULTIPORT'), false);
-      const port = open.driver.port();
-      await context.host('open', { key: 'console' });
-      await context.host('sendText', { key: 'console', text: 'hello\n' });
-      equal(await port.readLine(), 'hello');
-      await port.write('and back\n');
-      equal(await context.host('takeText', { key: 'console', length: 9 }), 'and back\n');
-      deepEqual(open.driver.ports, [port]);
+      for (const [name, key, options] of [
+        ['serial', 'console', { multiport: false }],
+        ['single', 'single', {}],
+      ] as const) {
+        using open = openConsole(context, options, name);
+        equal(open.driver.features.has('MULTIPORT'), false);
+        const port = open.driver.port();
+        await context.host('open', { key });
+        await context.host('sendText', { key, text: 'hello\n' });
+        equal(await port.readLine(), 'hello');
+        await port.write('and back\n');
+        equal(await context.host('takeText', { key, length: 9 }), 'and back\n');
+        deepEqual(open.driver.ports, [port]);
+      }
     },
   }),
 
   guestTest({
     device: 'console',
-    name: 'writes in an emergency, without a queue and after a failure',
+    name: 'writes in an emergency: before there is a driver, without a queue and after a failure',
     devices: { serial: consoleDevice([CONSOLE]) },
     host,
     async guest(context) {
-      using open = openConsole(context);
-      ok(open.driver.features.has('EMERG_WRITE'));
       await context.host('open', { key: 'console' });
-      const port = await open.driver.waitForPort((one) => one.isConsole);
+      using device = openDevice(context, 'serial');
+      emergencyWrite(device.transport, 'early ');
+      equal(await context.host('takeText', { key: 'console', length: 6 }), 'early ');
+      using driver = new VirtioConsole(device.transport, device.hal);
+      ok(driver.features.has('EMERG_WRITE'));
+      const port = await driver.waitForPort((one) => one.isConsole);
       await port.waitForHost();
-      open.driver.emergencyWrite('help');
-      equal(await context.host('takeText', { key: 'console', length: 4 }), 'help');
-      open.driver.fail(open.driver.transport.removed());
-      open.driver.emergencyWrite('!\n');
-      equal(await context.host('takeText', { key: 'console', length: 6 }), 'help!\n');
+      driver.emergencyWrite('help');
+      equal(await context.host('takeText', { key: 'console', length: 10 }), 'early help');
+      driver.fail(driver.transport.removed());
+      driver.emergencyWrite('!\n');
+      equal(await context.host('takeText', { key: 'console', length: 12 }), 'early help!\n');
     },
   }),
 ];
