@@ -692,6 +692,24 @@ describe.each([
   });
 });
 
+it('never touches the shared memory registers unless a region is asked for [4.2.3.1.1]', () => {
+  const { device, mmio, open } = setUp({ sharedMemory: { 0: { address: 0x1000, length: 0x1000 } } });
+  const touched = (): boolean => mmio.trace().some((line) => line.includes('SHM'));
+  const transport = open();
+  const queue = createQueue(transport, device.hal, negotiate(transport), { index: 0, size: 4 });
+  transport.finishInit();
+  device.handle(0, (chain) => {
+    chain.write([1]);
+  });
+  queue.addNotifyWaitPop([Uint8Array.of(1)], [new Uint8Array(1)]);
+  transport.readConfigLayout(TestConfig);
+  transport.reset();
+  expect(touched()).toBe(false);
+  transport.sharedMemory(0);
+  expect(touched()).toBe(true);
+  queue[Symbol.dispose]();
+});
+
 describe('the life of a transport', () => {
   it('names its device', () => {
     expect(setUp().open().who()).toBe('Block device (MMIO 0xa000000)');

@@ -156,18 +156,18 @@ export class InterruptDispatcher implements InterruptSource {
   }
 
   /**
-   * Maps configuration changes to vector 0.
+   * Maps configuration changes to vector 0, unless they are mapped. Before the queues: a device that runs out of resources for
+   * vectors (4.1.5.1.2) then still has one for this.
    *
    * @param tryVector writes the vector register and reads it back
    */
   mapConfig(tryVector: (vector: number) => number): void {
-    if (this.#lines.vectors === 0) return;
-    this.#configVector = this.#map(tryVector, [0], 'configuration changes');
+    if (this.#lines.vectors === 0 || this.#configVector !== NO_VECTOR) return;
+    this.#configVector = this.#map(tryVector, 0, 'configuration changes');
   }
 
   /**
-   * Maps a queue: to a vector of its own if there are enough, else to a shared one. If the device refuses (4.1.5.1.2: a
-   * mapping may need resources that it does not have), to the vector of configuration changes.
+   * Maps a queue: to a vector of its own if there are enough, else to a shared one, also if the device refuses.
    *
    * @param tryVector writes the vector register and reads it back
    */
@@ -177,8 +177,14 @@ export class InterruptDispatcher implements InterruptSource {
     this.unmapQueue(queue);
     // 4.1.5.1.2.2: never a vector outside the table.
     const own = vectors === 1 ? 0 : 1 + (queue % (vectors - 1));
-    const vector = this.#map(tryVector, own === 0 ? [0] : [own, 0], `queue ${queue}`);
+    const vector = this.#map(tryVector, own, `queue ${queue}`);
     this.#queuesOf[vector]?.push(queue);
+  }
+
+  /** 4.1.5.1.2.1: after a reset nothing is mapped. */
+  unmapAll(): void {
+    this.#configVector = NO_VECTOR;
+    for (const queues of this.#queuesOf) queues.length = 0;
   }
 
   /** Forgets the vector of a queue. */
@@ -189,8 +195,23 @@ export class InterruptDispatcher implements InterruptSource {
     }
   }
 
-  #map(tryVector: (vector: number) => number, vectors: readonly number[], what: string): number {
-    for (const vector of vectors) {
+  /**
+   * What is mapped already needs no new resources: vectors of few queues first, that of the configuration, at which a driver looks
+   * at the device, last. Then any other.
+   */
+  #alternatives(): number[] {
+    const rank = (vector: number): number => {
+      if (vector === this.#configVector) return 0x1_0000;
+      const queues = this.#queuesOf[vector]?.length ?? 0;
+      return queues > 0 ? queues : 0x2_0000;
+    };
+    return Array.from({ length: this.#lines.vectors }, (_, vector) => vector).sort(
+      (a, b) => rank(a) - rank(b),
+    );
+  }
+
+  #map(tryVector: (vector: number) => number, wanted: number, what: string): number {
+    for (const vector of new Set([wanted, ...this.#alternatives()])) {
       // 4.1.5.1.2.2: what reads back says whether the mapping succeeded; if not, another may.
       const mapped = tryVector(vector);
       if (mapped === vector) return vector;

@@ -41,6 +41,8 @@ describe('MSI-X', () => {
         .filter((line) => /vector|enable =/.test(line)),
     ).toEqual([
       'read16 queue_enable = 0x0',
+      'write16 config_msix_vector = 0x0',
+      'read16 config_msix_vector = 0x0',
       'write16 queue_msix_vector = 0x1',
       'read16 queue_msix_vector = 0x1',
       'write16 queue_enable = 0x1',
@@ -48,8 +50,6 @@ describe('MSI-X', () => {
       'write16 queue_msix_vector = 0x2',
       'read16 queue_msix_vector = 0x2',
       'write16 queue_enable = 0x1',
-      'write16 config_msix_vector = 0x0',
-      'read16 config_msix_vector = 0x0',
     ]);
     expect(['config' as const, 0, 1].map((what) => fixed.pci.vectorOf(what))).toEqual([0, 1, 2]);
   });
@@ -82,10 +82,30 @@ describe('MSI-X', () => {
 
   it('falls back to a shared vector where the device refuses one [4.1.5.1.2.2]', async () => {
     const { send, heard, pci, device } = listen(interrupting(3, { pci: { refusedVectors: [2] } }));
-    expect(['config' as const, 0, 1].map((what) => pci.vectorOf(what))).toEqual([0, 1, 0]);
+    expect(['config' as const, 0, 1].map((what) => pci.vectorOf(what))).toEqual([0, 1, 1]);
     await send(1);
-    expect(heard).toEqual(['queue 1', 'config']);
+    expect(heard).toEqual(['queue 0', 'queue 1']);
     device.assertObeyed();
+  });
+
+  it.each([
+    [1, [0, 0, 0], ['queue 0', 'queue 1', 'config']],
+    [2, [0, 1, 1], ['queue 0', 'queue 1']],
+    [3, [0, 1, 2], ['queue 1']],
+  ])(
+    'makes do with %d mapped vectors, one of them for the configuration [4.1.5.1.2.2]',
+    async (mappableVectors, vectors, expected) => {
+      const { send, heard, pci, device } = listen(interrupting(3, { pci: { mappableVectors } }));
+      expect(['config' as const, 0, 1].map((what) => pci.vectorOf(what))).toEqual(vectors);
+      await send(1);
+      expect(heard).toEqual(expected);
+      device.assertObeyed();
+    },
+  );
+
+  it('takes any vector for the configuration if the device refuses the first [4.1.5.1.2.2]', () => {
+    const { pci } = listen(interrupting(3, { pci: { refusedVectors: [0] } }));
+    expect(['config' as const, 0, 1].map((what) => pci.vectorOf(what))).toEqual([1, 1, 2]);
   });
 
   it('says so if the device refuses them all [4.1.5.1.2.2]', () => {

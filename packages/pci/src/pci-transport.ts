@@ -268,8 +268,10 @@ export class PciTransport extends Transport {
 
   setStatus(status: DeviceStatus): void {
     this.#common.write8(C.device_status, status.bits);
-    // A device that was reset has no queues.
-    if (status.bits === 0) this.#doorbells.fill(-1);
+    // A device that was reset has no queues and no vectors.
+    if (status.bits !== 0) return;
+    this.#doorbells.fill(-1);
+    this.#dispatcher?.unmapAll();
   }
 
   /** Does nothing: only legacy MMIO has this. */
@@ -296,6 +298,7 @@ export class PciTransport extends Transport {
           (this.#ringPacked ? '' : ', a power of two'),
       );
     }
+    this.#mapConfig();
     this.#select(queue);
     common.write16(C.queue_size, size);
     this.#dispatcher?.mapQueue(queue, (vector) => this.#tryVector(C.queue_msix_vector, vector));
@@ -408,7 +411,7 @@ export class PciTransport extends Transport {
 
   /** @throws {@link VirtioError} `UNSUPPORTED` if the device has no interrupt vector for configuration changes */
   override finishInit(): void {
-    this.#dispatcher?.mapConfig((vector) => this.#tryVector(C.config_msix_vector, vector));
+    this.#mapConfig();
     super.finishInit();
   }
 
@@ -544,6 +547,10 @@ export class PciTransport extends Transport {
   #write64(offset: number, value: number): void {
     this.#common.write32(offset, value >>> 0);
     this.#common.write32(offset + 4, Math.floor(value / 2 ** 32));
+  }
+
+  #mapConfig(): void {
+    this.#dispatcher?.mapConfig((vector) => this.#tryVector(C.config_msix_vector, vector));
   }
 
   #tryVector(register: number, vector: number): number {

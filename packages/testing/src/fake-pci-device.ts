@@ -99,6 +99,8 @@ export interface FakePciDeviceOptions {
   readonly commonLength?: number;
   /** Vectors that the device refuses to map. */
   readonly refusedVectors?: readonly number[];
+  /** How many different vectors the device can have mapped at a time (default any number). */
+  readonly mappableVectors?: number;
   /** Changes the capabilities before they are written: for lies. */
   readonly capabilities?: (capabilities: FakeCapability[]) => readonly FakeCapability[];
   /** Changes the structures before capabilities are made of them: for lies. The device still answers where it would have. */
@@ -463,6 +465,7 @@ export class FakePciDevice extends FakePciFunction {
         device.writeFeatures(this.#features);
         break;
       case 'config_msix_vector':
+        this.#configVector = NO_VECTOR;
         this.#configVector = this.#mapVector(value);
         break;
       case 'device_status':
@@ -478,6 +481,7 @@ export class FakePciDevice extends FakePciFunction {
         if (queue) queue.size = value;
         break;
       case 'queue_msix_vector':
+        this.#queueVectors[this.#queueSelect] = NO_VECTOR;
         this.#queueVectors[this.#queueSelect] = this.#mapVector(value);
         break;
       case 'queue_enable':
@@ -536,7 +540,10 @@ export class FakePciDevice extends FakePciFunction {
       this.device.violated(`vector ${value} was mapped; the MSI-X table has ${this.vectors} [4.1.5.1.2.2]`);
       return NO_VECTOR;
     }
-    return this.#options.refusedVectors?.includes(value) === true ? NO_VECTOR : value;
+    const { refusedVectors = [], mappableVectors = Infinity } = this.#options;
+    const mapped = new Set([this.#configVector, ...this.#queueVectors, value]);
+    mapped.delete(NO_VECTOR);
+    return refusedVectors.includes(value) || mapped.size > mappableVectors ? NO_VECTOR : value;
   }
 
   #notifyOffset(queue: number): number {
