@@ -289,11 +289,21 @@ describe('requests', () => {
 });
 
 describe('initialization', () => {
+  it('accepts of the legacy features ANY_LAYOUT, and neither NOTIFY_ON_EMPTY nor bit 30 [6.3]', () => {
+    const features = CommonFeatures.set('ANY_LAYOUT', 'NOTIFY_ON_EMPTY', 'UNUSED').bits;
+    const device = new FakeDevice({ type: DeviceType.Crypto, features, queues: [4, 4], legacy: true });
+    const driver = new EchoDriver(new FakeTransport(device), device.hal);
+    expect(driver.features.names()).toEqual(['ANY_LAYOUT']);
+    driver[Symbol.dispose]();
+    device.assertClean();
+  });
+
   it('accepts all queue features that are offered, and leaves out what it is told [6.1]', () => {
     const offered = CommonFeatures.set(
       ...QUEUE_FEATURES,
       'SR_IOV',
       'ADMIN_VQ',
+      'SUSPEND',
       'NOTIFY_ON_EMPTY',
       'UNUSED',
     ).bits;

@@ -20,6 +20,7 @@ describe('FeatureTable', () => {
       NOTIF_CONFIG_DATA: 39,
       RING_RESET: 40,
       ADMIN_VQ: 41,
+      SUSPEND: 43,
     });
   });
 

@@ -42,6 +42,8 @@ export const Feature = {
   RING_RESET: 40,
   /** The device has administration virtqueues. Not accepted: there is nothing here to administer. */
   ADMIN_VQ: 41,
+  /** The driver can suspend the device. Not accepted: a device that is not needed is reset. */
+  SUSPEND: 43,
 } as const;
 
 /** The name of a device-independent feature. */

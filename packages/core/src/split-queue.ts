@@ -208,9 +208,9 @@ export class SplitQueue extends VirtQueue {
     this.#unkicked = 0;
     // 2.7.13.4.1: the index was stored, and this load comes after it, as both are sequentially consistent.
     if (!this.eventIdx) return (Atomics.load(this.#used16, FLAGS) & USED_FLAG_NO_NOTIFY) === 0;
+    const event = Atomics.load(this.#used16, this.#availEvent);
     // After a whole lap of the 16-bit index the event may lie anywhere in it.
     if (added > 0xffff) return true;
-    const event = Atomics.load(this.#used16, this.#availEvent);
     return needEvent(event, this.#publishedIdx, (this.#publishedIdx - added) & 0xffff);
   }
 

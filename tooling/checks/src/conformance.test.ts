@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { judgeRequirement, page, readResults } from './conformance.ts';
+import { judgeRequirement, missingRequirements, page, readResults } from './conformance.ts';
 
 const row = { section: '2.7.1', level: 'MUST', requirement: 'Align.', test: 'aligns' };
 
@@ -37,6 +37,23 @@ describe('the conformance ledger', () => {
     expect(judgeRequirement({ ...row, level: 'must' }, results)).toMatch(/none of/);
     expect(judgeRequirement({ ...row, reason: 'both' }, results)).toMatch(/neither/);
     expect(judgeRequirement({ section: '1', level: 'MUST', requirement: 'x' }, results)).toMatch(/neither/);
+  });
+
+  it('refuses a count that counts nothing', () => {
+    for (const count of [0, 1, 1.5]) expect(judgeRequirement({ ...row, count }, results)).toMatch(/count/);
+  });
+
+  it('misses requirements that no row stands for', () => {
+    const rows = [
+      row,
+      { ...row, level: 'MUST NOT', count: 2 },
+      { ...row, section: '2.8.11', level: 'SHOULD' },
+    ];
+    expect(missingRequirements(rows, { '2.7.1': 3 })).toEqual([]);
+    expect(missingRequirements(rows, { '2.7.1': 4, '2.8.11': 1 })).toEqual([
+      '2.7.1 has 4 requirements for drivers, the ledgers have 3',
+      '2.8.11 has 1 requirements for drivers, the ledgers have 0',
+    ]);
   });
 
   it('prints a table a package, with bars escaped', () => {

@@ -1,12 +1,13 @@
 /**
  * The conformance ledger: each package's `conformance.json` lists the driver requirements of the specification that
- * concern it, and for each the test that shows it, or the reason why there is none. This checks that every test that is
- * named exists and passed in this very run, and writes the page that people read.
+ * concern it, and for each the test that shows it, or the reason why there is none. This checks that no requirement is missing,
+ * that every test that is named exists and passed in this very run, and writes the page that people read.
  *
  * `node conformance.ts [vitest's JSON report, the harness's report …]`: without reports it checks the ledgers' form only.
  */
 import fs from 'node:fs';
 import path from 'node:path';
+import { DRIVER_REQUIREMENTS } from './driver-requirements.ts';
 import { libraries, root } from './workspace.ts';
 
 const LEVELS = ['MUST', 'MUST NOT', 'SHOULD', 'SHOULD NOT', 'MAY'];
@@ -18,6 +19,8 @@ export interface Requirement {
   readonly level: string;
   /** In our own words. */
   readonly requirement: string;
+  /** How many of the specification's sentences the row stands for (default 1). */
+  readonly count?: number;
   /** The file that obeys it. */
   readonly where?: string;
   /** The title of the test that shows it, as in `it('…')`. */
@@ -34,6 +37,9 @@ export function judgeRequirement(row: Requirement, results: Results | undefined)
   if (!/^\d+(\.\d+)*$/.test(row.section)) return `"${row.section}" is no section`;
   if (!LEVELS.includes(row.level)) return `"${row.level}" is none of ${LEVELS.join(', ')}`;
   if (row.requirement === '') return 'the requirement has no words';
+  if (row.count !== undefined && !(Number.isInteger(row.count) && row.count > 1)) {
+    return `its count is ${row.count}`;
+  }
   if ((row.test === undefined) === (row.reason === undefined)) {
     return 'names neither a test nor a reason, or both';
   }
@@ -41,6 +47,23 @@ export function judgeRequirement(row: Requirement, results: Results | undefined)
   const passed = results.get(row.test);
   if (passed === undefined) return `no test "${row.test}" ran`;
   return passed ? undefined : `the test "${row.test}" failed`;
+}
+
+/** The sections that have more requirements than the ledgers have rows for, in words. */
+export function missingRequirements(
+  rows: readonly Requirement[],
+  required: Readonly<Record<string, number>> = DRIVER_REQUIREMENTS,
+): string[] {
+  const found = new Map<string, number>();
+  for (const { section, level, count = 1 } of rows) {
+    if (level.startsWith('MUST')) found.set(section, (found.get(section) ?? 0) + count);
+  }
+  return Object.entries(required)
+    .filter(([section, count]) => (found.get(section) ?? 0) < count)
+    .map(
+      ([section, count]) =>
+        `${section} has ${count} requirements for drivers, the ledgers have ${found.get(section) ?? 0}`,
+    );
 }
 
 interface VitestReport {
@@ -123,6 +146,10 @@ function main(files: readonly string[]): void {
     }
   }
   const rows = [...ledgers.values()].flat();
+  for (const problem of missingRequirements(rows)) {
+    wrong += 1;
+    console.error(problem);
+  }
   const shown = rows.filter((row) => row.test !== undefined).length;
   fs.mkdirSync(path.join(root, 'docs'), { recursive: true });
   fs.writeFileSync(path.join(root, 'docs/conformance.md'), page(ledgers));
