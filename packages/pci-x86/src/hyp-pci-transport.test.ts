@@ -191,6 +191,33 @@ describe('the block driver under pKVM', () => {
     disk.device.hal.assertClean();
   });
 
+  it.each(['ones', 'zeros'] as const)(
+    'finds by looking that the device was unplugged, where its registers then read as %s',
+    async (silence) => {
+      const looks: ((blk: VirtioBlk) => void)[] = [
+        (blk) => blk.pollEvents(),
+        (blk) =>
+          expect(() => blk.readSync(0, new Uint8Array(512))).toThrow(
+            expect.objectContaining({ code: 'DEVICE_REMOVED' }),
+          ),
+      ];
+      for (const look of looks) {
+        const { blk, bus, disk } = boot();
+        bus.silentMemory = silence;
+        disk.holdBack = true;
+        const lost = [0, 1, 2].map((sector) => blk.read(sector, new Uint8Array(512)));
+        await Promise.resolve();
+        disk.device.remove();
+        look(blk);
+        expect(blk.failure?.code).toBe('DEVICE_REMOVED');
+        for (const request of lost) await expect(request).rejects.toMatchObject({ code: 'DEVICE_REMOVED' });
+        expect(() => blk.reset()).toThrow(expect.objectContaining({ code: 'DEVICE_REMOVED' }));
+        blk[Symbol.dispose]();
+        disk.device.hal.assertClean();
+      }
+    },
+  );
+
   it('works by polling where no interrupts arrive', () => {
     const fixed = machine();
     const root = new PciRoot(new HypCam(fixed.hypervisor, ECAM, 'ecam'));

@@ -73,6 +73,9 @@ export interface BridgeNumbers {
 export class FakePciBus {
   readonly #slots = new Slots();
 
+  /** What reads of memory space give where nothing answers: ones, as on PCI; QEMU gives zeros. */
+  silentMemory: 'ones' | 'zeros' = 'ones';
+
   /** Plugs a function in on bus 0. */
   add<T extends FakePciFunction>(device: number, fn: number, added: T): T {
     this.#slots.add(device, fn, added);
@@ -122,10 +125,11 @@ export class FakePciBus {
     if (found && offset + width <= found.config.size) write(found.config, offset, width, value);
   }
 
-  /** Reads memory space: the register of whichever BAR is there, or all ones. */
+  /** Reads memory space: the register of whichever BAR is there. */
   readMemory(address: number, width: Width): number {
     const bar = this.#decode(address, COMMAND_MEMORY_BARS);
-    return bar ? read(bar.window, bar.offset, width) : allOnes(width);
+    if (bar) return read(bar.window, bar.offset, width);
+    return this.silentMemory === 'zeros' ? 0 : allOnes(width);
   }
 
   /** Writes memory space. */
