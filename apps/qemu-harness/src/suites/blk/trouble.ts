@@ -204,17 +204,16 @@ export default [
         using disk = openDisk(context);
         const { blk } = disk;
         const failure = new Promise<VirtioError>((resolve) => blk.on('failure', resolve));
-        const ends = endings(Array.from({ length: 30 }, (_, n) => blk.read(n, new Uint8Array(SECTOR))));
+        // QEMU ends what it has when the device goes; so each reads on until it can no more.
+        const readOn = async (sector: number): Promise<never> => {
+          for (;;) await blk.read(sector, new Uint8Array(SECTOR));
+        };
+        const ends = endings(Array.from({ length: 30 }, (_, n) => readOn(n)));
         await delay(100);
         await context.host('unplug', null);
         using _looking = lookWithoutInterrupts(context.cell, blk);
         equal((await failure).code, 'DEVICE_REMOVED');
-        const codes = await ends;
-        ok(codes.includes('DEVICE_REMOVED'), codes.join());
-        ok(
-          codes.every((code) => code === 'ok' || code === 'DEVICE_REMOVED'),
-          codes.join(),
-        );
+        deepEqual(new Set(await ends), new Set(['DEVICE_REMOVED']));
         await rejectsWith('DEVICE_REMOVED', blk.read(0, new Uint8Array(SECTOR)));
       }
       await gone;
