@@ -8,7 +8,7 @@ export const SUITE_USAGE = `npm start [-- FILTER …]  set up, boot guests, run 
 npm test                 the same among all other checks, in plain lines
 
   FILTER       only tests whose name, device or kind of guest contains it, e.g. blk or microvm; of several, each must be contained
-  --full       every test in every kind of guest; otherwise all tests run in the first kind, and one a device in the others
+  --full       every test in every kind of guest; otherwise all tests run in the first kind, and in others those that show most
   --json FILE  write the report's JSON to this file, too`;
 
 /**

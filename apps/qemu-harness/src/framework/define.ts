@@ -23,8 +23,6 @@ export interface Cell {
   readonly machine: Machine;
   readonly transport: TransportKind;
   readonly ring: Ring;
-  /** The devices whose suites run here; all of them if it is not given. */
-  readonly devices?: readonly string[];
 }
 
 /** A device under test and what stands behind it on the host. */

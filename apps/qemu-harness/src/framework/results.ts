@@ -36,11 +36,18 @@ export interface Report {
   readonly passed: number;
   readonly failed: number;
   readonly skipped: number;
+  /** What was not run, and why. */
+  readonly remarks: readonly string[];
   readonly runs: readonly RunRecord[];
 }
 
 /** Sums up runs. */
-export function createReport(started: Date, ms: number, runs: readonly RunRecord[]): Report {
+export function createReport(
+  started: Date,
+  ms: number,
+  runs: readonly RunRecord[],
+  remarks: readonly string[] = [],
+): Report {
   const count = (status: TestStatus): number =>
     runs.reduce((sum, { tests }) => sum + tests.filter((test) => test.status === status).length, 0);
   return {
@@ -50,6 +57,7 @@ export function createReport(started: Date, ms: number, runs: readonly RunRecord
     passed: count('passed'),
     failed: count('failed'),
     skipped: count('skipped'),
+    remarks,
     runs,
   };
 }

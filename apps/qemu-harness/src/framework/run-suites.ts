@@ -15,7 +15,7 @@ import { writeReport } from '../report/write.ts';
 import { qemuVersion } from '../setup/qemu-packages.ts';
 import type { Cell, GuestTest } from './define.ts';
 import { discoverTests } from './discover.ts';
-import { cellName, MATRIX } from './matrix.ts';
+import { cellName, isInShare, MATRIX, remarks } from './matrix.ts';
 import { portions } from './plan.ts';
 import { createReport, isGreen, type RunRecord, type TestResult } from './results.ts';
 import { runInGuest, type RunnerOptions, suiteFiles } from './runner.ts';
@@ -24,7 +24,7 @@ import { runInGuest, type RunnerOptions, suiteFiles } from './runner.ts';
 export interface SuiteOptions {
   /** Only tests in cells where `device: name` or the cell's name contains each of these. */
   readonly filters: readonly string[];
-  /** Every test in every kind of guest. Otherwise all tests in the first one, and the essential ones in all others. */
+  /** Every test in every kind of guest. Otherwise all tests in the first one, and in others those that show most. */
   readonly full: boolean;
   /** Write the report's JSON here, too. */
   readonly json: string | undefined;
@@ -94,7 +94,8 @@ export async function runSuites(options: SuiteOptions): Promise<number> {
       tests: tests.map((test) => resultOf(test, cell, own)),
     };
   });
-  const report = createReport(started, performance.now() - began, runs);
+  const notes = options.filters.length > 0 ? [] : remarks(options.full);
+  const report = createReport(started, performance.now() - began, runs, notes);
   const file = writeReport(report, options.json);
   console.log(`\n${formatTable(report, live)}\n`);
   const failures = formatFailures(report);
@@ -207,13 +208,15 @@ export function select(
   { filters, full }: Pick<SuiteOptions, 'filters' | 'full'>,
 ): readonly Selection[] {
   const everything = full || filters.length > 0;
-  return MATRIX.map((cell, index) => ({
+  return MATRIX.map((cell) => ({
     cell,
-    tests: tests.filter(
-      ({ device, name, essential }) =>
-        (cell.devices?.includes(device) ?? true) &&
-        (everything || index === 0 || (essential === true && cell.devices === undefined)) &&
-        filters.every((filter) => `${device}: ${name}`.includes(filter) || cellName(cell).includes(filter)),
-    ),
+    tests: tests.filter((test) => {
+      const what = `${test.device}: ${test.name}`;
+      return (
+        (cell.devices?.includes(test.device) ?? true) &&
+        (everything || isInShare(cell, test)) &&
+        filters.every((filter) => what.includes(filter) || cellName(cell).includes(filter))
+      );
+    }),
   })).filter((selected) => selected.tests.length > 0);
 }

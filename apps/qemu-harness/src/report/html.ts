@@ -49,6 +49,7 @@ export function formatHtml(report: Report): string {
 ${failures(report)}
 <h2>Matrix</h2>
 <div class="scroll">${matrix(report)}</div>
+${report.remarks.map((remark) => `<p class="muted">${escapeHtml(remark)}</p>`).join('\n')}
 <h2>Every test</h2>
 ${report.runs.map(runDetails).join('\n')}
 <h2>Environment</h2>

@@ -15,14 +15,15 @@ const run = (ring: string, tests: TestResult[]): RunRecord => ({
   tests,
 });
 
-const REPORT = createReport(new Date(0), 18_000, [
+const RUNS = [
   run('split', [
     { device: 'blk', name: 'reads <b>', status: 'passed', ms: 500 },
     { device: 'blk', name: 'writes', status: 'failed', ms: 700, detail: 'Error: <script>alert(1)</script>' },
     { device: 'rng', name: 'gives', status: 'skipped', ms: 0, detail: 'no such device' },
   ]),
   run('packed', [{ device: 'blk', name: 'reads <b>', status: 'passed', ms: 400 }]),
-]);
+];
+const REPORT = createReport(new Date(0), 18_000, RUNS, ['c & d cannot be']);
 
 describe('createReport', () => {
   it('counts', () => {
@@ -54,6 +55,10 @@ describe('formatHtml', () => {
     expect(html).toContain('&lt;script&gt;alert(1)&lt;/script&gt;');
     expect(html).not.toContain('<script');
     expect(html).toContain('reads &lt;b&gt;');
+  });
+
+  it('says what the matrix leaves out', () => {
+    expect(html).toContain('<p class="muted">c &amp; d cannot be</p>');
   });
 
   it('refers to nothing outside itself', () => {
