@@ -60,7 +60,7 @@ export function remarks(full: boolean): readonly string[] {
     ? GAPS
     : [
         ...GAPS,
-        "Every test ran in the first kind of guest; in the others the disks' or one of each device, where nothing is said. npm start -- --full runs every test in every kind.",
+        'The first kind of guest ran every test. Where another shows fewer, it ran one test a device, or those of disks and one of each other device: npm start -- --full runs every test in every kind.',
       ];
 }
 
