@@ -49,7 +49,7 @@ describe('connecting', () => {
     for (const [version, size, code] of [
       ['9P2000.u', 8192, 'UNSUPPORTED'],
       ['unknown', 8192, 'UNSUPPORTED'],
-      ['9P2000.L', 300_000, 'DEVICE_MISBEHAVED'],
+      ['9P2000.L', 600_000, 'DEVICE_MISBEHAVED'],
       ['9P2000.L', 100, 'DEVICE_MISBEHAVED'],
     ] as const) {
       const { driver, server } = setUp();
@@ -102,9 +102,9 @@ describe('many requests', () => {
   });
 
   it('are made by one large read and one large write', async () => {
-    const rig = await mounted();
+    const rig = await mounted({}, { msize: 131_096 });
     const { fs, server } = rig;
-    const data = pattern(9_000_000);
+    const data = pattern(5_000_000);
     await fs.writeFile('/f', '');
     for (const type of [118, READ]) {
       server.mostHeld = 0;
@@ -123,6 +123,29 @@ describe('many requests', () => {
       expect(same(result ?? server.find('/f')?.bytes, data)).toBe(true);
     }
     server.hold = undefined;
+    await leavesNothing(rig, fs);
+  });
+
+  it('are fewer while DMA memory is scarce, and one fails if there is none at all', async () => {
+    const rig = await mounted({}, { msize: 131_096 });
+    const { fs, server, device } = rig;
+    const data = pattern(3_000_000);
+    server.put('/f', data);
+    for (const operation of [
+      async () => same(await fs.readFile('/f'), data),
+      async () => same((await fs.writeFile('/g', data), server.find('/g')?.bytes), data),
+      async () => same((await fs.copyFile('/f', '/h'), server.find('/h')?.bytes), data),
+    ]) {
+      // Enough for what comes before the data, and for a few pieces of it.
+      device.hal.failShare({ after: 30, count: 4 });
+      expect(await operation()).toBe(true);
+      device.hal.failShare({ after: 30, count: Infinity });
+      expect(await failure(operation)).toMatchObject({ code: 'DMA_ERROR' });
+      device.hal.failShare({ count: 0 });
+      // Not even clunks could be sent, which needs no memory in earnest: the server has to forget those fids.
+      await fs.remount();
+    }
+    expect(fs.client.inFlight).toBe(0);
     await leavesNothing(rig, fs);
   });
 
@@ -212,14 +235,14 @@ describe('cancelling', () => {
   });
 
   it('flushes all requests of a large read, and gives the buffer back only then', async () => {
-    const rig = await mounted();
+    const rig = await mounted({}, { msize: 131_096 });
     const { fs, server, device } = rig;
-    server.put('/f', pattern(8_000_000));
+    server.put('/f', pattern(4_000_000));
     const handle = await fs.open('/f');
     const abort = new AbortController();
     server.hold = (type) => type === READ;
     const reading = failure(() =>
-      handle.read(new Uint8Array(8_000_000), { position: 0, signal: abort.signal }),
+      handle.read(new Uint8Array(4_000_000), { position: 0, signal: abort.signal }),
     );
     await settle(100);
     expect(server.held.length).toBeGreaterThan(20);
@@ -618,9 +641,9 @@ describe('when the device fails', () => {
   });
 
   it('a reset in the middle of everything loses no memory and no tag', async () => {
-    const rig = await mounted();
+    const rig = await mounted({}, { msize: 131_096 });
     const { fs, server, device, driver } = rig;
-    server.put('/f', pattern(7_000_000));
+    server.put('/f', pattern(3_000_000));
     for (let round = 0; round < 5; round += 1) {
       server.hold = (type) => type === [READ, WALK, 120, 24, 12][round];
       const going = [
@@ -640,7 +663,7 @@ describe('when the device fails', () => {
       device.automatic = true;
       for (const error of await Promise.all(going)) expect(error).toMatchObject({ code: 'DEVICE_RESET' });
       await fs.remount();
-      expect(same(await fs.readFile('/f'), pattern(7_000_000))).toBe(true);
+      expect(same(await fs.readFile('/f'), pattern(3_000_000))).toBe(true);
     }
     expect(fs.client.inFlight).toBeLessThan(3);
     await leavesNothing(rig, fs);

@@ -4,7 +4,7 @@
  */
 import { VirtioError } from '@virtio/core';
 import { MalformedError, Reader } from './codec.ts';
-import { IO_HEADER_SIZE, P9Engine } from './engine.ts';
+import { IO_HEADER_SIZE, P9Engine, type RequestData } from './engine.ts';
 import type { P9Fid } from './fid.ts';
 import {
   DirectoryEntry,
@@ -23,7 +23,7 @@ import { P9Error, refuse } from './p9-error.ts';
 import { CHECK, type Task } from './task.ts';
 
 /** Data of a large read or write goes in messages of this size, unless the server wants smaller ones. */
-const DEFAULT_DATA_SIZE = 262144;
+const DEFAULT_DATA_SIZE = 524288;
 
 /** The smallest message size that a server may insist on: below it, names of the usual length do not fit. */
 const MIN_MSIZE = 4096;
@@ -45,7 +45,7 @@ const ATTRIBUTES = GetattrMask.BASIC | GetattrMask.BTIME;
 
 /** How a client introduces itself. */
 export interface ConnectOptions {
-  /** The largest message in bytes (default 262,168: data of 256 KiB); the server may choose a smaller one. */
+  /** The largest message in bytes (default 524,312: data of 512 KiB); the server may choose a smaller one. */
   readonly msize?: number;
   /** The name of the user (default `root`). */
   readonly userName?: string;
@@ -562,7 +562,7 @@ export class P9Client extends P9Engine {
    */
   *pipeline<I, F extends Fields>(
     items: Iterable<I>,
-    request: (item: I) => [Message<F>, MessageValues<F>, { data?: Uint8Array; room?: Uint8Array }?],
+    request: (item: I) => [Message<F>, MessageValues<F>, RequestData?],
     receive: (this: this, item: I, tag: number) => Task<boolean>,
     window = WINDOW,
   ): Task<void> {
@@ -586,7 +586,7 @@ export class P9Client extends P9Engine {
           const tag =
             inFlight.length === 0
               ? yield* this.send(message, values, data)
-              : this.trySend(message, values, data);
+              : this.trySendMore(message, values, data ?? {});
           if (tag < 0) break;
           inFlight.push({ item: next.value, tag });
           next = source.next();

@@ -13,7 +13,7 @@ const PROBE = 8168;
 
 /** A part of the file, on its way from one file to the other. */
 interface Piece {
-  buffer: Uint8Array<ArrayBuffer>;
+  readonly buffer: Uint8Array<ArrayBuffer>;
   /** Where in the files it begins. What was copied of it already is cut off. */
   position: number;
   /** How many bytes are still to be copied. */
@@ -59,6 +59,8 @@ class Copier {
   readonly #size: number;
   readonly #chunk: number;
   readonly #going: Piece[] = [];
+  /** Buffers of pieces that are copied. */
+  readonly #buffers: Uint8Array<ArrayBuffer>[] = [];
   #next = 0;
 
   constructor(client: P9Client, from: P9Fid, to: P9Fid, size: number) {
@@ -85,6 +87,7 @@ class Copier {
         const goesOn = yield* this.#receive(piece);
         if (!goesOn) {
           going.shift();
+          this.#buffers.push(piece.buffer);
           continue;
         }
       }
@@ -109,23 +112,23 @@ class Copier {
     }
     const length = Math.min(this.#chunk, known > 0 ? known : Math.max(PROBE, -known));
     this.#next += length;
-    return { buffer: new Uint8Array(length), position, length, filled: 0, start: 0, tag: -1 };
+    let buffer = this.#buffers.pop();
+    if (buffer === undefined || buffer.length < length) buffer = new Uint8Array(length);
+    return { buffer, position, length, filled: 0, start: 0, tag: -1 };
   }
 
   #trySend(piece: Piece): void {
     const { position, buffer, length, filled, start } = piece;
-    piece.tag =
-      filled > 0
-        ? this.#client.trySend(
-            T.write,
-            { fid: this.#to.id, offset: position, count: filled },
-            { data: buffer.subarray(start, start + filled) },
-          )
-        : this.#client.trySend(
-            T.read,
-            { fid: this.#from.id, offset: position, count: length },
-            { room: buffer.subarray(0, length) },
-          );
+    const client = this.#client;
+    // Without requests of its own that will give memory back, the lack of it is an error.
+    const send = this.#going.some(({ tag }) => tag >= 0) ? 'trySendMore' : 'trySend';
+    if (filled > 0) {
+      const data = buffer.subarray(start, start + filled);
+      piece.tag = client[send](T.write, { fid: this.#to.id, offset: position, count: filled }, { data });
+    } else {
+      const room = buffer.subarray(0, length);
+      piece.tag = client[send](T.read, { fid: this.#from.id, offset: position, count: length }, { room });
+    }
   }
 
   /** Handles the answer to a piece's request. @returns whether there is more to do for it */

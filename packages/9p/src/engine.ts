@@ -251,6 +251,19 @@ export class P9Engine {
     return this.#transmit(this.#free.pop() as number, message, values, data);
   }
 
+  /**
+   * As {@link P9Engine.trySend}, for tasks that have requests in flight already: where DMA memory is scarce (the limit of locked
+   * memory of a Linux process is often 8 MiB), they make do with what they have.
+   */
+  trySendMore<F extends Fields>(message: Message<F>, values: MessageValues<F>, data: RequestData): number {
+    try {
+      return this.trySend(message, values, data);
+    } catch (error) {
+      if (VirtioError.is(error, 'DMA_ERROR')) return -1;
+      throw error;
+    }
+  }
+
   /** Waits for the reply to a request and reads its fields; data goes to the room that was given. */
   *receive<G extends Fields>(tag: number, reply: Message<G>, hold = false): Task<MessageValues<G>> {
     try {
