@@ -16,6 +16,7 @@ export interface MmioWindow {
 
 /** A window in which a virtio device may be. */
 export interface MmioDeviceInfo extends MmioWindow {
+  /** Tells it from a `PciDeviceInfo`. */
   readonly kind: 'mmio';
   /** Who announced it. */
   readonly source: 'acpi' | 'command-line' | 'device-tree';

@@ -35,15 +35,21 @@ export interface OpenOptions {
 
 /** An open device on PCI. */
 export interface OpenPciDevice extends Disposable {
+  /** Tells it from an {@link OpenMmioDevice}. */
   readonly kind: 'pci';
+  /** The way to the device's registers, for its driver. */
   readonly transport: PciTransport;
+  /** The memory that the device reaches, for its driver and for buffers without a copy. */
   readonly hal: LinuxHal;
 }
 
 /** An open device on MMIO. */
 export interface OpenMmioDevice extends Disposable {
+  /** Tells it from an {@link OpenPciDevice}. */
   readonly kind: 'mmio';
+  /** The way to the device's registers, for its driver. */
   readonly transport: MmioTransport;
+  /** The memory that the device reaches, for its driver and for buffers without a copy. */
   readonly hal: LinuxHal;
 }
 

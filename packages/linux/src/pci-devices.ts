@@ -8,6 +8,7 @@ const GROUPS = '/sys/kernel/iommu_groups';
 
 /** A virtio device on PCI. */
 export interface PciDeviceInfo {
+  /** Tells it from an `MmioDeviceInfo`. */
   readonly kind: 'pci';
   /** Where it is: `0000:00:03.0`. */
   readonly address: string;

@@ -341,6 +341,11 @@ export class MmioTransport extends Transport {
     return this.getStatus().bits === GONE;
   }
 
+  /**
+   * Resets the device if it is still there, removes the handler of its line, and calls `onDispose`.
+   *
+   * @throws {@link VirtioError} `NOT_READY` if the device does not finish its reset
+   */
   [Symbol.dispose](): void {
     if (this.#disposed) return;
     this.#disposed = true;

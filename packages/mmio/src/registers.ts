@@ -47,20 +47,25 @@ export const MmioRegister = {
   Status: 0x070,
   /** W: the address of the queue's descriptor area. */
   QueueDescLow: 0x080,
+  /** W: its upper half. */
   QueueDescHigh: 0x084,
   /** W: the address of its driver area. */
   QueueDriverLow: 0x090,
+  /** W: its upper half. */
   QueueDriverHigh: 0x094,
   /** W: the address of its device area. */
   QueueDeviceLow: 0x0a0,
+  /** W: its upper half. */
   QueueDeviceHigh: 0x0a4,
   /** W: the shared memory region that the following registers are about. */
   SHMSel: 0x0ac,
   /** R: its length in bytes; all ones if there is no such region. */
   SHMLenLow: 0x0b0,
+  /** R: its upper half. */
   SHMLenHigh: 0x0b4,
   /** R: its physical address. */
   SHMBaseLow: 0x0b8,
+  /** R: its upper half. */
   SHMBaseHigh: 0x0bc,
   /** RW: 1 while the queue is being reset. */
   QueueReset: 0x0c0,

@@ -2,7 +2,7 @@
  * The instructions that only the host of an engine can execute. It injects them; nothing here is native.
  */
 
-/** The registers that CPUID returns: 32 bits each, unsigned. */
+/** The registers that CPUID returns, by name: 32 bits each. */
 export interface CpuidResult {
   readonly eax: number;
   readonly ebx: number;
@@ -30,10 +30,16 @@ export interface X86Cpu {
 
 /** The I/O ports of an x86 processor: IN and OUT at their three widths. Values are unsigned. */
 export interface X86Ports {
+  /** Reads a byte. */
   in8(port: number): number;
+  /** Reads two bytes. */
   in16(port: number): number;
+  /** Reads four bytes. */
   in32(port: number): number;
+  /** Writes a byte. */
   out8(port: number, value: number): void;
+  /** Writes two bytes. */
   out16(port: number, value: number): void;
+  /** Writes four bytes. */
   out32(port: number, value: number): void;
 }

@@ -10,6 +10,7 @@ const WIDE = 0x4;
 
 /** A BAR in memory space. */
 export interface MemoryBar {
+  /** Tells it from an {@link IoBar}. */
   readonly kind: 'memory';
   /** Which BAR, 0 to 5. A 64-bit one takes the next as well. */
   readonly index: number;
@@ -25,7 +26,9 @@ export interface MemoryBar {
 
 /** A BAR in I/O space. */
 export interface IoBar {
+  /** Tells it from a {@link MemoryBar}. */
   readonly kind: 'io';
+  /** Which BAR, 0 to 5. */
   readonly index: number;
   /** Its port; 0 if none was assigned. */
   readonly address: number;
@@ -150,7 +153,9 @@ export function setBar(config: RegisterWindow, bar: Bar, address: number): void 
 
 /** A range of addresses: `[start, start + size)`. */
 export interface AddressRange {
+  /** The first address, or port. */
   readonly start: number;
+  /** Bytes, or ports. */
   readonly size: number;
 }
 

@@ -10,11 +10,17 @@ import type { DeviceFunction } from './device-function.ts';
 export interface ConfigAccess {
   /** Bytes of configuration space that each function has here: 256, or 4096 with PCI Express. */
   readonly size: number;
+  /** Reads a byte; all ones if there is no such function. */
   read8(at: DeviceFunction, offset: number): number;
+  /** Reads two bytes; all ones if there is no such function. */
   read16(at: DeviceFunction, offset: number): number;
+  /** Reads four bytes; all ones if there is no such function. */
   read32(at: DeviceFunction, offset: number): number;
+  /** Writes a byte. */
   write8(at: DeviceFunction, offset: number, value: number): void;
+  /** Writes two bytes. */
   write16(at: DeviceFunction, offset: number, value: number): void;
+  /** Writes four bytes. */
   write32(at: DeviceFunction, offset: number, value: number): void;
 }
 

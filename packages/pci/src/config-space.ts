@@ -4,13 +4,19 @@ import type { DeviceFunction } from './device-function.ts';
 
 /** Registers of the configuration header: offsets in bytes. */
 export const PciRegister = {
+  /** 16 bits; all ones where there is no function. */
   VENDOR_ID: 0x00,
+  /** 16 bits. */
   DEVICE_ID: 0x02,
+  /** 16 bits: see {@link Command}. */
   COMMAND: 0x04,
+  /** 16 bits: see {@link Status}. */
   STATUS: 0x06,
   /** Revision, programming interface, subclass, class: one byte each. */
   REVISION: 0x08,
+  /** 8 bits: see {@link HeaderType}; the uppermost says that there are functions other than 0. */
   HEADER_TYPE: 0x0e,
+  /** 32 bits; the others follow. */
   BAR0: 0x10,
   /** Type 1 (bridges) only. */
   SECONDARY_BUS: 0x19,
@@ -18,6 +24,7 @@ export const PciRegister = {
   SUBSYSTEM_VENDOR_ID: 0x2c,
   /** Type 0 only. */
   SUBSYSTEM_ID: 0x2e,
+  /** 8 bits: where the first capability is. */
   CAPABILITIES: 0x34,
 } as const;
 
@@ -44,11 +51,17 @@ export class Command extends Flags {
   static readonly MEMORY_SPACE = COMMAND.MEMORY_SPACE;
   /** The function may access memory by itself (DMA), and so send message-signalled interrupts. */
   static readonly BUS_MASTER = COMMAND.BUS_MASTER;
+  /** The function watches special cycles. Wired to 0 in PCI Express, as are the next two. */
   static readonly SPECIAL_CYCLES = COMMAND.SPECIAL_CYCLES;
+  /** The function may write whole cache lines by a command of its own. */
   static readonly MEMORY_WRITE_AND_INVALIDATE_ENABLE = COMMAND.MEMORY_WRITE_AND_INVALIDATE_ENABLE;
+  /** The function listens to writes of the VGA palette. */
   static readonly VGA_PALETTE_SNOOP = COMMAND.VGA_PALETTE_SNOOP;
+  /** The function acts upon parity errors. */
   static readonly PARITY_ERROR_RESPONSE = COMMAND.PARITY_ERROR_RESPONSE;
+  /** The function may report errors to the system. */
   static readonly SERR_ENABLE = COMMAND.SERR_ENABLE;
+  /** The function may begin transfers to others without a pause. Wired to 0 in PCI Express. */
   static readonly FAST_BACK_TO_BACK_ENABLE = COMMAND.FAST_BACK_TO_BACK_ENABLE;
   /** The function does not assert INTx. */
   static readonly INTERRUPT_DISABLE = COMMAND.INTERRUPT_DISABLE;
@@ -94,13 +107,21 @@ export class Status extends Flags {
   static readonly INTERRUPT_STATUS = STATUS.INTERRUPT_STATUS;
   /** There is a list of capabilities. */
   static readonly CAPABILITIES_LIST = STATUS.CAPABILITIES_LIST;
+  /** The function can run at 66 MHz. Wired to 0 in PCI Express, as is the next. */
   static readonly MHZ_66_CAPABLE = STATUS.MHZ_66_CAPABLE;
+  /** The function takes transfers that follow one another without a pause. */
   static readonly FAST_BACK_TO_BACK_CAPABLE = STATUS.FAST_BACK_TO_BACK_CAPABLE;
+  /** A transfer of the function's had a parity error. Writing ones clears this bit and those that follow. */
   static readonly MASTER_DATA_PARITY_ERROR = STATUS.MASTER_DATA_PARITY_ERROR;
+  /** The function ended another's transfer with an error. */
   static readonly SIGNALED_TARGET_ABORT = STATUS.SIGNALED_TARGET_ABORT;
+  /** Another ended a transfer of the function's with an error. */
   static readonly RECEIVED_TARGET_ABORT = STATUS.RECEIVED_TARGET_ABORT;
+  /** Nothing answered a transfer of the function's. */
   static readonly RECEIVED_MASTER_ABORT = STATUS.RECEIVED_MASTER_ABORT;
+  /** The function reported an error to the system. */
   static readonly SIGNALED_SYSTEM_ERROR = STATUS.SIGNALED_SYSTEM_ERROR;
+  /** The function saw a parity error. */
   static readonly DETECTED_PARITY_ERROR = STATUS.DETECTED_PARITY_ERROR;
 
   /** The value for these bits. */
@@ -137,12 +158,19 @@ const hex = (value: number, digits: number): string => value.toString(16).padSta
 
 /** What the header says of a function. Prints like `1af4:1042 (class 01.00, rev 01) standard`. */
 export class DeviceFunctionInfo {
+  /** Who made it: 0x1af4 of all virtio devices. */
   readonly vendorId: number;
+  /** Which of the vendor's it is. */
   readonly deviceId: number;
+  /** Which version of it. */
   readonly revision: number;
+  /** The programming interface of its class. */
   readonly progIf: number;
+  /** What kind within its class. */
   readonly subclass: number;
+  /** What it does: 1 storage, 2 network, … */
   readonly class: number;
+  /** Which registers follow. */
   readonly headerType: HeaderType;
   /** Whether the device has functions other than 0; function 0 tells. */
   readonly multiFunction: boolean;

@@ -20,8 +20,11 @@ const TRANSITIONAL: Readonly<Record<number, DeviceType>> = {
 
 /** The ids of a PCI function, as in {@link DeviceFunctionInfo}. */
 export interface PciIds {
+  /** Who made it. */
   readonly vendorId: number;
+  /** Which of the vendor's it is. */
   readonly deviceId: number;
+  /** Tells the type of transitional devices whose device id the specification does not list. */
   readonly subsystemId?: number;
 }
 

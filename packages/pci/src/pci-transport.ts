@@ -420,6 +420,11 @@ export class PciTransport extends Transport {
     return this.getStatus().bits === GONE;
   }
 
+  /**
+   * Resets the device if it is still there, restores its command register, and calls `onDispose`.
+   *
+   * @throws {@link VirtioError} `NOT_READY` if the device does not finish its reset; it is not bus master any more then
+   */
   [Symbol.dispose](): void {
     if (this.#disposed) return;
     this.#disposed = true;

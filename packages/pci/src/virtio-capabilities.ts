@@ -12,12 +12,19 @@ import { capabilities, PciCapabilityId, roomFor } from './capabilities.ts';
  * @see VIRTIO 1.4, 4.1.4
  */
 export const VirtioPciCap = {
+  /** Common configuration [4.1.4.3]. */
   COMMON_CFG: 1,
+  /** Notifications [4.1.4.4]. */
   NOTIFY_CFG: 2,
+  /** ISR status [4.1.4.5]. */
   ISR_CFG: 3,
+  /** Device-specific configuration [4.1.4.6]. */
   DEVICE_CFG: 4,
+  /** Access through configuration space [4.1.4.9]. */
   PCI_CFG: 5,
+  /** A shared memory region [4.1.4.7]. */
   SHARED_MEMORY_CFG: 8,
+  /** Vendor data [4.1.4.8]. */
   VENDOR_CFG: 9,
 } as const;
 
