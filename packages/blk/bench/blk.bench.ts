@@ -3,7 +3,7 @@
  * and moves the used index, so that what is measured is the driver and its queue.
  */
 import { CommonFeatures, type Hal } from '@virtio/core';
-import { type Measurement, measure, printMeasurements } from '@virtio/checks/measure';
+import { measureAll, printMeasurements } from '@virtio/checks/measure';
 import { type FakeDevice, FakeHal, FakeInterrupts, FakeTransport } from '@virtio/testing';
 import { FakeDisk } from '../examples/fake-disk.ts';
 import { VirtioBlk } from '../src/index.ts';
@@ -76,17 +76,6 @@ function open(ring: bigint): {
     queue.drain(SIZE + 1);
   };
   return { blk, buffers: hal.buffers, device, interrupts, transport };
-}
-
-/** One row of the table: its name, how many reads a call of the loop does, and the loop. */
-type Row = readonly [name: string, reads: number, loop: () => unknown];
-
-/** Measures each row twice, as the first time is spent on compiling the driver anew for this ring, and keeps the second. */
-async function measureAll(rows: readonly Row[]): Promise<Measurement[]> {
-  const found: Measurement[] = [];
-  for (const row of rows) await measure(...row);
-  for (const row of rows) found.push(await measure(...row));
-  return found;
 }
 
 async function bench(title: string, ring: bigint): Promise<void> {

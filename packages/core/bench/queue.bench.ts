@@ -1,10 +1,12 @@
 /** What a queue costs: one chain from `begin` to `pop`. The share of the device, which only moves ids, is in the figures. */
-import { measure, type Measurement, printMeasurements } from '@virtio/checks/measure';
+import { measureAll, printMeasurements, type Row } from '@virtio/checks/measure';
 import { FakeDevice, FakeTransport } from '@virtio/testing';
 import { CommonFeatures, createQueue, DeviceType, type FeatureName, RequestQueue } from '@virtio/core';
 
-const SIZE = 256;
-const OPERATIONS = 100_000;
+/** Holds 170 chains of three descriptors. */
+const SIZE = 512;
+const OPERATIONS = 128 * 100;
+const BATCHES = [1, 8, 32, 128];
 
 function make(names: readonly FeatureName[], tableLength = 16) {
   const features = CommonFeatures.set(...names).bits;
@@ -41,39 +43,30 @@ function chains(names: readonly FeatureName[], batch: number, tableLength = 16):
   };
 }
 
-const split: FeatureName[] = ['EVENT_IDX'];
-const packed: FeatureName[] = ['EVENT_IDX', 'RING_PACKED'];
-const rows: Measurement[] = [];
-const batches = [1, 8, 32, 128];
-for (const [format, features] of [
-  ['split', split],
-  ['packed', packed],
-] as const) {
-  for (const [kind, more] of [
-    ['direct', []],
-    ['indirect', ['INDIRECT_DESC']],
-    ['in order', ['IN_ORDER']],
-  ] as const) {
-    for (const batch of batches) {
-      // A ring of 256 descriptors holds 85 direct chains of three.
-      if (kind !== 'indirect' && batch * 3 > SIZE) continue;
-      rows.push(
-        await measure(
-          `${format}, ${kind}, batch of ${batch}`,
-          OPERATIONS,
-          chains([...features, ...more], batch),
-        ),
-      );
+const formats: readonly (readonly [string, readonly FeatureName[]])[] = [
+  ['split', ['EVENT_IDX']],
+  ['packed', ['EVENT_IDX', 'RING_PACKED']],
+];
+const kinds: readonly (readonly [string, readonly FeatureName[]])[] = [
+  ['direct', []],
+  ['indirect', ['INDIRECT_DESC']],
+  ['in order', ['IN_ORDER']],
+];
+const rows: Row[] = [];
+for (const [kind, more] of kinds) {
+  for (const batch of BATCHES) {
+    for (const [format, features] of formats) {
+      rows.push([`${kind}, batch of ${batch}, ${format}`, OPERATIONS, chains([...features, ...more], batch)]);
     }
   }
 }
-printMeasurements('begin, push 3, submit, publish, kick, pop', rows);
+printMeasurements('begin, push 3, submit, publish, kick, pop', await measureAll(rows));
 
-/** The same three ways that drivers offer, on a split ring with indirect descriptors. */
-function forms(batch: number) {
-  const { queue, ring, transport, address } = make([...split, 'INDIRECT_DESC']);
+/** The same three ways that drivers offer, with indirect descriptors. */
+function forms(features: readonly FeatureName[], batch: number): [string, () => unknown][] {
+  const { queue, ring, transport, address } = make([...features, 'INDIRECT_DESC']);
   const requests = new RequestQueue(queue, transport, () => undefined);
-  const submit = () => {
+  const submit = (): number => {
     const slot = requests.begin(3);
     queue.pushReadable(address, 16);
     queue.pushWritable(address + 4096, 4096);
@@ -81,49 +74,55 @@ function forms(batch: number) {
     requests.submit(slot);
     return slot;
   };
-  const one = async () => {
+  const one = async (): Promise<void> => {
     const slot = submit();
     requests.flushSoon();
     await requests.done(slot);
     requests.release(slot);
   };
-  return {
-    'non-blocking': () => {
-      for (let n = 0; n < OPERATIONS; n += batch) {
-        for (let i = 0; i < batch; i += 1) submit();
-        requests.flush();
-        ring.drain(4097);
-        for (let i = 0; i < batch; i += 1) requests.release(requests.poll());
-      }
-    },
-    synchronous: () => {
-      for (let n = 0; n < OPERATIONS; n += 1) {
-        const slot = submit();
-        requests.flush();
-        ring.drain(4097);
-        requests.waitSync(slot);
-        requests.release(slot);
-      }
-    },
-    promises: async () => {
-      const pending: Promise<void>[] = [];
-      for (let n = 0; n < OPERATIONS; n += batch) {
-        for (let i = 0; i < batch; i += 1) pending.push(one());
-        requests.flush();
-        ring.drain(4097);
-        requests.drain();
-        await Promise.all(pending);
-        pending.length = 0;
-      }
-    },
+  const nonBlocking = (): void => {
+    for (let n = 0; n < OPERATIONS; n += batch) {
+      for (let i = 0; i < batch; i += 1) submit();
+      requests.flush();
+      ring.drain(4097);
+      for (let i = 0; i < batch; i += 1) requests.release(requests.poll());
+    }
   };
+  const synchronous = (): void => {
+    for (let n = 0; n < OPERATIONS; n += 1) {
+      const slot = submit();
+      requests.flush();
+      ring.drain(4097);
+      requests.waitSync(slot);
+      requests.release(slot);
+    }
+  };
+  const promises = async (): Promise<void> => {
+    const pending: Promise<void>[] = [];
+    for (let n = 0; n < OPERATIONS; n += batch) {
+      for (let i = 0; i < batch; i += 1) pending.push(one());
+      requests.flush();
+      ring.drain(4097);
+      requests.drain();
+      await Promise.all(pending);
+      pending.length = 0;
+    }
+  };
+  const found: [string, () => unknown][] = [
+    ['non-blocking', nonBlocking],
+    ['promises', promises],
+  ];
+  // One call, one request: there is no batch.
+  return batch === 1 ? [...found, ['synchronous', synchronous]] : found;
 }
 
-const byForm: Measurement[] = [];
-for (const batch of [1, 32]) {
-  for (const [name, loop] of Object.entries(forms(batch))) {
-    if (name === 'synchronous' && batch > 1) continue;
-    byForm.push(await measure(`${name}, batch of ${batch}`, OPERATIONS, loop));
+const byForm: Row[] = [];
+for (const batch of BATCHES) {
+  for (const [format, features] of formats) {
+    for (const [form, loop] of forms(features, batch)) {
+      byForm.push([`${form}, batch of ${batch}, ${format}`, OPERATIONS, loop]);
+    }
   }
 }
-printMeasurements('request and reply, by form', byForm);
+byForm.sort(([a], [b]) => (a.split(',')[0] ?? '').localeCompare(b.split(',')[0] ?? ''));
+printMeasurements('request and reply, by form', await measureAll(byForm));
