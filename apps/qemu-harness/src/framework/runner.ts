@@ -186,7 +186,9 @@ async function runTest(
     detail.push(...warnings.map((text) => `The guest warned: ${text}`));
     const complaints = guest.complaints.slice(complained);
     if (complaints !== '') detail.push(`QEMU said:\n${lastLines(complaints, OUTPUT_LINES)}`);
-    if (course.timedOut) detail.push(`The last lines of the guest's console:\n${guest.consoleTail}`);
+    if (course.timedOut && guest.consoleTail !== '') {
+      detail.push(`The last lines of the guest's console:\n${guest.consoleTail}`);
+    }
   }
   return {
     status: failures.length > 0 ? 'failed' : 'passed',
