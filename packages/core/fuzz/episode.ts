@@ -41,6 +41,9 @@ export class Finding extends Error {
 /** Above 4 GiB, so that both halves of an address count. */
 const BASE = 3 * 2 ** 32 + 0x10_0000;
 
+/** Both sides start over once in so many steps after a lie, since a device that can no longer read the ring soon stands still. */
+const PATIENCE = { honest: 0, blind: 5000, tainted: 200 } as const;
+
 /**
  * Runs one episode.
  *
@@ -83,7 +86,7 @@ class Episode {
   /** The driver found nothing and asked to be interrupted. */
   #driverSleeps = false;
   /** `blind` after a harmless lie, `tainted` after any other. */
-  #trust: 'honest' | 'blind' | 'tainted' = 'honest';
+  #trust: keyof typeof PATIENCE = 'honest';
   #firstLie = '';
   #lastPopped = -1;
 
@@ -123,7 +126,7 @@ class Episode {
       this.#counts.steps += 1;
       try {
         if (this.#random.oneIn(lieOneIn)) this.#lieSoon();
-        if (this.#random.oneIn(resetOneIn)) this.#reset();
+        if (this.#random.oneIn(resetOneIn) || this.#random.oneIn(PATIENCE[this.#trust])) this.#reset();
         this.#act();
       } catch (error) {
         this.#judge(error);

@@ -57,6 +57,7 @@ function main(): void {
   for (const name of formats) {
     const deadline = Date.now() + (minutes * 60_000) / formats.length;
     const counts = emptyCounts();
+    const first = seed;
     let episodes = 0;
     let reported = Date.now();
     do {
@@ -79,7 +80,9 @@ function main(): void {
       }
       seed = (seed + 1) >>> 0;
     } while (replay === undefined && Date.now() < deadline);
-    console.log(`${name}: ${episodes} episodes without a finding. ${JSON.stringify(counts)}`);
+    console.log(
+      `${name}: ${episodes} episodes from seed ${first} on without a finding. ${JSON.stringify(counts, undefined, 1)}`,
+    );
   }
 }
 
