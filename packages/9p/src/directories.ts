@@ -18,14 +18,19 @@ export const MAX_ENTRIES = 1 << 20;
 /** How often `.` and `..` may be in a directory; a server that has them more often would never end. */
 const MAX_DOTS = 64;
 
-/** The deepest tree that is removed. */
-const MAX_DEPTH = 2048;
+/** The deepest tree that is listed or removed. */
+export const MAX_DEPTH = 2048;
 
 /** Memory for the answers of one `Treaddir` after the other. */
 const READDIR_ROOM = 32768;
 
 /** Not one of Linux's, but what old servers answer to a message that they do not know. */
 const ENOTSUPP = 524;
+
+const NAME_CHARACTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789';
+
+/** How many names are tried for a new directory. */
+const MAX_ATTEMPTS = 128;
 
 const { RDONLY, DIRECTORY } = OpenFlag;
 
@@ -54,6 +59,24 @@ export function* mkdir(
     const first = yield* mkdir(fs, parent, mode, true);
     const made = yield* mkdir(fs, path, mode, true);
     return first ?? made;
+  }
+}
+
+/** Makes a directory whose name nothing has yet: `prefix` and six characters. */
+export function* mkdtemp({ client, gid }: FsContext, prefix: string): Task<string> {
+  for (let attempt = 1; ; attempt += 1) {
+    let path = prefix;
+    for (let i = 0; i < 6; i += 1) {
+      path += NAME_CHARACTERS.charAt(Math.floor(Math.random() * NAME_CHARACTERS.length));
+    }
+    try {
+      yield* withParent(client, path, 'EEXIST', (directory, name) =>
+        client.mkdir(directory, name, 0o700, gid),
+      );
+      return path;
+    } catch (error) {
+      if (!P9Error.is(error, 'EEXIST') || attempt === MAX_ATTEMPTS) throw error;
+    }
   }
 }
 

@@ -138,6 +138,115 @@ describe('FileHandle', () => {
     await leavesNothing(rig, fs);
   });
 
+  it('reads lines, wherever the pieces of the stream end', async () => {
+    const rig = await mounted();
+    const { fs, server } = rig;
+    const lines = ['first', '', 'Grüße, 世界', 'x'.repeat(1000), 'with\rreturn', 'last'];
+    for (const [ending, end] of [
+      ['\n', ''],
+      ['\n', '\n'],
+      ['\r\n', '\r\n'],
+    ] as const) {
+      server.put('/lines', bytes(lines.join(ending) + end));
+      await using handle = await fs.open('/lines');
+      for (const highWaterMark of [1, 2, 7, 100_000]) {
+        const read: string[] = [];
+        for await (const line of handle.readLines({ highWaterMark })) read.push(line);
+        expect(read).toEqual(lines);
+      }
+      const first: string[] = [];
+      for await (const line of handle.readLines()) {
+        first.push(line);
+        if (first.length === 2) break;
+      }
+      expect(first).toEqual(lines.slice(0, 2));
+    }
+    server.put('/empty', bytes(''));
+    await using empty = await fs.open('/empty');
+    for await (const line of empty.readLines()) expect.unreachable(line);
+    server.put('/endless', new Uint8Array(17_000_000));
+    await using endless = await fs.open('/endless');
+    const read = async () => {
+      for await (const line of endless.readLines()) expect.unreachable(line.slice(0, 10));
+    };
+    expect(await failure(read)).toMatchObject({ code: 'EOVERFLOW', path: '/endless' });
+    await empty.close();
+    await endless.close();
+    await leavesNothing(rig, fs);
+  });
+
+  it('is written as a stream, from its position or from another place', async () => {
+    const rig = await mounted();
+    const { fs, server } = rig;
+    await using handle = await fs.open('/f', 'w');
+    const data = pattern(500_000);
+    const sink = handle.createWriteStream();
+    await new ReadableStream<Uint8Array>({
+      start(controller) {
+        for (let at = 0; at < data.length; at += 70_000) controller.enqueue(data.subarray(at, at + 70_000));
+        controller.close();
+      },
+    }).pipeTo(new WritableStream(sink));
+    expect(sink.bytesWritten).toBe(500_000);
+    expect(same(server.find('/f')?.bytes, data)).toBe(true);
+    await handle.write('end');
+    expect(server.find('/f')?.bytes).toHaveLength(500_003);
+
+    const other = handle.createWriteStream({ start: 10 });
+    await Promise.all([other.write('hello '), other.write(bytes('world'))]);
+    expect(Buffer.from(server.find('/f')?.bytes.subarray(10, 21) ?? []).toString()).toBe('hello world');
+    expect(() => handle.createWriteStream({ start: -1 })).toThrow(/no size or position/);
+
+    server.capacity = 10;
+    const writer = new WritableStream(handle.createWriteStream()).getWriter();
+    expect(await failure(() => writer.write(bytes('x')))).toMatchObject({ code: 'ENOSPC', syscall: 'write' });
+    server.capacity = Infinity;
+
+    server.hold = (type) => type === 118;
+    const aborted = new WritableStream(handle.createWriteStream()).getWriter();
+    const writing = failure(() => aborted.write(bytes('x')));
+    await settle();
+    await aborted.abort(new Error('changed my mind'));
+    await writing;
+    expect(server.held).toHaveLength(0);
+    server.hold = undefined;
+    await handle.close();
+    await leavesNothing(rig, fs);
+  });
+
+  it('reads into and writes from several buffers', async () => {
+    const rig = await mounted();
+    const { fs, server } = rig;
+    await using handle = await fs.open('/f', 'w+');
+    const parts = [bytes('one '), bytes(''), bytes('two '), bytes('three')];
+    expect(await handle.writev(parts)).toEqual({ bytesWritten: 13, buffers: parts });
+    expect(handle.writevSync([bytes('TWO')], 4)).toBe(3);
+    expect(Buffer.from(server.find('/f')?.bytes ?? []).toString()).toBe('one TWO three');
+    const into = [new Uint8Array(4), new Uint8Array(0), new Uint8Array(4), new Uint8Array(100)];
+    expect((await handle.readv(into, 0)).bytesRead).toBe(13);
+    expect(into.map((each) => Buffer.from(each).toString().replaceAll('\0', ''))).toEqual([
+      'one ',
+      '',
+      'TWO ',
+      'three',
+    ]);
+    // At the file's own position, which writing has moved to its end.
+    expect((await handle.readv(into)).bytesRead).toBe(0);
+    await handle.writev([bytes('!'), bytes('?')]);
+    expect(handle.readvSync([new Uint8Array(1), new Uint8Array(5)], 13)).toBe(2);
+    expect(server.find('/f')?.bytes).toHaveLength(15);
+    expect(await failure(() => handle.readv(into, -1))).toMatchObject({ code: 'INVALID_PARAM' });
+    await using appending = await fs.open('/f', 'a');
+    await Promise.all([
+      appending.writev([bytes('a'), bytes('b')], 0),
+      appending.writev([bytes('c'), bytes('d')], 0),
+    ]);
+    expect(Buffer.from(server.find('/f')?.bytes ?? []).toString()).toBe('one TWO three!?abcd');
+    await handle.close();
+    await appending.close();
+    await leavesNothing(rig, fs);
+  });
+
   it('copies one stream to another file', async () => {
     const rig = await mounted();
     const data = pattern(700_000);

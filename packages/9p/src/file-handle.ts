@@ -4,10 +4,23 @@
  * Operations that use the file's own position follow one another; all others may run at the same time. The fid is not
  * clunked before all of them have ended, so that its number never means another file to a request that is on its way.
  */
-import { type AbortSignalLike, VirtioError } from '@virtio/core';
+import type { AbortSignalLike } from '@virtio/core';
 import type { P9Fid } from './fid.ts';
+import { FileSink, readPieces, splitLines } from './file-streams.ts';
+import {
+  checkPosition,
+  type HeldLock,
+  type LockOptions,
+  lockRequest,
+  type ReadStreamOptions,
+  signalOf,
+  toTransfer,
+  type Transfer,
+  type TransferOptions,
+  type WriteStreamOptions,
+} from './handle-options.ts';
 import { LockStatus, LockType, OpenFlag } from './messages.ts';
-import { changes, checkSize, type FsContext, named, readAll, type Time, writeAt } from './operations.ts';
+import { changes, type FsContext, named, readAll, type Time, writeAt } from './operations.ts';
 import {
   type Data,
   type DataStream,
@@ -24,60 +37,6 @@ import {
 import { refuse } from './p9-error.ts';
 import { Stats } from './stats.ts';
 import type { Task } from './task.ts';
-
-/** Where in a buffer and where in a file to read or write. */
-export interface TransferOptions extends SignalOption {
-  /** The first byte of the buffer (default 0). */
-  readonly offset?: number | undefined;
-  /** How many bytes (default: to the end of the buffer). */
-  readonly length?: number | undefined;
-  /** Bytes from the start of the file (default, and for `null`: the file's own position, which moves on then). */
-  readonly position?: number | null | undefined;
-}
-
-/** A part of a file, for a stream. */
-export interface ReadStreamOptions extends SignalOption {
-  /** The first byte (default 0). */
-  readonly start?: number;
-  /** The last byte, inclusive as in `node:fs` (default: the end of the file). */
-  readonly end?: number;
-  /** The most bytes of a piece (default 262,144). */
-  readonly highWaterMark?: number;
-}
-
-/** A lock on a part of a file. */
-export interface LockOptions {
-  /** `read` can be shared with other readers, `write` with nobody (default `write`). */
-  readonly type?: 'read' | 'write';
-  /** The first byte (default 0). */
-  readonly start?: number;
-  /** How many bytes; 0, the default, for all from `start` on. */
-  readonly length?: number;
-  /** Who asks: locks of one process do not stand in each other's way (default 1). */
-  readonly process?: number;
-  /** The name of this client, as other clients see it (default `virtio`). */
-  readonly client?: string;
-}
-
-/** A lock that somebody holds. */
-export interface HeldLock {
-  readonly type: 'read' | 'write';
-  readonly start: number;
-  readonly length: number;
-  readonly process: number;
-  readonly client: string;
-}
-
-const DEFAULT_PIECE = 262144;
-
-/** How many pieces of a stream are read ahead. */
-const READ_AHEAD = 4;
-
-/** The parts of a call of `read` or `write`, with defaults. */
-interface Transfer {
-  readonly part: Uint8Array;
-  readonly position: number | null;
-}
 
 /** An open file. */
 export class FileHandle {
@@ -171,6 +130,44 @@ export class FileHandle {
     return transfer.part.length;
   }
 
+  /**
+   * Reads into several buffers, one after the other.
+   *
+   * @param position bytes from the start of the file (default: the file's own position, which moves on then)
+   * @returns how many bytes were read in all: fewer than there is room for at the end of the file, and perhaps in other places
+   */
+  async readv<B extends readonly Uint8Array[]>(
+    buffers: B,
+    position: number | null = null,
+  ): Promise<{ readonly bytesRead: number; readonly buffers: B }> {
+    const at = checkPosition(position);
+    const bytesRead = await this.#run('read', () => this.#readv(buffers, at), undefined, at === null);
+    return { bytesRead, buffers };
+  }
+
+  /** As {@link FileHandle.readv}, but spins, and returns how many bytes were read. */
+  readvSync(buffers: readonly Uint8Array[], position: number | null = null): number {
+    const at = checkPosition(position);
+    return this.#runSync('read', () => this.#readv(buffers, at));
+  }
+
+  /** Writes all of several buffers, one after the other, at a position or at the file's own. */
+  async writev<B extends readonly Uint8Array[]>(
+    buffers: B,
+    position: number | null = null,
+  ): Promise<{ readonly bytesWritten: number; readonly buffers: B }> {
+    const at = checkPosition(position);
+    const serial = at === null || this.#append;
+    const bytesWritten = await this.#run('write', () => this.#writev(buffers, at), undefined, serial);
+    return { bytesWritten, buffers };
+  }
+
+  /** As {@link FileHandle.writev}, but spins, and returns how many bytes were written. */
+  writevSync(buffers: readonly Uint8Array[], position: number | null = null): number {
+    const at = checkPosition(position);
+    return this.#runSync('write', () => this.#writev(buffers, at));
+  }
+
   /** Reads the file from its position to the end: as bytes, or as text if an encoding is given. */
   readFile(options?: ReadFileOptions | null): Promise<Uint8Array<ArrayBuffer>>;
   readFile(options: ReadTextOptions | Encoding): Promise<string>;
@@ -215,49 +212,29 @@ export class FileHandle {
   /**
    * Reads the file piece by piece, a few pieces ahead of who takes them.
    *
-   * @returns an iterable for `for await`; the file stays open when it ends
+   * @returns an iterable for `for await` and `ReadableStream.from`; the file stays open when it ends
    */
-  async *createReadStream(
-    options: ReadStreamOptions = {},
-  ): AsyncGenerator<Uint8Array<ArrayBuffer>, undefined> {
-    const { start = 0, end = Infinity, highWaterMark = DEFAULT_PIECE, signal } = options;
-    if (!(Number.isInteger(highWaterMark) && highWaterMark > 0)) {
-      throw new VirtioError(
-        'INVALID_PARAM',
-        `highWaterMark is ${highWaterMark}; a piece has at least one byte`,
-      );
-    }
-    checkSize(start);
-    const ahead: Promise<Uint8Array<ArrayBuffer>>[] = [];
-    let next = start;
-    const piece = async (position: number): Promise<Uint8Array<ArrayBuffer>> => {
-      const buffer = new Uint8Array(Math.min(highWaterMark, end + 1 - position));
-      let length = 0;
-      while (length < buffer.length) {
-        const part = buffer.subarray(length);
-        const { bytesRead } = await this.read(part, { position: position + length, signal });
-        if (bytesRead === 0) break;
-        length += bytesRead;
-      }
-      return buffer.subarray(0, length);
-    };
-    try {
-      for (;;) {
-        while (ahead.length < READ_AHEAD && next <= end) {
-          const reading = piece(next);
-          reading.catch(() => undefined);
-          ahead.push(reading);
-          next += highWaterMark;
-        }
-        const first = ahead.shift();
-        if (first === undefined) return undefined;
-        const bytes = await first;
-        if (bytes.length > 0) yield bytes;
-        if (bytes.length < highWaterMark) return undefined;
-      }
-    } finally {
-      await Promise.allSettled(ahead);
-    }
+  createReadStream(options: ReadStreamOptions = {}): AsyncGenerator<Uint8Array<ArrayBuffer>, undefined> {
+    return readPieces(this, options);
+  }
+
+  /**
+   * Reads the file line by line, as UTF-8. A line ends with a line feed, or with a carriage return and one; neither is part of it.
+   *
+   * @returns an iterable for `for await`; the file stays open when it ends
+   * @throws {@link P9Error} `EOVERFLOW` if a line has more than 16 MiB
+   */
+  readLines(options: ReadStreamOptions = {}): AsyncGenerator<string, undefined> {
+    return splitLines(readPieces(this, options), this.path);
+  }
+
+  /**
+   * Writes the file piece by piece.
+   *
+   * @returns what `new WritableStream(…)` is made from, also of use by itself; the file stays open when it is closed
+   */
+  createWriteStream(options: WriteStreamOptions = {}): FileSink {
+    return new FileSink(this, options);
   }
 
   /** Reads the file's attributes. */
@@ -399,6 +376,29 @@ export class FileHandle {
     return count;
   }
 
+  *#readv(buffers: readonly Uint8Array[], position: number | null): Task<number> {
+    const start = position ?? this.#position;
+    let total = 0;
+    for (const part of buffers) {
+      const count = yield* this.#read({ part, position: start + total });
+      total += count;
+      if (count < part.length) break;
+    }
+    if (position === null) this.#position = start + total;
+    return total;
+  }
+
+  *#writev(buffers: readonly Uint8Array[], position: number | null): Task<number> {
+    const start = position ?? this.#position;
+    let total = 0;
+    for (const part of buffers) {
+      yield* this.#write({ part, position: start + total });
+      total += part.length;
+    }
+    if (position === null) this.#position = start + total;
+    return total;
+  }
+
   *#readAll(): Task<Uint8Array<ArrayBuffer>> {
     const bytes = yield* readAll(this.#fs.client, this.#fid, this.#position);
     this.#position += bytes.length;
@@ -478,39 +478,4 @@ export class FileHandle {
     this.#users -= 1;
     if (this.#users === 0) this.#idle?.();
   }
-}
-
-function lockRequest(
-  { type = 'write', start = 0, length = 0, process = 1, client = 'virtio' }: LockOptions,
-  number: number = type === 'read' ? LockType.READ : LockType.WRITE,
-): { type: number; start: number; length: number; process: number; client: string } {
-  return { type: number, start: checkSize(start), length: checkSize(length), process, client };
-}
-
-function signalOf(options: TransferOptions | number | undefined): AbortSignalLike | undefined {
-  return typeof options === 'object' ? options.signal : undefined;
-}
-
-function toTransfer(
-  buffer: Uint8Array,
-  options: TransferOptions | number | undefined,
-  length: number | undefined,
-  position: number | null | undefined,
-): Transfer {
-  const values = typeof options === 'object' ? options : { offset: options, length, position };
-  const offset = values.offset ?? 0;
-  const count = values.length ?? buffer.length - offset;
-  if (
-    !(Number.isInteger(offset) && Number.isInteger(count) && offset >= 0 && count >= 0) ||
-    offset + count > buffer.length
-  ) {
-    throw new VirtioError(
-      'INVALID_PARAM',
-      `asked for ${count} bytes at ${offset} of a buffer of ${buffer.length}; they must lie inside it`,
-    );
-  }
-  const at = values.position ?? null;
-  if (at !== null) checkSize(at + count);
-  if (at !== null) checkSize(at);
-  return { part: buffer.subarray(offset, offset + count), position: at };
 }

@@ -139,16 +139,27 @@ export abstract class P9FileSystemSync implements Disposable {
   /** As `readdir`, but spins. */
   readdirSync(path: string, options?: ReaddirOptions & { readonly withFileTypes?: false }): string[];
   readdirSync(path: string, options: ReaddirOptions & { readonly withFileTypes: true }): Dirent[];
-  readdirSync(path: string, { withFileTypes = false }: ReaddirOptions = {}): string[] | Dirent[] {
-    return withFileTypes
-      ? this.client.runSync(this.tasks.readdirTypes(path))
-      : this.client.runSync(this.tasks.readdir(path));
+  readdirSync(
+    path: string,
+    { withFileTypes = false, recursive = false }: ReaddirOptions = {},
+  ): string[] | Dirent[] {
+    const { client, tasks } = this;
+    if (recursive) {
+      const tree = client.runSync(tasks.readdirTree(path));
+      return withFileTypes ? tree.map(({ entry }) => entry) : tree.map(({ name }) => name);
+    }
+    return withFileTypes ? client.runSync(tasks.readdirTypes(path)) : client.runSync(tasks.readdir(path));
   }
 
   /** As `mkdir`, but spins. */
   mkdirSync(path: string, { recursive = false, mode = 0o777 }: MkdirOptions = {}): string | undefined {
     const first = this.client.runSync(this.tasks.mkdir(path, mode, recursive));
     return recursive ? first : undefined;
+  }
+
+  /** As `mkdtemp`, but spins. */
+  mkdtempSync(prefix: string): string {
+    return this.client.runSync(this.tasks.mkdtemp(prefix));
   }
 
   /** As `rm`, but spins. */

@@ -11,7 +11,7 @@ describe.each(ringVariants)('P9FileSystem on a ring that is $name', ({ features 
   it('reads and writes files of any size and leaves nothing behind', async () => {
     const rig = await mounted({ features });
     const { fs, server } = rig;
-    for (const size of [0, 1, 8167, 8168, 8169, 131072, 131073, 1_000_000]) {
+    for (const size of [0, 1, 8168, 8169, 32_768, 32_769, 524_288, 524_289, 1_500_000]) {
       const data = pattern(size, size);
       await fs.writeFile('/file', data);
       expect(same(server.find('/file')?.bytes, data)).toBe(true);
@@ -404,6 +404,79 @@ describe.each([
         for await (const entry of fs.opendir('/d')) dir.push(entry);
         expect(kinds(dir)).toEqual(kinds(entries));
         expect(kinds(fs.readdirSync('/d', { withFileTypes: true }))).toEqual(kinds(entries));
+      },
+    ],
+    [
+      'lists trees, without following links, and leaves out what goes meanwhile',
+      async (fs, { server }) => {
+        for (const path of ['/t/a', '/t/d/b', '/t/d/e/f/c', '/t/z/g']) server.put(path, pattern(1));
+        server.put('/t/empty', 'directory');
+        server.put('/t/up', '..');
+        const names = ['a', 'd', 'd/b', 'd/e', 'd/e/f', 'd/e/f/c', 'empty', 'up', 'z', 'z/g'];
+        expect((await fs.readdir('/t', { recursive: true })).sort()).toEqual(names);
+        expect(fs.readdirSync('t/', { recursive: true }).sort()).toEqual(names);
+        for (const top of ['/t', 't/', '/t/./']) {
+          const entries = await fs.readdir(top, { recursive: true, withFileTypes: true });
+          expect(
+            entries
+              .filter((entry) => entry.isDirectory())
+              .map(({ name }) => name)
+              .sort(),
+          ).toEqual(['d', 'e', 'empty', 'f', 'z']);
+          for (const { parentPath, name } of entries) {
+            expect(await fs.lstat(`${parentPath}/${name}`)).toBeDefined();
+          }
+        }
+        expect(await fs.readdir('/t/empty', { recursive: true })).toEqual([]);
+        expect(await failure(() => fs.readdir('/t/a', { recursive: true }))).toMatchObject({
+          code: 'ENOTDIR',
+          syscall: 'scandir',
+        });
+        expect(await failure(() => fs.readdir('/no', { recursive: true }))).toMatchObject({
+          code: 'ENOENT',
+          path: '/no',
+        });
+
+        // A directory that is removed, or becomes a file, after it was listed.
+        const gone = server.find('/t')?.entries;
+        server.tamper = (reply, type) => {
+          if (type === 40) {
+            gone?.delete('z');
+            gone?.set('d', server.makeInode(FileType.FILE | 0o644));
+          }
+          return reply;
+        };
+        expect((await fs.readdir('/t', { recursive: true })).sort()).toEqual(['a', 'd', 'empty', 'up', 'z']);
+        server.tamper = undefined;
+
+        const loop = server.put('/loop', 'directory');
+        loop.entries.set('loop', loop);
+        expect(await failure(() => fs.readdir('/loop', { recursive: true }))).toMatchObject({
+          code: 'ELOOP',
+        });
+      },
+    ],
+    [
+      'makes directories with names that nothing has yet',
+      async (fs, { server }) => {
+        server.put('/tmp', 'directory');
+        const paths = [await fs.mkdtemp('/tmp/x-'), await fs.mkdtemp('/tmp/x-'), fs.mkdtempSync('tmp/')];
+        expect(paths[0]).toMatch(/^\/tmp\/x-[A-Za-z0-9]{6}$/);
+        expect(paths[2]).toMatch(/^tmp\/[A-Za-z0-9]{6}$/);
+        expect(server.find('/tmp')?.entries.size).toBe(3);
+        expect(server.find(paths[0] ?? '')?.mode).toBe(FileType.DIRECTORY | 0o700);
+        let tries = 0;
+        server.refuse = (type) => (type === 72 && ++tries < 5 ? 17 : undefined);
+        await fs.mkdtemp('/tmp/y');
+        expect(tries).toBe(5);
+        server.refuse = (type) => (type === 72 ? 17 : undefined);
+        expect(await failure(() => fs.mkdtemp('/tmp/z'))).toMatchObject({
+          code: 'EEXIST',
+          syscall: 'mkdtemp',
+          path: '/tmp/zXXXXXX',
+        });
+        server.refuse = undefined;
+        expect(await failure(() => fs.mkdtemp('/no/x'))).toMatchObject({ code: 'ENOENT' });
       },
     ],
     [

@@ -161,11 +161,16 @@ export class P9FileSystem extends P9FileSystemSync implements AsyncDisposable {
   readdir(path: string, options: ReaddirOptions & { readonly withFileTypes: true }): Promise<Dirent[]>;
   async readdir(
     path: string,
-    { withFileTypes = false, signal }: ReaddirOptions = {},
+    { withFileTypes = false, recursive = false, signal }: ReaddirOptions = {},
   ): Promise<string[] | Dirent[]> {
+    const { client, tasks } = this;
+    if (recursive) {
+      const tree = await client.run(tasks.readdirTree(path), signal);
+      return withFileTypes ? tree.map(({ entry }) => entry) : tree.map(({ name }) => name);
+    }
     return withFileTypes
-      ? this.client.run(this.tasks.readdirTypes(path), signal)
-      : this.client.run(this.tasks.readdir(path), signal);
+      ? client.run(tasks.readdirTypes(path), signal)
+      : client.run(tasks.readdir(path), signal);
   }
 
   /** Lists a directory of any size, a part at a time. The directory is closed when the iteration ends. */
@@ -191,6 +196,16 @@ export class P9FileSystem extends P9FileSystemSync implements AsyncDisposable {
   ): Promise<string | undefined> {
     const first = await this.client.run(this.tasks.mkdir(path, mode, recursive));
     return recursive ? first : undefined;
+  }
+
+  /**
+   * Makes a directory for temporary files, with a name that nothing has yet and for its owner alone.
+   *
+   * @param prefix the path, to which six characters are added
+   * @returns the path of the directory
+   */
+  mkdtemp(prefix: string): Promise<string> {
+    return this.client.run(this.tasks.mkdtemp(prefix));
   }
 
   /** Removes a file, or with `recursive` a tree, many entries at once. */

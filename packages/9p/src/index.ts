@@ -8,8 +8,16 @@ export * from './engine.ts';
 export * from './errno.ts';
 export type { P9Fid } from './fid.ts';
 export * from './file-handle.ts';
+export { FileSink } from './file-streams.ts';
 export * from './file-system.ts';
 export * from './file-system-sync.ts';
+export type {
+  HeldLock,
+  LockOptions,
+  ReadStreamOptions,
+  TransferOptions,
+  WriteStreamOptions,
+} from './handle-options.ts';
 export * from './messages.ts';
 export type { OpenFlags } from './open-flags.ts';
 export type { Time } from './operations.ts';

@@ -51,6 +51,11 @@ export interface MkdirOptions {
 export interface ReaddirOptions extends SignalOption {
   /** Whether entries come as `Dirent` (default false: as names). */
   readonly withFileTypes?: boolean;
+  /**
+   * Whether the directories below are listed as well (default false). Links are not followed. Names are paths from the directory
+   * that is listed; a `Dirent` has its own name, and the path of its directory in `parentPath`.
+   */
+  readonly recursive?: boolean;
 }
 
 /** How files are removed. */

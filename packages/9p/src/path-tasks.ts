@@ -6,7 +6,10 @@ import {
   type DirectoryCursor,
   link,
   listDirectory,
+  MAX_DEPTH,
+  MAX_ENTRIES,
   mkdir,
+  mkdtemp,
   nextEntries,
   openDirectory,
   remove,
@@ -35,13 +38,28 @@ import {
   xattrNames,
 } from './operations.ts';
 import type { RmOptions, SetxattrOptions } from './options.ts';
-import { refuse } from './p9-error.ts';
-import { resolve } from './resolve.ts';
+import { P9Error, refuse } from './p9-error.ts';
+import { resolve, trimSlashes } from './resolve.ts';
 import { Dirent, direntKind, type StatFs, type Stats, toStatFs } from './stats.ts';
 import type { Task } from './task.ts';
 
 const XATTR_CREATE = 1;
 const XATTR_REPLACE = 2;
+
+/** An entry of a tree, with its path from the top. */
+interface TreeEntry {
+  readonly name: string;
+  readonly entry: Dirent;
+}
+
+/** A directory of a tree that is being listed. */
+interface Level {
+  readonly directory: P9Fid;
+  /** Its path from the top, with a slash at its end. */
+  readonly prefix: string;
+  /** The directories in it that are still to be listed. */
+  readonly rest: string[];
+}
 
 /** The operations of a file system as tasks. */
 export class PathTasks {
@@ -87,6 +105,10 @@ export class PathTasks {
     return named('scandir', path, this.#dirents(path));
   }
 
+  readdirTree(path: string): Task<TreeEntry[]> {
+    return named('scandir', path, this.#listTree(path));
+  }
+
   openDirectory(path: string): Task<P9Fid> {
     return named('opendir', path, openDirectory(this.#fs.client, path));
   }
@@ -97,6 +119,10 @@ export class PathTasks {
 
   mkdir(path: string, mode: number, recursive: boolean): Task<string | undefined> {
     return named('mkdir', path, mkdir(this.#fs, path, mode, recursive));
+  }
+
+  mkdtemp(prefix: string): Task<string> {
+    return named('mkdtemp', `${prefix}XXXXXX`, mkdtemp(this.#fs, prefix));
   }
 
   rm(path: string, { recursive = false, force = false }: RmOptions): Task<void> {
@@ -237,6 +263,50 @@ export class PathTasks {
 
   *#listTypes(fid: P9Fid, path: string): Task<Dirent[]> {
     return yield* this.#toDirents(fid, path, yield* this.#list(fid));
+  }
+
+  /** Lists a directory and all those below it, one after the other. */
+  *#listTree(path: string): Task<TreeEntry[]> {
+    const { client } = this.#fs;
+    const list = this.#listTypes.bind(this);
+    const top = trimSlashes(path);
+    return yield* withFile(client, path, true, function* (root) {
+      const found: TreeEntry[] = [];
+      const enter = function* (directory: P9Fid, prefix: string): Task<Level> {
+        const parentPath = prefix === '' ? path : `${top}/${prefix.slice(0, -1)}`;
+        const rest: string[] = [];
+        for (const entry of yield* list(directory, parentPath)) {
+          found.push({ name: `${prefix}${entry.name}`, entry });
+          if (entry.isDirectory()) rest.push(entry.name);
+        }
+        if (found.length > MAX_ENTRIES) throw refuse('EOVERFLOW', 'scandir');
+        return { directory, prefix, rest };
+      };
+      const levels = [yield* enter(root, '')];
+      try {
+        for (let level = levels.at(-1); level !== undefined; level = levels.at(-1)) {
+          const name = level.rest.pop();
+          if (name === undefined) {
+            levels.pop();
+            if (level.directory !== root) yield* client.forget(level.directory);
+            continue;
+          }
+          if (levels.length > MAX_DEPTH) throw refuse('ELOOP', 'scandir');
+          let fid: P9Fid | undefined;
+          try {
+            ({ fid } = yield* client.walk(level.directory, [name]));
+            if (fid !== undefined) levels.push(yield* enter(fid, `${level.prefix}${name}/`));
+          } catch (error) {
+            yield* client.forget(fid);
+            // What is no longer there, or no longer a directory, holds nothing.
+            if (!P9Error.is(error, 'ENOENT') && !P9Error.is(error, 'ENOTDIR')) throw error;
+          }
+        }
+        return found;
+      } finally {
+        for (const { directory } of levels) if (directory !== root) yield* client.forget(directory);
+      }
+    });
   }
 
   *#nextDirents(path: string, cursor: DirectoryCursor): Task<Dirent[] | undefined> {

@@ -51,7 +51,10 @@ abstract class Kind {
 export class Stats extends Kind {
   /** Always 0: the protocol does not tell the device. */
   readonly dev = 0;
-  /** The inode, rounded if it is above 2^53: {@link Stats.qid} has all of it. */
+  /**
+   * The inode as the server numbers it, rounded if it is above 2^53: {@link Stats.qid} has all of it. QEMU 10 and later do not
+   * give the host's number by default: see `multidevs` there.
+   */
   readonly ino: number;
   /** The server's name for the file: two files are the same if their `path` is. */
   readonly qid: Qid;

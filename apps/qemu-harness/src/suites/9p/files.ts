@@ -34,6 +34,8 @@ export default [
       await refused('ENOTDIR', () => fs.readFile('/file/below'));
       await refused('ENOTDIR', () => fs.readdir('/file'));
       await refused('EISDIR', () => fs.writeFile('/', ''));
+      await refused('EISDIR', () => fs.readFile('/'));
+      await refused('EISDIR', () => fs.copyFile('/', '/copy'));
       await refused('EEXIST', () => fs.writeFile('/file', '', { flag: 'wx' }));
       await refused('EEXIST', () => fs.mkdir('/file'));
       await refused('ELOOP', () => fs.stat('/loop'));

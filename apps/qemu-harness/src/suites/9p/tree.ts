@@ -72,6 +72,7 @@ export default [
       const seen = await context.host('attributes', { path: 'in', digests: lines.map(digestLine) });
       deepEqual([seen.unknown.map((index) => lines[index]), seen.missing], [[], []]);
       equal(lines.length, seen.files);
+      equal((await fs.readdir('/in', { recursive: true })).length, seen.files);
       for (const name of NAMES) equal(await fs.readFile(`/in/names/${name}`, 'utf8'), name);
       const odd = (await fs.readdir('/in/names')).find((name) => encodeUtf8Lossless(name)?.includes(0xff));
       deepEqual(Buffer.from(await fs.readFile(`/in/names/${odd ?? ''}`)), RAW_NAME);
