@@ -1,5 +1,86 @@
 import { describe, expect, it } from 'vitest';
-import { PollingInterrupts } from './interrupts.ts';
+import { InterruptStatus } from './device-status.ts';
+import { InterruptHandlers, PollingInterrupts } from './interrupts.ts';
+
+const { QUEUE_INTERRUPT, DEVICE_CONFIGURATION_INTERRUPT } = InterruptStatus;
+const BOTH = QUEUE_INTERRUPT | DEVICE_CONFIGURATION_INTERRUPT;
+
+/** A device with queues 0 and 1000 behind one line; `calls` is what it and its handlers see, in order. */
+class Line extends InterruptHandlers {
+  readonly calls: string[] = [];
+  status = 0;
+  gone = false;
+
+  constructor() {
+    super();
+    for (const queue of [0, 1000]) this.onQueue(queue, () => this.calls.push(`queue ${queue}`));
+    this.onConfig(() => this.calls.push('config'));
+    this.onRemoval(() => this.calls.push('removal'));
+  }
+
+  hold(): void {
+    this.calls.push('hold');
+  }
+
+  release(): void {
+    this.calls.push('release');
+  }
+
+  fire(): boolean {
+    return this.handleInterrupt(this);
+  }
+
+  ackInterrupt(): InterruptStatus {
+    this.calls.push('ack');
+    return InterruptStatus.from(this.status);
+  }
+
+  isGone(): boolean {
+    this.calls.push('gone?');
+    return this.gone;
+  }
+}
+
+describe('InterruptHandlers', () => {
+  it.each([
+    [QUEUE_INTERRUPT, ['ack', 'queue 0', 'queue 1000']],
+    [DEVICE_CONFIGURATION_INTERRUPT, ['ack', 'config']],
+    [BOTH, ['ack', 'gone?', 'queue 0', 'queue 1000', 'config']],
+    [0xff, ['ack', 'gone?', 'queue 0', 'queue 1000', 'config']],
+  ])('serves what status %d says, acknowledged first [4.1.5.5, 4.2.3.4.1]', (status, expected) => {
+    const line = new Line();
+    line.status = status;
+    expect(line.fire()).toBe(true);
+    expect(line.calls).toEqual(expected);
+  });
+
+  it('claims no interrupt that the status does not tell of', () => {
+    const line = new Line();
+    expect(line.fire()).toBe(false);
+    expect(line.calls).toEqual(['ack']);
+  });
+
+  it.each([BOTH, 0xff])('takes status %d for a removal if the device is gone', (status) => {
+    const line = new Line();
+    Object.assign(line, { status, gone: true });
+    expect(line.fire()).toBe(false);
+    expect(line.calls).toEqual(['ack', 'gone?', 'removal']);
+  });
+
+  it('calls no handler that was taken away, not even by one before it', () => {
+    const line = new Line();
+    line.onQueue(0, () => {
+      line.onQueue(1000, undefined);
+      line.onConfig(undefined);
+    });
+    line.onRemoval(undefined);
+    line.status = BOTH;
+    expect(line.fire()).toBe(true);
+    line.gone = true;
+    expect(line.fire()).toBe(false);
+    expect(line.calls).toEqual(['ack', 'gone?', 'ack', 'gone?']);
+  });
+});
 
 function turns() {
   const callbacks: (() => void)[] = [];

@@ -2,7 +2,7 @@
  * The interrupt of an MMIO device: one line for all queues and for changes of the configuration. The platform brings the line
  * ({@link MmioInterrupt}); what caused it is found out here, and drivers see core's `InterruptSource`.
  */
-import { type InterruptSource, InterruptStatus } from '@virtio/core';
+import { InterruptHandlers, type InterruptRegisters } from '@virtio/core';
 
 /** The interrupt line of one device, from the platform. */
 export interface MmioInterrupt {
@@ -61,39 +61,14 @@ export class InterruptLine implements MmioInterrupt {
   }
 }
 
-/** What the dispatcher asks of its transport. */
-export interface InterruptRegisters {
-  /** Reads which interrupts are pending and acknowledges them. */
-  ackInterrupt(): InterruptStatus;
-  /** Whether the device no longer answers. */
-  isGone(): boolean;
-}
-
 /** Hands the interrupts of a line to the handlers of a driver. */
-export class InterruptDispatcher implements InterruptSource {
+export class InterruptDispatcher extends InterruptHandlers {
   readonly #line: MmioInterrupt;
-  readonly #device: InterruptRegisters;
-  /** Handlers by queue. */
-  readonly #queues: ((() => void) | undefined)[] = [];
-  #config: (() => void) | undefined;
-  #removal: (() => void) | undefined;
 
   constructor(line: MmioInterrupt, device: InterruptRegisters) {
+    super();
     this.#line = line;
-    this.#device = device;
-    line.onLine(this.#handle);
-  }
-
-  onQueue(queue: number, handler: (() => void) | undefined): void {
-    this.#queues[queue] = handler;
-  }
-
-  onConfig(handler: (() => void) | undefined): void {
-    this.#config = handler;
-  }
-
-  onRemoval(handler: (() => void) | undefined): void {
-    this.#removal = handler;
+    line.onLine(() => this.handleInterrupt(device));
   }
 
   hold(): void {
@@ -108,24 +83,4 @@ export class InterruptDispatcher implements InterruptSource {
   close(): void {
     this.#line.onLine(undefined);
   }
-
-  /**
-   * 4.2.3.4.1: the status says what happened. It is acknowledged before the handlers run: what the device does after they
-   * have looked sets it, and asserts the line, again. Acknowledged afterwards, that would be lost.
-   */
-  readonly #handle = (): boolean => {
-    const { bits } = this.#device.ackInterrupt();
-    if (bits === 0) return false;
-    if (bits === ANY && this.#device.isGone()) {
-      this.#removal?.();
-      return false;
-    }
-    if ((bits & InterruptStatus.QUEUE_INTERRUPT) !== 0) {
-      for (let queue = 0; queue < this.#queues.length; queue += 1) this.#queues[queue]?.();
-    }
-    if ((bits & InterruptStatus.DEVICE_CONFIGURATION_INTERRUPT) !== 0) this.#config?.();
-    return true;
-  };
 }
-
-const ANY = InterruptStatus.QUEUE_INTERRUPT | InterruptStatus.DEVICE_CONFIGURATION_INTERRUPT;

@@ -3,7 +3,7 @@
  * on bare metal); which queue has which vector, sharing, and INTx with its status register are decided here once, and
  * drivers see core's `InterruptSource`.
  */
-import { type InterruptSource, InterruptStatus, VirtioError } from '@virtio/core';
+import { InterruptHandlers, type InterruptRegisters, VirtioError } from '@virtio/core';
 
 /** The value of a vector register for "no interrupt" [4.1.5.1.2]. */
 export const NO_VECTOR = 0xffff;
@@ -91,53 +91,34 @@ export class InterruptLines implements PciInterrupts {
 }
 
 /** What the dispatcher asks of its transport. */
-export interface InterruptRegisters {
+export interface InterruptingFunction extends InterruptRegisters {
   /** Names the device in messages. */
   who(): string;
-  /** Reads, and so acknowledges, the ISR status. */
-  ackInterrupt(): InterruptStatus;
-  /** Whether the device no longer answers. */
-  isGone(): boolean;
   /** The error of a device that no longer answers. */
   removed(): VirtioError;
 }
 
 /** Hands the interrupts of {@link PciInterrupts} to the handlers of a driver. */
-export class InterruptDispatcher implements InterruptSource {
+export class InterruptDispatcher extends InterruptHandlers {
   readonly #lines: PciInterrupts;
-  readonly #device: InterruptRegisters;
-  /** Handlers by queue. */
-  readonly #queues: ((() => void) | undefined)[] = [];
+  readonly #device: InterruptingFunction;
   /** Queues by MSI-X vector. */
   readonly #queuesOf: number[][] = [];
   #configVector = NO_VECTOR;
-  #config: (() => void) | undefined;
-  #removal: (() => void) | undefined;
 
-  constructor(lines: PciInterrupts, device: InterruptRegisters) {
+  constructor(lines: PciInterrupts, device: InterruptingFunction) {
+    super();
     this.#lines = lines;
     this.#device = device;
-    lines.onRemoval(this.#removed);
+    lines.onRemoval(() => this.removalHandler?.());
     if (lines.vectors === 0) {
-      lines.onLine(0, this.#intx);
+      lines.onLine(0, () => this.handleInterrupt(device));
       return;
     }
     for (let vector = 0; vector < lines.vectors; vector += 1) {
       this.#queuesOf[vector] = [];
       lines.onLine(vector, () => this.#msix(vector));
     }
-  }
-
-  onQueue(queue: number, handler: (() => void) | undefined): void {
-    this.#queues[queue] = handler;
-  }
-
-  onConfig(handler: (() => void) | undefined): void {
-    this.#config = handler;
-  }
-
-  onRemoval(handler: (() => void) | undefined): void {
-    this.#removal = handler;
   }
 
   hold(): void {
@@ -234,27 +215,8 @@ export class InterruptDispatcher implements InterruptSource {
   #msix(vector: number): boolean {
     // 4.1.4.5.2: the ISR status is not read. 4.1.5.4.2: one vector may stand for queues and configuration both.
     const queues = this.#queuesOf[vector] as number[];
-    for (let i = 0; i < queues.length; i += 1) this.#queues[queues[i] as number]?.();
-    if (vector === this.#configVector) this.#config?.();
+    for (let i = 0; i < queues.length; i += 1) this.queueHandlers.get(queues[i] as number)?.();
+    if (vector === this.#configVector) this.configHandler?.();
     return true;
   }
-
-  /** 4.1.5.5: the status decides, and reading it de-asserts the line. 0: another device's interrupt, or a spurious one. */
-  readonly #intx = (): boolean => {
-    const { bits } = this.#device.ackInterrupt();
-    if (bits === 0) return false;
-    if (bits === 0xff && this.#device.isGone()) {
-      this.#removed();
-      return false;
-    }
-    if ((bits & InterruptStatus.QUEUE_INTERRUPT) !== 0) {
-      for (let queue = 0; queue < this.#queues.length; queue += 1) this.#queues[queue]?.();
-    }
-    if ((bits & InterruptStatus.DEVICE_CONFIGURATION_INTERRUPT) !== 0) this.#config?.();
-    return true;
-  };
-
-  readonly #removed = (): void => {
-    this.#removal?.();
-  };
 }

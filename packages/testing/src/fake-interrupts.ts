@@ -2,7 +2,7 @@
  * Interrupts that a test or a device model fires. They arrive as real ones do: not inside the call that caused them, but when
  * that has returned (in a microtask), and several of one kind arrive as one.
  */
-import type { InterruptSource } from '@virtio/core';
+import { InterruptHandlers } from '@virtio/core';
 
 /** What a {@link FakeInterrupts} may be told. */
 export interface FakeInterruptsOptions {
@@ -10,9 +10,9 @@ export interface FakeInterruptsOptions {
   readonly synchronous?: boolean;
 }
 
-/** An {@link InterruptSource} for tests. */
-export class FakeInterrupts implements InterruptSource {
-  /** How many waiters there are: {@link InterruptSource.hold} less {@link InterruptSource.release}. */
+/** An `InterruptSource` for tests. */
+export class FakeInterrupts extends InterruptHandlers {
+  /** How many waiters there are: calls of `hold` less calls of `release`. */
   holds = 0;
   /** How often a handler was called, for queues, configuration and removal together. */
   delivered = 0;
@@ -20,27 +20,12 @@ export class FakeInterrupts implements InterruptSource {
   #masked = false;
 
   readonly #synchronous: boolean;
-  readonly #queues = new Map<number, () => void>();
   readonly #pending = new Set<number | 'config' | 'removal'>();
-  #config: (() => void) | undefined;
-  #removal: (() => void) | undefined;
   #scheduled = false;
 
   constructor({ synchronous = false }: FakeInterruptsOptions = {}) {
+    super();
     this.#synchronous = synchronous;
-  }
-
-  onQueue(queue: number, handler: (() => void) | undefined): void {
-    if (handler) this.#queues.set(queue, handler);
-    else this.#queues.delete(queue);
-  }
-
-  onConfig(handler: (() => void) | undefined): void {
-    this.#config = handler;
-  }
-
-  onRemoval(handler: (() => void) | undefined): void {
-    this.#removal = handler;
   }
 
   hold(): void {
@@ -63,7 +48,7 @@ export class FakeInterrupts implements InterruptSource {
 
   /** The queues that have a handler. */
   get queues(): readonly number[] {
-    return [...this.#queues.keys()];
+    return [...this.queueHandlers.keys()];
   }
 
   /** Fires the interrupt of a queue. */
@@ -104,7 +89,11 @@ export class FakeInterrupts implements InterruptSource {
     this.#pending.clear();
     for (const what of pending) {
       const handler =
-        what === 'config' ? this.#config : what === 'removal' ? this.#removal : this.#queues.get(what);
+        what === 'config'
+          ? this.configHandler
+          : what === 'removal'
+            ? this.removalHandler
+            : this.queueHandlers.get(what);
       if (!handler) continue;
       this.delivered += 1;
       handler();
