@@ -224,6 +224,20 @@ describe('notifications of a packed ring', () => {
     }
   });
 
+  it('notifies after a whole lap without a kick, wherever the event is [2.8.10]', () => {
+    for (let event = 0; event < 6; event += 1) {
+      const { queue, ring, add } = make(['EVENT_IDX'], 3);
+      ring.suppressNotifications();
+      for (let n = 0; n < 7; n += 1) {
+        add();
+        ring.pop()?.complete();
+        queue.pop();
+      }
+      ring.deviceEvent = { flags: 2, offset: event % 3, wrap: event < 3 ? 1 : 0 };
+      expect(queue.kick()).toBe(true);
+    }
+  });
+
   it('asks for interrupts by place with EVENT_IDX, by switch without', () => {
     const plain = make();
     expect(plain.ring.driverEvent.flags).toBe(1);

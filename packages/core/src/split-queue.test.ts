@@ -232,6 +232,11 @@ describe('lies of a split device', () => {
       ring.forceUsed(id, 0);
       expect(() => queue.pop()).toThrow(misbehaved);
     }
+    // Lengths of a legacy device are not trusted, but its ids must be right.
+    const old = make([], { legacy: true });
+    old.add();
+    old.ring.forceUsed(8, 0);
+    expect(() => old.queue.pop()).toThrow(misbehaved);
     const { queue, ring, add } = make([]);
     const token = add();
     add();

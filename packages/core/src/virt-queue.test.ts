@@ -186,6 +186,21 @@ describe.each(ringVariants)('a queue: $name', ({ features, indirect, inOrder }) 
     end();
   });
 
+  it('forgets at a reset what it has not notified of', () => {
+    const { transport, queue, at, end } = make(features);
+    queue.begin(1);
+    queue.pushReadable(at, 1);
+    queue.submit();
+    queue.publish();
+    transport.reset();
+    transport.beginInit({ table: CommonFeatures, supported: QUEUE_FEATURES });
+    queue.reset();
+    transport.finishInit();
+    expect(queue.inFlight).toBe(0);
+    expect(queue.kick()).toBe(false);
+    end();
+  });
+
   it('returns the length that the device wrote, and no more than was offered [2.7.8.3]', () => {
     const { device, transport, queue, at, end } = make(features);
     const submit = () => {
