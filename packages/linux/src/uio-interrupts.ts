@@ -1,8 +1,8 @@
 /** INTx of a PCI device through `uio_pci_generic`, for devices that are not behind an IOMMU. */
-import { closeSync, constants, openSync, readSync } from 'node:fs';
+import { constants, openSync, readSync } from 'node:fs';
 import { type RegisterWindow, VirtioError } from '@virtio/core';
-import { Command, type PciInterrupts, readCommand, writeCommand } from '@virtio/pci';
-import { EventPoller } from './event-poller.ts';
+import { Command, readCommand, writeCommand } from '@virtio/pci';
+import { EventLines } from './event-lines.ts';
 import { pciPath } from './pci-devices.ts';
 import type { SystemFiles } from './system-files.ts';
 import { errorName, systemError } from './system-error.ts';
@@ -11,17 +11,12 @@ import { errorName, systemError } from './system-error.ts';
 const COUNT_SIZE = 4;
 
 /** The INTx line of a device that is bound to `uio_pci_generic`. */
-export class UioInterrupts implements PciInterrupts, Disposable {
-  readonly vectors = 0;
-  readonly #poller: EventPoller;
+export class UioInterrupts extends EventLines {
   readonly #fd: number;
   readonly #config: RegisterWindow;
   readonly #count = new Uint8Array(COUNT_SIZE);
   readonly #onGone: () => void;
-  #handler: (() => boolean) | undefined;
-  #removal: (() => void) | undefined;
   #gone = false;
-  #disposed = false;
 
   /**
    * @param config the device's configuration space
@@ -29,51 +24,17 @@ export class UioInterrupts implements PciInterrupts, Disposable {
    * @throws {@link VirtioError} `UNSUPPORTED`, `PERMISSION_DENIED`
    */
   constructor(files: SystemFiles, address: string, config: RegisterWindow, onGone: () => void) {
-    const [name] = files.list(`${pciPath(address)}/uio`);
-    if (name === undefined) {
-      throw new VirtioError(
-        'UNSUPPORTED',
-        `PCI ${address} has no UIO device; open it with { interrupts: 'polling' }`,
-      );
-    }
+    const fd = openUio(files, address);
+    super(0);
+    this.#fd = fd;
     this.#config = config;
     this.#onGone = onGone;
-    try {
-      this.#fd = openSync(files.path(`/dev/${name}`), constants.O_RDONLY | constants.O_NONBLOCK);
-    } catch (error) {
-      throw systemError(`/dev/${name} could not be opened`, error, 'run as root');
-    }
-    this.#poller = new EventPoller();
-    this.#poller.watch(this.#fd, this.#interrupt);
+    this.watch(fd, this.#interrupt);
   }
 
-  onLine(line: number, handler: (() => boolean) | undefined): void {
-    if (line === 0) this.#handler = handler;
-  }
-
-  onRemoval(handler: (() => void) | undefined): void {
-    this.#removal = handler;
-  }
-
-  /** The device was unplugged. */
-  remove(): void {
+  override remove(): void {
     this.#gone = true;
-    this.#removal?.();
-  }
-
-  hold(): void {
-    this.#poller.hold();
-  }
-
-  release(): void {
-    this.#poller.release();
-  }
-
-  [Symbol.dispose](): void {
-    if (this.#disposed) return;
-    this.#disposed = true;
-    this.#poller[Symbol.dispose]();
-    closeSync(this.#fd);
+    super.remove();
   }
 
   /** Whether the kernel has taken the device from the driver, so that no interrupt will ever come. */
@@ -92,12 +53,27 @@ export class UioInterrupts implements PciInterrupts, Disposable {
       return;
     }
     try {
-      this.#handler?.();
+      this.fire(0);
     } finally {
       // The kernel disabled the line when it fired; the handler has read the ISR status, so that it is low now.
-      if (!this.#disposed) {
+      if (!this.disposed) {
         writeCommand(this.#config, readCommand(this.#config).without(Command.INTERRUPT_DISABLE));
       }
     }
   };
+}
+
+function openUio(files: SystemFiles, address: string): number {
+  const [name] = files.list(`${pciPath(address)}/uio`);
+  if (name === undefined) {
+    throw new VirtioError(
+      'UNSUPPORTED',
+      `PCI ${address} has no UIO device; open it with { interrupts: 'polling' }`,
+    );
+  }
+  try {
+    return openSync(files.path(`/dev/${name}`), constants.O_RDONLY | constants.O_NONBLOCK);
+  } catch (error) {
+    throw systemError(`/dev/${name} could not be opened`, error, 'run as root');
+  }
 }

@@ -2,10 +2,8 @@
  * Interrupts of a VFIO device: MSI-X or INTx as eventfds, waited for on Node's event loop, and the kernel's request to let go
  * of a device that is being unplugged.
  */
-import { closeSync } from 'node:fs';
 import { VirtioError } from '@virtio/core';
-import type { PciInterrupts } from '@virtio/pci';
-import { EventPoller } from './event-poller.ts';
+import { EventLines } from './event-lines.ts';
 import { eventfd } from './syscalls.ts';
 import { systemError } from './system-error.ts';
 import { PciIrq } from './vfio-abi.ts';
@@ -15,15 +13,10 @@ import type { VfioDevice } from './vfio-device.ts';
 const MOST_VECTORS = 64;
 
 /** The interrupt lines of a VFIO device. */
-export class VfioInterrupts implements PciInterrupts, Disposable {
-  readonly vectors: number;
+export class VfioInterrupts extends EventLines {
+  override readonly vectors: number;
   readonly #device: VfioDevice;
-  readonly #poller: EventPoller;
-  readonly #eventfds: number[] = [];
-  readonly #handlers: ((() => boolean) | undefined)[] = [];
   readonly #onGone: () => void;
-  #removal: (() => void) | undefined;
-  #disposed = false;
 
   /**
    * @param kind which interrupts to use; with `none` only removals are heard of
@@ -31,9 +24,9 @@ export class VfioInterrupts implements PciInterrupts, Disposable {
    * @throws {@link VirtioError} `UNSUPPORTED` if the device has no such interrupts
    */
   constructor(device: VfioDevice, kind: 'msix' | 'intx' | 'none', onGone: () => void) {
+    super(0);
     this.#device = device;
     this.#onGone = onGone;
-    this.#poller = new EventPoller();
     try {
       this.vectors = kind === 'msix' ? this.#enableMsix() : 0;
       if (kind === 'intx') this.#enableIntx();
@@ -59,38 +52,15 @@ export class VfioInterrupts implements PciInterrupts, Disposable {
     ];
   }
 
-  onLine(line: number, handler: (() => boolean) | undefined): void {
-    this.#handlers[line] = handler;
-  }
-
-  onRemoval(handler: (() => void) | undefined): void {
-    this.#removal = handler;
-  }
-
-  hold(): void {
-    this.#poller.hold();
-  }
-
-  release(): void {
-    this.#poller.release();
-  }
-
-  /** Closes the eventfds. VFIO keeps what it needs of them until the device is closed. */
-  [Symbol.dispose](): void {
-    if (this.#disposed) return;
-    this.#disposed = true;
-    this.#poller[Symbol.dispose]();
-    for (const fd of this.#eventfds.splice(0)) closeSync(fd);
-  }
-
   #enableMsix(): number {
     let wanted = Math.min(this.#device.irqCount(PciIrq.MSIX), MOST_VECTORS);
+    const eventfds: number[] = [];
     while (wanted > 0) {
-      while (this.#eventfds.length < wanted) {
-        const line = this.#eventfds.length;
-        this.#eventfd(() => this.#handlers[line]?.());
+      while (eventfds.length < wanted) {
+        const line = eventfds.length;
+        eventfds.push(this.#eventfd(() => this.fire(line)));
       }
-      const possible = this.#device.setIrqs(PciIrq.MSIX, this.#eventfds.slice(0, wanted));
+      const possible = this.#device.setIrqs(PciIrq.MSIX, eventfds.slice(0, wanted));
       if (possible === 0) return wanted;
       wanted = Math.min(possible, wanted - 1);
     }
@@ -111,10 +81,10 @@ export class VfioInterrupts implements PciInterrupts, Disposable {
     const fd = this.#eventfd(() => {
       try {
         // Reading the ISR status in the handler de-asserts the line.
-        this.#handlers[0]?.();
+        this.fire(0);
       } finally {
         // The line was masked when it fired; were it unmasked before, it would fire again at once.
-        if (!this.#disposed) this.#device.unmaskIrq(PciIrq.INTX);
+        if (!this.disposed) this.#device.unmaskIrq(PciIrq.INTX);
       }
     });
     this.#device.setIrqs(PciIrq.INTX, [fd]);
@@ -122,14 +92,13 @@ export class VfioInterrupts implements PciInterrupts, Disposable {
 
   #eventfd(handler: () => void): number {
     const fd = eventfd();
-    this.#eventfds.push(fd);
-    this.#poller.watch(fd, handler);
+    this.watch(fd, handler);
     return fd;
   }
 
   readonly #gone = (): void => {
     try {
-      this.#removal?.();
+      this.remove();
     } finally {
       this.#onGone();
     }

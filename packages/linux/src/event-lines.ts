@@ -1,0 +1,43 @@
+/**
+ * Interrupts of a PCI device that reach a process through descriptors, as VFIO's and UIO's do: waited for on Node's event
+ * loop, which they keep alive while somebody waits.
+ */
+import { closeSync } from 'node:fs';
+import { InterruptLines } from '@virtio/pci';
+import { EventPoller } from './event-poller.ts';
+
+/** Lines that are fired from descriptors. */
+export class EventLines extends InterruptLines implements Disposable {
+  readonly #poller = new EventPoller();
+  readonly #descriptors: number[] = [];
+  #disposed = false;
+
+  override hold(): void {
+    super.hold();
+    this.#poller.hold();
+  }
+
+  override release(): void {
+    super.release();
+    this.#poller.release();
+  }
+
+  /** Whether the descriptors are closed. */
+  protected get disposed(): boolean {
+    return this.#disposed;
+  }
+
+  /** Calls `handler` each time after the descriptor was signalled, and closes it at the end. */
+  protected watch(descriptor: number, handler: () => void): void {
+    this.#descriptors.push(descriptor);
+    this.#poller.watch(descriptor, handler);
+  }
+
+  /** Closes the descriptors. */
+  [Symbol.dispose](): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    this.#poller[Symbol.dispose]();
+    for (const descriptor of this.#descriptors) closeSync(descriptor);
+  }
+}
