@@ -43,7 +43,6 @@ export default [
     guestTest({
       device: 'input',
       name: `gets 2,500 events of a ${kind} in order and complete`,
-      essential: kind === 'keyboard',
       timeoutS: 120,
       devices: { input: device(kind) },
       host,
@@ -128,6 +127,7 @@ export default [
   guestTest({
     device: 'input',
     name: 'iterates over events until it is told to stop',
+    essential: true,
     devices: { input: device('mouse') },
     host,
     async guest(context) {
