@@ -1,7 +1,6 @@
 /**
- * `npm run fuzz -- [--minutes N] [--seed S] [--format split|packed] [--steps N]`: runs random episodes against both queue
- * formats for as long as asked, honest devices and lying ones. Each episode is named by its seed; a finding prints the command
- * that replays it.
+ * `npm run fuzz`: runs random episodes against both queue formats for as long as asked, honest devices and lying ones. Each
+ * episode is named by its seed; a finding prints the command that replays it.
  */
 import { parseArgs } from 'node:util';
 import type { FeatureName } from '@virtio/core';
@@ -34,25 +33,51 @@ function episode(seed: number, packed: boolean, steps: number): EpisodeOptions {
   };
 }
 
+const USAGE = `npm run fuzz -- [--minutes N] [--format split|packed] [--seed S] [--steps N]
+
+  --minutes N  how long in all (default 1), half of it for each format
+  --format F   one format only
+  --seed S     one episode: replay it with the format and the steps that a finding names
+  --steps N    steps of an episode (default ${STEPS.toLocaleString('en')})`;
+
+/** What the command line asks for, or `undefined` if it makes no sense. */
+function readOptions():
+  { help: boolean; minutes: number; steps: number; seed?: number; format?: 'split' | 'packed' } | undefined {
+  try {
+    const { values } = parseArgs({
+      options: {
+        minutes: { type: 'string', default: '1' },
+        seed: { type: 'string' },
+        format: { type: 'string' },
+        steps: { type: 'string', default: String(STEPS) },
+        help: { type: 'boolean', default: false },
+      },
+    });
+    const { help, format, seed } = values;
+    const minutes = Number(values.minutes);
+    const steps = Number(values.steps);
+    if (!(minutes > 0) || !Number.isSafeInteger(steps) || steps <= 0) return undefined;
+    if (seed !== undefined && !/^\d+$/.test(seed)) return undefined;
+    if (format !== undefined && format !== 'split' && format !== 'packed') return undefined;
+    return {
+      ...{ help, minutes, steps },
+      ...(seed === undefined ? {} : { seed: Number(seed) }),
+      ...(format === undefined ? {} : { format }),
+    };
+  } catch {
+    return undefined;
+  }
+}
+
 function main(): void {
-  const { values } = parseArgs({
-    options: {
-      minutes: { type: 'string', default: '1' },
-      seed: { type: 'string' },
-      format: { type: 'string' },
-      steps: { type: 'string', default: String(STEPS) },
-    },
-  });
-  const minutes = Number(values.minutes);
-  const steps = Number(values.steps);
-  const { format } = values;
-  if (!(minutes > 0) || !(steps > 0) || (format !== undefined && format !== 'split' && format !== 'packed')) {
-    console.error('Usage: npm run fuzz -- [--minutes N] [--seed S] [--format split|packed] [--steps N]');
-    process.exitCode = 2;
+  const options = readOptions();
+  if (options === undefined || options.help) {
+    if (options === undefined) process.exitCode = 2;
+    (options === undefined ? console.error : console.log)(USAGE);
     return;
   }
+  const { minutes, steps, format, seed: replay } = options;
   const formats = format === undefined ? ['split', 'packed'] : [format];
-  const replay = values.seed === undefined ? undefined : Number(values.seed);
   let seed = replay ?? Date.now() >>> 0;
   for (const name of formats) {
     const deadline = Date.now() + (minutes * 60_000) / formats.length;
