@@ -130,6 +130,15 @@ describe.each(ringVariants)('raw requests on a ring that is $name', ({ features 
     const reply = new Uint8Array(64);
     expect(driver.requestSync(hello(), reply)).toBe(21);
     expect(reply.subarray(5, 21)).toEqual(hello().subarray(5));
+    const large = pattern(20_000);
+    const header = new Uint8Array(23);
+    encodeMessage(header, 1, T.write, { fid: 1, offset: 0, count: large.length }, large.length);
+    const [room, data] = [new Uint8Array(23), new Uint8Array(large.length)];
+    expect(driver.requestSync(header, room, large, data)).toBe(23 + large.length);
+    expect(same(data, large)).toBe(true);
+    data.fill(0);
+    expect(await driver.request(header, room, large, data)).toBe(23 + large.length);
+    expect(same(data, large)).toBe(true);
     const replies = Array.from({ length: 50 }, () => new Uint8Array(30));
     const lengths = await Promise.all(replies.map((buffer, i) => driver.request(hello(i), buffer)));
     expect(new Set(lengths)).toEqual(new Set([21]));
@@ -266,7 +275,9 @@ describe('a raw request', () => {
     now.mockImplementation(() => (time += 1000));
     for (let i = 0; i < 8; i += 1) {
       const reply = new Uint8Array(64);
-      expect(() => driver.requestSync(hello(), reply, { timeoutMs: 10 })).toThrow(/still in flight/);
+      expect(() => driver.requestSync(hello(), reply, undefined, undefined, { timeoutMs: 10 })).toThrow(
+        /still in flight/,
+      );
     }
     now.mockRestore();
     expect(() => driver.submit(hello(), new Uint8Array(64))).toThrow(

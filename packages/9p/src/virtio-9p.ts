@@ -282,8 +282,14 @@ export class Virtio9p extends Driver<P9FeatureName> {
    * @returns as {@link Virtio9p.complete}
    * @throws {@link VirtioError} as {@link Virtio9p.submit}, {@link Virtio9p.waitSync} and {@link Virtio9p.complete}
    */
-  requestSync(request: Uint8Array, reply: Uint8Array, options?: SpinOptions): number {
-    const slot = this.submit(request, reply);
+  requestSync(
+    request: Uint8Array,
+    reply: Uint8Array,
+    requestData?: Uint8Array,
+    replyData?: Uint8Array,
+    options?: SpinOptions,
+  ): number {
+    const slot = this.submit(request, reply, requestData, replyData);
     try {
       this.flush();
       this.waitSync(slot, options);

@@ -16,6 +16,7 @@ export default [
   guestTest({
     device: '9p',
     name: "reports the host's errors by their names",
+    essential: true,
     devices: {
       share: share(),
       readonly: share({ readOnly: true }),
@@ -186,6 +187,7 @@ export default [
   guestTest({
     device: '9p',
     name: 'does it all synchronously as well',
+    essential: true,
     devices: { share: share() },
     prepare: (directory) => void makeShare(directory),
     host,
