@@ -319,15 +319,7 @@ export default [
       const gone = context.host('gone', null);
       {
         await using mounted = await mount(context);
-        const { fs, device } = mounted;
-        // Without interrupts the driver hears of it when it looks.
-        using looking = new DisposableStack();
-        if (context.cell.transport !== 'pci-vfio') {
-          looking.adopt(
-            setInterval(() => device.pollEvents(), 50),
-            clearInterval,
-          );
-        }
+        const { fs } = mounted;
         const reading = rejects(
           async () => {
             for (;;) await fs.readFile('/file');

@@ -1,20 +1,48 @@
 /** When something goes wrong or changes: errors, resizing, resets, removal; and how the driver waits. */
+import { execFileSync } from 'node:child_process';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import { deepEqual, equal, ok } from 'node:assert/strict';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { VirtioBlk } from '@virtio/blk';
-import { type VirtioError } from '@virtio/core';
-import { disk, guestTest, pattern, type Cell } from '../../framework/define.ts';
+import { DeviceType, type VirtioError } from '@virtio/core';
+import { listDevices } from '@virtio/linux';
+import { disk, guestTest, pattern, type Cell, type GuestContext } from '../../framework/define.ts';
 import { endings, KIB, MIB, openDisk, rejectsWith, sameBytes, SECTOR, throwsWith } from './_disk.ts';
 
 const EIO = constants.errno.EIO;
 const PCI_ONLY = 'only PCI devices interrupt a process here';
+
+const physicalOnly = ({ transport }: Cell): string | undefined =>
+  transport === 'pci-physical' ? undefined : 'only a PCI device without an IOMMU is reached in this way';
 
 /** Looks for what interrupts would tell, where there are none. */
 function lookWithoutInterrupts({ transport }: Cell, blk: VirtioBlk): Disposable {
   const timer = transport === 'pci-vfio' ? undefined : setInterval(() => blk.pollEvents(), 50);
   return { [Symbol.dispose]: () => clearInterval(timer) };
 }
+
+/**
+ * How 30 readers end, each of which reads on until it can no more: when a device goes, QEMU still ends what it has in flight.
+ */
+function readersOf(blk: VirtioBlk): Promise<string[]> {
+  const readOn = async (sector: number): Promise<never> => {
+    for (;;) await blk.read(sector, new Uint8Array(SECTOR));
+  };
+  return endings(Array.from({ length: 30 }, (_, n) => readOn(n)));
+}
+
+/** A module of the kernel, loaded until it is disposed. */
+function loadModule(name: string): Disposable {
+  execFileSync('modprobe', [name]);
+  return { [Symbol.dispose]: () => void execFileSync('modprobe', ['-r', name]) };
+}
+
+const sysfsOf = (context: Pick<GuestContext, 'device'>): string => {
+  const location = context.device('disk');
+  if (location.kind !== 'pci') throw new Error('the disk is not on PCI');
+  return `/sys/bus/pci/devices/${location.address}`;
+};
 
 /** QEMU makes one request of neighbours that it finds together, which then have one end. */
 const APART = { 'request-merging': false };
@@ -204,14 +232,88 @@ export default [
         using disk = openDisk(context);
         const { blk } = disk;
         const failure = new Promise<VirtioError>((resolve) => blk.on('failure', resolve));
-        // QEMU ends what it has when the device goes; so each reads on until it can no more.
-        const readOn = async (sector: number): Promise<never> => {
-          for (;;) await blk.read(sector, new Uint8Array(SECTOR));
-        };
-        const ends = endings(Array.from({ length: 30 }, (_, n) => readOn(n)));
+        const ends = readersOf(blk);
         await delay(100);
         await context.host('unplug', null);
-        using _looking = lookWithoutInterrupts(context.cell, blk);
+        equal((await failure).code, 'DEVICE_REMOVED');
+        deepEqual(new Set(await ends), new Set(['DEVICE_REMOVED']));
+        await rejectsWith('DEVICE_REMOVED', blk.read(0, new Uint8Array(SECTOR)));
+      }
+      await gone;
+    },
+  }),
+
+  guestTest({
+    device: 'blk',
+    name: 'is removed by the kernel with requests in flight, which reject, and is found again',
+    devices: { disk: disk({ size: MIB, seed: 6, iops: 10 }, APART) },
+    skip: physicalOnly,
+    async guest(context) {
+      const path = sysfsOf(context);
+      {
+        using disk = openDisk(context, 'disk', { interrupts: 'polling' });
+        const { blk } = disk;
+        const failure = new Promise<VirtioError>((resolve) => blk.on('failure', resolve));
+        const ends = readersOf(blk);
+        await delay(100);
+        const began = performance.now();
+        writeFileSync(`${path}/remove`, '1');
+        ok(!existsSync(path), 'the kernel still has the device');
+        equal((await failure).code, 'DEVICE_REMOVED');
+        deepEqual(new Set(await ends), new Set(['DEVICE_REMOVED']));
+        const ms = Math.round(performance.now() - began);
+        context.note(`noticed after ${ms} ms`);
+        ok(ms < 5000, `the last request rejected after ${ms} ms`);
+        await rejectsWith('DEVICE_REMOVED', blk.read(0, new Uint8Array(SECTOR)));
+        throwsWith('DEVICE_REMOVED', () => blk.readSync(0, new Uint8Array(SECTOR)));
+      }
+      writeFileSync('/sys/bus/pci/rescan', '1');
+      const found = listDevices().find((device) => device.kind === 'pci' && path.endsWith(device.address));
+      equal(found?.deviceType, DeviceType.Block);
+      using disk = openDisk(context);
+      const data = new Uint8Array(SECTOR);
+      await disk.blk.read(11, data);
+      sameBytes(
+        data,
+        pattern(new Uint8Array(SECTOR), 6, 11 * SECTOR),
+        'sector 11 of the device that was found again',
+      );
+    },
+  }),
+
+  guestTest({
+    device: 'blk',
+    name: 'keeps promises with interrupts by uio, until it is unplugged, which it notices',
+    devices: { disk: { ...disk({ size: MIB, seed: 7, iops: 10 }, APART), hotplug: true } },
+    skip: physicalOnly,
+    timeoutS: 90,
+    host: {
+      unplug: (_args: null, env) => env.qmp('device_del', { id: env.deviceId('disk') }),
+      gone: (_args: null, env) => env.qmpEvent('DEVICE_DELETED', 60_000),
+    },
+    async guest(context) {
+      using _module = loadModule('uio_pci_generic');
+      const gone = context.host('gone', null);
+      {
+        using disk = openDisk(context, 'disk', { interrupts: 'uio' });
+        const { blk } = disk;
+        const interrupts = (): number => Number(readFileSync(`${sysfsOf(context)}/uio/uio0/event`, 'utf8'));
+        const before = interrupts();
+        // The device lets ten requests a second pass: an answer is never there yet when the driver first looks.
+        const count = 20;
+        for (let n = 0; n < count; n++) {
+          const data = new Uint8Array(SECTOR);
+          await blk.read(n, data);
+          sameBytes(data, pattern(new Uint8Array(SECTOR), 7, n * SECTOR), `sector ${n}`);
+        }
+        const came = interrupts() - before;
+        context.note(`${came} interrupts for ${count} requests`);
+        ok(came >= count, `${came} interrupts for ${count} requests`);
+
+        const failure = new Promise<VirtioError>((resolve) => blk.on('failure', resolve));
+        const ends = readersOf(blk);
+        await delay(100);
+        await context.host('unplug', null);
         equal((await failure).code, 'DEVICE_REMOVED');
         deepEqual(new Set(await ends), new Set(['DEVICE_REMOVED']));
         await rejectsWith('DEVICE_REMOVED', blk.read(0, new Uint8Array(SECTOR)));
