@@ -221,6 +221,29 @@ describe('requests', () => {
     end();
   });
 
+  it('lets one who waits for room go, and the room to the next', async () => {
+    const { device, driver, end } = make();
+    device.automatic = false;
+    const [requests] = driver.requests;
+    const slots = [driver.submit(), driver.submit()];
+    requests.flush();
+    const abort = new AbortController();
+    const cancelled = requests.room(2, { signal: abort.signal });
+    let next = false;
+    const waiting = requests.room(2).then(() => (next = true));
+    abort.abort('no longer wanted');
+    await expect(cancelled).rejects.toMatchObject({ code: 'ABORTED', cause: 'no longer wanted' });
+    await expect(requests.room(2, { signal: abort.signal })).rejects.toThrow(coded('ABORTED'));
+    expect(next).toBe(false);
+    device.run();
+    requests.drain();
+    driver.finish(slots[0]!);
+    await waiting;
+    expect(requests.crowded).toBe(false);
+    for (const slot of slots.slice(1)) driver.finish(slot);
+    end();
+  });
+
   it('lets nobody wait for ever while others come back at once', async () => {
     const { driver, end } = make();
     const counts = [0, 0, 0, 0, 0];

@@ -14,6 +14,7 @@ export * from './layout.ts';
 export * from './registers.ts';
 export * from './transport.ts';
 export * from './utf8.ts';
+export * from './cancel.ts';
 export * from './create-queue.ts';
 export * from './driver.ts';
 export * from './events.ts';

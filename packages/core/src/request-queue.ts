@@ -9,6 +9,7 @@
  *
  * Promise users share notifications: all that is submitted in one turn of the event loop is published and kicked once.
  */
+import { cancellable, type Waiter, type WaitOptions } from './cancel.ts';
 import { VirtioError } from './errors.ts';
 import type { SpinOptions, VirtQueue } from './virt-queue.ts';
 import type { Transport } from './transport.ts';
@@ -18,11 +19,6 @@ const HELD = 1;
 const IN_FLIGHT = 2;
 const DONE = 3;
 const LOST = 4;
-
-interface Waiter {
-  readonly resolve: () => void;
-  readonly reject: (error: unknown) => void;
-}
 
 interface RoomWaiter extends Waiter {
   /** The descriptors that it needs. */
@@ -147,6 +143,7 @@ export class RequestQueue {
   /**
    * Waits until {@link RequestQueue.tryBegin} for `count` buffers may succeed; the first to wait is the first to go on.
    *
+   * @param options a signal that cancels the wait, which then rejects with `ABORTED` and leaves the room to the next
    * @example
    * ```ts
    * import type { RequestQueue } from '@virtio/core';
@@ -165,7 +162,7 @@ export class RequestQueue {
    * }
    * ```
    */
-  async room(count: number): Promise<void> {
+  async room(count: number, options: WaitOptions = {}): Promise<void> {
     if (count > this.queue.size) this.queue.begin(count);
     this.drain();
     if (this.#doneCount === this.slots) {
@@ -177,7 +174,14 @@ export class RequestQueue {
     const descriptors = this.queue.descriptorsFor(count);
     await new Promise<void>((resolve, reject) => {
       if (this.#cannotWait(reject)) return;
-      this.#room.push({ resolve, reject, descriptors });
+      const waiter: RoomWaiter = {
+        descriptors,
+        ...cancellable({ resolve, reject }, this.#transport, options.signal, () => {
+          this.#room.splice(this.#room.indexOf(waiter), 1);
+          this.#settle();
+        }),
+      };
+      this.#room.push(waiter);
       this.#watch();
       this.#makeRoom();
     });

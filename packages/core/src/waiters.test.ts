@@ -1,12 +1,13 @@
 import { FakeDevice, FakeInterrupts, FakeTransport, ringVariants } from '@virtio/testing';
 import { describe, expect, it } from 'vitest';
+import type { WaitOptions } from './cancel.ts';
 import { createQueue } from './create-queue.ts';
 import { DeviceType } from './device-type.ts';
 import { QUEUE_FEATURES } from './driver.ts';
 import { VirtioError } from './errors.ts';
 import { CommonFeatures } from './features.ts';
 import { OwningQueue } from './owning-queue.ts';
-import { abortable, Waiters, type WaitersOptions, type WaitOptions } from './waiters.ts';
+import { Waiters, type WaitersOptions } from './waiters.ts';
 
 const coded = (code: string): Error => expect.objectContaining({ code }) as Error;
 const ticks = async (): Promise<void> => {
@@ -162,33 +163,5 @@ describe('waiters', () => {
   it('cannot be kept without interrupts, and say so', async () => {
     const { waiters } = rig({ interrupts: false });
     await expect(waiters.wait()).rejects.toThrow(coded('UNSUPPORTED'));
-  });
-});
-
-describe('a promise with a way out', () => {
-  it('settles as the promise does, and leaves no listener behind', async () => {
-    const { transport } = rig();
-    const listeners = new Set<() => void>();
-    const signal = {
-      aborted: false,
-      addEventListener: (_type: 'abort', listener: () => void) => void listeners.add(listener),
-      removeEventListener: (_type: 'abort', listener: () => void) => void listeners.delete(listener),
-    };
-    expect(await abortable(transport, Promise.resolve(1), { signal })).toBe(1);
-    await expect(abortable(transport, Promise.reject(new Error('no')), { signal })).rejects.toThrow('no');
-    expect(await abortable(transport, Promise.resolve(2))).toBe(2);
-    expect(listeners.size).toBe(0);
-  });
-
-  it('rejects when the signal says so, whatever becomes of the promise', async () => {
-    const { transport } = rig();
-    const { promise, reject } = Promise.withResolvers<undefined>();
-    const controller = new AbortController();
-    const waiting = abortable(transport, promise, { signal: controller.signal });
-    controller.abort('enough');
-    await expect(waiting).rejects.toMatchObject({ code: 'ABORTED', cause: 'enough' });
-    const late = abortable(transport, promise, { signal: controller.signal });
-    reject(new Error('nobody is left to hear this'));
-    await expect(late).rejects.toMatchObject({ code: 'ABORTED' });
   });
 });

@@ -3,27 +3,10 @@
  * answers, wait in a {@link RequestQueue}.) While somebody waits, interrupts of the queue are asked for and the event loop
  * stays alive; otherwise neither.
  */
+import { cancellable, type WaitOptions, type Waiter } from './cancel.ts';
 import { VirtioError } from './errors.ts';
 import type { Transport } from './transport.ts';
 import type { VirtQueue } from './virt-queue.ts';
-
-/** The part of the DOM's `AbortSignal` that is needed here, as engines without an operating system have no such class. */
-export interface AbortSignalLike {
-  /** Whether the wait is cancelled. */
-  readonly aborted: boolean;
-  /** Why, for the `cause` of the error. */
-  readonly reason?: unknown;
-  /** Adds a listener for the cancellation. */
-  addEventListener(type: 'abort', listener: () => void): void;
-  /** Removes it. */
-  removeEventListener(type: 'abort', listener: () => void): void;
-}
-
-/** What calls that wait with a promise may be told. */
-export interface WaitOptions {
-  /** Cancels the wait, which then rejects with `ABORTED`. Nothing is lost: the next call goes on where this one was. */
-  readonly signal?: AbortSignalLike | undefined;
-}
 
 /** What {@link Waiters} need of their driver. */
 export interface WaitersOptions {
@@ -36,11 +19,6 @@ export interface WaitersOptions {
   readonly report: (error: VirtioError) => void;
   /** Whether the driver wants interrupts even while nobody waits (default false); it then asks for the first one itself. */
   readonly always?: boolean;
-}
-
-interface Waiter {
-  readonly resolve: () => void;
-  readonly reject: (error: VirtioError) => void;
 }
 
 /**
@@ -120,23 +98,10 @@ export class Waiters {
         );
       }
       if (this.#queue.failure !== undefined) throw this.#queue.failure;
-      if (signal?.aborted === true) throw abortError(this.#transport, signal);
-      const aborted = (): void => {
+      const waiter = cancellable({ resolve, reject }, this.#transport, signal, () => {
         this.#waiting.delete(waiter);
-        waiter.reject(abortError(this.#transport, signal));
         this.settle();
-      };
-      const waiter: Waiter = {
-        resolve: () => {
-          signal?.removeEventListener('abort', aborted);
-          resolve();
-        },
-        reject: (error) => {
-          signal?.removeEventListener('abort', aborted);
-          reject(error);
-        },
-      };
-      signal?.addEventListener('abort', aborted);
+      });
       this.#waiting.add(waiter);
       this.#watch();
     });
@@ -185,34 +150,4 @@ export class Waiters {
       this.#report(error as VirtioError);
     }
   }
-}
-
-/**
- * Gives a promise a way out. What the promise stands for goes on when the wait is cancelled: whoever calls this has to see to
- * what comes of it.
- *
- * @param transport for the message of the error
- * @returns a promise that settles as the given one does, or rejects with `ABORTED` when the signal says so
- */
-export function abortable<T>(
-  transport: Transport,
-  promise: Promise<T>,
-  { signal }: WaitOptions = {},
-): Promise<T> {
-  if (signal === undefined) return promise;
-  return new Promise((resolve, reject) => {
-    const aborted = (): void => {
-      signal.removeEventListener('abort', aborted);
-      reject(abortError(transport, signal));
-    };
-    promise.finally(() => signal.removeEventListener('abort', aborted)).then(resolve, reject);
-    if (signal.aborted) aborted();
-    else signal.addEventListener('abort', aborted);
-  });
-}
-
-function abortError(transport: Transport, signal: AbortSignalLike | undefined): VirtioError {
-  return new VirtioError('ABORTED', `${transport.who()}: the wait was cancelled by its caller`, {
-    cause: signal?.reason,
-  });
 }

@@ -353,7 +353,7 @@ export class VirtioInput extends Driver<never> implements AsyncIterable<InputEve
     if (options?.signal?.aborted === true) await abortable(this.transport, Promise.resolve(), options);
     let slot = this.#status.crowded ? -1 : this.#fill(type, code, value, false);
     while (slot < 0) {
-      await this.#statusRoom(options);
+      await this.#status.room(1, options);
       slot = this.#fill(type, code, value, false);
     }
     this.#status.flushSoon();
@@ -501,23 +501,6 @@ export class VirtioInput extends Driver<never> implements AsyncIterable<InputEve
   #announce(): void {
     if (this.#ring.count > 0) this.#waiters.wake();
     else this.#waiters.settle();
-  }
-
-  async #statusRoom(options: WaitOptions | undefined): Promise<void> {
-    const room = this.#status.room(1);
-    try {
-      await abortable(this.transport, room, options);
-    } catch (error) {
-      // The room that comes is for the next one who waits.
-      room.then(
-        () => {
-          const slot = this.#status.tryBegin(1);
-          if (slot >= 0) this.#status.cancel(slot);
-        },
-        () => undefined,
-      );
-      throw error;
-    }
   }
 
   #fill(type: number, code: number, value: number, mustFit: boolean): number {

@@ -165,7 +165,7 @@ export class VirtioRng extends Driver<never> {
     if (options?.signal?.aborted === true) await abortable(this.transport, Promise.resolve(), options);
     let slot = this.#requests.crowded ? -1 : this.#tryBegin();
     while (slot < 0) {
-      await this.#room(options);
+      await this.#requests.room(1, options);
       slot = this.#tryBegin();
     }
     this.#fillSlot(slot, buffer);
@@ -288,23 +288,6 @@ export class VirtioRng extends Driver<never> {
     for (let slot = 0; slot < this.#late.length; slot += 1) {
       this.#abandon(slot);
       this.#requests.release(slot);
-    }
-  }
-
-  async #room(options: WaitOptions | undefined): Promise<void> {
-    const room = this.#requests.room(1);
-    try {
-      await abortable(this.transport, room, options);
-    } catch (error) {
-      // The room that comes is for the next one who waits.
-      room.then(
-        () => {
-          const slot = this.#tryBegin();
-          if (slot >= 0) this.#requests.cancel(slot);
-        },
-        () => undefined,
-      );
-      throw error;
     }
   }
 
