@@ -33,6 +33,7 @@ export abstract class Flags {
     return (this.bits & mask) >>> 0 === mask >>> 0;
   }
 
+  /** The bits by name: `DeviceStatus(ACKNOWLEDGE | DRIVER | 0x20)`. */
   abstract toString(): string;
 
   /** The same as {@link Flags.toString}, for Node.js's `console.log`. */

@@ -7,15 +7,24 @@
  */
 import { VirtioError } from './errors.ts';
 
-/** A window of little-endian device registers. Offsets are in bytes from its start and aligned to the width. */
+/**
+ * A window of little-endian device registers. Offsets are in bytes from its start and aligned to the width; an access that is
+ * neither inside nor aligned throws a {@link VirtioError}, `CONFIG_SPACE_TOO_SMALL` or `INVALID_PARAM`.
+ */
 export interface RegisterWindow {
   /** The size of the window in bytes. */
   readonly size: number;
+  /** Reads 8 bits. */
   read8(offset: number): number;
+  /** Reads 16 bits. */
   read16(offset: number): number;
+  /** Reads 32 bits, unsigned. */
   read32(offset: number): number;
+  /** Writes the lower 8 bits of `value`. */
   write8(offset: number, value: number): void;
+  /** Writes the lower 16 bits of `value`. */
   write16(offset: number, value: number): void;
+  /** Writes the lower 32 bits of `value`. */
   write32(offset: number, value: number): void;
   /**
    * Where the window is mapped memory: its typed arrays, so that a hot path stores to a register at an index that it
@@ -26,8 +35,11 @@ export interface RegisterWindow {
 
 /** The typed arrays of a mapped register window, each from its start. */
 export interface MappedArrays {
+  /** All bytes. */
   readonly u8: Uint8Array;
+  /** As many registers of 16 bits as fit. */
   readonly u16: Uint16Array;
+  /** As many registers of 32 bits as fit. */
   readonly u32: Uint32Array;
 }
 

@@ -32,6 +32,18 @@ export interface FeatureRequest<Name extends string> {
   readonly required?: readonly (Name | FeatureName)[];
 }
 
+/**
+ * A region of memory that the device shares with its driver.
+ *
+ * @see VIRTIO 1.4, 2.10
+ */
+export interface SharedMemory {
+  /** Where it starts: a physical address as the processor sees it, on PCI in a BAR. */
+  readonly address: number;
+  /** Bytes. */
+  readonly length: number;
+}
+
 /** The way to one device. */
 export abstract class Transport implements Disposable {
   /** The device's type. */
@@ -123,8 +135,8 @@ export abstract class Transport implements Disposable {
   /** Writes `width` bytes (1, 2 or 4) of the configuration space. */
   abstract writeConfig(offset: number, width: 1 | 2 | 4, value: number): void;
 
-  /** Shared memory of the device: its address and length in bytes, or `undefined` if there is no such region. */
-  abstract sharedMemory(id: number): { readonly address: number; readonly length: number } | undefined;
+  /** Shared memory of the device, or `undefined` if there is no region with this id. */
+  abstract sharedMemory(id: number): SharedMemory | undefined;
 
   /** Resets the device if it is still there and gives back what the transport holds. */
   abstract [Symbol.dispose](): void;

@@ -13,6 +13,7 @@ export const BLOCK_SIZE = 2 * 1024 * 1024;
 
 /** Memory that the device can reach, contiguous for both sides. */
 export interface DmaBlock {
+  /** The memory in this process. */
   readonly mapping: Mapping;
   /** The address for the device: a multiple of 2 MiB. */
   readonly address: number;

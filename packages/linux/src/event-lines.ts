@@ -12,11 +12,13 @@ export class EventLines extends InterruptLines implements Disposable {
   readonly #descriptors: number[] = [];
   #disposed = false;
 
+  /** Keeps the event loop alive until {@link EventLines.release} was called as often. */
   override hold(): void {
     super.hold();
     this.#poller.hold();
   }
 
+  /** Ends one {@link EventLines.hold}. */
   override release(): void {
     super.release();
     this.#poller.release();

@@ -14,6 +14,7 @@ const CODES: Readonly<Record<string, VirtioErrorCode>> = {
 
 /** A system call that failed; the `cause` of the {@link VirtioError} that a caller sees. */
 export class SystemCallError extends Error {
+  /** As stack traces show it. */
   override readonly name = 'SystemCallError';
   /** The name of the error: `EBUSY`. */
   readonly code: string;

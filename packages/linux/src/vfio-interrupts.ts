@@ -14,6 +14,7 @@ const MOST_VECTORS = 64;
 
 /** The interrupt lines of a VFIO device. */
 export class VfioInterrupts extends EventLines {
+  /** How many MSI-X vectors are enabled; 0 with INTx or without interrupts. */
   override readonly vectors: number;
   readonly #device: VfioDevice;
   readonly #onGone: () => void;

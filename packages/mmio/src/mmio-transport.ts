@@ -11,6 +11,7 @@ import {
   InterruptStatus,
   PAGE_SIZE,
   type RegisterWindow,
+  type SharedMemory,
   Transport,
   VirtioError,
 } from '@virtio/core';
@@ -313,7 +314,7 @@ export class MmioTransport extends Transport {
   /**
    * @throws {@link VirtioError} `INVALID_DEVICE` for a region that ends beyond 2^53
    */
-  sharedMemory(id: number): { readonly address: number; readonly length: number } | undefined {
+  sharedMemory(id: number): SharedMemory | undefined {
     if (this.version === MMIO_LEGACY) return undefined;
     const window = this.#window;
     window.write32(R.SHMSel, id);

@@ -4,9 +4,13 @@
 
 /** The registers that CPUID returns, by name: 32 bits each. */
 export interface CpuidResult {
+  /** EAX. */
   readonly eax: number;
+  /** EBX. */
   readonly ebx: number;
+  /** ECX. */
   readonly ecx: number;
+  /** EDX. */
   readonly edx: number;
 }
 

@@ -7,9 +7,13 @@ import { PciRegister, readStatus, Status } from './config-space.ts';
 
 /** Ids of capabilities that matter to virtio. */
 export const PciCapabilityId = {
+  /** Message-signalled interrupts of the older kind, which virtio does not use. */
   MSI: 0x05,
+  /** The virtio structures: see {@link virtioStructures}. */
   VENDOR_SPECIFIC: 0x09,
+  /** The function is one of PCI Express. */
   PCI_EXPRESS: 0x10,
+  /** See {@link MsixCapability}. */
   MSI_X: 0x11,
 } as const;
 

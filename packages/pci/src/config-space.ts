@@ -217,6 +217,7 @@ export class DeviceFunctionInfo {
     return info;
   }
 
+  /** For people: `1af4:1042 (class 01.00, rev 01) standard`. */
   toString(): string {
     return (
       `${hex(this.vendorId, 4)}:${hex(this.deviceId, 4)} (class ${hex(this.class, 2)}.${hex(this.subclass, 2)}, ` +

@@ -10,6 +10,7 @@ import {
   InterruptStatus,
   Layout,
   type RegisterWindow,
+  type SharedMemory,
   Transport,
   VirtioError,
 } from '@virtio/core';
@@ -29,30 +30,50 @@ import {
 } from './virtio-capabilities.ts';
 
 /**
- * The common configuration structure.
+ * The common configuration structure. What begins with `queue_` is of the queue that `queue_select` names.
  *
  * @see VIRTIO 1.4, 4.1.4.3
  */
 export const CommonCfg = new Layout('virtio_pci_common_cfg', {
+  /** Which 32 bits of the features `device_feature` shows: 0 the lowest. */
   device_feature_select: 'u32',
+  /** Features that the device offers. Read-only. */
   device_feature: 'u32',
+  /** Which 32 bits of the features `driver_feature` holds. */
   driver_feature_select: 'u32',
+  /** Features that the driver accepts. */
   driver_feature: 'u32',
+  /** The MSI-X vector for configuration changes; {@link NO_VECTOR} for none, or if the device has none for it. */
   config_msix_vector: 'u16',
+  /** How many queues the device has, administration virtqueues not counted. Read-only. */
   num_queues: 'u16',
+  /** Writing 0 resets the device. */
   device_status: 'u8',
+  /** Changes whenever the device's configuration may have. Read-only. */
   config_generation: 'u8',
+  /** The index of a queue. */
   queue_select: 'u16',
+  /** In descriptors; after a reset the most that the device supports, 0 if there is no such queue. */
   queue_size: 'u16',
+  /** The MSI-X vector of the queue; {@link NO_VECTOR} for none, or if the device has none for it. */
   queue_msix_vector: 'u16',
+  /** Writing 1 gives the queue to the device; 0 must not be written. */
   queue_enable: 'u16',
+  /** Where to notify, in units of `notify_off_multiplier` bytes from the start of the notification structure. Read-only. */
   queue_notify_off: 'u16',
+  /** The address of the descriptor area. */
   queue_desc: 'u64',
+  /** The address of the driver area. */
   queue_driver: 'u64',
+  /** The address of the device area. */
   queue_device: 'u64',
+  /** What to notify with instead of the queue's index. Read-only; only with `VIRTIO_F_NOTIF_CONFIG_DATA`. */
   queue_notif_config_data: 'u16',
+  /** Writing 1 resets the queue; reads as 1 until that is done. Only with `VIRTIO_F_RING_RESET`. */
   queue_reset: 'u16',
+  /** The index of the first administration virtqueue. Read-only; only with `VIRTIO_F_ADMIN_VQ`. */
   admin_queue_index: 'u16',
+  /** How many administration virtqueues there are. Read-only; only with `VIRTIO_F_ADMIN_VQ`. */
   admin_queue_num: 'u16',
 });
 
@@ -72,6 +93,14 @@ const mask = (bit: number): bigint => 1n << BigInt(bit);
 
 /** Maps `length` bytes of a BAR from `offset`. Throws `UNSUPPORTED` for a BAR that the platform cannot map (I/O space). */
 export type MapBar = (bar: number, offset: number, length: number) => RegisterWindow;
+
+/** Which queues of a device are administration virtqueues. */
+export interface AdminQueues {
+  /** The index of the first. */
+  readonly index: number;
+  /** How many there are, one after the other. */
+  readonly count: number;
+}
 
 /** A PCI function as the platform gives it to {@link PciTransport}. */
 export interface PciTransportOptions {
@@ -375,7 +404,7 @@ export class PciTransport extends Transport {
   /**
    * @throws {@link VirtioError} `INVALID_DEVICE` if the region is not inside its BAR [4.1.4.7]
    */
-  sharedMemory(id: number): { readonly address: number; readonly length: number } | undefined {
+  sharedMemory(id: number): SharedMemory | undefined {
     const region = this.#structures.find(
       (structure) => structure.type === VirtioPciCap.SHARED_MEMORY_CFG && structure.id === id,
     );
@@ -389,13 +418,12 @@ export class PciTransport extends Transport {
   }
 
   /**
-   * The administration virtqueues: the index of the first and how many there are, or `undefined` if `VIRTIO_F_ADMIN_VQ` was not
-   * negotiated. The drivers here do not negotiate it.
+   * The administration virtqueues, or `undefined` if `VIRTIO_F_ADMIN_VQ` was not negotiated. The drivers here do not negotiate it.
    *
    * @throws {@link VirtioError} `INVALID_DEVICE` if they overlap the device's other queues or end beyond 65535
    * @see VIRTIO 1.4, 4.1.4.3
    */
-  adminQueues(): { readonly index: number; readonly count: number } | undefined {
+  adminQueues(): AdminQueues | undefined {
     if (!this.#adminQueues) return undefined;
     const index = this.#common.read16(C.admin_queue_index);
     const count = this.#common.read16(C.admin_queue_num);

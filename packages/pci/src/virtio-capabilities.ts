@@ -30,18 +30,25 @@ export const VirtioPciCap = {
 
 /** Fields of `virtio_pci_cap` and of what may follow it: offsets in bytes [4.1.4]. */
 export const VirtioPciCapField = {
+  /** 8 bits: the bytes of the capability. */
   CAP_LEN: 2,
+  /** 8 bits: one of {@link VirtioPciCap}. */
   CFG_TYPE: 3,
+  /** 8 bits: which BAR the structure is in, 0 to 5. */
   BAR: 4,
+  /** 8 bits: which structure of its type it is; of shared memory, which region. */
   ID: 5,
+  /** 32 bits: where the structure starts, in bytes from the start of the BAR. */
   OFFSET: 8,
+  /** 32 bits: the bytes of the structure. */
   LENGTH: 12,
-  /** NOTIFY_CFG. */
+  /** NOTIFY_CFG, 32 bits: bytes per unit of `queue_notify_off`. */
   NOTIFY_OFF_MULTIPLIER: 16,
-  /** PCI_CFG. */
+  /** PCI_CFG, 32 bits: a window to what the other fields name. */
   PCI_CFG_DATA: 16,
-  /** SHARED_MEMORY_CFG. */
+  /** SHARED_MEMORY_CFG, 32 bits: the upper half of `OFFSET`. */
   OFFSET_HI: 16,
+  /** SHARED_MEMORY_CFG, 32 bits: the upper half of `LENGTH`. */
   LENGTH_HI: 20,
 } as const;
 

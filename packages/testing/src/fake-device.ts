@@ -5,7 +5,7 @@
  * It is strict about initialization as {@link DeviceQueue} is about rings, and obliging to the test: each thing that a device
  * may do, should do or should never do is one call or one property.
  */
-import { DeviceStatus, Feature } from '@virtio/core';
+import { DeviceStatus, Feature, type SharedMemory } from '@virtio/core';
 import type { Chain } from './chain.ts';
 import { type DeviceQueue, DriverViolation } from './device-queue.ts';
 import { FakeHal } from './fake-hal.ts';
@@ -32,7 +32,7 @@ export interface FakeDeviceOptions {
   /** Whether the device has the legacy interface only (default false). */
   readonly legacy?: boolean;
   /** Shared memory regions by id. */
-  readonly sharedMemory?: Readonly<Record<number, { readonly address: number; readonly length: number }>>;
+  readonly sharedMemory?: Readonly<Record<number, SharedMemory>>;
 }
 
 /**
@@ -88,7 +88,7 @@ export class FakeDevice {
   generation = 0;
   /** The queues. */
   readonly queues: readonly FakeQueue[];
-  readonly sharedMemory: Readonly<Record<number, { readonly address: number; readonly length: number }>>;
+  readonly sharedMemory: Readonly<Record<number, SharedMemory>>;
 
   /** Each value that the driver wrote to the status register. */
   readonly statusWrites: number[] = [];

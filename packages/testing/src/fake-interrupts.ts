@@ -36,11 +36,12 @@ export class FakeInterrupts extends InterruptHandlers {
     this.holds -= 1;
   }
 
-  /** Whether interrupts are held back. Setting it to false delivers what was fired in the meantime. */
+  /** Whether interrupts are held back. */
   get masked(): boolean {
     return this.#masked;
   }
 
+  /** Holds interrupts back, or delivers what was fired in the meantime. */
   set masked(value: boolean) {
     this.#masked = value;
     if (!value && this.#pending.size > 0) this.#schedule();

@@ -4,6 +4,7 @@ import {
   DeviceStatus as Status,
   type DeviceType,
   InterruptStatus,
+  type SharedMemory,
   Transport,
   VirtioError,
 } from '@virtio/core';
@@ -143,7 +144,7 @@ export class FakeTransport extends Transport {
     this.device.writeConfig(offset, width, value);
   }
 
-  override sharedMemory(id: number): { readonly address: number; readonly length: number } | undefined {
+  override sharedMemory(id: number): SharedMemory | undefined {
     return this.device.sharedMemory[id];
   }
 
