@@ -4,6 +4,7 @@ import path from 'node:path';
 import { prepare, root } from './install.mjs';
 import { SetupError } from './machine.mjs';
 import { run } from './processes.mjs';
+import { USAGE } from './usage.mjs';
 
 const harness = 'apps/qemu-harness/src/main.ts';
 const checks = 'tooling/checks/src';
@@ -23,6 +24,13 @@ async function main([name = '', ...args]) {
   const command = commands[name];
   if (command === undefined && name !== 'pnpm' && name !== 'exec') {
     throw new SetupError(`No command "${name}". There are: ${Object.keys(commands).join(', ')}, pnpm, exec.`);
+  }
+  const usage = Object.entries(USAGE).find(([of]) => of === name)?.[1];
+  // What stands behind a script's name is the script's.
+  const options = name === 'guest' ? args.slice(0, 1) : args;
+  if (usage !== undefined && options.some((word) => word === '--help' || word === '-h')) {
+    console.log(usage);
+    return 0;
   }
   // pnpm itself must work while package.json and the lockfile do not agree: that is what it is called for.
   const { node, pnpm, env } = await prepare({ workspace: name !== 'pnpm' });

@@ -1,14 +1,13 @@
 /** The harness's command line. */
+import { USAGE } from '@virtio/setup/usage';
 import { chooseAccelerator } from './boot/accelerator.ts';
 import { HarnessError } from './errors.ts';
 import { prepare } from './prepare.ts';
-import { GUEST_USAGE, parseGuestOptions } from './script/options.ts';
+import { parseGuestOptions } from './script/options.ts';
 import { runScript } from './script/run-script.ts';
-import { parseSuiteOptions, SUITE_USAGE } from './suite-options.ts';
+import { parseSuiteOptions } from './suite-options.ts';
 import { runSuites } from './framework/run-suites.ts';
 import { createProgress } from './terminal.ts';
-
-const USAGE = `${SUITE_USAGE}\n\n${GUEST_USAGE}`;
 
 async function main([command, ...args]: readonly string[]): Promise<number> {
   switch (command) {
@@ -24,16 +23,20 @@ async function main([command, ...args]: readonly string[]): Promise<number> {
     case 'guest': {
       const options = parseGuestOptions(args);
       if (options === undefined) {
-        console.log(GUEST_USAGE);
+        console.log(USAGE.guest);
         return 0;
       }
       return runScript(options, createProgress(true));
     }
     case 'start':
-    case 'test':
-      return runSuites(parseSuiteOptions(args, command === 'test'));
+    case 'test': {
+      const options = parseSuiteOptions(args, command === 'test');
+      if (options !== undefined) return runSuites(options);
+      console.log(USAGE.start);
+      return 0;
+    }
     default:
-      console.error(USAGE);
+      console.error(`${USAGE.start}\n\n${USAGE.guest}`);
       return 2;
   }
 }

@@ -6,6 +6,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { run } from '@virtio/setup/processes';
+import { USAGE } from '@virtio/setup/usage';
 import { printSizes, sizes } from './sizes.ts';
 import { root } from './workspace.ts';
 
@@ -15,8 +16,10 @@ const files = fs
   .filter((file) => wanted.length === 0 || wanted.some((part) => file.includes(part)))
   .sort();
 if (files.length === 0) {
-  console.error(`No benchmark matches ${wanted.join(', ') || 'packages/*/bench/*.bench.ts'}.`);
-  process.exitCode = 1;
+  console.error(
+    `No benchmark matches ${wanted.join(' or ') || 'packages/*/bench/*.bench.ts'}.\n\n${USAGE.bench}`,
+  );
+  process.exitCode = 2;
 }
 for (const file of files) {
   console.log(`\n${file}`);

@@ -6,6 +6,7 @@ import {
   type DeclarationReflection,
   type ProjectReflection,
 } from 'typedoc';
+import { USAGE } from '@virtio/setup/usage';
 import { root } from './workspace.ts';
 
 /**
@@ -28,6 +29,11 @@ function linkThrows(project: ProjectReflection): void {
   }
 }
 
+const [unknown] = process.argv.slice(2);
+if (unknown !== undefined) {
+  console.error(`There is no argument ${unknown}.\n\n${USAGE.docs}`);
+  process.exit(2);
+}
 process.chdir(root);
 const app = await Application.bootstrapWithPlugins({ options: path.join(root, 'typedoc.json') });
 const project = await app.convert();

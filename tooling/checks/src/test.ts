@@ -5,6 +5,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { run } from '@virtio/setup/processes';
+import { USAGE } from '@virtio/setup/usage';
 import { type Counts, countGuestTests, countUnitTests, judge } from './results.ts';
 import { cache, root } from './workspace.ts';
 
@@ -71,6 +72,11 @@ async function perform({ command: [file, ...args], count }: Step): Promise<Count
     : { passed: 0, failed: 1, skipped: 0 };
 }
 
+const [unknown] = process.argv.slice(2);
+if (unknown !== undefined) {
+  console.error(`There is no argument ${unknown}.\n\n${USAGE.test}`);
+  process.exit(2);
+}
 let interrupted: NodeJS.Signals | undefined;
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
   process.on(signal, () => (interrupted = signal));

@@ -1,4 +1,5 @@
 /** The command line of `guest`: options of the harness, then a script, then the script's own arguments. */
+import { USAGE } from '@virtio/setup/usage';
 import { HarnessError } from '../errors.ts';
 import { splitArgs } from '../boot/split-args.ts';
 import { TRANSPORTS, type Machine, type TransportKind } from '../boot/qemu-args.ts';
@@ -15,22 +16,6 @@ export interface GuestOptions {
   readonly timeoutMs: number;
   readonly console: boolean;
 }
-
-/** How to call `guest`. */
-export const GUEST_USAGE = `npm run guest -- [options] script.ts [arguments of the script…]
-
-Runs a TypeScript file in a Linux guest in which nothing but your script drives the virtio devices.
-
-  --disk FILE       attach a disk image (raw or qcow2) as a virtio disk; may be repeated
-  --qemu 'ARGS'     further arguments for QEMU, in a shell's quoting, e.g. '-device virtio-rng-pci'; may be repeated
-  --machine NAME    q35 (PCI, the default) or microvm (MMIO)
-  --transport NAME  q35: pci-vfio (default) or pci-physical (no IOMMU); microvm: mmio-v2 (default) or mmio-v1
-  --memory MIB      memory of the guest
-  --timeout SECONDS stop the guest after this time (default 3600)
-  --console         show the guest's kernel messages
-  --help            show this
-
-Without --disk and without a virtio device in --qemu, the guest gets an empty disk of 64 MiB that is thrown away.`;
 
 const MACHINES = Object.keys(TRANSPORTS) as Machine[];
 const DEFAULT_TIMEOUT_S = 3600;
@@ -137,5 +122,5 @@ function positive(name: string, text: string): number {
 }
 
 function bad(what: string): HarnessError {
-  return new HarnessError('BAD_ARGUMENTS', `${what}.\n\n${GUEST_USAGE}`);
+  return new HarnessError('BAD_ARGUMENTS', `${what}.\n\n${USAGE.guest}`);
 }

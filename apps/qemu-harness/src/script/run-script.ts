@@ -1,5 +1,5 @@
 /** `guest`: a user's own script in a guest, with its output, its exit status and Ctrl-C as if it ran here. */
-import { closeSync, existsSync, openSync, readSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { closeSync, openSync, readSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
 import { chooseAccelerator } from '../boot/accelerator.ts';
 import { agentFiles } from '../boot/agent-files.ts';
@@ -95,11 +95,15 @@ async function attend(
 /** QEMU's arguments for the disks that were asked for, or for the disposable one. */
 function diskArguments(options: GuestOptions, scratch: string): string[] {
   const disks = options.disks.map((path) => {
-    if (!existsSync(path)) {
+    const stats = statSync(path, { throwIfNoEntry: false });
+    if (stats === undefined) {
       throw new HarnessError(
         'BAD_ARGUMENTS',
         `There is no disk image ${path}; make one: truncate -s 64M ${path}`,
       );
+    }
+    if (stats.isDirectory()) {
+      throw new HarnessError('BAD_ARGUMENTS', `--disk ${path}: this is a folder, not a disk image.`);
     }
     return { path: resolve(path), format: imageFormat(path) };
   });

@@ -1,0 +1,50 @@
+// How to call the commands of package.json. It stands here so that `--help` is answered before anything is set up.
+
+const start = `npm start [-- options] [-- WORD …]
+
+Sets everything up, boots guests in QEMU, runs every driver in them and writes apps/qemu-harness/report.
+
+  WORD         only tests whose device, name or kind of guest contains it, e.g. blk or microvm; of several, each
+  --full       every test in every kind of guest; otherwise all tests run in the first kind, and in the others those
+               of disks (every transport) and one a device
+  --plain      plain lines, also on a terminal
+  --json FILE  write the report's JSON to this file, too
+  --help       show this
+
+Exit status: 0 if all tests passed, 1 if one failed, 2 if the arguments make no sense, 130 after Ctrl-C.`;
+
+const test = `npm test
+
+Runs every check: lint, format, types, build, packages, examples, reference manual, guest tests, unit tests, conformance.
+It takes no arguments. For a part: npm run lint, typecheck, build or docs; npm run unit -- packages/blk; npm start -- blk
+
+Exit status: 0 if all passed, 1 if one failed, 2 if there were arguments, 130 after Ctrl-C.`;
+
+const guest = `npm run guest -- [options] script.ts [arguments of the script…]
+
+Runs a TypeScript file in a Linux guest in which nothing but your script drives the virtio devices.
+
+  --disk FILE       attach a disk image (raw or qcow2) as a virtio disk; may be repeated
+  --qemu 'ARGS'     further arguments for QEMU, in a shell's quoting, e.g. '-device virtio-rng-pci'; may be repeated
+  --machine NAME    q35 (PCI, the default) or microvm (MMIO)
+  --transport NAME  q35: pci-vfio (default) or pci-physical (no IOMMU); microvm: mmio-v2 (default) or mmio-v1
+  --memory MIB      memory of the guest (default 1280)
+  --timeout SECONDS stop the guest after this time (default 3600)
+  --console         show the guest's kernel messages
+  --help            show this
+
+Without --disk and without a virtio device in --qemu, the guest gets an empty disk of 64 MiB that is thrown away.
+
+Exit status: the script's; 128 + n if signal n ended it; 70 if the guest died; 2 if the arguments make no sense; 1 if the
+script cannot be bundled; 130 after Ctrl-C.`;
+
+const bench = `npm run bench [-- WORD …]
+
+Runs the benchmarks in packages/*/bench whose path contains one of the words, e.g. blk; without a word all of them, and then
+the sizes of the packages.`;
+
+const docs = `npm run docs
+
+Writes the reference manual of all packages to docs/ (open docs/index.html). It takes no arguments.`;
+
+export const USAGE = { start, test, guest, bench, docs };
