@@ -1,6 +1,6 @@
 // How to call the commands of package.json. It stands here so that `--help` is answered before anything is set up.
 
-const start = `npm start [-- options] [-- WORD …]
+const start = `npm start -- [options] [WORD …]
 
 Sets everything up, boots guests in QEMU, runs every driver in them and writes apps/qemu-harness/report.
 

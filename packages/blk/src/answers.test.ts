@@ -27,7 +27,7 @@ describe.each(rings)('the answers to requests on a %s ring', (_name, ring) => {
     expect(results.map(({ status }) => status)).toEqual(['fulfilled', 'fulfilled', 'rejected', 'fulfilled']);
     expect(results[2]).toMatchObject({ reason: { code: 'IO_ERROR' } });
     expect(() => blk.writeSync(2, new Uint8Array(512))).toThrow(
-      failed('IO_ERROR', /OUT at sector 2 .*IOERR/),
+      failed('IO_ERROR', /write \(OUT\) at sector 2 .*IOERR/),
     );
     const token = blk.readNonBlocking(2, new Uint8Array(512));
     expect(blk.poll()).toBe(token);

@@ -34,8 +34,13 @@ function close({ blk, device }: OpenDisk): void {
 describe('what VirtioBlk refuses', () => {
   it('refuses sectors beyond the capacity [5.2.6.1]', async () => {
     const open = openFakeDisk({ sectors: 100 });
-    await expectRefused(open, 100, new Uint8Array(512), /1 sectors at sector 100 .* 100 of 512 bytes/);
-    await expectRefused(open, 99, new Uint8Array(1024), /2 sectors at sector 99/);
+    await expectRefused(
+      open,
+      100,
+      new Uint8Array(512),
+      /(read|write) \(.*sector: 100, sectors: 1 .* 100 sectors of 512 bytes/,
+    );
+    await expectRefused(open, 99, new Uint8Array(1024), /sector: 99, sectors: 2 /);
     await expectRefused(open, 2 ** 53, new Uint8Array(512), /9007199254740992/);
     open.blk.readSync(99, new Uint8Array(512));
     expect(open.disk.requests).toHaveLength(1);
@@ -45,8 +50,10 @@ describe('what VirtioBlk refuses', () => {
   it('refuses what is no sector number', async () => {
     const open = openFakeDisk();
     for (const sector of [-1, 0.5, NaN, Infinity, -Infinity]) {
-      await expectRefused(open, sector, new Uint8Array(512), /at sector/);
+      await expectRefused(open, sector, new Uint8Array(512), /no range of the disk/);
     }
+    await expectRefused(open, '7' as unknown as number, new Uint8Array(512), /sector: 7 \(string\)/);
+    await expectRefused(open, 7n as unknown as number, new Uint8Array(512), /sector: 7 \(bigint\)/);
     close(open);
   });
 
@@ -64,6 +71,23 @@ describe('what VirtioBlk refuses', () => {
     await expectRefused(open, 0, new Uint8Array(0), /0 bytes/);
     await expectRefused(open, 0, [], /0 bytes/);
     await expectRefused(open, 0, [new Uint8Array(512), new Uint8Array(0)], /buffer 1 is empty/);
+    close(open);
+  });
+
+  it('refuses what are no bytes, among others and alone', async () => {
+    const open = openFakeDisk();
+    const wrong: readonly (readonly [unknown, RegExp])[] = [
+      [undefined, /Uint8Array, and undefined was given/],
+      [512, /a number/],
+      ['x'.repeat(512), /a string/],
+      [new ArrayBuffer(512), /type ArrayBuffer/],
+      [new Uint32Array(512), /type Uint32Array/],
+      [new DataView(new ArrayBuffer(512)), /type DataView/],
+    ];
+    for (const [data, message] of wrong) {
+      await expectRefused(open, 0, data as Uint8Array, message);
+      await expectRefused(open, 0, [new Uint8Array(512), data as Uint8Array], message);
+    }
     close(open);
   });
 

@@ -120,6 +120,8 @@ export const RequestType = {
 
 /** The name of a type of request, for messages. */
 export function requestName(type: number): string {
+  if (type === RequestType.IN) return 'read (IN)';
+  if (type === RequestType.OUT) return 'write (OUT)';
   const entry = Object.entries(RequestType).find(([, value]) => value === type);
   return entry ? entry[0] : `request ${type}`;
 }

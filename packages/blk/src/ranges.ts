@@ -79,7 +79,12 @@ export function isOnDisk(sector: number, sectors: number, capacity: number): boo
 export function notOnDisk(what: string, sector: number, sectors: number, capacity: number): VirtioError {
   return new VirtioError(
     'INVALID_PARAM',
-    `${what}: ${sectors} sectors at sector ${sector} are not one or more whole sectors of the disk, which has ${capacity} ` +
-      'of 512 bytes',
+    `${what}: { sector: ${shown(sector)}, sectors: ${shown(sectors)} } is no range of the disk, which has ${capacity} sectors of ` +
+      '512 bytes; give whole numbers, and one sector or more',
   );
+}
+
+/** A number as it is, anything else with its type, as `"7"` and `7n` look like numbers. */
+function shown(value: unknown): string {
+  return typeof value === 'number' ? String(value) : `${String(value)} (${typeof value})`;
 }

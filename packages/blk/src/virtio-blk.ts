@@ -11,6 +11,7 @@ import {
   type DriverEvents,
   type DriverOptions,
   type Hal,
+  requireBytes,
   type Transport,
   VirtioError,
   type VirtQueue,
@@ -24,11 +25,16 @@ import {
   BlkFeatures,
   DEVICE_ID_SIZE,
   LifetimeInfo,
+  requestName,
   RequestType,
   SECTOR_SIZE,
 } from './protocol.ts';
 import { encodeRanges, isOnDisk, notOnDisk, type SectorRange } from './ranges.ts';
 import { BlkZones } from './zones.ts';
+
+// What is done most, named once.
+const READ = requestName(RequestType.IN);
+const WRITE = requestName(RequestType.OUT);
 
 /** What {@link VirtioBlk} may be told. */
 export interface BlkOptions extends DriverOptions {
@@ -209,19 +215,19 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
    * @param data where to; all buffers together a multiple of 512 bytes
    */
   async read(sector: number, data: BlkData, options?: RequestOptions): Promise<void> {
-    const segments = this.#measure('IN', sector, data);
+    const segments = this.#measure(READ, sector, data);
     await this.#dispatcher.run(RequestType.IN, sector, data, segments, options);
   }
 
   /** The synchronous form of {@link VirtioBlk.read}. Throws `NOT_READY` after `timeoutMs`: the device still has the buffers then. */
   readSync(sector: number, data: BlkData, options?: SyncOptions): void {
-    const segments = this.#measure('IN', sector, data);
+    const segments = this.#measure(READ, sector, data);
     this.#dispatcher.runSync(RequestType.IN, sector, data, segments, options);
   }
 
   /** The non-blocking form of {@link VirtioBlk.read}: returns the token for {@link VirtioBlk.poll} and {@link VirtioBlk.complete}. */
   readNonBlocking(sector: number, data: BlkData, options?: NonBlockingOptions): number {
-    const segments = this.#measure('IN', sector, data);
+    const segments = this.#measure(READ, sector, data);
     return this.#dispatcher.start(RequestType.IN, sector, data, segments, options);
   }
 
@@ -233,19 +239,19 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
    * @param data all buffers together a multiple of 512 bytes
    */
   async write(sector: number, data: BlkData, options?: RequestOptions): Promise<void> {
-    const segments = this.#measureWrite('OUT', sector, data);
+    const segments = this.#measureWrite(WRITE, sector, data);
     await this.#dispatcher.run(RequestType.OUT, sector, data, segments, options);
   }
 
   /** The synchronous form of {@link VirtioBlk.write}. */
   writeSync(sector: number, data: BlkData, options?: SyncOptions): void {
-    const segments = this.#measureWrite('OUT', sector, data);
+    const segments = this.#measureWrite(WRITE, sector, data);
     this.#dispatcher.runSync(RequestType.OUT, sector, data, segments, options);
   }
 
   /** The non-blocking form of {@link VirtioBlk.write}. */
   writeNonBlocking(sector: number, data: BlkData, options?: NonBlockingOptions): number {
-    const segments = this.#measureWrite('OUT', sector, data);
+    const segments = this.#measureWrite(WRITE, sector, data);
     return this.#dispatcher.start(RequestType.OUT, sector, data, segments, options);
   }
 
@@ -489,8 +495,10 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
       bytes = data.length;
       segments = this.#segments(data);
     } else {
+      if (!Array.isArray(data)) requireBytes(this.transport, data);
       for (let i = 0; i < data.length; i += 1) {
         const buffer = data[i] as Uint8Array;
+        requireBytes(this.transport, buffer);
         if (buffer.length === 0) throw this.#invalid(what, `buffer ${i} is empty`);
         bytes += buffer.length;
         segments += this.#segments(buffer);

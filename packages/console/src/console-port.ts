@@ -5,6 +5,7 @@
 import {
   abortable,
   encodeUtf8,
+  requireBytes,
   type SpinOptions,
   type Transport,
   VirtioError,
@@ -183,7 +184,7 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
 
   /** Spins until somebody has the far side open. Throws as {@link ConsolePort.readSync} does. */
   waitForHostSync(options?: SpinOptions): void {
-    this.#spin(() => this.#hasHost(), options);
+    this.#spin(() => this.#hasHost(), options, 'somebody at the far side');
   }
 
   /**
@@ -207,6 +208,7 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
    * @throws {@link VirtioError} as {@link ConsolePort.tryRead} does
    */
   peek(into: Uint8Array): number {
+    requireBytes(this.#host.transport, into);
     return this.#look() ? this.#receiver.copy(into) : 0;
   }
 
@@ -227,6 +229,7 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
    * @throws {@link VirtioError} why there will be nothing any more, once all is read
    */
   tryRead(into: Uint8Array): number {
+    requireBytes(this.#host.transport, into);
     return this.#look() ? this.#take(into) : 0;
   }
 
@@ -256,7 +259,7 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
 
   /** The same as {@link ConsolePort.waitForData}, spinning. */
   waitForDataSync(options?: SpinOptions): void {
-    this.#spin(() => this.#isReady(), options);
+    this.#spin(() => this.#isReady(), options, 'data');
   }
 
   /**
@@ -267,6 +270,7 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
    * without interrupts, or why the device no longer works
    */
   async read(into: Uint8Array, options?: WaitOptions): Promise<number> {
+    requireBytes(this.#host.transport, into);
     if (into.length === 0) return 0;
     await this.waitForData(options);
     return this.#passEnd() ? 0 : this.#take(into);
@@ -274,6 +278,7 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
 
   /** The same as {@link ConsolePort.read}, spinning. `NOT_READY` also if nothing comes in the time allowed. */
   readSync(into: Uint8Array, options?: SpinOptions): number {
+    requireBytes(this.#host.transport, into);
     if (into.length === 0) return 0;
     this.waitForDataSync(options);
     return this.#passEnd() ? 0 : this.#take(into);
@@ -303,7 +308,7 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
   /** The same as {@link ConsolePort.readLine}, spinning. */
   readLineSync(options?: SpinOptions): string | undefined {
     let line = this.#line();
-    this.#spin(() => (line ??= this.#line()) !== undefined, options);
+    this.#spin(() => (line ??= this.#line()) !== undefined, options, 'a line');
     return line?.text;
   }
 
@@ -363,6 +368,7 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
    * @throws {@link VirtioError} `NOT_READY` if this side is not open, `DEVICE_REMOVED`, or why the device no longer works
    */
   tryWrite(bytes: Uint8Array): number {
+    requireBytes(this.#host.transport, bytes);
     this.#drainTransmitter();
     this.#checkPresent();
     this.#checkOpen();
@@ -377,9 +383,8 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
    * bytes may have been sent
    */
   write(data: Uint8Array | string, options?: WaitOptions): Promise<void> {
-    const bytes = typeof data === 'string' ? encodeUtf8(data) : data;
     const before = this.#writing;
-    const written = this.#writeAll(bytes, before, options);
+    const written = this.#writeAll(data, before, options);
     // A write that is cancelled while it waits for its turn ends before those in front of it do.
     this.#writing = written.then(undefined, () => before);
     return written;
@@ -387,9 +392,10 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
 
   /** The same as {@link ConsolePort.write}, spinning. `NOT_READY` also if it takes longer than is allowed. */
   writeSync(data: Uint8Array | string, options?: SpinOptions): void {
-    const bytes = typeof data === 'string' ? encodeUtf8(data) : data;
+    const bytes = this.#bytesOf(data);
     let sent = 0;
-    this.#spin(() => (sent += this.tryWrite(bytes.subarray(sent))) === bytes.length, options);
+    const done = (): boolean => (sent += this.tryWrite(bytes.subarray(sent))) === bytes.length;
+    this.#spin(done, options, 'room for all bytes');
   }
 
   /**
@@ -409,7 +415,7 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
 
   /** The same as {@link ConsolePort.flush}, spinning. */
   flushSync(options?: SpinOptions): void {
-    this.#spin(() => this.#drained(), options);
+    this.#spin(() => this.#drained(), options, 'the end of the output');
   }
 
   /** @internal the device may have sent something */
@@ -426,7 +432,18 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
     else this.#slot.writers.settle();
   }
 
-  async #writeAll(bytes: Uint8Array, turn: Promise<void>, options: WaitOptions | undefined): Promise<void> {
+  #bytesOf(data: Uint8Array | string): Uint8Array {
+    if (typeof data === 'string') return encodeUtf8(data);
+    requireBytes(this.#host.transport, data);
+    return data;
+  }
+
+  async #writeAll(
+    data: Uint8Array | string,
+    turn: Promise<void>,
+    options: WaitOptions | undefined,
+  ): Promise<void> {
+    const bytes = this.#bytesOf(data);
     await abortable(this.#host.transport, turn, options);
     for (let sent = 0; ;) {
       sent += this.tryWrite(bytes.subarray(sent));
@@ -436,12 +453,13 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
   }
 
   /** Waits for what control messages may bring, too. */
-  #spin(done: () => boolean, options: SpinOptions | undefined): void {
+  #spin(done: () => boolean, options: SpinOptions | undefined, awaited: string): void {
     if (done()) return;
-    this.#slot.receiveQueue.spin(() => {
+    const look = (): boolean => {
       this.#host.lookForMessages();
       return done();
-    }, options);
+    };
+    this.#slot.receiveQueue.spin(look, options, `${awaited} of port ${this.id}`);
   }
 
   /** Whether there is something to read, or the end of a session. Throws if there never will be. */

@@ -125,6 +125,9 @@ describe('reading', () => {
     expect(port.recv()).toBe(text.charCodeAt(18));
     expect(port.skip(9)).toBe(1);
     expect(() => port.waitForDataSync({ timeoutMs: 1 })).toThrow(failsWith('NOT_READY'));
+    expect(() => port.readLineSync({ timeoutMs: 1 })).toThrow(
+      'Console device (fake): a line of port 0 did not come within 1 ms; wait longer, or see what the host does',
+    );
   });
 
   it('is from buffers that the device may only write, and writing from such that it may only read [5.3.6.1]', () => {
@@ -254,6 +257,21 @@ describe('reading', () => {
 });
 
 describe('writing', () => {
+  it('and reading refuse what are no bytes, and send nothing of it', async () => {
+    const model = new ConsoleModel({});
+    const port = model.driver.port();
+    for (const wrong of [undefined, 5, new ArrayBuffer(4), new Uint32Array(4)] as unknown as Uint8Array[]) {
+      for (const name of ['tryWrite', 'writeSync', 'tryRead', 'peek', 'readSync'] as const) {
+        expect(() => port[name](wrong)).toThrow(failsWith('INVALID_PARAM'));
+      }
+      await expect(port.write(wrong)).rejects.toThrow(failsWith('INVALID_PARAM'));
+      await expect(port.read(wrong)).rejects.toThrow(failsWith('INVALID_PARAM'));
+    }
+    await port.write('after');
+    await port.flush();
+    expect(Buffer.from(model.host(0).received).toString()).toBe('after');
+  });
+
   it('waits for a device that does not take what it has, and loses nothing', async () => {
     const model = new ConsoleModel({ queueSize: 4, options: { bufferSize: 8 } });
     const port = model.driver.port();

@@ -187,7 +187,11 @@ export class VirtioConsole extends Driver<ConsoleFeature, ConsoleEvents> {
   waitForPortSync(which: PortQuery, options?: SpinOptions): ConsolePort {
     let port = this.#find(which);
     if (port === undefined) {
-      this.#table.first.receiveQueue.spin(() => (port = this.#find(which)) !== undefined, options);
+      this.#table.first.receiveQueue.spin(
+        () => (port = this.#find(which)) !== undefined,
+        options,
+        'such a port',
+      );
     }
     return port as ConsolePort;
   }

@@ -339,10 +339,19 @@ describe('initialization', () => {
     other.end();
   });
 
+  it('refuses to do without a feature that there is not', () => {
+    const device = new FakeDevice({ type: DeviceType.Crypto });
+    const without = ['RING_PAKCED' as 'RING_PACKED'];
+    expect(() => new EchoDriver(new FakeTransport(device), device.hal, { without })).toThrow(
+      /Crypto device \(fake\) was to be used without RING_PAKCED, which .* RING_PACKED/,
+    );
+    expect(device.statusWrites).toEqual([]);
+  });
+
   it('refuses a device of another type', () => {
     const device = new FakeDevice({ type: DeviceType.Block });
     expect(() => new EchoDriver(new FakeTransport(device), device.hal)).toThrow(
-      'Block device (fake) is not a Crypto device; use the driver of its type',
+      'Block device (fake) is no Crypto device; use the driver of its type',
     );
     expect(device.statusWrites).toEqual([]);
   });

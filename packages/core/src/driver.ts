@@ -7,7 +7,7 @@ import { deviceTypeName } from './device-type.ts';
 import { VirtioError } from './errors.ts';
 import { createQueue } from './create-queue.ts';
 import { Events } from './events.ts';
-import type { FeatureName, FeatureSet, FeatureTable } from './features.ts';
+import { Feature, type FeatureName, type FeatureSet, type FeatureTable } from './features.ts';
 import type { BufferDirection, DmaRegion, Hal } from './hal.ts';
 import { RequestQueue } from './request-queue.ts';
 import type { FeatureRequest, Transport } from './transport.ts';
@@ -79,18 +79,26 @@ export abstract class Driver<
   /**
    * Checks the device's type and negotiates features.
    *
-   * @throws {@link VirtioError} `INVALID_PARAM` for a device of another type, `FEATURES_REFUSED`
+   * @throws {@link VirtioError} `INVALID_PARAM` for a device of another type or an unknown feature, `FEATURES_REFUSED`
    */
   protected constructor(transport: Transport, hal: Hal, spec: DriverSpec<Name>, options: DriverOptions = {}) {
     if (transport.deviceType !== spec.deviceType) {
       throw new VirtioError(
         'INVALID_PARAM',
-        `${transport.who()} is not a ${deviceTypeName(spec.deviceType)} device; use the driver of its type`,
+        `${transport.who()} is no ${deviceTypeName(spec.deviceType)} device; use the driver of its type`,
       );
     }
     this.transport = transport;
     this.hal = hal;
     const without: readonly string[] = options.without ?? [];
+    const unknown = without.find((name) => !(name in Feature));
+    if (unknown !== undefined) {
+      throw new VirtioError(
+        'INVALID_PARAM',
+        `${transport.who()} was to be used without ${unknown}, which is no device-independent feature; there are ` +
+          Object.keys(Feature).join(', '),
+      );
+    }
     this.#table = spec.table;
     this.#request = {
       table: spec.table,

@@ -12,6 +12,7 @@ export * from './hal.ts';
 export * from './interrupts.ts';
 export * from './layout.ts';
 export * from './registers.ts';
+export { requireBytes } from './require-bytes.ts';
 export * from './transport.ts';
 export * from './utf8.ts';
 export * from './cancel.ts';

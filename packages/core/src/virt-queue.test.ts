@@ -491,6 +491,10 @@ describe('add and popUsed', () => {
     const { device, queue, end } = make(0n);
     const ask = () => queue.addNotifyWaitPop([Uint8Array.of(1)], [], { timeoutMs: 5 });
     expect(ask).toThrow(coded('NOT_READY'));
+    expect(() => queue.spin(() => false, { timeoutMs: NaN })).toThrow(/within NaN ms/);
+    expect(() => queue.spin(() => false, { timeoutMs: 1 }, 'a word')).toThrow(
+      /a word did not come within 1 ms/,
+    );
     device.needsReset();
     expect(ask).toThrow(coded('DEVICE_NEEDS_RESET'));
     end();

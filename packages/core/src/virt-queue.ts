@@ -414,20 +414,24 @@ export abstract class VirtQueue implements Disposable {
   /**
    * Spins until `done`.
    *
+   * @param awaited what is waited for, for the message, where that is no request
    * @throws {@link VirtioError} `NOT_READY` after the time allowed, `DEVICE_NEEDS_RESET`, `DEVICE_REMOVED`
    */
-  spin(done: () => boolean, options?: SpinOptions): void {
+  spin(done: () => boolean, options?: SpinOptions, awaited?: string): void {
     if (done()) return;
     const timeoutMs = options?.timeoutMs ?? DEFAULT_SPIN_MS;
     const deadline = Date.now() + timeoutMs;
     for (let spins = 1; !done(); spins += 1) {
       if (spins % SPINS_PER_CHECK !== 0) continue;
       this.transport.checkAlive();
-      if (Date.now() >= deadline) {
+      // A time that is no number is over at once.
+      if (!(Date.now() < deadline)) {
         throw new VirtioError(
           'NOT_READY',
-          `${this.transport.who()}: queue ${this.index} was asked to finish within ${timeoutMs} ms and did not; the ` +
-            'request is still in flight: wait longer, or reset the device',
+          awaited === undefined
+            ? `${this.transport.who()}: queue ${this.index} was asked to finish within ${timeoutMs} ms and did not; the ` +
+                'request is still in flight: wait longer, or reset the device'
+            : `${this.transport.who()}: ${awaited} did not come within ${timeoutMs} ms; wait longer, or see what the host does`,
         );
       }
     }

@@ -396,6 +396,7 @@ describe('events', () => {
     send(press(Key.KEY_A));
     expect((await input.nextEvent()).code).toBe(Key.KEY_A);
     expect(() => input.nextEventSync({ timeoutMs: 1 })).toThrow(failsWith('NOT_READY'));
+    expect(() => input.nextEventSync({ timeoutMs: 1 })).toThrow(/an event did not come within 1 ms/);
   });
 });
 
@@ -528,13 +529,16 @@ describe('status', () => {
     expect(input.failure).toBeUndefined();
   });
 
-  it('refuses what does not fit its fields, a full queue and a wrong token', () => {
+  it('refuses what does not fit its fields, a full queue and a wrong token', async () => {
     const { device, input } = setUp();
     device.automatic = false;
     expect(() => input.submitStatus(0x10000, 0, 0)).toThrow(failsWith('INVALID_PARAM'));
     expect(() => input.submitStatus(1, -1, 0)).toThrow(failsWith('INVALID_PARAM'));
     expect(() => input.submitStatus(1, 1, 2 ** 32)).toThrow(failsWith('INVALID_PARAM'));
     expect(() => input.submitStatus(1, 1, 0.5)).toThrow(failsWith('INVALID_PARAM'));
+    const wrong = 'LED_NOPE' as 'LED_NUML';
+    expect(() => input.setLedSync(wrong, true)).toThrow(/no LED LED_NOPE; the names are LED_NUML, /);
+    await expect(input.setLed(wrong, true)).rejects.toThrow(failsWith('INVALID_PARAM'));
     const tokens = Array.from({ length: QUEUE_SIZE }, () => input.submitStatus(1, 1, 0xffffffff));
     expect(() => input.submitStatus(1, 1, 0)).toThrow(failsWith('QUEUE_FULL'));
     expect(input.isStatusSent(tokens[0] ?? -1)).toBe(false);

@@ -280,7 +280,7 @@ export class VirtioInput extends Driver<never> implements AsyncIterable<InputEve
   nextEventSync(options?: SpinOptions): InputEvent {
     let event = this.popEvent();
     if (event === undefined) {
-      this.#events.queue.spin(() => (event = this.popEvent()) !== undefined, options);
+      this.#events.queue.spin(() => (event = this.popEvent()) !== undefined, options, 'an event');
     }
     return event as InputEvent;
   }
@@ -366,6 +366,7 @@ export class VirtioInput extends Driver<never> implements AsyncIterable<InputEve
    * Switches an LED.
    *
    * @param led its name in Linux
+   * @throws {@link VirtioError} `INVALID_PARAM` if there is no such name, and as {@link VirtioInput.sendStatus} does
    *
    * @example
    * ```ts
@@ -374,13 +375,13 @@ export class VirtioInput extends Driver<never> implements AsyncIterable<InputEve
    * export const capsLock = (keyboard: VirtioInput, on: boolean): Promise<void> => keyboard.setLed('LED_CAPSL', on);
    * ```
    */
-  setLed(led: keyof typeof Led, on: boolean, options?: WaitOptions): Promise<void> {
-    return this.sendStatus(EventType.EV_LED, Led[led], on ? 1 : 0, options);
+  async setLed(led: keyof typeof Led, on: boolean, options?: WaitOptions): Promise<void> {
+    await this.sendStatus(EventType.EV_LED, this.#codeOf(led), on ? 1 : 0, options);
   }
 
   /** The same as {@link VirtioInput.setLed}, spinning. */
   setLedSync(led: keyof typeof Led, on: boolean, options?: SpinOptions): void {
-    this.sendStatusSync(EventType.EV_LED, Led[led], on ? 1 : 0, options);
+    this.sendStatusSync(EventType.EV_LED, this.#codeOf(led), on ? 1 : 0, options);
   }
 
   override pollEvents(): void {
@@ -409,6 +410,14 @@ export class VirtioInput extends Driver<never> implements AsyncIterable<InputEve
 
   protected override onDispose(): void {
     this.#events[Symbol.dispose]();
+  }
+
+  #codeOf(led: keyof typeof Led): number {
+    if (led in Led) return Led[led];
+    throw new VirtioError(
+      'INVALID_PARAM',
+      `${this.transport.who()}: there is no LED ${led}; the names are ${Object.keys(Led).join(', ')}`,
+    );
   }
 
   /** The queue is empty: what the device sent meanwhile is lost. */

@@ -148,6 +148,12 @@ describe('VirtioRng', () => {
     expect(() => rng.submit(empty)).toThrow(code('INVALID_PARAM'));
     expect(() => rng.requestEntropySync(empty)).toThrow(code('INVALID_PARAM'));
     expect(await failure(() => rng.requestEntropy(empty))).toMatchObject({ code: 'INVALID_PARAM' });
+    // An array of wider integers would get 8 random bits each.
+    for (const wrong of [undefined, 32, 'abc', new Uint32Array(4)] as unknown as Uint8Array[]) {
+      for (const name of ['submit', 'requestEntropySync', 'fillSync', 'requestEntropy', 'fill'] as const) {
+        expect(await failure(() => rng[name](wrong))).toMatchObject({ code: 'INVALID_PARAM' });
+      }
+    }
     rng.flush();
     expect(device.queue(0).chains).toHaveLength(0);
   });

@@ -11,6 +11,7 @@ import {
   FeatureTable,
   type Hal,
   type RequestQueue,
+  requireBytes,
   type SpinOptions,
   type Transport,
   VirtioError,
@@ -212,6 +213,7 @@ export class VirtioRng extends Driver<never> {
    * @throws {@link VirtioError} as {@link VirtioRng.requestEntropy}; the buffer is then filled in part
    */
   async fill<T extends Uint8Array>(buffer: T, options?: WaitOptions): Promise<T> {
+    requireBytes(this.transport, buffer);
     for (let at = 0; at < buffer.length;) {
       at += await this.requestEntropy(buffer.subarray(at, at + CHUNK), options);
     }
@@ -226,6 +228,7 @@ export class VirtioRng extends Driver<never> {
    * @throws {@link VirtioError} as {@link VirtioRng.requestEntropySync}; the buffer is then filled in part
    */
   fillSync<T extends Uint8Array>(buffer: T, options?: SpinOptions): T {
+    requireBytes(this.transport, buffer);
     for (let at = 0; at < buffer.length;) {
       at += this.requestEntropySync(buffer.subarray(at, at + CHUNK), options);
     }
@@ -297,6 +300,7 @@ export class VirtioRng extends Driver<never> {
   }
 
   #check(buffer: Uint8Array): void {
+    requireBytes(this.transport, buffer);
     if (buffer.length >= 1 && buffer.length <= MAX_BUFFER) return;
     throw new VirtioError(
       'INVALID_PARAM',
