@@ -32,9 +32,12 @@ if [ "$want" -gt 0 ]; then
   [ "$got" -eq "$want" ] || say warning text "only $got of $want huge pages could be reserved; give the guest more memory"
 fi
 
-for module in vfio_iommu_type1 vfio-pci; do
-  error=$(modprobe "$module" 2>&1) || say warning text "the kernel module $module could not be loaded: $(echo "$error" | tr -d '"\\' | tr '\n' ' ')"
-done
+# VFIO has nothing to do without an IOMMU.
+if [ -n "$(ls /sys/class/iommu 2> /dev/null)" ]; then
+  for module in vfio_iommu_type1 vfio-pci; do
+    error=$(modprobe "$module" 2>&1) || say warning text "the kernel module $module could not be loaded: $(echo "$error" | tr -d '"\\' | tr '\n' ' ')"
+  done
+fi
 
 say stage stage node
 node /guest/agent.mjs < $channel
