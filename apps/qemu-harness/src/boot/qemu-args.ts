@@ -122,7 +122,13 @@ function machineArguments({ machine, transport }: GuestConfig): string[] {
 function kernelCommandLine({ accelerator, transport, hugePages, tscKhz, verbose }: GuestConfig): string {
   const words = ['console=ttyS0', 'panic=-1', 'oops=panic', verbose ? 'loglevel=7' : 'loglevel=4'];
   // A guest that lives for a minute and runs our own programs only needs no defences, and boots in two thirds of the time without.
-  words.push('mitigations=off', 'init_on_alloc=0', 'nokaslr', 'cryptomgr.notests', 'rcupdate.rcu_expedited=1');
+  words.push(
+    'mitigations=off',
+    'init_on_alloc=0',
+    'nokaslr',
+    'cryptomgr.notests',
+    'rcupdate.rcu_expedited=1',
+  );
   // On a busy host the timer may be late for the kernel's check of it, which then panics.
   words.push('no_timer_check');
   if (transport === 'pci-vfio') words.push('intel_iommu=on', 'iommu=pt');

@@ -15,7 +15,7 @@ import { writeReport } from '../report/write.ts';
 import { qemuVersion } from '../setup/qemu-packages.ts';
 import type { Cell, GuestTest } from './define.ts';
 import { discoverTests } from './discover.ts';
-import { cellName, isInShare, MATRIX, remarks } from './matrix.ts';
+import { cellName, type Extent, isIncluded, MATRIX, remarks } from './matrix.ts';
 import { portions } from './plan.ts';
 import { createReport, isGreen, type RunRecord, type TestResult } from './results.ts';
 import { runInGuest, type RunnerOptions, suiteFiles } from './runner.ts';
@@ -24,8 +24,8 @@ import { runInGuest, type RunnerOptions, suiteFiles } from './runner.ts';
 export interface SuiteOptions {
   /** Only tests in cells where `device: name` or the cell's name contains each of these. */
   readonly filters: readonly string[];
-  /** Every test in every kind of guest. Otherwise all tests in the first one, and in others those that show most. */
-  readonly full: boolean;
+  /** How much runs if there are no filters. */
+  readonly extent: Extent;
   /** Write the report's JSON here, too. */
   readonly json: string | undefined;
   /** Plain lines even on a terminal. */
@@ -94,7 +94,7 @@ export async function runSuites(options: SuiteOptions): Promise<number> {
       tests: tests.map((test) => resultOf(test, cell, own)),
     };
   });
-  const notes = options.filters.length > 0 ? [] : remarks(options.full);
+  const notes = options.filters.length > 0 ? [] : remarks(options.extent);
   const report = createReport(started, performance.now() - began, runs, notes);
   const file = writeReport(report, options.json);
   console.log(`\n${formatTable(report, live)}\n`);
@@ -205,16 +205,14 @@ interface Selection {
 /** The cells with the tests that are to run in them. Filters ask for all that they match. */
 export function select(
   tests: readonly GuestTest[],
-  { filters, full }: Pick<SuiteOptions, 'filters' | 'full'>,
+  { filters, extent }: Pick<SuiteOptions, 'filters' | 'extent'>,
 ): readonly Selection[] {
-  const everything = full || filters.length > 0;
   return MATRIX.map((cell) => ({
     cell,
     tests: tests.filter((test) => {
       const what = `${test.device}: ${test.name}`;
       return (
-        (cell.devices?.includes(test.device) ?? true) &&
-        (everything || isInShare(cell, test)) &&
+        isIncluded(cell, test, filters.length > 0 ? 'full' : extent) &&
         filters.every((filter) => what.includes(filter) || cellName(cell).includes(filter))
       );
     }),
