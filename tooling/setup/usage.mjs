@@ -5,8 +5,8 @@ const start = `npm start -- [options] [WORD …]
 Sets everything up, boots guests in QEMU, runs every driver in them and writes apps/qemu-harness/report.
 
   WORD         only tests whose device, name or kind of guest contains it, e.g. blk or microvm; of several, each
-  --full       every test in every kind of guest; otherwise all tests run in the first kind, and in the others those
-               of disks (every transport) and one a device
+  --full       every test in every kind of guest; otherwise all tests run in the first kind, and one or two a device in
+               the others
   --plain      plain lines, also on a terminal
   --json FILE  write the report's JSON to this file, too
   --help       show this
@@ -15,7 +15,8 @@ Exit status: 0 if all tests passed, 1 if one failed, 2 if the arguments make no 
 
 const test = `npm test
 
-Runs every check: lint, format, types, build, packages, examples, reference manual, guest tests, unit tests, conformance.
+Runs every check: lint, format, types, build, packages, examples, reference manual, guest tests (more than npm start: disks
+through every transport and ring), unit tests, conformance.
 It takes no arguments. For a part: npm run lint, typecheck, build or docs; npm run unit -- packages/blk; npm start -- blk
 
 Exit status: 0 if all passed, 1 if one failed, 2 if there were arguments, 130 after Ctrl-C.`;

@@ -30,7 +30,7 @@ async function main([command, ...args]: readonly string[]): Promise<number> {
     }
     case 'start':
     case 'test': {
-      const options = parseSuiteOptions(args, command === 'test');
+      const options = parseSuiteOptions(args, command);
       if (options !== undefined) return runSuites(options);
       console.log(USAGE.start);
       return 0;

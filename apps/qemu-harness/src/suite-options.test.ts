@@ -3,17 +3,23 @@ import { parseSuiteOptions } from './suite-options.ts';
 
 describe('parseSuiteOptions', () => {
   it('takes words and options in any order', () => {
-    expect(parseSuiteOptions(['blk', '--full', 'microvm', '--json', 'a.json'], true)).toEqual({
+    expect(parseSuiteOptions(['blk', '--full', 'microvm', '--json', 'a.json'], 'test')).toEqual({
       filters: ['blk', 'microvm'],
-      full: true,
+      extent: 'full',
       json: 'a.json',
       plain: true,
     });
-    expect(parseSuiteOptions(['--plain'], false)).toMatchObject({ filters: [], full: false, plain: true });
+    expect(parseSuiteOptions(['--plain'], 'start')).toMatchObject({
+      filters: [],
+      extent: 'short',
+      plain: true,
+    });
+    expect(parseSuiteOptions([], 'start')).toMatchObject({ plain: false });
+    expect(parseSuiteOptions([], 'test')).toMatchObject({ extent: 'checks', plain: true });
   });
 
   it.each([['--help'], ['-h', 'blk']])('answers %s with nothing to run', (...argv) => {
-    expect(parseSuiteOptions(argv, false)).toBeUndefined();
+    expect(parseSuiteOptions(argv, 'start')).toBeUndefined();
   });
 
   it.each([
@@ -21,7 +27,7 @@ describe('parseSuiteOptions', () => {
     [['--json'], /^Option '--json <value>' argument missing\.\n\nnpm start/],
     [['--full=1'], /^Option '--full' does not take an argument\.\n\nnpm start/],
   ])('refuses %j in one sentence and says how to call it', (argv, message) => {
-    expect(() => parseSuiteOptions(argv, false)).toThrow(
+    expect(() => parseSuiteOptions(argv, 'start')).toThrow(
       expect.objectContaining({ code: 'BAD_ARGUMENTS', message: expect.stringMatching(message) as string }),
     );
   });

@@ -7,11 +7,14 @@ import type { SuiteOptions } from './framework/run-suites.ts';
 /**
  * Parses the arguments after the command.
  *
- * @param plain plain lines even on a terminal
+ * @param command `test` is `start` among other checks: plain lines even on a terminal, and more tests
  * @returns `undefined` if only help was asked for
  * @throws {@link HarnessError} `BAD_ARGUMENTS`
  */
-export function parseSuiteOptions(argv: readonly string[], plain: boolean): SuiteOptions | undefined {
+export function parseSuiteOptions(
+  argv: readonly string[],
+  command: 'start' | 'test',
+): SuiteOptions | undefined {
   try {
     const { values, positionals } = parseArgs({
       args: [...argv],
@@ -19,12 +22,13 @@ export function parseSuiteOptions(argv: readonly string[], plain: boolean): Suit
       options: {
         full: { type: 'boolean', default: false },
         json: { type: 'string' },
-        plain: { type: 'boolean', default: plain },
+        plain: { type: 'boolean', default: command === 'test' },
         help: { type: 'boolean', short: 'h', default: false },
       },
     });
     if (values.help) return undefined;
-    return { filters: positionals, full: values.full, json: values.json, plain: values.plain };
+    const extent = values.full ? 'full' : command === 'test' ? 'checks' : 'short';
+    return { filters: positionals, extent, json: values.json, plain: values.plain };
   } catch (error) {
     // What Node.js says in further sentences is advice for other programs.
     const [what = ''] = messageOf(error).split(/\.(?: |$)/);

@@ -149,7 +149,7 @@ export interface GuestTest<H extends HostFunctions = HostFunctions> {
   readonly devices: Readonly<Record<string, DeviceSpec>>;
   /** Why the test does not run in a cell, or `undefined` if it does. */
   readonly skip?: (cell: Cell) => string | undefined;
-  /** Runs in every kind of guest even where only the essential is asked for: one test a device that shows that it works. */
+  /** Runs in every kind of guest even where only the essential is asked for: one or two a device that show that it works. */
   readonly essential?: boolean;
   /** Seconds after which it has failed. */
   readonly timeoutS?: number;

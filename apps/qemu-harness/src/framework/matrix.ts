@@ -72,7 +72,7 @@ export function remarks(extent: Extent): readonly string[] {
     ? GAPS
     : [
         ...GAPS,
-        'Every test ran in the first kind of guest. Where another shows fewer, it ran those of disks, or one or two a device, that show most; npm start -- --full runs every test in every kind.',
+        'Every test ran in the first kind of guest. Where another shows fewer, it ran those of disks, or one or two a device; npm start -- --full runs every test in every kind.',
       ];
 }
 

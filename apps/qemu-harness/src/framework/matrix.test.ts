@@ -1,0 +1,35 @@
+import { describe, expect, it } from 'vitest';
+import { guestTest, type GuestTest } from './define.ts';
+import { cellName, isIncluded, MATRIX } from './matrix.ts';
+
+const test = (device: string, essential: boolean): GuestTest =>
+  guestTest({ device, name: 'x', devices: {}, essential, guest: () => undefined });
+const where = (tested: GuestTest, extent: 'short' | 'checks' | 'full'): string[] =>
+  MATRIX.filter((cell) => isIncluded(cell, tested, extent)).map(cellName);
+const ALL = MATRIX.map(cellName);
+const FOR_ALL_DEVICES = ALL.slice(0, 6);
+
+describe('isIncluded', () => {
+  it('runs everything in the first kind of guest, and what is essential in all that are for every device', () => {
+    expect(where(test('rng', false), 'short')).toEqual([ALL[0]]);
+    expect(where(test('rng', true), 'short')).toEqual(FOR_ALL_DEVICES);
+    expect(where(test('rng', true), 'checks')).toEqual(FOR_ALL_DEVICES);
+  });
+
+  it('checks disks through every transport in full, and through every ring', () => {
+    expect(where(test('blk', false), 'short')).toEqual([ALL[0]]);
+    expect(where(test('blk', false), 'checks')).toEqual([
+      'q35 · pci-vfio · split',
+      'q35 · pci-vfio · packed',
+      'q35 · pci-physical · split',
+      'microvm · mmio-v2 · split',
+      'microvm · mmio-v1 · split',
+    ]);
+    expect(where(test('blk', true), 'checks')).toEqual(ALL);
+  });
+
+  it('runs every test in every kind of guest that is for its device when all is asked for', () => {
+    expect(where(test('blk', false), 'full')).toEqual(ALL);
+    expect(where(test('rng', false), 'full')).toEqual(FOR_ALL_DEVICES);
+  });
+});
