@@ -105,7 +105,10 @@ export class P9Client extends P9Engine {
    */
   get root(): P9Fid {
     if (this.#root !== undefined) return this.#root;
-    throw new VirtioError('NOT_READY', 'this 9P client is not connected; run its task connect() first');
+    throw new VirtioError(
+      'NOT_READY',
+      'this 9P client is not connected, or no longer; run its task connect(), or mount the file system anew',
+    );
   }
 
   /**

@@ -6,7 +6,7 @@ import { VirtioError } from '@virtio/core';
 import { isDirectory, type P9Client, type RawDirectoryEntry, WINDOW } from './client.ts';
 import type { P9Fid } from './fid.ts';
 import { AT_REMOVEDIR, OpenFlag, R, T } from './messages.ts';
-import { type FsContext, stat, withFile, withParent } from './operations.ts';
+import { checkMode, type FsContext, stat, withFile, withParent } from './operations.ts';
 import { P9Error, refuse } from './p9-error.ts';
 import { resolve, splitLast, trimSlashes } from './resolve.ts';
 import { Stats } from './stats.ts';
@@ -44,7 +44,7 @@ export function* mkdir(
   const { client } = fs;
   try {
     yield* withParent(client, path, 'EEXIST', (directory, name) =>
-      client.mkdir(directory, name, mode & ~fs.umask, fs.gid),
+      client.mkdir(directory, name, checkMode(mode) & ~fs.umask, fs.gid),
     );
     return trimSlashes(path);
   } catch (error) {

@@ -312,6 +312,10 @@ describe('FileHandle', () => {
         /INVALID_PARAM|must lie|whole numbers/,
       );
     }
+    for (const wrong of [undefined, 5, new Uint32Array(2)] as unknown as Uint8Array[]) {
+      expect(await failure(() => handle.read(wrong))).toMatchObject({ code: 'INVALID_PARAM' });
+      expect(await failure(() => handle.write(wrong))).toMatchObject({ code: 'INVALID_PARAM' });
+    }
     await handle.close();
     await leavesNothing(rig, rig.fs);
   });

@@ -358,8 +358,36 @@ describe.each([
         for (const bad of [-1, 0.5, Number.NaN, 2 ** 53]) {
           expect(await failure(() => fs.truncate('/f', bad))).toMatchObject({ code: 'INVALID_PARAM' });
         }
-        expect(await failure(() => fs.utimes('/f', Number.NaN, 0))).toMatchObject({ code: 'INVALID_PARAM' });
+        for (const bad of [Number.NaN, 'now' as unknown as number]) {
+          expect(await failure(() => fs.utimes('/f', bad, 0))).toMatchObject({ code: 'INVALID_PARAM' });
+        }
+        for (const bad of [-1, 0.5, 0x10000, '0755' as unknown as number]) {
+          expect(await failure(() => fs.chmod('/f', bad))).toMatchObject({ code: 'INVALID_PARAM' });
+          expect(await failure(() => fs.open('/new', 'w', bad))).toMatchObject({ code: 'INVALID_PARAM' });
+          expect(await failure(() => fs.mkdir('/new', { mode: bad }))).toMatchObject({
+            code: 'INVALID_PARAM',
+          });
+        }
+        expect(await failure(() => fs.stat('/new'))).toMatchObject({ code: 'ENOENT' });
         expect(await failure(() => fs.truncate('/'))).toMatchObject({ code: 'EISDIR' });
+      },
+    ],
+    [
+      'refuses paths and data that are none, before it opens anything',
+      async (fs, { server }) => {
+        server.put('/f', bytes('kept'));
+        for (const wrong of [
+          undefined,
+          5,
+          {},
+          new ArrayBuffer(2),
+          new Uint32Array(2),
+        ] as unknown as string[]) {
+          expect(await failure(() => fs.readFile(wrong))).toMatchObject({ code: 'INVALID_PARAM' });
+          expect(await failure(() => fs.rm(wrong))).toMatchObject({ code: 'INVALID_PARAM' });
+          expect(await failure(() => fs.writeFile('/f', wrong))).toMatchObject({ code: 'INVALID_PARAM' });
+        }
+        expect(await fs.readFile('/f', 'utf8')).toBe('kept');
       },
     ],
     [

@@ -1,8 +1,8 @@
 /** What the methods of a file handle are told, and the defaults of it. */
-import { type AbortSignalLike, VirtioError } from '@virtio/core';
+import { type AbortSignalLike, requireBytes, VirtioError } from '@virtio/core';
 import { LockType } from './messages.ts';
 import { checkSize } from './operations.ts';
-import type { SignalOption } from './options.ts';
+import { CLIENT, type SignalOption } from './options.ts';
 
 /** Where in a buffer and where in a file to read or write. */
 export interface TransferOptions extends SignalOption {
@@ -81,6 +81,7 @@ export function toTransfer(
   length: number | undefined,
   position: number | null | undefined,
 ): Transfer {
+  requireBytes(CLIENT, buffer);
   const values = typeof options === 'object' ? options : { offset: options, length, position };
   const offset = values.offset ?? 0;
   const count = values.length ?? buffer.length - offset;

@@ -93,7 +93,13 @@ export function* openFile(fs: FsContext, path: string, flags: number, mode: numb
     try {
       if (fid === undefined) {
         // The link was looked for already: what appears in the meantime is looked at anew.
-        yield* client.create(target, names.at(-1) as string, flags | EXCL, mode & ~fs.umask, fs.gid);
+        yield* client.create(
+          target,
+          names.at(-1) as string,
+          flags | EXCL,
+          checkMode(mode) & ~fs.umask,
+          fs.gid,
+        );
         return target;
       }
       if (create && (flags & EXCL) !== 0) throw refuse('EEXIST', 'open');
@@ -266,7 +272,7 @@ export function changes({
       (size === undefined ? 0 : V.SIZE) |
       (atime === undefined ? 0 : V.ATIME | V.ATIME_SET) |
       (mtime === undefined ? 0 : V.MTIME | V.MTIME_SET),
-    mode: mode ?? 0,
+    mode: checkMode(mode ?? 0),
     uid: uid ?? 0,
     gid: gid ?? 0,
     size: checkSize(size ?? 0),
@@ -286,15 +292,24 @@ export function checkSize(size: number): number {
   );
 }
 
+/** Permissions, and what may stand above them: a string of octal digits would be taken for a decimal number. */
+export function checkMode(mode: number): number {
+  if (Number.isInteger(mode) && mode >= 0 && mode <= 0xffff) return mode;
+  throw new VirtioError('INVALID_PARAM', `${mode} (${typeof mode}) is no mode; give a number, such as 0o644`);
+}
+
 function timestamp(time: Time | undefined): [seconds: number, nanoseconds: number] {
   if (time === undefined) return [0, 0];
   if (typeof time === 'bigint') {
     const rest = ((time % NS) + NS) % NS;
     return [Number((time - rest) / NS), Number(rest)];
   }
-  const seconds = typeof time === 'number' ? time : time.getTime() / 1000;
+  const seconds = time instanceof Date ? time.getTime() / 1000 : time;
   if (!Number.isFinite(seconds)) {
-    throw new VirtioError('INVALID_PARAM', `${seconds} is no time; give seconds since 1970, or a valid Date`);
+    throw new VirtioError(
+      'INVALID_PARAM',
+      `${String(time)} is no time; give seconds since 1970, nanoseconds as a bigint, or a valid Date`,
+    );
   }
   const whole = Math.floor(seconds);
   // A number of seconds has microseconds left, today; the rest would be noise.

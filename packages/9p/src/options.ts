@@ -1,5 +1,5 @@
 /** The options that operations share, in the manner of `node:fs`. */
-import { type AbortSignalLike, decodeUtf8, encodeUtf8, VirtioError } from '@virtio/core';
+import { type AbortSignalLike, decodeUtf8, encodeUtf8, requireBytes, VirtioError } from '@virtio/core';
 import type { OpenFlags } from './open-flags.ts';
 
 /** An operation that can be cancelled. */
@@ -72,13 +72,32 @@ export interface SetxattrOptions {
   readonly only?: 'create' | 'replace';
 }
 
-export const toBytes = (data: Data): Uint8Array => (typeof data === 'string' ? encodeUtf8(data) : data);
+/** Whose data is refused, for messages that stand for no device. */
+export const CLIENT = { who: (): string => '9P' };
 
-/** All bytes of what can be written, piece by piece. */
-export function* toChunks(data: Data | Iterable<Data>): Generator<Uint8Array, undefined> {
-  if (typeof data === 'string' || data instanceof Uint8Array) yield toBytes(data);
-  else for (const piece of data) yield toBytes(piece);
+export function toBytes(data: unknown): Uint8Array {
+  if (typeof data === 'string') return encodeUtf8(data);
+  requireBytes(CLIENT, data);
+  return data;
+}
+
+/**
+ * All bytes of what can be written, piece by piece. What cannot be is refused at once, before a file is opened for it.
+ *
+ * @throws {@link VirtioError} `INVALID_PARAM`
+ */
+export function toChunks(data: Data | Iterable<Data>): Iterable<Uint8Array> {
+  const several = typeof data === 'object' && !ArrayBuffer.isView(data) && isIterable(data);
+  return several ? eachToBytes(data) : [toBytes(data)];
+}
+
+function* eachToBytes(data: Iterable<Data>): Generator<Uint8Array, undefined> {
+  for (const piece of data) yield toBytes(piece);
   return undefined;
+}
+
+function isIterable(data: unknown): data is Iterable<Data> {
+  return typeof data === 'object' && data !== null && Symbol.iterator in data;
 }
 
 export function isAsyncIterable(data: unknown): data is AsyncIterable<Data> {

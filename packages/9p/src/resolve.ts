@@ -4,6 +4,7 @@
  * `..` is taken back here, on the directories that were really gone through, and never sent. Absolute links start at the root
  * of the tree: a link cannot lead out of it.
  */
+import { VirtioError } from '@virtio/core';
 import { isDirectory, isSymlink, type P9Client, type Walk } from './client.ts';
 import { Errno } from './errno.ts';
 import type { P9Fid } from './fid.ts';
@@ -53,6 +54,7 @@ export function wantsDirectory(path: string): boolean {
  * @throws {@link P9Error} `ENOENT`, `ENOTDIR`, `ELOOP`, `ENAMETOOLONG`, and what the server says
  */
 export function* resolve(client: P9Client, path: string, options: ResolveOptions): Task<Resolved> {
+  requirePath(path);
   if (path === '') throw refuse('ENOENT', WALK);
   if (path.includes('\0')) throw refuse('EINVAL', WALK);
   const resolver = new Resolver(client, path, options);
@@ -62,6 +64,14 @@ export function* resolve(client: P9Client, path: string, options: ResolveOptions
     yield* client.forget(resolver.at);
     throw error;
   }
+}
+
+function requirePath(path: unknown): asserts path is string {
+  if (typeof path === 'string') return;
+  throw new VirtioError(
+    'INVALID_PARAM',
+    `9P: a path is a string, and ${typeof path} was given: ${String(path)}`,
+  );
 }
 
 class Resolver {
@@ -241,6 +251,7 @@ export function* resolveParent(
   path: string,
   code: 'EEXIST' | 'EBUSY' | 'EINVAL',
 ): Task<{ readonly directory: P9Fid; readonly name: string }> {
+  requirePath(path);
   if (path === '') throw refuse('ENOENT', WALK);
   const { parent, name } = splitLast(path);
   if (name.includes('\0')) throw refuse('EINVAL', WALK);

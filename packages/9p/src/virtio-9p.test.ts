@@ -81,7 +81,7 @@ describe('the mount tag', () => {
 
 it('refuses devices of another type', () => {
   const device = new FakeDevice({ type: DeviceType.Block });
-  expect(() => new Virtio9p(new FakeTransport(device), device.hal)).toThrow(/is not a/);
+  expect(() => new Virtio9p(new FakeTransport(device), device.hal)).toThrow(/is no P9 device/);
 });
 
 it('accepts MOUNT_TAG and what all drivers accept', () => {
