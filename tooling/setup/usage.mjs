@@ -46,6 +46,6 @@ the sizes of the packages.`;
 
 const docs = `npm run docs
 
-Writes the reference manual of all packages to docs/ (open docs/index.html). It takes no arguments.`;
+Writes the reference manual of all packages to docs/reference/ (open its index.html). It takes no arguments.`;
 
 export const USAGE = { start, test, guest, bench, docs };

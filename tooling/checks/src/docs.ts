@@ -1,4 +1,4 @@
-/** Writes the reference manual of all packages to `docs/`; a broken link in a doc comment fails it. */
+/** Writes the reference manual of all packages to `docs/reference/`; a broken link in a doc comment fails it. */
 import path from 'node:path';
 import {
   Application,

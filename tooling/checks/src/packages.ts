@@ -47,6 +47,12 @@ async function problemsOf({ name, folder }: Library, to: string): Promise<string
   for (const file of files.filter((each) => /\.test\.ts$|tsconfig|\.config\.ts$/.test(each))) {
     problems.push(`${file} does not belong into the package`);
   }
+  const links = contents
+    .readFile(`/node_modules/${name}/README.md`)
+    .matchAll(/\]\((?!\w+:|\.\.\/|#)([^)]+)\)/g);
+  for (const [, link = ''] of links) {
+    if (!files.includes(link)) problems.push(`its README points to ${link}, which is not in the package`);
+  }
   const manifest = contents.readFile(`/node_modules/${name}/package.json`);
   if (/"(?:workspace|catalog):/.test(manifest)) {
     problems.push('package.json keeps a workspace: or catalog: version');
