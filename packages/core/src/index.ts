@@ -15,7 +15,7 @@ export * from './registers.ts';
 export { requireBytes } from './require-bytes.ts';
 export * from './transport.ts';
 export * from './utf8.ts';
-export * from './cancel.ts';
+export * from './wait.ts';
 export * from './create-queue.ts';
 export * from './driver.ts';
 export * from './events.ts';

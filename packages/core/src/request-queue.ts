@@ -9,7 +9,7 @@
  *
  * Promise users share notifications: all that is submitted in one turn of the event loop is published and kicked once.
  */
-import { cancellable, type Waiter, type WaitOptions } from './cancel.ts';
+import { cancellable, requireInterrupts, type Waiter, type WaitOptions } from './wait.ts';
 import { VirtioError } from './errors.ts';
 import type { SpinOptions, VirtQueue } from './virt-queue.ts';
 import type { Transport } from './transport.ts';
@@ -173,7 +173,7 @@ export class RequestQueue {
     }
     const descriptors = this.queue.descriptorsFor(count);
     await new Promise<void>((resolve, reject) => {
-      if (this.#cannotWait(reject)) return;
+      this.#checkWaitable();
       const waiter: RoomWaiter = {
         descriptors,
         ...cancellable({ resolve, reject }, this.#transport, options.signal, () => {
@@ -296,7 +296,7 @@ export class RequestQueue {
         resolve();
         return;
       }
-      if (this.#cannotWait(reject)) return;
+      this.#checkWaitable();
       this.#waiters[slot] = { resolve, reject };
       this.#waiting += 1;
       this.#watch();
@@ -435,22 +435,9 @@ export class RequestQueue {
     }
   }
 
-  #cannotWait(reject: (error: unknown) => void): boolean {
-    if (this.failure !== undefined) {
-      reject(this.failure);
-      return true;
-    }
-    if (this.#transport.interrupts === undefined) {
-      reject(
-        new VirtioError(
-          'UNSUPPORTED',
-          `${this.#transport.who()}: this transport has no interrupts, so no promise can be kept. Use the synchronous or the ` +
-            'non-blocking form, or give the transport PollingInterrupts',
-        ),
-      );
-      return true;
-    }
-    return false;
+  #checkWaitable(): void {
+    if (this.failure !== undefined) throw this.failure;
+    requireInterrupts(this.#transport);
   }
 
   /** After a drain: asks for the next interrupt if somebody still waits, and for none otherwise. */

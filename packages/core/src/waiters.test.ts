@@ -1,6 +1,6 @@
 import { FakeDevice, FakeInterrupts, FakeTransport, ringVariants } from '@virtio/testing';
 import { describe, expect, it } from 'vitest';
-import type { WaitOptions } from './cancel.ts';
+import type { WaitOptions } from './wait.ts';
 import { createQueue } from './create-queue.ts';
 import { DeviceType } from './device-type.ts';
 import { QUEUE_FEATURES } from './driver.ts';

@@ -3,8 +3,8 @@
  * answers, wait in a {@link RequestQueue}.) While somebody waits, interrupts of the queue are asked for and the event loop
  * stays alive; otherwise neither.
  */
-import { cancellable, type WaitOptions, type Waiter } from './cancel.ts';
-import { VirtioError } from './errors.ts';
+import { cancellable, requireInterrupts, type WaitOptions, type Waiter } from './wait.ts';
+import { type VirtioError } from './errors.ts';
 import type { Transport } from './transport.ts';
 import type { VirtQueue } from './virt-queue.ts';
 
@@ -90,13 +90,7 @@ export class Waiters {
    */
   wait({ signal }: WaitOptions = {}): Promise<void> {
     return new Promise((resolve, reject) => {
-      if (this.#transport.interrupts === undefined) {
-        throw new VirtioError(
-          'UNSUPPORTED',
-          `${this.#transport.who()}: this transport has no interrupts, so no promise can be kept. Use the synchronous or the ` +
-            'non-blocking form, or give the transport PollingInterrupts',
-        );
-      }
+      requireInterrupts(this.#transport);
       if (this.#queue.failure !== undefined) throw this.#queue.failure;
       const waiter = cancellable({ resolve, reject }, this.#transport, signal, () => {
         this.#waiting.delete(waiter);

@@ -1,6 +1,6 @@
 import { FakeDevice, FakeTransport } from '@virtio/testing';
 import { describe, expect, it } from 'vitest';
-import { abortable } from './cancel.ts';
+import { abortable } from './wait.ts';
 import { DeviceType } from './device-type.ts';
 
 const transport = new FakeTransport(new FakeDevice({ type: DeviceType.Input, queues: [] }));

@@ -1,4 +1,4 @@
-/** Waits that their caller can cancel, by a signal as those of the DOM. */
+/** What all waits with promises share: they need interrupts, and their caller can cancel them, by a signal as those of the DOM. */
 import { VirtioError } from './errors.ts';
 import type { Transport } from './transport.ts';
 
@@ -18,6 +18,20 @@ export interface AbortSignalLike {
 export interface WaitOptions {
   /** Cancels the wait, which then rejects with `ABORTED`. Nothing is lost: the next call goes on where this one was. */
   readonly signal?: AbortSignalLike | undefined;
+}
+
+/**
+ * Throws unless somebody will tell a promise that it can be kept.
+ *
+ * @throws {@link VirtioError} `UNSUPPORTED` if the transport has no interrupts
+ */
+export function requireInterrupts(transport: Transport): void {
+  if (transport.interrupts !== undefined) return;
+  throw new VirtioError(
+    'UNSUPPORTED',
+    `${transport.who()}: this transport has no interrupts, so no promise can be kept. Use the synchronous or the ` +
+      'non-blocking form, or give the transport PollingInterrupts',
+  );
 }
 
 /** The two ends of a promise that somebody waits for. */
