@@ -46,10 +46,15 @@ export interface LockOptions {
 
 /** A lock that somebody holds. */
 export interface HeldLock {
+  /** Whether others may read meanwhile. */
   readonly type: 'read' | 'write';
+  /** The first byte. */
   readonly start: number;
+  /** How many bytes; 0 for all from `start` on. */
   readonly length: number;
+  /** Who has it. */
   readonly process: number;
+  /** The name of that one's client. */
   readonly client: string;
 }
 

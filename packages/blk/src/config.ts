@@ -7,8 +7,11 @@ import { BlkConfigLayout, type BlkFeatureSet } from './protocol.ts';
 
 /** The disk in the terms of old. */
 export interface BlkGeometry {
+  /** How many cylinders. */
   readonly cylinders: number;
+  /** Heads, each with a track on every cylinder. */
   readonly heads: number;
+  /** Sectors of a track. */
   readonly sectors: number;
 }
 

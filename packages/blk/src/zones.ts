@@ -33,7 +33,9 @@ export interface Zone {
   readonly capacity: number;
   /** The sector to be written next; undefined where the zone has none: conventional, read-only, full, offline. */
   readonly writePointer: number | undefined;
+  /** How it is written: anywhere, only at the write pointer, or best there. */
   readonly type: 'conventional' | 'sequential-write-required' | 'sequential-write-preferred';
+  /** What it is ready for. A conventional zone has no write pointer. */
   readonly state:
     | 'not-write-pointer'
     | 'empty'

@@ -18,7 +18,9 @@ import type { Transmitter } from './transmitter.ts';
 
 /** The size of a console in characters. */
 export interface ConsoleSize {
+  /** Characters of a line. */
   readonly columns: number;
+  /** Lines. */
   readonly rows: number;
 }
 

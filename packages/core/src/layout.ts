@@ -19,7 +19,9 @@ export type FieldValue<T extends FieldType> = T extends 'u64'
 
 /** A field with its place in the structure. */
 export interface Field<T extends FieldType = FieldType> {
+  /** Its name in the table. */
   readonly name: string;
+  /** How its bytes are read. */
   readonly type: T;
   /** Bytes from the start of the structure. */
   readonly offset: number;

@@ -56,8 +56,11 @@ export interface InputEvent {
 export interface InputIds {
   /** See {@link Bus}. */
   readonly bustype: number;
+  /** The number of its vendor on that bus, e.g. as in a USB descriptor. */
   readonly vendor: number;
+  /** The vendor's number for it. */
   readonly product: number;
+  /** Its version, as the vendor counts. */
   readonly version: number;
 }
 
