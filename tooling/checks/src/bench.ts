@@ -11,13 +11,11 @@ import { printSizes, sizes } from './sizes.ts';
 import { root } from './workspace.ts';
 
 const wanted = process.argv.slice(2);
-const files = fs
-  .globSync('packages/*/bench/*.bench.ts', { cwd: root })
-  .filter((file) => wanted.length === 0 || wanted.some((part) => file.includes(part)))
-  .sort();
+const all = fs.globSync('packages/*/bench/*.bench.ts', { cwd: root }).sort();
+const files = all.filter((file) => wanted.length === 0 || wanted.some((part) => file.includes(part)));
 if (files.length === 0) {
   console.error(
-    `No benchmark matches ${wanted.join(' or ') || 'packages/*/bench/*.bench.ts'}.\n\n${USAGE.bench}`,
+    `No benchmark matches ${wanted.join(' or ')}; there are ${all.join(', ')}.\n\n${USAGE.bench}`,
   );
   process.exitCode = 2;
 }
