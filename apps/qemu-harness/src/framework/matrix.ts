@@ -1,15 +1,21 @@
 /** The kinds of guests in which the suites run. */
 import type { Cell, GuestTest } from './define.ts';
 
+/**
+ * QEMU before 10.1 loses a request for ever that it ends out of its turn across the end of a ring in order (its commit
+ * 6fcf5ebafad6: it looks at an entry beyond the end). Disks, which alone run there, get rings that no test comes to the end of.
+ */
+const IN_ORDER = { in_order: true, 'queue-size': 1024 } as const;
+
 /** The rings by name. The properties go to each virtio device. */
 const RINGS = {
   split: {},
   packed: { packed: true },
   'split, no event index': { event_idx: false },
   'split, no indirect': { indirect_desc: false },
-  'split, in order': { in_order: true },
+  'split, in order': IN_ORDER,
   'packed, no event index': { packed: true, event_idx: false },
-  'packed, in order': { packed: true, in_order: true },
+  'packed, in order': { packed: true, ...IN_ORDER },
 } as const;
 
 /**
