@@ -62,7 +62,7 @@ export default [
     skip: ({ machine, ring: { properties } }) => {
       if (machine !== 'q35') return NO_RING_RESET;
       return properties.in_order === true
-        ? 'QEMU 10.0 keeps its notes on requests in flight when it resets a ring in order, and then uses no buffers; at rest it does'
+        ? 'QEMU 10.0 uses no more buffers of a ring in order that was reset with requests in flight; reset at rest, it does'
         : undefined;
     },
     async guest(context) {
