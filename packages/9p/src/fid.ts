@@ -2,7 +2,9 @@
  * Fids: the numbers by which the client names files to the server. A number is used again only when the server has said
  * that it has forgotten the fid; if what it said made no sense, the number is retired.
  */
-import type { Qid } from './messages.ts';
+import { P9Error, refuse } from './p9-error.ts';
+import { VirtioError } from '@virtio/core';
+import { type Message, type Qid, QidType } from './protocol.ts';
 
 /** A file, or a directory, that the server knows by a number. It is used up by `clunk`. */
 export interface P9Fid {
@@ -18,10 +20,31 @@ export interface P9Fid {
   readonly session: number;
 }
 
-/** Hands out the numbers of fids. */
-export class FidNumbers {
+/** Whether a file is a directory. */
+export function isDirectory({ type }: Qid): boolean {
+  return (type & QidType.DIRECTORY) !== 0;
+}
+
+/** Whether a file is a symbolic link. */
+export function isSymlink({ type }: Qid): boolean {
+  return (type & QidType.SYMLINK) !== 0;
+}
+
+/** The fids of one client, and the numbers that are free for new ones. */
+export class FidTable {
   readonly #free: number[] = [];
   #next = 0;
+  #session = 0;
+
+  /** Counts sessions: fids of an earlier one are stale. */
+  get session(): number {
+    return this.#session;
+  }
+
+  /** How many numbers the server knows, or may know. */
+  get used(): number {
+    return this.#next - this.#free.length;
+  }
 
   /** A number that the server does not use. */
   take(): number {
@@ -32,19 +55,41 @@ export class FidNumbers {
     return id;
   }
 
-  /** The server has forgotten the fid. */
+  /** The server has forgotten the fid, or never knew it. */
   release(id: number): void {
     this.#free.push(id);
   }
 
-  /** A new session: the server has forgotten all fids. */
-  reset(): void {
-    this.#free.length = 0;
-    this.#next = 0;
+  /** Releases a number that a request would have made a fid, if its error tells that the server has not made one. */
+  releaseUnmade(id: number, error: unknown): void {
+    // It refused, or was told to forget the request, or was never asked.
+    const unmade =
+      P9Error.is(error) ||
+      VirtioError.is(error, 'ABORTED') ||
+      VirtioError.is(error, 'QUEUE_FULL') ||
+      VirtioError.is(error, 'INVALID_PARAM');
+    if (unmade) this.release(id);
   }
 
-  /** How many numbers are in use or retired. */
-  get used(): number {
-    return this.#next - this.#free.length;
+  /** The fid that the server now knows by a number. */
+  create(id: number, qid: Qid): P9Fid {
+    return { id, qid, iounit: 0, live: true, session: this.#session };
+  }
+
+  /**
+   * Checks that a fid can be used.
+   *
+   * @throws {@link P9Error} `EBADF`, `ESTALE`
+   */
+  check(fid: P9Fid, message: Message): void {
+    if (!fid.live) throw refuse('EBADF', message.name);
+    if (fid.session !== this.#session) throw refuse('ESTALE', message.name);
+  }
+
+  /** A new session: the server has forgotten all fids. */
+  restart(): void {
+    this.#free.length = 0;
+    this.#next = 0;
+    this.#session += 1;
   }
 }

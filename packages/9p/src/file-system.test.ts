@@ -201,8 +201,9 @@ describe.each([
     ],
     [
       'gives new files their permissions, less the umask, and their group',
-      async (_fs, { driver, server }) => {
-        const fs = await P9FileSystem.mount(driver, { umask: 0o027, gid: 42 });
+      async (usual, { driver, server }) => {
+        await usual.unmount();
+        await using fs = await P9FileSystem.mount(driver, { umask: 0o027, gid: 42 });
         await fs.writeFile('/a', '');
         await fs.writeFile('/b', '', { mode: 0o777 });
         await fs.mkdir('/c');

@@ -1,6 +1,7 @@
 /** The flags of `open`, by the names that `node:fs` has for them. */
 import { VirtioError } from '@virtio/core';
-import { OpenFlag } from './messages.ts';
+import { CLIENT, requireInteger } from './check.ts';
+import { OpenFlag } from './protocol.ts';
 
 const { RDONLY, WRONLY, RDWR, CREAT, EXCL, TRUNC, APPEND, SYNC } = OpenFlag;
 
@@ -30,11 +31,10 @@ export type OpenFlags = keyof typeof NAMES | number;
  * @throws {@link VirtioError} `INVALID_PARAM`
  */
 export function parseOpenFlags(flags: OpenFlags): number {
-  if (typeof flags === 'number') return flags;
-  const number = (NAMES as Readonly<Record<string, number | undefined>>)[flags];
-  if (number !== undefined) return number;
+  if (typeof flags === 'number') return requireInteger(CLIENT, 'flags', flags, 0, 0x7fff_ffff);
+  if (Object.hasOwn(NAMES, flags)) return NAMES[flags];
   throw new VirtioError(
     'INVALID_PARAM',
-    `'${flags}' is no way to open a file; there are ${Object.keys(NAMES).join(', ')}, and numbers`,
+    `'${String(flags)}' is no way to open a file; there are ${Object.keys(NAMES).join(', ')}, and numbers`,
   );
 }

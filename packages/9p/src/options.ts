@@ -1,32 +1,37 @@
 /** The options that operations share, in the manner of `node:fs`. */
-import { type AbortSignalLike, decodeUtf8, encodeUtf8, requireBytes, VirtioError } from '@virtio/core';
+import {
+  decodeUtf8,
+  encodeUtf8,
+  requireBytes,
+  type SpinOptions,
+  VirtioError,
+  type WaitOptions,
+} from '@virtio/core';
+import { CLIENT } from './check.ts';
 import type { OpenFlags } from './open-flags.ts';
 
-/** An operation that can be cancelled. */
-export interface SignalOption {
-  /** Cancels the operation: its promise rejects with `ABORTED` when the server has let go of it. */
-  readonly signal?: AbortSignalLike | undefined;
-}
+/** Options of the form of a call that spins: those of its form with promises, with `timeoutMs` in place of `signal`. */
+export type SyncOptions<O> = Omit<O, 'signal'> & SpinOptions;
 
 /** The one encoding of text that there is. */
 export type Encoding = 'utf8' | 'utf-8';
 
 /** How a file is read as bytes. */
-export interface ReadFileOptions extends SignalOption {
+export interface ReadFileOptions extends WaitOptions {
   readonly encoding?: null | undefined;
   /** How it is opened (default `r`). */
   readonly flag?: OpenFlags;
 }
 
 /** How a file is read as text. */
-export interface ReadTextOptions extends SignalOption {
+export interface ReadTextOptions extends WaitOptions {
   readonly encoding: Encoding;
   /** How it is opened (default `r`). */
   readonly flag?: OpenFlags;
 }
 
 /** How a file is written. */
-export interface WriteFileOptions extends SignalOption {
+export interface WriteFileOptions extends WaitOptions {
   /** How it is opened (default `w`). */
   readonly flag?: OpenFlags;
   /** Its permissions, if it is new (default 0o666, less the umask). */
@@ -39,8 +44,14 @@ export type Data = string | Uint8Array;
 /** What can be written piece by piece. */
 export type DataStream = Iterable<Data> | AsyncIterable<Data>;
 
+/** How a file is copied. */
+export interface CopyFileOptions extends WaitOptions {
+  /** Whether the target must not exist yet (default false). */
+  readonly exclusive?: boolean;
+}
+
 /** How a directory is made. */
-export interface MkdirOptions {
+export interface MkdirOptions extends WaitOptions {
   /** Whether missing directories above it are made as well, and an existing one is no error (default false). */
   readonly recursive?: boolean;
   /** Its permissions (default 0o777, less the umask). */
@@ -48,7 +59,7 @@ export interface MkdirOptions {
 }
 
 /** How a directory is listed. */
-export interface ReaddirOptions extends SignalOption {
+export interface ReaddirOptions extends WaitOptions {
   /** Whether entries come as `Dirent` (default false: as names). */
   readonly withFileTypes?: boolean;
   /**
@@ -59,7 +70,7 @@ export interface ReaddirOptions extends SignalOption {
 }
 
 /** How files are removed. */
-export interface RmOptions extends SignalOption {
+export interface RmOptions extends WaitOptions {
   /** Whether a directory is removed with all that it holds (default false). */
   readonly recursive?: boolean;
   /** Whether it is no error if there is nothing to remove (default false). */
@@ -67,17 +78,14 @@ export interface RmOptions extends SignalOption {
 }
 
 /** How an extended attribute is set. */
-export interface SetxattrOptions {
+export interface SetxattrOptions extends WaitOptions {
   /** `create`: it must not exist yet; `replace`: it must exist. By default either will do. */
   readonly only?: 'create' | 'replace';
 }
 
-/** Whose data is refused, for messages that stand for no device. */
-export const CLIENT = { who: (): string => '9P' };
-
 export function toBytes(data: unknown): Uint8Array {
   if (typeof data === 'string') return encodeUtf8(data);
-  requireBytes(CLIENT, data);
+  requireBytes({ who: () => CLIENT }, data);
   return data;
 }
 
@@ -118,9 +126,13 @@ export function decodeAs(
   );
 }
 
+/** What reading can be told, in either form. */
+interface AnyReadOptions extends WaitOptions, SpinOptions {
+  readonly encoding?: Encoding | null | undefined;
+  readonly flag?: OpenFlags;
+}
+
 /** Options that may be given as the encoding alone. */
-export function readOptions(
-  options: ReadFileOptions | ReadTextOptions | Encoding | null | undefined,
-): ReadFileOptions | ReadTextOptions {
+export function readOptions(options: AnyReadOptions | Encoding | null | undefined): AnyReadOptions {
   return typeof options === 'string' ? { encoding: options } : (options ?? {});
 }

@@ -1,6 +1,6 @@
 /** What is known of files, directory entries and file systems, in the shape that `node:fs` gives it. */
 import type { Attributes, RawStatFs } from './client.ts';
-import { DirentType, FileType, type Qid } from './messages.ts';
+import { DirentType, FileType, type Qid } from './protocol.ts';
 
 const MS = 1000;
 const NS_PER_MS = 1e6;

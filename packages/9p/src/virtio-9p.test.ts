@@ -4,7 +4,7 @@ import { describe, expect, it, vi } from 'vitest';
 import { seal, Out } from '../test/memory-server.ts';
 import { config, failure, MOUNT_TAG, pattern, same, setUp, settle, usual } from '../test/set-up.ts';
 import { encodeMessage } from './codec.ts';
-import { T } from './messages.ts';
+import { T } from './protocol.ts';
 import { Virtio9p } from './virtio-9p.ts';
 
 /** A `Tversion`, which is its own answer but for its type. */

@@ -19,7 +19,7 @@ import {
   type Transport,
   VirtioError,
 } from '@virtio/core';
-import { HEADER_SIZE } from './messages.ts';
+import { HEADER_SIZE } from './protocol.ts';
 
 /** The features of the 9P device. */
 export const P9Features = new FeatureTable('P9Features', {

@@ -73,7 +73,10 @@ export class MachineHal implements Hal {
         return first * PAGE_SIZE;
       }
     }
-    throw new VirtioError('DMA_ERROR', `the machine has no ${pages} pages in a row left; give it more memory`);
+    throw new VirtioError(
+      'DMA_ERROR',
+      `the machine has no ${pages} pages in a row left; give it more memory`,
+    );
   }
 
   #give(address: number, pages: number): void {

@@ -1,5 +1,5 @@
 /**
- * The engine of the 9P2000.L client: tags, message memory, sending and receiving, waiting in two ways, and cancelling.
+ * The requests of a 9P2000.L client: tags, message memory, sending and receiving, waiting in two ways, and cancelling.
  *
  * Each tag has a piece of DMA memory for its message and its reply, so that small messages need no sharing. Data of
  * reads and writes above what fits there goes straight from and to the caller's buffer.
@@ -7,10 +7,10 @@
  * A tag is used again only when the device has given its buffers back and, if its request was cancelled, the server has
  * answered the cancellation. One tag is kept for cancellations, so that these get through when all else is stuck.
  */
-import { type AbortSignalLike, VirtioError } from '@virtio/core';
+import { type AbortSignalLike, type SpinOptions, VirtioError } from '@virtio/core';
 import { encodeMessage, MalformedError, Reader, UnencodableError } from './codec.ts';
-import { FidNumbers, type P9Fid } from './fid.ts';
-import { type Fields, HEADER_SIZE, type Message, type MessageValues, NO_TAG, R, T } from './messages.ts';
+import type { FidTable, P9Fid } from './fid.ts';
+import { type Fields, HEADER_SIZE, type Message, type MessageValues, NO_TAG, R, T } from './protocol.ts';
 import { P9Error, refuse } from './p9-error.ts';
 import { CHECK, HOLD, ROOM, type Task } from './task.ts';
 import type { Virtio9p } from './virtio-9p.ts';
@@ -55,17 +55,16 @@ interface Clunk {
 }
 
 /** Sends messages of 9P2000.L and receives the replies. */
-export class P9Engine {
+export class Exchange {
   /** The device below. */
   readonly device: Virtio9p;
-  /** The numbers of fids. */
-  protected readonly numbers = new FidNumbers();
   /** The largest message, as negotiated. */
-  protected limit = HALF;
-  /** Counts sessions: fids of an earlier one are stale. */
-  protected session = 0;
+  limit = HALF;
+
+  readonly #fids: FidTable;
+  readonly #tags: number;
   /** The epoch of the device in which the session began; another one means that it is over. */
-  protected epoch = -1;
+  #epoch = -1;
 
   readonly #message: Uint8Array<ArrayBuffer>[] = [];
   readonly #reply: Uint8Array<ArrayBuffer>[] = [];
@@ -81,20 +80,14 @@ export class P9Engine {
   readonly #cancelled = new Uint8Array(MAX_TAGS);
   readonly #names: string[] = [];
   readonly #promises: (Promise<void> | undefined)[] = [];
-  #spinning = false;
 
   /**
-   * @param device the device, which no one else may use meanwhile
-   * @throws {@link VirtioError} `DMA_ERROR`, `DEVICE_BUSY` if there are requests in flight
+   * @param fids the fids of the client, whose numbers are released when the server has answered their clunks
+   * @throws {@link VirtioError} `UNSUPPORTED` if the device has room for too few requests
    */
-  constructor(device: Virtio9p) {
+  constructor(device: Virtio9p, fids: FidTable) {
     this.device = device;
-    if (device.inFlight > 0) {
-      throw new VirtioError(
-        'DEVICE_BUSY',
-        `${device.transport.who()} still has ${device.inFlight} requests of someone else in flight; let them end, or reset it`,
-      );
-    }
+    this.#fids = fids;
     const tags = Math.min(MAX_TAGS, device.capacity);
     if (tags <= RESERVED_TAGS) {
       throw new VirtioError(
@@ -102,28 +95,18 @@ export class P9Engine {
         `${device.transport.who()}: its queue has room for ${tags} requests; a client needs ${RESERVED_TAGS + 1}`,
       );
     }
-    const memory = device.messageMemory(MAX_TAGS * AREA_SIZE);
     for (let tag = tags - 1; tag >= 0; tag -= 1) this.#free.push(tag);
-    for (let tag = 0; tag < tags; tag += 1) {
-      const at = tag * AREA_SIZE;
-      this.#message.push(memory.subarray(at, at + HALF));
-      this.#reply.push(memory.subarray(at + HALF, at + AREA_SIZE));
-    }
+    this.#tags = tags;
   }
 
   /** The most requests that tasks can have in flight. */
   get capacity(): number {
-    return this.#message.length - RESERVED_TAGS;
+    return this.#tags - RESERVED_TAGS;
   }
 
   /** How many requests are in flight. */
   get inFlight(): number {
-    return this.#message.length - this.#free.length;
-  }
-
-  /** The numbers of fids that the server knows, or may know. */
-  get fidsInUse(): number {
-    return this.numbers.used;
+    return this.#tags - this.#free.length;
   }
 
   /**
@@ -174,35 +157,32 @@ export class P9Engine {
   /**
    * Carries a task out and spins meanwhile.
    *
-   * @throws {@link VirtioError} `NOT_READY` if the server does not answer within a minute, `QUEUE_FULL` if tasks that run with
-   * promises have all tags; what the task throws
+   * @throws {@link VirtioError} `NOT_READY` if an answer takes too long, `QUEUE_FULL` if tasks that run with promises have all
+   * tags; what the task throws
    */
-  runSync<V>(task: Task<V>): V {
+  runSync<V>(task: Task<V>, options?: SpinOptions): V {
     const { device } = this;
-    const outer = this.#spinning;
-    this.#spinning = true;
-    try {
-      let step = task.next();
-      while (step.done !== true) {
-        const wait = step.value;
-        try {
-          if (wait === ROOM) {
-            this.#roomSync();
-          } else if (wait !== CHECK) {
-            device.flush();
-            device.waitSync(this.#token(wait % HOLD));
-          }
-        } catch (error) {
-          step = task.throw(error);
-          continue;
+    let spin = options;
+    let step = task.next();
+    while (step.done !== true) {
+      const wait = step.value;
+      try {
+        if (wait === ROOM) {
+          this.#roomSync(spin);
+        } else if (wait !== CHECK) {
+          device.flush();
+          device.waitSync(this.#token(wait % HOLD), spin);
         }
-        step = task.next();
+      } catch (error) {
+        // A server that let the time of one answer pass does not get as much again for each of the others in flight.
+        if (VirtioError.is(error, 'NOT_READY')) spin = { timeoutMs: 0 };
+        step = task.throw(error);
+        continue;
       }
-      if (this.#clunks.length > 0 && device.failure === undefined) device.flush();
-      return step.value;
-    } finally {
-      this.#spinning = outer;
+      step = task.next();
     }
+    if (this.#clunks.length > 0 && device.failure === undefined) device.flush();
+    return step.value;
   }
 
   /**
@@ -252,7 +232,7 @@ export class P9Engine {
   }
 
   /**
-   * As {@link P9Engine.trySend}, for tasks that have requests in flight already: where DMA memory is scarce (the limit of locked
+   * As {@link Exchange.trySend}, for tasks that have requests in flight already: where DMA memory is scarce (the limit of locked
    * memory of a Linux process is often 8 MiB), they make do with what they have.
    */
   trySendMore<F extends Fields>(message: Message<F>, values: MessageValues<F>, data: RequestData): number {
@@ -291,7 +271,7 @@ export class P9Engine {
   }
 
   /** Has the server forget a fid, without waiting for its answer if possible. What goes wrong has no consequence. */
-  protected *drop(fid: P9Fid): Task<void> {
+  *drop(fid: P9Fid): Task<void> {
     if (!fid.live) return;
     fid.live = false;
     if (!this.isCurrent(fid)) return;
@@ -302,15 +282,15 @@ export class P9Engine {
         return;
       }
       yield* this.call(T.clunk, { fid: fid.id }, R.clunk, true);
-      this.numbers.release(fid.id);
+      this.#fids.release(fid.id);
     } catch (error) {
       // The server forgets a fid even if it reports an error.
-      if (P9Error.is(error)) this.numbers.release(fid.id);
+      if (P9Error.is(error)) this.#fids.release(fid.id);
     }
   }
 
   /** Waits until the server has answered all that nobody waits for. */
-  protected *quiesce(): Task<void> {
+  *quiesce(): Task<void> {
     for (;;) {
       this.#sweep();
       const [clunk] = this.#clunks;
@@ -321,16 +301,35 @@ export class P9Engine {
 
   /** Whether a fid belongs to the session that is going on. */
   isCurrent(fid: P9Fid): boolean {
-    return fid.session === this.session && this.epoch === this.device.epoch;
+    return fid.session === this.#fids.session && this.#epoch === this.device.epoch;
   }
 
-  /** Begins anew: forgets fids, and requests that a reset of the device has ended. */
-  protected restart(): void {
+  /**
+   * Begins anew: forgets fids, and requests that a reset of the device has ended.
+   *
+   * @throws {@link VirtioError} `DMA_ERROR`
+   */
+  restart(): void {
+    if (this.#message.length === 0) {
+      const memory = this.device.messageMemory(MAX_TAGS * AREA_SIZE);
+      for (let tag = 0; tag < this.#tags; tag += 1) {
+        const at = tag * AREA_SIZE;
+        this.#message.push(memory.subarray(at, at + HALF));
+        this.#reply.push(memory.subarray(at + HALF, at + AREA_SIZE));
+      }
+    }
     this.#sweep();
-    this.epoch = this.device.epoch;
-    this.session += 1;
-    this.numbers.reset();
+    this.#epoch = this.device.epoch;
+    this.#fids.restart();
     this.limit = HALF;
+  }
+
+  /** The error of a reply that makes no sense. */
+  lie(message: Message, what: string): VirtioError {
+    return new VirtioError(
+      'DEVICE_MISBEHAVED',
+      `${this.device.transport.who()}: the server's reply to ${message.name} makes no sense: ${what}`,
+    );
   }
 
   #transmit<F extends Fields>(
@@ -427,7 +426,7 @@ export class P9Engine {
 
   #checkSession(message: Message): void {
     if (this.device.failure !== undefined) throw this.device.failure;
-    if (this.epoch === this.device.epoch) return;
+    if (this.#epoch === this.device.epoch) return;
     throw new VirtioError(
       'DEVICE_RESET',
       `${this.device.transport.who()} was reset, and the server has forgotten all that ${message.name} could refer to; ` +
@@ -467,11 +466,11 @@ export class P9Engine {
       // After an answer that makes no sense the server may still know the fid: its number is not used again.
       if (!P9Error.is(error)) return true;
     }
-    if (session === this.session) this.numbers.release(id);
+    if (session === this.#fids.session) this.#fids.release(id);
     return true;
   }
 
-  #roomSync(): void {
+  #roomSync(options: SpinOptions | undefined): void {
     this.#sweep();
     if (this.#free.length > RESERVED_TAGS) return;
     const [clunk] = this.#clunks;
@@ -482,7 +481,7 @@ export class P9Engine {
       );
     }
     this.device.flush();
-    this.device.waitSync(this.#token(clunk.tag));
+    this.device.waitSync(this.#token(clunk.tag), options);
   }
 
   /** Waits until more than `reserved` tags may be free. */
