@@ -218,7 +218,7 @@ describe('arguments of mount', () => {
   ] as const)('%s', async (name, values) => {
     const { driver, server } = setUp();
     for (const value of values) {
-      const error = await failure(() => P9FileSystem.mount(driver, { [name]: value } as never));
+      const error = await failure(() => P9FileSystem.mount(driver, { [name]: value }));
       expect(error, String(value)).toMatchObject({ code: 'INVALID_PARAM' });
       expect((error as Error).message).toContain(`${name} is `);
     }

@@ -1,6 +1,6 @@
 /** Attributes of files, and of the file system: reading and changing them, as tasks. */
 import { decodeUtf8Lossless, requireBytes, VirtioError } from '@virtio/core';
-import { CLIENT, checkMode, checkOwner, checkSize, requireString } from './check.ts';
+import { CLIENT, checkMode, checkOwner, checkSize, requireChoice, requireString } from './check.ts';
 import type { AttributeChanges } from './client.ts';
 import { type FsContext, named, withFile } from './context.ts';
 import { isDirectory } from './fid.ts';
@@ -98,13 +98,8 @@ export function* setxattr(
   { only }: SetxattrOptions,
 ): Task<void> {
   requireString('the name of an attribute', name);
-  requireBytes({ who: () => CLIENT }, value);
-  if (only !== undefined && only !== 'create' && only !== 'replace') {
-    throw new VirtioError(
-      'INVALID_PARAM',
-      `${CLIENT}: only is ${String(only)}; it can be 'create' or 'replace'`,
-    );
-  }
+  requireBytes(CLIENT, value);
+  if (only !== undefined) requireChoice('only', only, ['create', 'replace']);
   const flags = only === undefined ? 0 : only === 'create' ? XATTR_CREATE : XATTR_REPLACE;
   const task = withFile(client, path, true, (fid) => client.setxattr(fid, name, value, flags));
   yield* named('setxattr', path, task);

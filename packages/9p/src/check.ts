@@ -1,5 +1,5 @@
 /** What enters from callers is checked here, before anything is sent: nothing is silently cut on its way to the server. */
-import { VirtioError } from '@virtio/core';
+import { requireInteger, VirtioError } from '@virtio/core';
 
 export const MAX_U32 = 0xffff_ffff;
 
@@ -8,21 +8,6 @@ export const MAX_ID = MAX_U32 - 1;
 
 /** Whose arguments are refused, for messages that stand for no device. */
 export const CLIENT = '9P';
-
-/** @throws {@link VirtioError} `INVALID_PARAM` */
-export function requireInteger(
-  named: string,
-  name: string,
-  value: unknown,
-  min: number,
-  max: number,
-): number {
-  if (typeof value === 'number' && Number.isInteger(value) && value >= min && value <= max) return value;
-  throw new VirtioError(
-    'INVALID_PARAM',
-    `${named}: ${name} is ${String(value)} (${typeof value}); give an integer from ${min} to ${max}`,
-  );
-}
 
 /** A size of a file, or a position in it. */
 export function checkSize(name: string, value: unknown): number {
@@ -55,5 +40,14 @@ export function requireString(name: string, value: unknown): asserts value is st
   throw new VirtioError(
     'INVALID_PARAM',
     `${CLIENT}: ${name} is a string, and ${typeof value} was given: ${String(value)}`,
+  );
+}
+
+/** @throws {@link VirtioError} `INVALID_PARAM` */
+export function requireChoice(name: string, value: unknown, choices: readonly string[]): void {
+  if (choices.includes(value as string)) return;
+  throw new VirtioError(
+    'INVALID_PARAM',
+    `${CLIENT}: ${name} is ${String(value)} (${typeof value}); it can be ${choices.join(' or ')}`,
   );
 }

@@ -2,12 +2,12 @@
  * The protocol 9P2000.L: each message as a task, with typed fids, and what takes many messages of one kind as one task.
  * `P9FileSystem` is built on it; use it directly for what has no place in a file system API.
  */
-import { type SpinOptions, VirtioError, type WaitOptions } from '@virtio/core';
-import { CLIENT, MAX_ID, requireInteger, requireString } from './check.ts';
+import { requireInteger, type SpinOptions, VirtioError, type WaitOptions } from '@virtio/core';
+import { CLIENT, MAX_ID, requireString } from './check.ts';
 import { claim, release } from './claim.ts';
 import { MalformedError, Reader } from './codec.ts';
 import { type Copied, copyData } from './copy-data.ts';
-import { Exchange, IO_HEADER_SIZE } from './exchange.ts';
+import { Exchange } from './exchange.ts';
 import { FidTable, isDirectory, type P9Fid } from './fid.ts';
 import { P9Error, refuse } from './p9-error.ts';
 import { pipeline, WINDOW } from './pipeline.ts';
@@ -23,6 +23,7 @@ import {
   T,
   VERSION,
 } from './protocol.ts';
+import { IO_HEADER_SIZE } from './tags.ts';
 import type { Task } from './task.ts';
 import { readData, writeData } from './transfer.ts';
 import type { Virtio9p } from './virtio-9p.ts';
@@ -157,7 +158,7 @@ export class P9Client {
    * @throws {@link VirtioError} `ABORTED`; `UNSUPPORTED` on a transport without interrupts; what the task throws
    */
   run<V>(task: Task<V>, options?: WaitOptions): Promise<V> {
-    return this.#exchange.run(task, options?.signal);
+    return this.#exchange.run(task, options);
   }
 
   /**

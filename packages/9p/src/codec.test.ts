@@ -109,7 +109,7 @@ describe('messages', () => {
     const view = new DataView(new ArrayBuffer(8));
     encodeFields(view, 0, { time: 'time' }, { time: -1 }, 'Ttime');
     expect(view.getBigInt64(0, true)).toBe(-1n);
-    expect(new Reader(new Uint8Array(view.buffer)).fields({ time: 'time' })).toEqual({ time: -1 }, 'Ttime');
+    expect(new Reader(new Uint8Array(view.buffer)).fields({ time: 'time' })).toEqual({ time: -1 });
   });
 
   it('that do not fit, and names that no file can have, are refused', () => {

@@ -3,8 +3,8 @@
  * that it may still write to: each byte is read once, each length is checked against the message before it is used, and
  * strings are copied before they are looked at.
  */
-import { decodeUtf8Lossless, encodeUtf8Lossless, VirtioError } from '@virtio/core';
-import { MAX_U32, requireInteger } from './check.ts';
+import { decodeUtf8Lossless, encodeUtf8Lossless, requireInteger, VirtioError } from '@virtio/core';
+import { MAX_U32 } from './check.ts';
 import {
   type FieldKind,
   type Fields,

@@ -1,12 +1,13 @@
 /** What a file system does with the entries of directories, as tasks: making, linking, renaming. */
+import { requireInteger } from '@virtio/core';
 import { statFile } from './attributes.ts';
-import { CLIENT, checkMode, MAX_U32, requireInteger, requirePath, requireString } from './check.ts';
+import { CLIENT, checkMode, MAX_U32, requirePath, requireString } from './check.ts';
 import { type FsContext, named, withFile, withParent } from './context.ts';
 import { isSymlink } from './fid.ts';
 import type { MkdirOptions } from './options.ts';
 import { P9Error, refuse } from './p9-error.ts';
 import { isUnknownMessage } from './remove.ts';
-import { splitLast, trimSlashes } from './resolve.ts';
+import { resolve, splitLast, trimSlashes } from './resolve.ts';
 import type { Task } from './task.ts';
 
 const NAME_CHARACTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789';
@@ -146,8 +147,7 @@ export function* readlink({ client }: FsContext, path: string): Task<string> {
 
 /** The path of a file from the root, with no link in it. */
 export function* realpath({ client }: FsContext, path: string): Task<string> {
-  const task = withFile(client, path, true, function* (_fid, names): Task<string> {
-    return `/${names.join('/')}`;
-  });
-  return yield* named('realpath', path, task);
+  const { fid, names } = yield* named('realpath', path, resolve(client, path, { follow: true }));
+  yield* client.forget(fid);
+  return `/${names.join('/')}`;
 }

@@ -1,85 +1,36 @@
 /**
- * The requests of a 9P2000.L client: tags, message memory, sending and receiving, waiting in two ways, and cancelling.
- *
- * Each tag has a piece of DMA memory for its message and its reply, so that small messages need no sharing. Data of
- * reads and writes above what fits there goes straight from and to the caller's buffer.
- *
- * A tag is used again only when the device has given its buffers back and, if its request was cancelled, the server has
- * answered the cancellation. One tag is kept for cancellations, so that these get through when all else is stuck.
+ * The requests of a client: sending and receiving as tasks, and carrying tasks out in two ways, with promises and spinning.
+ * A task that runs with promises can be cancelled; its requests in flight are then flushed by the protocol's own means.
  */
-import { type AbortSignalLike, type SpinOptions, VirtioError } from '@virtio/core';
-import { encodeMessage, MalformedError, Reader, UnencodableError } from './codec.ts';
+import {
+  type AbortSignalLike,
+  requireWaitable,
+  spin,
+  type SpinOptions,
+  VirtioError,
+  type WaitOptions,
+} from '@virtio/core';
 import type { FidTable, P9Fid } from './fid.ts';
-import { type Fields, HEADER_SIZE, type Message, type MessageValues, NO_TAG, R, T } from './protocol.ts';
-import { P9Error, refuse } from './p9-error.ts';
+import { P9Error } from './p9-error.ts';
+import { type Fields, type Message, type MessageValues, R, T } from './protocol.ts';
+import { type RequestData, RESERVED_TAGS, Tags } from './tags.ts';
 import { CHECK, HOLD, ROOM, type Task } from './task.ts';
 import type { Virtio9p } from './virtio-9p.ts';
 
-/** How many requests can be in flight, one of them a cancellation. */
-const MAX_TAGS = 64;
-const RESERVED_TAGS = 1;
-
-/** The memory of a tag: half for the message, half for the reply. */
-const AREA_SIZE = 16384;
-const HALF = AREA_SIZE / 2;
-
-/** What the header of a read or write may take of a message, by the custom of the protocol. */
-export const IO_HEADER_SIZE = 24;
-
-/** Data up to this length is copied through the memory of its tag. */
-const INLINE = HALF - IO_HEADER_SIZE;
-
-/** The bytes of `Rread` and `Rreaddir` before their data; an error has as many. */
-const DATA_OFFSET = HEADER_SIZE + 4;
-
-/** Data that goes with a request. */
-export interface RequestData {
-  /** What follows the message. */
-  readonly data?: Uint8Array;
-  /** Where the data of the reply goes. */
-  readonly room?: Uint8Array;
-}
-
 const NO_DATA: RequestData = {};
 
-/** A task that waits for a tag to be free. */
-interface Waiter {
-  readonly wake: () => void;
-}
-
-/** A `Tclunk` whose answer nobody waits for. */
-interface Clunk {
-  readonly tag: number;
-  readonly id: number;
-  readonly session: number;
-}
+/** What {@link Exchange.runSync} spins with when an answer has not come in time. */
+const ONE_LOOK: SpinOptions = { timeoutMs: 0 };
 
 /** Sends messages of 9P2000.L and receives the replies. */
 export class Exchange {
   /** The device below. */
   readonly device: Virtio9p;
-  /** The largest message, as negotiated. */
-  limit = HALF;
 
   readonly #fids: FidTable;
-  readonly #tags: number;
+  readonly #tags: Tags;
   /** The epoch of the device in which the session began; another one means that it is over. */
   #epoch = -1;
-
-  readonly #message: Uint8Array<ArrayBuffer>[] = [];
-  readonly #reply: Uint8Array<ArrayBuffer>[] = [];
-  readonly #free: number[] = [];
-  readonly #waiters: Waiter[] = [];
-  readonly #cancellers: Waiter[] = [];
-  readonly #clunks: Clunk[] = [];
-  // By tag: the device's token and the epoch that it belongs to, the room for data, whether a cancellation was sent, the
-  // message's name, and what those who wait with promises wait for.
-  readonly #tokens = new Int32Array(MAX_TAGS);
-  readonly #epochs = new Float64Array(MAX_TAGS);
-  readonly #rooms: (Uint8Array | undefined)[] = [];
-  readonly #cancelled = new Uint8Array(MAX_TAGS);
-  readonly #names: string[] = [];
-  readonly #promises: (Promise<void> | undefined)[] = [];
 
   /**
    * @param fids the fids of the client, whose numbers are released when the server has answered their clunks
@@ -88,61 +39,64 @@ export class Exchange {
   constructor(device: Virtio9p, fids: FidTable) {
     this.device = device;
     this.#fids = fids;
-    const tags = Math.min(MAX_TAGS, device.capacity);
-    if (tags <= RESERVED_TAGS) {
-      throw new VirtioError(
-        'UNSUPPORTED',
-        `${device.transport.who()}: its queue has room for ${tags} requests; a client needs ${RESERVED_TAGS + 1}`,
-      );
-    }
-    for (let tag = tags - 1; tag >= 0; tag -= 1) this.#free.push(tag);
-    this.#tags = tags;
+    this.#tags = new Tags(device);
   }
 
   /** The most requests that tasks can have in flight. */
   get capacity(): number {
-    return this.#tags - RESERVED_TAGS;
+    return this.#tags.count - RESERVED_TAGS;
   }
 
   /** How many requests are in flight. */
   get inFlight(): number {
-    return this.#tags - this.#free.length;
+    return this.#tags.count - this.#tags.free;
+  }
+
+  /** The largest message, as negotiated. */
+  set limit(bytes: number) {
+    this.#tags.limit = bytes;
+  }
+
+  /**
+   * Begins anew: forgets fids, and requests that a reset of the device has ended.
+   *
+   * @throws {@link VirtioError} `DMA_ERROR`
+   */
+  restart(): void {
+    this.#tags.restart();
+    this.#epoch = this.device.epoch;
+    this.#fids.restart();
+  }
+
+  /** Whether a fid belongs to the session that is going on. */
+  isCurrent(fid: P9Fid): boolean {
+    return fid.session === this.#fids.session && this.#epoch === this.device.epoch;
   }
 
   /**
    * Carries a task out with promises.
    *
-   * @param task what to do
-   * @param signal cancels it: requests in flight are flushed, and the promise rejects when the server has answered that
+   * @param options `signal` cancels it: requests in flight are flushed, and the promise rejects when the server has answered that
    * @returns what the task returns
    * @throws {@link VirtioError} `ABORTED`; `UNSUPPORTED` on a transport without interrupts; what the task throws
    */
-  async run<V>(task: Task<V>, signal?: AbortSignalLike): Promise<V> {
-    if (this.device.transport.interrupts === undefined) {
-      throw new VirtioError(
-        'UNSUPPORTED',
-        `${this.device.transport.who()}: this transport has no interrupts, so no promise can be kept. Use the synchronous ` +
-          'form, or give the transport PollingInterrupts',
-      );
-    }
+  async run<V>(task: Task<V>, { signal }: WaitOptions = {}): Promise<V> {
+    requireWaitable(this.device.transport);
+    const tags = this.#tags;
     let aborted = false;
     let step = task.next();
     while (step.done !== true) {
       const wait = step.value;
       try {
-        if (wait === CHECK) {
-          if (signal?.aborted === true && !aborted) {
-            aborted = true;
-            // A tag that this task was woken for goes to the next one.
-            this.#wake();
-            throw abortError(signal);
-          }
-        } else if (wait === ROOM) {
-          await this.#room(RESERVED_TAGS, signal);
-        } else if (wait >= HOLD) {
-          await this.#done(wait - HOLD);
-        } else {
-          await this.#doneOrCancelled(wait, signal);
+        if (wait === ROOM) await tags.room(RESERVED_TAGS, signal?.aborted === true ? undefined : signal);
+        else if (wait >= HOLD) await this.#done(wait - HOLD, aborted ? undefined : signal);
+        else if (wait !== CHECK) await this.#doneOrCancelled(wait, signal);
+        // Once: what tidies up afterwards is not cancelled.
+        if (signal?.aborted === true && !aborted && isCancellable(wait, tags)) {
+          aborted = true;
+          // A tag that this task was woken for goes to the next one.
+          tags.wake();
+          throw abortError(signal);
         }
       } catch (error) {
         step = task.throw(error);
@@ -150,38 +104,37 @@ export class Exchange {
       }
       step = task.next();
     }
-    if (this.#clunks.length > 0) this.device.flushSoon();
+    if (tags.hasOrphans) this.device.kickSoon();
     return step.value;
   }
 
   /**
    * Carries a task out and spins meanwhile.
    *
-   * @throws {@link VirtioError} `NOT_READY` if an answer takes too long, `QUEUE_FULL` if tasks that run with promises have all
-   * tags; what the task throws
+   * @param options `timeoutMs`: how long the server may take for an answer (default 60,000)
+   * @throws {@link VirtioError} `NOT_READY` if it takes longer, `QUEUE_FULL` if tasks that run with promises have all tags; what
+   * the task throws
    */
   runSync<V>(task: Task<V>, options?: SpinOptions): V {
     const { device } = this;
-    let spin = options;
+    const tags = this.#tags;
+    let time = options;
     let step = task.next();
     while (step.done !== true) {
       const wait = step.value;
       try {
-        if (wait === ROOM) {
-          this.#roomSync(spin);
-        } else if (wait !== CHECK) {
-          device.flush();
-          device.waitSync(this.#token(wait % HOLD), spin);
-        }
+        if (wait === ROOM) this.#roomSync(time);
+        else if (wait !== CHECK) this.#spin(() => tags.isDone(wait % HOLD), time);
       } catch (error) {
         // A server that let the time of one answer pass does not get as much again for each of the others in flight.
-        if (VirtioError.is(error, 'NOT_READY')) spin = { timeoutMs: 0 };
+        if (VirtioError.is(error, 'NOT_READY')) time = ONE_LOOK;
         step = task.throw(error);
         continue;
       }
       step = task.next();
     }
-    if (this.#clunks.length > 0 && device.failure === undefined) device.flush();
+    tags.look();
+    if (tags.hasOrphans && device.failure === undefined) device.kick();
     return step.value;
   }
 
@@ -226,9 +179,8 @@ export class Exchange {
     data: RequestData = NO_DATA,
   ): number {
     this.#checkSession(message);
-    if (this.#clunks.length > 0) this.#sweep();
-    if (this.#free.length <= RESERVED_TAGS) return -1;
-    return this.#transmit(this.#free.pop() as number, message, values, data);
+    this.#tags.sweep();
+    return this.#tags.free <= RESERVED_TAGS ? -1 : this.#tags.transmit(message, values, data);
   }
 
   /**
@@ -247,14 +199,13 @@ export class Exchange {
   /** Waits for the reply to a request and reads its fields; data goes to the room that was given. */
   *receive<G extends Fields>(tag: number, reply: Message<G>, hold = false): Task<MessageValues<G>> {
     try {
-      this.#checkEpoch(tag);
       yield hold ? tag + HOLD : tag;
-      this.#checkEpoch(tag);
     } catch (error) {
-      this.#lose(tag);
+      // The device may still have its buffers.
+      this.#tags.abandon(tag);
       throw error;
     }
-    return this.#decode(tag, reply);
+    return this.#tags.finish(tag, reply);
   }
 
   /**
@@ -278,7 +229,9 @@ export class Exchange {
     try {
       const tag = this.trySend(T.clunk, { fid: fid.id });
       if (tag >= 0) {
-        this.#clunks.push({ tag, id: fid.id, session: fid.session });
+        this.#tags.orphan(tag, () => {
+          this.#clunked(tag, fid);
+        });
         return;
       }
       yield* this.call(T.clunk, { fid: fid.id }, R.clunk, true);
@@ -289,39 +242,14 @@ export class Exchange {
     }
   }
 
-  /** Waits until the server has answered all that nobody waits for. */
+  /** Waits until the server has forgotten all fids that were dropped. */
   *quiesce(): Task<void> {
     for (;;) {
-      this.#sweep();
-      const [clunk] = this.#clunks;
-      if (clunk === undefined) return;
-      yield clunk.tag + HOLD;
+      this.#tags.sweep();
+      const tag = this.#tags.firstOrphan;
+      if (tag < 0) return;
+      yield tag + HOLD;
     }
-  }
-
-  /** Whether a fid belongs to the session that is going on. */
-  isCurrent(fid: P9Fid): boolean {
-    return fid.session === this.#fids.session && this.#epoch === this.device.epoch;
-  }
-
-  /**
-   * Begins anew: forgets fids, and requests that a reset of the device has ended.
-   *
-   * @throws {@link VirtioError} `DMA_ERROR`
-   */
-  restart(): void {
-    if (this.#message.length === 0) {
-      const memory = this.device.messageMemory(MAX_TAGS * AREA_SIZE);
-      for (let tag = 0; tag < this.#tags; tag += 1) {
-        const at = tag * AREA_SIZE;
-        this.#message.push(memory.subarray(at, at + HALF));
-        this.#reply.push(memory.subarray(at + HALF, at + AREA_SIZE));
-      }
-    }
-    this.#sweep();
-    this.#epoch = this.device.epoch;
-    this.#fids.restart();
-    this.limit = HALF;
   }
 
   /** The error of a reply that makes no sense. */
@@ -332,96 +260,15 @@ export class Exchange {
     );
   }
 
-  #transmit<F extends Fields>(
-    tag: number,
-    message: Message<F>,
-    values: MessageValues<F>,
-    { data, room }: RequestData,
-  ): number {
-    const { device } = this;
-    const area = this.#message[tag] as Uint8Array;
-    const reply = this.#reply[tag] as Uint8Array;
+  /** The clunk of a fid that was dropped is answered. */
+  #clunked(tag: number, { id, session }: P9Fid): void {
     try {
-      const wireTag = message.type === T.version.type ? NO_TAG : tag;
-      const target = area.subarray(0, Math.min(HALF, this.limit));
-      const end = encodeMessage(target, wireTag, message, values, data?.length);
-      let request = end;
-      let requestData = data;
-      if (data !== undefined && data.length <= INLINE) {
-        area.set(data, end);
-        request += data.length;
-        requestData = undefined;
-      }
-      const direct = room !== undefined && room.length > INLINE;
-      this.#tokens[tag] = device.submit(
-        area.subarray(0, request),
-        direct ? reply.subarray(0, DATA_OFFSET) : reply,
-        requestData,
-        direct ? room : undefined,
-      );
+      this.#tags.finish(tag, R.clunk);
     } catch (error) {
-      this.#release(tag);
-      throw error instanceof UnencodableError ? refuse(error.code, message.name) : error;
+      // After an answer that makes no sense the server may still know the fid: its number is not used again.
+      if (!P9Error.is(error)) return;
     }
-    this.#epochs[tag] = device.epoch;
-    this.#rooms[tag] = room;
-    this.#cancelled[tag] = 0;
-    this.#names[tag] = message.name;
-    this.#promises[tag] = undefined;
-    return tag;
-  }
-
-  /** Ends a request and reads its reply. The tag is free afterwards. */
-  #decode<G extends Fields>(tag: number, expected: Message<G>): MessageValues<G> {
-    const room = this.#rooms[tag];
-    const name = this.#names[tag] as string;
-    try {
-      const length = this.device.complete(this.#token(tag));
-      if (length === 0) throw this.#unanswered(tag, name);
-      const reply = this.#reply[tag] as Uint8Array;
-      const direct = room !== undefined && room.length > INLINE;
-      return read(reply, length, tag, expected, name, room, direct);
-    } catch (error) {
-      if (!(error instanceof MalformedError)) throw error;
-      throw new VirtioError(
-        'DEVICE_MISBEHAVED',
-        `${this.device.transport.who()}: the server's reply to ${name} makes no sense: ${error.message}. Whether the request ` +
-          'was carried out is not known',
-      );
-    } finally {
-      this.#release(tag);
-    }
-  }
-
-  #unanswered(tag: number, name: string): Error {
-    if (this.#cancelled[tag] === 0) return new MalformedError('it is empty');
-    return new VirtioError(
-      'ABORTED',
-      `${name} was cancelled by its caller; the server has not carried it out`,
-    );
-  }
-
-  #token(tag: number): number {
-    return this.#tokens[tag] as number;
-  }
-
-  #release(tag: number): void {
-    this.#rooms[tag] = undefined;
-    this.#free.push(tag);
-    this.#wake();
-  }
-
-  /** Wakes who waits for a tag: first a cancellation, for which the last tag is kept. */
-  #wake(): void {
-    if (this.#free.length === 0) return;
-    if (this.#cancellers.length > 0) this.#cancellers.shift()?.wake();
-    else if (this.#free.length > RESERVED_TAGS) this.#waiters.shift()?.wake();
-  }
-
-  /** Nobody waits for a request any more, but the device may still have its buffers. */
-  #lose(tag: number): void {
-    if (this.#epochs[tag] !== this.device.epoch) this.#release(tag);
-    else this.device.abandon(this.#token(tag), () => this.#release(tag));
+    if (session === this.#fids.session) this.#fids.release(id);
   }
 
   #checkSession(message: Message): void {
@@ -434,125 +281,70 @@ export class Exchange {
     );
   }
 
-  /** A reset has ended a request, whether it was answered or not: the device's token is no longer this one's. */
-  #checkEpoch(tag: number): void {
-    if (this.#epochs[tag] === this.device.epoch) return;
-    throw new VirtioError(
-      'DEVICE_RESET',
-      `${this.device.transport.who()} was reset; whether ${this.#names[tag] ?? ''} was carried out is not known`,
-    );
-  }
-
-  /** Ends the clunks that were answered in the meantime. */
-  #sweep(): void {
-    let kept = 0;
-    for (const clunk of this.#clunks) {
-      if (this.#endClunk(clunk)) continue;
-      this.#clunks[kept] = clunk;
-      kept += 1;
-    }
-    this.#clunks.length = kept;
-  }
-
-  #endClunk({ tag, id, session }: Clunk): boolean {
-    if (this.#epochs[tag] !== this.device.epoch) {
-      this.#release(tag);
-      return true;
-    }
-    if (!this.device.isDone(this.#token(tag))) return false;
-    try {
-      this.#decode(tag, R.clunk);
-    } catch (error) {
-      // After an answer that makes no sense the server may still know the fid: its number is not used again.
-      if (!P9Error.is(error)) return true;
-    }
-    if (session === this.#fids.session) this.#fids.release(id);
-    return true;
-  }
-
-  #roomSync(options: SpinOptions | undefined): void {
-    this.#sweep();
-    if (this.#free.length > RESERVED_TAGS) return;
-    const [clunk] = this.#clunks;
-    if (clunk === undefined) {
+  #roomSync(time: SpinOptions | undefined): void {
+    const tags = this.#tags;
+    tags.sweep();
+    if (tags.free <= RESERVED_TAGS && !tags.hasOrphans) {
       throw new VirtioError(
         'QUEUE_FULL',
         `${this.device.transport.who()}: requests that wait with promises have all ${this.capacity} tags; let one of them end`,
       );
     }
-    this.device.flush();
-    this.device.waitSync(this.#token(clunk.tag), options);
+    this.#spin(() => {
+      tags.sweep();
+      return tags.free > RESERVED_TAGS;
+    }, time);
   }
 
-  /** Waits until more than `reserved` tags may be free. */
-  async #room(reserved: number, signal?: AbortSignalLike): Promise<void> {
-    this.#sweep();
-    if (this.#free.length > reserved) return;
-    const [clunk] = this.#clunks;
-    if (clunk !== undefined) {
-      await this.#done(clunk.tag);
-      return;
+  #spin(done: () => boolean, time: SpinOptions | undefined): void {
+    const { device } = this;
+    try {
+      // It fails if the device has; then all requests are done.
+      if (device.failure === undefined) device.kick();
+      spin(device.transport, done, time, 'the answer of the 9P server');
+    } catch (error) {
+      if (VirtioError.is(error) && error.code !== 'NOT_READY' && error.code !== 'INVALID_PARAM') {
+        device.fail(error);
+      }
+      throw error;
     }
-    const waiters = reserved === 0 ? this.#cancellers : this.#waiters;
-    await new Promise<void>((resolve) => {
-      const waiter: Waiter = {
-        wake: () => {
-          signal?.removeEventListener('abort', abort);
-          resolve();
-        },
-      };
-      const abort = (): void => {
-        waiters.splice(waiters.indexOf(waiter), 1);
-        waiter.wake();
-      };
-      signal?.addEventListener('abort', abort);
-      waiters.push(waiter);
-    });
   }
 
-  /** Waits for an answer. Several may wait for one, as for a clunk that makes room. */
-  #done(tag: number): Promise<void> {
-    this.device.flushSoon();
-    this.#promises[tag] ??= this.device.done(this.#token(tag));
-    return this.#promises[tag];
+  /** Waits for an answer, or until the caller loses interest; the request goes on then. */
+  async #done(tag: number, signal: AbortSignalLike | undefined): Promise<void> {
+    const done = this.#tags.done(tag);
+    if (signal === undefined) return done;
+    if (signal.aborted) return;
+    let abort = (): void => undefined;
+    const aborted = new Promise<void>((resolve) => {
+      abort = resolve;
+    });
+    signal.addEventListener('abort', abort);
+    try {
+      await Promise.race([done, aborted]);
+    } finally {
+      signal.removeEventListener('abort', abort);
+    }
   }
 
   /** Waits for an answer, and has the request flushed if the caller loses interest. */
   async #doneOrCancelled(tag: number, signal: AbortSignalLike | undefined): Promise<void> {
-    const done = this.#done(tag);
-    if (signal === undefined) return done;
-    // It is awaited last; until then a rejection is no one's fault.
-    done.catch(() => undefined);
-    if (!signal.aborted) {
-      let abort = (): void => undefined;
-      const aborted = new Promise<void>((resolve) => {
-        abort = resolve;
-      });
-      signal.addEventListener('abort', abort);
-      try {
-        await Promise.race([done, aborted]);
-      } finally {
-        signal.removeEventListener('abort', abort);
-      }
-    }
-    if (signal.aborted && !this.device.isDone(this.#token(tag))) await this.#cancel(tag);
-    return done;
+    await this.#done(tag, signal);
+    if (this.#tags.isDone(tag)) return;
+    await this.#flush(tag);
+    await this.#tags.done(tag);
   }
 
   /** Tells the server to forget about a request, and waits until it says so. The request's buffers come back in any case. */
-  async #cancel(oldTag: number): Promise<void> {
-    this.#cancelled[oldTag] = 1;
-    while (this.#free.length === 0) await this.#room(0);
-    const tag = this.#transmit(this.#free.pop() as number, T.flush, { oldTag }, NO_DATA);
+  async #flush(oldTag: number): Promise<void> {
+    const tags = this.#tags;
+    tags.cancelled(oldTag);
+    while (tags.free === 0) await tags.room(0);
+    if (this.device.failure !== undefined) throw this.device.failure;
+    const tag = tags.transmit(T.flush, { oldTag }, NO_DATA);
+    await tags.done(tag);
     try {
-      await this.#done(tag);
-      this.#checkEpoch(tag);
-    } catch (error) {
-      this.#lose(tag);
-      throw error;
-    }
-    try {
-      this.#decode(tag, R.flush);
+      tags.finish(tag, R.flush);
     } catch (error) {
       // A flush cannot fail; a server that says so all the same has ended it.
       if (!P9Error.is(error)) throw error;
@@ -560,41 +352,9 @@ export class Exchange {
   }
 }
 
-/** Reads a reply: header, fields, and data into the room for it. */
-function read<G extends Fields>(
-  reply: Uint8Array,
-  length: number,
-  tag: number,
-  expected: Message<G>,
-  name: string,
-  room: Uint8Array | undefined,
-  direct: boolean,
-): MessageValues<G> {
-  const reader = new Reader(reply.subarray(0, Math.min(length, reply.length, direct ? DATA_OFFSET : HALF)));
-  const header = reader.fields({ size: 'u32', type: 'u8', tag: 'u16' });
-  const wireTag = expected.type === R.version.type ? NO_TAG : tag;
-  if (header.tag !== wireTag) throw new MalformedError(`its tag is ${header.tag}, not ${wireTag}`);
-  if (header.type === R.error.type) {
-    const { errno } = reader.fields(R.error.fields);
-    if (errno === 0 || length !== DATA_OFFSET) throw new MalformedError('it is an error without a number');
-    throw new P9Error(errno, name);
-  }
-  if (header.type !== expected.type) {
-    throw new MalformedError(`its type is ${header.type}, not ${expected.type} (${expected.name})`);
-  }
-  const values = reader.fields(expected.fields);
-  if (room === undefined) {
-    if (reader.left > 0) throw new MalformedError(`${reader.left} bytes follow its fields`);
-    return values;
-  }
-  const { count } = values as unknown as { readonly count: number };
-  if (count > room.length || length !== DATA_OFFSET + count) {
-    throw new MalformedError(
-      `it counts ${count} bytes of data in a message of ${length}, where ${room.length} were asked for`,
-    );
-  }
-  if (!direct) room.set(reply.subarray(DATA_OFFSET, DATA_OFFSET + count));
-  return values;
+/** Whether a task that waited can be cancelled now: a request that is flushed takes its reply first. */
+function isCancellable(wait: number, tags: Tags): boolean {
+  return wait === CHECK || (wait >= HOLD && !tags.isDone(wait - HOLD));
 }
 
 function abortError(signal: AbortSignalLike): VirtioError {

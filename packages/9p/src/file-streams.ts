@@ -2,8 +2,8 @@
  * A file as a stream: async iterables of pieces and of lines, and the sink that a `WritableStream` is made from. None of it
  * needs a class that is not in ECMAScript.
  */
-import { type AbortSignalLike, decodeUtf8 } from '@virtio/core';
-import { CLIENT, checkSize, requireInteger } from './check.ts';
+import { type AbortSignalLike, decodeUtf8, requireInteger } from '@virtio/core';
+import { CLIENT, checkSize } from './check.ts';
 import type { ReadStreamOptions, WriteStreamOptions } from './handle-options.ts';
 import { type Data, toBytes } from './options.ts';
 import { refuse } from './p9-error.ts';

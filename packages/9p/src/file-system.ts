@@ -5,10 +5,10 @@
  *
  * What an operation does is written once, as a task; here each is carried out in two ways, with promises and spinning.
  */
-import { type SpinOptions, VirtioError, type WaitOptions } from '@virtio/core';
+import { requireInteger, type SpinOptions, VirtioError, type WaitOptions } from '@virtio/core';
 import * as attributes from './attributes.ts';
 import type { Time } from './attributes.ts';
-import { CLIENT, MAX_ID, requireInteger } from './check.ts';
+import { CLIENT, MAX_ID } from './check.ts';
 import { type ConnectOptions, P9Client } from './client.ts';
 import type { FsContext } from './context.ts';
 import * as entries from './entries.ts';

@@ -1,6 +1,6 @@
 /** What the methods of a file handle are told, and the defaults of it. */
-import { requireBytes, VirtioError, type WaitOptions } from '@virtio/core';
-import { CLIENT, checkSize, MAX_U32, requireInteger, requireString } from './check.ts';
+import { requireBytes, requireInteger, VirtioError, type WaitOptions } from '@virtio/core';
+import { CLIENT, checkSize, MAX_U32, requireChoice, requireString } from './check.ts';
 import type { SyncOptions } from './options.ts';
 import { LockType } from './protocol.ts';
 
@@ -68,12 +68,7 @@ export function lockRequest(
   { type = 'write', start = 0, length = 0, process = 1, client = 'virtio' }: SyncOptions<LockOptions>,
   number?: number,
 ): { type: number; start: number; length: number; process: number; client: string } {
-  if (type !== 'read' && type !== 'write') {
-    throw new VirtioError(
-      'INVALID_PARAM',
-      `${CLIENT}: the type of a lock is ${String(type)}; it can be 'read' or 'write'`,
-    );
-  }
+  requireChoice('the type of a lock', type, ['read', 'write']);
   requireString('client', client);
   return {
     type: number ?? (type === 'read' ? LockType.READ : LockType.WRITE),
@@ -91,14 +86,15 @@ export function checkPosition(position: number | null): number | null {
 
 /** The buffers of a vectored call: a copy, as the caller may change the array while they are in use. */
 export function toBuffers(buffers: readonly Uint8Array[]): readonly Uint8Array[] {
-  if (!Array.isArray(buffers)) {
+  const given: unknown = buffers;
+  if (!Array.isArray(given)) {
     throw new VirtioError(
       'INVALID_PARAM',
-      `${CLIENT}: buffers is of type ${typeof buffers}; give an array of Uint8Array`,
+      `${CLIENT}: buffers is of type ${typeof given}; give an array of Uint8Array`,
     );
   }
-  const copy = [...buffers] as Uint8Array[];
-  for (const buffer of copy) requireBytes({ who: () => CLIENT }, buffer);
+  const copy = [...buffers];
+  for (const buffer of copy) requireBytes(CLIENT, buffer);
   return copy;
 }
 
@@ -108,7 +104,7 @@ export function toTransfer(
   length: number | undefined,
   position: number | null | undefined,
 ): Transfer {
-  requireBytes({ who: () => CLIENT }, buffer);
+  requireBytes(CLIENT, buffer);
   const values = typeof options === 'object' ? options : { offset: options, length, position };
   const offset = requireInteger(CLIENT, 'offset', values.offset ?? 0, 0, buffer.length);
   const rest = buffer.length - offset;

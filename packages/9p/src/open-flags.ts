@@ -1,6 +1,6 @@
 /** The flags of `open`, by the names that `node:fs` has for them. */
-import { VirtioError } from '@virtio/core';
-import { CLIENT, requireInteger } from './check.ts';
+import { requireInteger, VirtioError } from '@virtio/core';
+import { CLIENT } from './check.ts';
 import { OpenFlag } from './protocol.ts';
 
 const { RDONLY, WRONLY, RDWR, CREAT, EXCL, TRUNC, APPEND, SYNC } = OpenFlag;
@@ -35,6 +35,6 @@ export function parseOpenFlags(flags: OpenFlags): number {
   if (Object.hasOwn(NAMES, flags)) return NAMES[flags];
   throw new VirtioError(
     'INVALID_PARAM',
-    `'${String(flags)}' is no way to open a file; there are ${Object.keys(NAMES).join(', ')}, and numbers`,
+    `'${flags}' is not a way to open a file; there are ${Object.keys(NAMES).join(', ')}, and numbers`,
   );
 }

@@ -85,7 +85,7 @@ export interface SetxattrOptions extends WaitOptions {
 
 export function toBytes(data: unknown): Uint8Array {
   if (typeof data === 'string') return encodeUtf8(data);
-  requireBytes({ who: () => CLIENT }, data);
+  requireBytes(CLIENT, data);
   return data;
 }
 

@@ -1,6 +1,7 @@
 /** Many requests of one kind as one task, with a window of them in flight. */
-import type { Exchange, RequestData } from './exchange.ts';
+import type { Exchange } from './exchange.ts';
 import type { Fields, Message, MessageValues } from './protocol.ts';
+import type { RequestData } from './tags.ts';
 import { CHECK, type Task } from './task.ts';
 
 /** How many requests one task has in flight. */

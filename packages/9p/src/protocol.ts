@@ -1,8 +1,31 @@
 /**
- * The messages of 9P2000.L, each declared once as a table of fields in the order of the wire. All integers are
- * little-endian. There is no standard behind the dialect: the tables follow diod's description of it and what the
- * clients and servers of Linux and QEMU speak.
+ * What is on the wire: the device's features and configuration, and the messages of 9P2000.L, each declared once as a table of
+ * fields in the order of the wire. All integers are little-endian. There is no standard behind the dialect: the tables follow
+ * diod's description of it and what the clients and servers of Linux and QEMU speak. Of the device, the VIRTIO specification has
+ * only the number (9); the rest is the practice of Linux and QEMU.
  */
+import { FeatureTable, Layout } from '@virtio/core';
+
+/** The feature bits of the 9P device. */
+export const P9Feature = {
+  /** The configuration space has a mount tag. */
+  MOUNT_TAG: 0,
+} as const;
+
+/** The names of {@link P9Feature}. */
+export type P9FeatureName = keyof typeof P9Feature;
+
+/** The features of the 9P device. */
+export const P9Features: FeatureTable<P9FeatureName> = new FeatureTable<P9FeatureName>(
+  'P9Features',
+  P9Feature,
+);
+
+/** The fixed part of the configuration space. The tag follows: so many bytes, with no zero at its end. */
+export const P9Config = new Layout('virtio_9p_config', { tagLength: 'u16' });
+
+/** The index of the one queue. */
+export const REQUEST_QUEUE = 0;
 
 /** What a field can be. */
 export type FieldKind =
@@ -81,6 +104,9 @@ const message = <const F extends Fields>(name: string, type: number, fields: F):
 
 /** The bytes before the fields of every message: size, type and tag. */
 export const HEADER_SIZE = 7;
+
+/** The smallest room for a reply: that of an error. */
+export const MIN_REPLY_SIZE = 11;
 
 /** The most names in one `Twalk`. */
 export const MAX_WALK = 16;

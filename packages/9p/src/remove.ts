@@ -56,7 +56,7 @@ function* remove({ client }: FsContext, path: string, recursive: boolean, force:
         yield* unlinkIn(client, directory, name, 0);
       } catch (error) {
         if (!recursive || !mayBeDirectory(error)) throw error;
-        yield* removeTree(client, directory, name, error);
+        yield* removeTree(client, directory, name, error as P9Error);
       }
     });
   } catch (error) {
@@ -103,9 +103,8 @@ function* emptyDirectory(client: P9Client, parent: P9Fid, name: string, reason: 
     const rest: Level['rest'] = [];
     const names = entries.map((entry) => entry.name);
     yield* client.unlinkEach(directory, names, (name, error) => {
-      if (error.code === 'ENOENT') return;
-      if (!mayBeDirectory(error) && !isUnknownMessage(error)) throw error;
-      rest.push({ name, reason: error });
+      if (mayBeDirectory(error) || isUnknownMessage(error)) rest.push({ name, reason: error });
+      else if (error.code !== 'ENOENT') throw error;
     });
     return { parent, name, directory, rest };
   } catch (error) {
@@ -127,12 +126,12 @@ function* removedOtherwise(client: P9Client, directory: P9Fid, name: string, rea
 }
 
 /** What servers answer when a directory is to be removed as a file; v86's removes it if it is empty, and else says ENOTEMPTY. */
-function mayBeDirectory(error: unknown): error is P9Error {
+function mayBeDirectory(error: unknown): boolean {
   return P9Error.is(error) && ['EISDIR', 'EPERM', 'EACCES', 'ENOTEMPTY'].includes(error.code);
 }
 
 /** Whether the server does not know a message, so that an older one may do. */
-export function isUnknownMessage(error: unknown): error is P9Error {
+export function isUnknownMessage(error: unknown): boolean {
   return (
     P9Error.is(error, 'EOPNOTSUPP') ||
     P9Error.is(error, 'ENOSYS') ||
