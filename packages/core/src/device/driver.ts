@@ -455,7 +455,7 @@ export abstract class Driver<
       `${this.transport.who()}: queue ${index} was reset; whether this request was carried out is not known: ask again`,
     );
     const { queue, driverQueue } = entry;
-    driverQueue?.fail(lost);
+    driverQueue?.lose(lost);
     try {
       this.transport.queueReset(index);
       driverQueue?.forget(lost);

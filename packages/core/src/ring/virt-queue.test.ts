@@ -3,7 +3,6 @@ import { describe, expect, it } from 'vitest';
 import { spin } from '../queues/spin.ts';
 import { BufferChains } from './buffer-chains.ts';
 import { createQueue } from './create-queue.ts';
-import { DeviceStatus } from '../device/device-status.ts';
 import { DeviceType } from '../device/device-type.ts';
 import { CommonFeatures, type FeatureName } from '../device/features.ts';
 import { QUEUE_FEATURES } from '../device/driver.ts';
