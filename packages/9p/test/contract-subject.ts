@@ -43,7 +43,8 @@ export const p9Subject: Subject<Virtio9p> = {
           verify(length) {
             if (length !== SIZE) throw new Error(`request ${mark} got a reply of ${String(length)} bytes`);
             message(101, mark).forEach((byte, at) => {
-              if (byte !== reply[at]) throw new Error(`byte ${at} of the reply to request ${mark} is ${String(reply[at])}`);
+              if (byte !== reply[at])
+                throw new Error(`byte ${at} of the reply to request ${mark} is ${String(reply[at])}`);
             });
           },
           buffers: [reply],

@@ -20,11 +20,7 @@ export const rngSubject: Subject<VirtioRng> = {
         return {
           promise: (rng, options) => rng.requestEntropy(buffer, options),
           sync: (rng, options) => rng.requestEntropySync(buffer, options),
-          submit(rng) {
-            const token = rng.submit(buffer);
-            rng.flush();
-            return token;
-          },
+          submit: (rng) => rng.submitRequestEntropy(buffer),
           verify(length) {
             if (length !== mark) throw new Error(`request ${mark} got ${String(length)} bytes`);
             const wrong = buffer.findIndex((byte, at) => byte !== byteOf(mark, at));
@@ -37,7 +33,11 @@ export const rngSubject: Subject<VirtioRng> = {
       answer(chain, mark) {
         chain.write(Uint8Array.from({ length: mark }, (_, at) => byteOf(mark, at)));
       },
-      polling: { poll: (rng) => rng.poll(), complete: (rng, token) => rng.complete(token) },
+      polling: {
+        poll: (rng) => rng.poll(),
+        complete: (rng, token) => rng.complete(token),
+        cancel: (rng, token) => rng.cancel(token),
+      },
     },
   ],
 };

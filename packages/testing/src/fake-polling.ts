@@ -53,6 +53,10 @@ export class FakePolling extends FakeInterrupts {
     this.#polling.release();
   }
 
+  override defer(callback: () => void): void {
+    this.#polling.defer(callback);
+  }
+
   override fireQueue(): void {
     return;
   }

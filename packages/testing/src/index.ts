@@ -27,7 +27,13 @@ export * from './register-model.ts';
 export { type FakeStructure, virtioCapability } from './pci-structures.ts';
 export * from './ring-variants.ts';
 export * from './split-device-queue.ts';
-export { contract, type ContractOptions, type ContractTest, contractTests, type TestRunner } from './contract/contract.ts';
+export {
+  contract,
+  type ContractOptions,
+  type ContractTest,
+  contractTests,
+  type TestRunner,
+} from './contract/contract.ts';
 export * from './contract/subject.ts';
 export { ContractBreach } from './contract/check.ts';
 export * from './fake-polling.ts';

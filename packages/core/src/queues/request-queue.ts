@@ -541,7 +541,7 @@ export class RequestQueue<R = unknown> implements DriverQueue {
 
   /** @internal Ends all waits with an error, and refuses all calls until {@link RequestQueue.restart}. */
   fail(error: VirtioError): void {
-    if (this.#failure !== undefined) return;
+    if (this.#failure !== undefined && error.code !== 'DISPOSED') return;
     this.#failure = error;
     this.#lost = error;
     this.queue.fail(error);

@@ -40,7 +40,9 @@ export function throws(call: () => unknown, what: string, ...codes: readonly Vir
     hasCode(error, what, ...codes);
     return;
   }
-  throw new ContractBreach(`${what} returned ${String(result)}, and should have thrown ${codes.join(' or ')}`);
+  throw new ContractBreach(
+    `${what} returned ${String(result)}, and should have thrown ${codes.join(' or ')}`,
+  );
 }
 
 /** An abort controller, as the language has none. */

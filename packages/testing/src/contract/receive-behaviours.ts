@@ -24,7 +24,7 @@ export function receiveBehaviours<D extends ContractDriver>(receive: Receive<D>)
   };
   const takeAll = async (scene: Scene<D>): Promise<number[]> => {
     const marks: number[] = [];
-    for (let quiet = 0; quiet < 2; ) {
+    for (let quiet = 0; quiet < 2;) {
       const mark = receive.take(scene.driver);
       if (mark >= 0) marks.push(mark);
       else {
@@ -43,7 +43,10 @@ export function receiveBehaviours<D extends ContractDriver>(receive: Receive<D>)
   };
   const wait = (scene: Scene<D>, canceller?: Canceller) => {
     const options = canceller ? { signal: canceller.signal } : {};
-    return scene.watch(receive.promise?.(scene.driver, options) ?? Promise.reject(new Error('no promise form')), 'a wait for a message');
+    return scene.watch(
+      receive.promise?.(scene.driver, options) ?? Promise.reject(new Error('no promise form')),
+      'a wait for a message',
+    );
   };
 
   const behaviours: Behaviour<D>[] = [
@@ -97,40 +100,38 @@ export function receiveBehaviours<D extends ContractDriver>(receive: Receive<D>)
         }
       },
     },
-    ...(['reset', 'dispose'] as const).map(
-      (end): Behaviour<D> => ({
-        name: `receive: ${end} from inside a failure listener, which a lie calls inside of the call`,
-        wakes: ANY,
-        async run(scene) {
-          scene.driver.on('failure', () => {
-            if (end === 'reset') scene.driver.reset();
-            else scene.driver[Symbol.dispose]();
-          });
-          scene.lie(receive.queue);
-          try {
-            receive.take(scene.driver);
-          } catch (error) {
-            throws(
-              () => {
-                throw error;
-              },
-              'taking a message',
-              'DEVICE_MISBEHAVED',
-              'DEVICE_RESET',
-              'DISPOSED',
-            );
-          }
-          if (end === 'dispose') {
-            throws(() => receive.take(scene.driver), 'taking a message', 'DISPOSED');
-            return;
-          }
-          await scene.settle();
-          await scene.ready();
-          await takeAll(scene);
-          await flows(scene);
-        },
-      }),
-    ),
+    ...(['reset', 'dispose'] as const).map((end): Behaviour<D> => ({
+      name: `receive: ${end} from inside a failure listener, which a lie calls inside of the call`,
+      wakes: ANY,
+      async run(scene) {
+        scene.driver.on('failure', () => {
+          if (end === 'reset') scene.driver.reset();
+          else scene.driver[Symbol.dispose]();
+        });
+        scene.lie(receive.queue);
+        try {
+          receive.take(scene.driver);
+        } catch (error) {
+          throws(
+            () => {
+              throw error;
+            },
+            'taking a message',
+            'DEVICE_MISBEHAVED',
+            'DEVICE_RESET',
+            'DISPOSED',
+          );
+        }
+        if (end === 'dispose') {
+          throws(() => receive.take(scene.driver), 'taking a message', 'DISPOSED');
+          return;
+        }
+        await scene.settle();
+        await scene.ready();
+        await takeAll(scene);
+        await flows(scene);
+      },
+    })),
     {
       name: 'receive: disposed with messages under way, nothing leaks',
       wakes: ANY,
@@ -150,7 +151,11 @@ export function receiveBehaviours<D extends ContractDriver>(receive: Receive<D>)
         wakes: ANY,
         async run(scene) {
           for (let round = 0; round < 3 * scene.setting.queueSize; round += 1) {
-            throws(() => sync.call(receive, scene.driver, { timeoutMs: 0 }), 'the synchronous form', 'NOT_READY');
+            throws(
+              () => sync.call(receive, scene.driver, { timeoutMs: 0 }),
+              'the synchronous form',
+              'NOT_READY',
+            );
             const mark = send(scene);
             equal(sync.call(receive, scene.driver, { timeoutMs: 1000 }), mark, 'the message');
           }
@@ -162,7 +167,11 @@ export function receiveBehaviours<D extends ContractDriver>(receive: Receive<D>)
         wakes: ANY,
         async run(scene) {
           scene.device.needsReset();
-          throws(() => sync.call(receive, scene.driver, { timeoutMs: 300 }), 'the synchronous form', 'DEVICE_NEEDS_RESET');
+          throws(
+            () => sync.call(receive, scene.driver, { timeoutMs: 300 }),
+            'the synchronous form',
+            'DEVICE_NEEDS_RESET',
+          );
           await scene.settle();
           equal(scene.failures.length, 1, 'failures that were reported');
           scene.driver.reset();
@@ -170,7 +179,11 @@ export function receiveBehaviours<D extends ContractDriver>(receive: Receive<D>)
           await takeAll(scene);
           await flows(scene);
           scene.device.remove();
-          throws(() => sync.call(receive, scene.driver, { timeoutMs: 300 }), 'the synchronous form', 'DEVICE_REMOVED');
+          throws(
+            () => sync.call(receive, scene.driver, { timeoutMs: 300 }),
+            'the synchronous form',
+            'DEVICE_REMOVED',
+          );
         },
       },
     );
@@ -238,28 +251,26 @@ export function receiveBehaviours<D extends ContractDriver>(receive: Receive<D>)
           ['unplugged', 'DEVICE_REMOVED', (scene) => scene.device.remove()],
           ['needs a reset', 'DEVICE_NEEDS_RESET', (scene) => scene.device.needsReset()],
         ] as readonly (readonly [string, VirtioErrorCode, (scene: Scene<D>) => void])[]
-      ).map(
-        ([what, code, end]): Behaviour<D> => ({
-          name: `receive promise: ${what} while somebody waits: rejects with ${code}`,
-          wakes: AWAKE,
-          async run(scene) {
-            const waits = [wait(scene), wait(scene)];
-            await scene.settle();
-            end(scene);
-            for (const one of waits) await scene.rejection(one, code);
-            await scene.idle();
-            if (code === 'DISPOSED' || code === 'DEVICE_REMOVED') return;
-            if (code === 'DEVICE_NEEDS_RESET') scene.driver.reset();
-            await scene.ready();
-            await takeAll(scene);
-            const again = wait(scene);
-            await scene.settle();
-            const mark = send(scene);
-            equal(await scene.value(again), mark, 'the message');
-            await flows(scene);
-          },
-        }),
-      ),
+      ).map(([what, code, end]): Behaviour<D> => ({
+        name: `receive promise: ${what} while somebody waits: rejects with ${code}`,
+        wakes: AWAKE,
+        async run(scene) {
+          const waits = [wait(scene), wait(scene)];
+          await scene.settle();
+          end(scene);
+          for (const one of waits) await scene.rejection(one, code);
+          await scene.idle();
+          if (code === 'DISPOSED' || code === 'DEVICE_REMOVED') return;
+          if (code === 'DEVICE_NEEDS_RESET') scene.driver.reset();
+          await scene.ready();
+          await takeAll(scene);
+          const again = wait(scene);
+          await scene.settle();
+          const mark = send(scene);
+          equal(await scene.value(again), mark, 'the message');
+          await flows(scene);
+        },
+      })),
       {
         name: 'receive promise: a lie of the device while somebody waits: rejects, one failure',
         wakes: WAKING,

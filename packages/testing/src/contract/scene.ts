@@ -7,7 +7,14 @@ import { FakePolling } from '../fake-polling.ts';
 import { FakeTransport } from '../fake-transport.ts';
 import type { RingVariant } from '../ring-variants.ts';
 import { type Canceller, check, ContractBreach, describeError, equal, hasCode } from './check.ts';
-import { type Call, type ContractDriver, MAX_MARK, type Requests, type Subject, type Transmit } from './subject.ts';
+import {
+  type Call,
+  type ContractDriver,
+  MAX_MARK,
+  type Requests,
+  type Subject,
+  type Transmit,
+} from './subject.ts';
 
 /** How the driver learns of what the device did. */
 export type Wake = 'interrupts' | 'polling' | 'interrupts inside of calls' | 'no interrupts';
@@ -77,7 +84,9 @@ export class Scene<D extends ContractDriver> {
       this.held.length = 0;
       onReset?.();
     };
-    for (const queue of new Set([...(subject.requests ?? []), ...(subject.transmit ?? [])].map((kind) => kind.queue))) {
+    for (const queue of new Set(
+      [...(subject.requests ?? []), ...(subject.transmit ?? [])].map((kind) => kind.queue),
+    )) {
       this.device.handle(queue, (chain) => this.#take(queue, chain));
     }
     this.transport = new FakeTransport(this.device, { interrupts: this.interrupts ?? false });
@@ -137,7 +146,9 @@ export class Scene<D extends ContractDriver> {
   async value<T>(watched: Watched<T>): Promise<T> {
     await this.settled(watched);
     if (watched.state === 'rejected') {
-      throw new ContractBreach(`${watched.what} failed: ${describeError(watched.error)}`, { cause: watched.error });
+      throw new ContractBreach(`${watched.what} failed: ${describeError(watched.error)}`, {
+        cause: watched.error,
+      });
     }
     return watched.value as T;
   }
@@ -145,7 +156,10 @@ export class Scene<D extends ContractDriver> {
   /** Waits for a promise that must reject. */
   async rejection(watched: Watched<unknown>, ...codes: readonly VirtioErrorCode[]): Promise<void> {
     await this.settled(watched);
-    check(watched.state === 'rejected', `${watched.what} resolved, and should have rejected with ${codes.join(' or ')}`);
+    check(
+      watched.state === 'rejected',
+      `${watched.what} resolved, and should have rejected with ${codes.join(' or ')}`,
+    );
     hasCode(watched.error, watched.what, ...codes);
   }
 
@@ -164,7 +178,10 @@ export class Scene<D extends ContractDriver> {
     const mark = this.mark();
     const call = requests.call(mark);
     const before = copies(call);
-    const watched = this.watch(mustReturnPromise(call.promise?.(this.driver, options)), `the promise form (mark ${mark})`);
+    const watched = this.watch(
+      mustReturnPromise(call.promise?.(this.driver, options)),
+      `the promise form (mark ${mark})`,
+    );
     return { mark, call, watched, untouched: () => mustBeUntouched(call, before, mark) };
   }
 
@@ -238,7 +255,7 @@ export class Scene<D extends ContractDriver> {
       for (const one of started) await this.finish(one);
     } else if (this.forms(requests).includes('submit')) {
       const submitted: { readonly call: Call<D>; readonly token: number }[] = [];
-      for (let full = false; !full && submitted.length < asked; ) {
+      for (let full = false; !full && submitted.length < asked;) {
         const call = requests.call(this.mark());
         try {
           submitted.push({ call, token: this.submit(call) });
@@ -286,7 +303,9 @@ export class Scene<D extends ContractDriver> {
           try {
             await this.ask(requests, form);
           } catch (error) {
-            throw new ContractBreach(`afterwards, ${form} request ${n + 1}: ${describeError(error)}`, { cause: error });
+            throw new ContractBreach(`afterwards, ${form} request ${n + 1}: ${describeError(error)}`, {
+              cause: error,
+            });
           }
         }
       }
@@ -298,7 +317,8 @@ export class Scene<D extends ContractDriver> {
   async idle(): Promise<void> {
     await this.settle();
     equal(this.interrupts?.holds ?? 0, 0, 'holds on the event loop while nobody waits');
-    if (this.interrupts instanceof FakePolling) check(!this.interrupts.busy, 'the event loop polls while nobody waits');
+    if (this.interrupts instanceof FakePolling)
+      check(!this.interrupts.busy, 'the event loop polls while nobody waits');
   }
 
   /** The device says that it has used a chain that does not exist. */
@@ -311,10 +331,14 @@ export class Scene<D extends ContractDriver> {
   async end(): Promise<void> {
     this.#dispose();
     await this.settle();
-    for (const { state, what } of this.#watched) check(state !== 'pending', `${what} did not settle, not even after dispose`);
+    for (const { state, what } of this.#watched)
+      check(state !== 'pending', `${what} did not settle, not even after dispose`);
     this.device.assertClean();
     await this.idle();
-    check(this.failures.length < 2 || new Set(this.failures).size === this.failures.length, 'a failure was reported twice');
+    check(
+      this.failures.length < 2 || new Set(this.failures).size === this.failures.length,
+      'a failure was reported twice',
+    );
   }
 
   /** After a breach: whatever it was, tries to leave nothing behind. */
@@ -388,7 +412,11 @@ export function copies<D>({ buffers = [] }: Call<D>): readonly Uint8Array[] {
 }
 
 /** Checks that buffers are as they were. */
-export function mustBeUntouched<D>({ buffers = [] }: Call<D>, before: readonly Uint8Array[], mark: number): void {
+export function mustBeUntouched<D>(
+  { buffers = [] }: Call<D>,
+  before: readonly Uint8Array[],
+  mark: number,
+): void {
   buffers.forEach((buffer, i) => {
     const same = before[i]?.every((byte, at) => byte === buffer[at]);
     check(same === true, `a buffer of request ${mark}, which was given up, was written`);

@@ -13,7 +13,8 @@ export function transmitBehaviours<D extends ContractDriver>(transmit: Transmit<
   const start = (scene: Scene<D>, canceller?: Canceller): Sent => {
     const mark = scene.mark();
     const options = canceller ? { signal: canceller.signal } : {};
-    const sending = promise?.call(transmit, scene.driver, mark, options) ?? Promise.reject(new Error('no promise form'));
+    const sending =
+      promise?.call(transmit, scene.driver, mark, options) ?? Promise.reject(new Error('no promise form'));
     return { mark, watched: scene.watch(sending, `a message with a promise (mark ${mark})`) };
   };
   /** Sends in the form that there is without waiting, until there is no room; returns the marks. */
@@ -62,10 +63,16 @@ export function transmitBehaviours<D extends ContractDriver>(transmit: Transmit<
         const mark = scene.mark();
         marks.push(mark);
         if (form === 'offer') {
-          check(offer?.call(transmit, scene.driver, mark) === true, 'a message was refused though the device takes all');
+          check(
+            offer?.call(transmit, scene.driver, mark) === true,
+            'a message was refused though the device takes all',
+          );
           await scene.turn();
         } else if (form === 'sync') sync?.call(transmit, scene.driver, mark, { timeoutMs: 1000 });
-        else await scene.value(scene.watch(promise?.call(transmit, scene.driver, mark, {}) ?? Promise.resolve(), 'a message'));
+        else
+          await scene.value(
+            scene.watch(promise?.call(transmit, scene.driver, mark, {}) ?? Promise.resolve(), 'a message'),
+          );
       }
       await scene.settle();
       equal(scene.received.join(), marks.join(), `messages that the device got (${form})`);
@@ -104,7 +111,12 @@ export function transmitBehaviours<D extends ContractDriver>(transmit: Transmit<
         for (const form of forms) {
           if (form === 'promise') {
             if (scene.hasPromises) await scene.rejection(start(scene).watched, 'DEVICE_MISBEHAVED');
-          } else throws(() => transmit[form]?.(scene.driver, 1, { timeoutMs: 0 } as never), `the ${form} form`, 'DEVICE_MISBEHAVED');
+          } else
+            throws(
+              () => transmit[form]?.(scene.driver, 1, { timeoutMs: 0 } as never),
+              `the ${form} form`,
+              'DEVICE_MISBEHAVED',
+            );
         }
         equal(scene.failures.length, 1, 'failures that were reported');
         scene.driver.reset();
@@ -139,7 +151,12 @@ export function transmitBehaviours<D extends ContractDriver>(transmit: Transmit<
         scene.driver[Symbol.dispose]();
         for (const form of forms) {
           if (form === 'promise') await scene.rejection(start(scene).watched, 'DISPOSED');
-          else throws(() => transmit[form]?.(scene.driver, 1, { timeoutMs: 0 } as never), `the ${form} form`, 'DISPOSED');
+          else
+            throws(
+              () => transmit[form]?.(scene.driver, 1, { timeoutMs: 0 } as never),
+              `the ${form} form`,
+              'DISPOSED',
+            );
         }
       },
     },
@@ -152,7 +169,11 @@ export function transmitBehaviours<D extends ContractDriver>(transmit: Transmit<
         scene.answering = false;
         const marks = await fill(scene);
         for (let n = 0; n < 3; n += 1) {
-          throws(() => sync.call(transmit, scene.driver, scene.mark(), { timeoutMs: 0 }), 'the synchronous form', 'NOT_READY');
+          throws(
+            () => sync.call(transmit, scene.driver, scene.mark(), { timeoutMs: 0 }),
+            'the synchronous form',
+            'NOT_READY',
+          );
         }
         scene.received.length = 0;
         await drain(scene);
@@ -186,7 +207,8 @@ export function transmitBehaviours<D extends ContractDriver>(transmit: Transmit<
           for (const { watched } of cancelled) await scene.rejection(watched, 'ABORTED');
           equal(canceller.signal.listeners, 0, 'listeners left on the signal');
           scene.received.length = 0;
-          for (let n = 0; n < sent.length && sent.some(({ watched }) => watched.state === 'pending'); n += 1) await drain(scene);
+          for (let n = 0; n < sent.length && sent.some(({ watched }) => watched.state === 'pending'); n += 1)
+            await drain(scene);
           for (const { watched } of sent) await scene.value(watched);
           await drain(scene);
           equal(scene.received.join(), expected.join(), 'messages that the device got');
@@ -230,26 +252,24 @@ export function transmitBehaviours<D extends ContractDriver>(transmit: Transmit<
           ['unplugged', 'DEVICE_REMOVED', (scene) => scene.device.remove()],
           ['needs a reset', 'DEVICE_NEEDS_RESET', (scene) => scene.device.needsReset()],
         ] as readonly (readonly [string, VirtioErrorCode, (scene: Scene<D>) => void])[]
-      ).map(
-        ([what, code, end]): Behaviour<D> => ({
-          name: `transmit promise: ${what} while messages wait for room: they reject with ${code}`,
-          wakes: WAKING,
-          async run(scene) {
-            scene.answering = false;
-            const sent = Array.from({ length: 3 * scene.setting.queueSize }, () => start(scene));
-            await scene.settle();
-            const waiting = sent.filter(({ watched }) => watched.state === 'pending');
-            check(waiting.length > 0, 'all messages were taken, and the device has taken none');
-            end(scene);
-            for (const { watched } of waiting) await scene.rejection(watched, code);
-            await scene.idle();
-            if (code === 'DISPOSED' || code === 'DEVICE_REMOVED') return;
-            if (code === 'DEVICE_NEEDS_RESET') scene.driver.reset();
-            await scene.ready();
-            await flows(scene);
-          },
-        }),
-      ),
+      ).map(([what, code, end]): Behaviour<D> => ({
+        name: `transmit promise: ${what} while messages wait for room: they reject with ${code}`,
+        wakes: WAKING,
+        async run(scene) {
+          scene.answering = false;
+          const sent = Array.from({ length: 3 * scene.setting.queueSize }, () => start(scene));
+          await scene.settle();
+          const waiting = sent.filter(({ watched }) => watched.state === 'pending');
+          check(waiting.length > 0, 'all messages were taken, and the device has taken none');
+          end(scene);
+          for (const { watched } of waiting) await scene.rejection(watched, code);
+          await scene.idle();
+          if (code === 'DISPOSED' || code === 'DEVICE_REMOVED') return;
+          if (code === 'DEVICE_NEEDS_RESET') scene.driver.reset();
+          await scene.ready();
+          await flows(scene);
+        },
+      })),
     );
   }
   return behaviours;
