@@ -37,3 +37,8 @@ export {
 export * from './contract/subject.ts';
 export { ContractBreach } from './contract/check.ts';
 export * from './fake-polling.ts';
+export { LISTENER_ERROR } from './contract/behaviour.ts';
+export * from './fuzz/driver-fuzzer.ts';
+export { emptyFuzzCounts, type FuzzCounts } from './fuzz/fuzz-counts.ts';
+export { Moments } from './fuzz/moments.ts';
+export { Random } from './fuzz/random.ts';

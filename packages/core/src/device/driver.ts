@@ -422,7 +422,8 @@ export abstract class Driver<
       this.transport.finishInit();
       for (const { driverQueue } of this.#entries) driverQueue?.start();
     } catch (error) {
-      this.fail(error as VirtioError);
+      // Why the device failed before counts no longer: this does.
+      this.#end(error as VirtioError);
       throw error;
     } finally {
       this.#resetting = false;

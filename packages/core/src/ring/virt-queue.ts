@@ -323,15 +323,13 @@ export abstract class VirtQueue implements Disposable {
   protected abstract attach(): void;
 
   /**
-   * Fails the queue: every later call throws `error` until {@link VirtQueue.reset}. The first failure counts, but that of a driver
-   * that is disposed replaces it.
+   * Fails the queue: every later call throws `error` until {@link VirtQueue.reset}. A later failure replaces an earlier one.
    *
    * @returns the error, for the caller to throw
    */
   fail(error: VirtioError): VirtioError {
-    if (error.code === 'DISPOSED') this.#failure = error;
-    this.#failure ??= error;
-    return this.#failure;
+    this.#failure = error;
+    return error;
   }
 
   /**

@@ -9,6 +9,7 @@ import {
   type SpinOptions,
   type TransmitQueue,
   type Transport,
+  VirtioError,
   type WaitOptions,
 } from '@virtio/core';
 import { FakeDevice } from '../fake-device.ts';
@@ -132,7 +133,12 @@ export class Sample extends Driver<never> {
   }
 
   #receive(): boolean {
-    this.#received.poll((bytes) => this.#marks.push(markOf(bytes)));
+    this.#received.poll((bytes) => {
+      if (bytes.length !== SIZE) {
+        throw this.transport.fail(new VirtioError('DEVICE_MISBEHAVED', `a message has ${bytes.length} bytes`));
+      }
+      this.#marks.push(new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true));
+    });
     return this.#marks.length > 0;
   }
 }

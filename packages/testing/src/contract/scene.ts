@@ -4,7 +4,7 @@ import type { Chain } from '../chain.ts';
 import type { FakeDevice } from '../fake-device.ts';
 import { FakeInterrupts } from '../fake-interrupts.ts';
 import { FakePolling } from '../fake-polling.ts';
-import { FakeTransport } from '../fake-transport.ts';
+import { FakeTransport, type FakeTransportOptions } from '../fake-transport.ts';
 import type { RingVariant } from '../ring-variants.ts';
 import { type Canceller, check, ContractBreach, describeError, equal, hasCode } from './check.ts';
 import {
@@ -44,6 +44,8 @@ export interface Setting {
   readonly ring: RingVariant;
   readonly wake: Wake;
   readonly queueSize: number;
+  /** Makes the transport (default: a {@link FakeTransport}). */
+  readonly transport?: (device: FakeDevice, options: FakeTransportOptions) => FakeTransport;
 }
 
 /** Microtasks that one turn gives: more than the deepest chain of promises of a driver. */
@@ -89,7 +91,8 @@ export class Scene<D extends ContractDriver> {
     )) {
       this.device.handle(queue, (chain) => this.#take(queue, chain));
     }
-    this.transport = new FakeTransport(this.device, { interrupts: this.interrupts ?? false });
+    const options = { interrupts: this.interrupts ?? (false as const) };
+    this.transport = setting.transport?.(this.device, options) ?? new FakeTransport(this.device, options);
     this.driver = subject.open(this.transport, this.device.hal);
     this.driver.on('failure', (error) => {
       this.failures.push(error);
@@ -373,12 +376,17 @@ export class Scene<D extends ContractDriver> {
       this.#hold(chain, mark, () => requests.answer(chain, mark));
       return;
     }
-    throw new ContractBreach(`queue ${queue} got a chain that is no request of the subject's`);
+    if (this.subject.other === undefined) {
+      throw new ContractBreach(`queue ${queue} got a chain that is no request of the subject's`);
+    }
+    this.subject.other(chain, this.device);
   }
 
   #hold(chain: Chain, mark: number, answer: () => void): void {
     if (this.answering) {
-      answer();
+      // In order, those before it come first.
+      if (this.setting.ring.inOrder) this.answer(this.held.filter((one) => one.chain.queue === chain.queue));
+      if (chain.pending) answer();
       return;
     }
     chain.defer();

@@ -146,6 +146,11 @@ export interface Subject<D extends ContractDriver> {
    * @param turn lets promises and interrupts go on
    */
   ready?(driver: D, device: FakeDevice, turn: () => Promise<void>): Promise<void> | void;
+  /**
+   * What the device does with a chain of the queues below that is of none of the kinds below, such as a control message among
+   * data. It is completed afterwards.
+   */
+  other?(chain: Chain, device: FakeDevice): void;
   readonly requests?: readonly Requests<D>[];
   readonly receive?: readonly Receive<D>[];
   readonly transmit?: readonly Transmit<D>[];
