@@ -539,9 +539,11 @@ export class RequestQueue<R = unknown> implements DriverQueue {
 
   /** @internal Ends all waits with an error, and refuses all calls until {@link RequestQueue.restart}. */
   fail(error: VirtioError): void {
+    const failed = this.#failure !== undefined;
     this.#failure = error;
-    this.#lost = error;
     this.queue.fail(error);
+    if (failed) return;
+    this.#lost = error;
     for (let slot = 0; slot < this.slots; slot += 1) {
       if (this.#state[slot] !== IN_FLIGHT && this.#state[slot] !== LATE) continue;
       this.#state[slot] = LOST;
