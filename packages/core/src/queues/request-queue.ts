@@ -38,6 +38,7 @@ const LOST = 5;
 const POLLED = 0;
 const AWAITED = 1;
 const SPUN = 2;
+const GIVEN_UP = 3;
 
 /** Tokens stay below, so that engines keep them as small integers. */
 const TOKENS = 2 ** 30;
@@ -735,8 +736,10 @@ export class RequestQueue<R = unknown> implements DriverQueue {
   #giveUp(slot: number): void {
     const state = this.#state[slot];
     if (this.#waits[slot] === AWAITED) this.#unawait(slot);
-    if (state === IN_FLIGHT) this.#state[slot] = LATE;
-    else if (state === DONE) this.#end(slot, false);
+    if (state === IN_FLIGHT) {
+      this.#state[slot] = LATE;
+      this.#waits[slot] = GIVEN_UP;
+    } else if (state === DONE) this.#end(slot, false);
     this.#update();
   }
 

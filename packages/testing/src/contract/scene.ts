@@ -67,8 +67,8 @@ export class Scene<D extends ContractDriver> {
   readonly received: number[] = [];
   /** Whether the device answers at once; otherwise by {@link Scene.answer}. */
   answering = true;
-  /** Called when the device gets a request, before it is answered. */
-  onRequest: (() => void) | undefined;
+  /** Called when the device gets a request, before it is answered; never answered if it returns false. */
+  onRequest: (() => unknown) | undefined;
   /** The failures that the driver reported. */
   readonly failures: unknown[] = [];
 
@@ -360,8 +360,12 @@ export class Scene<D extends ContractDriver> {
   }
 
   #take(queue: number, chain: Chain): void {
-    this.onRequest?.();
+    const wanted = this.onRequest?.();
     if (!chain.pending) return;
+    if (wanted === false) {
+      chain.defer();
+      return;
+    }
     for (const transmit of this.subject.transmit ?? []) {
       if (transmit.queue !== queue) continue;
       const mark = transmit.markOf(chain);

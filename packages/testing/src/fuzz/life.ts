@@ -92,6 +92,8 @@ export class Life<D extends ContractDriver> {
   #spinning = false;
   /** The device neither looks at its queues nor answers: it has lied about them. */
   #deaf = false;
+  /** A driver may keep messages from when the device lied, also across a reset. */
+  #dirty = false;
   #failuresSinceReset = 0;
   /** The last reset failed, of which its caller was told. */
   #resetFailed = false;
@@ -311,11 +313,13 @@ export class Life<D extends ContractDriver> {
     }
   }
 
-  #insideOfDevice(): void {
+  /** The device got a request; returns false if it does no more. */
+  #insideOfDevice(): boolean {
     const scene = this.#scene;
-    if (this.#quiet) return;
+    if (this.#quiet) return true;
     scene.answering = this.#random.oneIn(this.#spinning ? 2 : 3);
     this.#inside('device');
+    return !this.#deaf;
   }
 
   /** A call spins and looks whether the device still works. */
@@ -688,13 +692,18 @@ export class Life<D extends ContractDriver> {
     const queue = this.#random.pick([...this.#kinds, ...this.#receives, ...this.#transmits]).queue;
     this.#did(`reset of queue ${queue}`);
     this.#causes.happened('queue reset');
-    this.#call('resetQueue', () => driver.resetQueue?.(queue));
-    this.#void();
+    this.#call('resetQueue', () => {
+      driver.resetQueue?.(queue);
+      this.#void(queue);
+    });
   }
 
   #deviceWasReset(): void {
     const { device } = this.#scene;
-    if (this.#causes.tainted || this.#deaf) device.violations.length = 0;
+    if (this.#causes.tainted || this.#deaf) {
+      device.violations.length = 0;
+      this.#dirty = true;
+    }
     this.#deaf = false;
     device.automatic = true;
     this.#failuresSinceReset = 0;
@@ -704,13 +713,16 @@ export class Life<D extends ContractDriver> {
     this.#void();
   }
 
-  /** What was in flight is lost. */
-  #void(): void {
+  /** What was in flight is lost, of all queues or of one. */
+  #void(queue?: number): void {
+    const lost = (kind: { readonly queue: number }): boolean => queue === undefined || kind.queue === queue;
     for (const asked of [...this.#tokens.values()]) {
+      if (!lost(asked.requests)) continue;
       this.#drop(asked);
       this.#over.push(asked);
     }
-    for (const { must, may } of [...this.#sent.values(), ...this.#offered.values()]) {
+    for (const [kind, { must, may }] of [...this.#sent, ...this.#offered]) {
+      if (!lost(kind)) continue;
       for (const mark of must) may.add(mark);
       must.clear();
     }
@@ -739,8 +751,10 @@ export class Life<D extends ContractDriver> {
     if (state === undefined) return;
     const since = this.#causes.since();
     const got = (mark: number): void => {
-      if (mark === -1 || this.#causes.after('lie', since.reset)) return;
-      check(state.must.delete(mark) || state.may.delete(mark), `received ${mark}, which was not sent, or was received before`);
+      if (mark === -1) return;
+      const known = state.must.delete(mark) || state.may.delete(mark);
+      const lied = this.#dirty || this.#causes.after('lie', since.reset);
+      check(known || lied, `received ${mark}, which was not sent, or was received before`);
     };
     switch (random.below(4)) {
       case 0:
@@ -939,6 +953,15 @@ export class Life<D extends ContractDriver> {
     for (const receive of this.#receives) {
       const state = this.#sent.get(receive);
       if (state === undefined) continue;
+      for (let quiet = 0; this.#dirty && quiet < 3; ) {
+        const mark = receive.take(scene.driver);
+        if (mark !== -1) {
+          state.must.delete(mark);
+          continue;
+        }
+        quiet += 1;
+        await scene.turn();
+      }
       for (let round = 0; round < 2; round += 1) {
         for (let n = 0; n < this.#options.queueSize; n += 1) {
           const mark = scene.mark();
@@ -958,6 +981,7 @@ export class Life<D extends ContractDriver> {
       state.must.add(last);
       state.may.clear();
     }
+    this.#dirty = false;
     this.#look();
     for (const [transmit, { must, may }] of this.#offered) {
       equal([...must].join(), '', `messages that were sent by queue ${transmit.queue} and did not arrive`);
