@@ -330,10 +330,10 @@ describe('resetting one queue', () => {
     queue.reset();
     expect(transport.queueUsed(0)).toBe(true);
     for (const running of [queue, other]) {
-      const token = running.add([Uint8Array.of(2)], []);
+      const token = BufferChains.of(running).add([Uint8Array.of(2)], []);
       running.kick();
       device.queue(running.index).pop()?.complete();
-      expect(running.popUsed(token)).toBe(0);
+      expect(BufferChains.of(running).popUsed(token)).toBe(0);
     }
     device.assertObeyed();
   });

@@ -812,6 +812,7 @@ export class RequestQueue<R = unknown> implements DriverQueue {
       const state = this.#state[slot];
       if (state === IN_FLIGHT || state === DONE || state === LOST) return slot;
     }
+    if (this.failure !== undefined) throw this.failure;
     throw new VirtioError(
       'WRONG_TOKEN',
       `${this.#transport.who()}: ${String(token)} is not the token of a request that was submitted and not completed, or it is ` +
