@@ -422,6 +422,7 @@ export abstract class Driver<
       this.transport.finishInit();
       for (const { driverQueue } of this.#entries) driverQueue?.start();
     } catch (error) {
+      // Why the device failed before counts no longer: this does.
       this.#end(error as VirtioError);
       throw error;
     } finally {

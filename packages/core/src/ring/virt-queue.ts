@@ -323,7 +323,7 @@ export abstract class VirtQueue implements Disposable {
   protected abstract attach(): void;
 
   /**
-   * Fails the queue: every later call throws `error` until {@link VirtQueue.reset}.
+   * Fails the queue: every later call throws `error` until {@link VirtQueue.reset}. A later failure replaces an earlier one.
    *
    * @returns the error, for the caller to throw
    */
