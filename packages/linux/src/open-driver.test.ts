@@ -71,8 +71,8 @@ describe('openDriver', () => {
     using blk = openDriver(VirtioBlk, disk());
     expectTypeOf(blk.hal).toExtend<FakeHal>();
     const open = () => openDriver(VirtioBlk, '0000:00:03.0', { takeOver: true, without: ['EVENT_IDX'] });
-    expectTypeOf<ReturnType<typeof open>>().toExtend<VirtioBlk>();
-    expectTypeOf<ReturnType<typeof open>['hal']>().toExtend<LinuxHal>();
+    expectTypeOf(open).returns.toExtend<VirtioBlk>();
+    expectTypeOf(open).returns.toExtend<{ hal: LinuxHal }>();
   });
 
   it('refuses what is not an address', () => {
