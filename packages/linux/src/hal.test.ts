@@ -29,7 +29,7 @@ describe('LinuxHal', () => {
     expect(region.bytes.length).toBe(3 * PAGE_SIZE);
     expect(region.address % PAGE_SIZE).toBe(0);
     expect(region.address).toBeLessThan(2 ** 31);
-    hal.dmaDealloc(region);
+    hal.dmaDealloc(region, true);
     expect(region.bytes.length).toBe(0);
   });
 

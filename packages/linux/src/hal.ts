@@ -93,7 +93,7 @@ export abstract class LinuxHal implements Hal, Disposable {
       [Symbol.dispose]: () => {
         if (freed) return;
         freed = true;
-        this.dmaDealloc(region);
+        this.#free(region);
       },
     };
   }
@@ -103,9 +103,8 @@ export abstract class LinuxHal implements Hal, Disposable {
     return this.#memory.allocate(pages);
   }
 
-  dmaDealloc(region: DmaRegion): void {
-    if (region.bytes.buffer === this.#lastBuffer) this.#lastBuffer = undefined;
-    this.#memory.free(region);
+  dmaDealloc(region: DmaRegion, _accessPlatform: boolean): void {
+    this.#free(region);
   }
 
   abstract mapRegisters(address: number, size: number): RegisterWindow;
@@ -170,6 +169,11 @@ export abstract class LinuxHal implements Hal, Disposable {
     this.#lastBuffer = undefined;
     this.#seen.fill(undefined);
     this.#memory[Symbol.dispose]();
+  }
+
+  #free(region: DmaRegion): void {
+    if (region.bytes.buffer === this.#lastBuffer) this.#lastBuffer = undefined;
+    this.#memory.free(region);
   }
 
   /** Refuses a device that does not use the addresses of this Hal. */

@@ -211,7 +211,7 @@ export abstract class BufferQueue implements DriverQueue {
     if (this.#disposed) return;
     this.#disposed = true;
     this.#listeners = [];
-    this.#hal.dmaDealloc(this.#region);
+    this.#hal.dmaDealloc(this.#region, this.queue.accessPlatform);
   }
 
   /** Whether {@link BufferQueue.drain} found something for those who wait or listen. */
