@@ -5,7 +5,7 @@
  */
 import { closeSync } from 'node:fs';
 import { type RegisterWindow, VirtioError } from '@virtio/core';
-import { PciRegister } from '@virtio/pci';
+import { type PciErrorReason, PciRegister } from '@virtio/pci';
 import { FileWindow } from './file-window.ts';
 import { mappedWindow } from './hal.ts';
 import { accessAdvice } from './lockdown.ts';
@@ -91,12 +91,14 @@ export class PhysicalPciDevice implements Disposable {
       throw new VirtioError(
         'UNSUPPORTED',
         `BAR ${bar} of PCI ${this.#address} is ${found === undefined ? 'not there' : 'in I/O space'}; it cannot be mapped`,
+        { reason: (found === undefined ? 'BAR_MISSING' : 'BAR_IN_IO_SPACE') satisfies PciErrorReason },
       );
     }
     if (found.address === 0) {
       throw new VirtioError(
         'NOT_READY',
         `BAR ${bar} of PCI ${this.#address} was given no address by the kernel; the kernel log ("dmesg") says why`,
+        { reason: 'BAR_NOT_ALLOCATED' satisfies PciErrorReason },
       );
     }
     const path = `${pciPath(this.#address)}/resource${bar}`;
