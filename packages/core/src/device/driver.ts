@@ -553,7 +553,7 @@ export abstract class Driver<
       driverQueue?.[Symbol.dispose]();
       queue[Symbol.dispose]();
     }
-    for (const region of this.#regions.splice(0)) this.hal.dmaDealloc(region);
+    for (const region of this.#regions.splice(0)) this.hal.dmaDealloc(region, this.accessPlatform);
   }
 
   readonly #configInterrupt = (): void => {

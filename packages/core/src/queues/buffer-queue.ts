@@ -253,7 +253,7 @@ export abstract class BufferQueue implements DriverQueue {
     if (this.#disposed) return;
     this.#disposed = true;
     this.#listeners = [];
-    if (this.#region !== undefined) this.#hal.dmaDealloc(this.#region);
+    if (this.#region !== undefined) this.#hal.dmaDealloc(this.#region, this.queue.accessPlatform);
   }
 
   /** Buffers were allocated after construction. */

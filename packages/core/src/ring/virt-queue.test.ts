@@ -22,7 +22,7 @@ function make(features: bigint, options: Partial<QueueOptions> = {}, max = 8) {
     transport.reset();
     BufferChains.of(queue).forget();
     queue[Symbol.dispose]();
-    device.hal.dmaDealloc(memory);
+    device.hal.dmaDealloc(memory, false);
     device.assertClean();
   };
   return { device, transport, queue, hal: device.hal, at: memory.address, end };
@@ -453,7 +453,7 @@ describe('add and popUsed', () => {
     chain.write([5, 6, 7, 8, 9]).complete();
     expect(BufferChains.of(queue).popUsed(token)).toBe(5);
     expect([...reply]).toEqual([5, 6, 7, 8]);
-    hal.dmaDealloc(region);
+    hal.dmaDealloc(region, false);
     expect(hal.shares).toEqual([]);
     end();
   });
