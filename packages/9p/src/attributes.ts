@@ -15,7 +15,7 @@ const XATTR_REPLACE = 2;
 
 const NS = 1_000_000_000n;
 
-/** When a file was last accessed or changed: seconds since 1970 as a number, nanoseconds as a `bigint`, or a date. */
+/** A time: seconds since 1970 as a number, nanoseconds as a `bigint`, or a date. */
 export type Time = number | bigint | Date;
 
 /** Reads the attributes of the file at a path. */

@@ -46,15 +46,15 @@ const NO_QID: Qid = { type: 0, version: 0, path: 0n };
 /** What is asked of a file. */
 const ATTRIBUTES = GetattrMask.BASIC | GetattrMask.BTIME;
 
-/** How a client introduces itself. */
+/** Options of {@link P9Client.connect}. */
 export interface ConnectOptions {
   /** The largest message in bytes (default 524,312: data of 512 KiB); the server may choose a smaller one. */
   readonly msize?: number;
-  /** The name of the user (default `root`). */
+  /** The name of the user (`uname`; default `root`). */
   readonly userName?: string;
-  /** The number of the user (default 0). Servers that map owners give it to new files. */
+  /** The number of the user (`n_uname`; default 0). Servers that map owners give it to new files. */
   readonly uid?: number;
-  /** Which tree of the server's (default the empty name: the one that the mount tag names). */
+  /** The name of the tree to attach to (`aname`; default empty: the tree that the mount tag names). */
   readonly tree?: string;
 }
 
@@ -67,26 +67,26 @@ export type AttributeChanges = Omit<MessageValues<typeof T.setattr.fields>, 'fid
 /** One entry of a directory, as the server reports it. */
 export type RawDirectoryEntry = MessageValues<typeof DirectoryEntry>;
 
-/** What the server says of its file system. */
+/** The statistics of a file system, as the server reports them. */
 export type RawStatFs = MessageValues<typeof R.statfs.fields>;
 
-/** A lock on a part of a file. */
+/** The fields of a lock on a part of a file. */
 export type LockRequest = Omit<MessageValues<typeof T.lock.fields>, 'fid' | 'flags'>;
 
-/** How far a walk came. */
+/** The result of {@link P9Client.walk}. */
 export interface Walk {
-  /** The file at the end, if the walk came there. */
+  /** The file at the end; `undefined` if the walk did not reach it. */
   readonly fid: P9Fid | undefined;
-  /** The files on the way, from the first name on. Their types are the server's; see {@link P9Client.qidsTellKinds}. */
+  /** The qids of the files that were reached, from the first name on. Their types are the server's; see {@link P9Client.qidsTellKinds}. */
   readonly qids: readonly Qid[];
 }
 
 /**
- * A client of 9P2000.L on a VirtIO device. Its operations are tasks, to be carried out by {@link P9Client.run} or
- * {@link P9Client.runSync}; {@link P9Client.connect} is the first of them.
+ * A client of 9P2000.L on a VirtIO device. Its operations are tasks: {@link P9Client.run} or {@link P9Client.runSync} carries them
+ * out. {@link P9Client.connect} comes first.
  */
 export class P9Client {
-  /** The device below. */
+  /** The device. */
   readonly device: Virtio9p;
 
   readonly #fids = new FidTable();
@@ -151,7 +151,7 @@ export class P9Client {
   }
 
   /**
-   * Carries a task out with promises.
+   * Runs a task with promises.
    *
    * @param options `signal` cancels it: requests in flight are flushed, and the promise rejects when the server has answered that
    * @returns what the task returns
@@ -162,7 +162,7 @@ export class P9Client {
   }
 
   /**
-   * Carries a task out and spins meanwhile.
+   * Runs a task and spins until it ends.
    *
    * @param options `timeoutMs`: how long the server may take for an answer (default 60,000)
    * @throws {@link VirtioError} `NOT_READY` if it takes longer, `QUEUE_FULL` if tasks that run with promises have all tags; what
@@ -172,7 +172,7 @@ export class P9Client {
     return this.#exchange.runSync(task, options);
   }
 
-  /** Whether a fid belongs to the session that is going on. */
+  /** Whether a fid belongs to the current session. */
   isCurrent(fid: P9Fid): boolean {
     return this.#exchange.isCurrent(fid);
   }
@@ -183,7 +183,7 @@ export class P9Client {
   }
 
   /**
-   * Negotiates version and message size, and attaches to a tree. Ends the session that was going on, if there was one.
+   * Negotiates version and message size (`Tversion`), and attaches to a tree (`Tattach`). Ends the session of before.
    *
    * @returns the root
    * @throws {@link VirtioError} `ALREADY_USED` if another client is connected to the device, `DEVICE_BUSY` if it has requests of
@@ -228,7 +228,7 @@ export class P9Client {
     }
   }
 
-  /** Takes leave: the server forgets the root. A server that is gone, or has forgotten the session, needs no goodbye. */
+  /** Ends the session: clunks the root, unless the device failed or a reset has ended the session already. */
   *disconnect(): Task<void> {
     const root = this.#root;
     this.#root = undefined;
@@ -241,7 +241,7 @@ export class P9Client {
     }
   }
 
-  /** Introduces a user. @returns the root of the tree as that user sees it */
+  /** Attaches a user to a tree (`Tattach`). @returns the root of the tree as that user sees it */
   *attach(userName: string, uid: number, tree: string): Task<P9Fid> {
     const { qid, fid } = yield* this.#create((id) =>
       this.#exchange.call(T.attach, { fid: id, authFid: NO_FID, userName, tree, uid }, R.attach),
@@ -252,11 +252,11 @@ export class P9Client {
   }
 
   /**
-   * Goes down from a directory.
+   * Walks from a directory down a path (`Twalk`).
    *
-   * @param from where to begin, which stays as it is
+   * @param from the directory, which stays as it is
    * @param names up to 16 names; none for another fid of the same file
-   * @returns how far it came; the server tells no reason if that is not the end, unless it is the first name that failed
+   * @returns what it reached. The server gives a reason only if the first name fails, which then is the error of the task
    */
   *walk(from: P9Fid, names: readonly string[]): Task<Walk> {
     this.#fids.check(from, T.walk);
@@ -283,7 +283,7 @@ export class P9Client {
   }
 
   /**
-   * Takes one step to each of many entries of a directory, with many requests in flight.
+   * Walks to each of many entries of a directory, with many requests in flight.
    *
    * @returns their fids, `undefined` for those that do not exist
    */
@@ -328,12 +328,12 @@ export class P9Client {
     }
   }
 
-  /** Another fid of the same file, not open. */
+  /** Makes another fid of the same file, not open (`Twalk` without names). */
   *clone(fid: P9Fid): Task<P9Fid> {
     return (yield* this.walk(fid, [])).fid as P9Fid;
   }
 
-  /** Opens a file or a directory. `flags` are those of `OpenFlag`. */
+  /** Opens a file or a directory (`Tlopen`). `flags` are a sum of `OpenFlag`. */
   *open(fid: P9Fid, flags: number): Task<void> {
     this.#fids.check(fid, T.open);
     const { qid, iounit } = yield* this.#exchange.call(T.open, { fid: fid.id, flags }, R.open);
@@ -341,7 +341,7 @@ export class P9Client {
     fid.iounit = iounit;
   }
 
-  /** Creates a file in a directory and opens it: `fid`, which was the directory's, becomes the file's. */
+  /** Creates a file in a directory and opens it (`Tlcreate`): `fid`, which was the directory's, becomes the file's. */
   *create(fid: P9Fid, name: string, flags: number, mode: number, gid: number): Task<void> {
     this.#fids.check(fid, T.create);
     const values = { fid: fid.id, name, flags, mode, gid };
@@ -351,7 +351,7 @@ export class P9Client {
   }
 
   /**
-   * Has the server forget a fid, which closes its file.
+   * Has the server forget a fid, which closes its file (`Tclunk`).
    *
    * @throws {@link P9Error} what went wrong while it was closed; the fid is gone in any case
    */
@@ -367,12 +367,12 @@ export class P9Client {
     this.#fids.release(fid.id);
   }
 
-  /** Has the server forget a fid as soon as possible; nothing that goes wrong is of consequence. */
+  /** Clunks a fid without waiting for the answer; errors are ignored. */
   *forget(fid: P9Fid | undefined): Task<void> {
     if (fid !== undefined && fid !== this.#root) yield* this.#exchange.drop(fid);
   }
 
-  /** Removes the file that a fid stands for, and has the server forget the fid. */
+  /** Removes the file of a fid, and has the server forget the fid (`Tremove`). */
   *remove(fid: P9Fid): Task<void> {
     this.#fids.check(fid, T.remove);
     fid.live = false;
@@ -386,11 +386,10 @@ export class P9Client {
   }
 
   /**
-   * Reads from an open file, with many requests in flight if the buffer is large.
+   * Reads from an open file (`Tread`), with many requests in flight if the buffer is large.
    *
    * @param offset bytes from the start of the file
-   * @returns how many bytes were read: fewer than the buffer holds at the end of the file, or if the server had no more at hand;
-   * 0 at the end
+   * @returns the bytes read: fewer than the buffer holds at the end of the file, or if the server gives fewer; 0 at the end
    */
   *read(fid: P9Fid, buffer: Uint8Array, offset: number): Task<number> {
     this.#fids.check(fid, T.read);
@@ -400,7 +399,7 @@ export class P9Client {
   }
 
   /**
-   * Reads the beginning of what is to be read of an open file, and asks for the file's size at the same time.
+   * Reads the first piece of an open file, and asks for the file's size at the same time.
    *
    * @param buffer where to; its first {@link P9Client.chunkSize} bytes are used at most
    * @returns how many bytes were read, and the size of the whole file
@@ -426,7 +425,7 @@ export class P9Client {
   }
 
   /**
-   * Writes all bytes to an open file, with many requests in flight if there are many.
+   * Writes all bytes to an open file (`Twrite`), with many requests in flight if there are many.
    *
    * @param offset bytes from the start of the file
    * @param window how many requests are in flight (default 32): 1 for a file that is open to append, so that the order is kept
@@ -451,10 +450,10 @@ export class P9Client {
   }
 
   /**
-   * Reads entries of an open directory.
+   * Reads entries of an open directory (`Treaddir`).
    *
    * @param cookie 0, or the `offset` of the entry after which to go on
-   * @param room memory for the answer, as many bytes as the server may use
+   * @param room memory for the answer, whose length is the most that the server may give
    * @returns the entries, `.` and `..` among them; none at the end
    */
   *readdir(fid: P9Fid, cookie: bigint, room: Uint8Array): Task<RawDirectoryEntry[]> {
@@ -466,7 +465,7 @@ export class P9Client {
     return this.#entries(part.subarray(0, count), cookie);
   }
 
-  /** Reads the attributes of a file. */
+  /** Reads the attributes of a file (`Tgetattr`). */
   *getattr(fid: P9Fid): Task<Attributes> {
     this.#fids.check(fid, T.getattr);
     const values = yield* this.#exchange.call(T.getattr, { fid: fid.id, mask: ATTRIBUTES }, R.getattr);
@@ -497,39 +496,39 @@ export class P9Client {
     return all;
   }
 
-  /** Changes the attributes of a file. */
+  /** Changes the attributes of a file (`Tsetattr`). */
   *setattr(fid: P9Fid, changes: AttributeChanges): Task<void> {
     this.#fids.check(fid, T.setattr);
     yield* this.#exchange.call(T.setattr, { fid: fid.id, ...changes }, R.setattr);
   }
 
-  /** Makes a directory. */
+  /** Makes a directory (`Tmkdir`). */
   *mkdir(directory: P9Fid, name: string, mode: number, gid: number): Task<Qid> {
     this.#fids.check(directory, T.mkdir);
     return (yield* this.#exchange.call(T.mkdir, { fid: directory.id, name, mode, gid }, R.mkdir)).qid;
   }
 
-  /** Makes a device node, a FIFO or a socket: what it is stands in the upper bits of `mode`. */
+  /** Makes a device node, a FIFO or a socket (`Tmknod`): `mode` is a `FileType` and permissions. */
   *mknod(directory: P9Fid, name: string, mode: number, major: number, minor: number, gid: number): Task<Qid> {
     this.#fids.check(directory, T.mknod);
     const values = { fid: directory.id, name, mode, major, minor, gid };
     return (yield* this.#exchange.call(T.mknod, values, R.mknod)).qid;
   }
 
-  /** Makes a symbolic link. */
+  /** Makes a symbolic link (`Tsymlink`). */
   *symlink(directory: P9Fid, name: string, target: string, gid: number): Task<Qid> {
     this.#fids.check(directory, T.symlink);
     return (yield* this.#exchange.call(T.symlink, { fid: directory.id, name, target, gid }, R.symlink)).qid;
   }
 
-  /** Gives a file another name. */
+  /** Gives a file another name (`Tlink`). */
   *link(directory: P9Fid, fid: P9Fid, name: string): Task<void> {
     this.#fids.check(directory, T.link);
     this.#fids.check(fid, T.link);
     yield* this.#exchange.call(T.link, { directory: directory.id, fid: fid.id, name }, R.link);
   }
 
-  /** Reads where a symbolic link points. */
+  /** Reads the target of a symbolic link (`Treadlink`). */
   *readlink(fid: P9Fid): Task<string> {
     this.#fids.check(fid, T.readlink);
     const { target } = yield* this.#exchange.call(T.readlink, { fid: fid.id }, R.readlink);
@@ -537,14 +536,14 @@ export class P9Client {
     return target;
   }
 
-  /** Renames the file that a fid stands for, for servers that do not know {@link P9Client.renameat}. */
+  /** Renames the file of a fid (`Trename`), on servers that do not know {@link P9Client.renameat}. */
   *rename(fid: P9Fid, directory: P9Fid, name: string): Task<void> {
     this.#fids.check(fid, T.rename);
     this.#fids.check(directory, T.rename);
     yield* this.#exchange.call(T.rename, { fid: fid.id, directory: directory.id, name }, R.rename);
   }
 
-  /** Renames an entry of a directory. */
+  /** Renames an entry of a directory (`Trenameat`). */
   *renameat(directory: P9Fid, name: string, newDirectory: P9Fid, newName: string): Task<void> {
     this.#fids.check(directory, T.renameat);
     this.#fids.check(newDirectory, T.renameat);
@@ -552,7 +551,7 @@ export class P9Client {
     yield* this.#exchange.call(T.renameat, values, R.renameat);
   }
 
-  /** Removes an entry of a directory. `flags` is 0, or `AT_REMOVEDIR` for a directory. */
+  /** Removes an entry of a directory (`Tunlinkat`). `flags` is 0, or `AT_REMOVEDIR` for a directory. */
   *unlinkat(directory: P9Fid, name: string, flags: number): Task<void> {
     this.#fids.check(directory, T.unlinkat);
     yield* this.#exchange.call(T.unlinkat, { directory: directory.id, name, flags }, R.unlinkat);
@@ -561,7 +560,7 @@ export class P9Client {
   /**
    * Removes many files of a directory, with many requests in flight.
    *
-   * @param refused called for each file that the server does not remove; what it throws ends the task
+   * @param refused called for each file that the server does not remove; an error that it throws ends the task
    */
   *unlinkEach(
     directory: P9Fid,
@@ -584,22 +583,22 @@ export class P9Client {
     });
   }
 
-  /** Writes what is cached of an open file to the disk. */
+  /** Writes what the server caches of an open file to the disk (`Tfsync`). */
   *fsync(fid: P9Fid, dataOnly: boolean): Task<void> {
     this.#fids.check(fid, T.fsync);
     yield* this.#exchange.call(T.fsync, { fid: fid.id, dataOnly: dataOnly ? 1 : 0 }, R.fsync);
   }
 
-  /** Asks about the file system. */
+  /** Reads the statistics of the file system (`Tstatfs`). */
   *statfs(fid: P9Fid): Task<RawStatFs> {
     this.#fids.check(fid, T.statfs);
     return yield* this.#exchange.call(T.statfs, { fid: fid.id }, R.statfs);
   }
 
   /**
-   * Reads an extended attribute, or the names of all with a zero byte behind each.
+   * Reads an extended attribute, or the names of all with a zero byte behind each (`Txattrwalk`).
    *
-   * @param name the attribute; the empty name stands for the list
+   * @param name the attribute; empty for the list of names
    */
   *getxattr(fid: P9Fid, name: string): Task<Uint8Array<ArrayBuffer>> {
     this.#fids.check(fid, T.xattrwalk);
@@ -622,7 +621,7 @@ export class P9Client {
   }
 
   /**
-   * Sets an extended attribute.
+   * Sets an extended attribute (`Txattrcreate`).
    *
    * @param flags 1: it must not exist; 2: it must exist
    */
@@ -640,13 +639,13 @@ export class P9Client {
     }
   }
 
-  /** Sets or removes a lock. @returns a number of `LockStatus` */
+  /** Sets or removes a lock (`Tlock`). @returns a number of `LockStatus` */
   *lock(fid: P9Fid, request: LockRequest, flags: number): Task<number> {
     this.#fids.check(fid, T.lock);
     return (yield* this.#exchange.call(T.lock, { fid: fid.id, flags, ...request }, R.lock)).status;
   }
 
-  /** Asks for a lock that would stand in the way of this one. @returns it; its type is `LockType.UNLOCK` if there is none */
+  /** Looks for a lock that conflicts with this one (`Tgetlock`). @returns it; its type is `LockType.UNLOCK` if there is none */
   *getlock(fid: P9Fid, request: LockRequest): Task<LockRequest> {
     this.#fids.check(fid, T.getlock);
     return yield* this.#exchange.call(T.getlock, { fid: fid.id, ...request }, R.getlock);

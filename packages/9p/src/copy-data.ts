@@ -26,15 +26,15 @@ interface Piece {
   tag: number;
 }
 
-/** What was copied. */
+/** The result of a copy. */
 export interface Copied {
-  /** Where the source ended. */
+  /** The end of the source, in bytes from its start. */
   readonly end: number;
-  /** Where the copy ends: behind `end` if the source was longer a moment before. */
+  /** The end of the copy; behind `end` if the source became shorter meanwhile. */
   readonly written: number;
 }
 
-/** What is copied: from one open file to another, from the beginning. */
+/** A copy from one open file to another, from the beginning. */
 export interface Copy {
   readonly from: P9Fid;
   readonly to: P9Fid;

@@ -6,17 +6,17 @@ import { P9Error, refuse } from './p9-error.ts';
 import { VirtioError } from '@virtio/core';
 import { type Message, type Qid, QidType } from './protocol.ts';
 
-/** A file, or a directory, that the server knows by a number. It is used up by `clunk`. */
+/** A fid: a file or a directory of the server's under a number that the client chose. `clunk` ends it. */
 export interface P9Fid {
   /** The number. */
   readonly id: number;
-  /** The file. Changes when `create` turns a directory's fid into that of the new file. */
+  /** Identifies the file. Changes when `create` turns a directory's fid into that of the new file. */
   qid: Qid;
-  /** The most bytes that the server takes or gives at once, after `open` or `create`; 0 if it does not say. */
+  /** The most bytes of one read or write, as the server told at `open` or `create`; 0 if it did not. */
   iounit: number;
-  /** Whether it may be used: not after it was clunked, or the session ended. */
+  /** Whether it was not clunked yet. */
   live: boolean;
-  /** The session that it belongs to. */
+  /** The number of the session that it belongs to. */
   readonly session: number;
 }
 

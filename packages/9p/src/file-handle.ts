@@ -78,7 +78,7 @@ export class FileHandle {
   /**
    * Reads into a buffer, with many requests in flight if it is large.
    *
-   * @param buffer where to; while the promise is pending it belongs to the device
+   * @param buffer the destination; while the promise is pending it belongs to the device
    * @param options where in the buffer and in the file, or the offset in the buffer, with `length` and `position` behind
    * @returns how many bytes were read: fewer than asked for at the end of the file, and perhaps in other places; 0 at the end
    */
@@ -112,7 +112,7 @@ export class FileHandle {
   /**
    * Writes all of a buffer or a text, with many requests in flight if it is large.
    *
-   * @param data what; while the promise is pending it belongs to the device
+   * @param data the bytes or the text; while the promise is pending they belong to the device
    * @param options where in the buffer and in the file, or the offset in the buffer, with `length` and `position` behind. A file
    * that is open to append is written at its end in any case.
    */
@@ -227,7 +227,7 @@ export class FileHandle {
   }
 
   /**
-   * Reads the file piece by piece, a few pieces ahead of who takes them.
+   * Reads the file piece by piece, a few pieces ahead of the consumer.
    *
    * @returns an iterable for `for await` and `ReadableStream.from`; the file stays open when it ends
    */
@@ -248,7 +248,7 @@ export class FileHandle {
   /**
    * Writes the file piece by piece.
    *
-   * @returns what `new WritableStream(…)` is made from, also of use by itself; the file stays open when it is closed
+   * @returns an underlying sink for `new WritableStream(…)`, also of use by itself; the file stays open when it is closed
    */
   createWriteStream(options: WriteStreamOptions = {}): FileSink {
     return new FileSink(this, options);
@@ -294,7 +294,7 @@ export class FileHandle {
     this.#runSync('futimes', () => this.#set({ atime, mtime }), options);
   }
 
-  /** Cuts the file off, or extends it with zeros. */
+  /** Sets the size of the file: cuts it off, or extends it with zeros. */
   truncate(size = 0, options?: WaitOptions): Promise<void> {
     return this.#run('ftruncate', () => this.#set({ size }), options);
   }
@@ -338,7 +338,7 @@ export class FileHandle {
     this.#runSync('lock', () => this.#lock(options), options);
   }
 
-  /** Takes a lock back, or a part of it. */
+  /** Removes a lock, or a part of it. */
   unlock(options: Omit<LockOptions, 'type'> = {}): Promise<void> {
     return this.#run('unlock', () => this.#lock(options, LockType.UNLOCK), options);
   }
@@ -348,7 +348,7 @@ export class FileHandle {
     this.#runSync('unlock', () => this.#lock(options, LockType.UNLOCK), options);
   }
 
-  /** Asks who would stand in the way of a lock. @returns a lock, or `undefined` if nobody does */
+  /** Looks for a lock that conflicts with this one. @returns it, or `undefined` */
   getLock(options: LockOptions = {}): Promise<HeldLock | undefined> {
     return this.#run('getlock', () => this.#getLock(options), options);
   }

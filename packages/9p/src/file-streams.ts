@@ -125,7 +125,7 @@ function toLine(parts: readonly Uint8Array[]): string {
   return decodeUtf8(bytes.at(-1) === CARRIAGE_RETURN ? bytes.subarray(0, -1) : bytes);
 }
 
-/** Writes a file piece by piece; has the shape of what a `WritableStream` is made from. */
+/** Writes a file piece by piece; an underlying sink for `WritableStream`. */
 export class FileSink {
   readonly #file: Target;
   readonly #signal: AbortSignalLike | undefined;
@@ -145,9 +145,9 @@ export class FileSink {
   }
 
   /**
-   * Writes a piece behind the one before.
+   * Writes a piece after the one before.
    *
-   * @param chunk what; it belongs to the device until the promise settles. Text becomes UTF-8.
+   * @param chunk the piece; it belongs to the device until the promise settles. Text becomes UTF-8.
    * @param controller a `WritableStream` gives its own, whose signal cancels the write when the stream is aborted
    */
   async write(chunk: Data, controller?: object): Promise<void> {

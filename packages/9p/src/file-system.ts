@@ -48,11 +48,11 @@ export interface MountOptions extends ConnectOptions, WaitOptions {
 }
 
 /**
- * A tree that the host shares.
+ * A tree of files that the host shares.
  *
- * What the server refuses rejects with a {@link P9Error} (`ENOENT`, `EACCES`, …), what goes wrong below with a `VirtioError`.
- * Each method with promises takes a `signal` that cancels it, each that spins takes `timeoutMs`: how long the server may take
- * for an answer (default 60,000).
+ * What the server refuses is a {@link P9Error} (`ENOENT`, `EACCES`, …), what goes wrong below it a `VirtioError`. Each method with
+ * promises takes a `signal` that cancels it: the promise rejects with `ABORTED` when the server has let go of the request. Each
+ * method that spins takes `timeoutMs`: how long the server may take for an answer (default 60,000).
  *
  * @example
  * ```ts
@@ -72,7 +72,7 @@ export interface MountOptions extends ConnectOptions, WaitOptions {
  * ```
  */
 export class P9FileSystem implements Disposable, AsyncDisposable {
-  /** The protocol below, for what has no place here. */
+  /** The client below, for what has no method here. */
   readonly client: P9Client;
 
   readonly #context: FsContext;
@@ -119,7 +119,7 @@ export class P9FileSystem implements Disposable, AsyncDisposable {
     this.client.runSync(this.#connect(), options);
   }
 
-  /** Takes leave of the server. Handles that are open are of no use afterwards; the device can be mounted anew. */
+  /** Ends the session with the server. Open handles are void afterwards; the device can be mounted anew. */
   unmount(options?: WaitOptions): Promise<void> {
     return this.client.run(this.#disconnect(), options);
   }
@@ -242,7 +242,7 @@ export class P9FileSystem implements Disposable, AsyncDisposable {
     }
   }
 
-  /** Makes a directory. @returns with `recursive` the first directory that was made, `undefined` if all were there */
+  /** Makes a directory. @returns with `recursive` the first directory that was made, `undefined` if all existed */
   mkdir(path: string, options: MkdirOptions = {}): Promise<string | undefined> {
     return this.client.run(entries.mkdir(this.#context, path, options), options);
   }
@@ -285,7 +285,7 @@ export class P9FileSystem implements Disposable, AsyncDisposable {
     return this.client.runSync(attributes.lstat(this.#context, path), options);
   }
 
-  /** Rejects if there is no such file. It says nothing of permissions: the server has the last word on those. */
+  /** Rejects if there is no such file. It does not check permissions, on which the server has the last word. */
   access(path: string, options?: WaitOptions): Promise<void> {
     return this.client.run(attributes.access(this.#context, path), options);
   }
@@ -296,7 +296,7 @@ export class P9FileSystem implements Disposable, AsyncDisposable {
   }
 
   /**
-   * Makes a directory for temporary files, with a name that nothing has yet and for its owner alone.
+   * Makes a directory for temporary files with a new name, for its owner alone.
    *
    * @param prefix the path, to which six characters are added
    * @returns the path of the directory
@@ -380,7 +380,7 @@ export class P9FileSystem implements Disposable, AsyncDisposable {
     this.client.runSync(entries.mknod(this.#context, path, mode, major, minor), options);
   }
 
-  /** Reads where a symbolic link points. */
+  /** Reads the target of a symbolic link. */
   readlink(path: string, options?: WaitOptions): Promise<string> {
     return this.client.run(entries.readlink(this.#context, path), options);
   }
@@ -450,7 +450,7 @@ export class P9FileSystem implements Disposable, AsyncDisposable {
     this.client.runSync(attributes.lutimes(this.#context, path, atime, mtime), options);
   }
 
-  /** Cuts a file off, or extends it with zeros. */
+  /** Sets the size of a file: cuts it off, or extends it with zeros. */
   truncate(path: string, size = 0, options?: WaitOptions): Promise<void> {
     return this.client.run(attributes.truncate(this.#context, path, size), options);
   }
@@ -460,7 +460,7 @@ export class P9FileSystem implements Disposable, AsyncDisposable {
     this.client.runSync(attributes.truncate(this.#context, path, size), options);
   }
 
-  /** Asks about the file system that a file lies in. */
+  /** Reads the statistics of the file system of a file. */
   statfs(path: string, options?: WaitOptions): Promise<StatFs> {
     return this.client.run(attributes.statfs(this.#context, path), options);
   }
@@ -527,7 +527,7 @@ export class P9FileSystem implements Disposable, AsyncDisposable {
     yield* this.client.connect(this.#options);
   }
 
-  /** Takes leave of the server. */
+  /** Ends the session with the server. */
   *#disconnect(): Task<void> {
     if (!this.#mounted) return;
     this.#mounted = false;

@@ -1,10 +1,10 @@
-/** What the methods of a file handle are told, and the defaults of it. */
+/** Options of the methods of a file handle, and their defaults. */
 import { requireBytes, requireInteger, VirtioError, type WaitOptions } from '@virtio/core';
 import { CLIENT, checkSize, MAX_U32, requireChoice, requireString } from './check.ts';
 import type { SyncOptions } from './options.ts';
 import { LockType } from './protocol.ts';
 
-/** Where in a buffer and where in a file to read or write. */
+/** Options of `read` and `write`: the part of the buffer, and the place in the file. */
 export interface TransferOptions extends WaitOptions {
   /** The first byte of the buffer (default 0). */
   readonly offset?: number | undefined;
@@ -14,7 +14,7 @@ export interface TransferOptions extends WaitOptions {
   readonly position?: number | null | undefined;
 }
 
-/** A part of a file, for a stream. */
+/** Options of `createReadStream` and `readLines`. */
 export interface ReadStreamOptions extends WaitOptions {
   /** The first byte (default 0). */
   readonly start?: number;
@@ -24,13 +24,13 @@ export interface ReadStreamOptions extends WaitOptions {
   readonly highWaterMark?: number;
 }
 
-/** Where a stream writes to a file. */
+/** Options of `createWriteStream`. */
 export interface WriteStreamOptions extends WaitOptions {
-  /** Where its first byte goes (default: to the file's own position, which moves on then). */
+  /** Where the first byte goes (default: to the file's own position, which moves on then). */
   readonly start?: number;
 }
 
-/** A lock on a part of a file. */
+/** Options of `lock`, `unlock` and `getLock`. */
 export interface LockOptions extends WaitOptions {
   /** `read` can be shared with other readers, `write` with nobody (default `write`). */
   readonly type?: 'read' | 'write';
@@ -38,23 +38,23 @@ export interface LockOptions extends WaitOptions {
   readonly start?: number;
   /** How many bytes; 0, the default, for all from `start` on. */
   readonly length?: number;
-  /** Who asks: locks of one process do not stand in each other's way (default 1). */
+  /** The number of the process: locks of one process do not conflict (default 1). */
   readonly process?: number;
-  /** The name of this client, as other clients see it (default `virtio`). */
+  /** The name of this client for other clients (default `virtio`). */
   readonly client?: string;
 }
 
 /** A lock that somebody holds. */
 export interface HeldLock {
-  /** Whether others may read meanwhile. */
+  /** `read` is shared with other readers, `write` with nobody. */
   readonly type: 'read' | 'write';
   /** The first byte. */
   readonly start: number;
   /** How many bytes; 0 for all from `start` on. */
   readonly length: number;
-  /** Who has it. */
+  /** The number of the process that holds it. */
   readonly process: number;
-  /** The name of that one's client. */
+  /** The name of the client of that process. */
   readonly client: string;
 }
 

@@ -22,7 +22,7 @@ const NAMES = {
   'as+': RDWR | CREAT | APPEND | SYNC,
 } as const;
 
-/** How a file is opened: a name of `node:fs`, or a sum of `OpenFlag`. */
+/** Flags of `open`: a name of `node:fs`, or a sum of `OpenFlag`. */
 export type OpenFlags = keyof typeof NAMES | number;
 
 /**

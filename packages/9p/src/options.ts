@@ -13,52 +13,52 @@ import type { OpenFlags } from './open-flags.ts';
 /** Options of the form of a call that spins: those of its form with promises, with `timeoutMs` in place of `signal`. */
 export type SyncOptions<O> = Omit<O, 'signal'> & SpinOptions;
 
-/** The one encoding of text that there is. */
+/** The encoding of text: UTF-8. */
 export type Encoding = 'utf8' | 'utf-8';
 
-/** How a file is read as bytes. */
+/** Options of `readFile`, for bytes. */
 export interface ReadFileOptions extends WaitOptions {
   readonly encoding?: null | undefined;
-  /** How it is opened (default `r`). */
+  /** How the file is opened (default `r`). */
   readonly flag?: OpenFlags;
 }
 
-/** How a file is read as text. */
+/** Options of `readFile`, for text. */
 export interface ReadTextOptions extends WaitOptions {
   readonly encoding: Encoding;
-  /** How it is opened (default `r`). */
+  /** How the file is opened (default `r`). */
   readonly flag?: OpenFlags;
 }
 
-/** How a file is written. */
+/** Options of `writeFile` and `appendFile`. */
 export interface WriteFileOptions extends WaitOptions {
-  /** How it is opened (default `w`). */
+  /** How the file is opened (default `w`; `a` of `appendFile`). */
   readonly flag?: OpenFlags;
-  /** Its permissions, if it is new (default 0o666, less the umask). */
+  /** The permissions of a new file (default 0o666, less the umask). */
   readonly mode?: number;
 }
 
-/** What can be written: text becomes UTF-8. */
+/** Data to write; text becomes UTF-8. */
 export type Data = string | Uint8Array;
 
-/** What can be written piece by piece. */
+/** Data to write piece by piece. */
 export type DataStream = Iterable<Data> | AsyncIterable<Data>;
 
-/** How a file is copied. */
+/** Options of `copyFile`. */
 export interface CopyFileOptions extends WaitOptions {
   /** Whether the target must not exist yet (default false). */
   readonly exclusive?: boolean;
 }
 
-/** How a directory is made. */
+/** Options of `mkdir`. */
 export interface MkdirOptions extends WaitOptions {
-  /** Whether missing directories above it are made as well, and an existing one is no error (default false). */
+  /** Whether missing parents are made as well, and an existing directory is no error (default false). */
   readonly recursive?: boolean;
-  /** Its permissions (default 0o777, less the umask). */
+  /** The permissions (default 0o777, less the umask). */
   readonly mode?: number;
 }
 
-/** How a directory is listed. */
+/** Options of `readdir`. */
 export interface ReaddirOptions extends WaitOptions {
   /** Whether entries come as `Dirent` (default false: as names). */
   readonly withFileTypes?: boolean;
@@ -69,7 +69,7 @@ export interface ReaddirOptions extends WaitOptions {
   readonly recursive?: boolean;
 }
 
-/** How files are removed. */
+/** Options of `rm`. */
 export interface RmOptions extends WaitOptions {
   /** Whether a directory is removed with all that it holds (default false). */
   readonly recursive?: boolean;
@@ -77,9 +77,9 @@ export interface RmOptions extends WaitOptions {
   readonly force?: boolean;
 }
 
-/** How an extended attribute is set. */
+/** Options of `setxattr`. */
 export interface SetxattrOptions extends WaitOptions {
-  /** `create`: it must not exist yet; `replace`: it must exist. By default either will do. */
+  /** `create`: it must not exist yet; `replace`: it must exist. By default it does not matter. */
   readonly only?: 'create' | 'replace';
 }
 
@@ -126,7 +126,7 @@ export function decodeAs(
   );
 }
 
-/** What reading can be told, in either form. */
+/** Options of reading, in either form. */
 interface AnyReadOptions extends WaitOptions, SpinOptions {
   readonly encoding?: Encoding | null | undefined;
   readonly flag?: OpenFlags;
