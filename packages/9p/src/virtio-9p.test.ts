@@ -343,7 +343,7 @@ describe('a raw request', () => {
     expect(driver.isDone(token)).toBe(true);
     driver[Symbol.dispose]();
     device.assertClean();
-    expect(() => driver.complete(token)).toThrow(expect.objectContaining({ code: 'WRONG_TOKEN' }) as Error);
+    expect(() => driver.complete(token)).toThrow(expect.objectContaining({ code: 'DISPOSED' }) as Error);
   });
 
   it('allocates nothing that lives on in the steady state', () => {
