@@ -325,6 +325,7 @@ export class Exchange {
     } finally {
       signal.removeEventListener('abort', abort);
     }
+    if (!this.#tags.isDone(tag)) this.#tags.undone(tag);
   }
 
   /** Waits for an answer, and has the request flushed if the caller loses interest. */

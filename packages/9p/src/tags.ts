@@ -250,6 +250,12 @@ export class Tags {
     return promise;
   }
 
+  /** The caller of {@link Tags.done} no longer waits. Others who wait for the same request look again. */
+  undone(tag: number): void {
+    this.#tell(tag);
+    this.#deafenIfIdle();
+  }
+
   /** Waits until more than `reserved` tags may be free, or `signal` is aborted. */
   async room(reserved: number, signal?: AbortSignalLike): Promise<void> {
     this.sweep();
