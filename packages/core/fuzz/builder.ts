@@ -2,7 +2,7 @@
 import { type DmaRegion, VirtioError, type VirtQueue } from '@virtio/core';
 import type { Model } from './model.ts';
 import { type EpisodeCounts, type EpisodeOptions, expect } from './options.ts';
-import type { Random } from './random.ts';
+import type { Random } from '@virtio/testing';
 
 /** A chain that is being built. */
 interface OpenChain {

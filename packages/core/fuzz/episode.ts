@@ -31,7 +31,7 @@ import { harmlessLies, lies, type Scene } from './lies.ts';
 import { Model } from './model.ts';
 import { atMoment, noMoment } from './moments.ts';
 import { emptyCounts, type EpisodeCounts, type EpisodeOptions, expect, increment } from './options.ts';
-import { Random } from './random.ts';
+import { Random } from '@virtio/testing';
 
 /** The queue did what it must not do. */
 export class Finding extends Error {

@@ -5,7 +5,7 @@
  */
 import type { DmaRegion } from '@virtio/core';
 import { type DeviceQueue, type FakeHal, PackedDeviceQueue, SplitDeviceQueue } from '@virtio/testing';
-import type { Random } from './random.ts';
+import type { Random } from '@virtio/testing';
 
 /** What the liar knows of the queue. */
 export interface Scene {

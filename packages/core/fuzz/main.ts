@@ -6,7 +6,7 @@ import { parseArgs } from 'node:util';
 import type { FeatureName } from '@virtio/core';
 import { Finding, runEpisode } from './episode.ts';
 import { emptyCounts, type EpisodeOptions } from './options.ts';
-import { Random } from './random.ts';
+import { Random } from '@virtio/testing';
 
 /** Steps of one episode: enough for several laps of the 16-bit index in a small queue. */
 const STEPS = 1_000_000;
