@@ -456,7 +456,7 @@ export abstract class Driver<
       `${this.transport.who()}: queue ${index} was reset; whether this request was carried out is not known: ask again`,
     );
     const { queue, driverQueue } = entry;
-    driverQueue?.fail(lost);
+    driverQueue?.lose(lost);
     try {
       this.transport.queueReset(index);
       driverQueue?.forget(lost);
@@ -553,7 +553,7 @@ export abstract class Driver<
       driverQueue?.[Symbol.dispose]();
       queue[Symbol.dispose]();
     }
-    for (const region of this.#regions.splice(0)) this.hal.dmaDealloc(region);
+    for (const region of this.#regions.splice(0)) this.hal.dmaDealloc(region, this.accessPlatform);
   }
 
   readonly #configInterrupt = (): void => {

@@ -554,6 +554,11 @@ export class RequestQueue<R = unknown> implements DriverQueue {
     this.#update();
   }
 
+  /** @internal */
+  lose(error: VirtioError): void {
+    this.fail(error);
+  }
+
   /** @internal The device was reset and has nothing any more: all tokens are void, all buffers their callers'. */
   forget(error: VirtioError): void {
     if (this.#failure === undefined) this.fail(error);

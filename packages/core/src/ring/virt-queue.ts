@@ -356,7 +356,7 @@ export abstract class VirtQueue implements Disposable {
     if (this.#disposed) return;
     this.#disposed = true;
     this.fail(new VirtioError('DISPOSED', `queue ${this.index} of ${this.transport.name} is disposed`));
-    for (const region of this.#regions) this.hal.dmaDealloc(region);
+    for (const region of this.#regions) this.hal.dmaDealloc(region, this.accessPlatform);
     this.#regions.length = 0;
   }
 
