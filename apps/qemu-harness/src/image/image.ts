@@ -19,9 +19,9 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { HARNESS_DIR, ensureCacheDir } from '../paths.ts';
+import { withLock } from '@virtio/setup/lock';
+import { HARNESS_DIR, WAITING, ensureCacheDir } from '../paths.ts';
 import { ensureGuestPackages, type GuestPackages } from '../setup/guest-packages.ts';
-import { withLock } from '../setup/lock.ts';
 import { encodeCpio, type CpioEntry } from './cpio.ts';
 import { moduleEntries } from './modules.ts';
 import { runtimeFiles, toEntries, type ImageFile } from './node-runtime.ts';
@@ -65,20 +65,24 @@ export async function ensureImage(report: (line: string) => void): Promise<Guest
     nodeVersion: process.version,
   };
   if (!existsSync(directory)) {
-    await withLock(join(cache, 'image.lock'), async () => {
-      if (existsSync(directory)) return;
-      report(`guest image: building (kernel ${packages.kernelRelease}, Node.js ${process.version})`);
-      removeOldImages(cache);
-      const temporary = mkdtempSync(join(cache, 'new-image-'));
-      const entries: CpioEntry[] = [
-        ...skeleton(packages, init),
-        ...(await moduleEntries(packages)),
-        ...toEntries(files),
-      ];
-      writeFileSync(join(temporary, 'initramfs.cpio'), encodeCpio(entries));
-      copyFileSync(packages.kernel, join(temporary, 'vmlinuz'));
-      renameSync(temporary, directory);
-    });
+    await withLock(
+      join(cache, 'image.lock'),
+      () => report(WAITING),
+      async () => {
+        if (existsSync(directory)) return;
+        report(`guest image: building (kernel ${packages.kernelRelease}, Node.js ${process.version})`);
+        removeOldImages(cache);
+        const temporary = mkdtempSync(join(cache, 'new-image-'));
+        const entries: CpioEntry[] = [
+          ...skeleton(packages, init),
+          ...(await moduleEntries(packages)),
+          ...toEntries(files),
+        ];
+        writeFileSync(join(temporary, 'initramfs.cpio'), encodeCpio(entries));
+        copyFileSync(packages.kernel, join(temporary, 'vmlinuz'));
+        renameSync(temporary, directory);
+      },
+    );
   }
   const now = new Date();
   utimesSync(directory, now, now);
