@@ -36,7 +36,7 @@ const APPLETS = (
   'sh [ ash awk basename cat chmod cp cut date dd df dirname dmesg du echo env expr false find free grep gunzip gzip ' +
   'head hexdump hostname id ifconfig insmod ip kill ln ls lsmod md5sum mkdir mknod modprobe mount mv nproc od pidof ' +
   'poweroff printf ps pwd readlink reboot rm rmdir rmmod sed seq sha256sum sleep sort stat stty sync sysctl tail tar ' +
-  'tee test timeout top touch tr true truncate umount uname uniq uptime wc which xargs xxd'
+  'taskset tee test timeout top touch tr true truncate umount uname uniq uptime usleep wc which xargs xxd'
 ).split(' ');
 
 /** A guest's image, ready to boot. */
