@@ -13,7 +13,7 @@ const NOWHERE = 0x7ff0_0000;
 
 /** A driver that tells its device to read a request where there is nothing. */
 class Careless extends Driver<never> {
-  readonly #requests: RequestQueue;
+  readonly #requests: RequestQueue<unknown>;
 
   constructor({ transport, hal }: SomeTransport) {
     super(transport, hal, {
@@ -21,15 +21,16 @@ class Careless extends Driver<never> {
       table: new FeatureTable('Features', {}),
       supported: [],
     });
-    this.#requests = this.setUp(() => this.createRequestQueue({ index: 0 }, () => undefined));
+    this.#requests = this.setUp(() => this.createRequestQueue({ index: 0 }));
+    this.start();
   }
 
   async ask(): Promise<void> {
-    const slot = this.#requests.begin(1);
-    this.#requests.queue.pushReadable(NOWHERE, 16);
-    this.#requests.submit(slot);
-    this.#requests.flushSoon();
-    await this.#requests.done(slot);
+    await this.#requests.request({
+      buffers: 1,
+      fill: () => this.#requests.queue.pushReadable(NOWHERE, 16),
+      result: () => undefined,
+    });
   }
 }
 

@@ -81,8 +81,7 @@ export default [
         take(await rng.fill(new Uint8Array(length)));
         take(rng.fillSync(new Uint8Array(length)));
         const buffer = new Uint8Array(length);
-        const token = rng.submit(buffer);
-        rng.flush();
+        const token = rng.submitRequestEntropy(buffer);
         while (rng.poll() !== token);
         take(buffer.subarray(0, rng.complete(token)));
         const values = rng.getRandomValues(new Uint32Array(length >> 2));
