@@ -13,7 +13,7 @@ const NOWHERE = 0x7ff0_0000;
 
 /** A driver that tells its device to read a request where there is nothing. */
 class Careless extends Driver<never> {
-  readonly #requests: RequestQueue<unknown>;
+  readonly #requests: RequestQueue;
 
   constructor({ transport, hal }: SomeTransport) {
     super(transport, hal, {
