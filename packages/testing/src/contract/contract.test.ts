@@ -47,8 +47,9 @@ describe('the contract finds drivers that', () => {
         try {
           return sync?.(sample, options);
         } catch (error) {
-          if (VirtioError.is(error, 'DEVICE_RESET'))
+          if (VirtioError.is(error, 'DEVICE_RESET')) {
             throw new VirtioError('NOT_READY', 'not in time', { cause: error });
+          }
           throw error;
         }
       },

@@ -273,6 +273,7 @@ export class Scene<D extends ContractDriver> {
     } else {
       count = this.timeOutAll(requests);
       this.answer();
+      this.driver.pollEvents();
       await this.settle();
     }
     this.answering = answering;

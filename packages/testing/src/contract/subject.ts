@@ -86,6 +86,11 @@ export interface Requests<D> {
   markOf(chain: Chain): number;
   /** Writes the right answer to a chain. Who calls completes it. */
   answer(chain: Chain, mark: number): void;
+  /**
+   * Whether part of the answer that the driver judges lies in the caller's buffers, so that those of a bad answer may be written.
+   * Those of a request that was given up may not.
+   */
+  readonly judgedInBuffers?: boolean;
   /** The non-blocking form, if the driver has one. */
   readonly polling?: Polling<D>;
 }

@@ -92,12 +92,19 @@ export class Life<D extends ContractDriver> {
   async #act(): Promise<void> {
     const random = this.#world.random;
     const { troubled, lying } = this.#world.options;
+    const { kinds } = this.#world;
     if (this.#world.deaf && random.oneIn(15)) {
       this.#reset();
       await this.#ready();
       return;
     }
-    switch (random.below(26)) {
+    const what = random.below(26);
+    if (kinds.length === 0 && what < 10) {
+      if (random.oneIn(2)) this.#messages.receive();
+      else this.#messages.transmit();
+      return;
+    }
+    switch (what) {
       case 0:
       case 1:
       case 2:
