@@ -4,6 +4,7 @@ import type { Guest } from '../boot/guest.ts';
 import type { Cell, HostEnv, HostSocket } from './define.ts';
 import { hashImage, mapImage, readImage, type PreparedDisk } from './disk-image.ts';
 import type { PlannedDevice, PlannedTest } from './plan.ts';
+import type { Picture } from './results.ts';
 
 const READ_TIMEOUT_MS = 30_000;
 
@@ -104,8 +105,14 @@ class BufferedSocket implements HostSocket {
   }
 }
 
-/** The environment of a test's host functions. */
-export function createHostEnv(guest: Guest, planned: PlannedTest, cell: Cell, sockets: HostSockets): HostEnv {
+/** The environment of a test's host functions. Pictures that it leaves are added to `pictures`. */
+export function createHostEnv(
+  guest: Guest,
+  planned: PlannedTest,
+  cell: Cell,
+  sockets: HostSockets,
+  pictures: Picture[],
+): HostEnv {
   const device = (name: string): PlannedDevice => {
     const found = planned.devices.get(name);
     if (found === undefined) throw new Error(`'${planned.test.name}' has no device '${name}'.`);
@@ -127,6 +134,9 @@ export function createHostEnv(guest: Guest, planned: PlannedTest, cell: Cell, so
     readImage: async (name, offset, length) => readImage(disk(name), offset, length),
     hashImage: async (name, offset, length) => hashImage(disk(name), offset, length),
     mapImage: async (name) => mapImage(disk(name)),
+    picture: (title, type, bytes) => {
+      pictures.push({ title, type, data: Buffer.from(bytes).toString('base64') });
+    },
     socket: async (name, socket) => {
       const path = device(name).sockets.get(socket);
       if (path === undefined) throw new Error(`The device '${name}' has no socket '${socket}'.`);
