@@ -42,15 +42,37 @@ describe('the EDID of QEMU', () => {
 
   it('has standard and established timings', () => {
     expect(edid.standard.map(({ width, height }) => [width, height])).toEqual([
-      ...[[2048, 1152], [1920, 1080], [1920, 1200], [1600, 1200]],
-      ...[[1680, 1050], [1440, 900], [1280, 1024], [1280, 960]],
+      ...[
+        [2048, 1152],
+        [1920, 1080],
+        [1920, 1200],
+        [1600, 1200],
+      ],
+      ...[
+        [1680, 1050],
+        [1440, 900],
+        [1280, 1024],
+        [1280, 960],
+      ],
     ]);
     expect(edid.standard.every(({ refreshHz }) => refreshHz === 60)).toBe(true);
     expect(edid.established).toEqual([
-      ...[{ width: 640, height: 480, refreshHz: 60 }, { width: 800, height: 600, refreshHz: 60 }],
-      ...[{ width: 1024, height: 768, refreshHz: 60 }, { width: 1280, height: 768, refreshHz: 60 }],
-      ...[{ width: 1360, height: 768, refreshHz: 60 }, { width: 1400, height: 1050, refreshHz: 60 }],
-      ...[{ width: 1792, height: 1344, refreshHz: 60 }, { width: 1856, height: 1392, refreshHz: 60 }],
+      ...[
+        { width: 640, height: 480, refreshHz: 60 },
+        { width: 800, height: 600, refreshHz: 60 },
+      ],
+      ...[
+        { width: 1024, height: 768, refreshHz: 60 },
+        { width: 1280, height: 768, refreshHz: 60 },
+      ],
+      ...[
+        { width: 1360, height: 768, refreshHz: 60 },
+        { width: 1400, height: 1050, refreshHz: 60 },
+      ],
+      ...[
+        { width: 1792, height: 1344, refreshHz: 60 },
+        { width: 1856, height: 1392, refreshHz: 60 },
+      ],
       { width: 1920, height: 1440, refreshHz: 60 },
     ]);
   });
@@ -65,7 +87,9 @@ describe('the EDID of QEMU', () => {
     const sizes = supportedResolutions(edid).map(({ width, height }) => width * height);
     expect(sizes).toEqual(sizes.toSorted((a, b) => b - a));
     expect(supportedResolutions(edid)[0]).toEqual({ width: 1920, height: 1440 });
-    expect(supportedResolutions(edid).filter(({ width, height }) => width === 1920 && height === 1080)).toHaveLength(1);
+    expect(
+      supportedResolutions(edid).filter(({ width, height }) => width === 1920 && height === 1080),
+    ).toHaveLength(1);
   });
 });
 
@@ -77,7 +101,9 @@ describe('an EDID', () => {
   });
 
   it('of zeros is refused', () => {
-    expect(() => parseEdid(new Uint8Array(1024))).toThrow(expect.objectContaining({ code: 'INVALID_DEVICE' }));
+    expect(() => parseEdid(new Uint8Array(1024))).toThrow(
+      expect.objectContaining({ code: 'INVALID_DEVICE' }),
+    );
   });
 
   it('with a wrong checksum is read, and says so', () => {
@@ -143,7 +169,9 @@ describe('an EDID', () => {
   });
 
   it('has further standard timings in a descriptor', () => {
-    const edid = parseEdid(withDescriptor(3, [0, 0, 0, 0xfa, 0, 0xd1, 0xc0, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0x0a]));
+    const edid = parseEdid(
+      withDescriptor(3, [0, 0, 0, 0xfa, 0, 0xd1, 0xc0, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0x0a]),
+    );
     expect(edid.standard).toEqual([{ width: 1920, height: 1080, refreshHz: 60 }]);
   });
 
@@ -162,7 +190,9 @@ describe('an EDID', () => {
   });
 
   it('has limits above 255', () => {
-    const edid = parseEdid(withDescriptor(0, [0, 0, 0, 0xfd, 0x0a, 48, 45, 30, 10, 60, 1, 0x0a, 32, 32, 32, 32, 32, 32]));
+    const edid = parseEdid(
+      withDescriptor(0, [0, 0, 0, 0xfd, 0x0a, 48, 45, 30, 10, 60, 1, 0x0a, 32, 32, 32, 32, 32, 32]),
+    );
     expect(edid.ranges).toEqual({
       ...{ minVerticalHz: 48, maxVerticalHz: 300, minHorizontalKHz: 30, maxHorizontalKHz: 265 },
       maxPixelClockMHz: 600,

@@ -265,7 +265,9 @@ export function parseEdid(bytes: Uint8Array): Edid {
  *
  * @returns pairs of width and height
  */
-export function supportedResolutions(edid: Edid): readonly { readonly width: number; readonly height: number }[] {
+export function supportedResolutions(
+  edid: Edid,
+): readonly { readonly width: number; readonly height: number }[] {
   const found = new Map<string, { width: number; height: number }>();
   for (const { width, height } of [...edid.detailed, ...edid.standard, ...edid.established]) {
     found.set(`${width}x${height}`, { width, height });
@@ -364,7 +366,11 @@ function standardTimings(
     // 01 01 is the mark of a place that is not used; 00 is reserved, and what a zeroed one has.
     if ((first === 1 && second === 1) || first === 0) continue;
     const width = (first + 31) * 8;
-    modes.push({ width, height: heightOf(width, second >> 6, version, revision), refreshHz: (second & 0x3f) + 60 });
+    modes.push({
+      width,
+      height: heightOf(width, second >> 6, version, revision),
+      refreshHz: (second & 0x3f) + 60,
+    });
   }
   return modes;
 }

@@ -10,7 +10,11 @@ import {
   pixelShifts,
 } from './pixel-format.ts';
 
-const cases = Object.entries(PixelFormat).map(([name, format]) => ({ name, format, order: FORMATS[format] ?? '' }));
+const cases = Object.entries(PixelFormat).map(([name, format]) => ({
+  name,
+  format,
+  order: FORMATS[format] ?? '',
+}));
 
 /** The bytes that a pixel has in memory, by the name of its format. */
 const bytesOf = (order: string, values: Readonly<Record<string, number>>): number[] =>

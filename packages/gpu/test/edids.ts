@@ -1,6 +1,7 @@
 /** EDIDs for tests. */
 
-const fromHex = (hex: string): Uint8Array => Uint8Array.from(hex.match(/[0-9a-f]{2}/g) ?? [], (byte) => parseInt(byte, 16));
+const fromHex = (hex: string): Uint8Array =>
+  Uint8Array.from(hex.match(/[0-9a-f]{2}/g) ?? [], (byte) => parseInt(byte, 16));
 
 /** What QEMU makes for `virtio-gpu,xres=1920,yres=1080`: a block, an extension, and zeros up to 1024 bytes. */
 export function qemuEdid(): Uint8Array {

@@ -167,7 +167,8 @@ export class GpuDevice {
     this.device.handle(0, (chain) => this.#control(chain));
     this.device.handle(1, (chain) => this.#cursor(chain));
     this.device.onConfigWrite = (offset, width, value) => {
-      if (offset !== 4 || width !== 4) this.device.violated(`byte ${offset} of the configuration was written [5.7.4]`);
+      if (offset !== 4 || width !== 4)
+        this.device.violated(`byte ${offset} of the configuration was written [5.7.4]`);
       const events = new DataView(this.device.config.buffer);
       // Both registers keep nothing of what is written to events_clear.
       events.setUint32(0, events.getUint32(0, true) & ~value, true);
@@ -417,7 +418,8 @@ export class GpuDevice {
 
   #attach(id: number, count: number, bytes: Uint8Array): void {
     const resource = this.#resource(id);
-    if (resource.backing !== undefined || count > 16384 || bytes.length < 16 * count) throw new Refusal(ERR_UNSPEC);
+    if (resource.backing !== undefined || count > 16384 || bytes.length < 16 * count)
+      throw new Refusal(ERR_UNSPEC);
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
     resource.backing = Array.from({ length: count }, (_, n): Entry => {
       const address = Number(view.getBigUint64(16 * n, true));
@@ -608,7 +610,8 @@ export class GpuDevice {
 
   #aligned(value: number, what: string): void {
     const alignment = this.#has(BLOB_ALIGNMENT) ? (this.#options.blobAlignment ?? 1) : 1;
-    if (value % alignment !== 0) this.device.violated(`${what} ${value} is not aligned to ${alignment} [5.7.6.8]`);
+    if (value % alignment !== 0)
+      this.device.violated(`${what} ${value} is not aligned to ${alignment} [5.7.6.8]`);
   }
 
   #has(feature: bigint): boolean {
@@ -618,7 +621,9 @@ export class GpuDevice {
   /** Notes a command whose feature was not negotiated. */
   #need(feature: bigint): void {
     if (this.#has(feature)) return;
-    this.device.violated(`a command was sent whose feature 0x${feature.toString(16)} was not negotiated [5.7.6]`);
+    this.device.violated(
+      `a command was sent whose feature 0x${feature.toString(16)} was not negotiated [5.7.6]`,
+    );
     throw new Refusal(ERR_UNSPEC);
   }
 }
