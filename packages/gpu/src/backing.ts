@@ -64,7 +64,7 @@ export class Backing {
   publish(from: number, length: number): void {
     const size = this.#pieceSize;
     const end = from + length;
-    for (let at = from; at < end; ) {
+    for (let at = from; at < end;) {
       const n = Math.floor(at / size);
       const to = Math.min(end, (n + 1) * size);
       (this.#regions[n] as DmaRegion).bytes.set(this.bytes.subarray(at, to), at - n * size);

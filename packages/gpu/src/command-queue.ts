@@ -265,7 +265,11 @@ export class CommandQueue {
         const at = slot * this.#slotSize;
         this.#bytes.set(command.request, at);
         const context = this.#view.getUint32(at + HEADER.ctxId, true);
-        this.#writeHeader(slot, GpuCommandType[command.name], ring !== undefined || (fence ?? command.fenced));
+        this.#writeHeader(
+          slot,
+          GpuCommandType[command.name],
+          ring !== undefined || (fence ?? command.fenced),
+        );
         this.#view.setUint32(at + HEADER.ctxId, context, true);
         if (ring !== undefined) {
           this.#view.setUint32(at + HEADER.flags, GpuFlag.FENCE | GpuFlag.INFO_RING_IDX, true);
@@ -302,7 +306,8 @@ export class CommandQueue {
     if (needs !== undefined && !driver.has(needs)) throw this.#unsupported(name, needs);
     check?.(driver.limits);
     if (ring === undefined) return;
-    if (!driver.has('CONTEXT_INIT')) throw this.#unsupported(`a fence on a timeline (ring ${ring})`, 'CONTEXT_INIT');
+    if (!driver.has('CONTEXT_INIT'))
+      throw this.#unsupported(`a fence on a timeline (ring ${ring})`, 'CONTEXT_INIT');
     requireInteger(driver.transport, 'ring', ring, 0, MAX_RING_INDEX);
   }
 

@@ -152,7 +152,9 @@ function build<F extends FieldTable, T>(
   layout: Layout<F>,
   values: Partial<Values<F>>,
   answer: CommandAnswer<T>,
-  options: Partial<Pick<GpuCommand<T>, 'data' | 'fenced' | 'needs' | 'check'>> & { readonly contextId?: number } = {},
+  options: Partial<Pick<GpuCommand<T>, 'data' | 'fenced' | 'needs' | 'check'>> & {
+    readonly contextId?: number;
+  } = {},
 ): GpuCommand<T> {
   const request = new Uint8Array(layout.size);
   const view = viewOf(request);
@@ -184,7 +186,11 @@ function formatOf(name: GpuCommandName, format: number): number {
   );
 }
 
-function encodeEntries(name: GpuCommandName, entries: readonly MemoryEntry[], min: number): Uint8Array | undefined {
+function encodeEntries(
+  name: GpuCommandName,
+  entries: readonly MemoryEntry[],
+  min: number,
+): Uint8Array | undefined {
   u32(name, 'the number of entries', entries.length, min, MAX_ENTRIES);
   if (entries.length === 0) return undefined;
   const bytes = new Uint8Array(entries.length * ENTRY);
@@ -201,19 +207,25 @@ function encodeEntries(name: GpuCommandName, entries: readonly MemoryEntry[], mi
 /** Asks where the displays of all 16 scanouts are; those that the device has not are disabled. */
 export function getDisplayInfo(): GpuCommand<readonly Display[]> {
   const { size, offset } = DisplayOne;
-  return build('GET_DISPLAY_INFO', CtrlHeader, {}, {
-    ...{ type: GpuOkType.OK_DISPLAY_INFO, size: MAX_SCANOUTS * size, least: size },
-    read(bytes) {
-      const view = viewOf(bytes);
-      return Array.from({ length: MAX_SCANOUTS }, (_, scanout): Display => {
-        const field = (name: keyof typeof offset): number => view.getUint32(scanout * size + offset[name], true);
-        return {
-          ...{ scanout, enabled: field('enabled') !== 0, x: field('x'), y: field('y') },
-          ...{ width: field('width'), height: field('height'), flags: field('flags') },
-        };
-      });
+  return build(
+    'GET_DISPLAY_INFO',
+    CtrlHeader,
+    {},
+    {
+      ...{ type: GpuOkType.OK_DISPLAY_INFO, size: MAX_SCANOUTS * size, least: size },
+      read(bytes) {
+        const view = viewOf(bytes);
+        return Array.from({ length: MAX_SCANOUTS }, (_, scanout): Display => {
+          const field = (name: keyof typeof offset): number =>
+            view.getUint32(scanout * size + offset[name], true);
+          return {
+            ...{ scanout, enabled: field('enabled') !== 0, x: field('x'), y: field('y') },
+            ...{ width: field('width'), height: field('height'), flags: field('flags') },
+          };
+        });
+      },
     },
-  });
+  );
 }
 
 /** Asks for the EDID of a scanout: 0 to 1024 bytes. Needs EDID. */
@@ -261,7 +273,11 @@ export function setScanout(scanout: number, id: number, rect: Rect): GpuCommand<
   return build(
     name,
     SetScanout,
-    { ...rectOf(name, rect), scanoutId: u32(name, 'scanout', scanout), resourceId: u32(name, 'resourceId', id) },
+    {
+      ...rectOf(name, rect),
+      scanoutId: u32(name, 'scanout', scanout),
+      resourceId: u32(name, 'resourceId', id),
+    },
     NO_DATA,
   );
 }
@@ -305,25 +321,33 @@ export function resourceDetachBacking(id: number): GpuCommand<void> {
 export function getCapsetInfo(index: number): GpuCommand<CapsetInfo> {
   const name = 'GET_CAPSET_INFO';
   const size = RespCapsetInfo.size - HEADER_SIZE;
-  return build(name, GetCapsetInfo, { capsetIndex: u32(name, 'index', index) }, {
-    ...{ type: GpuOkType.OK_CAPSET_INFO, size, least: size },
-    read(bytes) {
-      const view = viewOf(bytes);
-      const field = (key: 'capsetId' | 'capsetMaxVersion' | 'capsetMaxSize'): number =>
-        view.getUint32(RespCapsetInfo.offset[key] - HEADER_SIZE, true);
-      return {
-        ...{ capsetId: field('capsetId'), maxVersion: field('capsetMaxVersion') },
-        maxSize: field('capsetMaxSize'),
-      };
+  return build(
+    name,
+    GetCapsetInfo,
+    { capsetIndex: u32(name, 'index', index) },
+    {
+      ...{ type: GpuOkType.OK_CAPSET_INFO, size, least: size },
+      read(bytes) {
+        const view = viewOf(bytes);
+        const field = (key: 'capsetId' | 'capsetMaxVersion' | 'capsetMaxSize'): number =>
+          view.getUint32(RespCapsetInfo.offset[key] - HEADER_SIZE, true);
+        return {
+          ...{ capsetId: field('capsetId'), maxVersion: field('capsetMaxVersion') },
+          maxSize: field('capsetMaxSize'),
+        };
+      },
     },
-  });
+  );
 }
 
 /** The most bytes of a capability set that are asked for. */
 const MAX_CAPSET = 1 << 20;
 
 /** Asks for a capability set. Of `info`, the size is how many bytes of an answer there is room for. */
-export function getCapset(info: Pick<CapsetInfo, 'capsetId' | 'maxSize'>, version: number): GpuCommand<Uint8Array> {
+export function getCapset(
+  info: Pick<CapsetInfo, 'capsetId' | 'maxSize'>,
+  version: number,
+): GpuCommand<Uint8Array> {
   const name = 'GET_CAPSET';
   const values = {
     capsetId: u32(name, 'capsetId', info.capsetId, 1),
@@ -343,7 +367,9 @@ export function resourceAssignUuid(id: number): GpuCommand<Uint8Array> {
     ...{ type: GpuOkType.OK_RESOURCE_UUID, size, least: size },
     read: (bytes) => bytes.slice(0, size),
   };
-  return build(name, ResourceCommand, { resourceId: resourceId(name, id) }, answer, { needs: 'RESOURCE_UUID' });
+  return build(name, ResourceCommand, { resourceId: resourceId(name, id) }, answer, {
+    needs: 'RESOURCE_UUID',
+  });
 }
 
 /** Creates a resource of bytes. Needs RESOURCE_BLOB, and VIRGL if it is in the host's memory. */
@@ -365,7 +391,10 @@ export function resourceCreateBlob(options: {
   const { memory, size, flags = 0, blobId = 0, contextId = 0, entries = [] } = options;
   u32(name, 'memory', memory, BlobMemory.GUEST, BlobMemory.HOST3D_GUEST);
   if (memory === BlobMemory.HOST3D && entries.length > 0) {
-    throw new VirtioError('INVALID_PARAM', `${name}: a blob in the host's memory alone has no entries; leave them out`);
+    throw new VirtioError(
+      'INVALID_PARAM',
+      `${name}: a blob in the host's memory alone has no entries; leave them out`,
+    );
   }
   const data = encodeEntries(name, entries, 0);
   const all = BlobFlag.USE_MAPPABLE | BlobFlag.USE_SHAREABLE | BlobFlag.USE_CROSS_DEVICE;
@@ -576,7 +605,10 @@ function ofResource(
   return build(name, ResourceCommand, { resourceId: resourceId(name, id) }, NO_DATA, options);
 }
 
-function transfer3d(name: 'TRANSFER_TO_HOST_3D' | 'TRANSFER_FROM_HOST_3D', options: Transfer3d): GpuCommand<void> {
+function transfer3d(
+  name: 'TRANSFER_TO_HOST_3D' | 'TRANSFER_FROM_HOST_3D',
+  options: Transfer3d,
+): GpuCommand<void> {
   const { x = 0, y = 0, z = 0, depth = 1, offset = 0, level = 0, stride = 0, layerStride = 0 } = options;
   const values = {
     ...rectOf(name, { x, y, width: options.width, height: options.height }),

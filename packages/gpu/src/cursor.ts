@@ -81,7 +81,14 @@ export class Cursor implements Disposable, AsyncDisposable {
       const words = new Uint32Array(bytes.buffer, bytes.byteOffset, CURSOR_BYTES / BYTES_PER_PIXEL);
       const shifts = pixelShifts(format) as PixelShifts;
       for (let row = 0; row < height; row += 1) {
-        convertPremultiplied(image.data, row * width * BYTES_PER_PIXEL, words, row * CURSOR_SIZE, width, shifts);
+        convertPremultiplied(
+          image.data,
+          row * width * BYTES_PER_PIXEL,
+          words,
+          row * CURSOR_SIZE,
+          width,
+          shifts,
+        );
       }
       if (!backing.direct) backing.publish(0, CURSOR_BYTES);
       const whole = { x: 0, y: 0, width: CURSOR_SIZE, height: CURSOR_SIZE };
@@ -130,7 +137,8 @@ export class Cursor implements Disposable, AsyncDisposable {
 
   /** Hides the cursor where it is shown, and destroys its image on the host. Does nothing the second time. */
   async destroy(): Promise<void> {
-    if (!this.#isOver()) await this.#hideAll((scanout) => sendCursor(this.#state, undefined, this.#at(scanout)));
+    if (!this.#isOver())
+      await this.#hideAll((scanout) => sendCursor(this.#state, undefined, this.#at(scanout)));
     await runSteps(this.#state.control, this.#destroySteps());
   }
 
@@ -163,7 +171,8 @@ export class Cursor implements Disposable, AsyncDisposable {
         `${transport.who()}: the cursor of resource ${this.resourceId} is destroyed; make a new one`,
       );
     }
-    if (this.#epoch !== this.#state.epoch) throw this.#state.lost(`the cursor of resource ${this.resourceId}`);
+    if (this.#epoch !== this.#state.epoch)
+      throw this.#state.lost(`the cursor of resource ${this.resourceId}`);
   }
 
   #isOver(): boolean {
@@ -280,7 +289,16 @@ function startCursor(
   const type = change === 'move' ? GpuCommandType.MOVE_CURSOR : GpuCommandType.UPDATE_CURSOR;
   // A move has the image's id, too: QEMU hides a cursor that is moved without one.
   const id = cursor?.resourceId ?? 0;
-  const slot = state.cursorQueue.startCursor(type, scanout, x, y, id, cursor?.hotX ?? 0, cursor?.hotY ?? 0, must);
+  const slot = state.cursorQueue.startCursor(
+    type,
+    scanout,
+    x,
+    y,
+    id,
+    cursor?.hotX ?? 0,
+    cursor?.hotY ?? 0,
+    must,
+  );
   if (slot < 0) return slot;
   place.cursor = cursor;
   place.x = x;

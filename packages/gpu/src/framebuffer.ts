@@ -17,7 +17,13 @@ import {
 import type { SubmitCommandOptions } from './command-queue.ts';
 import { GpuError } from './gpu-error.ts';
 import type { GpuState } from './gpu-state.ts';
-import { convertRgba, PixelFormat, type PixelFormatNumber, type PixelShifts, pixelShifts } from './pixel-format.ts';
+import {
+  convertRgba,
+  PixelFormat,
+  type PixelFormatNumber,
+  type PixelShifts,
+  pixelShifts,
+} from './pixel-format.ts';
 import { BYTES_PER_PIXEL } from './protocol.ts';
 import { ask, runSteps, runStepsSync, type Steps } from './steps.ts';
 
@@ -71,7 +77,14 @@ export class Framebuffer implements Disposable, AsyncDisposable {
   #destroyed = false;
 
   /** @internal use {@link VirtioGpu.createFramebuffer} or {@link VirtioGpu.setUpFramebuffer} */
-  constructor(state: GpuState, resourceId: number, backing: Backing, width: number, height: number, format: PixelFormatNumber) {
+  constructor(
+    state: GpuState,
+    resourceId: number,
+    backing: Backing,
+    width: number,
+    height: number,
+    format: PixelFormatNumber,
+  ) {
     this.#state = state;
     this.#backing = backing;
     this.#shifts = pixelShifts(format) as PixelShifts;
@@ -95,7 +108,10 @@ export class Framebuffer implements Disposable, AsyncDisposable {
     const height = requireInteger(transport, 'height', options.height, 1, MAX_BYTES / BYTES_PER_PIXEL);
     const maxPiece = requireInteger(transport, 'maxPiece', options.maxPiece ?? MAX_PIECE, PAGE, MAX_PIECE);
     if (maxPiece % PAGE !== 0) {
-      throw new VirtioError('INVALID_PARAM', `${transport.who()}: maxPiece is ${maxPiece}; give a multiple of ${PAGE}`);
+      throw new VirtioError(
+        'INVALID_PARAM',
+        `${transport.who()}: maxPiece is ${maxPiece}; give a multiple of ${PAGE}`,
+      );
     }
     const size = width * height * BYTES_PER_PIXEL;
     if (size > MAX_BYTES) {
@@ -273,6 +289,17 @@ export class Framebuffer implements Disposable, AsyncDisposable {
     yield* ask(transferToHost2d(this.resourceId, this.#whole, 0));
   }
 
+  /** @internal Gives up a framebuffer that was not set up to the end. */
+  abandon(): void {
+    if (!this.live) return;
+    this.#destroyed = true;
+    const { shown } = this.#state;
+    for (let scanout = 0; scanout < shown.length; scanout += 1) {
+      if (shown[scanout] === this) shown[scanout] = undefined;
+    }
+    this.#state.abandon(this.resourceId, this.#backing);
+  }
+
   /** @internal */
   *destroySteps(): Steps<void> {
     if (this.#destroyed) return;
@@ -312,7 +339,8 @@ export class Framebuffer implements Disposable, AsyncDisposable {
         `${transport.who()}: the framebuffer of resource ${this.resourceId} is destroyed; make a new one`,
       );
     }
-    if (this.#epoch !== this.#state.epoch) throw this.#state.lost(`the framebuffer of resource ${this.resourceId}`);
+    if (this.#epoch !== this.#state.epoch)
+      throw this.#state.lost(`the framebuffer of resource ${this.resourceId}`);
     if (isRect(rects)) this.#checkRect(rects);
     else for (const rect of rects) this.#checkRect(rect);
   }
@@ -339,7 +367,11 @@ export class Framebuffer implements Disposable, AsyncDisposable {
     }
   }
 
-  #send({ x, y, width, height }: Rect, transfer: boolean, options: WaitOptions | undefined): Promise<unknown> {
+  #send(
+    { x, y, width, height }: Rect,
+    transfer: boolean,
+    options: WaitOptions | undefined,
+  ): Promise<unknown> {
     const { requests } = this.#state.control;
     // The rectangle is the caller's; it may change it while the command waits for room.
     const own = { x, y, width, height };
@@ -370,7 +402,8 @@ export class Framebuffer implements Disposable, AsyncDisposable {
     try {
       requests.waitSync(transfer, options);
     } catch (error) {
-      if (this.#epoch === this.#state.epoch && this.#state.owner.failure === undefined) requests.cancel(flushToken);
+      if (this.#epoch === this.#state.epoch && this.#state.owner.failure === undefined)
+        requests.cancel(flushToken);
       throw error;
     }
     requests.waitSync(flush, options);
