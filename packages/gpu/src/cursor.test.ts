@@ -12,9 +12,19 @@ describe('a cursor', () => {
   it('is shown with its image, place and hot spot in all three forms [5.7.6.5] [5.7.6.10]', async () => {
     using rig = setUp({ scanouts: 2 });
     const { gpu, host } = rig;
-    const cursor = await gpu.createCursor({ image: { width: 64, height: 64, data: picture(64, 64) }, hotX: 3, hotY: 4 });
+    const cursor = await gpu.createCursor({
+      image: { width: 64, height: 64, data: picture(64, 64) },
+      hotX: 3,
+      hotY: 4,
+    });
     await cursor.show({ x: 10, y: 20 });
-    expect(host.cursors.get(0)).toMatchObject({ resourceId: cursor.resourceId, x: 10, y: 20, hotX: 3, hotY: 4 });
+    expect(host.cursors.get(0)).toMatchObject({
+      resourceId: cursor.resourceId,
+      x: 10,
+      y: 20,
+      hotX: 3,
+      hotY: 4,
+    });
     cursor.showSync({ scanout: 1, x: 30, y: 40 });
     expect(host.cursors.get(1)).toMatchObject({ x: 30, y: 40 });
     const token = cursor.submitShow({ x: 50, y: 60 });
@@ -66,7 +76,9 @@ describe('a cursor', () => {
     await rig.gpu.moveCursor({ x: 100, y: 200 });
     expect(rig.host.log.at(-1)).toMatchObject({ type: 0x301 });
     // QEMU hides a cursor that is moved with resource 0.
-    expect(new DataView(rig.host.log.at(-1)?.bytes.buffer as ArrayBuffer).getUint32(40, true)).toBe(cursor.resourceId);
+    expect(new DataView(rig.host.log.at(-1)?.bytes.buffer as ArrayBuffer).getUint32(40, true)).toBe(
+      cursor.resourceId,
+    );
     rig.gpu.moveCursorSync({ x: 101, y: 201 });
     expect(rig.host.cursors.get(0)).toMatchObject({ x: 101, y: 201, hotX: 1, hotY: 2 });
     const token = rig.gpu.submitMoveCursor({ x: -5, y: 0 }, { kick: false });
@@ -111,7 +123,10 @@ describe('a cursor', () => {
 
   it('that another has taken the place of is destroyed without a word to the display', async () => {
     using rig = setUp();
-    const [first, second] = [await rig.gpu.createCursor({ image: image(8) }), await rig.gpu.createCursor({ image: image(8) })];
+    const [first, second] = [
+      await rig.gpu.createCursor({ image: image(8) }),
+      await rig.gpu.createCursor({ image: image(8) }),
+    ];
     await first.show({ x: 1, y: 1 });
     await second.show({ x: 2, y: 2 });
     await first.destroy();
@@ -147,7 +162,9 @@ describe('a cursor', () => {
   ])('that cannot be is refused', async (options) => {
     using rig = setUp();
     expect(await failure(() => rig.gpu.createCursor(options))).toMatchObject({ code: 'INVALID_PARAM' });
-    expect(() => rig.gpu.createCursorSync(options)).toThrow(expect.objectContaining({ code: 'INVALID_PARAM' }));
+    expect(() => rig.gpu.createCursorSync(options)).toThrow(
+      expect.objectContaining({ code: 'INVALID_PARAM' }),
+    );
     expect(rig.host.log).toHaveLength(0);
   });
 
@@ -174,21 +191,24 @@ describe('a cursor', () => {
     expect(rig.host.log).toHaveLength(sent);
   });
 
-  it.each([0x101, 0x106, 0x105, 0x107])('whose command 0x%s is refused leaves nothing behind', async (type) => {
-    using rig = setUp();
-    const { regions } = rig.host.device.hal;
-    let refusals = 1;
-    rig.host.meddle = (answer, command) => {
-      if (command.type === type && refusals-- > 0) new DataView(answer.buffer).setUint32(0, 0x1201, true);
-      return answer;
-    };
-    expect(await failure(() => rig.gpu.createCursor({ image: image(8) }))).toMatchObject({
-      response: 'ERR_OUT_OF_MEMORY',
-    });
-    await settle();
-    expect(rig.host.resources.size).toBe(0);
-    expect(rig.host.device.hal.regions.length).toBe(regions.length);
-  });
+  it.each([0x101, 0x106, 0x105, 0x107])(
+    'whose command 0x%s is refused leaves nothing behind',
+    async (type) => {
+      using rig = setUp();
+      const { regions } = rig.host.device.hal;
+      let refusals = 1;
+      rig.host.meddle = (answer, command) => {
+        if (command.type === type && refusals-- > 0) new DataView(answer.buffer).setUint32(0, 0x1201, true);
+        return answer;
+      };
+      expect(await failure(() => rig.gpu.createCursor({ image: image(8) }))).toMatchObject({
+        response: 'ERR_OUT_OF_MEMORY',
+      });
+      await settle();
+      expect(rig.host.resources.size).toBe(0);
+      expect(rig.host.device.hal.regions.length).toBe(regions.length);
+    },
+  );
 
   it('is gone after a reset', async () => {
     using rig = setUp();

@@ -74,8 +74,9 @@ export class Cursor implements Disposable, AsyncDisposable {
       );
     }
     const format = PixelFormat.B8G8R8A8_UNORM;
-    const id = state.takeId();
+    const { epoch } = state;
     const backing = state.allocate(CURSOR_BYTES, CURSOR_BYTES);
+    const id = state.takeId();
     try {
       const { bytes } = backing;
       const words = new Uint32Array(bytes.buffer, bytes.byteOffset, CURSOR_BYTES / BYTES_PER_PIXEL);
@@ -98,7 +99,7 @@ export class Cursor implements Disposable, AsyncDisposable {
       yield* ask(transferToHost2d(id, whole, 0));
       yield* ask(resourceDetachBacking(id));
     } catch (error) {
-      state.abandon(id, backing);
+      state.abandon(id, backing, epoch, error);
       throw error;
     }
     state.free(backing);

@@ -97,7 +97,15 @@ describe('a framebuffer', () => {
     using rig = setUp();
     const screen = await rig.gpu.setUpFramebuffer({ width: 8, height: 8 });
     const red = { width: 4, height: 4, data: new Uint8ClampedArray(64).fill(200) };
-    for (const [x, y] of [[-2, -2], [6, 6], [-4, 0], [8, 0], [0, -4], [0, 8], [-100, 100]] as const) {
+    for (const [x, y] of [
+      [-2, -2],
+      [6, 6],
+      [-4, 0],
+      [8, 0],
+      [0, -4],
+      [0, 8],
+      [-100, 100],
+    ] as const) {
       screen.drawImage(red, x, y);
     }
     screen.drawImage({ width: 0, height: 5, data: new Uint8Array(0) });
@@ -293,7 +301,9 @@ describe('a framebuffer', () => {
   ])('of %j is refused', async (options) => {
     using rig = setUp();
     expect(await failure(() => rig.gpu.setUpFramebuffer(options))).toMatchObject({ code: 'INVALID_PARAM' });
-    expect(() => rig.gpu.setUpFramebufferSync(options)).toThrow(expect.objectContaining({ code: 'INVALID_PARAM' }));
+    expect(() => rig.gpu.setUpFramebufferSync(options)).toThrow(
+      expect.objectContaining({ code: 'INVALID_PARAM' }),
+    );
     await settle();
     expect(rig.host.resources.size).toBe(0);
   });
@@ -344,8 +354,14 @@ describe('a framebuffer', () => {
     await screen.flush();
     screen.flushSync();
     expect(rig.host.log.map(({ type, flags }) => [type, flags])).toEqual([
-      ...[[0x105, 1], [0x104, 1]],
-      ...[[0x105, 1], [0x104, 1]],
+      ...[
+        [0x105, 1],
+        [0x104, 1],
+      ],
+      ...[
+        [0x105, 1],
+        [0x104, 1],
+      ],
     ]);
     expect(new Set(rig.host.log.map(({ fence }) => fence)).size).toBe(4);
   });
@@ -382,7 +398,9 @@ describe('memory of a framebuffer', () => {
     const screen = await make(rig);
     const { regions } = rig.host.device.hal;
     rig.host.held.add(0x107);
-    expect(() => screen.destroySync({ timeoutMs: 0 })).toThrow(expect.objectContaining({ code: 'NOT_READY' }));
+    expect(() => screen.destroySync({ timeoutMs: 0 })).toThrow(
+      expect.objectContaining({ code: 'NOT_READY' }),
+    );
     expect(rig.host.device.hal.regions.length).toBe(regions.length);
     rig.gpu.reset();
     expect(rig.host.device.hal.regions.length).toBe(regions.length - 1);

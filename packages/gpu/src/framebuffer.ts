@@ -121,6 +121,7 @@ export class Framebuffer implements Disposable, AsyncDisposable {
       );
     }
     const id = state.takeId();
+    const { epoch } = state;
     let backing: Backing | undefined;
     try {
       // The command is built first, as it checks the format.
@@ -130,7 +131,7 @@ export class Framebuffer implements Disposable, AsyncDisposable {
       yield* ask(resourceAttachBacking(id, backing.entries));
     } catch (error) {
       if (backing === undefined) state.giveId(id);
-      else state.abandon(id, backing);
+      else state.abandon(id, backing, epoch, error);
       throw error;
     }
     return new Framebuffer(state, id, backing, width, height, format);
@@ -290,14 +291,14 @@ export class Framebuffer implements Disposable, AsyncDisposable {
   }
 
   /** @internal Gives up a framebuffer that was not set up to the end. */
-  abandon(): void {
-    if (!this.live) return;
+  abandon(reason: unknown): void {
+    if (this.#destroyed) return;
     this.#destroyed = true;
     const { shown } = this.#state;
     for (let scanout = 0; scanout < shown.length; scanout += 1) {
       if (shown[scanout] === this) shown[scanout] = undefined;
     }
-    this.#state.abandon(this.resourceId, this.#backing);
+    this.#state.abandon(this.resourceId, this.#backing, this.#epoch, reason);
   }
 
   /** @internal */
@@ -428,11 +429,11 @@ function isRect(rects: Rect | readonly Rect[]): rects is Rect {
   return !Array.isArray(rects);
 }
 
-/** Goes on where the device refuses: what was to be undone is undone then. */
+/** Goes on where the device refuses, as what was to be undone is undone then; and where the caller has left. */
 function* tolerant(steps: Steps<void>): Steps<void> {
   try {
     yield* steps;
   } catch (error) {
-    if (!(error instanceof GpuError)) throw error;
+    if (!(error instanceof GpuError) && !VirtioError.is(error, 'ABORTED')) throw error;
   }
 }

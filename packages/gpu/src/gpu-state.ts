@@ -88,12 +88,22 @@ export class GpuState {
     if (this.#backings.has(backing)) this.#abandoned.add(backing);
   }
 
-  /** Gives up a resource that was not made to the end: has the device destroy it, and frees its memory when it has. */
-  abandon(id: number, backing: Backing): void {
+  /**
+   * Gives up a resource that was not made to the end: has the device destroy it, and frees its memory when it has.
+   *
+   * @param epoch when it was begun
+   * @param reason why
+   */
+  abandon(id: number, backing: Backing, epoch: number, reason: unknown): void {
     const { failure, transport } = this.owner;
+    if (epoch !== this.epoch) {
+      this.free(backing);
+      return;
+    }
     this.keepUntilReset(backing);
     if (failure !== undefined) return;
-    const { epoch } = this;
+    // After a time-out the device may still have a command that gives it the memory.
+    const answered = !VirtioError.is(reason, 'NOT_READY');
     const done = (): void => {
       if (epoch !== this.epoch) return;
       this.free(backing);
@@ -101,7 +111,7 @@ export class GpuState {
     };
     const failed = (error: unknown): void => {
       // A device that does not know the resource does not use its memory.
-      if (error instanceof GpuError) done();
+      if (answered && error instanceof GpuError) done();
     };
     if (transport.interrupts !== undefined) {
       this.control.request(resourceDetachBacking(id)).catch(() => undefined);

@@ -14,13 +14,37 @@ export function* ask<T>(command: GpuCommand<T>): Steps<T> {
   return (yield command) as T;
 }
 
-/** Runs a course with promises. */
-export async function runSteps<T>(queue: CommandQueue, steps: Steps<T>, options?: WaitOptions): Promise<T> {
+/**
+ * Runs a course with promises. If its caller cancels, the promise rejects at once; the course learns of it by an error when the
+ * command under way is answered, and so can tidy up behind a device that has no command any more.
+ */
+export function runSteps<T>(queue: CommandQueue, steps: Steps<T>, options?: WaitOptions): Promise<T> {
+  const signal = options?.signal;
+  if (signal === undefined) return drive(queue, steps, options);
+  return new Promise((resolve, reject) => {
+    queue.requests.checkWaitable(options);
+    const aborted = (): void => {
+      signal.removeEventListener('abort', aborted);
+      try {
+        queue.requests.checkWaitable(options);
+      } catch (error) {
+        reject(error as Error);
+      }
+    };
+    signal.addEventListener('abort', aborted);
+    drive(queue, steps, options)
+      .finally(() => signal.removeEventListener('abort', aborted))
+      .then(resolve, reject);
+  });
+}
+
+async function drive<T>(queue: CommandQueue, steps: Steps<T>, options: WaitOptions | undefined): Promise<T> {
   let next = steps.next();
   while (next.done !== true) {
     let result: unknown;
     try {
-      result = await queue.request(next.value, options);
+      result = await queue.request(next.value);
+      queue.requests.checkWaitable(options);
     } catch (error) {
       next = steps.throw(error);
       continue;

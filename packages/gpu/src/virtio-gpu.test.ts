@@ -29,7 +29,14 @@ describe('VirtioGpu', () => {
 
   it('accepts all features of GPU devices', () => {
     using rig = setUp({ features: ALL_FEATURES, blobAlignment: 4096 });
-    for (const name of ['VIRGL', 'EDID', 'RESOURCE_UUID', 'RESOURCE_BLOB', 'CONTEXT_INIT', 'BLOB_ALIGNMENT'] as const) {
+    for (const name of [
+      'VIRGL',
+      'EDID',
+      'RESOURCE_UUID',
+      'RESOURCE_BLOB',
+      'CONTEXT_INIT',
+      'BLOB_ALIGNMENT',
+    ] as const) {
       expect(rig.gpu.features.has(name), name).toBe(true);
     }
   });
@@ -236,7 +243,10 @@ describe('EDID', () => {
     using rig = setUp({ scanouts: 2 });
     rig.host.edids.set(0, qemuEdid());
     rig.host.edids.set(1, emptyEdid());
-    expect(await rig.gpu.edid()).toMatchObject({ name: 'QEMU Monitor', detailed: [{ width: 1920, height: 1080 }] });
+    expect(await rig.gpu.edid()).toMatchObject({
+      name: 'QEMU Monitor',
+      detailed: [{ width: 1920, height: 1080 }],
+    });
     expect(rig.gpu.edidSync(1)?.bytes).toHaveLength(128);
     expect(rig.gpu.quirks).toBe(0);
   });

@@ -584,7 +584,7 @@ export class VirtioGpu extends Driver<GpuFeatureName, GpuEvents> {
       yield* framebuffer.transferSteps();
       yield* framebuffer.showSteps(scanout, { x: 0, y: 0, width, height });
     } catch (error) {
-      framebuffer.abandon();
+      framebuffer.abandon(error);
       throw error;
     }
     const old = state.setUp[scanout];

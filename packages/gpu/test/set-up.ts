@@ -13,10 +13,7 @@ export interface Rig extends Disposable {
   readonly gpu: VirtioGpu;
 }
 
-export function setUp(
-  options: GpuDeviceOptions & FakeTransportOptions = {},
-  driver: GpuOptions = {},
-): Rig {
+export function setUp(options: GpuDeviceOptions & FakeTransportOptions = {}, driver: GpuOptions = {}): Rig {
   const { interrupts, ...device } = options;
   const host = new GpuDevice({ features: usual, ...device });
   const transport = new FakeTransport(host.device, interrupts === undefined ? {} : { interrupts });

@@ -1,4 +1,5 @@
 /** What a viewer of the display does and sees: other sizes, and the cursor. */
+import { VirtioError } from '@virtio/core';
 import type { Display } from '@virtio/gpu';
 import { deepEqual, equal, ok } from 'node:assert/strict';
 import { createHash } from 'node:crypto';
@@ -150,7 +151,15 @@ export default [
       equal((await context.host('cursor', null)).hash, hashOf(onHost(images[1] ?? cursorImage(24, 2))));
       await gpu.moveCursor({ x: 639, y: 479 });
       gpu.moveCursorSync({ x: 0, y: 0 });
-      for (let n = 0; n < 50; n++) gpu.cancel(gpu.submitMoveCursor({ x: n, y: 2 * n }));
+      for (let n = 0; n < 50; ) {
+        try {
+          gpu.cancel(gpu.submitMoveCursor({ x: n, y: 2 * n }));
+          n++;
+        } catch (error) {
+          // More moves than the queue has room for, on a busy host.
+          if (!VirtioError.is(error, 'QUEUE_FULL')) throw error;
+        }
+      }
       await gpu.moveCursor({ x: 33, y: 44 });
       await gpu.hideCursor();
       const seen = await context.host('lastCursors', { count: 55 });
