@@ -144,8 +144,9 @@ describe('a device that is sloppy', () => {
         host.meddle = () => {
           const answer = (answers[n % answers.length] ?? new Uint8Array(0)).slice();
           const types = [0x1100, 0x1101, 0x1102, 0x1103, 0x1104, 0x1105, 0x1106, 0x1200];
-          if (answer.length >= 4)
+          if (answer.length >= 4) {
             new DataView(answer.buffer).setUint32(0, types[answer[0] ?? 0] ?? 0x1101, true);
+          }
           n += 1;
           return answer;
         };

@@ -255,7 +255,8 @@ export class CommandQueue {
 
   #prepare<T>(command: GpuCommand<T>, { fence, ring }: FenceOptions): RequestOf<T> {
     this.#check(command, ring);
-    const { data, answer } = command;
+    const { data, answer, track } = command;
+    const { limits } = this.#driver;
     const inSlot = HEADER_SIZE + answer.size <= this.#answerRoom;
     const apart = inSlot ? undefined : new Uint8Array(answer.size);
     return {
@@ -283,8 +284,17 @@ export class CommandQueue {
         this.#bytes.fill(0, answerAt, answerAt + length);
         queue.pushWritable(this.#address + answerAt, length);
         if (apart !== undefined) this.requests.shareWritable(slot, apart);
+        track?.sent?.(limits);
       },
-      judge: this.judge,
+      judge: (slot, usedLength) => {
+        try {
+          this.judge(slot, usedLength);
+        } catch (error) {
+          if (error instanceof GpuError) track?.refused?.(limits);
+          throw error;
+        }
+        track?.done?.(limits);
+      },
       result: (slot, usedLength) => {
         const from = this.#answerAt(slot) + HEADER_SIZE;
         const bytes = apart ?? this.#bytes.subarray(from, from + answer.size);
@@ -306,8 +316,9 @@ export class CommandQueue {
     if (needs !== undefined && !driver.has(needs)) throw this.#unsupported(name, needs);
     check?.(driver.limits);
     if (ring === undefined) return;
-    if (!driver.has('CONTEXT_INIT'))
+    if (!driver.has('CONTEXT_INIT')) {
       throw this.#unsupported(`a fence on a timeline (ring ${ring})`, 'CONTEXT_INIT');
+    }
     requireInteger(driver.transport, 'ring', ring, 0, MAX_RING_INDEX);
   }
 

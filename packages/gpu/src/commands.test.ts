@@ -257,8 +257,50 @@ describe.each(forms)('commands by %s', (_name, send) => {
   });
 });
 
+describe('a blob of the host', () => {
+  const blob = async (): Promise<Rig> => {
+    const rig = full();
+    await rig.gpu.request(Command.ctxCreate({ contextId: 1 }));
+    const options = { memory: BlobMemory.HOST3D, size: 4096, contextId: 1, blobId: 5 };
+    await rig.gpu.request(Command.resourceCreateBlob({ resourceId: 3, ...options }));
+    return rig;
+  };
+
+  it('is not mapped twice [5.7.6.9]', async () => {
+    using rig = await blob();
+    const first = rig.gpu.request(Command.resourceMapBlob(3, 0));
+    expect(await failure(() => rig.gpu.request(Command.resourceMapBlob(3, 4096)))).toMatchObject({
+      code: 'ALREADY_USED',
+    });
+    await first;
+    expect(() => rig.gpu.requestSync(Command.resourceMapBlob(3, 0))).toThrow(
+      expect.objectContaining({ code: 'ALREADY_USED' }),
+    );
+  });
+
+  it('can be mapped again once it was unmapped, destroyed, refused, or lost to a reset', async () => {
+    using rig = await blob();
+    const { gpu } = rig;
+    await gpu.request(Command.resourceMapBlob(3, 0));
+    await gpu.request(Command.resourceUnmapBlob(3));
+    await gpu.request(Command.resourceMapBlob(3, 4096));
+    await gpu.request(Command.resourceUnref(3));
+    for (let n = 0; n < 2; n += 1) {
+      expect(await failure(() => gpu.request(Command.resourceMapBlob(3, 0)))).toMatchObject({
+        response: 'ERR_INVALID_RESOURCE_ID',
+      });
+    }
+    using other = await blob();
+    await other.gpu.request(Command.resourceMapBlob(3, 0));
+    other.gpu.reset();
+    expect(await failure(() => other.gpu.request(Command.resourceMapBlob(3, 0)))).toMatchObject({
+      response: 'ERR_INVALID_RESOURCE_ID',
+    });
+  });
+});
+
 describe('fences', () => {
-  it('are set where it matters, or as the caller says [5.7.6.6]', async () => {
+  it('are set where it matters, or as the caller says [5.7.6.5]', async () => {
     using rig = setUp();
     await rig.gpu.request(Command.getDisplayInfo());
     await rig.gpu.request(Command.getDisplayInfo(), { fence: true });

@@ -54,6 +54,8 @@ export interface CommandLimits {
   readonly blobAlignment: number;
   /** The bytes of the host visible memory region; 0 if there is none. */
   readonly hostVisibleLength: number;
+  /** The blobs that are mapped, or may be. */
+  readonly mapped: Set<number>;
   /** The device for messages. */
   who(): string;
 }
@@ -85,6 +87,15 @@ export interface GpuCommand<T> {
   readonly answer: CommandAnswer<T>;
   /** Holds its numbers against those of the device. */
   readonly check: ((limits: CommandLimits) => void) | undefined;
+  /** What is known of blobs when it is sent, carried out, or refused. */
+  readonly track: CommandTrack | undefined;
+}
+
+/** How a command changes what is known of blobs. */
+export interface CommandTrack {
+  sent?(limits: CommandLimits): void;
+  done?(limits: CommandLimits): void;
+  refused?(limits: CommandLimits): void;
 }
 
 /** A piece of the guest's memory, as the device sees it. */
@@ -152,7 +163,7 @@ function build<F extends FieldTable, T>(
   layout: Layout<F>,
   values: Partial<Values<F>>,
   answer: CommandAnswer<T>,
-  options: Partial<Pick<GpuCommand<T>, 'data' | 'fenced' | 'needs' | 'check'>> & {
+  options: Partial<Pick<GpuCommand<T>, 'data' | 'fenced' | 'needs' | 'check' | 'track'>> & {
     readonly contextId?: number;
   } = {},
 ): GpuCommand<T> {
@@ -161,8 +172,8 @@ function build<F extends FieldTable, T>(
   layout.write(view, 0, values);
   view.setUint32(CtrlHeader.offset.type, GpuCommandType[name], true);
   view.setUint32(CtrlHeader.offset.ctxId, options.contextId ?? 0, true);
-  const { data, fenced = false, needs, check } = options;
-  return { name, request, data, fenced, needs, answer, check };
+  const { data, fenced = false, needs, check, track } = options;
+  return { name, request, data, fenced, needs, answer, check, track };
 }
 
 function rectOf(name: GpuCommandName, { x, y, width, height }: Rect): Rect {
@@ -264,7 +275,10 @@ export function resourceCreate2d(options: {
 
 /** Destroys a resource. */
 export function resourceUnref(id: number): GpuCommand<void> {
-  return ofResource('RESOURCE_UNREF', id, { fenced: true });
+  return ofResource('RESOURCE_UNREF', id, {
+    fenced: true,
+    track: { done: ({ mapped }) => mapped.delete(id) },
+  });
 }
 
 /** Shows a rectangle of a resource on a scanout; resource 0 switches the scanout off. */
@@ -576,9 +590,19 @@ export function resourceMapBlob(id: number, offset: number): GpuCommand<number> 
   };
   return build(name, ResourceMapBlob, values, answer, {
     needs: 'RESOURCE_BLOB',
+    track: {
+      sent: ({ mapped }) => mapped.add(id),
+      refused: ({ mapped }) => mapped.delete(id),
+    },
     check(limits) {
       needHostVisible(name, limits);
       checkAligned(name, 'offset', offset, limits);
+      if (limits.mapped.has(id)) {
+        throw new VirtioError(
+          'ALREADY_USED',
+          `${limits.who()}: ${name} of resource ${id}, which is mapped; unmap it first`,
+        );
+      }
       if (offset < limits.hostVisibleLength) return;
       throw new VirtioError(
         'INVALID_PARAM',
@@ -594,13 +618,16 @@ export function resourceUnmapBlob(id: number): GpuCommand<void> {
   return ofResource(name, id, {
     needs: 'RESOURCE_BLOB',
     check: (limits) => needHostVisible(name, limits),
+    track: { done: ({ mapped }) => mapped.delete(id) },
   });
 }
 
 function ofResource(
   name: GpuCommandName,
   id: number,
-  options: Partial<Pick<GpuCommand<void>, 'fenced' | 'needs' | 'check'>> & { readonly contextId?: number },
+  options: Partial<Pick<GpuCommand<void>, 'fenced' | 'needs' | 'check' | 'track'>> & {
+    readonly contextId?: number;
+  },
 ): GpuCommand<void> {
   return build(name, ResourceCommand, { resourceId: resourceId(name, id) }, NO_DATA, options);
 }

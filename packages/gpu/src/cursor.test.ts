@@ -9,7 +9,7 @@ const image = (size: number, fill = 255): RgbaImage => ({
 });
 
 describe('a cursor', () => {
-  it('is shown with its image, place and hot spot in all three forms [5.7.6.5] [5.7.6.10]', async () => {
+  it('is shown with its image, place and hot spot in all three forms [5.7.6.6] [5.7.6.10]', async () => {
     using rig = setUp({ scanouts: 2 });
     const { gpu, host } = rig;
     const cursor = await gpu.createCursor({
@@ -94,8 +94,12 @@ describe('a cursor', () => {
     const cursor = await rig.gpu.createCursor({ image: image(8) });
     for (const hide of [
       () => rig.gpu.hideCursor(),
-      () => rig.gpu.hideCursorSync(),
-      () => rig.gpu.complete(rig.gpu.submitHideCursor()),
+      async () => {
+        rig.gpu.hideCursorSync();
+      },
+      async () => {
+        rig.gpu.complete(rig.gpu.submitHideCursor());
+      },
     ]) {
       await cursor.show({ x: 7, y: 8 });
       await hide();

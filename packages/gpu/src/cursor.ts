@@ -95,7 +95,7 @@ export class Cursor implements Disposable, AsyncDisposable {
       const whole = { x: 0, y: 0, width: CURSOR_SIZE, height: CURSOR_SIZE };
       yield* ask(resourceCreate2d({ resourceId: id, format, width: CURSOR_SIZE, height: CURSOR_SIZE }));
       yield* ask(resourceAttachBacking(id, backing.entries));
-      // 5.7.6.5: the fence of the transfer has to be there before the image is used.
+      // 5.7.6.6: the fence of the transfer has to be there before the image is used.
       yield* ask(transferToHost2d(id, whole, 0));
       yield* ask(resourceDetachBacking(id));
     } catch (error) {
@@ -138,8 +138,9 @@ export class Cursor implements Disposable, AsyncDisposable {
 
   /** Hides the cursor where it is shown, and destroys its image on the host. Does nothing the second time. */
   async destroy(): Promise<void> {
-    if (!this.#isOver())
+    if (!this.#isOver()) {
       await this.#hideAll((scanout) => sendCursor(this.#state, undefined, this.#at(scanout)));
+    }
     await runSteps(this.#state.control, this.#destroySteps());
   }
 
@@ -172,8 +173,9 @@ export class Cursor implements Disposable, AsyncDisposable {
         `${transport.who()}: the cursor of resource ${this.resourceId} is destroyed; make a new one`,
       );
     }
-    if (this.#epoch !== this.#state.epoch)
+    if (this.#epoch !== this.#state.epoch) {
       throw this.#state.lost(`the cursor of resource ${this.resourceId}`);
+    }
   }
 
   #isOver(): boolean {
@@ -230,7 +232,8 @@ export function sendCursor(
         : requests.whenRoom(2, () => startCursor(state, change, scanout, x, y, false), options);
     return answer as Promise<void>;
   } catch (error) {
-    return Promise.reject(error as Error);
+    const reason = error as Error;
+    return Promise.reject(reason);
   }
 }
 

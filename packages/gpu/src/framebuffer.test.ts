@@ -347,7 +347,7 @@ describe('a framebuffer', () => {
     expect(rig.host.pixel(0, 2, 1)).toEqual([0, 0, 0]);
   });
 
-  it('sends a transfer and a flush with fences, each with a number of its own [5.7.6.6]', async () => {
+  it('sends a transfer and a flush with fences, each with a number of its own [5.7.6.5]', async () => {
     using rig = setUp();
     const screen = await rig.gpu.setUpFramebuffer({ width: 8, height: 8 });
     rig.host.log.length = 0;

@@ -340,8 +340,9 @@ export class Framebuffer implements Disposable, AsyncDisposable {
         `${transport.who()}: the framebuffer of resource ${this.resourceId} is destroyed; make a new one`,
       );
     }
-    if (this.#epoch !== this.#state.epoch)
+    if (this.#epoch !== this.#state.epoch) {
       throw this.#state.lost(`the framebuffer of resource ${this.resourceId}`);
+    }
     if (isRect(rects)) this.#checkRect(rects);
     else for (const rect of rects) this.#checkRect(rect);
   }
@@ -381,7 +382,8 @@ export class Framebuffer implements Disposable, AsyncDisposable {
       if (slot >= 0) return requests.settled(slot, options);
       return requests.whenRoom(2, () => this.#start(own, transfer, false), options);
     } catch (error) {
-      return Promise.reject(error as Error);
+      const reason = error as Error;
+      return Promise.reject(reason);
     }
   }
 
@@ -403,8 +405,9 @@ export class Framebuffer implements Disposable, AsyncDisposable {
     try {
       requests.waitSync(transfer, options);
     } catch (error) {
-      if (this.#epoch === this.#state.epoch && this.#state.owner.failure === undefined)
+      if (this.#epoch === this.#state.epoch && this.#state.owner.failure === undefined) {
         requests.cancel(flushToken);
+      }
       throw error;
     }
     requests.waitSync(flush, options);

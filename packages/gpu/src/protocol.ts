@@ -44,7 +44,7 @@ export const CURSOR_QUEUE = 1;
 /** The most scanouts that a device can have. */
 export const MAX_SCANOUTS = 16;
 
-/** The width and the height of a cursor's image in pixels. @see VIRTIO 1.4, 5.7.6.5 */
+/** The width and the height of a cursor's image in pixels. @see VIRTIO 1.4, 5.7.6.6 */
 export const CURSOR_SIZE = 64;
 
 /** Bytes of a pixel, in every format. */

@@ -28,7 +28,8 @@ export function runSteps<T>(queue: CommandQueue, steps: Steps<T>, options?: Wait
       try {
         queue.requests.checkWaitable(options);
       } catch (error) {
-        reject(error as Error);
+        const reason = error as Error;
+        reject(reason);
       }
     };
     signal.addEventListener('abort', aborted);

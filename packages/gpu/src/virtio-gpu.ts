@@ -125,6 +125,7 @@ export class VirtioGpu extends Driver<GpuFeatureName, GpuEvents> {
     capsets: number;
     blobAlignment: number;
     hostVisible: SharedMemory | undefined;
+    readonly mapped: Set<number>;
   };
   /** A question for new displays is under way, and whether there has been another event since. */
   #asking = false;
@@ -153,7 +154,13 @@ export class VirtioGpu extends Driver<GpuFeatureName, GpuEvents> {
         without: without.filter((name): name is FeatureName => !own.includes(name as GpuFeatureName)),
       },
     );
-    const limits = { scanouts: 0, capsets: 0, blobAlignment: 1, hostVisible: undefined };
+    const limits = {
+      scanouts: 0,
+      capsets: 0,
+      blobAlignment: 1,
+      hostVisible: undefined,
+      mapped: new Set<number>(),
+    };
     this.#limits = limits;
     const { control, cursor } = this.setUp(() => {
       this.#readConfig();
@@ -294,7 +301,7 @@ export class VirtioGpu extends Driver<GpuFeatureName, GpuEvents> {
    *
    * @throws {@link VirtioError} `INVALID_PARAM` if the image is larger than 64 by 64 pixels, or has too few bytes; else as
    * {@link VirtioGpu.setUpFramebuffer} does
-   * @see VIRTIO 1.4, 5.7.6.5
+   * @see VIRTIO 1.4, 5.7.6.6
    */
   async createCursor(options: CursorOptions, wait?: WaitOptions): Promise<Cursor> {
     this.checkUsable();
@@ -443,6 +450,7 @@ export class VirtioGpu extends Driver<GpuFeatureName, GpuEvents> {
 
   protected override onReset(): void {
     this.#state.forget();
+    this.#limits.mapped.clear();
     this.#readConfig();
   }
 
@@ -451,7 +459,7 @@ export class VirtioGpu extends Driver<GpuFeatureName, GpuEvents> {
   }
 
   #queue(index: number, size: number, answerRoom: number): CommandQueue {
-    const requests = this.createRequestQueue<unknown>(
+    const requests = this.createRequestQueue(
       { index, size },
       {
         judge: (slot, length) => (index === CONTROL_QUEUE ? this.#control : this.#cursor).judge(slot, length),
@@ -468,6 +476,7 @@ export class VirtioGpu extends Driver<GpuFeatureName, GpuEvents> {
       get hostVisibleLength() {
         return limits.hostVisible?.length ?? 0;
       },
+      mapped: limits.mapped,
       who: () => this.transport.who(),
     };
     return new CommandQueue(
@@ -500,8 +509,9 @@ export class VirtioGpu extends Driver<GpuFeatureName, GpuEvents> {
     if (this.features.has('BLOB_ALIGNMENT')) {
       const alignment = transport.readConfigSpace(fields.blobAlignment);
       if (Number.isInteger(Math.log2(alignment))) limits.blobAlignment = alignment;
-      else
+      else {
         this.quirk(CONTROL_QUEUE, `aligns blobs to ${alignment} bytes, which is no power of two; 1 is used`);
+      }
     }
     limits.hostVisible = transport.sharedMemory(HOST_VISIBLE_REGION);
     // What changed earlier is in the answers to all questions from now on.
@@ -559,8 +569,9 @@ export class VirtioGpu extends Driver<GpuFeatureName, GpuEvents> {
   #readEdid(scanout: number, bytes: Uint8Array): Edid | undefined {
     try {
       const edid = parseEdid(bytes);
-      if (!edid.checksumOk)
+      if (!edid.checksumOk) {
         this.quirk(CONTROL_QUEUE, `gave an EDID of scanout ${scanout} whose checksum is wrong`);
+      }
       return edid;
     } catch (error) {
       if (!VirtioError.is(error, 'INVALID_DEVICE')) throw error;

@@ -167,8 +167,9 @@ export class GpuDevice {
     this.device.handle(0, (chain) => this.#control(chain));
     this.device.handle(1, (chain) => this.#cursor(chain));
     this.device.onConfigWrite = (offset, width, value) => {
-      if (offset !== 4 || width !== 4)
+      if (offset !== 4 || width !== 4) {
         this.device.violated(`byte ${offset} of the configuration was written [5.7.4]`);
+      }
       const events = new DataView(this.device.config.buffer);
       // Both registers keep nothing of what is written to events_clear.
       events.setUint32(0, events.getUint32(0, true) & ~value, true);
@@ -418,8 +419,9 @@ export class GpuDevice {
 
   #attach(id: number, count: number, bytes: Uint8Array): void {
     const resource = this.#resource(id);
-    if (resource.backing !== undefined || count > 16384 || bytes.length < 16 * count)
+    if (resource.backing !== undefined || count > 16384 || bytes.length < 16 * count) {
       throw new Refusal(ERR_UNSPEC);
+    }
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
     resource.backing = Array.from({ length: count }, (_, n): Entry => {
       const address = Number(view.getBigUint64(16 * n, true));
@@ -567,7 +569,7 @@ export class GpuDevice {
     } else if (command.type === 0x0300) {
       const resource = id === 0 ? undefined : this.resources.get(id);
       if (id !== 0 && (resource?.width !== 64 || resource.height !== 64)) {
-        this.device.violated(`the cursor's resource ${id} is not there, or not 64 by 64 [5.7.6.5]`);
+        this.device.violated(`the cursor's resource ${id} is not there, or not 64 by 64 [5.7.6.6]`);
         answer = ERR_RESOURCE;
       } else {
         cursor.resourceId = id;
@@ -610,8 +612,9 @@ export class GpuDevice {
 
   #aligned(value: number, what: string): void {
     const alignment = this.#has(BLOB_ALIGNMENT) ? (this.#options.blobAlignment ?? 1) : 1;
-    if (value % alignment !== 0)
+    if (value % alignment !== 0) {
       this.device.violated(`${what} ${value} is not aligned to ${alignment} [5.7.6.8]`);
+    }
   }
 
   #has(feature: bigint): boolean {

@@ -71,8 +71,10 @@ export function makePicture({ width, height, seed, rects = [] }: PictureSpec): P
 
   // Gradients, with bits that tell neighbours apart.
   for (let y = 0; y < height; y++) {
+    const green = Math.floor((y * 255) / height) << 8;
     for (let x = 0; x < width; x++) {
-      put(x, y, (x * 255) / width, (y * 255) / height, ((x * 7) ^ (y * 13) ^ (seed * 37)) & 255);
+      const blue = ((x * 7) ^ (y * 13) ^ (seed * 37)) & 255;
+      words[y * width + x] = Math.floor((x * 255) / width) | green | (blue << 16) | (255 << 24);
     }
   }
   // Three discs, each a little more transparent at its edge.

@@ -151,7 +151,7 @@ export default [
       equal((await context.host('cursor', null)).hash, hashOf(onHost(images[1] ?? cursorImage(24, 2))));
       await gpu.moveCursor({ x: 639, y: 479 });
       gpu.moveCursorSync({ x: 0, y: 0 });
-      for (let n = 0; n < 50; ) {
+      for (let n = 0; n < 50;) {
         try {
           gpu.cancel(gpu.submitMoveCursor({ x: n, y: 2 * n }));
           n++;
