@@ -4,7 +4,6 @@ import type { Display } from '@virtio/gpu';
 import { deepEqual, equal, ok } from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { guestTest, type HostEnv } from '../../framework/define.ts';
-import { isLegacy } from '../_open.ts';
 import { makePicture, type Picture } from './_picture.ts';
 import { expectShown, gpuDevice, host, openGpu } from './_screen.ts';
 import { VncViewer } from './_vnc.ts';
@@ -175,15 +174,15 @@ export default [
 
   guestTest({
     device: 'gpu',
-    name: 'makes and destroys 2,000 cursors without filling the host',
+    name: 'makes and destroys 300 cursors without filling the host',
     devices: { gpu: gpuDevice({ max_hostmem: 1 << 20 }) },
-    skip: (cell) => (isLegacy(cell) ? 'the same as with the newer interface, and slow here' : undefined),
+    timeoutS: 120,
     async guest(context) {
       using opened = openGpu(context);
       const { gpu } = opened;
       const image = cursorImage(64, 4);
       // The host has room for 63.
-      for (let n = 0; n < 2000; n++) {
+      for (let n = 0; n < 300; n++) {
         const cursor = n % 2 === 0 ? await gpu.createCursor({ image }) : gpu.createCursorSync({ image });
         if (n % 10 === 0) cursor.showSync({ x: n, y: n });
         if (n % 3 === 0) cursor.destroySync();
