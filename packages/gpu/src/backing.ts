@@ -16,13 +16,21 @@ export class Backing {
   readonly entries: readonly MemoryEntry[];
 
   readonly #hal: Hal;
+  readonly #accessPlatform: boolean;
   readonly #regions: readonly DmaRegion[];
   /** The bytes of each piece but the last. */
   readonly #pieceSize: number;
   #freed = false;
 
-  private constructor(hal: Hal, size: number, regions: readonly DmaRegion[], pieceSize: number) {
+  private constructor(
+    hal: Hal,
+    accessPlatform: boolean,
+    size: number,
+    regions: readonly DmaRegion[],
+    pieceSize: number,
+  ) {
     this.#hal = hal;
+    this.#accessPlatform = accessPlatform;
     this.#regions = regions;
     this.#pieceSize = pieceSize;
     const [first] = regions;
@@ -46,7 +54,8 @@ export class Backing {
     let piece = Math.min(pages, maxPiece / PAGE_SIZE);
     for (;;) {
       try {
-        return new Backing(hal, size, allocatePieces(hal, pages, piece, accessPlatform), piece * PAGE_SIZE);
+        const regions = allocatePieces(hal, pages, piece, accessPlatform);
+        return new Backing(hal, accessPlatform, size, regions, piece * PAGE_SIZE);
       } catch (error) {
         if (!VirtioError.is(error, 'DMA_ERROR') || piece === 1) throw error;
         // Fragmented memory has smaller pieces, if it has any.
@@ -76,7 +85,7 @@ export class Backing {
   free(): void {
     if (this.#freed) return;
     this.#freed = true;
-    for (const region of this.#regions) this.#hal.dmaDealloc(region);
+    for (const region of this.#regions) this.#hal.dmaDealloc(region, this.#accessPlatform);
   }
 }
 
@@ -88,7 +97,7 @@ function allocatePieces(hal: Hal, pages: number, piece: number, accessPlatform: 
     }
     return regions;
   } catch (error) {
-    for (const region of regions) hal.dmaDealloc(region);
+    for (const region of regions) hal.dmaDealloc(region, accessPlatform);
     throw error;
   }
 }

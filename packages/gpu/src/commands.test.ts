@@ -40,7 +40,7 @@ function memory(rig: Rig, pages: number): { bytes: Uint8Array; entries: MemoryEn
   return {
     bytes: region.bytes,
     entries: [{ address: region.address, length: region.bytes.length }],
-    [Symbol.dispose]: () => hal.dmaDealloc(region),
+    [Symbol.dispose]: () => hal.dmaDealloc(region, false),
   };
 }
 

@@ -21,8 +21,8 @@ const viewer = {
     return { size: `${width}x${height}`, hot: `${hotX},${hotY}`, hash: hashOf(pixels) };
   },
   /** Has QEMU say what it does with cursors. */
-  traceCursor: (_args: null, env: HostEnv): Promise<unknown> =>
-    env.qmp('trace-event-set-state', { name: 'virtio_gpu_update_cursor', enable: true }),
+  traceCursor: ({ enable }: { enable: boolean }, env: HostEnv): Promise<unknown> =>
+    env.qmp('trace-event-set-state', { name: 'virtio_gpu_update_cursor', enable }),
   /** The last words of QEMU on cursors. */
   lastCursors: ({ count }: { count: number }, env: HostEnv): readonly string[] =>
     [...env.complaints().matchAll(/virtio_gpu_update_cursor (scanout \d+, x -?\d+, y -?\d+, \w+)/g)]
@@ -127,7 +127,7 @@ export default [
       const screen = await gpu.setUpFramebuffer({ width: 640, height: 480 });
       await screen.flush();
       await context.host('connect', null);
-      await context.host('traceCursor', null);
+      await context.host('traceCursor', { enable: true });
       const images = [cursorImage(64, 1), cursorImage(24, 2), cursorImage(1, 3)];
       const cursors = [];
       for (const [n, image] of images.entries()) {
@@ -162,6 +162,7 @@ export default [
       await gpu.moveCursor({ x: 33, y: 44 });
       await gpu.hideCursor();
       const seen = await context.host('lastCursors', { count: 55 });
+      await context.host('traceCursor', { enable: false });
       context.note(`QEMU: ${seen.slice(-2).join('; ')}`);
       deepEqual(seen.slice(-2), ['scanout 0, x 33, y 44, move', 'scanout 0, x 33, y 44, update']);
       ok(seen.includes('scanout 0, x 639, y 479, move'), 'the move to 639, 479');
