@@ -4,7 +4,7 @@
  */
 import { DeviceType } from '@virtio/core';
 import { type Chain, FakeDevice, type Requests, type Subject } from '@virtio/testing';
-import { Command, type Framebuffer, GpuCommandType, type GpuToken, VirtioGpu } from '../src/index.ts';
+import { Command, type Framebuffer, GpuCommandType, VirtioGpu } from '../src/index.ts';
 import { EDID, VIRGL } from './gpu-device.ts';
 
 const CONTROL = 0;
@@ -45,7 +45,7 @@ function verifyBytes(mark: number, result: unknown): void {
 
 const polling: NonNullable<Requests<VirtioGpu>['polling']> = {
   poll: (gpu) => gpu.poll(),
-  complete: (gpu, token) => gpu.complete(token as GpuToken<unknown>),
+  complete: (gpu, token) => gpu.complete(token),
   cancel: (gpu, token) => gpu.cancel(token),
 };
 
@@ -72,7 +72,10 @@ export const gpuSubject: Subject<VirtioGpu> = {
   },
   requests: [
     {
-      ...{ name: 'EDID', queue: CONTROL, descriptors: 2, polling },
+      name: 'EDID',
+      queue: CONTROL,
+      descriptors: 2,
+      polling,
       call: (mark) => ({
         promise: (gpu, options) => gpu.request(Command.getEdid(mark), options),
         sync: (gpu, options) => gpu.requestSync(Command.getEdid(mark), options),
@@ -89,7 +92,10 @@ export const gpuSubject: Subject<VirtioGpu> = {
     },
     {
       // Whose answer is in memory of the request's own.
-      ...{ name: 'capability set', queue: CONTROL, descriptors: 3, polling },
+      name: 'capability set',
+      queue: CONTROL,
+      descriptors: 3,
+      polling,
       call: (mark) => {
         const command = Command.getCapset({ capsetId: mark, maxSize: 4000 }, 1);
         return {
@@ -104,7 +110,10 @@ export const gpuSubject: Subject<VirtioGpu> = {
     },
     {
       // With a fence, and a buffer of the caller's.
-      ...{ name: 'stream', queue: CONTROL, descriptors: 3, polling },
+      name: 'stream',
+      queue: CONTROL,
+      descriptors: 3,
+      polling,
       call: (mark) => {
         const stream = bytesOf(mark);
         return {
@@ -118,7 +127,10 @@ export const gpuSubject: Subject<VirtioGpu> = {
       answer: (chain) => write(chain, OK_NODATA),
     },
     {
-      ...{ name: 'transfer', queue: CONTROL, descriptors: 2, polling },
+      name: 'transfer',
+      queue: CONTROL,
+      descriptors: 2,
+      polling,
       call: (mark) => ({
         submit(gpu) {
           const screen = screens.get(gpu);
@@ -132,7 +144,10 @@ export const gpuSubject: Subject<VirtioGpu> = {
       answer: (chain) => write(chain, OK_NODATA),
     },
     {
-      ...{ name: 'cursor', queue: CURSOR, descriptors: 2, polling },
+      name: 'cursor',
+      queue: CURSOR,
+      descriptors: 2,
+      polling,
       call: (mark) => ({
         promise: (gpu, options) => gpu.moveCursor({ x: mark, y: 0 }, options),
         sync: (gpu, options) => gpu.moveCursorSync({ x: mark, y: 0 }, options),
