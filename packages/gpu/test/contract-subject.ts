@@ -3,7 +3,7 @@
  * the display.
  */
 import { DeviceType } from '@virtio/core';
-import { type Chain, FakeDevice, type Requests, type Subject } from '@virtio/testing';
+import { type Call, type Chain, FakeDevice, type Requests, type Subject } from '@virtio/testing';
 import { Command, type Framebuffer, GpuCommandType, VirtioGpu } from '../src/index.ts';
 import { EDID, VIRGL } from './gpu-device.ts';
 
@@ -83,7 +83,7 @@ export const gpuSubject: Subject<VirtioGpu> = {
         verify: (result) => verifyBytes(mark, result),
       }),
       markOf: (chain) => (typeOf(chain) === GpuCommandType.GET_EDID ? wordOf(chain, HEADER) : -1),
-      answer(chain, mark) {
+      answer(chain: Chain, mark: number): void {
         const payload = new Uint8Array(8 + 1024);
         new DataView(payload.buffer).setUint32(0, mark, true);
         payload.set(bytesOf(mark), 8);
@@ -96,7 +96,7 @@ export const gpuSubject: Subject<VirtioGpu> = {
       queue: CONTROL,
       descriptors: 3,
       polling,
-      call: (mark) => {
+      call: (mark: number): Call<VirtioGpu> => {
         const command = Command.getCapset({ capsetId: mark, maxSize: 4000 }, 1);
         return {
           promise: (gpu, options) => gpu.request(command, options),
@@ -106,7 +106,7 @@ export const gpuSubject: Subject<VirtioGpu> = {
         };
       },
       markOf: (chain) => (typeOf(chain) === GpuCommandType.GET_CAPSET ? wordOf(chain, HEADER) : -1),
-      answer: (chain, mark) => write(chain, 0x1103, bytesOf(mark)),
+      answer: (chain: Chain, mark: number): void => write(chain, 0x1103, bytesOf(mark)),
     },
     {
       // With a fence, and a buffer of the caller's.
@@ -114,7 +114,7 @@ export const gpuSubject: Subject<VirtioGpu> = {
       queue: CONTROL,
       descriptors: 3,
       polling,
-      call: (mark) => {
+      call: (mark: number): Call<VirtioGpu> => {
         const stream = bytesOf(mark);
         return {
           promise: (gpu, options) => gpu.request(Command.submit3d(1, stream), options),

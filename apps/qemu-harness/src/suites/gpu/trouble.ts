@@ -7,6 +7,16 @@ import { guestTest } from '../../framework/define.ts';
 import { makePicture } from './_picture.ts';
 import { expectShown, gpuDevice, host, openGpu } from './_screen.ts';
 
+/** How a promise ends: `ok`, or its error's code. */
+async function endOf(promise: Promise<unknown>): Promise<string> {
+  try {
+    await promise;
+    return 'ok';
+  } catch (error) {
+    return (error as VirtioError).code;
+  }
+}
+
 export default [
   guestTest({
     device: 'gpu',
@@ -71,12 +81,7 @@ export default [
         const spec = { width: 400, height: 300, seed: 80 + n };
         const screen = await gpu.setUpFramebuffer(spec);
         screen.drawImage(makePicture(spec));
-        const flushes = Array.from({ length: 8 }, () =>
-          screen.flush().then(
-            () => 'ok',
-            (e: VirtioError) => e.code,
-          ),
-        );
+        const flushes = Array.from({ length: 8 }, () => endOf(screen.flush()));
         if (n % 2 === 0) await flushes[0];
         gpu.reset();
         const codes = await Promise.all(flushes);
