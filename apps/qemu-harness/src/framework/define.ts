@@ -90,6 +90,10 @@ export interface HostEnv {
   hashImage(device: string, offset: number, length: number): Promise<string>;
   /** What `qemu-img map` says of a disk: extents in bytes. */
   mapImage(device: string): Promise<readonly ImageExtent[]>;
+  /** What QEMU has said on its standard error: complaints, and what is traced. */
+  complaints(): string;
+  /** Leaves a picture in the report, under this title. */
+  picture(title: string, type: 'image/png' | 'image/svg+xml', bytes: Uint8Array): void;
 }
 
 /** An extent of an image. */
