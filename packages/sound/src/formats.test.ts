@@ -16,7 +16,9 @@ import {
 describe('sample formats', () => {
   it('have the numbers of the specification [5.14.6.6.2]', () => {
     expect(Object.values(PcmFormat)).toEqual(Array.from({ length: 25 }, (_, n) => n));
-    expect([PcmFormat.S16, PcmFormat.S32, PcmFormat.FLOAT, PcmFormat.IEC958_SUBFRAME]).toEqual([5, 17, 19, 24]);
+    expect([PcmFormat.S16, PcmFormat.S32, PcmFormat.FLOAT, PcmFormat.IEC958_SUBFRAME]).toEqual([
+      5, 17, 19, 24,
+    ]);
     expect(formatNumber('U8')).toBe(4);
     expect(formatNumber('toString')).toBe(-1);
   });

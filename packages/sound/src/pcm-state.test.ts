@@ -16,13 +16,18 @@ describe('the command lifecycle of a PCM stream [5.14.6.6.1]', () => {
   ])('a stream that is %s takes these commands and no others', (state, allowed) => {
     for (const command of COMMANDS) {
       if (allowed.includes(command)) expect(() => nextState('sound', 1, state, command)).not.toThrow();
-      else expect(() => nextState('sound', 1, state, command)).toThrow(expect.objectContaining({ code: 'INVALID_PARAM' }));
+      else
+        expect(() => nextState('sound', 1, state, command)).toThrow(
+          expect.objectContaining({ code: 'INVALID_PARAM' }),
+        );
     }
   });
 
   it('lets parameters be set and prepared again before the start', () => {
     expect(follow('SET_PARAMS', 'PREPARE', 'SET_PARAMS', 'PREPARE', 'START')).toBe('running');
-    expect(follow('SET_PARAMS', 'PREPARE', 'START', 'STOP', 'START', 'STOP', 'RELEASE', 'PREPARE')).toBe('prepared');
+    expect(follow('SET_PARAMS', 'PREPARE', 'START', 'STOP', 'START', 'STOP', 'RELEASE', 'PREPARE')).toBe(
+      'prepared',
+    );
   });
 
   it('says the state and the way out', () => {
@@ -33,7 +38,15 @@ describe('the command lifecycle of a PCM stream [5.14.6.6.1]', () => {
   });
 
   it('finds a way from every state to every command', () => {
-    for (const state of ['initial', 'set', 'prepared', 'running', 'stopped', 'released', 'unknown'] as const) {
+    for (const state of [
+      'initial',
+      'set',
+      'prepared',
+      'running',
+      'stopped',
+      'released',
+      'unknown',
+    ] as const) {
       for (const command of COMMANDS) {
         let now: PcmState = state;
         for (const step of wayTo(state, command)) now = nextState('sound', 0, now, step);

@@ -36,19 +36,24 @@ describe('encodeSamples', () => {
   it('refuses other sizes and formats that are not linear', () => {
     expect(() => encodeSamples('S16', new Int16Array(2), new Uint8Array(3))).toThrow(VirtioError);
     expect(() => decodeSamples('S16', new Uint8Array(3), new Int16Array(2))).toThrow(VirtioError);
-    expect(() => encodeSamples('MU_LAW', new Int16Array(2))).toThrow(expect.objectContaining({ code: 'UNSUPPORTED' }));
+    expect(() => encodeSamples('MU_LAW', new Int16Array(2))).toThrow(
+      expect.objectContaining({ code: 'UNSUPPORTED' }),
+    );
   });
 });
 
 describe('decodeSamples', () => {
-  it.each(LINEAR.filter((format) => SAMPLE_BITS[format] >= 16))('gives back 16-bit samples that went through %s', (format) => {
-    fc.assert(
-      fc.property(fc.int16Array(), (samples) => {
-        const bytes = encodeSamples(format, samples);
-        expect(decodeSamples(format, bytes, new Int16Array(samples.length))).toEqual(samples);
-      }),
-    );
-  });
+  it.each(LINEAR.filter((format) => SAMPLE_BITS[format] >= 16))(
+    'gives back 16-bit samples that went through %s',
+    (format) => {
+      fc.assert(
+        fc.property(fc.int16Array(), (samples) => {
+          const bytes = encodeSamples(format, samples);
+          expect(decodeSamples(format, bytes, new Int16Array(samples.length))).toEqual(samples);
+        }),
+      );
+    },
+  );
 
   it('gives back 32-bit samples that went through S32, U32 and FLOAT64', () => {
     fc.assert(
