@@ -4,7 +4,13 @@ import { IO_ERR, SoundModel, turns } from '../test/sound-model.ts';
 import type { CaptureStream } from './index.ts';
 
 const PERIOD = 64;
-const OPEN = { format: 'S16', rate: 48_000, channels: 2, periodBytes: PERIOD, bufferBytes: 4 * PERIOD } as const;
+const OPEN = {
+  format: 'S16',
+  rate: 48_000,
+  channels: 2,
+  periodBytes: PERIOD,
+  bufferBytes: 4 * PERIOD,
+} as const;
 const bytes = (length: number, from = 0): Uint8Array => Uint8Array.from({ length }, (_, n) => from + n);
 
 async function open(
@@ -22,22 +28,26 @@ async function readAll(stream: CaptureStream, length: number): Promise<Uint8Arra
 }
 
 describe('capture', () => {
-  it.each(ringVariants)('gets what was captured, in order, and gives all periods back ($name)', async (ring) => {
-    const { model, stream } = await open({ features: ring.features });
-    const reading = readAll(stream, 20 * PERIOD);
-    for (let n = 0; n < 20; n += 1) {
-      await turns();
-      expect(model.capture(1, bytes(PERIOD, n))).toBe(true);
-    }
-    const all = await reading;
-    for (let n = 0; n < 20; n += 1) expect(all.subarray(n * PERIOD, (n + 1) * PERIOD)).toEqual(bytes(PERIOD, n));
-    expect(stream.overruns).toBe(0);
-    expect(model.driver.quirks).toBe(0);
-    await stream.close();
-    expect(model.stream(1).state).toBe('released');
-    model.driver[Symbol.dispose]();
-    expect(model.device.hal.leaks()).toEqual([]);
-  });
+  it.each(ringVariants)(
+    'gets what was captured, in order, and gives all periods back ($name)',
+    async (ring) => {
+      const { model, stream } = await open({ features: ring.features });
+      const reading = readAll(stream, 20 * PERIOD);
+      for (let n = 0; n < 20; n += 1) {
+        await turns();
+        expect(model.capture(1, bytes(PERIOD, n))).toBe(true);
+      }
+      const all = await reading;
+      for (let n = 0; n < 20; n += 1)
+        expect(all.subarray(n * PERIOD, (n + 1) * PERIOD)).toEqual(bytes(PERIOD, n));
+      expect(stream.overruns).toBe(0);
+      expect(model.driver.quirks).toBe(0);
+      await stream.close();
+      expect(model.stream(1).state).toBe('released');
+      model.driver[Symbol.dispose]();
+      expect(model.device.hal.leaks()).toEqual([]);
+    },
+  );
 
   it('populates the queue with whole periods before the stream starts [5.14.6.8.2.2]', async () => {
     const { model, stream } = await open();
@@ -48,22 +58,27 @@ describe('capture', () => {
     };
     await stream.start();
     expect(waiting).toBe(4);
-    expect(model.stream(1).waiting.map(({ readable, writable }) => [readable, writable])).toEqual(Array(4).fill([4, PERIOD + 8]));
+    expect(model.stream(1).waiting.map(({ readable, writable }) => [readable, writable])).toEqual(
+      Array(4).fill([4, PERIOD + 8]),
+    );
   });
 
-  it.each([true, false])('finds the status at the end of the buffer or behind what was captured (%s)', async (statusAtEnd) => {
-    const { model, stream } = await open();
-    model.statusAtEnd = statusAtEnd;
-    await stream.start();
-    model.capture(1, bytes(20));
-    model.capture(1, bytes(PERIOD, 9));
-    // What is captured may look like a status.
-    model.capture(1, Uint8Array.of(3, 0x80, 0, 0, 0, 0, 0, 0));
-    expect(await readAll(stream, 20 + PERIOD + 8)).toEqual(
-      Uint8Array.from([...bytes(20), ...bytes(PERIOD, 9), 3, 0x80, 0, 0, 0, 0, 0, 0]),
-    );
-    expect([stream.failedPeriods, model.driver.quirks]).toEqual([0, 0]);
-  });
+  it.each([true, false])(
+    'finds the status at the end of the buffer or behind what was captured (%s)',
+    async (statusAtEnd) => {
+      const { model, stream } = await open();
+      model.statusAtEnd = statusAtEnd;
+      await stream.start();
+      model.capture(1, bytes(20));
+      model.capture(1, bytes(PERIOD, 9));
+      // What is captured may look like a status.
+      model.capture(1, Uint8Array.of(3, 0x80, 0, 0, 0, 0, 0, 0));
+      expect(await readAll(stream, 20 + PERIOD + 8)).toEqual(
+        Uint8Array.from([...bytes(20), ...bytes(PERIOD, 9), 3, 0x80, 0, 0, 0, 0, 0, 0]),
+      );
+      expect([stream.failedPeriods, model.driver.quirks]).toEqual([0, 0]);
+    },
+  );
 
   it('counts an overrun when nobody reads, and goes on', async () => {
     const { model, stream } = await open();
@@ -82,7 +97,9 @@ describe('capture', () => {
     const stream = model.driver.openCaptureSync(OPEN);
     const into = new Uint8Array(1000);
     expect(stream.submitRead(into)).toBe(0);
-    expect(() => stream.readSync(into, { timeoutMs: 5 })).toThrow(expect.objectContaining({ code: 'NOT_READY' }));
+    expect(() => stream.readSync(into, { timeoutMs: 5 })).toThrow(
+      expect.objectContaining({ code: 'NOT_READY' }),
+    );
     expect(model.stream(1).state).toBe('running');
     model.capture(1, bytes(PERIOD));
     model.capture(1, bytes(PERIOD, 1));
@@ -176,7 +193,10 @@ describe('capture', () => {
   it('captures and plays at once', async () => {
     const { model, stream } = await open();
     const playback = await model.driver.openPlayback(OPEN);
-    const done = Promise.all([readAll(stream, 4 * PERIOD), playback.write(bytes(6 * PERIOD)).then(() => playback.drain())]);
+    const done = Promise.all([
+      readAll(stream, 4 * PERIOD),
+      playback.write(bytes(6 * PERIOD)).then(() => playback.drain()),
+    ]);
     for (let n = 0; n < 12; n += 1) {
       await turns();
       model.play(0, 1);

@@ -1,5 +1,13 @@
 import { describe, expect, it } from 'vitest';
-import { BAD_MSG, CTLS, IO_ERR, type ModelControl, NOT_SUPP, SoundModel, SPLIT } from '../test/sound-model.ts';
+import {
+  BAD_MSG,
+  CTLS,
+  IO_ERR,
+  type ModelControl,
+  NOT_SUPP,
+  SoundModel,
+  SPLIT,
+} from '../test/sound-model.ts';
 import {
   type ControlValue,
   PcmFormat,
@@ -12,7 +20,8 @@ import {
 const S16 = { format: 'S16', rate: 48_000, channels: 2, periodBytes: 64, bufferBytes: 256 } as const;
 const code = (expected: string): object => expect.objectContaining({ code: expected }) as object;
 
-const words = (...values: number[]): Uint8Array => new Uint8Array(Uint32Array.from(values, (value) => value >>> 0).buffer);
+const words = (...values: number[]): Uint8Array =>
+  new Uint8Array(Uint32Array.from(values, (value) => value >>> 0).buffer);
 
 function control(options: Partial<ModelControl> = {}): ModelControl {
   return {
@@ -37,7 +46,14 @@ describe('jacks', () => {
     expect(driver.control.jacks).toBe(2);
     expect(await driver.control.jackInfos()).toEqual([
       { id: 0, hdaFnNid: 7, remappable: false, connected: true, defaultConfiguration: 0, capabilities: 0x10 },
-      { id: 1, hdaFnNid: 7, remappable: true, connected: false, defaultConfiguration: 0x23, capabilities: 0x11 },
+      {
+        id: 1,
+        hdaFnNid: 7,
+        remappable: true,
+        connected: false,
+        defaultConfiguration: 0x23,
+        capabilities: 0x11,
+      },
     ]);
     expect(driver.control.jackInfosSync({ start: 1 }).map(({ id }) => id)).toEqual([1]);
     expect(driver.control.jackInfosSync({ start: 2 })).toEqual([]);
@@ -64,7 +80,15 @@ describe('jacks', () => {
 describe('streams', () => {
   it('tell what they can do, and keep bits without a name to themselves', async () => {
     const { driver } = new SoundModel({
-      streams: [{ output: true, features: 0x8000_0014, formats: (1n << 24n) | (1n << 5n) | (1n << 60n), rates: 0xffff_ffff_ffffn, max: 8 }],
+      streams: [
+        {
+          output: true,
+          features: 0x8000_0014,
+          formats: (1n << 24n) | (1n << 5n) | (1n << 60n),
+          rates: 0xffff_ffff_ffffn,
+          max: 8,
+        },
+      ],
     });
     const [info] = await driver.control.streamInfos();
     expect(info).toMatchObject({
@@ -81,7 +105,9 @@ describe('streams', () => {
   });
 
   it('are told however many there are, in parts', async () => {
-    const model = new SoundModel({ streams: Array.from({ length: 1200 }, (_, n) => ({ output: n % 2 === 0 })) });
+    const model = new SoundModel({
+      streams: Array.from({ length: 1200 }, (_, n) => ({ output: n % 2 === 0 })),
+    });
     const infos = await model.driver.control.streamInfos();
     expect(infos.map(({ id }) => id)).toEqual(Array.from({ length: 1200 }, (_, n) => n));
     expect(model.requests).toHaveLength(3);
@@ -102,7 +128,10 @@ describe('streams', () => {
       chain.complete(4);
       return true;
     };
-    expect((await model.driver.control.streamInfos()).map(({ direction }) => direction)).toEqual(['output', 'input']);
+    expect((await model.driver.control.streamInfos()).map(({ direction }) => direction)).toEqual([
+      'output',
+      'input',
+    ]);
     expect(model.driver.quirks).toBe(1);
   });
 
@@ -123,14 +152,22 @@ describe('streams', () => {
     ['shared memory of the guest, a placeholder', { features: ['SHMEM_GUEST'] }, 'UNSUPPORTED'],
   ])('refuse %s before anything is sent', async (_what, parameters, expected) => {
     const model = new SoundModel();
-    await expect(model.driver.control.setParameters(0, { ...S16, ...parameters })).rejects.toMatchObject(code(expected));
-    expect(() => model.driver.control.setParametersSync(0, { ...S16, ...parameters })).toThrow(code(expected));
-    await expect(model.driver.openPlayback({ ...S16, ...parameters } as object)).rejects.toMatchObject(code(expected));
+    await expect(model.driver.control.setParameters(0, { ...S16, ...parameters })).rejects.toMatchObject(
+      code(expected),
+    );
+    expect(() => model.driver.control.setParametersSync(0, { ...S16, ...parameters })).toThrow(
+      code(expected),
+    );
+    await expect(model.driver.openPlayback({ ...S16, ...parameters } as object)).rejects.toMatchObject(
+      code(expected),
+    );
     expect(model.commands).toEqual([]);
   });
 
   it('get their parameters as they are laid out [5.14.6.6.3]', async () => {
-    const model = new SoundModel({ streams: [{ output: true, features: 0x14, formats: 1n << BigInt(PcmFormat.U8), rates: 1n << 15n }] });
+    const model = new SoundModel({
+      streams: [{ output: true, features: 0x14, formats: 1n << BigInt(PcmFormat.U8), rates: 1n << 15n }],
+    });
     await model.driver.control.setParameters(0, {
       format: 'U8',
       rate: 24_000,
@@ -139,7 +176,14 @@ describe('streams', () => {
       bufferBytes: 40,
       features: ['EVT_XRUNS', 'MSG_POLLING'],
     });
-    expect(model.stream(0).params).toEqual({ buffer: 40, period: 10, features: 0x14, channels: 1, format: 4, rate: 15 });
+    expect(model.stream(0).params).toEqual({
+      buffer: 40,
+      period: 10,
+      features: 0x14,
+      channels: 1,
+      format: 4,
+      rate: 15,
+    });
   });
 
   it('go through their life by promises', async () => {
@@ -242,7 +286,9 @@ describe('streams', () => {
   it('cannot be opened twice, nor in the wrong direction, nor where there are none', async () => {
     const model = new SoundModel();
     const first = model.driver.openPlayback({ ...S16, stream: 0 });
-    await expect(model.driver.openPlayback({ ...S16, stream: 0 })).rejects.toMatchObject(code('ALREADY_USED'));
+    await expect(model.driver.openPlayback({ ...S16, stream: 0 })).rejects.toMatchObject(
+      code('ALREADY_USED'),
+    );
     await first;
     await expect(model.driver.openPlayback(S16)).rejects.toMatchObject(code('ALREADY_USED'));
     await expect(model.driver.openPlayback({ stream: 1 })).rejects.toMatchObject(code('INVALID_PARAM'));
@@ -254,7 +300,14 @@ describe('streams', () => {
   it('are opened with 20 ms a period and 5 periods, unless it is said otherwise', async () => {
     const { driver } = new SoundModel();
     const stream = await driver.openPlayback();
-    expect(stream.parameters).toEqual({ format: 'S16', rate: 48_000, channels: 2, periodBytes: 3840, bufferBytes: 19_200, features: [] });
+    expect(stream.parameters).toEqual({
+      format: 'S16',
+      rate: 48_000,
+      channels: 2,
+      periodBytes: 3840,
+      bufferBytes: 19_200,
+      features: [],
+    });
     expect(stream.frameBytes).toBe(4);
   });
 });
@@ -286,7 +339,8 @@ describe('channel maps', () => {
 });
 
 describe('control elements', () => {
-  const withControls = (...controls: ModelControl[]): SoundModel => new SoundModel({ features: SPLIT | CTLS, controls });
+  const withControls = (...controls: ModelControl[]): SoundModel =>
+    new SoundModel({ features: SPLIT | CTLS, controls });
 
   it('are there with CTLS only: without, not even their number is read [5.14.5.1]', async () => {
     const model = new SoundModel({ controls: [control()] });
@@ -295,7 +349,11 @@ describe('control elements', () => {
     expect(model.driver.control.controls).toBe(0);
     expect(read.some((offset) => offset >= 12)).toBe(false);
     await expect(model.driver.control.readControl(0)).rejects.toMatchObject(code('INVALID_PARAM'));
-    const declined = new SoundModel({ features: SPLIT | CTLS, controls: [control()], options: { controls: false } });
+    const declined = new SoundModel({
+      features: SPLIT | CTLS,
+      controls: [control()],
+      options: { controls: false },
+    });
     expect(declined.driver.features.has('CTLS')).toBe(false);
   });
 
@@ -323,8 +381,18 @@ describe('control elements', () => {
       range64: undefined,
       items: undefined,
     });
-    expect(infos[1]).toMatchObject({ role: 'GAIN', direction: 'input', index: 3, range: { min: -64, max: 0, step: 2 } });
-    expect(infos[2]).toMatchObject({ type: 'INTEGER64', role: 'UNDEFINED', direction: undefined, range64: { min: -16n, max: 16n, step: 1n } });
+    expect(infos[1]).toMatchObject({
+      role: 'GAIN',
+      direction: 'input',
+      index: 3,
+      range: { min: -64, max: 0, step: 2 },
+    });
+    expect(infos[2]).toMatchObject({
+      type: 'INTEGER64',
+      role: 'UNDEFINED',
+      direction: undefined,
+      range64: { min: -16n, max: 16n, step: 1n },
+    });
     expect(infos[3]).toMatchObject({ type: 'ENUMERATED', items: 2 });
     expect(infos[4]).toMatchObject({ type: 'BOOLEAN', role: 'MUTE', range: { min: 0, max: 1, step: 1 } });
     expect(infos[5]?.range).toEqual({ min: 0, max: 0xffff_ffff, step: 0 });
@@ -370,10 +438,15 @@ describe('control elements', () => {
     [{ type: 4 }, Uint8Array.of(1)],
     [{ type: 4 }, [1, 2]],
     [{ type: 5, count: 1 }, { status: new Uint8Array(24) }],
-    [{ type: 5, count: 1 }, { status: new Uint8Array(25), subcode: new Uint8Array(1), digSubframe: new Uint8Array(1) }],
+    [
+      { type: 5, count: 1 },
+      { status: new Uint8Array(25), subcode: new Uint8Array(1), digSubframe: new Uint8Array(1) },
+    ],
   ])('refuse values that they cannot have (%#)', async (options, value) => {
     const model = withControls(control(options));
-    await expect(model.driver.control.writeControl(0, value as ControlValue)).rejects.toMatchObject(code('INVALID_PARAM'));
+    await expect(model.driver.control.writeControl(0, value as ControlValue)).rejects.toMatchObject(
+      code('INVALID_PARAM'),
+    );
     expect(model.requests.map((request) => request.code)).toEqual([SoundRequest.CTL_INFO]);
   });
 
@@ -406,17 +479,24 @@ describe('control elements', () => {
     await card.commandMetadata(0, metadata);
     card.commandMetadataSync(0, metadata);
     expect(model.controls[0]?.commands).toHaveLength(2);
-    await expect(card.writeMetadata(0, { type: 1, value: new Uint32Array(16_385) })).rejects.toMatchObject(code('INVALID_PARAM'));
+    await expect(card.writeMetadata(0, { type: 1, value: new Uint32Array(16_385) })).rejects.toMatchObject(
+      code('INVALID_PARAM'),
+    );
     await expect(card.readMetadata(0, 65_540)).rejects.toMatchObject(code('INVALID_PARAM'));
     await expect(card.readMetadata(0, 7)).rejects.toMatchObject(code('INVALID_PARAM'));
-    await expect(card.writeMetadata(0, { type: 1, value: [1] as unknown as Uint32Array })).rejects.toMatchObject(code('INVALID_PARAM'));
+    await expect(
+      card.writeMetadata(0, { type: 1, value: [1] as unknown as Uint32Array }),
+    ).rejects.toMatchObject(code('INVALID_PARAM'));
   });
 
-  it.each<Partial<ModelControl>>([{ type: 6 }, { role: 8 }, { count: 0 }, { count: 129 }, { type: 5, count: 2 }])(
-    'that cannot be are refused (%j)',
-    async (options) => {
-      const { driver } = withControls(control(options));
-      await expect(driver.control.controlInfos()).rejects.toMatchObject(code('DEVICE_MISBEHAVED'));
-    },
-  );
+  it.each<Partial<ModelControl>>([
+    { type: 6 },
+    { role: 8 },
+    { count: 0 },
+    { count: 129 },
+    { type: 5, count: 2 },
+  ])('that cannot be are refused (%j)', async (options) => {
+    const { driver } = withControls(control(options));
+    await expect(driver.control.controlInfos()).rejects.toMatchObject(code('DEVICE_MISBEHAVED'));
+  });
 });

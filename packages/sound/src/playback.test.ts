@@ -6,7 +6,13 @@ import { IO_ERR, SoundModel, turns } from '../test/sound-model.ts';
 import type { PlaybackStream } from './index.ts';
 
 const PERIOD = 64;
-const OPEN = { format: 'S16', rate: 48_000, channels: 2, periodBytes: PERIOD, bufferBytes: 4 * PERIOD } as const;
+const OPEN = {
+  format: 'S16',
+  rate: 48_000,
+  channels: 2,
+  periodBytes: PERIOD,
+  bufferBytes: 4 * PERIOD,
+} as const;
 const bytes = (length: number, from = 0): Uint8Array => Uint8Array.from({ length }, (_, n) => from + n);
 
 async function open(
@@ -19,24 +25,27 @@ async function open(
 }
 
 describe('playback', () => {
-  it.each(ringVariants)('plays all that was written, in order, in whole periods but for the end [5.14.6.8.1.2] ($name)', async (ring) => {
-    const { model, stream } = await open({ features: ring.features });
-    const data = bytes(1000);
-    const written = stream.write(data).then(() => stream.drain());
-    while (model.stream(0).state !== 'stopped') {
-      await turns();
-      model.play(0, 1);
-    }
-    await written;
-    expect(Uint8Array.from(model.stream(0).played)).toEqual(data);
-    expect(model.stream(0).sizes).toEqual([...Array(15).fill(PERIOD), 1000 - 15 * PERIOD]);
-    expect(model.commands).toEqual(['SET_PARAMS', 'PREPARE', 'START', 'STOP']);
-    expect(stream.underruns).toBe(0);
-    expect(model.driver.quirks).toBe(0);
-    expect(model.device.violations).toEqual([]);
-    model.driver[Symbol.dispose]();
-    expect(model.device.hal.leaks()).toEqual([]);
-  });
+  it.each(ringVariants)(
+    'plays all that was written, in order, in whole periods but for the end [5.14.6.8.1.2] ($name)',
+    async (ring) => {
+      const { model, stream } = await open({ features: ring.features });
+      const data = bytes(1000);
+      const written = stream.write(data).then(() => stream.drain());
+      while (model.stream(0).state !== 'stopped') {
+        await turns();
+        model.play(0, 1);
+      }
+      await written;
+      expect(Uint8Array.from(model.stream(0).played)).toEqual(data);
+      expect(model.stream(0).sizes).toEqual([...Array(15).fill(PERIOD), 1000 - 15 * PERIOD]);
+      expect(model.commands).toEqual(['SET_PARAMS', 'PREPARE', 'START', 'STOP']);
+      expect(stream.underruns).toBe(0);
+      expect(model.driver.quirks).toBe(0);
+      expect(model.device.violations).toEqual([]);
+      model.driver[Symbol.dispose]();
+      expect(model.device.hal.leaks()).toEqual([]);
+    },
+  );
 
   it('publishes periods only when they are full', async () => {
     const { model, stream } = await open();
@@ -218,7 +227,9 @@ describe('playback', () => {
     const stream = model.driver.openPlaybackSync(OPEN);
     stream.writeSync(bytes(4 * PERIOD));
     expect(model.stream(0).state).toBe('running');
-    expect(() => stream.writeSync(bytes(8 * PERIOD), { timeoutMs: 5 })).toThrow(expect.objectContaining({ code: 'NOT_READY' }));
+    expect(() => stream.writeSync(bytes(8 * PERIOD), { timeoutMs: 5 })).toThrow(
+      expect.objectContaining({ code: 'NOT_READY' }),
+    );
     stream.pauseSync();
     stream.startSync();
     model.play(0);
@@ -275,13 +286,16 @@ describe('playback', () => {
     await stream.write(bytes(4));
   });
 
-  it.each([0, 0xffff_ffff, 12_345])('believes a latency of %i up to the size of the buffer only', async (latency) => {
-    const { model, stream } = await open();
-    await stream.write(bytes(4 * PERIOD));
-    model.latency = latency;
-    model.play(0, 2);
-    expect(stream.latency).toBe((2 * PERIOD + Math.min(latency, 4 * PERIOD)) / 4);
-  });
+  it.each([0, 0xffff_ffff, 12_345])(
+    'believes a latency of %i up to the size of the buffer only',
+    async (latency) => {
+      const { model, stream } = await open();
+      await stream.write(bytes(4 * PERIOD));
+      model.latency = latency;
+      model.play(0, 2);
+      expect(stream.latency).toBe((2 * PERIOD + Math.min(latency, 4 * PERIOD)) / 4);
+    },
+  );
 
   it('refuses what is no whole frame, and what is no array', async () => {
     const { stream } = await open();
@@ -290,7 +304,11 @@ describe('playback', () => {
   });
 
   it('shares the queue with other streams, however full it is', async () => {
-    const model = new SoundModel({ queueSize: 8, features: 0n, streams: [{ output: true }, { output: true }] });
+    const model = new SoundModel({
+      queueSize: 8,
+      features: 0n,
+      streams: [{ output: true }, { output: true }],
+    });
     const one = await model.driver.openPlayback(OPEN);
     const two = await model.driver.openPlayback(OPEN);
     expect([one.id, two.id]).toEqual([0, 1]);

@@ -217,42 +217,42 @@ export class SoundControl {
 
   /** Prepares a stream whose parameters are set. */
   prepare(stream: number, options?: WaitOptions): Promise<void> {
-    return this.run(ask(this.#command(stream, 'PREPARE')), options);
+    return this.run(this.#command(stream, 'PREPARE'), options);
   }
 
   /** As {@link SoundControl.prepare}, spinning. */
   prepareSync(stream: number, options?: SpinOptions): void {
-    this.runSync(ask(this.#command(stream, 'PREPARE')), options);
+    this.runSync(this.#command(stream, 'PREPARE'), options);
   }
 
   /** Starts a stream that is prepared or stopped. */
   start(stream: number, options?: WaitOptions): Promise<void> {
-    return this.run(ask(this.#command(stream, 'START')), options);
+    return this.run(this.#command(stream, 'START'), options);
   }
 
   /** As {@link SoundControl.start}, spinning. */
   startSync(stream: number, options?: SpinOptions): void {
-    this.runSync(ask(this.#command(stream, 'START')), options);
+    this.runSync(this.#command(stream, 'START'), options);
   }
 
   /** Stops a stream that runs. */
   stop(stream: number, options?: WaitOptions): Promise<void> {
-    return this.run(ask(this.#command(stream, 'STOP')), options);
+    return this.run(this.#command(stream, 'STOP'), options);
   }
 
   /** As {@link SoundControl.stop}, spinning. */
   stopSync(stream: number, options?: SpinOptions): void {
-    this.runSync(ask(this.#command(stream, 'STOP')), options);
+    this.runSync(this.#command(stream, 'STOP'), options);
   }
 
   /** Releases a stream that is prepared or stopped: the device gives all of its buffers back. */
   release(stream: number, options?: WaitOptions): Promise<void> {
-    return this.run(ask(this.#command(stream, 'RELEASE')), options);
+    return this.run(this.#command(stream, 'RELEASE'), options);
   }
 
   /** As {@link SoundControl.release}, spinning. */
   releaseSync(stream: number, options?: SpinOptions): void {
-    this.runSync(ask(this.#command(stream, 'RELEASE')), options);
+    this.runSync(this.#command(stream, 'RELEASE'), options);
   }
 
   // Control elements.
@@ -402,8 +402,8 @@ export class SoundControl {
     yield* ask(parametersCommand(stream, parameters));
   }
 
-  #command(stream: number, command: 'PREPARE' | 'START' | 'STOP' | 'RELEASE'): SoundCommand<void> {
-    return streamCommand(this.#id('stream', stream, this.#counts.streams), command);
+  *#command(stream: number, command: 'PREPARE' | 'START' | 'STOP' | 'RELEASE'): Steps<void> {
+    yield* ask(streamCommand(this.#id('stream', stream, this.#counts.streams), command));
   }
 
   *#items<T>(kind: keyof SoundCounts, query: Query<T>, { start = 0, count }: ItemRange = {}): Steps<T[]> {

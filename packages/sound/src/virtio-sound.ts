@@ -141,8 +141,12 @@ export class VirtioSound extends Driver<SoundFeatureName, SoundEvents> {
         receive: () => this.#receive(),
         always: true,
       });
-      this.#tx.attach(this.createRequestQueue<undefined>({ index: SoundQueue.TX, size: queueSize }, this.#tx));
-      this.#rx.attach(this.createRequestQueue<undefined>({ index: SoundQueue.RX, size: queueSize }, this.#rx));
+      this.#tx.attach(
+        this.createRequestQueue<undefined>({ index: SoundQueue.TX, size: queueSize }, this.#tx),
+      );
+      this.#rx.attach(
+        this.createRequestQueue<undefined>({ index: SoundQueue.RX, size: queueSize }, this.#rx),
+      );
       return { requests: control, events: received, counts: this.#readCounts() };
     });
     this.#events = events;
@@ -287,7 +291,11 @@ export class VirtioSound extends Driver<SoundFeatureName, SoundEvents> {
   /** As {@link VirtioSound.nextNotification}, spinning; `NOT_READY` after `timeoutMs`. */
   nextNotificationSync(options?: SpinOptions): SoundNotification {
     const found: { notification?: SoundNotification | undefined } = {};
-    this.#events.spin(() => (found.notification = this.popNotification()) !== undefined, options, 'a notification');
+    this.#events.spin(
+      () => (found.notification = this.popNotification()) !== undefined,
+      options,
+      'a notification',
+    );
     if (found.notification === undefined) throw new TypeError('the wait ended without a notification');
     return found.notification;
   }

@@ -60,7 +60,11 @@ export interface ModelOptions {
   readonly features?: bigint;
   readonly streams?: readonly Partial<ModelStream>[];
   readonly jacks?: readonly Partial<ModelJack>[];
-  readonly maps?: readonly { readonly direction: number; readonly positions: readonly number[]; readonly channels?: number }[];
+  readonly maps?: readonly {
+    readonly direction: number;
+    readonly positions: readonly number[];
+    readonly channels?: number;
+  }[];
   readonly controls?: readonly ModelControl[];
   readonly queueSize?: number;
   readonly interrupts?: boolean;
@@ -114,7 +118,13 @@ export class SoundModel {
       waiting: [],
       ...stream,
     }));
-    this.jacks = jacks.map((jack) => ({ remap: false, connected: false, association: 0, sequence: 0, ...jack }));
+    this.jacks = jacks.map((jack) => ({
+      remap: false,
+      connected: false,
+      association: 0,
+      sequence: 0,
+      ...jack,
+    }));
     this.maps = maps;
     this.controls = controls;
     const config = new DataView(new ArrayBuffer(16));
@@ -288,8 +298,13 @@ export class SoundModel {
     size: number,
     info: (id: number) => Uint8Array,
   ): void {
-    const [start, count, given] = [4, 8, 12].map((at) => request.getUint32(at, true)) as [number, number, number];
-    if (start + count > total) throw this.device.violated(`items ${start} + ${count} of ${total} [5.14.6.2.1]`);
+    const [start, count, given] = [4, 8, 12].map((at) => request.getUint32(at, true)) as [
+      number,
+      number,
+      number,
+    ];
+    if (start + count > total)
+      throw this.device.violated(`items ${start} + ${count} of ${total} [5.14.6.2.1]`);
     if (given !== size) throw this.device.violated(`items of ${given} bytes in place of ${size}`);
     const payload: number[] = [];
     for (let id = start; id < start + count; id += 1) payload.push(...info(id));
@@ -312,11 +327,16 @@ export class SoundModel {
           rate: request.getUint8(22),
         };
         if (request.getUint8(23) !== 0) throw this.device.violated('padding that is not 0 [5.14.6.6.3.2]');
-        if (params.buffer % params.period !== 0) throw this.device.violated('periods that do not divide the buffer');
-        if (((stream.formats >> BigInt(params.format)) & 1n) === 0n) throw this.device.violated('a format that there is not');
-        if (((stream.rates >> BigInt(params.rate)) & 1n) === 0n) throw this.device.violated('a rate that there is not');
-        if (params.channels < stream.min || params.channels > stream.max) throw this.device.violated('channels');
-        if ((params.features & ~stream.features) !== 0) throw this.device.violated('features that there are not');
+        if (params.buffer % params.period !== 0)
+          throw this.device.violated('periods that do not divide the buffer');
+        if (((stream.formats >> BigInt(params.format)) & 1n) === 0n)
+          throw this.device.violated('a format that there is not');
+        if (((stream.rates >> BigInt(params.rate)) & 1n) === 0n)
+          throw this.device.violated('a rate that there is not');
+        if (params.channels < stream.min || params.channels > stream.max)
+          throw this.device.violated('channels');
+        if ((params.features & ~stream.features) !== 0)
+          throw this.device.violated('features that there are not');
         stream.params = params;
         stream.state = 'set';
         return OK;
@@ -416,7 +436,11 @@ export class SoundModel {
   }
 
   #mapInfo(id: number): Uint8Array {
-    const { direction, positions, channels = positions.length } = this.maps[id] as NonNullable<ModelOptions['maps']>[0];
+    const {
+      direction,
+      positions,
+      channels = positions.length,
+    } = this.maps[id] as NonNullable<ModelOptions['maps']>[0];
     const bytes = new Uint8Array(24);
     bytes[0] = 7;
     bytes[4] = direction;
@@ -429,9 +453,11 @@ export class SoundModel {
     const control = this.controls[id] as ModelControl;
     const bytes = new Uint8Array(92);
     const view = new DataView(bytes.buffer);
-    [7, control.role, control.type, control.access, control.count, control.index ?? 0].forEach((value, index) => {
-      view.setUint32(4 * index, value, true);
-    });
+    [7, control.role, control.type, control.access, control.count, control.index ?? 0].forEach(
+      (value, index) => {
+        view.setUint32(4 * index, value, true);
+      },
+    );
     bytes.set(new TextEncoder().encode(control.name), 24);
     bytes.set(control.range, 68);
     return bytes;
