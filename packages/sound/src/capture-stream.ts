@@ -168,8 +168,12 @@ export class CaptureStream extends PcmStream {
   #refill(): void {
     if (this.#ended || this.releasing) return;
     let posted = false;
-    while (this.withDevice + this.#filled < this.periods && this.post(undefined, this.parameters.periodBytes))
+    while (
+      this.withDevice + this.#filled < this.periods &&
+      this.post(undefined, this.parameters.periodBytes)
+    ) {
       posted = true;
+    }
     if (posted) this.announce();
   }
 }

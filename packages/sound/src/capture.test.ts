@@ -38,8 +38,9 @@ describe('capture', () => {
         expect(model.capture(1, bytes(PERIOD, n))).toBe(true);
       }
       const all = await reading;
-      for (let n = 0; n < 20; n += 1)
+      for (let n = 0; n < 20; n += 1) {
         expect(all.subarray(n * PERIOD, (n + 1) * PERIOD)).toEqual(bytes(PERIOD, n));
+      }
       expect(stream.overruns).toBe(0);
       expect(model.driver.quirks).toBe(0);
       await stream.close();

@@ -16,10 +16,11 @@ describe('the command lifecycle of a PCM stream [5.14.6.6.1]', () => {
   ])('a stream that is %s takes these commands and no others', (state, allowed) => {
     for (const command of COMMANDS) {
       if (allowed.includes(command)) expect(() => nextState('sound', 1, state, command)).not.toThrow();
-      else
+      else {
         expect(() => nextState('sound', 1, state, command)).toThrow(
           expect.objectContaining({ code: 'INVALID_PARAM' }),
         );
+      }
     }
   });
 

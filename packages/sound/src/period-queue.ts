@@ -52,7 +52,7 @@ export interface Transferred {
 
 interface Waiting {
   readonly resolve: () => void;
-  readonly reject: (error: unknown) => void;
+  readonly reject: (error: VirtioError) => void;
 }
 
 /** What a {@link PeriodQueue} needs of the driver. */
@@ -71,7 +71,7 @@ export class PeriodQueue implements RequestHandler<undefined> {
   readonly #memory: SlotMemory;
   readonly #quirk: (message: string) => void;
   readonly #waiting = new Set<Waiting>();
-  #requests: RequestQueue<undefined> | undefined;
+  #requests: RequestQueue<Transferred | undefined> | undefined;
   #unlisten: (() => void) | undefined;
   #draining = false;
   #moves = 0;
@@ -98,7 +98,7 @@ export class PeriodQueue implements RequestHandler<undefined> {
   }
 
   /** Gives it the queue that it is the handler of. */
-  attach(requests: RequestQueue<undefined>): void {
+  attach(requests: RequestQueue<Transferred | undefined>): void {
     this.#requests = requests;
     this.#owners = new Array<undefined>(requests.slots).fill(undefined);
     this.#lengths = new Int32Array(requests.slots);
@@ -235,10 +235,10 @@ export class PeriodQueue implements RequestHandler<undefined> {
   completeTransfer(token: number): Transferred {
     this.#requireTransfer(token);
     try {
-      // The queue's own type is that of periods.
-      const result = this.#queue.complete(token) as unknown as Transferred;
+      const result = this.#queue.complete(token);
       this.#freed(token);
-      return result;
+      // A transfer has a result of its own; only periods have none.
+      return result ?? { length: 0, latencyBytes: 0 };
     } catch (error) {
       if (!VirtioError.is(error, 'NOT_READY')) this.#freed(token);
       throw error;
@@ -292,7 +292,7 @@ export class PeriodQueue implements RequestHandler<undefined> {
         },
         reject: (error) => {
           leave();
-          reject(error as Error);
+          reject(error);
         },
       };
       const aborted = (): void => {
@@ -306,7 +306,9 @@ export class PeriodQueue implements RequestHandler<undefined> {
       };
       signal?.addEventListener('abort', aborted);
       this.#waiting.add(waiting);
-      this.#unlisten ??= this.#queue.listen(() => this.drain());
+      this.#unlisten ??= this.#queue.listen(() => {
+        this.drain();
+      });
     });
   }
 
@@ -400,7 +402,7 @@ export class PeriodQueue implements RequestHandler<undefined> {
     this.#latency = view.getUint32(at + 4, true);
   }
 
-  get #queue(): RequestQueue<undefined> {
+  get #queue(): RequestQueue<Transferred | undefined> {
     if (this.#requests === undefined) throw new TypeError('the queue is not there yet');
     return this.#requests;
   }

@@ -15,6 +15,8 @@ const OPEN = {
 } as const;
 const bytes = (length: number, from = 0): Uint8Array => Uint8Array.from({ length }, (_, n) => from + n);
 
+const filled = (length: number, value: number): number[] => Array.from({ length }, () => value);
+
 async function open(
   options: ConstructorParameters<typeof SoundModel>[0] = {},
   parameters = {},
@@ -37,7 +39,7 @@ describe('playback', () => {
       }
       await written;
       expect(Uint8Array.from(model.stream(0).played)).toEqual(data);
-      expect(model.stream(0).sizes).toEqual([...Array(15).fill(PERIOD), 1000 - 15 * PERIOD]);
+      expect(model.stream(0).sizes).toEqual([...filled(15, PERIOD), 1000 - 15 * PERIOD]);
       expect(model.commands).toEqual(['SET_PARAMS', 'PREPARE', 'START', 'STOP']);
       expect(stream.underruns).toBe(0);
       expect(model.driver.quirks).toBe(0);
@@ -93,9 +95,9 @@ describe('playback', () => {
     }
     await done;
     expect(model.stream(0).played).toEqual([
-      ...Array(2 * PERIOD).fill(1),
-      ...Array(4 * PERIOD).fill(2),
-      ...Array(4).fill(3),
+      ...filled(2 * PERIOD, 1),
+      ...filled(4 * PERIOD, 2),
+      ...filled(4, 3),
     ]);
   });
 

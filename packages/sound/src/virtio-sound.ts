@@ -112,6 +112,7 @@ export class VirtioSound extends Driver<SoundFeatureName, SoundEvents> {
   readonly #opening = new Set<number>();
   readonly #notifications: SoundNotification[] = [];
   #lostNotifications = 0;
+  #received = 0;
 
   /**
    * Takes the device over.
@@ -142,10 +143,10 @@ export class VirtioSound extends Driver<SoundFeatureName, SoundEvents> {
         always: true,
       });
       this.#tx.attach(
-        this.createRequestQueue<undefined>({ index: SoundQueue.TX, size: queueSize }, this.#tx),
+        this.createRequestQueue<Transferred | undefined>({ index: SoundQueue.TX, size: queueSize }, this.#tx),
       );
       this.#rx.attach(
-        this.createRequestQueue<undefined>({ index: SoundQueue.RX, size: queueSize }, this.#rx),
+        this.createRequestQueue<Transferred | undefined>({ index: SoundQueue.RX, size: queueSize }, this.#rx),
       );
       return { requests: control, events: received, counts: this.#readCounts() };
     });
@@ -333,7 +334,7 @@ export class VirtioSound extends Driver<SoundFeatureName, SoundEvents> {
   }
 
   #receive(): boolean {
-    let any = false;
+    const before = this.#received;
     this.#events.poll((bytes) => {
       if (bytes.length < SoundEventLayout.size) {
         this.quirk(
@@ -353,7 +354,7 @@ export class VirtioSound extends Driver<SoundFeatureName, SoundEvents> {
         );
         return;
       }
-      any = true;
+      this.#received += 1;
       if (this.#notifications.length === MAX_NOTIFICATIONS) {
         this.#notifications.shift();
         this.#lostNotifications += 1;
@@ -361,7 +362,7 @@ export class VirtioSound extends Driver<SoundFeatureName, SoundEvents> {
       this.#notifications.push(notification);
       this.#tell(notification);
     });
-    return any || this.#notifications.length > 0;
+    return this.#received !== before;
   }
 
   #tell(notification: SoundNotification): void {

@@ -90,6 +90,8 @@ export class SoundModel {
   latency = 0;
   /** Where the status of a capture goes: behind the captured bytes, as QEMU does, or at the end of the buffer. */
   statusAtEnd = false;
+  /** Plays at once whatever comes, inside of the notification. */
+  eager = false;
 
   readonly #options: SoundOptions;
   #driver: VirtioSound | undefined;
@@ -250,6 +252,7 @@ export class SoundModel {
     }
     chain.defer();
     stream.waiting.push(chain);
+    if (this.eager && output) this.play(id);
   }
 
   #control(chain: Chain): void {
@@ -265,29 +268,45 @@ export class SoundModel {
     };
     const item = (): number => request.getUint32(4, true);
     switch (code) {
-      case 0x0001:
-        return this.#query(request, reply, this.jacks.length, 24, (id) => this.#jackInfo(id));
+      case 0x0001: {
+        this.#query(request, reply, this.jacks.length, 24, (id) => this.#jackInfo(id));
+        return;
+      }
       case 0x0002: {
         const jack = this.jacks[item()];
-        if (jack?.remap !== true) return reply(NOT_SUPP);
+        if (jack?.remap !== true) {
+          reply(NOT_SUPP);
+          return;
+        }
         jack.association = request.getUint32(8, true);
         jack.sequence = request.getUint32(12, true);
-        return reply(OK);
+        reply(OK);
+        return;
       }
-      case 0x0100:
-        return this.#query(request, reply, this.streams.length, 32, (id) => this.#streamInfo(id));
-      case 0x0200:
-        return this.#query(request, reply, this.maps.length, 24, (id) => this.#mapInfo(id));
-      case 0x0300:
-        return this.#query(request, reply, this.controls.length, 92, (id) => this.#controlInfo(id));
+      case 0x0100: {
+        this.#query(request, reply, this.streams.length, 32, (id) => this.#streamInfo(id));
+        return;
+      }
+      case 0x0200: {
+        this.#query(request, reply, this.maps.length, 24, (id) => this.#mapInfo(id));
+        return;
+      }
+      case 0x0300: {
+        this.#query(request, reply, this.controls.length, 92, (id) => this.#controlInfo(id));
+        return;
+      }
       case 0x0101:
       case 0x0102:
       case 0x0103:
       case 0x0104:
-      case 0x0105:
-        return reply(this.#command(code, item(), request));
-      default:
-        return this.#element(code, item(), chain, reply);
+      case 0x0105: {
+        reply(this.#command(code, item(), request));
+        return;
+      }
+      default: {
+        this.#element(code, item(), chain, reply);
+        return;
+      }
     }
   }
 
@@ -303,8 +322,9 @@ export class SoundModel {
       number,
       number,
     ];
-    if (start + count > total)
+    if (start + count > total) {
       throw this.device.violated(`items ${start} + ${count} of ${total} [5.14.6.2.1]`);
+    }
     if (given !== size) throw this.device.violated(`items of ${given} bytes in place of ${size}`);
     const payload: number[] = [];
     for (let id = start; id < start + count; id += 1) payload.push(...info(id));
@@ -327,16 +347,21 @@ export class SoundModel {
           rate: request.getUint8(22),
         };
         if (request.getUint8(23) !== 0) throw this.device.violated('padding that is not 0 [5.14.6.6.3.2]');
-        if (params.buffer % params.period !== 0)
+        if (params.buffer % params.period !== 0) {
           throw this.device.violated('periods that do not divide the buffer');
-        if (((stream.formats >> BigInt(params.format)) & 1n) === 0n)
+        }
+        if (((stream.formats >> BigInt(params.format)) & 1n) === 0n) {
           throw this.device.violated('a format that there is not');
-        if (((stream.rates >> BigInt(params.rate)) & 1n) === 0n)
+        }
+        if (((stream.rates >> BigInt(params.rate)) & 1n) === 0n) {
           throw this.device.violated('a rate that there is not');
-        if (params.channels < stream.min || params.channels > stream.max)
+        }
+        if (params.channels < stream.min || params.channels > stream.max) {
           throw this.device.violated('channels');
-        if ((params.features & ~stream.features) !== 0)
+        }
+        if ((params.features & ~stream.features) !== 0) {
           throw this.device.violated('features that there are not');
+        }
         stream.params = params;
         stream.state = 'set';
         return OK;
@@ -361,6 +386,7 @@ export class SoundModel {
       case 0x0104:
         if (!['prepared', 'stopped'].includes(state)) return BAD_MSG;
         stream.state = 'running';
+        if (this.eager) this.play(id);
         return OK;
       default:
         if (state !== 'running') return BAD_MSG;
@@ -376,7 +402,10 @@ export class SoundModel {
     reply: (status: number, payload?: ArrayLike<number>) => void,
   ): void {
     const control = this.controls[id];
-    if (control === undefined) return reply(BAD_MSG);
+    if (control === undefined) {
+      reply(BAD_MSG);
+      return;
+    }
     const payload = chain.bytes().slice(8);
     const may = (bit: number): void => {
       if (((control.access >> bit) & 1) === 0) throw this.device.violated(`access ${bit} to control ${id}`);
@@ -385,29 +414,47 @@ export class SoundModel {
       case 0x0301: {
         const names = new Uint8Array(64 * (control.items?.length ?? 0));
         control.items?.forEach((name, index) => names.set(new TextEncoder().encode(name), 64 * index));
-        return reply(OK, names);
+        reply(OK, names);
+        return;
       }
       case 0x0302:
         may(0);
-        return reply(OK, control.value);
+        {
+          reply(OK, control.value);
+          return;
+        }
       case 0x0303:
         may(1);
         if (payload.length !== 512) throw this.device.violated(`a value of ${payload.length} bytes`);
         control.value = payload;
-        return reply(OK);
+        {
+          reply(OK);
+          return;
+        }
       case 0x0304:
         may(4);
-        return reply(OK, control.tlv.subarray(0, chain.writable - 4));
+        {
+          reply(OK, control.tlv.subarray(0, chain.writable - 4));
+          return;
+        }
       case 0x0305:
         may(5);
         control.tlv = payload;
-        return reply(OK);
+        {
+          reply(OK);
+          return;
+        }
       case 0x0306:
         may(6);
         control.commands.push(payload);
-        return reply(OK);
-      default:
-        return reply(NOT_SUPP);
+        {
+          reply(OK);
+          return;
+        }
+      default: {
+        reply(NOT_SUPP);
+        return;
+      }
     }
   }
 
