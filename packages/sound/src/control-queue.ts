@@ -16,7 +16,6 @@ import type { SoundCommand } from './commands.ts';
 import { nextState, type PcmState } from './pcm-state.ts';
 import { requestName, SoundHeader, SoundRequest, SoundStatus, statusName } from './protocol.ts';
 import type { SlotMemory } from './slot-memory.ts';
-import { isAbandoned } from './steps.ts';
 
 /** What a {@link ControlQueue} is made of. */
 export interface ControlQueueParts {
@@ -113,7 +112,8 @@ export class ControlQueue {
       this.#submitted.delete(token);
       return value;
     } catch (error) {
-      if (!isAbandoned(error)) {
+      // The device still has it; or there is no such request.
+      if (!VirtioError.is(error, 'NOT_READY') && !VirtioError.is(error, 'WRONG_TOKEN')) {
         settle(this.#submitted.get(token), error);
         this.#submitted.delete(token);
       }
@@ -209,10 +209,11 @@ export class ControlQueue {
   }
 }
 
-/** A command did not end well: it was refused, or nobody knows. */
+/** A command did not end well: the device refused it, or it was never sent; or nobody knows. */
 function settle(transition: Transition | undefined, error: unknown): void {
   if (transition === undefined) return;
   const { stream, before, after } = transition;
-  if (isAbandoned(error)) stream.now = 'unknown';
+  const refused = VirtioError.is(error, 'IO_ERROR') || VirtioError.is(error, 'UNSUPPORTED');
+  if (!refused) stream.now = 'unknown';
   else if (stream.now === after) stream.now = before;
 }

@@ -265,11 +265,16 @@ export class PeriodQueue implements RequestHandler<undefined> {
     this.#rest();
   }
 
-  /** The device no longer works, or was reset. */
-  fail(error: VirtioError): void {
+  /** The queue was reset: the device has nothing any more, and all tokens are void. */
+  forget(error: VirtioError): void {
     this.#owners.fill(undefined);
     this.#transfers.clear();
     this.#done.length = 0;
+    this.fail(error);
+  }
+
+  /** The device no longer works. */
+  fail(error: VirtioError): void {
     const waiting = [...this.#waiting];
     this.#waiting.clear();
     for (const { reject } of waiting) reject(error);

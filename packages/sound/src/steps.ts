@@ -1,7 +1,6 @@
 /**
  * What takes several requests or waits is written once, as a generator of steps, and carried out with promises or by spinning.
  */
-import { VirtioError } from '@virtio/core';
 import type { SoundCommand } from './commands.ts';
 
 /** A step that waits until something holds; it is looked at again whenever the queue of periods moves. */
@@ -54,9 +53,4 @@ export function carryOutSync<T>(steps: Steps<T>, perform: (step: Step) => unknow
     result = steps.next(value);
   }
   return result.value;
-}
-
-/** Whether whoever asked no longer waits, while the device may still answer. */
-export function isAbandoned(error: unknown): boolean {
-  return VirtioError.is(error, 'NOT_READY') || VirtioError.is(error, 'ABORTED');
 }

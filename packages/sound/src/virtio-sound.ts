@@ -16,6 +16,7 @@ import {
   type SubmitOptions,
   type Transport,
   VirtioError,
+  type VirtQueue,
   type WaitOptions,
 } from '@virtio/core';
 import { CaptureStream } from './capture-stream.ts';
@@ -210,24 +211,34 @@ export class VirtioSound extends Driver<SoundFeatureName, SoundEvents> {
    * Transfers a buffer of a stream: plays it, or fills it with what is captured. It should be a period long. Returns when the device has
    * used it, which it does while the stream runs.
    *
+   * @param direction that of the stream, which decides about the queue
    * @throws {@link VirtioError} `INVALID_PARAM` if there is no such stream, `IO_ERROR` if the device failed, `ABORTED`, or why the device no
    * longer works
    */
-  async transfer(stream: number, buffer: Uint8Array, options?: WaitOptions): Promise<Transferred> {
-    const info = await this.control.run(this.control.streamSteps(stream), options);
-    return this.#queueOf(info, buffer).transfer(stream, buffer, options);
+  async transfer(
+    direction: AudioDirection,
+    stream: number,
+    buffer: Uint8Array,
+    options?: WaitOptions,
+  ): Promise<Transferred> {
+    this.#checkTransfer(stream, buffer);
+    return this.#queue(direction).transfer(stream, buffer, options);
   }
 
-  /** As {@link VirtioSound.transfer}, spinning. */
-  transferSync(stream: number, buffer: Uint8Array, options?: SpinOptions): Transferred {
-    const info = this.control.runSync(this.control.streamSteps(stream), options);
-    return this.#queueOf(info, buffer).transferSync(stream, buffer, options);
+  /** As {@link VirtioSound.transfer}, spinning; `NOT_READY` after `timeoutMs`. */
+  transferSync(
+    direction: AudioDirection,
+    stream: number,
+    buffer: Uint8Array,
+    options?: SpinOptions,
+  ): Transferred {
+    this.#checkTransfer(stream, buffer);
+    return this.#queue(direction).transferSync(stream, buffer, options);
   }
 
   /**
    * Transfers a buffer without waiting.
    *
-   * @param direction that of the stream, which decides about the queue
    * @returns the token of the transfer
    * @throws {@link VirtioError} `INVALID_PARAM`, `QUEUE_FULL`, or why the device no longer works
    */
@@ -237,8 +248,7 @@ export class VirtioSound extends Driver<SoundFeatureName, SoundEvents> {
     buffer: Uint8Array,
     options?: SubmitOptions,
   ): number {
-    this.#requireBuffer(buffer);
-    requireInteger(this.transport, 'the stream', stream, 0, Math.max(0, this.control.streams - 1));
+    this.#checkTransfer(stream, buffer);
     return this.#queue(direction).submitTransfer(stream, buffer, options);
   }
 
@@ -277,7 +287,10 @@ export class VirtioSound extends Driver<SoundFeatureName, SoundEvents> {
   popNotification(): SoundNotification | undefined {
     this.checkUsable();
     this.#events.drain();
-    return this.#notifications.shift();
+    const notification = this.#notifications.shift();
+    // The device may have lied just now.
+    if (notification === undefined) this.checkUsable();
+    return notification;
   }
 
   /** The next notification. */
@@ -306,13 +319,24 @@ export class VirtioSound extends Driver<SoundFeatureName, SoundEvents> {
     this.#rx.fail(error);
   }
 
+  protected override onQueueReset({ index }: VirtQueue): void {
+    const direction = index === SoundQueue.TX ? 'output' : index === SoundQueue.RX ? 'input' : undefined;
+    if (direction === undefined) return;
+    const lost = new VirtioError(
+      'DEVICE_RESET',
+      `${this.transport.who()}: queue ${index} was reset with the periods of all its streams; open them anew`,
+    );
+    this.#queue(direction).forget(lost);
+    for (const stream of [...this.#streams.values()]) if (stream.info.direction === direction) stream.end(lost);
+  }
+
   protected override onReset(): void {
     const lost = new VirtioError(
       'DEVICE_RESET',
       `${this.transport.who()} was reset while the stream was open, so it has no parameters any more; open it anew`,
     );
-    this.#tx.fail(lost);
-    this.#rx.fail(lost);
+    this.#tx.forget(lost);
+    this.#rx.forget(lost);
     for (const stream of [...this.#streams.values()]) stream.end(lost);
     this.#streams.clear();
     this.#opening.clear();
@@ -456,15 +480,13 @@ export class VirtioSound extends Driver<SoundFeatureName, SoundEvents> {
   }
 
   #queue(direction: AudioDirection): PeriodQueue {
-    return direction === 'output' ? this.#tx : this.#rx;
+    if (direction === 'output') return this.#tx;
+    if (direction === 'input') return this.#rx;
+    throw new VirtioError('INVALID_PARAM', `${this.transport.who()}: the direction is ${String(direction)}; give 'output' or 'input'`);
   }
 
-  #queueOf({ direction }: StreamInfo, buffer: Uint8Array): PeriodQueue {
-    this.#requireBuffer(buffer);
-    return this.#queue(direction);
-  }
-
-  #requireBuffer(buffer: Uint8Array): void {
+  #checkTransfer(stream: number, buffer: Uint8Array): void {
+    requireInteger(this.transport, 'the stream', stream, 0, Math.max(0, this.control.streams - 1));
     requireBytes(this.transport, buffer);
     requireInteger(this.transport, "the buffer's length", buffer.length, 1, 0x1000_0000);
   }
