@@ -49,12 +49,14 @@ describe('playback', () => {
     },
   );
 
-  it('publishes periods only when they are full', async () => {
+  it('publishes periods only when they are full, and their frames in buffers that the device reads [5.14.6.8.1.2]', async () => {
     const { model, stream } = await open();
     await stream.write(bytes(PERIOD - 4));
     expect(model.stream(0).waiting).toHaveLength(0);
     await stream.write(bytes(4));
-    expect(model.stream(0).waiting).toHaveLength(1);
+    expect(model.stream(0).waiting.map(({ readable, writable }) => [readable, writable])).toEqual([
+      [4 + PERIOD, 8],
+    ]);
   });
 
   it('starts when the buffer is full, not before', async () => {

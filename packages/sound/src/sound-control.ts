@@ -414,7 +414,7 @@ export class SoundControl {
         `${this.#transport.who()} says that it has ${total} ${kind}; more than ${MAX_ITEMS} are not believed`,
       );
     }
-    // 5.14.6.2.1: no more than there are.
+    // 5.14.6.2: no more than there are.
     requireInteger(this.#transport, `the first of the ${kind}`, start, 0, total);
     const end =
       start +

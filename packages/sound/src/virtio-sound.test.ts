@@ -160,7 +160,9 @@ describe('single transfers', () => {
     model.play(0);
     expect(await promise).toEqual({ length: PERIOD, latencyBytes: 99 });
     model.device.onNotify = () => void model.play(0);
-    expect(() => driver.transferSync('output', 0, bytes(PERIOD), { timeoutMs: 2 })).toThrow(code('NOT_READY'));
+    expect(() => driver.transferSync('output', 0, bytes(PERIOD), { timeoutMs: 2 })).toThrow(
+      code('NOT_READY'),
+    );
     model.device.onNotify = undefined;
     const into = new Uint8Array(PERIOD);
     const token = driver.submitTransfer('input', 1, into);
@@ -186,13 +188,17 @@ describe('single transfers', () => {
 
   it('that fail say so', async () => {
     const model = await prepared();
-    const failing = expect(model.driver.transfer('output', 0, bytes(PERIOD))).rejects.toMatchObject(code('IO_ERROR'));
+    const failing = expect(model.driver.transfer('output', 0, bytes(PERIOD))).rejects.toMatchObject(
+      code('IO_ERROR'),
+    );
     await turns();
     model.status = 0x8003;
     model.play(0);
     await failing;
     await expect(model.driver.transfer('output', 5, bytes(4))).rejects.toMatchObject(code('INVALID_PARAM'));
-    await expect(model.driver.transfer('output', 0, new Uint8Array(0))).rejects.toMatchObject(code('INVALID_PARAM'));
+    await expect(model.driver.transfer('output', 0, new Uint8Array(0))).rejects.toMatchObject(
+      code('INVALID_PARAM'),
+    );
     expect(() => model.driver.submitTransfer('output', 0, 'x' as unknown as Uint8Array)).toThrow(
       code('INVALID_PARAM'),
     );

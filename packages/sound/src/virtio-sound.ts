@@ -327,7 +327,8 @@ export class VirtioSound extends Driver<SoundFeatureName, SoundEvents> {
       `${this.transport.who()}: queue ${index} was reset with the periods of all its streams; open them anew`,
     );
     this.#queue(direction).forget(lost);
-    for (const stream of [...this.#streams.values()]) if (stream.info.direction === direction) stream.end(lost);
+    for (const stream of [...this.#streams.values()])
+      if (stream.info.direction === direction) stream.end(lost);
   }
 
   protected override onReset(): void {
@@ -482,7 +483,10 @@ export class VirtioSound extends Driver<SoundFeatureName, SoundEvents> {
   #queue(direction: AudioDirection): PeriodQueue {
     if (direction === 'output') return this.#tx;
     if (direction === 'input') return this.#rx;
-    throw new VirtioError('INVALID_PARAM', `${this.transport.who()}: the direction is ${String(direction)}; give 'output' or 'input'`);
+    throw new VirtioError(
+      'INVALID_PARAM',
+      `${this.transport.who()}: the direction is ${String(direction)}; give 'output' or 'input'`,
+    );
   }
 
   #checkTransfer(stream: number, buffer: Uint8Array): void {

@@ -43,7 +43,8 @@ export const soundSubject: Subject<VirtioSound> = {
       call: (mark) => ({
         promise: ({ control }, options) => control.streamInfos({ start: mark, count: 1 }, options),
         sync: ({ control }, options) => control.streamInfosSync({ start: mark, count: 1 }, options),
-        submit: ({ control }) => control.submit(queryCommand({ code: PCM_INFO, size: INFO_SIZE, parse }, mark, 1)),
+        submit: ({ control }) =>
+          control.submit(queryCommand({ code: PCM_INFO, size: INFO_SIZE, parse }, mark, 1)),
         verify(result) {
           const [first] = result as (StreamInfo | number)[];
           const node = typeof first === 'object' ? first.hdaFnNid : first;

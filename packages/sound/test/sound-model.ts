@@ -323,7 +323,7 @@ export class SoundModel {
       number,
     ];
     if (start + count > total) {
-      throw this.device.violated(`items ${start} + ${count} of ${total} [5.14.6.2.1]`);
+      throw this.device.violated(`items ${start} + ${count} of ${total} [5.14.6.2]`);
     }
     if (given !== size) throw this.device.violated(`items of ${given} bytes in place of ${size}`);
     const payload: number[] = [];
