@@ -2,6 +2,7 @@
  * Capture: all periods of the buffer are with the device or hold what it captured, in order, until they are read.
  */
 import { requireBytes, type SpinOptions, type WaitOptions } from '@virtio/core';
+import { copyPart } from './copy.ts';
 import { PcmStream, type PcmStreamParts } from './pcm-stream.ts';
 import type { Steps } from './steps.ts';
 import { type ReadableStreamClass, readableOf } from './streams.ts';
@@ -25,7 +26,7 @@ import { type ReadableStreamClass, readableOf } from './streams.ts';
  */
 export class CaptureStream extends PcmStream {
   /** What was captured and not read: periods, the oldest at `#head`. */
-  readonly #ring: Uint8Array;
+  readonly #ring: readonly Uint8Array[];
   readonly #lengths: Int32Array;
   #head = 0;
   #filled = 0;
@@ -38,7 +39,8 @@ export class CaptureStream extends PcmStream {
   /** @internal use `VirtioSound.openCapture` */
   constructor(parts: PcmStreamParts) {
     super(parts);
-    this.#ring = new Uint8Array(parts.parameters.bufferBytes);
+    const { periodBytes } = parts.parameters;
+    this.#ring = Array.from({ length: this.periods }, () => new Uint8Array(periodBytes));
     this.#lengths = new Int32Array(this.periods);
   }
 
@@ -103,9 +105,8 @@ export class CaptureStream extends PcmStream {
     if (length === 0) return;
     let place = this.#head + this.#filled;
     if (place >= this.periods) place -= this.periods;
-    const { periodBytes } = this.parameters;
-    const at = place * periodBytes;
-    for (let n = 0; n < length; n += 1) this.#ring[at + n] = data[n] as number;
+    // All of the memory, as that needs no view of a part; what is behind the captured bytes is never looked at.
+    (this.#ring[place] as Uint8Array).set(data);
     this.#lengths[place] = length;
     this.#filled += 1;
     this.#readable += length;
@@ -146,13 +147,12 @@ export class CaptureStream extends PcmStream {
 
   /** Copies what was captured, as far as there is room for it. */
   #take(into: Uint8Array): number {
-    const { periodBytes } = this.parameters;
     let count = 0;
     while (this.#filled > 0 && count < into.length) {
       const length = this.#lengths[this.#head] as number;
-      const at = this.#head * periodBytes + this.#offset;
+      const period = this.#ring[this.#head] as Uint8Array;
       const part = Math.min(length - this.#offset, into.length - count);
-      for (let n = 0; n < part; n += 1) into[count + n] = this.#ring[at + n] as number;
+      copyPart(period, this.#offset, part, into, count);
       count += part;
       this.#offset += part;
       if (this.#offset < length) break;

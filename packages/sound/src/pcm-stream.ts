@@ -362,8 +362,15 @@ export abstract class PcmStream implements Disposable, AsyncDisposable {
 
   private *pauseSteps(): Steps<void> {
     this.check();
-    yield* this.command('STOP');
+    const before = this.paused;
+    // Said before the command is: who writes meanwhile must not start the stream.
     this.paused = true;
+    try {
+      yield* this.command('STOP');
+    } catch (error) {
+      this.paused = before;
+      throw error;
+    }
   }
 
   /** Sends a command that nobody waits for. */

@@ -18,6 +18,7 @@ import {
   VirtioError,
   type WaitOptions,
 } from '@virtio/core';
+import { copyPart } from './copy.ts';
 import { PcmStatus, PcmXfer, SoundStatus, statusName } from './protocol.ts';
 import { SlotMemory } from './slot-memory.ts';
 
@@ -34,7 +35,7 @@ export interface PeriodOwner {
   /**
    * The device has used a period.
    *
-   * @param data the slot's memory from the period's first byte on; valid during the call
+   * @param data the memory of the period, all of it; valid during the call
    * @param length the bytes that were captured, at most those of the period; for playback 0
    * @param status as the device wrote it
    * @param latency in bytes, as the device wrote it: a hint
@@ -144,7 +145,7 @@ export class PeriodQueue implements RequestHandler<undefined> {
     if (this.#capture) {
       queue.pushWritable(address + DATA, length);
     } else {
-      if (data !== undefined) copy(data, length, memory);
+      if (data !== undefined) copyPart(data, 0, length, memory, 0);
       queue.pushReadable(address + DATA, length);
     }
     queue.pushWritable(address + DATA + length, STATUS_SIZE);
@@ -196,7 +197,8 @@ export class PeriodQueue implements RequestHandler<undefined> {
 
   /** Changes when something came back: what failed for want of room may work again then. */
   get moves(): number {
-    return this.#moves * 65_536 + this.#queue.queue.availableDescriptors;
+    // Stays a small integer: what comes round to the same number after thousands of moves was tried long before.
+    return ((this.#moves & 0x3fff) << 16) | this.#queue.queue.availableDescriptors;
   }
 
   // Single I/O messages of the caller's.
@@ -259,6 +261,7 @@ export class PeriodQueue implements RequestHandler<undefined> {
 
   /** Lets all who wait look again. */
   wake(): void {
+    if (this.#waiting.size === 0) return;
     const waiting = [...this.#waiting];
     this.#waiting.clear();
     for (const { resolve } of waiting) resolve();
@@ -425,14 +428,10 @@ export class PeriodQueue implements RequestHandler<undefined> {
     const { bytes, address } = this.#memory.region(slot, DATA + length + STATUS_SIZE);
     if (this.#views[slot]?.buffer !== bytes.buffer || this.#views[slot].byteOffset !== bytes.byteOffset) {
       this.#views[slot] = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-      this.#datas[slot] = bytes.subarray(DATA);
+      this.#datas[slot] = bytes.subarray(DATA, DATA + length);
+    } else if (this.#datas[slot]?.length !== length) {
+      this.#datas[slot] = bytes.subarray(DATA, DATA + length);
     }
     return address;
   }
-}
-
-/** Copies the first bytes of an array without making a view of them, unless it is shorter or just right. */
-function copy(from: Uint8Array, length: number, to: Uint8Array): void {
-  if (from.length === length) to.set(from);
-  else for (let n = 0; n < length; n += 1) to[n] = from[n] as number;
 }

@@ -3,6 +3,7 @@
  * stream starts by itself when its buffer is full, and by `drain` before that.
  */
 import { type SpinOptions, VirtioError, type WaitOptions } from '@virtio/core';
+import { copyPart } from './copy.ts';
 import { isWholeFrames } from './formats.ts';
 import { PcmStream, type PcmStreamParts } from './pcm-stream.ts';
 import { bytesOf, type PcmData } from './samples.ts';
@@ -175,6 +176,7 @@ export class PlaybackStream extends PcmStream {
     try {
       yield* this.turn(me);
       this.check();
+      if (this.releasing) yield this.until(() => !this.releasing, 'the release');
       const { epoch } = this;
       if (this.state === 'released') yield* this.command('PREPARE');
       for (let at = 0; ;) {
@@ -242,7 +244,12 @@ export class PlaybackStream extends PcmStream {
   }
 
   get #startsItself(): boolean {
-    return !this.paused && this.withDevice > 0 && (this.state === 'prepared' || this.state === 'stopped');
+    return (
+      !this.paused &&
+      !this.releasing &&
+      this.withDevice > 0 &&
+      (this.state === 'prepared' || this.state === 'stopped')
+    );
   }
 
   get #hasRoom(): boolean {
@@ -260,7 +267,7 @@ export class PlaybackStream extends PcmStream {
       }
       if (at >= bytes.length) break;
       const count = Math.min(periodBytes - this.#stagedLength, bytes.length - at);
-      copyRange(bytes, at, count, this.#staged, this.#stagedLength);
+      copyPart(bytes, at, count, this.#staged, this.#stagedLength);
       this.#stagedLength += count;
       at += count;
     }
@@ -275,10 +282,4 @@ export class PlaybackStream extends PcmStream {
     this.#stagedLength = 0;
     return true;
   }
-}
-
-/** Copies a part of an array; makes a view of it only where that is worth more than it costs. */
-function copyRange(from: Uint8Array, at: number, count: number, to: Uint8Array, into: number): void {
-  if (at === 0 && count === from.length) to.set(from, into);
-  else for (let n = 0; n < count; n += 1) to[into + n] = from[at + n] as number;
 }

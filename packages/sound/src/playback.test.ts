@@ -163,6 +163,26 @@ describe('playback', () => {
     expect(model.stream(0).played).toEqual([...bytes(4 * PERIOD), ...bytes(PERIOD)]);
   });
 
+  it('stays paused, and released, while others write', async () => {
+    const { model, stream } = await open();
+    const writing = stream.write(bytes(12 * PERIOD));
+    await turns();
+    model.play(0, 2);
+    // The device has played, so the writer goes on as soon as it can: in the middle of the command.
+    const pausing = stream.pause();
+    model.play(0, 1);
+    await pausing;
+    await turns();
+    expect([stream.state, model.stream(0).state]).toEqual(['stopped', 'stopped']);
+    expect(model.commands.filter((command) => command === 'START')).toHaveLength(1);
+    const lost = expect(writing).rejects.toMatchObject({ code: 'ABORTED' });
+    const stopping = stream.stop();
+    const next = stream.write(bytes(PERIOD, 77));
+    await Promise.all([stopping, lost, next]);
+    expect(model.stream(0).waiting).toHaveLength(1);
+    expect(model.driver.quirks).toBe(0);
+  });
+
   it('stops at once, throws away what was not played, and can be written again', async () => {
     const { model, stream } = await open();
     await stream.write(bytes(4 * PERIOD + 8));

@@ -76,7 +76,7 @@ const COMMON_RATES = (1n << 6n) | (1n << 7n) | (1n << 14n) | (1n << 15n);
 
 export class SoundModel {
   readonly device: FakeDevice;
-  readonly transport: FakeTransport;
+  transport: FakeTransport;
   readonly streams: ModelStream[];
   readonly jacks: ModelJack[];
   readonly maps: NonNullable<ModelOptions['maps']>;

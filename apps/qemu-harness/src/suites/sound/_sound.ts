@@ -90,7 +90,7 @@ export interface Verdict {
   /** The frames of silence before, between and after the signals. */
   readonly silence: readonly number[];
   /** What is wrong, if something is. */
-  readonly wrong: string | undefined;
+  readonly wrong: string | null;
   readonly complete: boolean;
   readonly rate: number;
 }
@@ -100,11 +100,18 @@ export interface Expected {
   readonly signal: Signal;
   /** What is lost of each sample, in bits: 8 for formats with 8 bits. */
   readonly shift?: number;
+  /**
+   * What QEMU adds to each sample, wrapping round at the top: it takes 127, not 128, for the middle of U8, and 32767 for that of U16. Silence
+   * is not silent then.
+   */
+  readonly offset?: number;
   /** The signal was broken off: at least so many of its frames are there, and any number of further ones. */
   readonly atLeast?: number;
 }
 
-const quantize = (value: number, shift: number): number => (value >> shift) << shift;
+/** What becomes of a sample on its way through QEMU: 16 bits of it. */
+const throughQemu = (value: number, { shift = 0, offset = 0 }: Expected): number =>
+  ((((value >> shift) << shift) + offset) << 16) >> 16;
 
 /** Compares the frames of a file with signals, one after the other; between them, before and after there is silence, and nothing else. */
 export function judge(
@@ -114,21 +121,20 @@ export function judge(
   const silence: number[] = [];
   const total = samples.length >> 1;
   let at = 0;
-  const skip = (): void => {
+  const skip = (...quiet: readonly (number | undefined)[]): void => {
     const from = at;
-    while (at < total && samples[2 * at] === 0 && samples[2 * at + 1] === 0) at += 1;
+    const isQuiet = (sample: number | undefined): boolean => sample === 0 || quiet.includes(sample);
+    while (at < total && isQuiet(samples[2 * at]) && isQuiet(samples[2 * at + 1])) at += 1;
     silence.push(at - from);
   };
-  for (const [number, { signal, shift = 0, atLeast }] of expected.entries()) {
-    skip();
-    const wanted = whole(signal);
+  for (const [number, one] of expected.entries()) {
+    const { signal, atLeast } = one;
+    skip(expected[number - 1]?.offset, one.offset);
+    const wanted = whole(signal).map((sample) => throughQemu(sample, one));
     let frame = 0;
     for (; frame < signal.frames; frame += 1) {
-      const place = at + frame;
-      const same = [0, 1].every(
-        (channel) => samples[2 * place + channel] === quantize(wanted[2 * frame + channel] ?? 0, shift),
-      );
-      if (!same) break;
+      const place = 2 * (at + frame);
+      if (samples[place] !== wanted[2 * frame] || samples[place + 1] !== wanted[2 * frame + 1]) break;
     }
     if (frame < (atLeast ?? signal.frames)) {
       const show = (list: ArrayLike<number>, index: number): string =>
@@ -143,10 +149,10 @@ export function judge(
     }
     at += frame;
   }
-  skip();
+  skip(expected.at(-1)?.offset);
   return {
     silence,
-    wrong: at === total ? undefined : `there is something behind the signals, at frame ${at} of ${total}`,
+    wrong: at === total ? null : `there is something behind the signals, at frame ${at} of ${total}`,
   };
 }
 
@@ -164,31 +170,34 @@ export const host = {
   ): Promise<Verdict> {
     const path = join(directory, 'played.wav');
     const deadline = performance.now() + PATIENCE_MS;
-    while ((!existsSync(path) || statSync(path).size < 44 + 4 * least) && performance.now() < deadline)
+    while ((!existsSync(path) || statSync(path).size < 44 + 4 * least) && performance.now() < deadline) {
       await delay(50);
+    }
     const { samples, complete, rate } = readWav(path);
     return { ...judge(samples, expected), complete, rate };
   },
   /** Looks for the channels of a signal, each for itself: they were played by two streams. Returns what is wrong with each. */
-  async channels({ signal }: { signal: Signal }, { directory }: HostEnv): Promise<(string | undefined)[]> {
+  async channels({ signal }: { signal: Signal }, { directory }: HostEnv): Promise<(string | null)[]> {
     const path = join(directory, 'played.wav');
     const deadline = performance.now() + PATIENCE_MS;
     while (
       (!existsSync(path) || statSync(path).size < 44 + 4 * (signal.frames + 4000)) &&
       performance.now() < deadline
-    )
+    ) {
       await delay(50);
+    }
     const { samples } = readWav(path);
     const wanted = whole(signal);
     return [0, 1].map((channel) => {
       const played = samples.filter((_, n) => n % 2 === channel);
       const start = played.findIndex((sample) => sample !== 0);
       for (let n = 0; n < signal.frames; n += 1) {
-        if (played[start + n] !== wanted[2 * n + channel])
+        if (played[start + n] !== wanted[2 * n + channel]) {
           return `frame ${n} is ${played[start + n]} in place of ${wanted[2 * n + channel]}`;
+        }
       }
       return played.subarray(start + signal.frames).every((sample) => sample === 0)
-        ? undefined
+        ? null
         : 'there is something behind';
     });
   },
@@ -197,18 +206,20 @@ export const host = {
     const path = join(directory, 'played.wav');
     return existsSync(path) ? Math.max(0, statSync(path).size - 44) >> 2 : 0;
   },
-  unplug: (_args: null, env: HostEnv): Promise<unknown> => env.qmp('device_del', { id: env.deviceId('sound') }),
+  unplug: (_args: null, env: HostEnv): Promise<unknown> =>
+    env.qmp('device_del', { id: env.deviceId('sound') }),
   /** Waits until the guest has let the device go. */
   gone: (_args: null, env: HostEnv): Promise<unknown> => env.qmpEvent('DEVICE_DELETED', 60_000),
   /** Judges the raw file of samples of 32 bits that the `tap` wrote: it holds exactly these words somewhere, with silence around. */
   async judgeRaw(
     { signal, low }: { signal: Signal; low: number },
     { directory }: HostEnv,
-  ): Promise<string | undefined> {
+  ): Promise<string | null> {
     const path = join(directory, 'played.raw');
     const deadline = performance.now() + PATIENCE_MS;
-    while ((!existsSync(path) || statSync(path).size < 8 * signal.frames) && performance.now() < deadline)
+    while ((!existsSync(path) || statSync(path).size < 8 * signal.frames) && performance.now() < deadline) {
       await delay(50);
+    }
     const bytes = readFileSync(path);
     const words = new Int32Array(
       bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + (bytes.length & ~7)),
@@ -218,11 +229,12 @@ export const host = {
     while (at < words.length && words[at] === 0) at += 1;
     at -= at % 2;
     for (let n = 0; n < wanted.length; n += 1) {
-      if (words[at + n] !== wanted[n])
+      if (words[at + n] !== wanted[n]) {
         return `sample ${n} of ${wanted.length} is ${words[at + n]} in place of ${wanted[n]}, at ${at}`;
+      }
     }
     return words.subarray(at + wanted.length).every((word) => word === 0)
-      ? undefined
+      ? null
       : 'there is something behind the signal';
   },
 } as const;
@@ -247,5 +259,5 @@ export const silence = (count: number): Int16Array => new Int16Array(2 * count);
 
 /** Fails unless the host found the signals, and silence around them. */
 export function expectPlayed(verdict: Verdict, rate: number): void {
-  deepEqual({ wrong: verdict.wrong, rate: verdict.rate }, { wrong: undefined, rate });
+  deepEqual({ wrong: verdict.wrong, rate: verdict.rate }, { wrong: null, rate });
 }

@@ -142,7 +142,7 @@ export default [
         })(),
       ]);
       await capture.close();
-      equal(await context.host('judgeRaw', { signal, low: 0 }), undefined);
+      equal(await context.host('judgeRaw', { signal, low: 0 }), null);
       ok(samples.length > 0);
     },
   }),

@@ -40,7 +40,10 @@ export default [
         await rejects(stream.write(silence(1)), (error) => VirtioError.is(error, 'DEVICE_REMOVED'));
       }
       await gone;
-      const verdict = await context.host('judge', { expected: [{ signal, atLeast: 24_000 }], frames: 24_000 });
+      const verdict = await context.host('judge', {
+        expected: [{ signal, atLeast: 24_000 }],
+        frames: 24_000,
+      });
       expectPlayed(verdict, 48_000);
       // QEMU has closed the file, so its head is right.
       equal(verdict.complete, true);
