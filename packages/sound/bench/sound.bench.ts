@@ -24,8 +24,8 @@ const OPEN = {
 class BenchTransport extends FakeTransport {
   kicked: (() => void) | undefined;
 
-  override notify(queue: number): void {
-    if (this.kicked === undefined) super.notify(queue);
+  override notify(queue: number, next: number): void {
+    if (this.kicked === undefined) super.notify(queue, next);
     else this.kicked();
   }
 }

@@ -327,8 +327,9 @@ export class VirtioSound extends Driver<SoundFeatureName, SoundEvents> {
       `${this.transport.who()}: queue ${index} was reset with the periods of all its streams; open them anew`,
     );
     this.#queue(direction).forget(lost);
-    for (const stream of [...this.#streams.values()])
+    for (const stream of [...this.#streams.values()]) {
       if (stream.info.direction === direction) stream.end(lost);
+    }
   }
 
   protected override onReset(): void {
@@ -481,8 +482,10 @@ export class VirtioSound extends Driver<SoundFeatureName, SoundEvents> {
   }
 
   #queue(direction: AudioDirection): PeriodQueue {
-    if (direction === 'output') return this.#tx;
-    if (direction === 'input') return this.#rx;
+    // Callers without types may give something else.
+    const queues: Readonly<Record<string, PeriodQueue>> = { output: this.#tx, input: this.#rx };
+    const queue = Object.hasOwn(queues, direction) ? queues[direction] : undefined;
+    if (queue !== undefined) return queue;
     throw new VirtioError(
       'INVALID_PARAM',
       `${this.transport.who()}: the direction is ${String(direction)}; give 'output' or 'input'`,
