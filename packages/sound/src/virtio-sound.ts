@@ -488,7 +488,7 @@ export class VirtioSound extends Driver<SoundFeatureName, SoundEvents> {
     if (queue !== undefined) return queue;
     throw new VirtioError(
       'INVALID_PARAM',
-      `${this.transport.who()}: the direction is ${String(direction)}; give 'output' or 'input'`,
+      `${this.transport.who()}: the direction is ${direction}; give 'output' or 'input'`,
     );
   }
 
