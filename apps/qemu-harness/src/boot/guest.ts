@@ -107,6 +107,7 @@ export class Guest {
     directory: string,
     sockets: { channel: Server; qmp: Server },
     argv: readonly string[],
+    environment: Readonly<Record<string, string>>,
     timeoutMs: number,
     events: GuestEvents,
   ) {
@@ -129,6 +130,7 @@ export class Guest {
     // setpriv has the kernel kill QEMU when this process is gone, even if it was killed itself.
     this.#qemu = spawn('setpriv', ['--pdeathsig', 'KILL', 'qemu-system-x86_64', ...argv], {
       stdio: ['ignore', 'pipe', 'pipe'],
+      env: { ...process.env, ...environment },
     });
     const splitLines = lineSplitter((line) => this.#consoleLine(line));
     this.#qemu.stdout?.setEncoding('utf8').on('data', splitLines);
@@ -168,7 +170,8 @@ export class Guest {
       appendFileSync(initramfs, encodeCpio(files));
       const paths = { channel: join(directory, 'channel'), qmp: join(directory, 'qmp') };
       const sockets = { channel: await listen(paths.channel), qmp: await listen(paths.qmp) };
-      return new Guest(directory, sockets, qemuArguments(config, image, initramfs, paths), timeoutMs, events);
+      const argv = qemuArguments(config, image, initramfs, paths);
+      return new Guest(directory, sockets, argv, config.environment ?? {}, timeoutMs, events);
     } catch (error) {
       rmSync(directory, { recursive: true, force: true });
       throw error;

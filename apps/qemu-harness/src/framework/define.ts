@@ -37,6 +37,8 @@ export interface DeviceSpec {
    */
   readonly before?: readonly string[];
   readonly after?: readonly string[];
+  /** Variables of QEMU's environment, `{dir}` filled in. All devices of a guest share it: what is set twice must mean the same. */
+  readonly environment?: Readonly<Record<string, string>>;
   /** Put the device behind a port of its own, so that it can be unplugged (PCI only). */
   readonly hotplug?: boolean;
 }
