@@ -15,7 +15,7 @@ import type { Cell, GuestTest } from './define.ts';
 import { bundleSuites } from './discover.ts';
 import { createHostEnv } from './host-env.ts';
 import { planTest, SlotAllocator, type PlannedTest } from './plan.ts';
-import type { TestResult } from './results.ts';
+import type { Picture, TestResult } from './results.ts';
 import { type CallHost, judge, TestProcess } from './test-process.ts';
 
 /** What happens in a guest of tests. */
@@ -170,7 +170,8 @@ async function runTest(
 ): Promise<Omit<TestResult, 'device' | 'name'>> {
   const { test } = planned;
   const { device, name } = test;
-  const env = createHostEnv(guest, planned, cell);
+  const pictures: Picture[] = [];
+  const env = createHostEnv(guest, planned, cell, pictures);
   const complained = guest.complaints.length;
   const call: CallHost = (key, args) => {
     const body = test.host?.[key];
@@ -194,6 +195,7 @@ async function runTest(
     status: failures.length > 0 ? 'failed' : 'passed',
     ms: course.ms,
     ...(detail.length === 0 ? {} : { detail: detail.join('\n') }),
+    ...(pictures.length === 0 ? {} : { pictures }),
   };
 }
 
