@@ -40,8 +40,9 @@ export interface OpenParameters extends PcmParameters {
 /** Stops and releases a stream, from whatever state. */
 export function* releaseSteps(id: number, state: PcmState): Steps<void> {
   if (state === 'running') yield* ask(streamCommand(id, 'STOP'));
-  if (state === 'running' || state === 'stopped' || state === 'prepared')
-    {yield* ask(streamCommand(id, 'RELEASE'));}
+  if (state === 'running' || state === 'stopped' || state === 'prepared') {
+    yield* ask(streamCommand(id, 'RELEASE'));
+  }
   if (state !== 'unknown') return;
   for (const command of ['STOP', 'RELEASE'] as const) {
     try {
@@ -402,8 +403,9 @@ export abstract class PcmStream implements Disposable, AsyncDisposable {
   /** What closing failed with: unless the caller gave up, and may try again, the stream ends all the same. */
   #closeAfter(error: unknown): void {
     const gaveUp = VirtioError.is(error, 'ABORTED') || VirtioError.is(error, 'NOT_READY');
-    if (!gaveUp && !VirtioError.is(error, 'ALREADY_USED') && !VirtioError.is(error, 'UNSUPPORTED'))
-      {this[Symbol.dispose]();}
+    if (!gaveUp && !VirtioError.is(error, 'ALREADY_USED') && !VirtioError.is(error, 'UNSUPPORTED')) {
+      this[Symbol.dispose]();
+    }
   }
 
   /** Sends a command that nobody waits for. */
