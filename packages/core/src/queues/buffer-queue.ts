@@ -20,8 +20,10 @@ const MAX_BUFFER_SIZE = 2 ** 28;
 export interface BufferQueueOptions extends QueueOptions {
   /** The bytes of each buffer. */
   readonly bufferSize: number;
-  /** How many buffers (default: as many as the queue has descriptors). */
+  /** How many buffers (default: as many as the queue has descriptors for). */
   readonly buffers?: number | undefined;
+  /** The bytes at the start of each buffer that have a descriptor of their own, as legacy devices may want it (default 0: none). */
+  readonly head?: number | undefined;
 }
 
 /** What a {@link BufferQueue} is made of; the driver sees to it. */
@@ -42,6 +44,8 @@ export abstract class BufferQueue implements DriverQueue {
   /** How many buffers there are. */
   readonly buffers: number;
 
+  /** The bytes of each buffer that have a descriptor of their own. */
+  protected readonly head: number;
   protected readonly transport: Transport;
   protected readonly report: (error: VirtioError) => void;
   /** By token of the ring: the buffer that is in the chain. */
@@ -63,15 +67,19 @@ export abstract class BufferQueue implements DriverQueue {
 
   protected constructor(
     { queue, transport, hal, report }: BufferQueueParts,
-    { bufferSize, buffers = queue.size }: BufferQueueOptions,
+    options: BufferQueueOptions,
     direction: BufferDirection,
     always: boolean | undefined,
   ) {
     this.queue = queue;
     this.transport = transport;
     this.report = report;
+    const { bufferSize, head = 0 } = options;
     this.bufferSize = requireInteger(transport, 'bufferSize', bufferSize, 1, MAX_BUFFER_SIZE);
-    this.buffers = requireInteger(transport, 'buffers', buffers, 1, queue.size);
+    this.head = requireInteger(transport, 'head', head, 0, bufferSize - 1);
+    const most = head > 0 ? Math.floor(queue.size / queue.descriptorsFor(2)) : queue.size;
+    const buffers = requireInteger(transport, 'buffers', options.buffers ?? most, 1, most);
+    this.buffers = buffers;
     this.#hal = hal;
     // Buffers start at multiples of 8, so that structures in them are aligned.
     this.#stride = Math.ceil(bufferSize / 8) * 8;
