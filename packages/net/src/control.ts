@@ -2,7 +2,7 @@
  * Control commands as values: each knows its class and number, the features that it needs, how its data look and what the device's
  * answer means. The driver sends them, in whichever form; a new command is one more function here.
  */
-import { VirtioError } from '@virtio/core';
+import { requireInteger, VirtioError } from '@virtio/core';
 import { type NetFeatureName, type NetFeatureSet, RECEIVE_OFFLOADS, type ReceiveOffload } from './features.ts';
 import { NetFeature } from './features.ts';
 import type { HashLimits } from './config.ts';
@@ -105,12 +105,6 @@ const NOTHING = new Uint8Array(0);
 const invalid = (name: string, what: string): VirtioError =>
   new VirtioError('INVALID_PARAM', `${name}: ${what}`);
 
-/** A number in range. */
-export function requireInRange(command: string, name: string, value: number, min: number, max: number): number {
-  if (Number.isInteger(value) && value >= min && value <= max) return value;
-  throw invalid(command, `${name} is ${min} to ${max} here, not ${String(value)}`);
-}
-
 /** The index of a queue [5.1.2]. */
 export function queueIndex({ pair, direction }: PacketQueue): number {
   return 2 * pair + (direction === 'transmit' ? 1 : 0);
@@ -118,7 +112,7 @@ export function queueIndex({ pair, direction }: PacketQueue): number {
 
 /** Checks that the driver has a queue, and returns its index. */
 export function requireQueue(command: string, queue: PacketQueue, { activePairs }: ControlTarget): number {
-  requireInRange(command, 'pair', queue.pair, 0, activePairs - 1);
+  requireInteger(command, 'pair', queue.pair, 0, activePairs - 1);
   if (queue.direction !== 'receive' && queue.direction !== 'transmit') {
     throw invalid(command, `direction is 'receive' or 'transmit', not '${String(queue.direction)}'`);
   }
@@ -164,7 +158,7 @@ function bitsOf<N extends string>(
 
 function requireKey(command: string, key: Uint8Array, { maxKeySize }: HashLimits): Uint8Array {
   if (!(key instanceof Uint8Array)) throw invalid(command, 'the key is a Uint8Array');
-  requireInRange(command, "the key's length", key.length, 0, maxKeySize);
+  requireInteger(command, "the key's length", key.length, 0, maxKeySize);
   return key;
 }
 
@@ -204,7 +198,7 @@ function vlan(name: keyof typeof VlanCommand, id: number): NetCommand {
     features: ['CTRL_VLAN'],
     data: () =>
       bytes(2, (view) => {
-        view.setUint16(0, requireInRange(`VLAN_${name}`, 'a VLAN id', id, 0, 4095), true);
+        view.setUint16(0, requireInteger(`VLAN_${name}`, 'a VLAN id', id, 0, 4095), true);
       }),
     value: () => undefined,
   };
@@ -225,8 +219,8 @@ function coalesce(name: 'TX_SET' | 'RX_SET', coalescing: Coalescing): NetCommand
 }
 
 function requireCoalescing(command: string, { maxPackets, maxUsecs }: Coalescing): Coalescing {
-  requireInRange(command, 'maxPackets', maxPackets, 0, 0xffffffff);
-  requireInRange(command, 'maxUsecs', maxUsecs, 0, 0xffffffff);
+  requireInteger(command, 'maxPackets', maxPackets, 0, 0xffffffff);
+  requireInteger(command, 'maxUsecs', maxUsecs, 0, 0xffffffff);
   return { maxPackets, maxUsecs };
 }
 
@@ -305,7 +299,7 @@ export const NetControl = {
     data: ({ queuePairs }) =>
       bytes(2, (view) => {
         // 5.1.9.5.6.1: queues are configured before they are enabled.
-        view.setUint16(0, requireInRange('MQ_VQ_PAIRS_SET', 'pairs', pairs, 1, queuePairs), true);
+        view.setUint16(0, requireInteger('MQ_VQ_PAIRS_SET', 'pairs', pairs, 1, queuePairs), true);
       }),
     sent(target) {
       // 5.1.9.5.6.1: from now on nothing goes to queues beyond.
@@ -326,17 +320,17 @@ export const NetControl = {
       command: MqCommand.RSS_CONFIG,
       features: ['RSS'],
       data({ hashLimits, queuePairs }) {
-        requireInRange(name, "the table's length", table.length, 1, hashLimits.maxIndirectionTableLength);
+        requireInteger(name, "the table's length", table.length, 1, hashLimits.maxIndirectionTableLength);
         if ((table.length & (table.length - 1)) !== 0) {
           throw invalid(name, `the table's length is a power of two, not ${table.length} [5.1.9.5.7.2]`);
         }
-        const pairs = table.map((pair) => requireInRange(name, 'a pair of the table', pair, 0, queuePairs - 1));
+        const pairs = table.map((pair) => requireInteger(name, 'a pair of the table', pair, 0, queuePairs - 1));
         const transmitPairs = config.transmitPairs ?? queuePairs;
         const head = bytes(RssConfigLayout.size + 2 * table.length, (view) => {
           RssConfigLayout.write(view, 0, {
             hashTypes: bitsOf(name, HashType, config.types, hashLimits.hashTypes),
             indirectionTableMask: table.length - 1,
-            unclassifiedQueue: requireInRange(name, 'unclassifiedPair', unclassifiedPair, 0, queuePairs - 1),
+            unclassifiedQueue: requireInteger(name, 'unclassifiedPair', unclassifiedPair, 0, queuePairs - 1),
           });
           pairs.forEach((pair, i) => {
             view.setUint16(RssConfigLayout.size + 2 * i, pair, true);
@@ -345,7 +339,7 @@ export const NetControl = {
         const key = requireKey(name, config.key, hashLimits);
         const tail = bytes(RssTailLayout.size, (view) => {
           RssTailLayout.write(view, 0, {
-            maxTxVq: requireInRange(name, 'transmitPairs', transmitPairs, 1, queuePairs),
+            maxTxVq: requireInteger(name, 'transmitPairs', transmitPairs, 1, queuePairs),
             hashKeyLength: key.length,
           });
         });

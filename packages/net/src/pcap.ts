@@ -2,7 +2,7 @@
  * Captures in the classic pcap format, to be looked at with Wireshark or tcpdump, with microseconds or nanoseconds. The registry has
  * readers of it that need Node.js's streams, and no writer in plain ECMAScript; both together are less code here than an adapter.
  */
-import { VirtioError } from '@virtio/core';
+import { requireInteger, VirtioError } from '@virtio/core';
 
 const MAGIC_MICRO = 0xa1b2c3d4;
 const MAGIC_NANO = 0xa1b23c4d;
@@ -56,9 +56,7 @@ export class PcapWriter {
    */
   constructor(append: (bytes: Uint8Array<ArrayBuffer>) => void, options: PcapOptions = {}) {
     const { nanoseconds = false, snapLength = MAX_SNAP_LENGTH } = options;
-    if (!Number.isInteger(snapLength) || snapLength < 1 || snapLength > MAX_SNAP_LENGTH) {
-      throw new VirtioError('INVALID_PARAM', `snapLength is 1 to ${MAX_SNAP_LENGTH}, not ${String(snapLength)}`);
-    }
+    requireInteger('a capture', 'snapLength', snapLength, 1, MAX_SNAP_LENGTH);
     this.#append = append;
     this.#unit = nanoseconds ? 1n : 1000n;
     this.#snapLength = snapLength;
