@@ -5,7 +5,15 @@
 import type { Transport } from '@virtio/core';
 import type { NetFeatureSet } from './features.ts';
 import { isStation, formatMac } from './mac.ts';
-import { DEFAULT_MTU, HashType, MTU_MIN, NetConfigLayout, NetStatus, QUEUE_PAIRS, TunnelType } from './protocol.ts';
+import {
+  DEFAULT_MTU,
+  HashType,
+  MTU_MIN,
+  NetConfigLayout,
+  NetStatus,
+  QUEUE_PAIRS,
+  TunnelType,
+} from './protocol.ts';
 
 const { fields } = NetConfigLayout;
 

@@ -3,7 +3,12 @@
  * answer means. The driver sends them, in whichever form; a new command is one more function here.
  */
 import { requireInteger, VirtioError } from '@virtio/core';
-import { type NetFeatureName, type NetFeatureSet, RECEIVE_OFFLOADS, type ReceiveOffload } from './features.ts';
+import {
+  type NetFeatureName,
+  type NetFeatureSet,
+  RECEIVE_OFFLOADS,
+  type ReceiveOffload,
+} from './features.ts';
 import { NetFeature } from './features.ts';
 import type { HashLimits } from './config.ts';
 import { isMulticast, isStation, parseMac } from './mac.ts';
@@ -181,7 +186,10 @@ function macList(command: string, list: readonly (string | Uint8Array)[], multic
   const addresses = list.map((address) => parseMac(address));
   for (const address of addresses) {
     if (isMulticast(address) !== multicast) {
-      throw invalid(command, `a ${multicast ? 'unicast' : 'multicast'} address among the others [5.1.9.5.2.2]`);
+      throw invalid(
+        command,
+        `a ${multicast ? 'unicast' : 'multicast'} address among the others [5.1.9.5.2.2]`,
+      );
     }
   }
   const head = bytes(4, (view) => {
@@ -324,7 +332,9 @@ export const NetControl = {
         if ((table.length & (table.length - 1)) !== 0) {
           throw invalid(name, `the table's length is a power of two, not ${table.length} [5.1.9.5.7.2]`);
         }
-        const pairs = table.map((pair) => requireInteger(name, 'a pair of the table', pair, 0, queuePairs - 1));
+        const pairs = table.map((pair) =>
+          requireInteger(name, 'a pair of the table', pair, 0, queuePairs - 1),
+        );
         const transmitPairs = config.transmitPairs ?? queuePairs;
         const head = bytes(RssConfigLayout.size + 2 * table.length, (view) => {
           RssConfigLayout.write(view, 0, {
@@ -394,7 +404,10 @@ export const NetControl = {
       let mask = 0n;
       for (const offload of offloads) {
         if (!RECEIVE_OFFLOADS.includes(offload)) {
-          throw invalid('GUEST_OFFLOADS_SET', `there is no '${String(offload)}'; there are ${RECEIVE_OFFLOADS.join(', ')}`);
+          throw invalid(
+            'GUEST_OFFLOADS_SET',
+            `there is no '${String(offload)}'; there are ${RECEIVE_OFFLOADS.join(', ')}`,
+          );
         }
         // 5.1.9.5.9.1.1
         if (!features.has(offload)) {

@@ -183,7 +183,10 @@ const REQUIREMENTS: Readonly<Partial<Record<NetFeatureName, readonly (readonly N
   CTRL_MAC_ADDR: [['CTRL_VQ']],
   NOTF_COAL: [['CTRL_VQ']],
   VQ_NOTF_COAL: [['CTRL_VQ']],
-  RSC_EXT: [['HOST_TSO4', 'HOST_TSO6'], ['GUEST_TSO4', 'GUEST_TSO6']],
+  RSC_EXT: [
+    ['HOST_TSO4', 'HOST_TSO6'],
+    ['GUEST_TSO4', 'GUEST_TSO6'],
+  ],
   RSS: [['CTRL_VQ']],
   HASH_REPORT: [['CTRL_VQ']],
   HASH_TUNNEL: [['CTRL_VQ'], ['RSS', 'HASH_REPORT']],

@@ -11,7 +11,13 @@ const UDP = 17;
 const be16 = (bytes: Uint8Array, at: number): number => ((bytes[at] ?? 0) << 8) | (bytes[at + 1] ?? 0);
 
 /** Adds 16-bit words of both ends, so that their order does not matter. */
-function mixEnds(hash: number, frame: Uint8Array, source: number, destination: number, words: number): number {
+function mixEnds(
+  hash: number,
+  frame: Uint8Array,
+  source: number,
+  destination: number,
+  words: number,
+): number {
   let mixed = hash;
   for (let i = 0; i < words; i += 1) {
     const a = be16(frame, source + 2 * i);
@@ -50,7 +56,8 @@ export function flowHash(frame: Uint8Array): number {
     const protocol = frame[at + 9] ?? 0;
     const isFragment = (be16(frame, at + 6) & 0x3fff) !== 0;
     const ports = at + 4 * ((frame[at] ?? 0) & 15);
-    if ((protocol === TCP || protocol === UDP) && !isFragment) hash = mixEnds(hash, frame, ports, ports + 2, 1);
+    if ((protocol === TCP || protocol === UDP) && !isFragment)
+      hash = mixEnds(hash, frame, ports, ports + 2, 1);
   } else if (type === IPV6) {
     hash = mixEnds(hash, frame, at + 8, at + 24, 8);
     const protocol = frame[at + 6] ?? 0;

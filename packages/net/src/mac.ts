@@ -7,7 +7,9 @@ export const BROADCAST: readonly number[] = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff]
 
 /** Prints an address as `52:54:00:12:34:56`. */
 export function formatMac(address: ArrayLike<number>): string {
-  return Array.from({ length: MAC_SIZE }, (_, i) => (address[i] ?? 0).toString(16).padStart(2, '0')).join(':');
+  return Array.from({ length: MAC_SIZE }, (_, i) => (address[i] ?? 0).toString(16).padStart(2, '0')).join(
+    ':',
+  );
 }
 
 /**

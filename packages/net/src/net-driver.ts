@@ -15,6 +15,7 @@ import {
   type Hal,
   type Request,
   type RequestQueue,
+  requireInteger,
   type SpinOptions,
   type SubmitOptions,
   type Transport,
@@ -28,14 +29,13 @@ import {
   NetFeature,
   type NetFeatureName,
   NetFeatures,
-  type NetFeatureSet,
   RECEIVE_OFFLOADS,
   type ReceiveOffload,
   withRequirements,
 } from './features.ts';
 import { HeaderCodec } from './header.ts';
 import { isStation, parseMac, randomMac } from './mac.ts';
-import { ControlAck, ETHERNET_HEADER_SIZE, NetStatus, VLAN_TAG_SIZE } from './protocol.ts';
+import { ControlAck, ETHERNET_HEADER_SIZE, NetStatus, QUEUE_PAIRS, VLAN_TAG_SIZE } from './protocol.ts';
 
 /** Options of both drivers. */
 export interface NetDriverOptions extends Omit<DriverOptions, 'without'> {
@@ -70,6 +70,17 @@ const ANSWER_SIZE = 2048;
 
 /** In place of an answer, before there is one. */
 const UNANSWERED = 0xff;
+
+/** The offloads that make packets larger than those on the wire. */
+const LARGE = ['GUEST_TSO4', 'GUEST_TSO6', 'GUEST_UFO', 'GUEST_USO4', 'GUEST_USO6'] as const;
+
+/** The types of tagged packets: with the tag of a customer, and of a provider. */
+const VLAN_TYPES: readonly number[] = [0x8100, 0x88a8];
+
+/** The type of a packet that starts at an offset of a buffer; it may end before. */
+export function etherType(buffer: Uint8Array, offset: number): number {
+  return ((buffer[offset + 12] ?? 0) << 8) | (buffer[offset + 13] ?? 0);
+}
 
 /** The names of the features to be accepted. */
 function wantedFeatures(options: NetDriverOptions, extra: readonly NetFeatureName[]): NetFeatureName[] {
@@ -125,7 +136,10 @@ export abstract class NetDriver extends Driver<NetFeatureName, NetEvents> {
   ) {
     const local = options.macAddress === undefined ? undefined : parseMac(options.macAddress);
     if (local !== undefined && !isStation(local)) {
-      throw new VirtioError('INVALID_PARAM', `${transport.who()}: macAddress is all zeros or a multicast address`);
+      throw new VirtioError(
+        'INVALID_PARAM',
+        `${transport.who()}: macAddress is all zeros or a multicast address`,
+      );
     }
     const supported = wantedFeatures(options, extra);
     const without = (options.without ?? []).filter((name): name is FeatureName => name in Feature);
@@ -141,7 +155,10 @@ export abstract class NetDriver extends Driver<NetFeatureName, NetEvents> {
     });
     try {
       this.maxQueuePairs = this.#config.readMaxQueuePairs();
-      this.queuePairs = Math.min(requirePairs(transport, options.queuePairs ?? 1), this.maxQueuePairs);
+      this.queuePairs = Math.min(
+        requireInteger(transport, 'queuePairs', options.queuePairs ?? 1, QUEUE_PAIRS.MIN, QUEUE_PAIRS.MAX),
+        this.maxQueuePairs,
+      );
       this.mtu = this.#config.readMtu();
       this.hashLimits = this.#config.readHashLimits();
       this.#link = this.#config.readLink(this.#config.readStatus());
@@ -211,9 +228,25 @@ export abstract class NetDriver extends Driver<NetFeatureName, NetEvents> {
     return this.codec.size;
   }
 
-  /** The longest frame that the MTU allows, with a VLAN tag. */
-  protected get maxFrame(): number {
-    return this.mtu + ETHERNET_HEADER_SIZE + VLAN_TAG_SIZE;
+  /** Whether packets may come that are larger than those on the wire. */
+  protected get takesLarge(): boolean {
+    return LARGE.some((name) => this.features.has(name));
+  }
+
+  /**
+   * 5.1.4.2: nothing is sent beyond the MTU, unless the device cuts it.
+   *
+   * @throws {@link VirtioError} `INVALID_PARAM`
+   */
+  protected checkLength(length: number, isCut: boolean, type: number): void {
+    if (isCut || !this.features.has('MTU')) return;
+    // The MTU does not count what is ahead of the payload, which a VLAN tag makes longer.
+    const most = this.mtu + ETHERNET_HEADER_SIZE + (VLAN_TYPES.includes(type) ? VLAN_TAG_SIZE : 0);
+    if (length <= most) return;
+    throw new VirtioError(
+      'INVALID_PARAM',
+      `${this.transport.who()}: a packet of ${length} bytes is to be sent; ${most} is what its MTU of ${this.mtu} allows`,
+    );
   }
 
   /**
@@ -279,7 +312,10 @@ export abstract class NetDriver extends Driver<NetFeatureName, NetEvents> {
    */
   completeControl(token: number): unknown {
     if (this.#commands !== undefined) return this.#commands.complete(token);
-    throw new VirtioError('WRONG_TOKEN', `${this.transport.who()} has no control queue, so there is no command ${token}`);
+    throw new VirtioError(
+      'WRONG_TOKEN',
+      `${this.transport.who()} has no control queue, so there is no command ${token}`,
+    );
   }
 
   /** Gives a command up. The device may still obey it. `WRONG_TOKEN` if there is none. */
@@ -398,11 +434,3 @@ function concat(head: Uint8Array, data: Uint8Array): Uint8Array {
   bytes.set(data, head.length);
   return bytes;
 }
-
-function requirePairs(transport: Transport, pairs: number): number {
-  if (Number.isInteger(pairs) && pairs >= 1 && pairs <= 0x8000) return pairs;
-  throw new VirtioError('INVALID_PARAM', `${transport.who()}: queuePairs is 1 to 32768, not ${String(pairs)}`);
-}
-
-/** The set of features that a driver negotiated. */
-export type { NetFeatureSet };

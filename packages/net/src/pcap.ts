@@ -101,7 +101,8 @@ export class PcapWriter {
  */
 export function* readPcap(bytes: Uint8Array<ArrayBuffer>): Generator<CapturedFrame, void, undefined> {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-  if (bytes.length < FILE_HEADER) throw invalid(`${bytes.length} bytes are no capture; its head alone has ${FILE_HEADER}`);
+  if (bytes.length < FILE_HEADER)
+    throw invalid(`${bytes.length} bytes are no capture; its head alone has ${FILE_HEADER}`);
   const magics: readonly (readonly [number, boolean, bigint])[] = [
     [MAGIC_MICRO, true, 1000n],
     [MAGIC_MICRO, false, 1000n],
@@ -110,18 +111,22 @@ export function* readPcap(bytes: Uint8Array<ArrayBuffer>): Generator<CapturedFra
   ];
   const magic = magics.find(([value, order]) => view.getUint32(0, order) === value);
   if (magic === undefined) {
-    throw invalid(`it starts with 0x${view.getUint32(0).toString(16)}; pcapng is another format, which editcap converts`);
+    throw invalid(
+      `it starts with 0x${view.getUint32(0).toString(16)}; pcapng is another format, which editcap converts`,
+    );
   }
   const [, little, unit] = magic;
   const link = view.getUint32(20, little) & 0xffff;
   if (link !== ETHERNET) throw invalid(`its link type is ${link}, not Ethernet (${ETHERNET})`);
   for (let at = FILE_HEADER; at < bytes.length;) {
-    if (at + RECORD_HEADER > bytes.length) throw invalid(`it ends at ${bytes.length}, in the head of a frame`);
+    if (at + RECORD_HEADER > bytes.length)
+      throw invalid(`it ends at ${bytes.length}, in the head of a frame`);
     const kept = view.getUint32(at + 8, little);
     const end = at + RECORD_HEADER + kept;
     if (end > bytes.length) throw invalid(`the frame at ${at} has ${kept} bytes; the file ends before`);
     yield {
-      timestamp: BigInt(view.getUint32(at, little)) * 1_000_000_000n + BigInt(view.getUint32(at + 4, little)) * unit,
+      timestamp:
+        BigInt(view.getUint32(at, little)) * 1_000_000_000n + BigInt(view.getUint32(at + 4, little)) * unit,
       frame: bytes.subarray(at + RECORD_HEADER, end),
       originalLength: view.getUint32(at + 12, little),
     };
@@ -129,4 +134,5 @@ export function* readPcap(bytes: Uint8Array<ArrayBuffer>): Generator<CapturedFra
   }
 }
 
-const invalid = (what: string): VirtioError => new VirtioError('INVALID_PARAM', `no capture of Ethernet frames: ${what}`);
+const invalid = (what: string): VirtioError =>
+  new VirtioError('INVALID_PARAM', `no capture of Ethernet frames: ${what}`);

@@ -197,7 +197,10 @@ export const StatsType = {
   rxCsum: { bit: 1, counters: ['csumValid', 'needsCsum', 'csumNone', 'csumBad'] },
   rxGso: { bit: 2, counters: ['gsoPackets', 'gsoBytes', 'gsoPacketsCoalesced', 'gsoBytesCoalesced'] },
   rxSpeed: { bit: 3, counters: ['packetsAllowanceExceeded', 'bytesAllowanceExceeded'] },
-  txBasic: { bit: 16, counters: ['notifications', 'packets', 'bytes', 'interrupts', 'drops', 'dropMalformed'] },
+  txBasic: {
+    bit: 16,
+    counters: ['notifications', 'packets', 'bytes', 'interrupts', 'drops', 'dropMalformed'],
+  },
   txCsum: { bit: 17, counters: ['csumNone', 'needsCsum'] },
   txGso: {
     bit: 18,

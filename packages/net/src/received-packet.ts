@@ -150,6 +150,9 @@ export class ReceivedPacket implements Disposable {
     if (this.isHeld) return;
     throw this.#held
       ? new VirtioError('DEVICE_RESET', 'the packet went with a reset of the device')
-      : new VirtioError('INVALID_PARAM', 'the packet was given back; copy() it before, or keep it until then');
+      : new VirtioError(
+          'INVALID_PARAM',
+          'the packet was given back; copy() it before, or keep it until then',
+        );
   }
 }

@@ -23,6 +23,8 @@ export class Receiver implements PacketSource {
 
   readonly #assembler: PacketAssembler;
   readonly #report: (error: VirtioError) => void;
+  /** Buffers that were given back and that the device may not know of. */
+  #owed = 0;
   /** The packet that is lent to handlers of {@link Receiver.poll}, unless one of them is at it. */
   #lent: ReceivedPacket | undefined;
 
@@ -68,7 +70,10 @@ export class Receiver implements PacketSource {
     // Of a device that failed nothing goes on; a reset gives it all buffers.
     if (this.queue.failure !== undefined) return;
     this.queue.repost(number);
-    this.queue.kickSoon();
+    this.#owed += 1;
+    // One notification for many; but not so many that the device runs out of buffers before the turn ends.
+    if (this.#owed * 4 >= this.queue.buffers) this.#kick();
+    else this.queue.kickSoon();
   }
 
   /** The next packet, if there is one. It is its holder's to release. */
@@ -83,7 +88,7 @@ export class Receiver implements PacketSource {
     const { queue, generation } = this;
     let count = 0;
     try {
-      while (count < queue.buffers && this.generation === generation && this.#next()) {
+      while (count < queue.buffers && this.#next()) {
         count += 1;
         packet.take(this.#assembler);
         try {
@@ -91,12 +96,19 @@ export class Receiver implements PacketSource {
         } finally {
           packet.release();
         }
+        // The handler may have ended or reset the driver.
+        if (queue.failure !== undefined || this.generation !== generation) break;
       }
     } finally {
       this.#lent = packet;
-      if (count > 0 && queue.failure === undefined) queue.kick();
+      if (count > 0 && queue.failure === undefined) this.#kick();
     }
     return count;
+  }
+
+  #kick(): void {
+    this.#owed = 0;
+    this.queue.kick();
   }
 
   #next(): boolean {
@@ -105,7 +117,7 @@ export class Receiver implements PacketSource {
     try {
       if (this.#assembler.next()) return true;
       // Who finds nothing may spin now, so that the end of the turn never comes: the device gets all that was given back.
-      queue.kick();
+      this.#kick();
       return false;
     } catch (error) {
       this.#report(error as VirtioError);

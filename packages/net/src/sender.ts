@@ -13,7 +13,6 @@ import {
   type WaitOptions,
 } from '@virtio/core';
 import type { HeaderCodec, TransmitHeader } from './header.ts';
-import { ETHERNET_HEADER_SIZE, VLAN_TAG_SIZE } from './protocol.ts';
 
 /** Options of all that sends. */
 export interface SendOptions {
@@ -28,12 +27,9 @@ export interface SenderParts {
   readonly transport: Transport;
   readonly queue: TransmitQueue;
   readonly codec: HeaderCodec;
-  /** The MTU, if the device has one: packets beyond are refused, unless the device cuts them. */
-  readonly mtu: number | undefined;
+  /** Refuses a packet beyond the MTU, unless the device cuts it. */
+  readonly checkMtu: (frame: Uint8Array, isCut: boolean) => void;
 }
-
-/** Ethernet types of VLAN tags: of customers, and of providers. */
-const isTag = (type: number): boolean => type === 0x8100 || type === 0x88a8;
 
 /** A buffer in which a packet is built. Send it, or give it back unsent: with `using`, that is done for you. */
 export class TransmitBuffer implements Disposable {
@@ -63,7 +59,8 @@ export class TransmitBuffer implements Disposable {
    * no longer works
    */
   send(length: number, options: { readonly header?: TransmitHeader; readonly kick?: boolean } = {}): void {
-    if (!this.#taken) throw new VirtioError('INVALID_PARAM', 'the buffer was sent or given back; take another');
+    if (!this.#taken)
+      throw new VirtioError('INVALID_PARAM', 'the buffer was sent or given back; take another');
     this.#send(length, options.header, options.kick !== false);
     this.#taken = false;
   }
@@ -84,16 +81,16 @@ export class Sender {
 
   readonly #transport: Transport;
   readonly #codec: HeaderCodec;
-  readonly #mtu: number | undefined;
+  readonly #checkMtu: (frame: Uint8Array, isCut: boolean) => void;
   /** Who waits for a buffer, one behind the other. */
   #line: Promise<unknown> = Promise.resolve();
   #waiting = 0;
 
-  constructor({ transport, queue, codec, mtu }: SenderParts) {
+  constructor({ transport, queue, codec, checkMtu }: SenderParts) {
     this.#transport = transport;
     this.queue = queue;
     this.#codec = codec;
-    this.#mtu = mtu;
+    this.#checkMtu = checkMtu;
   }
 
   /** Whether a packet could be sent now. */
@@ -126,7 +123,8 @@ export class Sender {
     } catch (error) {
       return Promise.reject(error as Error);
     }
-    return this.#inLine(() => this.#sendWhenFree(frame, header, options), options);
+    const { generation } = this;
+    return this.#inLine(() => this.#sendWhenFree(frame, header, generation, options), options);
   }
 
   /** Sends a packet, spinning until there is a buffer. */
@@ -147,9 +145,7 @@ export class Sender {
     return new TransmitBuffer(
       bytes.subarray(size),
       (length, header, kick) => {
-        if (generation !== this.generation) {
-          throw new VirtioError('DEVICE_RESET', `${this.#transport.who()} was reset: take another buffer`);
-        }
+        if (generation !== this.generation) throw this.#wasReset();
         requireInteger(this.#transport, 'length', length, 0, this.room);
         this.#check(bytes.subarray(size, size + length), header);
         this.#write(bytes, header, length);
@@ -214,14 +210,23 @@ export class Sender {
     });
   }
 
+  #wasReset(): VirtioError {
+    return new VirtioError(
+      'DEVICE_RESET',
+      `${this.#transport.who()} was reset, and the packet was not sent: send it again`,
+    );
+  }
+
   async #sendWhenFree(
     frame: Uint8Array,
     header: TransmitHeader | undefined,
+    generation: number,
     options: WaitOptions | undefined,
   ): Promise<void> {
     requireWaitable(this.#transport, options);
-    // The caller may have changed the array in the meantime.
     for (;;) {
+      if (generation !== this.generation) throw this.#wasReset();
+      // The caller may have changed the array in the meantime.
       this.#check(frame, header);
       if (this.#put(frame, header)) break;
       await this.queue.wait(options);
@@ -253,20 +258,12 @@ export class Sender {
 
   #check(frame: Uint8Array, header: TransmitHeader | undefined): void {
     requireBytes(this.#transport, frame);
-    const { length } = frame;
-    if (length > this.room) throw this.#tooLong(length, this.room, 'a buffer holds; see transmitBufferSize');
-    if (this.#mtu === undefined || header?.gso !== undefined) return;
-    const most = this.#mtu + ETHERNET_HEADER_SIZE;
-    if (length <= most) return;
-    const type = ((frame[12] as number) << 8) | (frame[13] as number);
-    // 5.1.4.2: the MTU does not count what is ahead of the payload, which a VLAN tag makes longer.
-    if (!isTag(type) || length > most + VLAN_TAG_SIZE) throw this.#tooLong(length, most, `the MTU of ${this.#mtu} allows`);
-  }
-
-  #tooLong(length: number, most: number, why: string): VirtioError {
-    return new VirtioError(
-      'INVALID_PARAM',
-      `${this.#transport.who()}: a packet of ${length} bytes is to be sent, and ${most} is what ${why}`,
-    );
+    if (frame.length > this.room) {
+      throw new VirtioError(
+        'INVALID_PARAM',
+        `${this.#transport.who()}: a packet of ${frame.length} bytes is to be sent, and a buffer holds ${this.room}; see transmitBufferSize`,
+      );
+    }
+    this.#checkMtu(frame, header?.gso !== undefined);
   }
 }

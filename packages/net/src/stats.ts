@@ -70,7 +70,10 @@ export const NetStats = {
         let bits = 0n;
         for (const type of types) {
           if (!Object.hasOwn(StatsType, type) || !fits(queue, type)) {
-            throw new VirtioError('INVALID_PARAM', `STATS_GET: that queue has no statistics '${String(type)}'`);
+            throw new VirtioError(
+              'INVALID_PARAM',
+              `STATS_GET: that queue has no statistics '${String(type)}'`,
+            );
           }
           bits |= 1n << BigInt(StatsType[type].bit);
         }
@@ -106,7 +109,8 @@ export const NetStats = {
             .slice(0, Math.floor(room / COUNTER))
             .map((counter, i) => [counter, view.getBigUint64(at + HEADER + i * COUNTER, true)]);
           for (const { queue, stats } of found) {
-            if (indexOf(queue, target) === vqIndex && fits(queue, name)) stats[name] = Object.fromEntries(values);
+            if (indexOf(queue, target) === vqIndex && fits(queue, name))
+              stats[name] = Object.fromEntries(values);
           }
         }
         at += size;
@@ -120,4 +124,7 @@ const viewOf = ({ buffer, byteOffset, length }: Uint8Array): DataView =>
   new DataView(buffer, byteOffset, length);
 
 const short = (name: string, got: number, wanted: number): VirtioError =>
-  new VirtioError('DEVICE_MISBEHAVED', `${name}: the device answered with ${got} bytes where ${wanted} were due`);
+  new VirtioError(
+    'DEVICE_MISBEHAVED',
+    `${name}: the device answered with ${got} bytes where ${wanted} were due`,
+  );

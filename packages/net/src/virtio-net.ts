@@ -3,7 +3,6 @@
  * memory that is taken back when the device has sent them. It needs no interrupts to go on, and no memory to wait for a slow device.
  */
 import {
-  type FeatureName,
   type Hal,
   requireInteger,
   type SpinOptions,
@@ -12,7 +11,7 @@ import {
   type VirtQueue,
   type WaitOptions,
 } from '@virtio/core';
-import { NetDriver, type NetDriverOptions } from './net-driver.ts';
+import { etherType, NetDriver, type NetDriverOptions } from './net-driver.ts';
 import { DEFAULT_MTU, ETHERNET_HEADER_SIZE, MAX_OFFLOAD_FRAME, VLAN_TAG_SIZE } from './protocol.ts';
 import type { ReceivedPacket } from './received-packet.ts';
 import { Receiver } from './receiver.ts';
@@ -259,7 +258,8 @@ export class VirtioNet extends NetDriver {
     const sender = this.#sender(options?.pair);
     let count = 0;
     try {
-      while (count < frames.length && sender.trySend(frames[count] as Uint8Array, options?.header)) count += 1;
+      while (count < frames.length && sender.trySend(frames[count] as Uint8Array, options?.header))
+        count += 1;
     } finally {
       if (count > 0) sender.queue.kick();
     }
@@ -371,12 +371,12 @@ export class VirtioNet extends NetDriver {
     const { codec, features, transport } = this;
     const { queueSize = DEFAULT_QUEUE_SIZE } = options;
     const head = this.framed ? codec.size : 0;
-    const bufferSize = this.#receiveSize(options);
     const most = (index: number): number => {
       const size = Math.min(queueSize, transport.maxQueueSize(index));
       // Without indirect descriptors a buffer in two parts takes two of them.
       return head > 0 && !features.has('INDIRECT_DESC') ? size >> 1 : size;
     };
+    const bufferSize = this.#receiveSize(options, options.buffers ?? most(2 * pair));
     const buffers = options.buffers ?? defaultBuffers(most(2 * pair), bufferSize);
     this.#requireRoom(buffers, bufferSize);
     const receiver = new Receiver(
@@ -391,12 +391,20 @@ export class VirtioNet extends NetDriver {
         },
       },
       (functions) =>
-        this.createReceiveQueue({ index: 2 * pair, size: queueSize, bufferSize, buffers, head, ...functions }),
+        this.createReceiveQueue({
+          index: 2 * pair,
+          size: queueSize,
+          bufferSize,
+          buffers,
+          head,
+          ...functions,
+        }),
     );
     const transmitSize = requireInteger(
       transport,
       'transmitBufferSize',
-      options.transmitBufferSize ?? codec.size + Math.max(this.mtu, DEFAULT_MTU) + ETHERNET_HEADER_SIZE + VLAN_TAG_SIZE,
+      options.transmitBufferSize ??
+        codec.size + Math.max(this.mtu, DEFAULT_MTU) + ETHERNET_HEADER_SIZE + VLAN_TAG_SIZE,
       codec.size + ETHERNET_HEADER_SIZE,
       codec.size + MAX_OFFLOAD_FRAME + VLAN_TAG_SIZE,
     );
@@ -407,19 +415,21 @@ export class VirtioNet extends NetDriver {
       buffers: options.transmitBuffers ?? defaultBuffers(most(2 * pair + 1), transmitSize),
       head,
     });
-    const mtu = features.has('MTU') ? this.mtu : undefined;
-    return { receiver, sender: new Sender({ transport, queue, codec, mtu }) };
+    const checkMtu = (frame: Uint8Array, isCut: boolean): void => {
+      this.checkLength(frame.length, isCut, etherType(frame, 0));
+    };
+    return { receiver, sender: new Sender({ transport, queue, codec, checkMtu }) };
   }
 
   /** The size of receive buffers [5.1.9.3.1]. */
-  #receiveSize({ bufferSize }: NetOptions): number {
+  #receiveSize({ bufferSize }: NetOptions, buffers: number): number {
     const { codec, features, transport } = this;
     const merges = features.has('MRG_RXBUF');
     const needed = codec.size + this.#longest;
     return requireInteger(
       transport,
       'bufferSize',
-      bufferSize ?? (merges ? MERGEABLE_SIZE : needed),
+      bufferSize ?? (merges ? Math.max(MERGEABLE_SIZE, Math.ceil(needed / Math.max(1, buffers))) : needed),
       merges ? codec.size : Math.min(needed, codec.size + DEFAULT_MTU + ETHERNET_HEADER_SIZE),
       1 << 20,
     );
@@ -427,10 +437,9 @@ export class VirtioNet extends NetDriver {
 
   /** The longest packet that the device may send. */
   get #longest(): number {
-    const large = (['GUEST_TSO4', 'GUEST_TSO6', 'GUEST_UFO', 'GUEST_USO4', 'GUEST_USO6'] as const).some((name) =>
-      this.features.has(name),
-    );
-    return large ? MAX_OFFLOAD_FRAME : Math.max(this.mtu, DEFAULT_MTU) + ETHERNET_HEADER_SIZE + VLAN_TAG_SIZE;
+    return this.takesLarge
+      ? MAX_OFFLOAD_FRAME
+      : Math.max(this.mtu, DEFAULT_MTU) + ETHERNET_HEADER_SIZE + VLAN_TAG_SIZE;
   }
 
   /** 5.1.4.2: there must be room for one packet of the MTU at least. */
@@ -444,6 +453,3 @@ export class VirtioNet extends NetDriver {
     );
   }
 }
-
-/** The name of a feature that both drivers know. */
-export type { FeatureName };
