@@ -126,7 +126,10 @@ export abstract class NetDriver extends Driver<NetFeatureName, NetEvents> {
   #answers: DmaRegion | undefined;
   #link: LinkState;
   #live = false;
+  /** Whether the device asked for an announcement that it does not know to have been seen. */
   #unacknowledged = false;
+  /** Whether it is being told so. */
+  #acknowledging = false;
 
   protected constructor(
     transport: Transport,
@@ -333,7 +336,11 @@ export abstract class NetDriver extends Driver<NetFeatureName, NetEvents> {
     if (!this.#live) return;
     const status = this.#config.readStatus();
     const link = this.#config.readLink(status);
-    const announce = this.features.has('GUEST_ANNOUNCE') && (status & NetStatus.ANNOUNCE) !== 0;
+    const announce =
+      this.features.has('GUEST_ANNOUNCE') &&
+      (status & NetStatus.ANNOUNCE) !== 0 &&
+      !this.#unacknowledged &&
+      !this.#acknowledging;
     if (announce) this.#unacknowledged = true;
     const { up, speed, duplex } = this.#link;
     if (link.up !== up || link.speed !== speed || link.duplex !== duplex) {
@@ -352,6 +359,7 @@ export abstract class NetDriver extends Driver<NetFeatureName, NetEvents> {
     this.#target.macAddress = this.#config.readMac() ?? this.#target.macAddress;
     this.#target.statsTypes = undefined;
     this.#unacknowledged = false;
+    this.#acknowledging = false;
   }
 
   protected override onLive(): void {
@@ -362,16 +370,20 @@ export abstract class NetDriver extends Driver<NetFeatureName, NetEvents> {
   #acknowledge(): void {
     const commands = this.#commands;
     if (commands === undefined) return;
-    const command = NetControl.acknowledgeAnnounce();
+    const request = this.#request(commands, NetControl.acknowledgeAnnounce());
     try {
       if (this.transport.interrupts === undefined) {
-        commands.cancel(commands.submitRequest(this.#request(commands, command)));
+        commands.cancel(commands.submitRequest(request));
         this.#unacknowledged = false;
         return;
       }
       this.#unacknowledged = false;
+      this.#acknowledging = true;
+      const done = (): void => {
+        this.#acknowledging = false;
+      };
       // A refusal changes nothing: the device asks again, or does not.
-      commands.request(this.#request(commands, command)).catch(() => undefined);
+      commands.request(request).then(done, done);
     } catch (error) {
       // Another command is with the device: pollEvents() tries again.
       if (!VirtioError.is(error, 'QUEUE_FULL')) throw error;

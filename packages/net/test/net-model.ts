@@ -186,15 +186,13 @@ export class NetModel {
         this.#transmit(pair, chain);
       });
     }
-    // Without MQ and RSS the control queue is the third, however many pairs there are [5.1.2].
-    for (const index of new Set([2, 2 * maxPairs])) {
-      if (index % 2 === 0 && index < queues.length) {
-        this.device.handle(index, (chain) => {
-          if (index === this.controlIndex) this.#control(chain);
-          else chain.defer();
-        });
-      }
-    }
+    // Where it is depends on what was negotiated [5.1.2].
+    this.device.onDriverOk = () => {
+      if (!this.accepted(F.CTRL_VQ)) return;
+      this.device.handle(this.controlIndex, (chain) => {
+        this.#control(chain);
+      });
+    };
   }
 
   get controlIndex(): number {
