@@ -422,7 +422,7 @@ export abstract class Driver<
       this.transport.finishInit();
       for (const { driverQueue } of this.#entries) driverQueue?.start();
     } catch (error) {
-      this.fail(error as VirtioError);
+      this.#end(error as VirtioError);
       throw error;
     } finally {
       this.#resetting = false;

@@ -200,7 +200,7 @@ export abstract class BufferQueue implements DriverQueue {
 
   /** @internal */
   forget(error: VirtioError): void {
-    this.fail(error);
+    if (this.failure === undefined) this.fail(error);
     this.queue.rewind();
     this.taken.fill(1);
   }

@@ -114,6 +114,7 @@ export class ReceiveQueue extends BufferQueue {
           // The handler may have reset the driver, or have led to a failure.
           if (this.taken[number] === 1 && this.failure === undefined) this.repost(number);
         }
+        if (this.failure !== undefined) break;
       }
     } finally {
       if (count > 0 && this.failure === undefined) this.kick();

@@ -541,10 +541,11 @@ export class RequestQueue<R = unknown> implements DriverQueue {
 
   /** @internal Ends all waits with an error, and refuses all calls until {@link RequestQueue.restart}. */
   fail(error: VirtioError): void {
-    if (this.#failure !== undefined) return;
+    const failed = this.#failure !== undefined;
     this.#failure = error;
-    this.#lost = error;
     this.queue.fail(error);
+    if (failed) return;
+    this.#lost = error;
     for (let slot = 0; slot < this.slots; slot += 1) {
       if (this.#state[slot] !== IN_FLIGHT && this.#state[slot] !== LATE) continue;
       this.#state[slot] = LOST;
@@ -556,7 +557,7 @@ export class RequestQueue<R = unknown> implements DriverQueue {
 
   /** @internal The device was reset and has nothing any more: all tokens are void, all buffers their callers'. */
   forget(error: VirtioError): void {
-    this.fail(error);
+    if (this.#failure === undefined) this.fail(error);
     this.queue.rewind();
     for (let slot = 0; slot < this.slots; slot += 1) {
       if (this.#state[slot] !== FREE) this.#end(slot, false);
@@ -794,6 +795,7 @@ export class RequestQueue<R = unknown> implements DriverQueue {
       const state = this.#state[slot];
       if (state === IN_FLIGHT || state === DONE || state === LOST) return slot;
     }
+    if (this.failure !== undefined) throw this.failure;
     throw new VirtioError(
       'WRONG_TOKEN',
       `${this.#transport.who()}: ${String(token)} is not the token of a request that was submitted and not completed, or it is ` +

@@ -335,8 +335,8 @@ export abstract class VirtQueue implements Disposable {
    * @returns the error, for the caller to throw
    */
   fail(error: VirtioError): VirtioError {
-    this.#failure ??= error;
-    return this.#failure;
+    this.#failure = error;
+    return error;
   }
 
   /**
