@@ -143,8 +143,9 @@ export class Tap implements Disposable {
     this.#poller.watch(this.#fd, this.#readable);
     try {
       if (macAddress !== undefined) this.#setMac(macAddress);
-      if (mtu !== undefined)
+      if (mtu !== undefined) {
         this.#order(SIOCSIFMTU, 'SIOCSIFMTU', (view) => view.setInt32(NAME_SIZE, mtu, true));
+      }
     } catch (error) {
       this[Symbol.dispose]();
       throw error;

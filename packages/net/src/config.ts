@@ -110,7 +110,7 @@ export class NetConfig {
       return { maxKeySize: 0, maxIndirectionTableLength: 0, hashTypes: 0, tunnelTypes: 0 };
     }
     const read = (field: keyof typeof fields): number =>
-      Number(this.#transport.readConfigSpace(fields[field]) as number);
+      Number(this.#transport.readConfigSpace(fields[field]));
     return {
       maxKeySize: read('rssMaxKeySize'),
       maxIndirectionTableLength: rss ? read('rssMaxIndirectionTableLength') : 0,

@@ -118,8 +118,9 @@ export function queueIndex({ pair, direction }: PacketQueue): number {
 /** Checks that the driver has a queue, and returns its index. */
 export function requireQueue(command: string, queue: PacketQueue, { activePairs }: ControlTarget): number {
   requireInteger(command, 'pair', queue.pair, 0, activePairs - 1);
-  if (queue.direction !== 'receive' && queue.direction !== 'transmit') {
-    throw invalid(command, `direction is 'receive' or 'transmit', not '${String(queue.direction)}'`);
+  const { direction }: { readonly direction: string } = queue;
+  if (direction !== 'receive' && direction !== 'transmit') {
+    throw invalid(command, `direction is 'receive' or 'transmit', not '${direction}'`);
   }
   return queueIndex(queue);
 }
@@ -406,7 +407,7 @@ export const NetControl = {
         if (!RECEIVE_OFFLOADS.includes(offload)) {
           throw invalid(
             'GUEST_OFFLOADS_SET',
-            `there is no '${String(offload)}'; there are ${RECEIVE_OFFLOADS.join(', ')}`,
+            `there is no '${offload}'; there are ${RECEIVE_OFFLOADS.join(', ')}`,
           );
         }
         // 5.1.9.5.9.1.1

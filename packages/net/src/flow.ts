@@ -56,8 +56,9 @@ export function flowHash(frame: Uint8Array): number {
     const protocol = frame[at + 9] ?? 0;
     const isFragment = (be16(frame, at + 6) & 0x3fff) !== 0;
     const ports = at + 4 * ((frame[at] ?? 0) & 15);
-    if ((protocol === TCP || protocol === UDP) && !isFragment)
+    if ((protocol === TCP || protocol === UDP) && !isFragment) {
       hash = mixEnds(hash, frame, ports, ports + 2, 1);
+    }
   } else if (type === IPV6) {
     hash = mixEnds(hash, frame, at + 8, at + 24, 8);
     const protocol = frame[at + 6] ?? 0;

@@ -163,7 +163,7 @@ export class HeaderCodec {
     if (gso === undefined) return;
     const feature = Object.hasOwn(TRANSMIT_FEATURE, gso.type) ? TRANSMIT_FEATURE[gso.type] : undefined;
     if (feature === undefined) {
-      throw invalid(`'${String(gso.type)}' is no kind of segmentation: TCPV4, TCPV6, UDP, UDP_L4`);
+      throw invalid(`'${gso.type}' is no kind of segmentation: TCPV4, TCPV6, UDP, UDP_L4`);
     }
     this.#need(feature, `cut packets as ${gso.type}`);
     if (gso.ecn === true) this.#need('HOST_ECN', 'cut packets with ECN');

@@ -89,7 +89,7 @@ function wantedFeatures(options: NetDriverOptions, extra: readonly NetFeatureNam
   if (unknown !== undefined) {
     throw new VirtioError(
       'INVALID_PARAM',
-      `there is no feature '${String(unknown)}' to go without; see NetFeature and Feature`,
+      `there is no feature '${unknown}' to go without; see NetFeature and Feature`,
     );
   }
   const offloads: readonly ReceiveOffload[] =
@@ -98,7 +98,7 @@ function wantedFeatures(options: NetDriverOptions, extra: readonly NetFeatureNam
   if (strange !== undefined) {
     throw new VirtioError(
       'INVALID_PARAM',
-      `there is no receive offload '${String(strange)}'; there are ${RECEIVE_OFFLOADS.join(', ')}`,
+      `there is no receive offload '${strange}'; there are ${RECEIVE_OFFLOADS.join(', ')}`,
     );
   }
   // The segments of a large packet are of no interest to who gets none.
@@ -121,7 +121,7 @@ export abstract class NetDriver extends Driver<NetFeatureName, NetEvents> {
   readonly hashLimits: HashLimits;
 
   readonly #config: NetConfig;
-  readonly #target: ControlTarget & { macAddress: Uint8Array<ArrayBufferLike> };
+  readonly #target: ControlTarget & { macAddress: Uint8Array };
   #commands: RequestQueue | undefined;
   #answers: DmaRegion | undefined;
   #link: LinkState;
@@ -176,9 +176,10 @@ export abstract class NetDriver extends Driver<NetFeatureName, NetEvents> {
       };
     } catch (error) {
       // So that the device and the transport are given back as after any other failure of the set-up.
-      throw this.setUp(() => {
+      this.setUp(() => {
         throw error;
       });
+      throw error;
     }
   }
 
@@ -348,9 +349,9 @@ export abstract class NetDriver extends Driver<NetFeatureName, NetEvents> {
       this.emit('link', link);
     }
     // A listener may have reset the driver, after which this was looked at anew.
-    if (!announce || !this.#unacknowledged || this.failure !== undefined) return;
+    if (!announce || !this.#mustAcknowledge()) return;
     this.emit('announce', undefined);
-    if (this.#unacknowledged && this.failure === undefined) this.#acknowledge();
+    if (this.#mustAcknowledge()) this.#acknowledge();
   }
 
   protected override onReset(): void {
@@ -364,6 +365,10 @@ export abstract class NetDriver extends Driver<NetFeatureName, NetEvents> {
 
   protected override onLive(): void {
     this.onConfigChange();
+  }
+
+  #mustAcknowledge(): boolean {
+    return this.#unacknowledged && this.failure === undefined;
   }
 
   /** 5.1.9.5.4.1: tells the device that its wish was seen; as soon as no other command is with it. */

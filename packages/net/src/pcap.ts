@@ -101,8 +101,9 @@ export class PcapWriter {
  */
 export function* readPcap(bytes: Uint8Array<ArrayBuffer>): Generator<CapturedFrame, void, undefined> {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-  if (bytes.length < FILE_HEADER)
+  if (bytes.length < FILE_HEADER) {
     throw invalid(`${bytes.length} bytes are no capture; its head alone has ${FILE_HEADER}`);
+  }
   const magics: readonly (readonly [number, boolean, bigint])[] = [
     [MAGIC_MICRO, true, 1000n],
     [MAGIC_MICRO, false, 1000n],
@@ -119,8 +120,9 @@ export function* readPcap(bytes: Uint8Array<ArrayBuffer>): Generator<CapturedFra
   const link = view.getUint32(20, little) & 0xffff;
   if (link !== ETHERNET) throw invalid(`its link type is ${link}, not Ethernet (${ETHERNET})`);
   for (let at = FILE_HEADER; at < bytes.length;) {
-    if (at + RECORD_HEADER > bytes.length)
+    if (at + RECORD_HEADER > bytes.length) {
       throw invalid(`it ends at ${bytes.length}, in the head of a frame`);
+    }
     const kept = view.getUint32(at + 8, little);
     const end = at + RECORD_HEADER + kept;
     if (end > bytes.length) throw invalid(`the frame at ${at} has ${kept} bytes; the file ends before`);

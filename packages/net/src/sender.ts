@@ -59,8 +59,9 @@ export class TransmitBuffer implements Disposable {
    * no longer works
    */
   send(length: number, options: { readonly header?: TransmitHeader; readonly kick?: boolean } = {}): void {
-    if (!this.#taken)
+    if (!this.#taken) {
       throw new VirtioError('INVALID_PARAM', 'the buffer was sent or given back; take another');
+    }
     this.#send(length, options.header, options.kick !== false);
     this.#taken = false;
   }
@@ -113,18 +114,14 @@ export class Sender {
   }
 
   /** Sends a packet as soon as there is a buffer and it is its turn. */
-  send(frame: Uint8Array, header: TransmitHeader | undefined, options?: WaitOptions): Promise<void> {
-    try {
-      requireWaitable(this.#transport, options);
-      if (this.trySend(frame, header)) {
-        this.queue.kickSoon();
-        return Promise.resolve();
-      }
-    } catch (error) {
-      return Promise.reject(error as Error);
+  async send(frame: Uint8Array, header: TransmitHeader | undefined, options?: WaitOptions): Promise<void> {
+    requireWaitable(this.#transport, options);
+    if (this.trySend(frame, header)) {
+      this.queue.kickSoon();
+      return;
     }
     const { generation } = this;
-    return this.#inLine(() => this.#sendWhenFree(frame, header, generation, options), options);
+    await this.#inLine(() => this.#sendWhenFree(frame, header, generation, options), options);
   }
 
   /** Sends a packet, spinning until there is a buffer. */
@@ -199,14 +196,19 @@ export class Sender {
     return new Promise((resolve, reject) => {
       const leave = (): void => {
         signal.removeEventListener('abort', leave);
-        try {
-          requireWaitable(this.#transport, options);
-        } catch (error) {
-          reject(error as Error);
-        }
+        const { reason } = signal;
+        reject(
+          new VirtioError('ABORTED', `${this.#transport.who()}: the wait was cancelled by its caller`, {
+            cause: reason,
+          }),
+        );
       };
       signal.addEventListener('abort', leave);
-      sent.finally(() => signal.removeEventListener('abort', leave)).then(resolve, reject);
+      sent
+        .finally(() => {
+          signal.removeEventListener('abort', leave);
+        })
+        .then(resolve, reject);
     });
   }
 

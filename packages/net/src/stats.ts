@@ -70,10 +70,7 @@ export const NetStats = {
         let bits = 0n;
         for (const type of types) {
           if (!Object.hasOwn(StatsType, type) || !fits(queue, type)) {
-            throw new VirtioError(
-              'INVALID_PARAM',
-              `STATS_GET: that queue has no statistics '${String(type)}'`,
-            );
+            throw new VirtioError('INVALID_PARAM', `STATS_GET: that queue has no statistics '${type}'`);
           }
           bits |= 1n << BigInt(StatsType[type].bit);
         }
@@ -96,7 +93,10 @@ export const NetStats = {
     resultSize: () => requests.flatMap(({ types }) => types).reduce((sum, type) => sum + replySize(type), 0),
     value(result, target) {
       const view = viewOf(result);
-      const found = requests.map(({ queue }) => ({ queue, stats: {} as Record<string, unknown> }));
+      const found: readonly {
+        readonly queue: StatsRequest['queue'];
+        readonly stats: Record<string, unknown>;
+      }[] = requests.map(({ queue }) => ({ queue, stats: {} }));
       // The device says how long each reply is: never less than its head, so that this ends.
       for (let at = 0; at + HEADER <= result.length;) {
         const { type, vqIndex, size } = StatsReplyLayout.read(view, at);
@@ -107,15 +107,19 @@ export const NetStats = {
           const room = Math.min(size, result.length - at) - HEADER;
           const values = counters
             .slice(0, Math.floor(room / COUNTER))
-            .map((counter, i) => [counter, view.getBigUint64(at + HEADER + i * COUNTER, true)]);
+            .map((counter, i): [string, bigint] => [
+              counter,
+              view.getBigUint64(at + HEADER + i * COUNTER, true),
+            ]);
           for (const { queue, stats } of found) {
-            if (indexOf(queue, target) === vqIndex && fits(queue, name))
+            if (indexOf(queue, target) === vqIndex && fits(queue, name)) {
               stats[name] = Object.fromEntries(values);
+            }
           }
         }
         at += size;
       }
-      return found as readonly QueueStats[];
+      return found;
     },
   }),
 } as const;

@@ -217,12 +217,8 @@ export class VirtioNet extends NetDriver {
    * @throws {@link VirtioError} `INVALID_PARAM` if it is too long, `UNSUPPORTED` for a header that needs what was not negotiated, or
    * without interrupts; `ABORTED`, or why the device no longer works
    */
-  send(frame: Uint8Array, options: SendOptions & WaitOptions = {}): Promise<void> {
-    try {
-      return this.#sender(options.pair).send(frame, options.header, options);
-    } catch (error) {
-      return Promise.reject(error as Error);
-    }
+  async send(frame: Uint8Array, options: SendOptions & WaitOptions = {}): Promise<void> {
+    await this.#sender(options.pair).send(frame, options.header, options);
   }
 
   /**
@@ -258,8 +254,9 @@ export class VirtioNet extends NetDriver {
     const sender = this.#sender(options?.pair);
     let count = 0;
     try {
-      while (count < frames.length && sender.trySend(frames[count] as Uint8Array, options?.header))
+      while (count < frames.length && sender.trySend(frames[count] as Uint8Array, options?.header)) {
         count += 1;
+      }
     } finally {
       if (count > 0) sender.queue.kick();
     }

@@ -327,10 +327,11 @@ export class NetModel {
         `${chain.readable} bytes were sent; the header has ${this.headerSize} [5.1.9.2.1]`,
       );
     }
-    if (pair >= this.pairs)
+    if (pair >= this.pairs) {
       throw this.device.violated(
         `a packet on transmit queue ${pair}; ${this.pairs} are in use [5.1.9.5.6.1]`,
       );
+    }
     if (this.throttled) chain.defer();
     else this.#read(pair, chain);
   }
@@ -341,29 +342,35 @@ export class NetModel {
     const { flags, gsoType, gsoSize, csumStart, csumOffset, numBuffers } = header;
     const frame = bytes.slice(this.headerSize);
     if (numBuffers !== 0) throw this.device.violated('num_buffers of a sent packet is not 0 [5.1.9.2.1]');
-    if ((flags & ~1) !== 0)
+    if ((flags & ~1) !== 0) {
       throw this.device.violated(`flags 0x${flags.toString(16)} of a sent packet [5.1.9.2.1]`);
+    }
     if (flags !== 0 && !this.accepted(F.CSUM)) throw this.device.violated('flags without CSUM [5.1.9.2.1]');
-    if (flags !== 0 && csumStart + csumOffset + 2 > frame.length)
+    if (flags !== 0 && csumStart + csumOffset + 2 > frame.length) {
       throw this.device.violated('a checksum beyond the packet');
-    if (gsoType !== 0 && (flags === 0 || gsoSize === 0))
+    }
+    if (gsoType !== 0 && (flags === 0 || gsoSize === 0)) {
       throw this.device.violated('GSO without NEEDS_CSUM or gso_size [5.1.9.2.1]');
+    }
     const needed = [0n, F.HOST_TSO4, 0n, F.HOST_UFO, F.HOST_TSO6, F.HOST_USO][gsoType & 0x7f] ?? 0n;
-    if (gsoType !== 0 && !this.accepted(needed))
+    if (gsoType !== 0 && !this.accepted(needed)) {
       throw this.device.violated(`gso_type ${gsoType} was not negotiated [5.1.9.2.1]`);
+    }
     if (this.accepted(F.MTU) && gsoType === 0) {
       const mtu = new DataView(this.device.config.buffer).getUint16(10, true);
       // A VLAN tag is no part of what the MTU counts.
-      if (frame.length > mtu + 18)
+      if (frame.length > mtu + 18) {
         throw this.device.violated(`a packet of ${frame.length} bytes; the MTU is ${mtu} [5.1.4.2]`);
+      }
     }
     this.sent.push({ pair, header, frame, pieces: chain.elements.map(({ length }) => length) });
   }
 
   #control(chain: Chain): void {
     const bytes = chain.bytes();
-    if (bytes.length < 2 || chain.writable < 1)
+    if (bytes.length < 2 || chain.writable < 1) {
       throw this.device.violated('a control command without head or ack [5.1.9.5]');
+    }
     const command = { class: bytes[0] ?? 0, command: bytes[1] ?? 0, data: bytes.slice(2) };
     this.commands.push(command);
     const chosen = this.answer?.(command);
@@ -378,8 +385,9 @@ export class NetModel {
   }
 
   #need(feature: bigint, name: string): void {
-    if (!this.accepted(feature))
+    if (!this.accepted(feature)) {
       throw this.device.violated(`a command that needs ${name}, which was not negotiated`);
+    }
   }
 
   #obey({ class: group, command, data }: ControlCommand, result: number[]): number {
@@ -463,8 +471,9 @@ export class NetModel {
     if (command === 0) {
       this.#need(F.MQ, 'MQ');
       const pairs = view.getUint16(0, true);
-      if (pairs < 1 || pairs > this.maxPairs)
+      if (pairs < 1 || pairs > this.maxPairs) {
         throw this.device.violated(`${pairs} pairs of queues [5.1.9.5.6.1]`);
+      }
       for (let index = 0; index < 2 * pairs; index += 1) {
         if (this.device.queues[index]?.ring === undefined) {
           throw this.device.violated(
@@ -479,8 +488,9 @@ export class NetModel {
     if (command === 1) {
       this.#need(F.RSS, 'RSS');
       const entries = view.getUint16(4, true) + 1;
-      if ((entries & (entries - 1)) !== 0)
+      if ((entries & (entries - 1)) !== 0) {
         throw this.device.violated('the table is no power of two [5.1.9.5.7.2]');
+      }
       const table = Array.from({ length: entries }, (_, i) => view.getUint16(8 + 2 * i, true));
       const end = 8 + 2 * entries;
       const transmit = view.getUint16(end, true);
@@ -501,8 +511,9 @@ export class NetModel {
     }
     if (command !== 2) return ERR;
     this.#need(F.HASH_REPORT, 'HASH_REPORT');
-    if (data.subarray(4, 12).some((byte) => byte !== 0))
+    if (data.subarray(4, 12).some((byte) => byte !== 0)) {
       throw this.device.violated('reserved is not 0 [5.1.9.5.6.4]');
+    }
     if (data.length !== 13 + view.getUint8(12)) return ERR;
     this.hash = { types: view.getUint32(0, true), key: data.slice(13) };
     return OK;
@@ -582,8 +593,9 @@ export function writeHeader(bytes: Uint8Array, header: Partial<ModelHeader>): vo
 function readHeader(bytes: Uint8Array, size: number): ModelHeader {
   const at = (offset: number, width: number): number => {
     let value = 0;
-    for (let i = width - 1; i >= 0; i -= 1)
+    for (let i = width - 1; i >= 0; i -= 1) {
       value = value * 256 + (offset + i < size ? (bytes[offset + i] ?? 0) : 0);
+    }
     return value;
   };
   return {
