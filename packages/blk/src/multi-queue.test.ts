@@ -75,13 +75,13 @@ describe('several queues', () => {
   });
 
   it('are as many as the device has, up to 16, or as the caller says', () => {
-    const queues = Array.from({ length: 20 }, () => 4);
+    const queues = Array.from({ length: 20 }, () => 8);
     const all = openFakeDisk({ features: ['MQ'], queues });
     expect(all.blk.queueCount).toBe(16);
     close(all);
     const some = openFakeDisk({ features: ['MQ'], queues, driver: { queues: 20, queueSize: 4 } });
     expect(some.blk.queueCount).toBe(20);
-    expect(some.device.queues[19]?.size).toBe(2);
+    expect(some.device.queues[19]?.size).toBe(4);
     close(some);
     for (const wrong of [0, 21, 1.5]) {
       expect(() => openFakeDisk({ features: ['MQ'], queues, driver: { queues: wrong } })).toThrow(

@@ -1,10 +1,4 @@
-import { const submitName = {
-  discard: 'submitDiscard',
-  writeZeroes: 'submitWriteZeroes',
-  secureErase: 'submitSecureErase',
-} as const;
-
-describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { DISCARDED, ERASED, type OpenDisk, openFakeDisk, segments } from '../examples/fake-disk.ts';
 import { BlkConfigLayout, RequestType, type SectorRange } from './index.ts';
 
@@ -15,6 +9,12 @@ function close({ blk, device }: OpenDisk): void {
   blk[Symbol.dispose]();
   device.assertClean();
 }
+
+const submitName = {
+  discard: 'submitDiscard',
+  writeZeroes: 'submitWriteZeroes',
+  secureErase: 'submitSecureErase',
+} as const;
 
 describe.each([
   {

@@ -73,7 +73,7 @@ describe.each(ringVariants)('VirtioBlk on a ring that is $name', ({ features: ri
     blk.readSync(8, [region.bytes.subarray(512, 1024), region.bytes.subarray(0, 512)]);
     expect(region.bytes.subarray(512, 1024)).toEqual(new Uint8Array(512).fill(9));
     expect(device.hal.counts.bounces).toBe(bounces);
-    device.hal.dmaDealloc(region);
+    device.hal.dmaDealloc(region, false);
     close(open);
   });
 

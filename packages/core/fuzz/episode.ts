@@ -135,7 +135,7 @@ class Episode {
     noMoment();
     this.#transport.reset();
     this.#queue[Symbol.dispose]();
-    this.#fake.hal.dmaDealloc(this.#buffers);
+    this.#fake.hal.dmaDealloc(this.#buffers, false);
     // Checks the guards around all memory, and that none is left.
     this.#fake.hal.assertClean();
   }

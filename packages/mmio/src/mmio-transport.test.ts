@@ -85,12 +85,14 @@ describe('finding a device', () => {
   });
 
   it.each([
-    ['a wrong magic value', { magic: 0x74726977 }, 'INVALID_DEVICE', 1],
-    ['a version that is not known', { version: 3 }, 'INVALID_DEVICE', 2],
-    ['version 0', { version: 0 }, 'INVALID_DEVICE', 2],
-    ['a device type that is not known', { deviceId: 63 }, 'INVALID_DEVICE_TYPE', 3],
-  ] as const)('refuses %s, having read no further [4.2.2.2]', (_, registers, code, reads) => {
+    ['a wrong magic value', { magic: 0x74726977 }, 'INVALID_DEVICE', 'BAD_MAGIC', 1],
+    ['a version that is not known', { version: 3 }, 'INVALID_DEVICE', 'UNKNOWN_VERSION', 2],
+    ['version 0', { version: 0 }, 'INVALID_DEVICE', 'UNKNOWN_VERSION', 2],
+    ['a device type that is not known', { deviceId: 63 }, 'INVALID_DEVICE_TYPE', undefined, 3],
+  ] as const)('refuses %s, having read no further [4.2.2.2]', (_, registers, code, reason, reads) => {
     const { mmio, open } = setUp({}, registers);
+    expect(open).toThrow(expect.objectContaining({ code, reason }));
+    mmio.accesses.length = 0;
     expect(codeOf(open)).toBe(code);
     expect(mmio.trace()).toHaveLength(reads);
     expect(MmioTransport.probe(mmio)).toBeUndefined();

@@ -71,6 +71,7 @@ describe('PciTransport.open', () => {
     expect(() => PciTransport.open(access, at, space)).toThrow(
       expect.objectContaining({
         code: 'INVALID_PARAM',
+        reason: 'BAR_NOT_ALLOCATED',
         message: expect.stringContaining('BarAllocator') as string,
       }),
     );

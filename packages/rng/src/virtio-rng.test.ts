@@ -139,7 +139,7 @@ describe('VirtioRng', () => {
     const region = device.hal.dmaAlloc(1, 'device-to-driver', false);
     rng.fillSync(region.bytes.subarray(100, 110));
     expect(region.bytes.slice(100, 110)).toEqual(expected(10, 5));
-    device.hal.dmaDealloc(region);
+    device.hal.dmaDealloc(region, false);
     rng[Symbol.dispose]();
     device.assertClean();
   });

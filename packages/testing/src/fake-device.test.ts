@@ -452,7 +452,7 @@ describe('a driver that breaks the rules of initialization', () => {
     device.hal.unshare(address, buffer, 'driver-to-device', false);
     expect(messages(device)).toContain('shared buffer of 1 bytes was taken back');
     const [region] = device.hal.regions;
-    if (region) device.hal.dmaDealloc(region);
+    if (region) device.hal.dmaDealloc(region, false);
     expect(messages(device)).toContain('DMA region');
   });
 

@@ -16,6 +16,9 @@ import { cancellable, requireWaitable, type Waiter, type WaitOptions } from './w
 /** The largest buffer that a queue of this kind can have, in bytes. */
 const MAX_BUFFER_SIZE = 2 ** 28;
 
+/** How much is handed over without waiting before other work gets a turn. */
+const TURNS = 256;
+
 /** Options of a queue with buffers of its own. */
 export interface BufferQueueOptions extends QueueOptions {
   /** The bytes of each buffer. */
@@ -24,6 +27,8 @@ export interface BufferQueueOptions extends QueueOptions {
   readonly buffers?: number | undefined;
   /** The bytes at the start of each buffer that have a descriptor of their own, as legacy devices may want it (default 0: none). */
   readonly head?: number | undefined;
+  /** Whether there are no buffers until {@link BufferQueue.open}, for queues that may never be used (default false). */
+  readonly closed?: boolean;
 }
 
 /** What a {@link BufferQueue} is made of; the driver sees to it. */
@@ -56,13 +61,15 @@ export abstract class BufferQueue implements DriverQueue {
   protected live = false;
 
   readonly #hal: Hal;
-  readonly #region: DmaRegion;
+  readonly #direction: BufferDirection;
+  #region: DmaRegion | undefined;
   readonly #views: Uint8Array<ArrayBuffer>[] = [];
   readonly #stride: number;
   readonly #announcer: Announcer;
   readonly #interest: Interest;
   readonly #waiting = new Set<Waiter<void>>();
   #listeners: readonly (() => void)[] = [];
+  #turns = 0;
   #disposed = false;
 
   protected constructor(
@@ -74,7 +81,7 @@ export abstract class BufferQueue implements DriverQueue {
     this.queue = queue;
     this.transport = transport;
     this.report = report;
-    const { bufferSize, head = 0 } = options;
+    const { bufferSize, head = 0, closed = false } = options;
     this.bufferSize = requireInteger(transport, 'bufferSize', bufferSize, 1, MAX_BUFFER_SIZE);
     this.head = requireInteger(transport, 'head', head, 0, bufferSize - 1);
     const most = head > 0 ? Math.floor(queue.size / queue.descriptorsFor(2)) : queue.size;
@@ -83,19 +90,28 @@ export abstract class BufferQueue implements DriverQueue {
     this.#hal = hal;
     // Buffers start at multiples of 8, so that structures in them are aligned.
     this.#stride = Math.ceil(bufferSize / 8) * 8;
-    this.#region = hal.dmaAlloc(
-      Math.ceil((this.#stride * buffers) / PAGE_SIZE),
-      direction,
-      queue.accessPlatform,
-    );
-    const { bytes } = this.#region;
-    for (let n = 0; n < buffers; n += 1) {
-      this.#views.push(bytes.subarray(n * this.#stride, n * this.#stride + bufferSize));
-    }
+    this.#direction = direction;
     this.bufferOf = new Uint16Array(queue.size);
     this.taken = new Uint8Array(buffers).fill(1);
     this.#announcer = new Announcer(queue, report);
     this.#interest = new Interest(transport, queue, { onUsed: this.#onUsed, report, always });
+    if (!closed) this.#allocate();
+  }
+
+  /** Whether there are buffers. */
+  get isOpen(): boolean {
+    return this.#region !== undefined;
+  }
+
+  /**
+   * Allocates the buffers of a queue that was made without; they then stay until the driver is disposed.
+   *
+   * @throws {@link VirtioError} `DMA_ERROR`
+   */
+  open(): void {
+    if (this.isOpen) return;
+    this.#allocate();
+    this.opened();
   }
 
   /** Why nothing works any more, until the driver is reset. */
@@ -165,6 +181,25 @@ export abstract class BufferQueue implements DriverQueue {
     }
   }
 
+  /**
+   * For loops that hand over what is there without waiting: once in a while it lets timers and other work of the event loop have
+   * a turn, which a device that never stops sending would keep from it.
+   */
+  async fairTurn(): Promise<void> {
+    this.#turns += 1;
+    if (this.#turns < TURNS) return;
+    this.#turns = 0;
+    const { interrupts } = this.transport;
+    if (interrupts === undefined) return;
+    await new Promise<void>((resolve) => {
+      interrupts.hold();
+      interrupts.defer(() => {
+        interrupts.release();
+        resolve();
+      });
+    });
+  }
+
   /** Lets all who wait look again. */
   wake(): void {
     if (this.#waiting.size > 0) {
@@ -198,6 +233,13 @@ export abstract class BufferQueue implements DriverQueue {
     this.update();
   }
 
+  /** @internal Nobody's wait is lost with the buffers: who waits looks again when the queue works again. */
+  lose(error: VirtioError): void {
+    this.live = false;
+    this.queue.fail(error);
+    this.update();
+  }
+
   /** @internal */
   forget(error: VirtioError): void {
     if (this.failure === undefined) this.fail(error);
@@ -211,7 +253,7 @@ export abstract class BufferQueue implements DriverQueue {
   /** @internal */
   start(): void {
     this.live = true;
-    this.update();
+    this.wake();
   }
 
   /** @internal Gives the memory back. The device must have been reset. */
@@ -219,8 +261,11 @@ export abstract class BufferQueue implements DriverQueue {
     if (this.#disposed) return;
     this.#disposed = true;
     this.#listeners = [];
-    this.#hal.dmaDealloc(this.#region);
+    if (this.#region !== undefined) this.#hal.dmaDealloc(this.#region, this.queue.accessPlatform);
   }
+
+  /** Buffers were allocated after construction. */
+  protected abstract opened(): void;
 
   /** Whether {@link BufferQueue.drain} found something for those who wait or listen. */
   protected abstract get news(): boolean;
@@ -232,7 +277,16 @@ export abstract class BufferQueue implements DriverQueue {
 
   /** The address of a buffer for the device. */
   protected addressOf(number: number): number {
-    return this.#region.address + number * this.#stride;
+    return (this.#region?.address ?? 0) + number * this.#stride;
+  }
+
+  #allocate(): void {
+    const pages = Math.ceil((this.#stride * this.buffers) / PAGE_SIZE);
+    this.#region = this.#hal.dmaAlloc(pages, this.#direction, this.queue.accessPlatform);
+    const { bytes } = this.#region;
+    for (let n = 0; n < this.buffers; n += 1) {
+      this.#views.push(bytes.subarray(n * this.#stride, n * this.#stride + this.bufferSize));
+    }
   }
 
   readonly #onUsed = (): void => {

@@ -2,7 +2,7 @@ import { FakeDevice, FakeInterrupts, FakeTransport, ringVariants } from '@virtio
 import { describe, expect, it } from 'vitest';
 import { DeviceType } from '../device/device-type.ts';
 import { Driver } from '../device/driver.ts';
-import { CommonFeatures, FeatureTable } from '../device/features.ts';
+import { FeatureTable } from '../device/features.ts';
 import { VirtioError } from '../errors.ts';
 import type { Hal } from '../memory/hal.ts';
 import type { Transport } from '../device/transport.ts';

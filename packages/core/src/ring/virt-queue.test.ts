@@ -3,7 +3,6 @@ import { describe, expect, it } from 'vitest';
 import { spin } from '../queues/spin.ts';
 import { BufferChains } from './buffer-chains.ts';
 import { createQueue } from './create-queue.ts';
-import { DeviceStatus } from '../device/device-status.ts';
 import { DeviceType } from '../device/device-type.ts';
 import { CommonFeatures, type FeatureName } from '../device/features.ts';
 import { QUEUE_FEATURES } from '../device/driver.ts';
@@ -23,7 +22,7 @@ function make(features: bigint, options: Partial<QueueOptions> = {}, max = 8) {
     transport.reset();
     BufferChains.of(queue).forget();
     queue[Symbol.dispose]();
-    device.hal.dmaDealloc(memory);
+    device.hal.dmaDealloc(memory, false);
     device.assertClean();
   };
   return { device, transport, queue, hal: device.hal, at: memory.address, end };
@@ -454,7 +453,7 @@ describe('add and popUsed', () => {
     chain.write([5, 6, 7, 8, 9]).complete();
     expect(BufferChains.of(queue).popUsed(token)).toBe(5);
     expect([...reply]).toEqual([5, 6, 7, 8]);
-    hal.dmaDealloc(region);
+    hal.dmaDealloc(region, false);
     expect(hal.shares).toEqual([]);
     end();
   });
