@@ -115,6 +115,7 @@ export class Sender {
 
   /** Sends a packet as soon as there is a buffer and it is its turn. */
   async send(frame: Uint8Array, header: TransmitHeader | undefined, options?: WaitOptions): Promise<void> {
+    if (this.queue.failure !== undefined) throw this.queue.failure;
     requireWaitable(this.#transport, options);
     if (this.trySend(frame, header)) {
       this.queue.kickSoon();
@@ -158,6 +159,7 @@ export class Sender {
   /** Waits until the device has taken all that was sent. */
   async flush(options?: WaitOptions): Promise<void> {
     const { queue } = this;
+    if (queue.failure !== undefined) throw queue.failure;
     requireWaitable(this.#transport, options);
     for (;;) {
       if (queue.failure !== undefined) throw queue.failure;

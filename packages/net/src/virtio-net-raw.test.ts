@@ -115,7 +115,7 @@ describe('VirtioNetRaw', () => {
     model.deliver(frame(99, 4));
     expect(net.receiveComplete(receiving)).toBe(99);
     expect(buffer.subarray(12, 111)).toEqual(frame(99, 4));
-    model.device.hal.dmaDealloc(region);
+    model.device.hal.dmaDealloc(region, false);
     clean(made);
   });
 
