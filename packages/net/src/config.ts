@@ -115,7 +115,7 @@ export class NetConfig {
       maxKeySize: read('rssMaxKeySize'),
       maxIndirectionTableLength: rss ? read('rssMaxIndirectionTableLength') : 0,
       hashTypes: read('supportedHashTypes') & HASH_TYPES,
-      // 5.1.9.4.4.4: bits that are not documented are ignored.
+      // 5.1.9.4.4.5: bits that are not documented are ignored.
       tunnelTypes: this.#features.has('HASH_TUNNEL') ? read('supportedTunnelTypes') & TUNNEL_TYPES : 0,
     };
   }

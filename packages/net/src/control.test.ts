@@ -175,7 +175,7 @@ describe('control commands [5.1.9.5]', () => {
     clean(made);
   });
 
-  it('does not ask for what the device does not support [5.1.9.5.7.2, 5.1.9.4.4.4]', () => {
+  it('does not ask for what the device does not support [5.1.9.5.7.2, 5.1.9.4.4.5]', () => {
     const made = setUp({ hashTypes: 1, tunnelTypes: 0x10 });
     const refused = [
       NetControl.setHash({ types: ['TCPv4'], key: KEY }),

@@ -56,11 +56,11 @@ export interface NetCommand<T = void> {
   /** All features that it needs. */
   readonly features: readonly NetFeatureName[];
   /**
-   * Makes the command's data.
+   * Makes the command's data: one piece, or those that must have descriptors of their own where a device wants that [5.1.9.8].
    *
    * @throws {@link VirtioError} `INVALID_PARAM`, `UNSUPPORTED`
    */
-  data(target: ControlTarget): Uint8Array;
+  data(target: ControlTarget): Uint8Array | readonly Uint8Array[];
   /** Called when the device is about to see the command. */
   sent?(target: ControlTarget): void;
   /** The most bytes of its result behind the device's `ack`; 0 of most commands. */
@@ -132,7 +132,8 @@ function bytes(size: number, fill: (view: DataView<ArrayBuffer>) => void): Uint8
   return new Uint8Array(view.buffer);
 }
 
-function join(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
+/** Puts bytes together. */
+export function join(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
   const all = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
   let at = 0;
   for (const part of parts) {
@@ -257,11 +258,10 @@ export const NetControl = {
     class: ControlClass.MAC,
     command: MacCommand.TABLE_SET,
     features: ['CTRL_RX'],
-    data: () =>
-      join([
-        macList('MAC_TABLE_SET', table.unicast ?? [], false),
-        macList('MAC_TABLE_SET', table.multicast ?? [], true),
-      ]),
+    data: () => [
+      macList('MAC_TABLE_SET', table.unicast ?? [], false),
+      macList('MAC_TABLE_SET', table.multicast ?? [], true),
+    ],
     value: () => undefined,
   }),
 
@@ -410,7 +410,7 @@ export const NetControl = {
             `there is no '${offload}'; there are ${RECEIVE_OFFLOADS.join(', ')}`,
           );
         }
-        // 5.1.9.5.9.1.1
+        // 5.1.9.5.9.2
         if (!features.has(offload)) {
           throw new VirtioError('UNSUPPORTED', `GUEST_OFFLOADS_SET: ${offload} was not negotiated`);
         }

@@ -23,7 +23,7 @@ import {
   type WaitOptions,
 } from '@virtio/core';
 import { type HashLimits, type LinkState, NetConfig } from './config.ts';
-import { type ControlTarget, NetControl, type NetCommand } from './control.ts';
+import { type ControlTarget, join, NetControl, type NetCommand } from './control.ts';
 import {
   BASE_FEATURES,
   NetFeature,
@@ -409,6 +409,7 @@ export abstract class NetDriver extends Driver<NetFeatureName, NetEvents> {
   #request<T>(commands: RequestQueue, command: NetCommand<T>): Request<T> {
     const target = this.#target;
     const data = command.data(target);
+    const pieces = data instanceof Uint8Array ? [data] : data;
     const size = 1 + (command.resultSize?.(target) ?? 0);
     if (size > ANSWER_SIZE) {
       throw new VirtioError(
@@ -418,7 +419,10 @@ export abstract class NetDriver extends Driver<NetFeatureName, NetEvents> {
     }
     const { bytes, address } = this.#answers as DmaRegion;
     const head = Uint8Array.of(command.class, command.command);
-    const parts = this.framed && data.length > 0 ? [head, data] : [concat(head, data)];
+    // 5.1.9.8: a legacy device may want a descriptor for each part.
+    const parts = this.framed
+      ? [head, ...pieces.filter(({ length }) => length > 0)]
+      : [join([head, ...pieces])];
     return {
       buffers: parts.length + 1,
       fill: (slot) => {
@@ -443,11 +447,4 @@ export abstract class NetDriver extends Driver<NetFeatureName, NetEvents> {
       },
     };
   }
-}
-
-function concat(head: Uint8Array, data: Uint8Array): Uint8Array {
-  const bytes = new Uint8Array(head.length + data.length);
-  bytes.set(head);
-  bytes.set(data, head.length);
-  return bytes;
 }

@@ -74,7 +74,7 @@ export const NetStats = {
           }
           bits |= 1n << BigInt(StatsType[type].bit);
         }
-        // 5.1.9.5.11.11: only what the device said that it has.
+        // 5.1.9.5.11.13: only what the device said that it has.
         if (target.statsTypes === undefined || (bits & ~target.statsTypes) !== 0n) {
           throw new VirtioError(
             'UNSUPPORTED',

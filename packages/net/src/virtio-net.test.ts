@@ -770,28 +770,38 @@ describe('negotiation', () => {
     ['without', CommonFeatures.set('INDIRECT_DESC').bits, 10, 2],
     ['without, nor indirect descriptors', 0n, 10, 2],
     ['with mergeable buffers', F.MRG_RXBUF | CommonFeatures.set('ANY_LAYOUT').bits, 12, 1],
-  ])(
-    'serves a legacy device %s: header of %4$s bytes in %5$s descriptor(s) [5.1.9.1]',
-    (_name, extra, size, parts) => {
-      const features = F.MAC | F.STATUS | F.CTRL_VQ | F.CTRL_RX | extra;
-      const made = setUp({ features, legacy: true, queueSize: 8 });
-      const { model, net } = made;
-      expect(net.headerSize).toBe(size);
-      for (let n = 0; n < 30; n += 1) {
-        net.sendSync(frame(60 + n, n));
-        expect(model.deliver(frame(70 + n, n))).toBe(true);
-        using packet = net.tryReceive();
-        expect(packet?.copy()).toEqual(frame(70 + n, n));
-      }
-      expect(model.sent.map((packet) => packet.frame)).toEqual(
-        Array.from({ length: 30 }, (_, n) => frame(60 + n, n)),
-      );
-      expect(model.sent.map(({ pieces }) => pieces.length)).toEqual(Array.from({ length: 30 }, () => parts));
-      net.controlSync(NetControl.setPromiscuous(false));
-      expect(model.promiscuous).toBe(false);
-      clean(made);
-    },
-  );
+  ])('serves a legacy device %s [5.1.9.1, 5.1.9.8]', (_name, extra, size, parts) => {
+    const features = F.MAC | F.STATUS | F.CTRL_VQ | F.CTRL_RX | extra;
+    const made = setUp({ features, legacy: true, queueSize: 8 });
+    const { model, net } = made;
+    expect(net.headerSize).toBe(size);
+    for (let n = 0; n < 30; n += 1) {
+      net.sendSync(frame(60 + n, n));
+      expect(model.deliver(frame(70 + n, n))).toBe(true);
+      using packet = net.tryReceive();
+      expect(packet?.copy()).toEqual(frame(70 + n, n));
+    }
+    expect(model.sent.map((packet) => packet.frame)).toEqual(
+      Array.from({ length: 30 }, (_, n) => frame(60 + n, n)),
+    );
+    expect(model.sent.map(({ pieces }) => pieces.length)).toEqual(Array.from({ length: 30 }, () => parts));
+    net.controlSync(NetControl.setPromiscuous(false));
+    expect(model.promiscuous).toBe(false);
+    net.controlSync(NetControl.setMacTable({ unicast: ['02:00:00:00:00:01'] }));
+    // Without ANY_LAYOUT: the head, the data, of a MAC table in two parts, and the ack [5.1.9.8].
+    expect(model.framing).toEqual(
+      parts === 1
+        ? [
+            [3, 1],
+            [16, 1],
+          ]
+        : [
+            [2, 1, 1],
+            [2, 10, 4, 1],
+          ],
+    );
+    clean(made);
+  });
 });
 
 describe('trouble', () => {

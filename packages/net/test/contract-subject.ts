@@ -50,7 +50,12 @@ const verifyMark =
   };
 
 const makeDevice = (features: bigint, queueSize: number): FakeDevice =>
-  new FakeDevice({ type: DeviceType.Network, features, config: 28, queues: [queueSize, queueSize, queueSize] });
+  new FakeDevice({
+    type: DeviceType.Network,
+    features,
+    config: 28,
+    queues: [queueSize, queueSize, queueSize],
+  });
 
 export const netSubject: Subject<VirtioNet> = {
   name: 'net',

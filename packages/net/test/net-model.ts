@@ -128,6 +128,8 @@ export class NetModel {
   readonly maxPairs: number;
   readonly sent: SentPacket[] = [];
   readonly commands: ControlCommand[] = [];
+  /** Of each of them, the bytes of each descriptor. */
+  readonly framing: number[][] = [];
   /** Packets for which there was no buffer. */
   overruns = 0;
   /** While true, what the driver sends is not taken. */
@@ -373,6 +375,7 @@ export class NetModel {
     }
     const command = { class: bytes[0] ?? 0, command: bytes[1] ?? 0, data: bytes.slice(2) };
     this.commands.push(command);
+    this.framing.push(chain.elements.map(({ length }) => length));
     const chosen = this.answer?.(command);
     if (chosen === null) {
       this.unanswered.push(chain);
