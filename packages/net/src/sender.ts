@@ -115,7 +115,7 @@ export class Sender {
 
   /** Sends a packet as soon as there is a buffer and it is its turn. */
   async send(frame: Uint8Array, header: TransmitHeader | undefined, options?: WaitOptions): Promise<void> {
-    if (this.queue.failure !== undefined) throw this.queue.failure;
+    this.#checkUsable();
     requireWaitable(this.#transport, options);
     if (this.trySend(frame, header)) {
       this.queue.kickSoon();
@@ -159,10 +159,10 @@ export class Sender {
   /** Waits until the device has taken all that was sent. */
   async flush(options?: WaitOptions): Promise<void> {
     const { queue } = this;
-    if (queue.failure !== undefined) throw queue.failure;
+    this.#checkUsable();
     requireWaitable(this.#transport, options);
     for (;;) {
-      if (queue.failure !== undefined) throw queue.failure;
+      this.#checkUsable();
       queue.kick();
       queue.drain();
       if (queue.idle && this.#waiting === 0) return;
@@ -173,12 +173,12 @@ export class Sender {
   /** The same, spinning. */
   flushSync(options?: SpinOptions): void {
     const { queue } = this;
-    if (queue.failure !== undefined) throw queue.failure;
+    this.#checkUsable();
     queue.kick();
     queue.spin(
       () => {
         queue.drain();
-        if (queue.failure !== undefined) throw queue.failure;
+        this.#checkUsable();
         return queue.idle;
       },
       options,
@@ -212,6 +212,10 @@ export class Sender {
         })
         .then(resolve, reject);
     });
+  }
+
+  #checkUsable(): void {
+    if (this.queue.failure !== undefined) throw this.queue.failure;
   }
 
   #wasReset(): VirtioError {

@@ -57,7 +57,7 @@ const makeDevice = (features: bigint, queueSize: number): FakeDevice =>
     queues: [queueSize, queueSize, queueSize],
   });
 
-export const netSubject: Subject<VirtioNet> = {
+const makeNetSubject = (): Subject<VirtioNet> => ({
   name: 'net',
   device: ({ ring, queueSize }) => makeDevice(ring | CTRL_VQ, queueSize),
   open: (transport, hal) => new VirtioNet(transport, hal, { macAddress: '02:00:00:00:00:01' }),
@@ -65,15 +65,15 @@ export const netSubject: Subject<VirtioNet> = {
     {
       queue: RECEIVE,
       send: (device, mark) => device.send(RECEIVE, withHeader(mark)),
-      take(net) {
+      take: (net) => {
         using packet = net.tryReceive();
         return packet === undefined ? -1 : markAt(packet.data, 0);
       },
-      async promise(net, options) {
+      promise: async (net, options) => {
         using packet = await net.receive(options);
         return markAt(packet.data, 0);
       },
-      sync(net, options) {
+      sync: (net, options) => {
         using packet = net.receiveSync(options);
         return markAt(packet.data, 0);
       },
@@ -113,9 +113,9 @@ export const netSubject: Subject<VirtioNet> = {
       },
     },
   ],
-};
+});
 
-export const rawNetSubject: Subject<VirtioNetRaw> = {
+const makeRawNetSubject = (): Subject<VirtioNetRaw> => ({
   name: 'raw net',
   device: ({ ring, queueSize }) => makeDevice(ring, queueSize),
   open: (transport, hal) => new VirtioNetRaw(transport, hal, { macAddress: '02:00:00:00:00:01' }),
@@ -127,8 +127,10 @@ export const rawNetSubject: Subject<VirtioNetRaw> = {
       call: (mark) => ({
         promise: (net, options) => net.send(frameOf(mark), options),
         // That it went out is all that there is to see.
-        verify(result) {
-          if (result !== undefined) throw new Error(`${String(result)} came of a packet that was sent`);
+        verify: (result) => {
+          if (result !== undefined) {
+            throw new Error(`${JSON.stringify(result)} came of a packet that was sent`);
+          }
         },
       }),
       markOf: markOfFrame,
@@ -156,14 +158,14 @@ export const rawNetSubject: Subject<VirtioNetRaw> = {
       name: 'receive buffer',
       queue: RECEIVE,
       descriptors: 1,
-      call(mark) {
+      call: (mark) => {
         // Its length is what the device knows it by.
         const buffer = new Uint8Array(LEAST + mark);
         return {
           promise: (net, options) => net.receive(buffer, options),
           sync: (net, options) => net.receiveSync(buffer, options),
           submit: (net) => net.receiveBegin(buffer),
-          verify(result) {
+          verify: (result) => {
             verifyMark(60)(result);
             verifyMark(mark)(markAt(buffer.subarray(0, HEADER + 60), HEADER));
           },
@@ -181,4 +183,10 @@ export const rawNetSubject: Subject<VirtioNetRaw> = {
       },
     },
   ],
-};
+});
+
+/** The buffered driver. */
+export const netSubject: Subject<VirtioNet> = makeNetSubject();
+
+/** The driver on buffers of the caller's. */
+export const rawNetSubject: Subject<VirtioNetRaw> = makeRawNetSubject();

@@ -1,8 +1,10 @@
 /**
  * The host's half of the network tests: the other end of QEMU's `stream` back end, where the host is the switch and each frame has its
- * length ahead of it. What the host does not read stays in the socket, so that the guest can be made to wait.
+ * length ahead of it. What the host does not read stays in the socket, so that the guest can be made to wait. QEMU is the one that
+ * connects: on a socket that it has accepted it would wait for the host with the whole machine (10.0).
  */
-import { connect, type Socket } from 'node:net';
+import { createServer, type Socket } from 'node:net';
+import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { DeviceSpec, HostEnv, Properties } from '../../framework/define.ts';
 import { formatMac } from '@virtio/net';
@@ -18,7 +20,7 @@ export function switched(properties: Properties = {}, more: Partial<DeviceSpec> 
   return {
     model: 'virtio-net',
     properties: { mac: formatMac(GUEST_MAC), ...properties },
-    before: ['-netdev', 'stream,id={id}-net,server=on,addr.type=unix,addr.path={dir}/switch'],
+    before: ['-netdev', 'stream,id={id}-net,server=off,addr.type=unix,addr.path={dir}/switch'],
     after: ['-set', 'device.{id}.netdev={id}-net'],
     ...more,
   };
@@ -103,6 +105,24 @@ class Switch {
 }
 
 const switches = new Map<string, Switch>();
+const cables = new Map<string, Promise<Socket>>();
+
+/** Listens for the guest's cable, before QEMU starts. */
+export async function prepare(directory: string): Promise<void> {
+  const server = createServer();
+  const { promise, resolve } = Promise.withResolvers<Socket>();
+  server.once('connection', (socket) => {
+    server.close();
+    resolve(socket.pause());
+  });
+  cables.set(directory, promise);
+  const listening = Promise.withResolvers<undefined>();
+  server
+    .once('error', listening.reject)
+    .listen(join(directory, 'switch'), () => listening.resolve(undefined));
+  await listening.promise;
+  server.unref();
+}
 
 function theSwitch({ directory }: HostEnv): Switch {
   const found = switches.get(directory);
@@ -131,10 +151,8 @@ export interface Seen {
 export const host = {
   /** Puts the cable in. */
   plug: async (_args: null, env: HostEnv): Promise<void> => {
-    const socket = connect(`${env.directory}/switch`);
-    const { promise, resolve, reject } = Promise.withResolvers<undefined>();
-    socket.once('connect', () => resolve(undefined)).once('error', reject);
-    await promise;
+    const socket = await cables.get(env.directory);
+    if (socket === undefined) throw new Error('there is no cable');
     switches.set(env.directory, new Switch(socket));
   },
   /** Pulls it out. */

@@ -5,7 +5,7 @@ import { readFileSync } from 'node:fs';
 import { guestTest, type HostEnv } from '../../framework/define.ts';
 import { GUEST_MAC, HOST_MAC, makeFrame, numberOf, SIZES } from './_frames.ts';
 import { openNet } from './_net.ts';
-import { host, switched } from './_switch.ts';
+import { host, prepare, switched } from './_switch.ts';
 
 const plain = switched();
 
@@ -34,6 +34,7 @@ export default [
         ],
       },
     },
+    prepare,
     host: {
       ...host,
       /** Reads QEMU's capture, and writes one of the same frames. */

@@ -6,7 +6,7 @@ import { guestTest } from '../../framework/define.ts';
 import { isLegacy } from '../_open.ts';
 import { fillFrame, GUEST_MAC, HOST_MAC, makeFrame, numberOf, Sequence } from './_frames.ts';
 import { openNet, openRaw, turn } from './_net.ts';
-import { host, switched, tag, untag } from './_switch.ts';
+import { host, prepare, switched, tag, untag } from './_switch.ts';
 
 /** Frames each way in the long test; the others take fewer. */
 const MANY = 60_000;
@@ -80,6 +80,7 @@ export default [
     essential: true,
     timeoutS: 120,
     devices: { net: switched() },
+    prepare,
     host,
     guest: (context) => bothWays(context as unknown as Parameters<typeof bothWays>[0], SOME),
   }),
@@ -89,6 +90,7 @@ export default [
     name: `carries ${MANY} frames of mixed sizes each way at once`,
     timeoutS: 240,
     devices: { net: switched() },
+    prepare,
     host,
     guest: (context) => bothWays(context as unknown as Parameters<typeof bothWays>[0], MANY),
   }),
@@ -97,6 +99,7 @@ export default [
     device: 'net',
     name: 'carries frames in buffers of the caller, by promises, tokens and spinning',
     devices: { net: switched() },
+    prepare,
     host,
     async guest(context) {
       using open = openRaw(context);
@@ -145,6 +148,7 @@ export default [
     device: 'net',
     name: 'carries frames of any size: short ones, jumbo frames, and the longest that QEMU has',
     devices: { net: switched() },
+    prepare,
     host,
     async guest(context) {
       using open = openNet(context, { transmitBufferSize: 65_000, buffers: 64 });
@@ -171,6 +175,7 @@ export default [
     device: 'net',
     name: 'carries frames without mergeable buffers, where one that is too long vanishes',
     devices: { net: switched({ mrg_rxbuf: false }) },
+    prepare,
     host,
     async guest(context) {
       using open = openNet(context);
@@ -192,6 +197,7 @@ export default [
     device: 'net',
     name: 'goes through streams, both ways',
     devices: { net: switched() },
+    prepare,
     host,
     async guest(context) {
       using open = openNet(context);
@@ -224,6 +230,7 @@ export default [
     device: 'net',
     name: 'keeps VLAN tags, both ways',
     devices: { net: switched() },
+    prepare,
     host,
     async guest(context) {
       using open = openNet(context);
@@ -245,6 +252,7 @@ export default [
     name: 'lets a flood wait: memory does not grow, and nothing is lost',
     timeoutS: 120,
     devices: { net: switched() },
+    prepare,
     host,
     async guest(context) {
       using open = openNet(context);
@@ -270,6 +278,7 @@ export default [
     device: 'net',
     name: 'waits for a host that does not read, and goes on when it does',
     devices: { net: switched() },
+    prepare,
     host,
     async guest(context) {
       using open = openNet(context);
@@ -296,6 +305,7 @@ export default [
     device: 'net',
     name: 'is reset under load, and goes on',
     devices: { net: switched() },
+    prepare,
     host,
     async guest(context) {
       using open = openNet(context);
@@ -338,6 +348,7 @@ export default [
     name: 'resets its queues one by one',
     skip: ({ machine }) => (machine === 'microvm' ? "QEMU's MMIO has no registers for it" : undefined),
     devices: { net: switched() },
+    prepare,
     host,
     async guest(context) {
       using open = openNet(context);
@@ -362,6 +373,7 @@ export default [
     name: 'is unplugged under load, and all ends with DEVICE_REMOVED',
     skip: ({ machine }) => (machine === 'microvm' ? 'nothing can be unplugged from a microvm' : undefined),
     devices: { net: switched({}, { hotplug: true }) },
+    prepare,
     host,
     async guest(context) {
       using open = openNet(context);
