@@ -740,10 +740,9 @@ describe('negotiation', () => {
     [{ bufferSize: 11 }],
     [{ bufferSize: 64, buffers: 4 }],
     [{ buffers: 0 }],
-    [{ buffers: 17 }],
     [{ queuePairs: 0 }],
     [{ transmitBufferSize: 13 }],
-    [{ transmitBuffers: 17 }],
+    [{ transmitBuffers: 0 }],
     [{ macAddress: '01:00:00:00:00:00' }],
     [{ macAddress: 'nonsense' }],
   ])('refuses options that make no sense: %o', (options) => {

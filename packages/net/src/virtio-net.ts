@@ -26,14 +26,14 @@ import {
 
 /** Options of {@link VirtioNet}. */
 export interface NetOptions extends NetDriverOptions {
-  /** How many receive buffers each pair has (default: as many as its queue has descriptors, or less if they are large). */
+  /** How many receive buffers each pair has (default, and at most: as many as its queue has descriptors; less if they are large). */
   readonly buffers?: number;
   /**
    * The bytes of each receive buffer, the header included (default: 2048 with mergeable buffers, else what the longest packet needs).
    * With mergeable buffers, longer packets are spread over several.
    */
   readonly bufferSize?: number;
-  /** How many transmit buffers each pair has (default: as many as its queue has descriptors, or less if they are large). */
+  /** How many transmit buffers each pair has (default, and at most: as many as its queue has descriptors; less if they are large). */
   readonly transmitBuffers?: number;
   /** The bytes of each transmit buffer, the header included (default: what a packet of the MTU needs, with a VLAN tag). */
   readonly transmitBufferSize?: number;
@@ -373,8 +373,8 @@ export class VirtioNet extends NetDriver {
       // Without indirect descriptors a buffer in two parts takes two of them.
       return head > 0 && !features.has('INDIRECT_DESC') ? size >> 1 : size;
     };
-    const bufferSize = this.#receiveSize(options, options.buffers ?? most(2 * pair));
-    const buffers = options.buffers ?? defaultBuffers(most(2 * pair), bufferSize);
+    const bufferSize = this.#receiveSize(options, Math.min(options.buffers ?? Infinity, most(2 * pair)));
+    const buffers = Math.min(options.buffers ?? defaultBuffers(most(2 * pair), bufferSize), most(2 * pair));
     this.#requireRoom(buffers, bufferSize);
     const receiver = new Receiver(
       {

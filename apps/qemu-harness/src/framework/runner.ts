@@ -13,9 +13,9 @@ import type { GuestImage } from '../image/image.ts';
 import { lastLines } from '../run.ts';
 import type { Cell, GuestTest } from './define.ts';
 import { bundleSuites } from './discover.ts';
-import { createHostEnv, HostSockets } from './host-env.ts';
+import { createHostEnv } from './host-env.ts';
 import { planTest, SlotAllocator, type PlannedTest } from './plan.ts';
-import type { TestResult } from './results.ts';
+import type { Picture, TestResult } from './results.ts';
 import { type CallHost, judge, TestProcess } from './test-process.ts';
 
 /** What happens in a guest of tests. */
@@ -106,17 +106,19 @@ async function attemptInGuest(
   settle: Settle,
 ): Promise<Attempt> {
   const parent = makeTemporary();
-  const sockets = new HostSockets();
   try {
     const slots = new SlotAllocator(cell);
     const planned: PlannedTest[] = [];
     for (const [number, test] of tests.entries()) {
       planned.push(await planTest(test, number, cell, slots, parent));
     }
-    for (const test of planned) await sockets.open(test);
     const { machine, transport } = cell;
     const devices = planned.flatMap(({ args }) => args);
-    const config = { ...DEFAULT_CONFIG, machine, transport, accelerator, devices };
+    const environment = Object.assign({}, ...planned.map((test) => test.environment)) as Record<
+      string,
+      string
+    >;
+    const config = { ...DEFAULT_CONFIG, machine, transport, accelerator, devices, environment };
     const budget = tests.reduce((sum, test) => sum + timeoutMs(test) + EXTRA_MS, BOOT_MS);
     events.onBoot?.('starting', 0);
     const warnings: string[] = [];
@@ -136,7 +138,7 @@ async function attemptInGuest(
         events.onTestStart?.(test.test);
         if (!process.isUsable) process = new TestProcess(guest);
         const last = begun === planned.length;
-        settle(test.test, await runTest(guest, process, test, cell, sockets, warnings, last));
+        settle(test.test, await runTest(guest, process, test, cell, warnings, last));
       }
       await guest.powerOff();
       return { rest: [] };
@@ -153,7 +155,6 @@ async function attemptInGuest(
       await guest.stop();
     }
   } finally {
-    sockets.close();
     rmSync(parent, { recursive: true, force: true });
   }
 }
@@ -164,13 +165,13 @@ async function runTest(
   process: TestProcess,
   planned: PlannedTest,
   cell: Cell,
-  sockets: HostSockets,
   warnings: readonly string[],
   last: boolean,
 ): Promise<Omit<TestResult, 'device' | 'name'>> {
   const { test } = planned;
   const { device, name } = test;
-  const env = createHostEnv(guest, planned, cell, sockets);
+  const pictures: Picture[] = [];
+  const env = createHostEnv(guest, planned, cell, pictures);
   const complained = guest.complaints.length;
   const call: CallHost = (key, args) => {
     const body = test.host?.[key];
@@ -194,6 +195,7 @@ async function runTest(
     status: failures.length > 0 ? 'failed' : 'passed',
     ms: course.ms,
     ...(detail.length === 0 ? {} : { detail: detail.join('\n') }),
+    ...(pictures.length === 0 ? {} : { pictures }),
   };
 }
 
