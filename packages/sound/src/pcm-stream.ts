@@ -37,6 +37,23 @@ export interface OpenParameters extends PcmParameters {
   readonly format: PcmFormatName;
 }
 
+/** Stops and releases a stream, from whatever state. */
+export function* releaseSteps(id: number, state: PcmState): Steps<void> {
+  if (state === 'running') yield* ask(streamCommand(id, 'STOP'));
+  if (state === 'running' || state === 'stopped' || state === 'prepared') {
+    yield* ask(streamCommand(id, 'RELEASE'));
+  }
+  if (state !== 'unknown') return;
+  for (const command of ['STOP', 'RELEASE'] as const) {
+    try {
+      yield* ask(streamCommand(id, command));
+    } catch (error) {
+      // A device that had done before what is asked now refuses it.
+      if (!VirtioError.is(error, 'IO_ERROR') && !VirtioError.is(error, 'UNSUPPORTED')) throw error;
+    }
+  }
+}
+
 /** The base of {@link PlaybackStream} and {@link CaptureStream}. */
 export abstract class PcmStream implements Disposable, AsyncDisposable {
   /** The number of the stream. */
@@ -161,14 +178,24 @@ export abstract class PcmStream implements Disposable, AsyncDisposable {
   /** Ends the stream in good order: playback plays out what was written. Its number is free again. */
   async close(options?: WaitOptions): Promise<void> {
     if (this.closed) return;
-    await this.run(this.closeSteps(), options);
+    try {
+      await this.run(this.closeSteps(), options);
+    } catch (error) {
+      this.#closeAfter(error);
+      throw error;
+    }
     this[Symbol.dispose]();
   }
 
   /** As {@link PcmStream.close}, spinning. */
   closeSync(options?: SpinOptions): void {
     if (this.closed) return;
-    this.runSync(this.closeSteps(), options);
+    try {
+      this.runSync(this.closeSteps(), options);
+    } catch (error) {
+      this.#closeAfter(error);
+      throw error;
+    }
     this[Symbol.dispose]();
   }
 
@@ -178,8 +205,9 @@ export abstract class PcmStream implements Disposable, AsyncDisposable {
     this.end(new VirtioError('DISPOSED', `${this.who()} is closed; open it anew`));
     if (this.queue.failure !== undefined) return;
     try {
-      if (this.state === 'running') this.#forget('STOP');
-      if (this.state !== 'released') this.#forget('RELEASE');
+      const { state } = this;
+      if (state === 'running' || state === 'unknown') this.#forget('STOP');
+      if (state !== 'released') this.#forget('RELEASE');
     } catch (error) {
       // The control queue is full or fails: who opens the stream next stops and releases it.
       if (!VirtioError.is(error)) throw error;
@@ -291,8 +319,7 @@ export abstract class PcmStream implements Disposable, AsyncDisposable {
     this.paused = false;
     this.releasing = true;
     try {
-      if (this.state === 'running') yield* this.command('STOP');
-      if (this.state !== 'released' && this.state !== 'set') yield* this.command('RELEASE');
+      yield* releaseSteps(this.id, this.state);
       this.queue.drain();
       if (this.withDevice > 0) {
         // 5.14.6.6.5.1: the device must have given them back. Linux waits for them; here their memory is the slots'.
@@ -370,6 +397,14 @@ export abstract class PcmStream implements Disposable, AsyncDisposable {
     } catch (error) {
       this.paused = before;
       throw error;
+    }
+  }
+
+  /** What closing failed with: unless the caller gave up, and may try again, the stream ends all the same. */
+  #closeAfter(error: unknown): void {
+    const gaveUp = VirtioError.is(error, 'ABORTED') || VirtioError.is(error, 'NOT_READY');
+    if (!gaveUp && !VirtioError.is(error, 'ALREADY_USED') && !VirtioError.is(error, 'UNSUPPORTED')) {
+      this[Symbol.dispose]();
     }
   }
 

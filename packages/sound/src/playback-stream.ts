@@ -166,7 +166,7 @@ export class PlaybackStream extends PcmStream {
     if (state === 'prepared' || state === 'running' || state === 'stopped') return;
     throw new VirtioError(
       'INVALID_PARAM',
-      `${this.who()} is ${state}; prepare or start() it before frames are written`,
+      `${this.who()} is ${state === 'unknown' ? 'in an unknown state' : state}, so no frames can be written; stop() it, then start() it`,
     );
   }
 
@@ -182,6 +182,7 @@ export class PlaybackStream extends PcmStream {
       for (let at = 0; ;) {
         this.check();
         if (this.epoch !== epoch) throw this.#stopped();
+        this.#requirePrepared();
         at = this.#accept(bytes, at);
         if (this.#isFull && this.#startsItself) yield* this.command('START');
         if (at >= bytes.length) return;

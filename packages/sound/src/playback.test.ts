@@ -215,6 +215,38 @@ describe('playback', () => {
     await model.driver.openPlayback(OPEN);
   });
 
+  it('closes, and says so, when the device failed to play the last of it', async () => {
+    const { model, stream } = await open();
+    await stream.write(bytes(2 * PERIOD));
+    model.status = IO_ERR;
+    const closed = expect(stream.close()).rejects.toMatchObject({ code: 'IO_ERROR' });
+    await turns();
+    model.play(0);
+    await closed;
+    expect([stream.closed, model.stream(0).state]).toEqual([true, 'released']);
+  });
+
+  it('is stopped, and written again, after nobody waited for the answer to a command', async () => {
+    const { model, stream } = await open();
+    model.override = (code, chain) => {
+      if (code !== 0x104) return false;
+      chain.defer();
+      return true;
+    };
+    const controller = new AbortController();
+    const writing = stream.write(bytes(4 * PERIOD), { signal: controller.signal });
+    await turns();
+    controller.abort();
+    await expect(writing).rejects.toMatchObject({ code: 'ABORTED' });
+    model.override = undefined;
+    expect(stream.state).toBe('unknown');
+    await expect(stream.write(bytes(4))).rejects.toMatchObject({ code: 'INVALID_PARAM' });
+    await stream.stop();
+    await stream.write(bytes(4 * PERIOD, 9));
+    model.play(0);
+    expect(model.stream(0).played).toEqual([...bytes(4 * PERIOD, 9)]);
+  });
+
   it('disposes without playing out, and can be opened again', async () => {
     const { model, stream } = await open();
     await stream.write(bytes(4 * PERIOD));

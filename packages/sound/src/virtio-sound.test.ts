@@ -284,6 +284,20 @@ describe('failure, reset and disposal', () => {
     }
   });
 
+  it('end a stream that is just being opened', async () => {
+    for (let moment = 0; moment < 30; moment += 1) {
+      const model = new SoundModel();
+      const opening = model.driver.openPlayback(OPEN).then(
+        // Before the parameters were set, a reset is no matter.
+        (stream) => stream.closed || (stream.state === 'prepared' && model.stream(0).state === 'prepared'),
+        (error: unknown) => VirtioError.is(error, 'DEVICE_RESET'),
+      );
+      await turns(moment);
+      model.driver.reset();
+      expect(await opening).toBe(true);
+    }
+  });
+
   it('may come from a listener in the middle of a call', async () => {
     for (const action of ['reset', 'dispose', 'close'] as const) {
       const model = new SoundModel();

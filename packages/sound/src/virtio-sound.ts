@@ -25,7 +25,7 @@ import { ControlQueue } from './control-queue.ts';
 import { bytesOfFrames, type PcmFormatName } from './formats.ts';
 import type { AudioDirection, StreamInfo } from './info.ts';
 import { parseNotification, type SoundNotification } from './notifications.ts';
-import type { PcmStream, PcmStreamParts } from './pcm-stream.ts';
+import { type PcmStream, type PcmStreamParts, releaseSteps } from './pcm-stream.ts';
 import { PeriodQueue, type Transferred } from './period-queue.ts';
 import { PlaybackStream } from './playback-stream.ts';
 import {
@@ -114,6 +114,7 @@ export class VirtioSound extends Driver<SoundFeatureName, SoundEvents> {
   readonly #notifications: SoundNotification[] = [];
   #lostNotifications = 0;
   #received = 0;
+  #resets = 0;
 
   /**
    * Takes the device over.
@@ -333,6 +334,7 @@ export class VirtioSound extends Driver<SoundFeatureName, SoundEvents> {
   }
 
   protected override onReset(): void {
+    this.#resets += 1;
     const lost = new VirtioError(
       'DEVICE_RESET',
       `${this.transport.who()} was reset while the stream was open, so it has no parameters any more; open it anew`,
@@ -417,11 +419,15 @@ export class VirtioSound extends Driver<SoundFeatureName, SoundEvents> {
       );
     }
     const parameters = parametersOf(info, options);
+    const resets = this.#resets;
     this.#opening.add(id);
     try {
-      yield* this.#settle(id);
+      // Whoever had it before.
+      yield* releaseSteps(id, this.control.streamState(id));
       yield* this.control.parametersSteps(id, parameters);
+      this.#checkReset(id, resets);
       yield* ask(streamCommand(id, 'PREPARE'));
+      this.#checkReset(id, resets);
     } finally {
       this.#opening.delete(id);
     }
@@ -465,20 +471,13 @@ export class VirtioSound extends Driver<SoundFeatureName, SoundEvents> {
       : new VirtioError('UNSUPPORTED', `${this.transport.who()} has no stream of direction ${direction}`);
   }
 
-  /** Brings a stream to a state in which its parameters can be set, whoever had it before. */
-  *#settle(id: number): Steps<void> {
-    const state = this.control.streamState(id);
-    if (state === 'running') yield* ask(streamCommand(id, 'STOP'));
-    if (state === 'running' || state === 'stopped') yield* ask(streamCommand(id, 'RELEASE'));
-    if (state !== 'unknown') return;
-    for (const command of ['STOP', 'RELEASE'] as const) {
-      try {
-        yield* ask(streamCommand(id, command));
-      } catch (error) {
-        // A device that did what was asked of it before refuses this.
-        if (!VirtioError.is(error, 'IO_ERROR') && !VirtioError.is(error, 'UNSUPPORTED')) throw error;
-      }
-    }
+  /** A reset may come between an answer and what waits for it. */
+  #checkReset(id: number, resets: number): void {
+    if (this.#resets === resets) return;
+    throw new VirtioError(
+      'DEVICE_RESET',
+      `${this.transport.who()} was reset while stream ${id} was being opened; open it anew`,
+    );
   }
 
   #queue(direction: AudioDirection): PeriodQueue {
