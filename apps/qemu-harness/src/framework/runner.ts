@@ -114,7 +114,11 @@ async function attemptInGuest(
     }
     const { machine, transport } = cell;
     const devices = planned.flatMap(({ args }) => args);
-    const config = { ...DEFAULT_CONFIG, machine, transport, accelerator, devices };
+    const environment = Object.assign({}, ...planned.map((test) => test.environment)) as Record<
+      string,
+      string
+    >;
+    const config = { ...DEFAULT_CONFIG, machine, transport, accelerator, devices, environment };
     const budget = tests.reduce((sum, test) => sum + timeoutMs(test) + EXTRA_MS, BOOT_MS);
     events.onBoot?.('starting', 0);
     const warnings: string[] = [];
