@@ -51,6 +51,7 @@ export class ReceiveBuffer {
    * @param from where they begin in `source`
    */
   push(source: Uint8Array, from: number, length: number): void {
+    if (length === 0) return;
     this.#reserve(this.#length + length);
     const size = this.#bytes.length;
     const at = (this.#start + this.#length) % size;

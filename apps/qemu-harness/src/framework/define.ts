@@ -42,6 +42,20 @@ export interface DeviceSpec {
   readonly sockets?: readonly string[];
   /** Put the device behind a port of its own, so that it can be unplugged (PCI only). */
   readonly hotplug?: boolean;
+  /** A program of the host that is the device (vhost-user), and shares the guest's memory. */
+  readonly backend?: BackendSpec;
+}
+
+/** The programs that can be devices. */
+export type BackendProgram = 'vhost-device-vsock';
+
+/** A program that is a device. */
+export interface BackendSpec {
+  readonly program: BackendProgram;
+  /** Its arguments; `{dir}` is the test's folder on the host. */
+  readonly args: readonly string[];
+  /** The socket on which it listens for QEMU, with `{dir}`. */
+  readonly socket: string;
 }
 
 /** A disk image, made for the test. */
@@ -97,6 +111,10 @@ export interface HostEnv {
   mapImage(device: string): Promise<readonly ImageExtent[]>;
   /** The connection that QEMU made to a socket of {@link DeviceSpec.sockets}. */
   socket(device: string, name: string): Promise<HostSocket>;
+  /** Kills the program behind a device. */
+  killBackend(device: string): Promise<void>;
+  /** Starts the program behind a device again. */
+  startBackend(device: string): Promise<void>;
 }
 
 /** A connection of a back end. */

@@ -2,8 +2,9 @@
 import { createServer, type Server, type Socket } from 'node:net';
 import type { Guest } from '../boot/guest.ts';
 import type { Cell, HostEnv, HostSocket } from './define.ts';
+import type { Backends } from './backends.ts';
 import { hashImage, mapImage, readImage, type PreparedDisk } from './disk-image.ts';
-import type { PlannedDevice, PlannedTest } from './plan.ts';
+import type { PlannedBackend, PlannedDevice, PlannedTest } from './plan.ts';
 
 const READ_TIMEOUT_MS = 30_000;
 
@@ -105,7 +106,13 @@ class BufferedSocket implements HostSocket {
 }
 
 /** The environment of a test's host functions. */
-export function createHostEnv(guest: Guest, planned: PlannedTest, cell: Cell, sockets: HostSockets): HostEnv {
+export function createHostEnv(
+  guest: Guest,
+  planned: PlannedTest,
+  cell: Cell,
+  sockets: HostSockets,
+  backends: Backends,
+): HostEnv {
   const device = (name: string): PlannedDevice => {
     const found = planned.devices.get(name);
     if (found === undefined) throw new Error(`'${planned.test.name}' has no device '${name}'.`);
@@ -114,6 +121,11 @@ export function createHostEnv(guest: Guest, planned: PlannedTest, cell: Cell, so
   const disk = (name: string): PreparedDisk => {
     const found = device(name).disk;
     if (found === undefined) throw new Error(`The device '${name}' of '${planned.test.name}' is no disk.`);
+    return found;
+  };
+  const backend = (name: string): PlannedBackend => {
+    const found = device(name).backend;
+    if (found === undefined) throw new Error(`No program is the device '${name}' of '${planned.test.name}'.`);
     return found;
   };
   return {
@@ -132,5 +144,7 @@ export function createHostEnv(guest: Guest, planned: PlannedTest, cell: Cell, so
       if (path === undefined) throw new Error(`The device '${name}' has no socket '${socket}'.`);
       return sockets.get(path);
     },
+    killBackend: async (name) => backends.kill(backend(name)),
+    startBackend: async (name) => backends.start(backend(name)),
   };
 }

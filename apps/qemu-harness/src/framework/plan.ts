@@ -5,7 +5,7 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { escape } from '../boot/qemu-args.ts';
-import type { Cell, DeviceSpec, GuestTest, Properties } from './define.ts';
+import type { BackendProgram, Cell, DeviceSpec, GuestTest, Properties } from './define.ts';
 import { prepareDisk, type PreparedDisk } from './disk-image.ts';
 import type { PlannedLocation } from './runner-protocol.ts';
 
@@ -16,6 +16,15 @@ export interface PlannedDevice {
   readonly disk: PreparedDisk | undefined;
   /** Paths of its sockets by name. */
   readonly sockets: ReadonlyMap<string, string>;
+  readonly backend: PlannedBackend | undefined;
+}
+
+/** A program that is a device, ready to be started. */
+export interface PlannedBackend {
+  readonly program: BackendProgram;
+  readonly args: readonly string[];
+  /** The path of the socket on which it listens. */
+  readonly socket: string;
 }
 
 /** A test with its devices. */
@@ -119,7 +128,13 @@ export async function planTest(
     args.push(...portArgs, ...(prepared?.args ?? []), ...(spec.before ?? []).map(fill));
     args.push('-device', `${deviceName(spec, cell)},id=${id},${bus}${formatProperties(properties)}`);
     args.push(...(spec.after ?? []).map(fill));
-    devices.set(name, { id, location, disk: prepared, sockets });
+    const path = (word: string): string => word.replaceAll('{dir}', directory);
+    const backend = spec.backend && {
+      program: spec.backend.program,
+      args: spec.backend.args.map(path),
+      socket: path(spec.backend.socket),
+    };
+    devices.set(name, { id, location, disk: prepared, sockets, backend });
   }
   return { test, directory, devices, args };
 }

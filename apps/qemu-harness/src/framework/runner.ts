@@ -11,6 +11,7 @@ import { HarnessError } from '../errors.ts';
 import type { CpioEntry } from '../image/cpio.ts';
 import type { GuestImage } from '../image/image.ts';
 import { lastLines } from '../run.ts';
+import { Backends, type Programs } from './backends.ts';
 import type { Cell, GuestTest } from './define.ts';
 import { bundleSuites } from './discover.ts';
 import { createHostEnv, HostSockets } from './host-env.ts';
@@ -33,6 +34,8 @@ export interface RunnerOptions {
   readonly accelerator: Accelerator;
   /** What the guest gets beside the image: {@link suiteFiles}. */
   readonly files: readonly CpioEntry[];
+  /** The programs that are devices of tests. */
+  readonly programs: Programs;
   readonly events: RunnerEvents;
   /** Ends the run: the guest is stopped, remaining tests fail. */
   readonly signal: AbortSignal;
@@ -102,21 +105,26 @@ interface Attempt {
 async function attemptInGuest(
   tests: readonly GuestTest[],
   cell: Cell,
-  { image, accelerator, files, events, signal }: RunnerOptions,
+  { image, accelerator, files, programs, events, signal }: RunnerOptions,
   settle: Settle,
 ): Promise<Attempt> {
   const parent = makeTemporary();
   const sockets = new HostSockets();
+  const backends = new Backends(programs);
   try {
     const slots = new SlotAllocator(cell);
     const planned: PlannedTest[] = [];
     for (const [number, test] of tests.entries()) {
       planned.push(await planTest(test, number, cell, slots, parent));
     }
-    for (const test of planned) await sockets.open(test);
+    for (const test of planned) {
+      await sockets.open(test);
+      await backends.open(test);
+    }
     const { machine, transport } = cell;
     const devices = planned.flatMap(({ args }) => args);
-    const config = { ...DEFAULT_CONFIG, machine, transport, accelerator, devices };
+    const sharedMemory = planned.some((test) => [...test.devices.values()].some(({ backend }) => backend));
+    const config = { ...DEFAULT_CONFIG, machine, transport, accelerator, devices, sharedMemory };
     const budget = tests.reduce((sum, test) => sum + timeoutMs(test) + EXTRA_MS, BOOT_MS);
     events.onBoot?.('starting', 0);
     const warnings: string[] = [];
@@ -136,7 +144,7 @@ async function attemptInGuest(
         events.onTestStart?.(test.test);
         if (!process.isUsable) process = new TestProcess(guest);
         const last = begun === planned.length;
-        settle(test.test, await runTest(guest, process, test, cell, sockets, warnings, last));
+        settle(test.test, await runTest(guest, process, test, cell, { sockets, backends }, warnings, last));
       }
       await guest.powerOff();
       return { rest: [] };
@@ -154,6 +162,7 @@ async function attemptInGuest(
     }
   } finally {
     sockets.close();
+    await backends.close();
     rmSync(parent, { recursive: true, force: true });
   }
 }
@@ -164,13 +173,13 @@ async function runTest(
   process: TestProcess,
   planned: PlannedTest,
   cell: Cell,
-  sockets: HostSockets,
+  { sockets, backends }: { readonly sockets: HostSockets; readonly backends: Backends },
   warnings: readonly string[],
   last: boolean,
 ): Promise<Omit<TestResult, 'device' | 'name'>> {
   const { test } = planned;
   const { device, name } = test;
-  const env = createHostEnv(guest, planned, cell, sockets);
+  const env = createHostEnv(guest, planned, cell, sockets, backends);
   const complained = guest.complaints.length;
   const call: CallHost = (key, args) => {
     const body = test.host?.[key];
