@@ -202,6 +202,7 @@ export class VsockConnectionManager implements Disposable {
       transport,
       due: (connection) => this.#isDue(connection),
       ended: (connection) => this.#ended(connection),
+      closing: (connection) => this.#setDeadline(connection, this.#closeMs),
       happened: (connection, what) => this.#happened(connection, what),
       sloppy: (message) => this.driver.sloppy(message),
     };
@@ -415,7 +416,6 @@ export class VsockConnectionManager implements Disposable {
       drain: () => this.#drain(),
       beforeSend: () => this.#sendDue(),
       awaitRoom: () => this.#awaitRoom(connection),
-      closing: () => this.#setDeadline(connection, this.#closeMs),
       spin: (done, options, awaited) => this.#spin(done, options, awaited),
     });
     this.#table.add(connection);

@@ -54,6 +54,8 @@ export interface ConnectionHost {
   due(connection: Connection): void;
   /** The connection is over: its addresses are free. */
   ended(connection: Connection): void;
+  /** This side has shut down all; the peer is to confirm that in time. */
+  closing(connection: Connection): void;
   /** Something has happened: {@link Happened} bits. */
   happened(connection: Connection, what: number): void;
   /** The peer was sloppy, and nothing was at risk. */
@@ -342,7 +344,10 @@ export class Connection {
       this.#host.ended(this);
       this.#host.happened(this, Happened.DISCONNECTED);
     } else {
-      if ((act & Act.SEND_SHUTDOWN) !== 0) this.#isDue(Due.SHUTDOWN);
+      if ((act & Act.SEND_SHUTDOWN) !== 0) {
+        if (this.state.phase === 'closing') this.#host.closing(this);
+        this.#isDue(Due.SHUTDOWN);
+      }
       if ((act & Act.SEND_CREDIT) !== 0) this.#isDue(Due.CREDIT_UPDATE);
       if ((act & Act.SEND_RST) !== 0) this.#isDue(Due.RST);
     }

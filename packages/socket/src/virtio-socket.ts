@@ -304,11 +304,6 @@ export class VirtioSocket extends Driver<VsockFeatureName, SocketEvents> {
     this.#tx.kick();
   }
 
-  /** @internal The same when the turn of the event loop ends. */
-  kickSoon(): void {
-    this.#tx.kickSoon();
-  }
-
   /** @internal Waits until a buffer may be free. */
   waitForRoom(options?: WaitOptions): Promise<void> {
     return this.#tx.wait(options);

@@ -24,8 +24,6 @@ export interface ConnectionPort {
   beforeSend(): void;
   /** Wakes those who write when there is room for packets. */
   awaitRoom(): void;
-  /** The peer's confirmation of the end has its time from now on. */
-  closing(): void;
   spin(done: () => boolean, options: SpinOptions | undefined, awaited: string): void;
 }
 
@@ -561,7 +559,7 @@ export class VsockConnection implements Disposable, AsyncDisposable, AsyncIterab
       if (connection.state.phase === 'connecting') return at;
       if (at === 0) this.#checkMessage(bytes.length);
       const next = this.#sendMessage(bytes, at, options);
-      this.#driver.kickSoon();
+      this.#driver.kick();
       return next;
     }
     if (at === bytes.length) return -1;
@@ -587,7 +585,10 @@ export class VsockConnection implements Disposable, AsyncDisposable, AsyncIterab
     if (state.phase === 'connecting') return 0;
     this.#port.beforeSend();
     // What is due comes first.
-    if (connection.due !== 0) return 0;
+    if (connection.due !== 0) {
+      this.#port.awaitRoom();
+      return 0;
+    }
     let at = from;
     while (at < bytes.length) {
       const length = Math.min(bytes.length - at, credit.free, driver.maxData);
@@ -634,6 +635,5 @@ export class VsockConnection implements Disposable, AsyncDisposable, AsyncIterab
 
   #shutdown(hints: number): void {
     this.#connection.shutdown(hints);
-    if (this.#connection.state.phase === 'closing') this.#port.closing();
   }
 }

@@ -2,12 +2,12 @@
  * Those who wait for one thing of one connection. A packet for one connection wakes nobody of the others, however many there are.
  * While somebody waits the event loop stays alive; the queue of received packets has its interrupts anyway.
  */
-import { cancellable, requireWaitable, type Transport, type Waiter, type WaitOptions } from '@virtio/core';
+import { requireWaitable, type Transport, VirtioError, type WaitOptions } from '@virtio/core';
 
 /** A line of promises. */
 export class WaitLine {
   readonly #transport: Transport;
-  readonly #waiting = new Set<Waiter<void>>();
+  readonly #waiting = new Set<() => void>();
   #holding = false;
 
   constructor(transport: Transport) {
@@ -20,13 +20,23 @@ export class WaitLine {
    * @throws {@link VirtioError} `ABORTED`, `UNSUPPORTED` if the transport has no interrupts
    */
   wait(options?: WaitOptions): Promise<void> {
+    const transport = this.#transport;
+    const signal = options?.signal;
     return new Promise((resolve, reject) => {
-      requireWaitable(this.#transport, options);
-      const waiter = cancellable({ resolve, reject }, this.#transport, options?.signal, () => {
-        this.#waiting.delete(waiter);
+      requireWaitable(transport, options);
+      const go = (): void => {
+        signal?.removeEventListener('abort', aborted);
+        resolve();
+      };
+      const aborted = (): void => {
+        signal?.removeEventListener('abort', aborted);
+        this.#waiting.delete(go);
         this.#settle();
-      });
-      this.#waiting.add(waiter);
+        const message = `${transport.who()}: the wait was cancelled by its caller`;
+        reject(new VirtioError('ABORTED', message, { cause: signal?.reason }));
+      };
+      signal?.addEventListener('abort', aborted);
+      this.#waiting.add(go);
       this.#settle();
     });
   }
@@ -36,7 +46,7 @@ export class WaitLine {
     if (this.#waiting.size === 0) return;
     const waiting = [...this.#waiting];
     this.#waiting.clear();
-    for (const waiter of waiting) waiter.resolve();
+    for (const go of waiting) go();
     this.#settle();
   }
 
