@@ -55,6 +55,8 @@ export class FakePeer {
   readonly packets: Packet[] = [];
   /** Called with each packet of the driver before it is kept; true if it was handled. */
   onPacket: ((packet: Packet) => boolean) | undefined;
+  /** Whether the driver looks at packets as soon as they are sent; otherwise by interrupts only. */
+  prompt = true;
   /** While true, packets of the driver stay in the queue. */
   deaf = false;
 
@@ -103,6 +105,8 @@ export class FakePeer {
     if (chain === undefined) return false;
     chain.write(bytes);
     chain.complete(packet.used ?? bytes.length);
+    // The driver sees it now, in the middle of whatever it is doing, rather than at the interrupt.
+    if (this.prompt) this.driver.pollEvents();
     return true;
   }
 
@@ -111,6 +115,7 @@ export class FakePeer {
     const bytes = new Uint8Array(4);
     new DataView(bytes.buffer).setUint32(0, id, true);
     this.device.send(2, bytes.subarray(0, length));
+    if (this.prompt) this.driver.pollEvents();
   }
 
   /** The operations of the packets that were kept, which are forgotten. */
