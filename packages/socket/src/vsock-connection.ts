@@ -520,7 +520,7 @@ export class VsockConnection implements Disposable, AsyncDisposable, AsyncIterab
     options: (WaitOptions & MessageOptions) | undefined,
   ): Promise<void> {
     const bytes = this.#bytesOf(data);
-    const connection = this.#connection;
+    const { writers } = this.#connection;
     const isFirst = this.#writes === 0;
     this.#writes += 1;
     let at = 0;
@@ -528,9 +528,11 @@ export class VsockConnection implements Disposable, AsyncDisposable, AsyncIterab
       if (!isFirst) await this.#turn(before, options);
       for (;;) {
         this.#port.drain();
+        const { wakes } = writers;
         at = this.#advance(bytes, at, options);
         if (at < 0) return;
-        await connection.writers.wait(options);
+        // The peer may have answered within the call.
+        if (writers.wakes === wakes) await writers.wait(options);
       }
     } catch (error) {
       this.#endPartialMessage(at);

@@ -9,9 +9,15 @@ export class WaitLine {
   readonly #transport: Transport;
   readonly #waiting = new Set<() => void>();
   #holding = false;
+  #wakes = 0;
 
   constructor(transport: Transport) {
     this.#transport = transport;
+  }
+
+  /** How often those who wait were woken: a device may answer before whoever asked begins to wait. */
+  get wakes(): number {
+    return this.#wakes;
   }
 
   /**
@@ -43,6 +49,7 @@ export class WaitLine {
 
   /** Lets all who wait look again. */
   wake(): void {
+    this.#wakes += 1;
     if (this.#waiting.size === 0) return;
     const waiting = [...this.#waiting];
     this.#waiting.clear();

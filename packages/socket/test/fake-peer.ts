@@ -275,6 +275,7 @@ export class FarConnection {
   /** Sends a packet. */
   say(op: Op, more: Partial<PacketToSend> = {}): void {
     this.#told = this.#taken;
+    this.#sent += op === 'RW' ? (more.data?.length ?? 0) : 0;
     this.program.peer.send({
       op,
       srcPort: this.port,
@@ -298,7 +299,9 @@ export class FarConnection {
     while (this.#queue.length > 0 && !this.over) {
       const count = Math.min(this.#queue.length, this.guestRoom, this.program.peer.driver.maxData);
       if (count <= 0) return;
-      const data = Uint8Array.from(this.#queue.slice(0, count));
+      const data = Uint8Array.from(this.#queue.splice(0, count));
+      // The guest may answer before `send` returns.
+      this.#sent += count;
       const { peer } = this.program;
       const sent = peer.send({
         op: 'RW',
@@ -309,9 +312,10 @@ export class FarConnection {
         fwdCnt: this.#taken % 2 ** 32,
         data,
       });
-      if (!sent) return;
-      this.#queue.splice(0, count);
-      this.#sent += count;
+      if (sent) continue;
+      this.#sent -= count;
+      this.#queue.unshift(...data);
+      return;
     }
   }
 
