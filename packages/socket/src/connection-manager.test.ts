@@ -104,7 +104,9 @@ describe('connect', () => {
     const { localPort } = first;
     await expect(peer.sockets.connect(FAR, { localPort })).rejects.toThrow(code('ALREADY_USED'));
     // Another peer's port makes another connection.
-    await expect(peer.sockets.connect({ cid: HOST, port: 99 }, { localPort })).rejects.toThrow(code('SOCKET_REFUSED'));
+    await expect(peer.sockets.connect({ cid: HOST, port: 99 }, { localPort })).rejects.toThrow(
+      code('SOCKET_REFUSED'),
+    );
     expect(peer.sockets.isLocalPortUsed(localPort)).toBe(true);
     first.abort();
     expect(peer.sockets.isLocalPortUsed(localPort)).toBe(false);

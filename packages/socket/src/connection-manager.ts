@@ -188,8 +188,12 @@ export class VsockConnectionManager implements Disposable {
    */
   constructor(driver: VirtioSocket, options: ConnectionManagerOptions = {}) {
     const { transport } = driver;
-    const integer = (name: keyof ConnectionManagerOptions, fallback: number, min: number, max: number): number =>
-      requireInteger(transport, name, options[name] ?? fallback, min, max);
+    const integer = (
+      name: keyof ConnectionManagerOptions,
+      fallback: number,
+      min: number,
+      max: number,
+    ): number => requireInteger(transport, name, options[name] ?? fallback, min, max);
     this.driver = driver;
     this.#transport = transport;
     this.#bufferSize = integer('connectionBufferSize', DEFAULT_BUFFER_SIZE, 1, MAX_BUFFER_SIZE);
@@ -379,7 +383,10 @@ export class VsockConnectionManager implements Disposable {
     for (const connection of this.#table.all()) connection.abort('aborted');
     this.#sendDue();
     this.#failed(
-      new VirtioError('DISPOSED', `the connection manager of ${this.#transport.who()} is disposed; make a new one`),
+      new VirtioError(
+        'DISPOSED',
+        `the connection manager of ${this.#transport.who()} is disposed; make a new one`,
+      ),
     );
     this.driver.detach(this.#handler);
   }
@@ -704,12 +711,15 @@ export class VsockConnectionManager implements Disposable {
     this.#timer = undefined;
     this.#timerDue = next;
     if (next === Infinity) return;
-    const timer = timers.setTimeout(() => {
-      this.#timer = undefined;
-      this.#timerDue = Infinity;
-      this.#checkDeadlines();
-      this.#setTimer();
-    }, Math.max(1, next - Date.now()));
+    const timer = timers.setTimeout(
+      () => {
+        this.#timer = undefined;
+        this.#timerDue = Infinity;
+        this.#checkDeadlines();
+        this.#setTimer();
+      },
+      Math.max(1, next - Date.now()),
+    );
     // In Node.js: who waits keeps the event loop alive, a time limit does not.
     (timer as { unref?: () => void }).unref?.();
     this.#timer = timer;

@@ -31,11 +31,14 @@ describe('connecting', () => {
     expect(state.end).toBe('protocol');
   });
 
-  it.each([VsockOp.INVALID, VsockOp.CREDIT_REQUEST, VsockOp.CREDIT_UPDATE, 8, 65535])('ignores operation %i', (op) => {
-    const state = new ConnectionState(false);
-    expect(state.receive(op, 0)).toBe(Act.QUIRK);
-    expect(state.phase).toBe('connecting');
-  });
+  it.each([VsockOp.INVALID, VsockOp.CREDIT_REQUEST, VsockOp.CREDIT_UPDATE, 8, 65535])(
+    'ignores operation %i',
+    (op) => {
+      const state = new ConnectionState(false);
+      expect(state.receive(op, 0)).toBe(Act.QUIRK);
+      expect(state.phase).toBe('connecting');
+    },
+  );
 
   it('is given up by its caller with an RST', () => {
     const state = new ConnectionState(false);

@@ -177,7 +177,11 @@ export class ConnectionState {
     if (added === 0) return Act.QUIRK;
     this.peerShutdown |= added;
     if (this.peerShutdown === BOTH) return Act.PEER_SHUTDOWN | Act.SEND_RST | this.#close('clean');
-    if (this.phase === 'established' && (this.localShutdown & SEND) !== 0 && (this.peerShutdown & SEND) !== 0) {
+    if (
+      this.phase === 'established' &&
+      (this.localShutdown & SEND) !== 0 &&
+      (this.peerShutdown & SEND) !== 0
+    ) {
       // Both have sent all they had: this side closes.
       this.localShutdown = BOTH;
       this.phase = 'closing';

@@ -74,7 +74,8 @@ export class ConnectionTable {
 
 /** A small integer that depends on all bits of the addresses. */
 function hash(peerCid: number, peerPort: number, localPort: number): number {
-  let mixed = Math.imul(peerPort, 0x9e3779b1) ^ Math.imul(localPort, 0x85ebca6b) ^ Math.imul(peerCid, 0xc2b2ae35);
+  let mixed =
+    Math.imul(peerPort, 0x9e3779b1) ^ Math.imul(localPort, 0x85ebca6b) ^ Math.imul(peerCid, 0xc2b2ae35);
   mixed = Math.imul(mixed ^ (mixed >>> 15), 0x2c1b3c6d);
   return (mixed ^ (mixed >>> 13)) & 0x3fffffff;
 }

@@ -5,7 +5,14 @@
 import { type Transport, VirtioError } from '@virtio/core';
 import { Act, type ConnectionEnd, ConnectionState } from './connection-state.ts';
 import { ReceiveCredit, SendCredit } from './credit.ts';
-import { HEADER_SIZE, type VsockHeader, VsockOp, VsockSeqFlags, VsockShutdown, VsockType } from './protocol.ts';
+import {
+  HEADER_SIZE,
+  type VsockHeader,
+  VsockOp,
+  VsockSeqFlags,
+  VsockShutdown,
+  VsockType,
+} from './protocol.ts';
 import { ReceiveBuffer } from './receive-buffer.ts';
 import { WaitLine } from './wait-line.ts';
 
@@ -152,7 +159,8 @@ export class Connection {
     else if (header.len > 0) this.#host.sloppy(`operation ${op} has ${header.len} bytes of data`);
     this.#act(act);
     // There are devices that confirm a shutdown only if all that was sent before is gone by then.
-    if (this.state.phase === 'closing' && inFlight > 0 && this.credit.inFlight === 0) this.#isDue(Due.SHUTDOWN);
+    if (this.state.phase === 'closing' && inFlight > 0 && this.credit.inFlight === 0)
+      this.#isDue(Due.SHUTDOWN);
     if (this.credit.free > free) {
       this.writers.wake();
       if (this.state.canSend) this.#host.happened(this, Happened.CREDIT);

@@ -18,6 +18,12 @@ export {
   VsockShutdown,
   VsockType,
 } from './protocol.ts';
-export type { ChunkController, ChunkSink, ChunkSource, ReadableStreamClass, WritableStreamClass } from './streams.ts';
+export type {
+  ChunkController,
+  ChunkSink,
+  ChunkSource,
+  ReadableStreamClass,
+  WritableStreamClass,
+} from './streams.ts';
 export { type SocketEvents, type SocketOptions, VirtioSocket } from './virtio-socket.ts';
 export { type MessageOptions, VsockConnection, type VsockMessage } from './vsock-connection.ts';

@@ -149,7 +149,9 @@ describe('seqpacket sockets', () => {
 
   it('are refused by a device without them', async () => {
     const peer = new FakePeer();
-    await expect(peer.sockets.connect({ cid: 2, port: 1 }, { type: 'seqpacket' })).rejects.toThrow(code('UNSUPPORTED'));
+    await expect(peer.sockets.connect({ cid: 2, port: 1 }, { type: 'seqpacket' })).rejects.toThrow(
+      code('UNSUPPORTED'),
+    );
     peer.end();
   });
 });

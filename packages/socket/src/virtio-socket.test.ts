@@ -19,7 +19,13 @@ function raw(): { device: FakeDevice; driver: VirtioSocket } {
 }
 
 const headerTo = (port: number): VsockHeader =>
-  Object.assign(new VsockHeader(), { dstCid: 2, dstPort: port, srcPort: 5, type: VsockType.STREAM, op: VsockOp.RW });
+  Object.assign(new VsockHeader(), {
+    dstCid: 2,
+    dstPort: port,
+    srcPort: 5,
+    type: VsockType.STREAM,
+    op: VsockOp.RW,
+  });
 
 describe('the device', () => {
   it('tells the CID of the guest [5.10.4]', () => {
@@ -29,9 +35,14 @@ describe('the device', () => {
     peer.end();
   });
 
-  it.each([0n, 1n, 2n, 0xffffffffn, 0x1_0000_0003n])('is refused with the reserved CID %s [5.10.4]', (cid) => {
-    expect(() => new FakePeer({ cid })).toThrow(expect.objectContaining({ code: 'INVALID_DEVICE' }) as Error);
-  });
+  it.each([0n, 1n, 2n, 0xffffffffn, 0x1_0000_0003n])(
+    'is refused with the reserved CID %s [5.10.4]',
+    (cid) => {
+      expect(() => new FakePeer({ cid })).toThrow(
+        expect.objectContaining({ code: 'INVALID_DEVICE' }) as Error,
+      );
+    },
+  );
 
   it('has stream sockets if it offers nothing, and not if it says that they are not implied [5.10.3.1]', () => {
     const types = (features: bigint): boolean[] => {
@@ -49,16 +60,23 @@ describe('the device', () => {
 
   it('is offered its own features back [5.10.3.1]', () => {
     const peer = new FakePeer({ features: STREAM | SEQPACKET | NO_IMPLIED_STREAM });
-    expect(peer.driver.features.names()).toEqual(expect.arrayContaining(['STREAM', 'SEQPACKET', 'NO_IMPLIED_STREAM']));
+    expect(peer.driver.features.names()).toEqual(
+      expect.arrayContaining(['STREAM', 'SEQPACKET', 'NO_IMPLIED_STREAM']),
+    );
     peer.end();
   });
 
-  it.each([{ bufferSize: 63 }, { bufferSize: 65_581 }, { buffers: 1 }, { buffers: 1.5 }, { bufferSize: NaN }])(
-    'refuses the options %o',
-    (driver) => {
-      expect(() => new FakePeer({ driver })).toThrow(expect.objectContaining({ code: 'INVALID_PARAM' }) as Error);
-    },
-  );
+  it.each([
+    { bufferSize: 63 },
+    { bufferSize: 65_581 },
+    { buffers: 1 },
+    { buffers: 1.5 },
+    { bufferSize: NaN },
+  ])('refuses the options %o', (driver) => {
+    expect(() => new FakePeer({ driver })).toThrow(
+      expect.objectContaining({ code: 'INVALID_PARAM' }) as Error,
+    );
+  });
 });
 
 describe('packets without a manager', () => {
@@ -69,10 +87,20 @@ describe('packets without a manager', () => {
     const chain = device.queue(1).pop();
     const sent = chain?.header();
     expect(chain?.readable).toBe(64);
-    expect([0, 4, 8, 12, 16, 20, 24].map((at) => sent?.getUint32(at, true))).toEqual([GUEST, 0, 2, 0, 5, 7, 20]);
+    expect([0, 4, 8, 12, 16, 20, 24].map((at) => sent?.getUint32(at, true))).toEqual([
+      GUEST,
+      0,
+      2,
+      0,
+      5,
+      7,
+      20,
+    ]);
     expect([28, 30].map((at) => sent?.getUint16(at, true))).toEqual([1, 5]);
     expect([32, 36, 40].map((at) => sent?.getUint32(at, true))).toEqual([3, 1, 2]);
-    expect(() => driver.trySend(header, bytes(21))).toThrow(expect.objectContaining({ code: 'INVALID_PARAM' }) as Error);
+    expect(() => driver.trySend(header, bytes(21))).toThrow(
+      expect.objectContaining({ code: 'INVALID_PARAM' }) as Error,
+    );
     chain?.complete();
     driver[Symbol.dispose]();
     device.assertClean();

@@ -177,7 +177,9 @@ export class VirtioSocket extends Driver<VsockFeatureName, SocketEvents> {
   /** Whether sockets of a {@link VsockType} can be used with this device. @see VIRTIO 1.4, 5.10.3.1 */
   supports(type: number): boolean {
     if (type === VsockType.SEQPACKET) return this.features.has('SEQPACKET');
-    return type === VsockType.STREAM && (this.features.has('STREAM') || !this.features.has('NO_IMPLIED_STREAM'));
+    return (
+      type === VsockType.STREAM && (this.features.has('STREAM') || !this.features.has('NO_IMPLIED_STREAM'))
+    );
   }
 
   /** How many packets could be sent now. */
@@ -288,7 +290,13 @@ export class VirtioSocket extends Driver<VsockFeatureName, SocketEvents> {
   }
 
   /** @internal Sends a buffer that was taken; the device sees it after {@link VirtioSocket.kick}. */
-  sendBuffer(number: number, header: VsockHeader, data: Uint8Array | undefined, from: number, length: number): void {
+  sendBuffer(
+    number: number,
+    header: VsockHeader,
+    data: Uint8Array | undefined,
+    from: number,
+    length: number,
+  ): void {
     const view = this.#txViews[number] as DataView;
     header.srcCid = this.#guestCid;
     header.len = length;

@@ -489,7 +489,9 @@ describe('a peer that breaks the protocol', () => {
     // Where nobody listens it is refused.
     peer.send({ op: 'REQUEST', srcPort: 1234, dstPort: near.localPort });
     expect(near.end).toBe('reset');
-    expect(program.strayResets + [...program.connections.values()].filter(({ wasReset }) => wasReset).length).toBe(1);
+    expect(
+      program.strayResets + [...program.connections.values()].filter(({ wasReset }) => wasReset).length,
+    ).toBe(1);
   });
 
   it('by crossing a request with one of its own is refused', async () => {

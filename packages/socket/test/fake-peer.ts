@@ -4,9 +4,23 @@
  */
 import { DeviceType } from '@virtio/core';
 import { FakeDevice, FakeTransport, type FakeTransportOptions } from '@virtio/testing';
-import { type ConnectionManagerOptions, type SocketOptions, VirtioSocket, VsockConnectionManager } from '../src/index.ts';
+import {
+  type ConnectionManagerOptions,
+  type SocketOptions,
+  VirtioSocket,
+  VsockConnectionManager,
+} from '../src/index.ts';
 
-export const OPS = ['INVALID', 'REQUEST', 'RESPONSE', 'RST', 'SHUTDOWN', 'RW', 'CREDIT_UPDATE', 'CREDIT_REQUEST'] as const;
+export const OPS = [
+  'INVALID',
+  'REQUEST',
+  'RESPONSE',
+  'RST',
+  'SHUTDOWN',
+  'RW',
+  'CREDIT_UPDATE',
+  'CREDIT_REQUEST',
+] as const;
 export type Op = (typeof OPS)[number];
 
 export const GUEST = 66;
@@ -60,7 +74,14 @@ export class FakePeer {
   /** While true, packets of the driver stay in the queue. */
   deaf = false;
 
-  constructor({ features = 0n, cid = BigInt(GUEST), queueSizes = [16, 16, 8], driver, manager, ...rest }: PeerOptions = {}) {
+  constructor({
+    features = 0n,
+    cid = BigInt(GUEST),
+    queueSizes = [16, 16, 8],
+    driver,
+    manager,
+    ...rest
+  }: PeerOptions = {}) {
     const config = new Uint8Array(8);
     new DataView(config.buffer).setBigUint64(0, cid, true);
     this.device = new FakeDevice({ type: DeviceType.Socket, features, config, queues: queueSizes });
@@ -68,7 +89,11 @@ export class FakePeer {
       if (queue === 1) this.listen();
     };
     this.transport = new FakeTransport(this.device, rest);
-    this.driver = new VirtioSocket(this.transport, this.device.hal, { buffers: 8, bufferSize: 1024, ...driver });
+    this.driver = new VirtioSocket(this.transport, this.device.hal, {
+      buffers: 8,
+      bufferSize: 1024,
+      ...driver,
+    });
     this.sockets = new VsockConnectionManager(this.driver, manager);
   }
 
@@ -142,7 +167,8 @@ export class FakePeer {
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
     const number = view.getUint16(30, true);
     const op = OPS[number];
-    if (op === undefined || op === 'INVALID') throw this.device.violated(`the driver sent operation ${number}`);
+    if (op === undefined || op === 'INVALID')
+      throw this.device.violated(`the driver sent operation ${number}`);
     const packet: Packet = {
       srcCid: view.getUint32(0, true),
       dstCid: view.getUint32(8, true),
@@ -159,7 +185,9 @@ export class FakePeer {
       throw this.device.violated('the upper half of a CID is not zero [5.10.6]');
     }
     if (view.getUint32(24, true) !== packet.data.length) {
-      throw this.device.violated(`a packet with ${packet.data.length} bytes of data says ${view.getUint32(24, true)}`);
+      throw this.device.violated(
+        `a packet with ${packet.data.length} bytes of data says ${view.getUint32(24, true)}`,
+      );
     }
     if (op !== 'RW' && packet.data.length > 0) throw this.device.violated(`${op} has data`);
     if (this.onPacket?.(packet) !== true) this.packets.push(packet);
@@ -324,7 +352,8 @@ export class FarConnection {
     const taken = this.received.splice(0, count);
     this.read.push(...taken);
     this.#taken += taken.length;
-    if (this.tells && taken.length > 0 && (this.#taken - this.#told) * 2 >= this.program.bufAlloc) this.say('CREDIT_UPDATE');
+    if (this.tells && taken.length > 0 && (this.#taken - this.#told) * 2 >= this.program.bufAlloc)
+      this.say('CREDIT_UPDATE');
   }
 
   /** Takes what the guest says of credit. */
@@ -334,7 +363,8 @@ export class FarConnection {
     const before = this.#guestTaken % 2 ** 32;
     const step = (fwdCnt - before + 2 ** 32) % 2 ** 32;
     this.#guestTaken += step;
-    if (this.#guestTaken > this.#sent) throw device.violated(`fwd_cnt ${fwdCnt} is more than was sent [5.10.6.3.1]`);
+    if (this.#guestTaken > this.#sent)
+      throw device.violated(`fwd_cnt ${fwdCnt} is more than was sent [5.10.6.3.1]`);
   }
 
   take(packet: Packet): void {
@@ -355,9 +385,12 @@ export class FarConnection {
       case 'RW':
         this.#got += packet.data.length;
         if (this.#got - this.#taken > this.program.bufAlloc) {
-          throw peer.device.violated(`RW without credit: ${this.#got - this.#taken} of ${this.program.bufAlloc} [5.10.6.3.1]`);
+          throw peer.device.violated(
+            `RW without credit: ${this.#got - this.#taken} of ${this.program.bufAlloc} [5.10.6.3.1]`,
+          );
         }
-        if ((this.guestShutdown & 2) !== 0) throw peer.device.violated('RW after SHUTDOWN of sending [5.10.6.5]');
+        if ((this.guestShutdown & 2) !== 0)
+          throw peer.device.violated('RW after SHUTDOWN of sending [5.10.6.5]');
         this.received.push(...packet.data);
         if (this.type === 2) this.#boundary(packet);
         if (this.eager) this.readSome();

@@ -85,7 +85,9 @@ export function remarks(extent: Extent): readonly string[] {
 
 /** The first kind of guest that can run a test, which runs it whatever the extent. */
 function firstFor(test: GuestTest): MatrixCell | undefined {
-  return MATRIX.find((cell) => cell.devices?.includes(test.device) !== false && test.skip?.(cell) === undefined);
+  return MATRIX.find(
+    (cell) => cell.devices?.includes(test.device) !== false && test.skip?.(cell) === undefined,
+  );
 }
 
 /** Whether a test runs in a cell. */

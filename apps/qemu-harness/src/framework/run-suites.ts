@@ -52,7 +52,8 @@ export async function runSuites(options: SuiteOptions): Promise<number> {
   const interruption = new AbortController();
   const interrupt = (): void => interruption.abort();
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, interrupt);
-  let ready: (Pick<RunnerOptions, 'image' | 'accelerator' | 'files' | 'programs'> & { qemu: string }) | undefined;
+  let ready:
+    (Pick<RunnerOptions, 'image' | 'accelerator' | 'files' | 'programs'> & { qemu: string }) | undefined;
   const guests = planGuests(selection);
   try {
     await list(live, [

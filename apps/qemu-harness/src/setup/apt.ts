@@ -6,7 +6,14 @@ import { mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { HarnessError } from '../errors.ts';
 import { run, tryRun, type RunOptions } from '../run.ts';
-import { deriveSources, formatDeb822, parseDeb822, parseOneLine, sourcesOfSuite, type AptSource } from './apt-sources.ts';
+import {
+  deriveSources,
+  formatDeb822,
+  parseDeb822,
+  parseOneLine,
+  sourcesOfSuite,
+  type AptSource,
+} from './apt-sources.ts';
 
 /** How apt is to be asked, wherever it is asked. */
 const ENVIRONMENT = { DEBIAN_FRONTEND: 'noninteractive', NEEDRESTART_MODE: 'l' } as const;

@@ -31,7 +31,10 @@ export async function ensureVsockDevice(report: (line: string) => void): Promise
     report(`${PACKAGE}: fetching the package lists of ${SUITE}`);
     await apt.update(report);
     if ((await apt.candidate(PACKAGE)) === undefined) {
-      throw new HarnessError('DOWNLOAD_FAILED', `The suite ${SUITE} of this system's mirror has no ${PACKAGE}.`);
+      throw new HarnessError(
+        'DOWNLOAD_FAILED',
+        `The suite ${SUITE} of this system's mirror has no ${PACKAGE}.`,
+      );
     }
     const temporary = mkdtempSync(`${directory}.new-`);
     try {
