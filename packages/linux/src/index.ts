@@ -9,6 +9,7 @@ export { type ByteConnection, type ConnectionDuplex, type DuplexOptions, toDuple
 export { type DmaBuffer, LinuxHal, type PostedMemory } from './hal.ts';
 export { Mapping, type MappingOptions } from './mapping.ts';
 export type { MmioDeviceInfo, MmioWindow } from './mmio-devices.ts';
+export * from './open-driver.ts';
 export * from './open-transport.ts';
 export type { PciDeviceInfo } from './pci-devices.ts';
 export { PhysicalHal } from './physical-hal.ts';

@@ -2,14 +2,15 @@ import { FakeDevice, FakeTransport, ringVariants } from '@virtio/testing';
 import { describe, expect, it } from 'vitest';
 import { DeviceStatus, InterruptStatus } from './device-status.ts';
 import { DeviceType } from './device-type.ts';
-import { Driver, type DriverOptions, QUEUE_FEATURES } from './driver.ts';
+import { Driver, type DriverOptions, QUEUE_FEATURES, type Quirk } from './driver.ts';
 import { VirtioError } from '../errors.ts';
 import { CommonFeatures, FeatureTable } from './features.ts';
 import type { DmaRegion, Hal } from '../memory/hal.ts';
 import { Layout } from '../memory/layout.ts';
-import type { RequestQueue } from '../queues/request-queue.ts';
+import type { Request, RequestQueue } from '../queues/request-queue.ts';
+import type { SpinOptions } from '../queues/spin.ts';
+import type { WaitOptions } from '../queues/wait.ts';
 import type { Transport } from './transport.ts';
-import type { SpinOptions } from '../ring/virt-queue.ts';
 
 const Echo = new FeatureTable('EchoFeatures', { LOUD: 3 });
 const Config = new Layout('config', { size: 'u32' });
@@ -17,7 +18,7 @@ const coded = (code: string): Error => expect.objectContaining({ code }) as Erro
 
 /** A driver for a device that sends each request back, with two queues. */
 class EchoDriver extends Driver<'LOUD'> {
-  readonly requests: readonly [RequestQueue, RequestQueue];
+  readonly requests: readonly [RequestQueue<number>, RequestQueue<number>];
   readonly region: DmaRegion;
   readonly calls: string[] = [];
 
@@ -25,56 +26,43 @@ class EchoDriver extends Driver<'LOUD'> {
     super(transport, hal, { deviceType: DeviceType.Crypto, table: Echo, supported: ['LOUD'] }, options);
     [this.requests, this.region] = this.setUp(() => {
       const region = this.allocate(64, 'both');
-      const make = (index: number) =>
-        this.createRequestQueue({ index, size: 4 }, (slot) => this.calls.push(`abandon ${slot}`));
+      const result = (slot: number): number => region.bytes[16 + slot] as number;
+      const make = (index: number) => this.createRequestQueue({ index, size: 4 }, { result });
       const requests = [make(0), make(1)] as const;
       if (options.breakAt === 'set-up') throw new VirtioError('UNSUPPORTED', 'broken');
       return [requests, region];
     });
+    this.start();
   }
 
-  submit(index = 0): number {
+  #request(index: number, tag = 0): Request<number> {
+    const requests = this.requests[index]!;
+    return {
+      buffers: 2,
+      fill: (slot) => {
+        this.region.bytes[slot] = tag === 0 ? slot + 1 : tag;
+        requests.queue.pushReadable(this.region.address + slot, 1);
+        requests.queue.pushWritable(this.region.address + 16 + slot, 1);
+      },
+      result: (slot) => this.region.bytes[16 + slot] as number,
+    };
+  }
+
+  submit(index = 0, tag = 0): number {
     this.checkUsable();
-    const requests = this.requests[index]!;
-    const slot = requests.begin(2);
-    this.#fill(requests, slot);
-    return slot;
+    return this.requests[index]!.submitRequest(this.#request(index, tag), { kick: false });
   }
 
-  #fill(requests: RequestQueue, slot: number): void {
-    this.region.bytes[slot] = slot + 1;
-    requests.queue.pushReadable(this.region.address + slot, 1);
-    requests.queue.pushWritable(this.region.address + 16 + slot, 1);
-    requests.submit(slot);
+  finish(token: number, index = 0): number {
+    return this.requests[index]!.complete(token);
   }
 
-  finish(slot: number, index = 0): number {
-    const requests = this.requests[index]!;
-    requests.requireDone(slot);
-    requests.release(slot);
-    return this.region.bytes[16 + slot] as number;
-  }
-
-  async echo(index = 0): Promise<number> {
-    const requests = this.requests[index]!;
-    this.checkUsable();
-    let slot = requests.crowded ? -1 : requests.tryBegin(2);
-    while (slot < 0) {
-      await requests.room(2);
-      slot = requests.tryBegin(2);
-    }
-    this.#fill(requests, slot);
-    requests.flushSoon();
-    await requests.done(slot);
-    return this.finish(slot, index);
+  echo(index = 0, options: WaitOptions & { readonly tag?: number } = {}): Promise<number> {
+    return this.requests[index]!.request(this.#request(index, options.tag), options);
   }
 
   echoSync(options?: SpinOptions): number {
-    const [requests] = this.requests;
-    const slot = this.submit();
-    requests.flush();
-    requests.waitSync(slot, options);
-    return this.finish(slot);
+    return this.requests[0].requestSync(this.#request(0), options);
   }
 
   protected override onConfigChange(): void {
@@ -140,12 +128,12 @@ describe.each(ringVariants)('requests in three forms: $name', ({ features }) => 
     const [requests] = driver.requests;
     for (let n = 0; n < 20; n += 1) {
       const promise = driver.echo();
-      const polled = driver.submit();
-      requests.flush();
+      const polled = driver.submit(0, 77);
+      requests.kick();
       driver.echoSync();
-      const slot = requests.poll();
-      expect(slot).toBe(polled);
-      expect(driver.finish(slot)).toBe(slot + 1);
+      const token = requests.poll();
+      expect(token).toBe(polled);
+      expect(driver.finish(token)).toBe(77);
       expect(requests.poll()).toBe(-1);
       expect(await promise).toBeGreaterThan(0);
     }
@@ -225,22 +213,23 @@ describe('requests', () => {
     const { device, driver, end } = make();
     device.automatic = false;
     const [requests] = driver.requests;
-    const slots = [driver.submit(), driver.submit()];
-    requests.flush();
+    const tokens = [driver.submit(), driver.submit()];
+    requests.kick();
     const abort = new AbortController();
-    const cancelled = requests.room(2, { signal: abort.signal });
-    let next = false;
-    const waiting = requests.room(2).then(() => (next = true));
+    const cancelled = driver.echo(0, { signal: abort.signal });
+    const waiting = driver.echo(0, { tag: 9 });
     abort.abort('no longer wanted');
     await expect(cancelled).rejects.toMatchObject({ code: 'ABORTED', cause: 'no longer wanted' });
-    await expect(requests.room(2, { signal: abort.signal })).rejects.toThrow(coded('ABORTED'));
-    expect(next).toBe(false);
+    await expect(driver.echo(0, { signal: abort.signal })).rejects.toThrow(coded('ABORTED'));
+    expect(requests.crowded).toBe(true);
     device.run();
     requests.drain();
-    driver.finish(slots[0]!);
-    await waiting;
     expect(requests.crowded).toBe(false);
-    for (const slot of slots.slice(1)) driver.finish(slot);
+    for (const token of tokens) driver.finish(token);
+    await Promise.resolve();
+    await Promise.resolve();
+    device.run();
+    expect(await waiting).toBe(9);
     end();
   });
 
@@ -263,17 +252,19 @@ describe('requests', () => {
     const { device, driver, end } = make();
     device.automatic = false;
     const [requests] = driver.requests;
-    const slots = [driver.submit(), driver.submit()];
-    requests.flush();
+    const tokens = [driver.submit(0, 5), driver.submit(0, 6)];
+    requests.kick();
     expect(() => driver.submit()).toThrow(coded('QUEUE_FULL'));
-    expect(() => driver.finish(slots[0]!)).toThrow(coded('NOT_READY'));
-    expect(() => driver.finish(3)).toThrow(coded('WRONG_TOKEN'));
+    expect(() => driver.finish(tokens[0]!)).toThrow(coded('NOT_READY'));
+    for (const wrong of [3, -1, 1e9, 0.5, NaN, Infinity, 2 ** 40]) {
+      expect(() => driver.finish(wrong)).toThrow(coded('WRONG_TOKEN'));
+    }
     expect(requests.poll()).toBe(-1);
     device.run();
-    expect(driver.finish(slots[0]!)).toBe(slots[0]! + 1);
-    expect(() => driver.finish(slots[0]!)).toThrow(coded('WRONG_TOKEN'));
-    expect(requests.poll()).toBe(slots[1]);
-    driver.finish(slots[1]!);
+    expect(driver.finish(tokens[0]!)).toBe(5);
+    expect(() => driver.finish(tokens[0]!)).toThrow(coded('WRONG_TOKEN'));
+    expect(requests.poll()).toBe(tokens[1]);
+    driver.finish(tokens[1]!);
     end();
   });
 
@@ -300,18 +291,167 @@ describe('requests', () => {
     end();
   });
 
-  it('gives up spinning after the time allowed; the request goes on', () => {
+  it('gives up spinning after the time allowed; the late answer reaches nobody', () => {
     const { device, driver, end } = make();
     device.automatic = false;
-    expect(() => driver.echoSync({ timeoutMs: 3 })).toThrow(coded('NOT_READY'));
+    for (let n = 0; n < 2; n += 1)
+      expect(() => driver.echoSync({ timeoutMs: 1 })).toThrow(coded('NOT_READY'));
+    expect(() => driver.echoSync({ timeoutMs: 1 })).toThrow(coded('QUEUE_FULL'));
     device.run();
-    const slot = driver.requests[0].poll();
-    expect(driver.finish(slot)).toBe(slot + 1);
+    expect(driver.requests[0].poll()).toBe(-1);
+    device.automatic = true;
+    for (let n = 0; n < 9; n += 1) expect(driver.echoSync()).toBeGreaterThan(0);
+    end();
+  });
+
+  it('refuses a time-out that is none before anything is sent', () => {
+    const { device, driver, end } = make();
+    for (const timeoutMs of [NaN, -1, '5' as unknown as number]) {
+      expect(() => driver.echoSync({ timeoutMs })).toThrow(coded('INVALID_PARAM'));
+    }
+    expect(device.notifications).toEqual([]);
+    end();
+  });
+
+  it('tells those who listen of requests to be polled for, and asks for interrupts only while they do', async () => {
+    const { device, transport, driver, end } = make();
+    const seen: number[] = [];
+    const remove = driver.on('used', (queue) => {
+      seen.push(queue);
+      driver.finish(driver.requests[queue]!.poll(), queue);
+    });
+    expect(transport.interrupts?.holds).toBe(2);
+    driver.submit(1);
+    driver.requests[1].kick();
+    await Promise.resolve();
+    expect(seen).toEqual([1]);
+    remove();
+    expect(transport.interrupts?.holds).toBe(0);
+    const token = driver.submit(1);
+    driver.requests[1].kick();
+    await Promise.resolve();
+    expect(seen).toEqual([1]);
+    driver.finish(token, 1);
+    expect(device.violations).toEqual([]);
+    end();
+  });
+
+  it('lets a kernel that owns the interrupt acknowledge and arm it', () => {
+    const { device, driver, end } = make(0n, {}, false);
+    expect(driver.enableInterrupts()).toBe(false);
+    const token = driver.submit();
+    driver.requests[0].kick();
+    expect(driver.ackInterrupt().has(InterruptStatus.QUEUE_INTERRUPT)).toBe(true);
+    expect(driver.enableInterrupts()).toBe(true);
+    driver.pollEvents();
+    driver.finish(token);
+    driver.disableInterrupts();
+    const silent = driver.submit();
+    driver.requests[0].kick();
+    expect(driver.ackInterrupt().bits).toBe(0);
+    driver.finish(silent);
+    expect(device.violations).toEqual([]);
+    end();
+  });
+
+  it('counts what a sloppy device does, and goes on', () => {
+    const { device, driver, end } = make();
+    const quirks: Quirk[] = [];
+    driver.on('quirk', (quirk) => quirks.push(quirk));
+    device.handle(0, (chain) => void chain.complete(100));
+    driver.echoSync();
+    expect(driver.quirks).toBe(1);
+    expect(quirks).toMatchObject([{ queue: 0, message: expect.stringContaining('100 bytes') as string }]);
     end();
   });
 });
 
+describe('a listener that acts inside a synchronous call', () => {
+  const lie = (device: FakeDevice): void => {
+    device.handle(0, (chain) => {
+      chain.defer();
+      device.queue(0).forceUsed(3, 0);
+    });
+  };
+
+  it('resets: the call ends with the reason at once, and all works again', async () => {
+    const { device, driver, end } = make();
+    lie(device);
+    const failures: string[] = [];
+    driver.on('failure', (error) => {
+      failures.push(error.code);
+      device.handle(0, (chain) => {
+        chain.write(chain.bytes());
+      });
+      driver.reset();
+    });
+    expect(() => driver.echoSync()).toThrow(coded('DEVICE_MISBEHAVED'));
+    expect(failures).toEqual(['DEVICE_MISBEHAVED']);
+    expect(driver.failure).toBeUndefined();
+    device.automatic = false;
+    const first = driver.echo(0, { tag: 41 });
+    const second = driver.echo(0, { tag: 42 });
+    await Promise.resolve();
+    await Promise.resolve();
+    device.run();
+    expect(await Promise.all([first, second])).toEqual([41, 42]);
+    end();
+  });
+
+  it('disposes: the call ends with DISPOSED or the reason, and nothing is left', () => {
+    const { device, driver } = make();
+    lie(device);
+    driver.on('failure', () => {
+      driver[Symbol.dispose]();
+    });
+    expect(() => driver.echoSync()).toThrow(VirtioError);
+    device.assertClean();
+  });
+
+  it('resets again and again: a reset that fails is told to its caller alone', () => {
+    const { device, driver } = make(CommonFeatures.set('EVENT_IDX').bits);
+    let resets = 0;
+    driver.on('failure', () => {
+      resets += 1;
+      try {
+        driver.reset();
+      } catch {
+        // As expected: the device came back with fewer features.
+      }
+    });
+    device.features = CommonFeatures.set('VERSION_1').bits;
+    device.needsReset();
+    driver.pollEvents();
+    expect(resets).toBe(1);
+    expect(driver.failure).toMatchObject({ code: 'FEATURES_REFUSED' });
+    driver[Symbol.dispose]();
+    device.assertClean();
+  });
+});
+
 describe('initialization', () => {
+  it('refuses a transport that has a driver, until that one is disposed', () => {
+    const { device, transport, driver } = make();
+    expect(() => new EchoDriver(transport, device.hal)).toThrow(coded('ALREADY_USED'));
+    expect(driver.echoSync()).toBeGreaterThan(0);
+    driver[Symbol.dispose]();
+    const other = new EchoDriver(transport, device.hal);
+    expect(other.echoSync()).toBeGreaterThan(0);
+    other[Symbol.dispose]();
+    device.assertClean();
+  });
+
+  it('leaves out features that the driver drops as others are missing', () => {
+    const device = new FakeDevice({ type: DeviceType.Crypto, features: Echo.mask('LOUD'), queues: [] });
+    const transport = new FakeTransport(device);
+    const features = transport.beginInit({
+      table: Echo,
+      supported: ['LOUD'],
+      choose: (accepted) => Echo.fromBits(accepted.bits & ~Echo.mask('LOUD')),
+    });
+    expect(features.names()).toEqual(['VERSION_1']);
+  });
+
   it('accepts of the legacy features ANY_LAYOUT, and neither NOTIFY_ON_EMPTY nor bit 30 [6.3]', () => {
     const features = CommonFeatures.set('ANY_LAYOUT', 'NOTIFY_ON_EMPTY', 'UNUSED').bits;
     const device = new FakeDevice({ type: DeviceType.Crypto, features, queues: [4, 4], legacy: true });
@@ -351,7 +491,7 @@ describe('initialization', () => {
   it('refuses a device of another type', () => {
     const device = new FakeDevice({ type: DeviceType.Block });
     expect(() => new EchoDriver(new FakeTransport(device), device.hal)).toThrow(
-      'Block device (fake) is no Crypto device; use the driver of its type',
+      'Block device (fake) is not a Crypto device; use the driver of its type',
     );
     expect(device.statusWrites).toEqual([]);
   });
@@ -408,13 +548,13 @@ describe('events and failures', () => {
     device.changeConfig((config) => {
       config.setUint32(0, 5, true);
     });
-    const slot = driver.submit();
-    driver.requests[0].flush();
+    const token = driver.submit();
+    driver.requests[0].kick();
     driver.pollEvents();
     driver.pollEvents();
     expect(driver.calls).toEqual(['size 5']);
-    expect(driver.requests[0].isDone(slot)).toBe(true);
-    driver.finish(slot);
+    expect(driver.requests[0].isDone(token)).toBe(true);
+    driver.finish(token);
     end();
   });
 
@@ -438,14 +578,14 @@ describe('events and failures', () => {
     const { device, driver, end } = make(0n, {}, false);
     device.automatic = false;
     const slot = driver.submit();
-    driver.requests[0].flush();
+    driver.requests[0].kick();
     const acknowledge = driver.transport.ackInterrupt.bind(driver.transport);
     driver.transport.ackInterrupt = () => {
       device.run(0);
       return acknowledge();
     };
     driver.pollEvents();
-    expect(driver.requests[0].queue.peek(), 'nothing is left in the ring').toBe(-1);
+    expect(driver.requests[0].queue.pop(), 'nothing is left in the ring').toBe(-1);
     expect(driver.requests[0].isDone(slot)).toBe(true);
     driver.finish(slot);
     end();
@@ -464,7 +604,7 @@ describe('events and failures', () => {
     driver.reset();
     device.automatic = true;
     expect(await driver.echo()).toBeGreaterThan(0);
-    expect(driver.calls).toEqual(['failure DEVICE_NEEDS_RESET', 'abandon 0', 'abandon 0', 'reset', 'live']);
+    expect(driver.calls).toEqual(['failure DEVICE_NEEDS_RESET', 'reset', 'live']);
     end();
   });
 
@@ -481,16 +621,18 @@ describe('events and failures', () => {
     end();
   });
 
-  it('leaves the errors of listeners to those who wrote them', () => {
+  it('is not disturbed by a listener that throws, whose error becomes an unhandled rejection', async () => {
     const { device, driver, end } = make(0n, {}, false);
+    const rejected = new Promise((resolve) => process.once('unhandledRejection', resolve));
+    const heard: string[] = [];
     driver.on('failure', () => {
       throw new RangeError('listener');
     });
+    driver.on('failure', ({ code }) => heard.push(code));
     device.needsReset();
-    expect(() => {
-      driver.pollEvents();
-    }).toThrow('listener');
-    expect(driver.failure).toMatchObject({ code: 'DEVICE_NEEDS_RESET' });
+    driver.pollEvents();
+    expect(heard).toEqual(['DEVICE_NEEDS_RESET']);
+    expect(await rejected).toMatchObject({ message: 'listener' });
     end();
   });
 
@@ -517,17 +659,17 @@ describe('events and failures', () => {
     end();
   });
 
-  it('brings the device back with the same features, and keeps what was done', async () => {
+  it('brings the device back with the same features, and voids all tokens', async () => {
     const { device, driver, end } = make(CommonFeatures.set('EVENT_IDX', 'INDIRECT_DESC').bits);
     const done = driver.submit();
-    driver.requests[0].flush();
+    driver.requests[0].kick();
     driver.requests[0].drain();
     const outcome = await inFlight(driver, device);
     device.features |= CommonFeatures.mask('RING_PACKED');
     driver.reset();
     expect(await outcome()).toEqual(['DEVICE_RESET', 'DEVICE_RESET']);
     expect(driver.features.names()).toEqual(['INDIRECT_DESC', 'EVENT_IDX', 'VERSION_1']);
-    expect(driver.finish(done)).toBe(done + 1);
+    expect(() => driver.finish(done)).toThrow(coded('WRONG_TOKEN'));
     device.automatic = true;
     for (let n = 0; n < 9; n += 1) expect(await driver.echo()).toBeGreaterThan(0);
     end();
@@ -553,7 +695,7 @@ describe('events and failures', () => {
     device.automatic = true;
     device.run();
     expect(await outcome()).toEqual(['DEVICE_RESET', 'done']);
-    expect(driver.calls).toEqual(['abandon 0', 'queue 0 reset']);
+    expect(driver.calls).toEqual(['queue 0 reset']);
     expect(await driver.echo(0)).toBeGreaterThan(0);
     expect(() => {
       driver.resetQueue(7);
@@ -578,7 +720,7 @@ describe('disposal', () => {
     // The fake notes memory that is taken back while the device may use it.
     device.assertClean();
     expect(transport.disposed).toBe(1);
-    expect(driver.calls).toEqual(['failure DISPOSED', 'abandon 0', 'dispose']);
+    expect(driver.calls).toEqual(['failure DISPOSED', 'dispose']);
     driver[Symbol.dispose]();
     expect(transport.disposed).toBe(1);
     expect(() => driver.submit()).toThrow(coded('DISPOSED'));

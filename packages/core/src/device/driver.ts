@@ -422,7 +422,8 @@ export abstract class Driver<
       this.transport.finishInit();
       for (const { driverQueue } of this.#entries) driverQueue?.start();
     } catch (error) {
-      this.fail(error as VirtioError);
+      // Why the device failed before counts no longer: this does.
+      this.#end(error as VirtioError);
       throw error;
     } finally {
       this.#resetting = false;
@@ -455,7 +456,7 @@ export abstract class Driver<
       `${this.transport.who()}: queue ${index} was reset; whether this request was carried out is not known: ask again`,
     );
     const { queue, driverQueue } = entry;
-    driverQueue?.fail(lost);
+    driverQueue?.lose(lost);
     try {
       this.transport.queueReset(index);
       driverQueue?.forget(lost);
@@ -552,7 +553,7 @@ export abstract class Driver<
       driverQueue?.[Symbol.dispose]();
       queue[Symbol.dispose]();
     }
-    for (const region of this.#regions.splice(0)) this.hal.dmaDealloc(region);
+    for (const region of this.#regions.splice(0)) this.hal.dmaDealloc(region, this.accessPlatform);
   }
 
   readonly #configInterrupt = (): void => {

@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { BareHal, type Machine } from '../../examples/bare-hal.ts';
 import { DeviceType } from '../device/device-type.ts';
 import { Driver } from '../device/driver.ts';
+import { BufferChains } from '../ring/buffer-chains.ts';
 import { VirtioError } from '../errors.ts';
 import { FeatureTable } from '../device/features.ts';
 import { PAGE_SIZE } from './hal.ts';
@@ -58,9 +59,9 @@ describe('the example of a Hal without an operating system', () => {
     const own = hal.dmaAlloc(1);
     for (let n = 0; n < 100; n += 1) {
       const answer = new Uint8Array(PAGE_SIZE + 1);
-      expect(driver.queue.addNotifyWaitPop([Uint8Array.of(n, n + 1)], [answer])).toBe(2);
+      expect(BufferChains.of(driver.queue).addNotifyWaitPop([Uint8Array.of(n, n + 1)], [answer])).toBe(2);
       expect([...answer.subarray(0, 3)]).toEqual([n + 1, n + 2, 0]);
-      expect(driver.queue.addNotifyWaitPop([Uint8Array.of(n)], [own.bytes])).toBe(1);
+      expect(BufferChains.of(driver.queue).addNotifyWaitPop([Uint8Array.of(n)], [own.bytes])).toBe(1);
       expect(own.bytes[0]).toBe(n + 1);
     }
   });

@@ -32,8 +32,12 @@ export interface Hal {
    */
   dmaAlloc(pages: number, direction: BufferDirection, accessPlatform: boolean): DmaRegion;
 
-  /** Gives a region back. The device must no longer use it. Views of it become empty where the platform can do that. */
-  dmaDealloc(region: DmaRegion): void;
+  /**
+   * Gives a region back. The device must no longer use it. Views of it become empty where the platform can do that.
+   *
+   * @param accessPlatform as it was when the region was allocated
+   */
+  dmaDealloc(region: DmaRegion, accessPlatform: boolean): void;
 
   /**
    * Maps registers.

@@ -16,12 +16,17 @@ import { cancellable, requireWaitable, type Waiter, type WaitOptions } from './w
 /** The largest buffer that a queue of this kind can have, in bytes. */
 const MAX_BUFFER_SIZE = 2 ** 28;
 
+/** How much is handed over without waiting before other work gets a turn. */
+const TURNS = 256;
+
 /** Options of a queue with buffers of its own. */
 export interface BufferQueueOptions extends QueueOptions {
   /** The bytes of each buffer. */
   readonly bufferSize: number;
   /** How many buffers (default: as many as the queue has descriptors). */
   readonly buffers?: number | undefined;
+  /** Whether there are no buffers until {@link BufferQueue.open}, for queues that may never be used (default false). */
+  readonly closed?: boolean;
 }
 
 /** What a {@link BufferQueue} is made of; the driver sees to it. */
@@ -52,18 +57,20 @@ export abstract class BufferQueue implements DriverQueue {
   protected live = false;
 
   readonly #hal: Hal;
-  readonly #region: DmaRegion;
+  readonly #direction: BufferDirection;
+  #region: DmaRegion | undefined;
   readonly #views: Uint8Array<ArrayBuffer>[] = [];
   readonly #stride: number;
   readonly #announcer: Announcer;
   readonly #interest: Interest;
   readonly #waiting = new Set<Waiter<void>>();
   #listeners: readonly (() => void)[] = [];
+  #turns = 0;
   #disposed = false;
 
   protected constructor(
     { queue, transport, hal, report }: BufferQueueParts,
-    { bufferSize, buffers = queue.size }: BufferQueueOptions,
+    { bufferSize, buffers = queue.size, closed = false }: BufferQueueOptions,
     direction: BufferDirection,
     always: boolean | undefined,
   ) {
@@ -75,19 +82,28 @@ export abstract class BufferQueue implements DriverQueue {
     this.#hal = hal;
     // Buffers start at multiples of 8, so that structures in them are aligned.
     this.#stride = Math.ceil(bufferSize / 8) * 8;
-    this.#region = hal.dmaAlloc(
-      Math.ceil((this.#stride * buffers) / PAGE_SIZE),
-      direction,
-      queue.accessPlatform,
-    );
-    const { bytes } = this.#region;
-    for (let n = 0; n < buffers; n += 1) {
-      this.#views.push(bytes.subarray(n * this.#stride, n * this.#stride + bufferSize));
-    }
+    this.#direction = direction;
     this.bufferOf = new Uint16Array(queue.size);
     this.taken = new Uint8Array(buffers).fill(1);
     this.#announcer = new Announcer(queue, report);
     this.#interest = new Interest(transport, queue, { onUsed: this.#onUsed, report, always });
+    if (!closed) this.#allocate();
+  }
+
+  /** Whether there are buffers. */
+  get isOpen(): boolean {
+    return this.#region !== undefined;
+  }
+
+  /**
+   * Allocates the buffers of a queue that was made without; they then stay until the driver is disposed.
+   *
+   * @throws {@link VirtioError} `DMA_ERROR`
+   */
+  open(): void {
+    if (this.isOpen) return;
+    this.#allocate();
+    this.opened();
   }
 
   /** Why nothing works any more, until the driver is reset. */
@@ -157,6 +173,25 @@ export abstract class BufferQueue implements DriverQueue {
     }
   }
 
+  /**
+   * For loops that hand over what is there without waiting: once in a while it lets timers and other work of the event loop have
+   * a turn, which a device that never stops sending would keep from it.
+   */
+  async fairTurn(): Promise<void> {
+    this.#turns += 1;
+    if (this.#turns < TURNS) return;
+    this.#turns = 0;
+    const { interrupts } = this.transport;
+    if (interrupts === undefined) return;
+    await new Promise<void>((resolve) => {
+      interrupts.hold();
+      interrupts.defer(() => {
+        interrupts.release();
+        resolve();
+      });
+    });
+  }
+
   /** Lets all who wait look again. */
   wake(): void {
     if (this.#waiting.size > 0) {
@@ -190,9 +225,16 @@ export abstract class BufferQueue implements DriverQueue {
     this.update();
   }
 
+  /** @internal Nobody's wait is lost with the buffers: who waits looks again when the queue works again. */
+  lose(error: VirtioError): void {
+    this.live = false;
+    this.queue.fail(error);
+    this.update();
+  }
+
   /** @internal */
   forget(error: VirtioError): void {
-    this.fail(error);
+    if (this.failure === undefined) this.fail(error);
     this.queue.rewind();
     this.taken.fill(1);
   }
@@ -203,7 +245,7 @@ export abstract class BufferQueue implements DriverQueue {
   /** @internal */
   start(): void {
     this.live = true;
-    this.update();
+    this.wake();
   }
 
   /** @internal Gives the memory back. The device must have been reset. */
@@ -211,8 +253,11 @@ export abstract class BufferQueue implements DriverQueue {
     if (this.#disposed) return;
     this.#disposed = true;
     this.#listeners = [];
-    this.#hal.dmaDealloc(this.#region);
+    if (this.#region !== undefined) this.#hal.dmaDealloc(this.#region, this.queue.accessPlatform);
   }
+
+  /** Buffers were allocated after construction. */
+  protected abstract opened(): void;
 
   /** Whether {@link BufferQueue.drain} found something for those who wait or listen. */
   protected abstract get news(): boolean;
@@ -224,7 +269,16 @@ export abstract class BufferQueue implements DriverQueue {
 
   /** The address of a buffer for the device. */
   protected addressOf(number: number): number {
-    return this.#region.address + number * this.#stride;
+    return (this.#region?.address ?? 0) + number * this.#stride;
+  }
+
+  #allocate(): void {
+    const pages = Math.ceil((this.#stride * this.buffers) / PAGE_SIZE);
+    this.#region = this.#hal.dmaAlloc(pages, this.#direction, this.queue.accessPlatform);
+    const { bytes } = this.#region;
+    for (let n = 0; n < this.buffers; n += 1) {
+      this.#views.push(bytes.subarray(n * this.#stride, n * this.#stride + this.bufferSize));
+    }
   }
 
   readonly #onUsed = (): void => {

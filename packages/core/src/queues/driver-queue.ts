@@ -16,6 +16,8 @@ export interface DriverQueue extends Disposable {
   listen(listener: () => void): () => void;
   /** The device no longer works: ends all waits. */
   fail(error: VirtioError): void;
+  /** This queue alone is about to be reset: ends the waits for what is lost with it. */
+  lose(error: VirtioError): void;
   /** The device was reset and has nothing any more. {@link DriverQueue.fail} comes first if the device did not fail. */
   forget(error: VirtioError): void;
   /** The ring is empty and was given to the device anew. */

@@ -111,6 +111,7 @@ export class ReceiveQueue extends BufferQueue {
           // The handler may have reset the driver, or have led to a failure.
           if (this.taken[number] === 1 && this.failure === undefined) this.repost(number);
         }
+        if (this.failure !== undefined) break;
       }
     } finally {
       if (count > 0 && this.failure === undefined) this.kick();
@@ -139,11 +140,19 @@ export class ReceiveQueue extends BufferQueue {
 
   /** @internal Gives all buffers to the device. */
   override start(): void {
+    if (!this.isOpen) {
+      super.start();
+      return;
+    }
     for (let number = 0; number < this.buffers; number += 1) {
       if (this.taken[number] === 1) this.repost(number);
     }
     super.start();
     this.kick();
+  }
+
+  protected override opened(): void {
+    if (this.live && this.failure === undefined) this.start();
   }
 
   protected override get news(): boolean {

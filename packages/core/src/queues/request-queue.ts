@@ -38,6 +38,7 @@ const LOST = 5;
 const POLLED = 0;
 const AWAITED = 1;
 const SPUN = 2;
+const GIVEN_UP = 3;
 
 /** Tokens stay below, so that engines keep them as small integers. */
 const TOKENS = 2 ** 30;
@@ -150,7 +151,7 @@ export class RequestQueue<R = unknown> implements DriverQueue {
 
   readonly #free: Uint16Array;
   #freeCount = 0;
-  /** Slots that are done and polled for, oldest first; `#inRing` marks them, so that none is in it twice. */
+  /** Slots that are done and polled for, oldest first; `#inRing` marks them. */
   readonly #doneRing: Uint16Array;
   readonly #inRing: Uint8Array;
   #doneHead = 0;
@@ -335,6 +336,8 @@ export class RequestQueue<R = unknown> implements DriverQueue {
     return new Promise<unknown>((resolve, reject) => {
       this.checkWaitable(options);
       this.drain();
+      // What was found may have failed the driver, after which nobody would tell this one.
+      if (this.failure !== undefined) throw this.failure;
       if (count > this.queue.size) this.queue.begin(count);
       if (this.#doneCount === this.slots) {
         throw new VirtioError(
@@ -445,15 +448,11 @@ export class RequestQueue<R = unknown> implements DriverQueue {
    * @throws {@link VirtioError} why the device no longer works
    */
   poll(): number {
-    for (;;) {
-      if (this.#doneCount === 0) this.drain();
-      if (this.#doneCount === 0) break;
+    if (this.#doneCount === 0) this.drain();
+    if (this.#doneCount > 0) {
       const slot = this.#doneRing[this.#doneHead] as number;
-      this.#inRing[slot] = 0;
-      this.#doneHead = this.#doneHead + 1 === this.slots ? 0 : this.#doneHead + 1;
-      this.#doneCount -= 1;
-      // One that was completed or cancelled since is of no interest.
-      if (this.#state[slot] === DONE) return this.token(slot);
+      this.#leaveRing(slot);
+      return this.token(slot);
     }
     if (this.failure !== undefined) throw this.failure;
     return -1;
@@ -541,10 +540,11 @@ export class RequestQueue<R = unknown> implements DriverQueue {
 
   /** @internal Ends all waits with an error, and refuses all calls until {@link RequestQueue.restart}. */
   fail(error: VirtioError): void {
-    if (this.#failure !== undefined) return;
+    const failed = this.#failure !== undefined;
     this.#failure = error;
-    this.#lost = error;
     this.queue.fail(error);
+    if (failed) return;
+    this.#lost = error;
     for (let slot = 0; slot < this.slots; slot += 1) {
       if (this.#state[slot] !== IN_FLIGHT && this.#state[slot] !== LATE) continue;
       this.#state[slot] = LOST;
@@ -554,16 +554,21 @@ export class RequestQueue<R = unknown> implements DriverQueue {
     this.#update();
   }
 
+  /** @internal */
+  lose(error: VirtioError): void {
+    this.fail(error);
+  }
+
   /** @internal The device was reset and has nothing any more: all tokens are void, all buffers their callers'. */
   forget(error: VirtioError): void {
-    this.fail(error);
+    if (this.#failure === undefined) this.fail(error);
     this.queue.rewind();
-    for (let slot = 0; slot < this.slots; slot += 1) {
-      if (this.#state[slot] !== FREE) this.#end(slot, false);
-    }
     this.#doneHead = 0;
     this.#doneCount = 0;
     this.#inRing.fill(0);
+    for (let slot = 0; slot < this.slots; slot += 1) {
+      if (this.#state[slot] !== FREE) this.#end(slot, false);
+    }
   }
 
   /** @internal The queue is empty and was given to the device anew. */
@@ -674,11 +679,26 @@ export class RequestQueue<R = unknown> implements DriverQueue {
       resolve(value);
       return;
     }
-    if (this.#inRing[slot] === 1) return;
     this.#inRing[slot] = 1;
     const place = this.#doneHead + this.#doneCount;
     this.#doneRing[place >= this.slots ? place - this.slots : place] = slot;
     this.#doneCount += 1;
+  }
+
+  /** Takes a slot out of the ring: it was polled, or completed by its token. Those before it, mostly none, move up. */
+  #leaveRing(slot: number): void {
+    const ring = this.#doneRing;
+    const last = this.slots - 1;
+    let place = this.#doneHead;
+    while (ring[place] !== slot) place = place === last ? 0 : place + 1;
+    while (place !== this.#doneHead) {
+      const before = place === 0 ? last : place - 1;
+      ring[place] = ring[before] as number;
+      place = before;
+    }
+    this.#doneHead = place === last ? 0 : place + 1;
+    this.#doneCount -= 1;
+    this.#inRing[slot] = 0;
   }
 
   /** Judges the answer of a slot that is done, gives back what it holds, and returns its result. */
@@ -705,6 +725,7 @@ export class RequestQueue<R = unknown> implements DriverQueue {
   /** Frees a slot and what it holds. */
   #end(slot: number, written: boolean): void {
     if (this.#waits[slot] === AWAITED) this.#unawait(slot);
+    if (this.#inRing[slot] === 1) this.#leaveRing(slot);
     this.#state[slot] = FREE;
     this.#waits[slot] = POLLED;
     this.#handlers[slot] = this.#handler;
@@ -720,8 +741,10 @@ export class RequestQueue<R = unknown> implements DriverQueue {
   #giveUp(slot: number): void {
     const state = this.#state[slot];
     if (this.#waits[slot] === AWAITED) this.#unawait(slot);
-    if (state === IN_FLIGHT) this.#state[slot] = LATE;
-    else if (state === DONE) this.#end(slot, false);
+    if (state === IN_FLIGHT) {
+      this.#state[slot] = LATE;
+      this.#waits[slot] = GIVEN_UP;
+    } else if (state === DONE) this.#end(slot, false);
     this.#update();
   }
 
@@ -794,6 +817,7 @@ export class RequestQueue<R = unknown> implements DriverQueue {
       const state = this.#state[slot];
       if (state === IN_FLIGHT || state === DONE || state === LOST) return slot;
     }
+    if (this.failure !== undefined) throw this.failure;
     throw new VirtioError(
       'WRONG_TOKEN',
       `${this.#transport.who()}: ${String(token)} is not the token of a request that was submitted and not completed, or it is ` +

@@ -66,6 +66,26 @@ export class TransmitQueue extends BufferQueue {
     this.taken[number] = 0;
   }
 
+  /**
+   * Sends as many bytes as there are buffers for, and notifies the device if it wants that. They are copied.
+   *
+   * @returns how many
+   * @throws {@link VirtioError} why the device no longer works
+   */
+  write(bytes: Uint8Array): number {
+    let sent = 0;
+    while (sent < bytes.length) {
+      const number = this.take();
+      if (number < 0) break;
+      const part = bytes.subarray(sent, sent + this.bufferSize);
+      this.buffer(number).set(part);
+      this.send(number, part.length);
+      sent += part.length;
+    }
+    if (sent > 0) this.kick();
+    return sent;
+  }
+
   /** Gives a buffer that was taken back unsent. */
   putBack(number: number): void {
     this.#requireTaken(number);
@@ -90,8 +110,18 @@ export class TransmitQueue extends BufferQueue {
     else this.update();
   }
 
+  /** @internal Who waits is told if something was on its way. */
+  override lose(error: VirtioError): void {
+    if (this.idle) super.lose(error);
+    else this.fail(error);
+  }
+
   /** @internal */
   override restart(): void {
+    this.#refill();
+  }
+
+  protected override opened(): void {
     this.#refill();
   }
 
@@ -101,7 +131,7 @@ export class TransmitQueue extends BufferQueue {
 
   #refill(): void {
     this.taken.fill(0);
-    this.#freeCount = this.buffers;
+    this.#freeCount = this.isOpen ? this.buffers : 0;
     for (let n = 0; n < this.buffers; n += 1) this.#free[n] = this.buffers - 1 - n;
   }
 

@@ -13,6 +13,8 @@ interface SharedChain {
   readonly addresses: readonly number[];
 }
 
+const existing = new WeakMap<VirtQueue, BufferChains>();
+
 /**
  * Adds chains of buffers to a queue, and takes them back. It must be the only user of the queue.
  *
@@ -27,7 +29,7 @@ interface SharedChain {
  *   using queue = createQueue(transport, hal, features, { index: 0, size: 8 });
  *   transport.finishInit();
  *   const bytes = new Uint8Array(64);
- *   const length = new BufferChains(queue).addNotifyWaitPop([], [bytes]);
+ *   const length = BufferChains.of(queue).addNotifyWaitPop([], [bytes]);
  *   transport.reset();
  *   return bytes.subarray(0, length);
  * }
@@ -43,7 +45,14 @@ export class BufferChains {
   /** The chains that the device has used and that were not taken yet, oldest first, with their lengths. */
   readonly #used: { readonly number: number; readonly length: number }[] = [];
 
-  constructor(queue: VirtQueue) {
+  /** The chains of a queue: each call for a queue returns the same. */
+  static of(queue: VirtQueue): BufferChains {
+    const chains = existing.get(queue) ?? new BufferChains(queue);
+    existing.set(queue, chains);
+    return chains;
+  }
+
+  private constructor(queue: VirtQueue) {
     this.queue = queue;
     this.#chains = new Array<undefined>(queue.size).fill(undefined);
     this.#numberOf = new Uint16Array(queue.size);

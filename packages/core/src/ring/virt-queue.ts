@@ -323,13 +323,13 @@ export abstract class VirtQueue implements Disposable {
   protected abstract attach(): void;
 
   /**
-   * Fails the queue: every later call throws `error` until {@link VirtQueue.reset}.
+   * Fails the queue: every later call throws `error` until {@link VirtQueue.reset}. A later failure replaces an earlier one.
    *
    * @returns the error, for the caller to throw
    */
   fail(error: VirtioError): VirtioError {
-    this.#failure ??= error;
-    return this.#failure;
+    this.#failure = error;
+    return error;
   }
 
   /**
@@ -356,7 +356,7 @@ export abstract class VirtQueue implements Disposable {
     if (this.#disposed) return;
     this.#disposed = true;
     this.fail(new VirtioError('DISPOSED', `queue ${this.index} of ${this.transport.name} is disposed`));
-    for (const region of this.#regions) this.hal.dmaDealloc(region);
+    for (const region of this.#regions) this.hal.dmaDealloc(region, this.accessPlatform);
     this.#regions.length = 0;
   }
 
