@@ -377,6 +377,8 @@ describe('packets of nobody', () => {
   it('do not grow anything while the device takes nothing, and are all refused in the end', async () => {
     const peer = makePeer();
     peer.deaf = true;
+    const accepting = peer.sockets.listen({ port: 9999 }).accept();
+    accepting.catch(() => undefined);
     let sent = 0;
     for (let n = 0; n < 1000; n += 1) {
       if (peer.send({ op: 'RW', srcPort: n, dstPort: 2 })) sent += 1;

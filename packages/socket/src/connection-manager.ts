@@ -10,13 +10,14 @@ import {
   VirtioError,
   type WaitOptions,
 } from '@virtio/core';
+import { Cancellation } from './cancellation.ts';
 import { Connection, type ConnectionHost, DUE_OPS, Happened, type VsockAddress } from './connection.ts';
 import { ConnectionTable } from './connection-table.ts';
 import { VsockListener } from './listener.ts';
 import { VsockHeader, VsockOp, VsockType } from './protocol.ts';
 import type { PacketHandler, VirtioSocket } from './virtio-socket.ts';
 import { VsockConnection } from './vsock-connection.ts';
-import { WaitLine } from './wait-line.ts';
+import { Waiting, WaitLine } from './wait-line.ts';
 
 /** Timers, where there are some: `globalThis` of Node.js and of browsers. */
 export interface Timers {
@@ -169,13 +170,15 @@ export class VsockConnectionManager implements Disposable {
   /** Connections that have data to send and no buffer for them. */
   readonly #roomWaiters = new Set<Connection>();
   readonly #eventLine: Entry[] = [];
+  readonly #waiting: Waiting;
   readonly #eventWaiters: WaitLine;
   /** Connections with a deadline. */
   readonly #timed = new Set<Connection>();
   #timer: unknown;
   #timerDue = Infinity;
   #tracksEvents = false;
-  #awaitsRoom = false;
+  /** While the device is to say that it has used a buffer. */
+  #roomWait: Cancellation | undefined;
   #nextPort = FIRST_FREE_PORT + Math.floor(Math.random() * 0x3fffffff);
   #failure: VirtioError | undefined;
   readonly #host: ConnectionHost;
@@ -201,14 +204,17 @@ export class VsockConnectionManager implements Disposable {
     this.#connectMs = integer('connectTimeoutMs', DEFAULT_CONNECT_MS, 1, MAX_MS);
     this.#closeMs = integer('closeTimeoutMs', DEFAULT_CLOSE_MS, 1, MAX_MS);
     this.#timers = options.timers;
-    this.#eventWaiters = new WaitLine(transport);
+    this.#waiting = new Waiting(transport, () => this.#awaitRoom());
+    this.#eventWaiters = new WaitLine(this.#waiting);
     this.#host = {
       transport,
+      waiting: this.#waiting,
       due: (connection) => this.#isDue(connection),
       ended: (connection) => this.#ended(connection),
       closing: (connection) => this.#setDeadline(connection, this.#closeMs),
       happened: (connection, what) => this.#happened(connection, what),
       sloppy: (message) => this.driver.sloppy(message),
+      failure: () => this.#failure ?? this.driver.failure,
     };
     this.#handler = {
       packet: (header, bytes, complete) => this.#packet(header, bytes, complete),
@@ -304,6 +310,7 @@ export class VsockConnectionManager implements Disposable {
       );
     }
     const listener = new VsockListener({ port, type, backlog, bufferSize }, this.#transport, {
+      waiting: this.#waiting,
       drain: () => this.#drain(),
       spin: (done, spinOptions, awaited) => this.#spin(done, spinOptions, awaited),
       checkUsable: () => this.#checkUsable(),
@@ -422,7 +429,11 @@ export class VsockConnectionManager implements Disposable {
     const result = new VsockConnection(connection, this.driver, {
       drain: () => this.#drain(),
       beforeSend: () => this.#sendDue(),
-      awaitRoom: () => this.#awaitRoom(connection),
+      awaitRoom: () => {
+        this.#roomWaiters.add(connection);
+        this.#awaitRoom();
+      },
+      waiting: this.#waiting,
       spin: (done, options, awaited) => this.#spin(done, options, awaited),
     });
     this.#table.add(connection);
@@ -620,22 +631,31 @@ export class VsockConnectionManager implements Disposable {
     return true;
   }
 
-  /** Goes on when the device has used a buffer: with what is due, and with those who have data to send. */
-  #awaitRoom(writer?: Connection): void {
-    if (writer !== undefined) this.#roomWaiters.add(writer);
-    if (this.#awaitsRoom || this.#transport.interrupts === undefined) return;
-    this.#awaitsRoom = true;
-    this.driver.waitForRoom().then(
+  /**
+   * Goes on when the device has used a buffer: with what is due, and with those who have data to send. Nobody is kept alive for that who
+   * does not wait: without them it goes on when the next packet comes, or with the next call.
+   */
+  #awaitRoom(): void {
+    const wanted = this.#dueLine.length + this.#refusals.length + this.#roomWaiters.size > 0;
+    if (!wanted || !this.#waiting.anybody) {
+      this.#roomWait?.abort();
+      this.#roomWait = undefined;
+      return;
+    }
+    if (this.#roomWait !== undefined) return;
+    const wait = new Cancellation();
+    this.#roomWait = wait;
+    this.driver.waitForRoom({ signal: wait }).then(
       () => {
-        this.#awaitsRoom = false;
+        if (this.#roomWait === wait) this.#roomWait = undefined;
         this.#sendDue();
         const waiting = [...this.#roomWaiters];
         this.#roomWaiters.clear();
         for (const connection of waiting) connection.writers.wake();
       },
       () => {
-        // The device no longer works: whoever waits is told.
-        this.#awaitsRoom = false;
+        // Nobody waits any more, or the device no longer works, which is told elsewhere.
+        if (this.#roomWait === wait) this.#roomWait = undefined;
       },
     );
   }

@@ -14,7 +14,7 @@ import {
   VsockType,
 } from './protocol.ts';
 import { ReceiveBuffer } from './receive-buffer.ts';
-import { WaitLine } from './wait-line.ts';
+import { type Waiting, WaitLine } from './wait-line.ts';
 
 /** An address: a context ID and a port. @see VIRTIO 1.4, 5.10.6.2 */
 export interface VsockAddress {
@@ -57,6 +57,7 @@ export const Happened = {
 /** What a connection needs of its manager. */
 export interface ConnectionHost {
   readonly transport: Transport;
+  readonly waiting: Waiting;
   /** Packets are due: sends them now, or when there is room. */
   due(connection: Connection): void;
   /** The connection is over: its addresses are free. */
@@ -67,6 +68,8 @@ export interface ConnectionHost {
   happened(connection: Connection, what: number): void;
   /** The peer was sloppy, and nothing was at risk. */
   sloppy(message: string): void;
+  /** Why the device no longer works, if so. */
+  failure(): VirtioError | undefined;
 }
 
 /** What there is for whoever reads. */
@@ -124,9 +127,9 @@ export class Connection {
     this.credit = new SendCredit();
     this.receiveCredit = new ReceiveCredit(bufferSize);
     this.buffer = new ReceiveBuffer(bufferSize);
-    this.readers = new WaitLine(host.transport);
-    this.writers = new WaitLine(host.transport);
-    this.watchers = new WaitLine(host.transport);
+    this.readers = new WaitLine(host.waiting);
+    this.writers = new WaitLine(host.waiting);
+    this.watchers = new WaitLine(host.waiting);
   }
 
   get isSeqpacket(): boolean {
@@ -215,7 +218,8 @@ export class Connection {
   /** This side will not send, or not receive, any more: {@link VsockShutdown} bits. */
   shutdown(flags: number): void {
     this.#act(this.state.shutdown(flags));
-    if ((this.state.localShutdown & VsockShutdown.RECEIVE) !== 0) this.#dropReceived();
+    // Only if the caller says so: that both are done does not mean that all was read.
+    if ((flags & VsockShutdown.RECEIVE) !== 0) this.#dropReceived();
   }
 
   /** This side ends the connection. */
@@ -279,6 +283,7 @@ export class Connection {
         return new VirtioError('SOCKET_TIMED_OUT', `${name}: the peer did not answer in time`);
       case 'transport-reset':
         return (
+          this.#host.failure() ??
           this.failure ??
           new VirtioError(
             'SOCKET_TRANSPORT_RESET',

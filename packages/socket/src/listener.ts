@@ -1,7 +1,7 @@
 /** A port on which connections are accepted. The peer is connected as soon as it asks; what is not taken yet waits here. */
 import { type SpinOptions, type Transport, VirtioError, type WaitOptions } from '@virtio/core';
 import type { VsockConnection } from './vsock-connection.ts';
-import { WaitLine } from './wait-line.ts';
+import { type Waiting, WaitLine } from './wait-line.ts';
 
 /** What a listener is made for. */
 export interface ListenerSpec {
@@ -14,6 +14,7 @@ export interface ListenerSpec {
 
 /** What a listener needs of its manager. */
 export interface ListenerHost {
+  readonly waiting: Waiting;
   drain(): void;
   spin(done: () => boolean, options: SpinOptions | undefined, awaited: string): void;
   checkUsable(): void;
@@ -59,7 +60,7 @@ export class VsockListener implements Disposable, AsyncIterable<VsockConnection>
     this.#backlog = backlog;
     this.#transport = transport;
     this.#host = host;
-    this.#waiters = new WaitLine(transport);
+    this.#waiters = new WaitLine(host.waiting);
   }
 
   /** How many connections wait to be accepted. */

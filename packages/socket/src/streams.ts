@@ -3,6 +3,7 @@
  * library in an engine that has none. What a class must be like stands here in types, as far as it is used.
  */
 import type { AbortSignalLike, WaitOptions } from '@virtio/core';
+import { Cancellation } from './cancellation.ts';
 
 /** What a `ReadableStream` gives its source. */
 export interface ChunkController {
@@ -42,27 +43,6 @@ export interface Duplex {
   endReading(): void;
   endWriting(): Promise<void>;
   abort(): void;
-}
-
-/** Cancels waits when a stream is cancelled. */
-class Cancellation implements AbortSignalLike {
-  aborted = false;
-  reason: unknown;
-  readonly #listeners = new Set<() => void>();
-
-  addEventListener(_type: 'abort', listener: () => void): void {
-    this.#listeners.add(listener);
-  }
-
-  removeEventListener(_type: 'abort', listener: () => void): void {
-    this.#listeners.delete(listener);
-  }
-
-  abort(reason: unknown): void {
-    this.aborted = true;
-    this.reason = reason;
-    for (const listener of [...this.#listeners]) listener();
-  }
 }
 
 /**

@@ -11,10 +11,12 @@ import {
   type ReceiveQueue,
   requireBytes,
   requireInteger,
+  requireWaitable,
   type SpinOptions,
   type Transport,
   type TransmitQueue,
   VirtioError,
+  type VirtQueue,
   type WaitOptions,
 } from '@virtio/core';
 import {
@@ -206,6 +208,9 @@ export class VirtioSocket extends Driver<VsockFeatureName, SocketEvents> {
 
   /** The same as {@link VirtioSocket.trySend}, waiting for room. Throws also `ABORTED`, `UNSUPPORTED` without interrupts. */
   async send(header: VsockHeader, data?: Uint8Array, options?: WaitOptions): Promise<void> {
+    this.checkUsable();
+    this.#checkData(data);
+    requireWaitable(this.transport, options);
     while (!this.trySend(header, data)) await this.waitForRoom(options);
   }
 
@@ -218,13 +223,14 @@ export class VirtioSocket extends Driver<VsockFeatureName, SocketEvents> {
    * Calls `handler` with each packet that came and that nobody has handled. With a {@link VsockConnectionManager} there is none.
    *
    * @param handler gets the header and the data, both valid during the call
+   * @param most how many packets it wants (default: all that came)
    * @returns how many packets there were
    * @throws {@link VirtioError} why the device no longer works
    */
-  poll(handler: (header: Readonly<VsockHeader>, data: Uint8Array) => void): number {
+  poll(handler: (header: Readonly<VsockHeader>, data: Uint8Array) => void, most = Infinity): number {
     this.drain();
     this.checkUsable();
-    const wanted = this.#arrivedCount;
+    const wanted = Math.min(most, this.#arrivedCount);
     let count = 0;
     for (; count < wanted && this.#arrivedCount > 0; count += 1) {
       this.#handleNext((header, bytes, complete) => {
@@ -339,6 +345,17 @@ export class VirtioSocket extends Driver<VsockFeatureName, SocketEvents> {
 
   protected override onReset(): void {
     this.#readCid();
+  }
+
+  /** Packets of the queue are lost, and with them data: no connection can go on. */
+  protected override onQueueReset(queue: VirtQueue): void {
+    if (queue.index === EVENT_QUEUE) return;
+    this.#handler?.failed(
+      new VirtioError(
+        'DEVICE_RESET',
+        `${this.transport.who()}: queue ${queue.index} was reset, so packets of this connection may be lost; connect again`,
+      ),
+    );
   }
 
   #receive(): boolean {

@@ -365,6 +365,16 @@ describe('the end', () => {
     expect(await near.readChunk()).toBeUndefined();
   });
 
+  it('of both directions leaves what was received to be read', async () => {
+    const { near, far } = connected();
+    far.write([1, 2, 3]);
+    far.say('SHUTDOWN', { flags: SEND });
+    await near.endWriting();
+    expect(near.end).toBe('clean');
+    expect(await near.readChunk()).toEqual(Uint8Array.of(1, 2, 3));
+    expect(await near.readChunk()).toBeUndefined();
+  });
+
   it('of reading drops what comes, and the peer never waits for room', async () => {
     const { near, far } = connected({ bufferSize: 1000 });
     far.write(bytes(500));

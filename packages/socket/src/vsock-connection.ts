@@ -6,6 +6,7 @@ import {
   encodeUtf8,
   requireBytes,
   requireInteger,
+  requireWaitable,
   type SpinOptions,
   VirtioError,
   type WaitOptions,
@@ -15,10 +16,11 @@ import type { ConnectionEnd, ConnectionPhase } from './connection-state.ts';
 import { VsockHeader, VsockOp, VsockSeqFlags, VsockShutdown } from './protocol.ts';
 import { readableOf, type ReadableStreamClass, writableOf, type WritableStreamClass } from './streams.ts';
 import type { VirtioSocket } from './virtio-socket.ts';
-import { WaitLine } from './wait-line.ts';
+import { type Waiting, WaitLine } from './wait-line.ts';
 
 /** What a connection needs of its manager. */
 export interface ConnectionPort {
+  readonly waiting: Waiting;
   drain(): void;
   /** Sends what is due first, so that data keep their place behind it. */
   beforeSend(): void;
@@ -162,7 +164,7 @@ export class VsockConnection implements Disposable, AsyncDisposable, AsyncIterab
     requireBytes(this.#driver.transport, into);
     this.#requireStream();
     if (into.length === 0) return 0;
-    return (await this.#hasData(options)) ? this.#take(into) : 0;
+    return this.#whenData(() => this.#take(into), 0, options);
   }
 
   /** The same as {@link VsockConnection.read}, spinning. Throws also `NOT_READY`. */
@@ -170,7 +172,7 @@ export class VsockConnection implements Disposable, AsyncDisposable, AsyncIterab
     requireBytes(this.#driver.transport, into);
     this.#requireStream();
     if (into.length === 0) return 0;
-    return this.#hasDataSync(options) ? this.#take(into) : 0;
+    return this.#whenDataSync(() => this.#take(into), 0, options);
   }
 
   /** Takes what there is as a new array, `undefined` if there is nothing now. Throws as {@link VsockConnection.tryRead} does. */
@@ -186,12 +188,12 @@ export class VsockConnection implements Disposable, AsyncDisposable, AsyncIterab
    * @throws {@link VirtioError} as {@link VsockConnection.read} does
    */
   async readChunk(options?: WaitOptions): Promise<Uint8Array<ArrayBuffer> | undefined> {
-    return (await this.#hasData(options)) ? this.#takeChunk() : undefined;
+    return this.#whenData(() => this.#takeChunk(), undefined, options);
   }
 
   /** The same as {@link VsockConnection.readChunk}, spinning. Throws also `NOT_READY`. */
   readChunkSync(options?: SpinOptions): Uint8Array<ArrayBuffer> | undefined {
-    return this.#hasDataSync(options) ? this.#takeChunk() : undefined;
+    return this.#whenDataSync(() => this.#takeChunk(), undefined, options);
   }
 
   /** Takes the next message, if there is a whole one. Throws as {@link VsockConnection.tryRead} does, `UNSUPPORTED` for a stream. */
@@ -204,13 +206,13 @@ export class VsockConnection implements Disposable, AsyncDisposable, AsyncIterab
   /** Waits for a message; `undefined` at the end. Throws as {@link VsockConnection.read} does, `UNSUPPORTED` for a stream. */
   async readMessage(options?: WaitOptions): Promise<VsockMessage | undefined> {
     this.#requireMessages();
-    return (await this.#hasData(options)) ? this.#takeMessage() : undefined;
+    return this.#whenData(() => this.#takeMessage(), undefined, options);
   }
 
   /** The same as {@link VsockConnection.readMessage}, spinning. Throws also `NOT_READY`. */
   readMessageSync(options?: SpinOptions): VsockMessage | undefined {
     this.#requireMessages();
-    return this.#hasDataSync(options) ? this.#takeMessage() : undefined;
+    return this.#whenDataSync(() => this.#takeMessage(), undefined, options);
   }
 
   /** Whether all was read and nothing more can come. Throws if the connection did not end as it should. */
@@ -469,23 +471,26 @@ export class VsockConnection implements Disposable, AsyncDisposable, AsyncIterab
     );
   }
 
-  async #hasData(options: WaitOptions | undefined): Promise<boolean> {
+  /** Takes data as soon as there are some, or returns `end`. Another reader may have taken what woke this one. */
+  async #whenData<T, E>(take: () => T, end: E, options: WaitOptions | undefined): Promise<T | E> {
     const connection = this.#connection;
+    requireWaitable(this.#driver.transport, options);
     for (;;) {
       this.#port.drain();
       const { readiness } = connection;
-      if (readiness !== 'nothing') return readiness === 'data';
+      if (readiness !== 'nothing') return readiness === 'data' ? take() : end;
       await connection.readers.wait(options);
     }
   }
 
-  #hasDataSync(options: SpinOptions | undefined): boolean {
+  /** The same, spinning. */
+  #whenDataSync<T, E>(take: () => T, end: E, options: SpinOptions | undefined): T | E {
     const connection = this.#connection;
     this.#port.drain();
     if (connection.readiness === 'nothing') {
       this.#port.spin(() => connection.readiness !== 'nothing', options, 'data of the peer');
     }
-    return connection.readiness === 'data';
+    return connection.readiness === 'data' ? take() : end;
   }
 
   #take(into: Uint8Array): number {
@@ -520,6 +525,8 @@ export class VsockConnection implements Disposable, AsyncDisposable, AsyncIterab
     options: (WaitOptions & MessageOptions) | undefined,
   ): Promise<void> {
     const bytes = this.#bytesOf(data);
+    this.#connection.checkWritable();
+    requireWaitable(this.#driver.transport, options);
     const { writers } = this.#connection;
     const isFirst = this.#writes === 0;
     this.#writes += 1;
@@ -544,7 +551,7 @@ export class VsockConnection implements Disposable, AsyncDisposable, AsyncIterab
 
   /** Waits for the writes before this one. */
   async #turn(before: Promise<void>, options: WaitOptions | undefined): Promise<void> {
-    const line = new WaitLine(this.#driver.transport);
+    const line = new WaitLine(this.#port.waiting);
     let isNext = false;
     void before.then(() => {
       isNext = true;

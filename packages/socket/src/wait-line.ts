@@ -4,15 +4,47 @@
  */
 import { requireWaitable, type Transport, VirtioError, type WaitOptions } from '@virtio/core';
 
+/** Knows whether anybody waits in any of its lines, and keeps the event loop alive as long. */
+export class Waiting {
+  readonly transport: Transport;
+  readonly #changed: () => void;
+  #lines = 0;
+
+  /** @param changed called when the first line begins to wait, and when the last one no longer does */
+  constructor(transport: Transport, changed: () => void) {
+    this.transport = transport;
+    this.#changed = changed;
+  }
+
+  /** Whether anybody waits. */
+  get anybody(): boolean {
+    return this.#lines > 0;
+  }
+
+  /** @internal A line begins to wait. */
+  begin(): void {
+    this.#lines += 1;
+    this.transport.interrupts?.hold();
+    if (this.#lines === 1) this.#changed();
+  }
+
+  /** @internal A line no longer waits. */
+  end(): void {
+    this.#lines -= 1;
+    this.transport.interrupts?.release();
+    if (this.#lines === 0) this.#changed();
+  }
+}
+
 /** A line of promises. */
 export class WaitLine {
-  readonly #transport: Transport;
+  readonly #all: Waiting;
   readonly #waiting = new Set<() => void>();
   #holding = false;
   #wakes = 0;
 
-  constructor(transport: Transport) {
-    this.#transport = transport;
+  constructor(all: Waiting) {
+    this.#all = all;
   }
 
   /** How often those who wait were woken: a device may answer before whoever asked begins to wait. */
@@ -26,7 +58,7 @@ export class WaitLine {
    * @throws {@link VirtioError} `ABORTED`, `UNSUPPORTED` if the transport has no interrupts
    */
   wait(options?: WaitOptions): Promise<void> {
-    const transport = this.#transport;
+    const { transport } = this.#all;
     const signal = options?.signal;
     return new Promise((resolve, reject) => {
       requireWaitable(transport, options);
@@ -61,7 +93,7 @@ export class WaitLine {
     const holds = this.#waiting.size > 0;
     if (holds === this.#holding) return;
     this.#holding = holds;
-    if (holds) this.#transport.interrupts?.hold();
-    else this.#transport.interrupts?.release();
+    if (holds) this.#all.begin();
+    else this.#all.end();
   }
 }
