@@ -86,14 +86,13 @@ describe('connect', () => {
   });
 
   it('spins in its synchronous form', () => {
-    const { peer, program } = makeProgram();
+    const { peer } = makeProgram();
     const connection = peer.sockets.connectSync(FAR);
     expect(connection.isEstablished).toBe(true);
     expect(() => peer.sockets.connectSync({ cid: HOST, port: 99 })).toThrow(code('SOCKET_REFUSED'));
     peer.onPacket = () => true;
     expect(() => peer.sockets.connectSync(FAR, { timeoutMs: 1 })).toThrow(code('SOCKET_TIMED_OUT'));
     expect(peer.sockets.size).toBe(1);
-    void program;
   });
 
   it('takes each free port, and a given one once', async () => {
@@ -374,7 +373,7 @@ describe('packets of nobody', () => {
     expect(peer.sockets.size).toBe(0);
   });
 
-  it('do not grow anything while the device takes nothing, and are all refused in the end', async () => {
+  it('do not grow anything while the device takes nothing, and are all refused in the end [5.10.6.1.1]', async () => {
     const peer = makePeer();
     peer.deaf = true;
     const accepting = peer.sockets.listen({ port: 9999 }).accept();

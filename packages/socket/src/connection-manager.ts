@@ -543,7 +543,7 @@ export class VsockConnectionManager implements Disposable {
   #request(header: VsockHeader): boolean {
     const { srcCid, srcPort, dstPort, type } = header;
     const listener = this.#listeners.get(dstPort);
-    if (listener === undefined || listener.type !== type || !listener.hasRoom || !this.#hasRoom()) {
+    if (listener?.type !== type || !listener.hasRoom || !this.#hasRoom()) {
       return this.#refuse(header);
     }
     const { connection, public: accepted } = this.#add(

@@ -162,8 +162,9 @@ export class Connection {
     else if (header.len > 0) this.#host.sloppy(`operation ${op} has ${header.len} bytes of data`);
     this.#act(act);
     // There are devices that confirm a shutdown only if all that was sent before is gone by then.
-    if (this.state.phase === 'closing' && inFlight > 0 && this.credit.inFlight === 0)
+    if (this.state.phase === 'closing' && inFlight > 0 && this.credit.inFlight === 0) {
       this.#isDue(Due.SHUTDOWN);
+    }
     if (this.credit.free > free) {
       this.writers.wake();
       if (this.state.canSend) this.#host.happened(this, Happened.CREDIT);
@@ -199,6 +200,7 @@ export class Connection {
       if (this.buffer.length === 0) this.buffer.clear();
       return;
     }
+    if (this.state.phase === 'closing') return;
     const drained = this.isSeqpacket ? this.buffer.message === undefined : this.buffer.length === 0;
     if (this.receiveCredit.updateIsDue(drained)) this.#isDue(Due.CREDIT_UPDATE);
   }

@@ -171,7 +171,7 @@ describe('connections in any order of events', () => {
             peer.end();
           },
         ),
-        { numRuns: 150 },
+        { numRuns: 150, timeout: 4000 },
       );
     },
   );

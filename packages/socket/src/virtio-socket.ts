@@ -423,22 +423,22 @@ export class VirtioSocket extends Driver<VsockFeatureName, SocketEvents> {
   }
 
   #receiveEvents(): boolean {
-    let isReset = false;
+    let resets = 0;
     this.#event.poll((bytes) => {
       if (bytes.length < VsockEventLayout.size) {
         this.quirk(EVENT_QUEUE, `an event has ${bytes.length} bytes, less than ${VsockEventLayout.size}`);
         return;
       }
       const id = viewOf(bytes).getUint32(VsockEventLayout.offset.id, true);
-      if (id === VsockEventId.TRANSPORT_RESET) isReset = true;
+      if (id === VsockEventId.TRANSPORT_RESET) resets += 1;
       else this.quirk(EVENT_QUEUE, `the device reports event ${id}, which is unknown`);
     });
-    if (isReset) {
+    if (resets > 0) {
       this.#readCid();
       this.#handler?.transportReset();
       this.emit('transportReset', this.#guestCid);
     }
-    return isReset;
+    return resets > 0;
   }
 
   /** 5.10.4: the upper half is reserved and zero, some values of the lower one cannot be. */

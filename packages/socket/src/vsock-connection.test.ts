@@ -153,7 +153,7 @@ describe('writing', () => {
   });
 
   it('before the connection is established waits', async () => {
-    const { peer, program } = connected();
+    const { peer } = connected();
     peer.onPacket = undefined;
     const connection = peer.sockets.submitConnect({ cid: 2, port: 5 }, { localPort: 6 });
     expect(connection.tryWrite(bytes(3))).toBe(0);
@@ -163,7 +163,6 @@ describe('writing', () => {
     peer.send({ op: 'RESPONSE', srcPort: 5, dstPort: 6 });
     await writing;
     expect(peer.ops()).toEqual(['RW']);
-    void program;
   });
 });
 
@@ -230,6 +229,30 @@ describe('reading', () => {
     near.requestCredit();
     near.requestCredit();
     expect(far.creditRequests).toBe(1);
+  });
+
+  it('is told of in every packet, with the size of the buffer [5.10.6.3.1]', async () => {
+    const { peer, near, far } = connected({ bufferSize: 1000 });
+    far.write(bytes(100));
+    near.tryRead(new Uint8Array(70));
+    peer.onPacket = undefined;
+    const to = { srcPort: far.port, dstPort: near.localPort };
+    near.writeSync('x');
+    near.updateCredit();
+    near.requestCredit();
+    await near.endWriting();
+    near.endReading();
+    peer.send({ op: 'CREDIT_REQUEST', ...to });
+    near.abort();
+    expect(peer.packets.map(({ op, bufAlloc, fwdCnt }) => [op, bufAlloc, fwdCnt])).toEqual([
+      ['RW', 1000, 70],
+      ['CREDIT_UPDATE', 1000, 70],
+      ['CREDIT_REQUEST', 1000, 70],
+      ['SHUTDOWN', 1000, 70],
+      ['SHUTDOWN', 1000, 70],
+      ['CREDIT_UPDATE', 1000, 100],
+      ['RST', 1000, 100],
+    ]);
   });
 
   it('ends when the peer has shut its side down, and not before', async () => {

@@ -1,5 +1,5 @@
 /** The driver of socket devices, described for the contract: as packets, and as a connection with a program on the host. */
-import { DeviceType } from '@virtio/core';
+import { DeviceType, type SpinOptions, type WaitOptions } from '@virtio/core';
 import { type Chain, FakeDevice, type Subject } from '@virtio/testing';
 import {
   VirtioSocket,
@@ -24,7 +24,12 @@ const RW = 5;
 function makeDevice(ring: bigint, queueSize: number): FakeDevice {
   const config = new Uint8Array(8);
   config[0] = GUEST;
-  return new FakeDevice({ type: DeviceType.Socket, features: ring, config, queues: [queueSize, queueSize, 8] });
+  return new FakeDevice({
+    type: DeviceType.Socket,
+    features: ring,
+    config,
+    queues: [queueSize, queueSize, 8],
+  });
 }
 
 /** A packet of the host, with a mark of four bytes as its data if it carries data. */
@@ -46,7 +51,9 @@ function packet(op: number, mark?: number): Uint8Array {
 
 function markOf(chain: Chain): number {
   const view = new DataView(chain.readAt(0, Math.min(chain.readable, HEADER + U32)).buffer);
-  return view.getUint16(30, true) === RW && view.byteLength === HEADER + U32 ? view.getUint32(HEADER, true) : -1;
+  return view.getUint16(30, true) === RW && view.byteLength === HEADER + U32
+    ? view.getUint32(HEADER, true)
+    : -1;
 }
 
 function data(mark: number): Uint8Array {
@@ -74,17 +81,8 @@ export const packetSubject: Subject<VirtioSocket> = {
       queue: RX,
       send: (device, mark) => device.send(RX, packet(RW, mark)),
       take: takePacket,
-      promise: async (driver, options) => {
-        for (;;) {
-          await driver.waitForPacket(options);
-          const mark = takePacket(driver);
-          if (mark >= 0) return mark;
-        }
-      },
-      sync: (driver, options) => {
-        driver.waitForPacketSync(options);
-        return takePacket(driver);
-      },
+      promise: nextPacket,
+      sync: nextPacketSync,
     },
   ],
   transmit: [
@@ -104,6 +102,19 @@ function takePacket(driver: VirtioSocket): number {
   return mark;
 }
 
+async function nextPacket(driver: VirtioSocket, options: WaitOptions): Promise<number> {
+  for (;;) {
+    await driver.waitForPacket(options);
+    const mark = takePacket(driver);
+    if (mark >= 0) return mark;
+  }
+}
+
+function nextPacketSync(driver: VirtioSocket, options: SpinOptions): number {
+  driver.waitForPacketSync(options);
+  return takePacket(driver);
+}
+
 const managers = new WeakMap<VirtioSocket, VsockConnectionManager>();
 const connections = new WeakMap<VirtioSocket, VsockConnection>();
 
@@ -113,16 +124,33 @@ function connectionOf(driver: VirtioSocket): VsockConnection {
   return connection;
 }
 
+function takeMark(driver: VirtioSocket): number {
+  const into = new Uint8Array(U32);
+  return connectionOf(driver).tryRead(into) === 0 ? -1 : markIn(into);
+}
+
+async function readMark(driver: VirtioSocket, options: WaitOptions): Promise<number> {
+  const into = new Uint8Array(U32);
+  await connectionOf(driver).read(into, options);
+  return markIn(into);
+}
+
+function readMarkSync(driver: VirtioSocket, options: SpinOptions): number {
+  const into = new Uint8Array(U32);
+  connectionOf(driver).readSync(into, options);
+  return markIn(into);
+}
+
 /** One connection, which carries messages of four bytes both ways. */
 export const connectionSubject: Subject<VirtioSocket> = {
   name: 'socket (a connection)',
   device: ({ ring, queueSize }) => makeDevice(ring, queueSize),
-  open(transport, hal) {
+  open: (transport, hal) => {
     const driver = new VirtioSocket(transport, hal, { bufferSize: 64 });
     managers.set(driver, new VsockConnectionManager(driver, { connectionBufferSize: 4 * 1000 }));
     return driver;
   },
-  async ready(driver, device, turn) {
+  ready: async (driver, device, turn) => {
     const sockets = managers.get(driver);
     const connection = sockets?.submitConnect({ cid: HOST, port: HOST_PORT }, { localPort: GUEST_PORT });
     await turn();
@@ -137,20 +165,9 @@ export const connectionSubject: Subject<VirtioSocket> = {
     {
       queue: RX,
       send: (device, mark) => device.send(RX, packet(RW, mark)),
-      take(driver) {
-        const into = new Uint8Array(U32);
-        return connectionOf(driver).tryRead(into) === 0 ? -1 : markIn(into);
-      },
-      async promise(driver, options) {
-        const into = new Uint8Array(U32);
-        await connectionOf(driver).read(into, options);
-        return markIn(into);
-      },
-      sync(driver, options) {
-        const into = new Uint8Array(U32);
-        connectionOf(driver).readSync(into, options);
-        return markIn(into);
-      },
+      take: takeMark,
+      promise: readMark,
+      sync: readMarkSync,
     },
   ],
   transmit: [

@@ -99,13 +99,13 @@ export class FakePeer {
 
   /** Takes the packets of the driver out of the queue. */
   listen(): void {
-    if (this.deaf) return;
     const queue = this.device.queue(1);
-    for (let chain = queue.pop(); chain !== undefined; chain = queue.pop()) {
+    for (;;) {
+      const chain = this.deaf ? undefined : queue.pop();
+      if (chain === undefined) return;
       const bytes = chain.bytes();
       chain.complete(0);
       this.#take(bytes);
-      if (this.deaf) return;
     }
   }
 
@@ -167,8 +167,9 @@ export class FakePeer {
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
     const number = view.getUint16(30, true);
     const op = OPS[number];
-    if (op === undefined || op === 'INVALID')
+    if (op === undefined || op === 'INVALID') {
       throw this.device.violated(`the driver sent operation ${number}`);
+    }
     const packet: Packet = {
       srcCid: view.getUint32(0, true),
       dstCid: view.getUint32(8, true),
@@ -352,8 +353,9 @@ export class FarConnection {
     const taken = this.received.splice(0, count);
     this.read.push(...taken);
     this.#taken += taken.length;
-    if (this.tells && taken.length > 0 && (this.#taken - this.#told) * 2 >= this.program.bufAlloc)
+    if (this.tells && taken.length > 0 && (this.#taken - this.#told) * 2 >= this.program.bufAlloc) {
       this.say('CREDIT_UPDATE');
+    }
   }
 
   /** Takes what the guest says of credit. */
@@ -363,8 +365,9 @@ export class FarConnection {
     const before = this.#guestTaken % 2 ** 32;
     const step = (fwdCnt - before + 2 ** 32) % 2 ** 32;
     this.#guestTaken += step;
-    if (this.#guestTaken > this.#sent)
+    if (this.#guestTaken > this.#sent) {
       throw device.violated(`fwd_cnt ${fwdCnt} is more than was sent [5.10.6.3.1]`);
+    }
   }
 
   take(packet: Packet): void {
@@ -389,8 +392,9 @@ export class FarConnection {
             `RW without credit: ${this.#got - this.#taken} of ${this.program.bufAlloc} [5.10.6.3.1]`,
           );
         }
-        if ((this.guestShutdown & 2) !== 0)
+        if ((this.guestShutdown & 2) !== 0) {
           throw peer.device.violated('RW after SHUTDOWN of sending [5.10.6.5]');
+        }
         this.received.push(...packet.data);
         if (this.type === 2) this.#boundary(packet);
         if (this.eager) this.readSome();
