@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { request } from 'node:http';
-import { connect, createServer, type Server, type Socket } from 'node:net';
+import { connect, createServer, type Socket } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { setTimeout as delay } from 'node:timers/promises';
 import { pattern, type HostEnv } from '../../framework/define.ts';
@@ -35,6 +35,8 @@ class Peer {
 
   constructor(socket: Socket) {
     this.socket = socket;
+    // What a test has left open must not keep the harness from its end.
+    socket.unref();
     socket.pause();
     socket.on('error', () => undefined);
     socket.on('end', () => (this.ended = true));
@@ -114,7 +116,6 @@ class Peer {
 /** What the programs of one test have open. */
 interface State {
   readonly peers: Map<string, Peer>;
-  readonly servers: Server[];
   /** Waits for connections of the guest, by key. */
   readonly arriving: Map<string, PromiseWithResolvers<Peer>>;
   readonly swarm: { done: number; bad: string[] };
@@ -125,7 +126,6 @@ const states = new Map<string, State>();
 function stateOf({ directory }: HostEnv): State {
   const state: State = states.get(directory) ?? {
     peers: new Map(),
-    servers: [],
     arriving: new Map(),
     swarm: { done: 0, bad: [] },
   };
@@ -144,7 +144,7 @@ async function serve(env: HostEnv, port: number, onConnection: (socket: Socket) 
   const { promise, resolve, reject } = Promise.withResolvers<undefined>();
   server.once('error', reject).listen(`${env.directory}/vsock_${port}`, () => resolve(undefined));
   await promise;
-  stateOf(env).servers.push(server);
+  server.unref();
 }
 
 /** Asks the device for a connection to a port of the guest; the line that it answers, `undefined` if it refuses. */
