@@ -60,7 +60,8 @@ export class Backends {
     child.stderr.setEncoding('utf8').on('data', (text: string) => (said = (said + text).slice(-2000)));
     child.on('error', (error) => (said += error.message));
     this.#running.set(backend, child);
-    for (const deadline = Date.now() + START_MS; !existsSync(backend.socket); await delay(STEP_MS)) {
+    for (const deadline = Date.now() + START_MS; !existsSync(backend.socket);) {
+      await delay(STEP_MS);
       if (child.exitCode !== null || Date.now() > deadline) {
         throw new Error(`${backend.program} does not listen on ${backend.socket}:\n${said}`);
       }
@@ -71,7 +72,7 @@ export class Backends {
   async kill(backend: PlannedBackend): Promise<void> {
     const child = this.#running.get(backend);
     this.#running.delete(backend);
-    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
+    if (child?.exitCode !== null || child.signalCode !== null) return;
     const { promise, resolve } = Promise.withResolvers<undefined>();
     child.once('exit', () => resolve(undefined));
     child.kill('SIGKILL');

@@ -136,9 +136,9 @@ export function deriveSources(sources: readonly AptSource[], codename: string): 
  * @returns one source, or none if there is no mirror
  */
 export function sourcesOfSuite(sources: readonly AptSource[], suite: string): AptSource[] {
-  const mirror = sources.find(({ suites }) => !suites.some((name) => /[-/](updates|security)$/.test(name)));
-  const first = mirror ?? sources.find(({ suites }) => suites.length > 0);
-  return first === undefined ? [] : [{ ...first, suites: [suite] }];
+  // A mirror of security fixes has nothing else.
+  const mirror = sources.find(({ suites }) => !suites.every((name) => /[-/](updates|security)$/.test(name)));
+  return mirror === undefined ? [] : [{ ...mirror, suites: [suite] }];
 }
 
 function suiteRest(suite: string, name: string): string {

@@ -36,7 +36,7 @@ export function unable({ transport, ring }: Cell): string | undefined {
   if (transport === 'pci-vfio') {
     return 'the device is a program of its own that reaches memory by physical addresses: it knows no IOMMU';
   }
-  return ring.properties['packed'] === true ? 'the device offers no packed rings' : undefined;
+  return ring.properties.packed === true ? 'the device offers no packed rings' : undefined;
 }
 
 /** Why a kind of guest cannot unplug the device. */

@@ -86,8 +86,9 @@ class Peer {
   }
 
   async send(seed: number, length: number): Promise<void> {
-    for (let at = 0; at < length; at += PIECE)
+    for (let at = 0; at < length; at += PIECE) {
       await this.write(bytesOf(seed, at, Math.min(PIECE, length - at)));
+    }
   }
 
   hash(): string {
@@ -167,8 +168,9 @@ async function dial(
     }
     if (socket.readableEnded || socket.closed || Date.now() > deadline) {
       socket.destroy();
-      if (Date.now() > deadline)
+      if (Date.now() > deadline) {
         throw new Error(`the device neither accepts nor refuses a connection to port ${port}`);
+      }
       return undefined;
     }
     await Promise.race([once(socket, 'readable'), once(socket, 'end'), delay(100)]).catch(() => undefined);

@@ -83,7 +83,8 @@ export default [
       const polled = sockets.submitConnect({ cid: HOST, port: 2 });
       const seen: string[] = [];
       const until = async (type: string): Promise<void> => {
-        for (const deadline = Date.now() + 20_000; !seen.includes(type); await delay(1)) {
+        for (const deadline = Date.now() + 20_000; !seen.includes(type);) {
+          await delay(1);
           for (let event = sockets.poll(); event !== undefined; event = sockets.poll()) {
             if (event.connection === polled) seen.push(event.type);
           }
@@ -93,7 +94,10 @@ export default [
       await until('connected');
       const bytes = bytesOf(2, 0, 300 * KIB);
       const taking = context.host('take', { key: 'b', total: bytes.length });
-      for (let sent = 0; sent < bytes.length; await delay(0)) sent += polled.tryWrite(bytes.subarray(sent));
+      for (let sent = 0; sent < bytes.length;) {
+        sent += polled.tryWrite(bytes.subarray(sent));
+        await delay(0);
+      }
       equal(await taking, hashOf(2, bytes.length));
       await context.host('sendText', { key: 'b', text: 'abc' });
       await until('received');

@@ -27,7 +27,8 @@ export default [
       const sending = (async () => {
         for (; sent < size; sent += 64 * KIB) await slow.write(bytesOf(7, sent, 64 * KIB));
       })();
-      for (let quiet = 0, before = -1; quiet < 4; await delay(250)) {
+      for (let quiet = 0, before = -1; quiet < 4;) {
+        await delay(250);
         quiet = sent === before ? quiet + 1 : 0;
         before = sent;
       }
@@ -91,7 +92,8 @@ export default [
       // As much as the unix socket and the device hold: with some of it left, the device does not confirm the end.
       const piece = 10 * KIB;
       let size = 0;
-      for (let idle = 0; idle < 5; await delay(100)) {
+      for (let idle = 0; idle < 5;) {
+        if (idle > 0) await delay(100);
         const sent = connection.tryWrite(bytesOf(5, size, piece));
         size += sent;
         idle = sent === 0 ? idle + 1 : 0;
@@ -209,8 +211,10 @@ export default [
       }
       const location = context.device('socket');
       const path = `/sys/bus/pci/devices/${location.kind === 'pci' ? location.address : ''}/vendor`;
-      for (let looks = 0; !existsSync(path); looks += 1, await delay(100))
+      for (let looks = 0; !existsSync(path); looks += 1) {
         ok(looks < 200, 'the device did not come back');
+        await delay(100);
+      }
       using again = openSocket(context);
       const { sockets } = again;
       await context.host('listen', { port: 2, key: 'b' });
