@@ -308,7 +308,8 @@ export class VirtioSocket extends Driver<VsockFeatureName, SocketEvents> {
     header.len = length;
     header.encode(view);
     if (data !== undefined && length > 0) {
-      this.#tx.buffer(number).set(data.subarray(from, from + length), HEADER_SIZE);
+      const isWhole = from === 0 && length === data.length;
+      this.#tx.buffer(number).set(isWhole ? data : data.subarray(from, from + length), HEADER_SIZE);
     }
     this.#tx.send(number, HEADER_SIZE + length);
   }
