@@ -33,13 +33,12 @@ export interface DeviceSpec {
   /** A disk image behind a block device. */
   readonly disk?: DiskSpec;
   /**
-   * QEMU arguments before and after the device. `{id}` is the device's id, `{dir}` the test's folder on the host,
-   * `{socket:NAME}` the path of a socket of `sockets`.
+   * QEMU arguments before and after the device. `{id}` is the device's id, `{dir}` the test's folder on the host.
    */
   readonly before?: readonly string[];
   readonly after?: readonly string[];
-  /** Names of unix sockets on which the host listens, for back ends to connect to; see {@link HostEnv.socket}. */
-  readonly sockets?: readonly string[];
+  /** Variables of QEMU's environment, `{dir}` filled in. All devices of a guest share it: what is set twice must mean the same. */
+  readonly environment?: Readonly<Record<string, string>>;
   /** Put the device behind a port of its own, so that it can be unplugged (PCI only). */
   readonly hotplug?: boolean;
   /** A program of the host that is the device (vhost-user), and shares the guest's memory. */
@@ -101,29 +100,20 @@ export interface HostEnv {
   deviceId(device: string): string;
   /** The name of the block device behind a disk. */
   nodeName(device: string): string;
-  /** The image file of a disk. */
-  imagePath(device: string): string;
   /** What the guest would read of a disk, as another program sees the image: bytes, of any format. */
   readImage(device: string, offset: number, length: number): Promise<Uint8Array>;
   /** The SHA-256 of the same. */
   hashImage(device: string, offset: number, length: number): Promise<string>;
   /** What `qemu-img map` says of a disk: extents in bytes. */
   mapImage(device: string): Promise<readonly ImageExtent[]>;
-  /** The connection that QEMU made to a socket of {@link DeviceSpec.sockets}. */
-  socket(device: string, name: string): Promise<HostSocket>;
   /** Kills the program behind a device. */
   killBackend(device: string): Promise<void>;
   /** Starts the program behind a device again. */
   startBackend(device: string): Promise<void>;
-}
-
-/** A connection of a back end. */
-export interface HostSocket {
-  write(bytes: Uint8Array): Promise<void>;
-  /** The next bytes: as many as asked for. */
-  read(length: number, timeoutMs?: number): Promise<Uint8Array>;
-  /** All bytes that came within a time. */
-  readFor(milliseconds: number): Promise<Uint8Array>;
+  /** What QEMU has said on its standard error: complaints, and what is traced. */
+  complaints(): string;
+  /** Leaves a picture in the report, under this title. */
+  picture(title: string, type: 'image/png' | 'image/svg+xml', bytes: Uint8Array): void;
 }
 
 /** An extent of an image. */
@@ -148,6 +138,11 @@ export interface GuestContext<H extends HostFunctions = HostFunctions> {
   host<K extends keyof H & string>(name: K, ...args: HostArguments<H[K]>): Promise<HostResult<H[K]>>;
   /** Adds a line to the test's detail in the report. */
   note(line: string): void;
+  /**
+   * The arguments with which Node.js, or a worker thread whose file is the first of them, runs a function of
+   * {@link GuestTest.apart}.
+   */
+  apart(name: string, args?: unknown): readonly [file: string, ...rest: string[]];
 }
 
 type HostArguments<F> = F extends (args: infer A, env: HostEnv) => unknown
@@ -174,6 +169,8 @@ export interface GuestTest<H extends HostFunctions = HostFunctions> {
   /** Prepares files in the test's folder on the host, before the guest boots. */
   readonly prepare?: (directory: string) => void | Promise<void>;
   readonly host?: H;
+  /** Functions that run in another process or thread of the guest; see {@link GuestContext.apart}. */
+  readonly apart?: Readonly<Record<string, (args: never) => unknown>>;
   /** Runs in a process of its own in the guest. It passes if it returns. */
   readonly guest: (context: GuestContext<H>) => void | Promise<void>;
 }

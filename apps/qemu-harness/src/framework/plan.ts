@@ -14,8 +14,6 @@ export interface PlannedDevice {
   readonly id: string;
   readonly location: PlannedLocation;
   readonly disk: PreparedDisk | undefined;
-  /** Paths of its sockets by name. */
-  readonly sockets: ReadonlyMap<string, string>;
   readonly backend: PlannedBackend | undefined;
 }
 
@@ -34,6 +32,8 @@ export interface PlannedTest {
   readonly devices: ReadonlyMap<string, PlannedDevice>;
   /** QEMU's arguments for all of them. */
   readonly args: readonly string[];
+  /** Variables of QEMU's environment. */
+  readonly environment: Readonly<Record<string, string>>;
 }
 
 /** PCI slots 1 to 30 are free on q35; microvm has 24 windows with its second I/O APIC. */
@@ -112,14 +112,13 @@ export async function planTest(
   await test.prepare?.(directory);
   const devices = new Map<string, PlannedDevice>();
   const args: string[] = [];
+  const environment: Record<string, string> = {};
   for (const [name, spec] of Object.entries(test.devices)) {
     const id = `t${number}-${name}`;
     const { args: portArgs, bus, location } = slots.take(id, spec.hotplug === true);
     const prepared = spec.disk === undefined ? undefined : await prepareDisk(spec.disk, id, directory);
-    const sockets = new Map(
-      (spec.sockets ?? []).map((socket) => [socket, join(directory, `${name}-${socket}`)]),
-    );
-    const fill = (word: string): string => fillIn(word, id, directory, sockets);
+    const fill = (word: string): string =>
+      word.replaceAll('{id}', id).replaceAll('{dir}', () => escape(directory));
     const properties = {
       ...cell.ring.properties,
       ...spec.properties,
@@ -134,9 +133,12 @@ export async function planTest(
       args: spec.backend.args.map(path),
       socket: path(spec.backend.socket),
     };
-    devices.set(name, { id, location, disk: prepared, sockets, backend });
+    for (const [variable, value] of Object.entries(spec.environment ?? {})) {
+      environment[variable] = value.replaceAll('{dir}', directory);
+    }
+    devices.set(name, { id, location, disk: prepared, backend });
   }
-  return { test, directory, devices, args };
+  return { test, directory, devices, args, environment };
 }
 
 function deviceName({ model }: DeviceSpec, { machine }: Cell): string {
@@ -151,16 +153,4 @@ export function formatProperties(properties: Properties): string {
         `,${name}=${typeof value === 'boolean' ? (value ? 'on' : 'off') : escape(String(value))}`,
     )
     .join('');
-}
-
-function fillIn(word: string, id: string, directory: string, sockets: ReadonlyMap<string, string>): string {
-  return word.replace(/\{(id|dir|socket:([^}]+))\}/g, (_whole, what: string, socket: string | undefined) => {
-    if (what === 'id') return id;
-    if (what === 'dir') return escape(directory);
-    const path = sockets.get(socket ?? '');
-    if (path === undefined) {
-      throw new Error(`'${word}' names the socket '${socket ?? ''}', which the device does not declare.`);
-    }
-    return escape(path);
-  });
 }

@@ -14,9 +14,9 @@ import { lastLines } from '../run.ts';
 import { Backends, type Programs } from './backends.ts';
 import type { Cell, GuestTest } from './define.ts';
 import { bundleSuites } from './discover.ts';
-import { createHostEnv, HostSockets } from './host-env.ts';
+import { createHostEnv } from './host-env.ts';
 import { planTest, SlotAllocator, type PlannedTest } from './plan.ts';
-import type { TestResult } from './results.ts';
+import type { Picture, TestResult } from './results.ts';
 import { type CallHost, judge, TestProcess } from './test-process.ts';
 
 /** What happens in a guest of tests. */
@@ -109,7 +109,6 @@ async function attemptInGuest(
   settle: Settle,
 ): Promise<Attempt> {
   const parent = makeTemporary();
-  const sockets = new HostSockets();
   const backends = new Backends(programs);
   try {
     const slots = new SlotAllocator(cell);
@@ -117,14 +116,15 @@ async function attemptInGuest(
     for (const [number, test] of tests.entries()) {
       planned.push(await planTest(test, number, cell, slots, parent));
     }
-    for (const test of planned) {
-      await sockets.open(test);
-      await backends.open(test);
-    }
+    for (const test of planned) await backends.open(test);
     const { machine, transport } = cell;
     const devices = planned.flatMap(({ args }) => args);
+    const environment = Object.assign({}, ...planned.map((test) => test.environment)) as Record<
+      string,
+      string
+    >;
     const sharedMemory = planned.some((test) => [...test.devices.values()].some(({ backend }) => backend));
-    const config = { ...DEFAULT_CONFIG, machine, transport, accelerator, devices, sharedMemory };
+    const config = { ...DEFAULT_CONFIG, machine, transport, accelerator, devices, environment, sharedMemory };
     const budget = tests.reduce((sum, test) => sum + timeoutMs(test) + EXTRA_MS, BOOT_MS);
     events.onBoot?.('starting', 0);
     const warnings: string[] = [];
@@ -144,7 +144,7 @@ async function attemptInGuest(
         events.onTestStart?.(test.test);
         if (!process.isUsable) process = new TestProcess(guest);
         const last = begun === planned.length;
-        settle(test.test, await runTest(guest, process, test, cell, { sockets, backends }, warnings, last));
+        settle(test.test, await runTest(guest, process, test, cell, backends, warnings, last));
       }
       await guest.powerOff();
       return { rest: [] };
@@ -161,7 +161,6 @@ async function attemptInGuest(
       await guest.stop();
     }
   } finally {
-    sockets.close();
     await backends.close();
     rmSync(parent, { recursive: true, force: true });
   }
@@ -173,13 +172,14 @@ async function runTest(
   process: TestProcess,
   planned: PlannedTest,
   cell: Cell,
-  { sockets, backends }: { readonly sockets: HostSockets; readonly backends: Backends },
+  backends: Backends,
   warnings: readonly string[],
   last: boolean,
 ): Promise<Omit<TestResult, 'device' | 'name'>> {
   const { test } = planned;
   const { device, name } = test;
-  const env = createHostEnv(guest, planned, cell, sockets, backends);
+  const pictures: Picture[] = [];
+  const env = createHostEnv(guest, planned, cell, backends, pictures);
   const complained = guest.complaints.length;
   const call: CallHost = (key, args) => {
     const body = test.host?.[key];
@@ -203,6 +203,7 @@ async function runTest(
     status: failures.length > 0 ? 'failed' : 'passed',
     ms: course.ms,
     ...(detail.length === 0 ? {} : { detail: detail.join('\n') }),
+    ...(pictures.length === 0 ? {} : { pictures }),
   };
 }
 

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { createReport, isGreen, type RunRecord, type TestResult } from '../framework/results.ts';
 import { formatHtml } from './html.ts';
-import { formatFailures, formatTable } from './table.ts';
+import { formatFailures, formatReboots, formatTable } from './table.ts';
 
 const run = (ring: string, tests: TestResult[]): RunRecord => ({
   arch: 'x86_64',
@@ -12,6 +12,7 @@ const run = (ring: string, tests: TestResult[]): RunRecord => ({
   qemu: '10.0.2',
   accelerator: 'tcg',
   ms: 9000,
+  reboots: [],
   tests,
 });
 
@@ -47,6 +48,28 @@ describe('createReport', () => {
   });
 });
 
+describe('guests that were booted again', () => {
+  const died = {
+    ...run('split', []),
+    reboots: ['The timer of processor 0 <does> not fire.\n[    0.1] console'],
+  };
+  const report = createReport(new Date(0), 1, [died]);
+
+  it('are told with their reason, a line each', () => {
+    expect(formatReboots(report)).toBe(
+      'booted again: q35 · pci-vfio · split: The timer of processor 0 <does> not fire.',
+    );
+    expect(formatReboots(REPORT)).toBe('');
+  });
+
+  it('stand in the report with the last lines of their consoles', () => {
+    expect(formatHtml(report)).toContain(
+      'The timer of processor 0 &lt;does&gt; not fire.\n[    0.1] console',
+    );
+    expect(formatHtml(REPORT)).not.toContain('booted again');
+  });
+});
+
 describe('formatHtml', () => {
   const html = formatHtml(REPORT);
 
@@ -63,6 +86,15 @@ describe('formatHtml', () => {
 
   it('refers to nothing outside itself', () => {
     expect(html).not.toMatch(/(?:src|href)=|url\(|@import/);
+  });
+
+  it('shows the pictures that tests left, within itself', () => {
+    const pictures = [{ title: 'head <0>', type: 'image/png', data: 'aGVsbG8=' }] as const;
+    const test: TestResult = { device: 'gpu', name: 'shows', status: 'passed', ms: 1, pictures };
+    const shown = formatHtml(createReport(new Date(0), 1, [run('split', [test])]));
+    expect(shown).toContain('<img alt="head &lt;0&gt;" src="data:image/png;base64,aGVsbG8=">');
+    const failed = formatHtml(createReport(new Date(0), 1, [run('split', [{ ...test, status: 'failed' }])]));
+    expect(failed.match(/<img /g)).toHaveLength(1);
   });
 
   it('shows counts in each cell of the matrix', () => {

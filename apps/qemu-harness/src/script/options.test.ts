@@ -2,6 +2,14 @@ import { describe, expect, it } from 'vitest';
 import { parseGuestOptions } from './options.ts';
 
 describe('parseGuestOptions', () => {
+  it('takes switches', () => {
+    expect(parseGuestOptions(['s.ts'])).toMatchObject({ console: false, display: false });
+    expect(parseGuestOptions(['--display', '--console', 's.ts'])).toMatchObject({
+      console: true,
+      display: true,
+    });
+  });
+
   it('leaves everything after the script to the script', () => {
     expect(parseGuestOptions(['--machine', 'microvm', 'a.ts', '--machine', 'q35', '--', 'x'])).toMatchObject({
       machine: 'microvm',
@@ -37,6 +45,8 @@ describe('parseGuestOptions', () => {
     [['--transport', 'usb', 's.ts'], /pci-vfio \(q35\)/],
     [['--wat', 's.ts'], /no option --wat/],
     [['--qemu'], /needs a value/],
+    [['--console=yes', 's.ts'], /takes no value/],
+    [['-x', 's.ts'], /no option -x/],
     [['--timeout', '-1', 's.ts'], /positive/],
     [['--qemu', "'", 's.ts'], /not closed/],
   ])('refuses %j', (argv, message) => {

@@ -3,10 +3,10 @@
  * Debian's packages are installed, from the release or, if that is too old, from its backports.
  */
 import { join } from 'node:path';
+import { withLock } from '@virtio/setup/lock';
 import { HarnessError } from '../errors.ts';
-import { ensureCacheDir } from '../paths.ts';
+import { WAITING, ensureCacheDir } from '../paths.ts';
 import { run, tryRun } from '../run.ts';
-import { withLock } from './lock.ts';
 import { Apt, INSTALL_ENVIRONMENT } from './apt.ts';
 import { isRecent, MINIMUM_QEMU, parseQemuVersion } from './version.ts';
 
@@ -39,42 +39,48 @@ export async function qemuVersion(): Promise<string> {
  */
 export async function ensureQemu(report: (line: string) => void): Promise<void> {
   if ((await missingPackages()).length === 0) return;
-  await withLock(join(ensureCacheDir(), 'apt.lock'), async () => {
-    const missing = await missingPackages();
-    if (missing.length === 0) return;
-    const what = `${missing.join(' and ')} (QEMU ${MINIMUM_QEMU.join('.')} or later)`;
-    if ((await tryRun('apt-get', ['--version'])).status !== 0) {
-      throw new HarnessError(
-        'UNSUPPORTED_HOST',
-        `Missing: ${what}. This system has no apt; install them by its own means, then try again.`,
+  await withLock(
+    join(ensureCacheDir(), 'apt.lock'),
+    () => report(WAITING),
+    async () => {
+      const missing = await missingPackages();
+      if (missing.length === 0) return;
+      const what = `${missing.join(' and ')} (QEMU ${MINIMUM_QEMU.join('.')} or later)`;
+      if ((await tryRun('apt-get', ['--version'])).status !== 0) {
+        throw new HarnessError(
+          'UNSUPPORTED_HOST',
+          `Missing: ${what}. This system has no apt; install them by its own means, then try again.`,
+        );
+      }
+      const apt = new Apt(join(ensureCacheDir(), 'apt'));
+      report('Debian packages: fetching the package lists');
+      await apt.update(report);
+      const suite = await chooseSuite(apt);
+      const args = apt.installArguments(missing, suite);
+      const command = ['env', ...INSTALL_ENVIRONMENT, 'apt-get', ...args];
+      const prefix = await rootPrefix();
+      if (prefix === undefined) {
+        throw new HarnessError(
+          'MISSING_PACKAGES',
+          `Missing: ${what}. This user may not install packages, and sudo would ask for a password. ` +
+            `Run this once, then try again:\n\n  sudo ${[...command].map(quote).join(' ')}\n`,
+        );
+      }
+      report(
+        `Debian packages: installing ${missing.join(', ')}${suite === undefined ? '' : ` from ${suite}`}`,
       );
-    }
-    const apt = new Apt(join(ensureCacheDir(), 'apt'));
-    report('Debian packages: fetching the package lists');
-    await apt.update(report);
-    const suite = await chooseSuite(apt);
-    const args = apt.installArguments(missing, suite);
-    const command = ['env', ...INSTALL_ENVIRONMENT, 'apt-get', ...args];
-    const prefix = await rootPrefix();
-    if (prefix === undefined) {
-      throw new HarnessError(
-        'MISSING_PACKAGES',
-        `Missing: ${what}. This user may not install packages, and sudo would ask for a password. ` +
-          `Run this once, then try again:\n\n  sudo ${[...command].map(quote).join(' ')}\n`,
-      );
-    }
-    report(`Debian packages: installing ${missing.join(', ')}${suite === undefined ? '' : ` from ${suite}`}`);
-    const [program = 'env', ...rest] = [...prefix, ...command];
-    await run('INSTALL_FAILED', program, rest, { onLine: report, interactive: prefix.length > 0 });
-    const still = await missingPackages();
-    if (still.length > 0) {
-      throw new HarnessError(
-        'INSTALL_FAILED',
-        `apt installed ${missing.join(' and ')}, yet ${still.join(' and ')} did not become usable: ` +
-          'does another, older QEMU come first in PATH?',
-      );
-    }
-  });
+      const [program = 'env', ...rest] = [...prefix, ...command];
+      await run('INSTALL_FAILED', program, rest, { onLine: report, interactive: prefix.length > 0 });
+      const still = await missingPackages();
+      if (still.length > 0) {
+        throw new HarnessError(
+          'INSTALL_FAILED',
+          `apt installed ${missing.join(' and ')}, yet ${still.join(' and ')} did not become usable: ` +
+            'does another, older QEMU come first in PATH?',
+        );
+      }
+    },
+  );
 }
 
 /** The suite to install from: `undefined` for the release itself. */
