@@ -3,7 +3,7 @@ import js from '@eslint/js';
 import { defineConfig, globalIgnores } from 'eslint/config';
 import tseslint from 'typescript-eslint';
 
-const tests = ['**/*.test.ts', '**/bench/**/*.ts', '**/fuzz/**/*.ts'];
+const tests = ['**/*.test.ts', '**/bench/**/*.ts', '**/fuzz/**/*.ts', '**/test/**/*.ts'];
 
 /** Packages with no operating system below them: neither Node.js nor the DOM nor a transport-specific import. */
 const transports = ['mmio', 'pci', 'pci-x86'];
@@ -63,6 +63,7 @@ export default defineConfig(
     rules: {
       '@typescript-eslint/no-non-null-assertion': 'off',
       '@typescript-eslint/require-await': 'off',
+      '@typescript-eslint/explicit-module-boundary-types': 'off',
       '@typescript-eslint/unbound-method': 'off',
       'no-console': 'off',
     },

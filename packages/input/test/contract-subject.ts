@@ -48,7 +48,7 @@ export const inputSubject: Subject<VirtioInput> = {
       take(input) {
         // What may have been lost is told in the stream, and is no message of the device's.
         for (let next = input.popEvent(); next; next = input.popEvent())
-          if (next.type === EV_REL) return next.value;
+          {if (next.type === EV_REL) return next.value;}
         return -1;
       },
       async promise(input, options) {
