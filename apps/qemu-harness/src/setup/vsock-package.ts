@@ -8,7 +8,7 @@ import { HarnessError } from '../errors.ts';
 import { ensureCacheDir } from '../paths.ts';
 import { run } from '../run.ts';
 import { Apt } from './apt.ts';
-import { withLock } from './lock.ts';
+import { withLock } from '@virtio/setup/lock';
 
 const SUITE = 'unstable';
 const PACKAGE = 'vhost-device-vsock';
@@ -25,7 +25,8 @@ export async function ensureVsockDevice(report: (line: string) => void): Promise
   const directory = join(cache, `${PACKAGE}-amd64-v${LAYOUT}`);
   const program = join(directory, 'usr', 'bin', PACKAGE);
   if (existsSync(program)) return program;
-  return withLock(join(cache, 'packages.lock'), async () => {
+  const waiting = (): void => report(`${PACKAGE}: waiting for another set-up`);
+  return withLock(join(cache, 'packages.lock'), waiting, async () => {
     if (existsSync(program)) return program;
     const apt = new Apt(join(cache, `apt-${SUITE}`), SUITE);
     report(`${PACKAGE}: fetching the package lists of ${SUITE}`);
