@@ -13,6 +13,7 @@ export * from './open-transport.ts';
 export type { PciDeviceInfo } from './pci-devices.ts';
 export { PhysicalHal } from './physical-hal.ts';
 export { SystemCallError } from './system-error.ts';
+export * from './tap.ts';
 export { VfioContainer } from './vfio-container.ts';
 export { VfioDevice } from './vfio-device.ts';
 export { type RegisterResolver, VfioHal } from './vfio-hal.ts';

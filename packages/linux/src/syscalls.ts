@@ -1,9 +1,10 @@
 /**
- * The system calls that Node.js does not offer, through koffi: mappings, ioctls, eventfds and epoll. Everything else
- * (opening, closing, reading and writing at a position) is `node:fs`, which takes the same descriptors.
+ * The system calls that Node.js does not offer, through koffi: mappings, ioctls, eventfds, epoll, and reading and
+ * writing without blocking. Everything else (opening, closing, reading and writing at a position) is `node:fs`, which takes the same descriptors.
  *
  * Constants are those of x86-64 and aarch64, which agree in all that is used here but the layout of `epoll_event`.
  */
+import { constants } from 'node:os';
 import koffi from 'koffi';
 import { VirtioError } from '@virtio/core';
 import { SystemCallError } from './system-error.ts';
@@ -32,6 +33,11 @@ const EVENTFD_FLAGS = 0x80800;
 /** `EPOLL_CLOEXEC` of `<sys/epoll.h>`. */
 const EPOLL_CLOEXEC = 0x80000;
 
+/** `AF_INET`, `SOCK_DGRAM` and `SOCK_CLOEXEC` of `<sys/socket.h>`. */
+const AF_INET = 2;
+const SOCK_DGRAM = 2;
+const SOCK_CLOEXEC = 0x80000;
+
 type Native = (...args: unknown[]) => unknown;
 
 function load(): Readonly<Record<string, Native>> {
@@ -55,6 +61,9 @@ function load(): Readonly<Record<string, Native>> {
     memfd_create: declare('memfd_create', 'int', ['const char *', 'uint']),
     epoll_create1: declare('epoll_create1', 'int', ['int']),
     epoll_ctl: declare('epoll_ctl', 'int', ['int', 'int', 'int', 'void *']),
+    read: declare('read', 'int64_t', ['int', 'void *', 'size_t']),
+    write: declare('write', 'int64_t', ['int', 'void *', 'size_t']),
+    socket: declare('socket', 'int', ['int', 'int', 'int']),
     epoll_wait: declare('epoll_wait', 'int', ['int', 'void *', 'int', 'int']),
   };
 }
@@ -158,4 +167,35 @@ export function epollControl(epoll: number, operation: number, fd: number, event
 /** `epoll_wait(2)` that does not wait. Returns how many events were written. */
 export function epollPoll(epoll: number, events: Uint8Array, count: number): number {
   return call('epoll_wait', 'epoll_wait', epoll, events, count, 0);
+}
+
+/**
+ * `read(2)` of a descriptor that does not block; `node:fs` would throw where there is nothing.
+ *
+ * @returns the bytes that were read, or -1 if there is nothing now
+ */
+export function readNow(fd: number, bytes: Uint8Array): number {
+  return transferNow('read', fd, bytes);
+}
+
+/**
+ * `write(2)` to a descriptor that does not block.
+ *
+ * @returns the bytes that were written, or -1 if there is no room now
+ */
+export function writeNow(fd: number, bytes: Uint8Array): number {
+  return transferNow('write', fd, bytes);
+}
+
+function transferNow(name: 'read' | 'write', fd: number, bytes: Uint8Array): number {
+  const result = native(name)(fd, bytes, bytes.length) as number;
+  if (result >= 0) return result;
+  const errno = koffi.errno();
+  if (errno === constants.errno.EAGAIN || errno === constants.errno.EINTR) return -1;
+  throw new SystemCallError(name, errno);
+}
+
+/** A datagram socket of IPv4, which the kernel takes orders about network interfaces on. */
+export function inetSocket(): number {
+  return call('socket', 'socket', AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 }
