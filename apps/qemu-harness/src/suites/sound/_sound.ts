@@ -171,9 +171,9 @@ export const host = {
       frames: least,
       picture = false,
     }: { expected: readonly Expected[]; frames: number; picture?: boolean },
-    { directory, picture: leave }: HostEnv,
+    env: HostEnv,
   ): Promise<Verdict> {
-    const path = join(directory, 'played.wav');
+    const path = join(env.directory, 'played.wav');
     const deadline = performance.now() + PATIENCE_MS;
     while ((!existsSync(path) || statSync(path).size < 44 + 4 * least) && performance.now() < deadline) {
       await delay(50);
@@ -184,7 +184,7 @@ export const host = {
         { title: 'played', samples },
         ...expected.map(({ signal }) => ({ title: 'expected', samples: whole(signal) })),
       ];
-      leave('What was played, and what was expected', 'image/svg+xml', drawWaves(waves));
+      env.picture('What was played, and what was expected', 'image/svg+xml', drawWaves(waves));
     }
     return { ...judge(samples, expected), complete, rate };
   },
