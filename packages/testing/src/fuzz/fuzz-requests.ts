@@ -88,7 +88,10 @@ export class FuzzRequests<D extends ContractDriver> {
         this.#waiting.delete(asked);
         const allowed = this.#world.endsOfWaits(asked.canceller);
         // All slots may be done and wait to be completed.
-        if (asked.requests.polling !== undefined) allowed.push('QUEUE_FULL');
+        const { queue } = asked.requests;
+        if (this.#world.kinds.some((kind) => kind.queue === queue && kind.polling !== undefined)) {
+          allowed.push('QUEUE_FULL');
+        }
         this.#world.guard(() => this.#failed(asked, error, allowed));
       },
     );
