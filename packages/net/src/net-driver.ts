@@ -256,8 +256,8 @@ export abstract class NetDriver extends Driver<NetFeatureName, NetEvents> {
    * Sends a control command and waits for its answer, and before for its turn: one command is with the device at a time.
    *
    * @returns the command's result, if it has one
-   * @throws {@link VirtioError} `UNSUPPORTED` if a feature is lacking, `INVALID_PARAM`; `IO_ERROR` if the device refuses;
-   * `ABORTED`, or why the answer was lost
+   * @throws {@link VirtioError} `UNSUPPORTED` if a feature is lacking, `INVALID_PARAM`; `IO_ERROR` if the device refuses,
+   * `DEVICE_MISBEHAVED` if its answer is none; `ABORTED`, or why the answer was lost
    *
    * @example
    * ```ts
@@ -438,10 +438,11 @@ export abstract class NetDriver extends Driver<NetFeatureName, NetEvents> {
           const end = Math.min(size, Math.max(1, usedLength));
           return command.value(bytes.slice(start + 1, start + end), target);
         }
+        const who = `${this.transport.who()}: the command ${command.name}`;
+        if (ack === ControlAck.ERR) throw new VirtioError('IO_ERROR', `${who} was refused by the device`);
         throw new VirtioError(
-          'IO_ERROR',
-          `${this.transport.who()} refused the command ${command.name}` +
-            (ack === ControlAck.ERR ? '' : `; its answer is ${ack} and neither OK (0) nor ERR (1)`),
+          'DEVICE_MISBEHAVED',
+          `${who} came back with the answer ${ack}, which is neither OK (0) nor ERR (1)`,
         );
       },
     };

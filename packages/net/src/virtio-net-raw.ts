@@ -160,11 +160,14 @@ export class VirtioNetRaw extends NetDriver {
    *
    * @param buffer with the header and the packet
    * @param length the bytes of the packet: what {@link VirtioNetRaw.receiveComplete} returned
-   * @throws {@link VirtioError} `INVALID_PARAM` if the buffer is shorter
+   * @throws {@link VirtioError} `INVALID_PARAM` if the buffer is shorter; `DEVICE_MISBEHAVED` if the header says what cannot be, or was
+   * not negotiated: throw the packet away
    */
   readBufferHeader(buffer: Uint8Array, length: number): ReceiveHeader {
     requireBytes(this.transport, buffer);
     requireInteger(this.transport, 'length', length, 0, buffer.length - this.headerSize);
+    const fault = this.codec.fault(buffer, length);
+    if (fault !== undefined) throw this.#bad(fault);
     return this.codec.read(buffer, length);
   }
 
@@ -255,11 +258,11 @@ export class VirtioNetRaw extends NetDriver {
   }
 
   /**
-   * Ends a receiving: the packet is in its buffer, behind {@link VirtioNetRaw.headerSize} bytes of header.
+   * Ends a receiving: the packet is in its buffer, behind {@link VirtioNetRaw.headerSize} bytes of header, which
+   * {@link VirtioNetRaw.readBufferHeader} reads and judges.
    *
    * @returns the bytes of the packet
-   * @throws {@link VirtioError} `DEVICE_MISBEHAVED` if what the device says of the packet cannot be: there is none then;
-   * `NOT_READY`, `WRONG_TOKEN`, or why the request was lost
+   * @throws {@link VirtioError} `DEVICE_MISBEHAVED` if the device gave less than a header: there is no packet then; `NOT_READY`, `WRONG_TOKEN`, or why the request was lost
    */
   receiveComplete(token: number): number {
     return this.#ofToken(this.#receive, token).complete(token);
@@ -317,12 +320,7 @@ export class VirtioNetRaw extends NetDriver {
         const buffer = buffers[slot] as Uint8Array;
         buffers[slot] = undefined;
         if (!writable) return buffer.length;
-        const length = usedLength - this.headerSize;
-        // The caller may have taken the buffer's memory away.
-        if (buffer.length < usedLength) throw this.#bad('its buffer is gone');
-        const fault = this.codec.fault(buffer, length);
-        if (fault !== undefined) throw this.#bad(fault);
-        return length;
+        return usedLength - this.headerSize;
       },
     };
   }
