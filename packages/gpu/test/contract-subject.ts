@@ -67,8 +67,8 @@ export const gpuSubject: Subject<VirtioGpu> = {
     const old = screens.get(gpu);
     screens.delete(gpu);
     try {
-      old?.destroySync();
-      screens.set(gpu, gpu.createFramebufferSync({ width: 1000, height: 1 }));
+      old?.destroySync({ timeoutMs: 100 });
+      screens.set(gpu, gpu.createFramebufferSync({ width: 1000, height: 1 }, { timeoutMs: 100 }));
     } catch (error) {
       // A device that lies may do so here, too.
       if (!VirtioError.is(error)) throw error;
