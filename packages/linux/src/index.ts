@@ -5,6 +5,7 @@
  */
 export { type DeviceInfo, type DiscoveryOptions, listDevices } from './discovery.ts';
 export type { DmaBlock, DmaSource } from './dma-memory.ts';
+export { type ByteConnection, type ConnectionDuplex, type DuplexOptions, toDuplex } from './duplex.ts';
 export { type DmaBuffer, LinuxHal, type PostedMemory } from './hal.ts';
 export { Mapping, type MappingOptions } from './mapping.ts';
 export type { MmioDeviceInfo, MmioWindow } from './mmio-devices.ts';

@@ -111,6 +111,10 @@ function wantedFeatures(options: NetDriverOptions, extra: readonly NetFeatureNam
 export abstract class NetDriver extends Driver<NetFeatureName, NetEvents> {
   /** Reads and writes the headers of packets. */
   protected readonly codec: HeaderCodec;
+  /** Whether headers must have descriptors of their own: so it was before the specification [5.1.9.8]. */
+  protected readonly framed: boolean;
+  /** Whether packets may come that are larger than those on the wire. */
+  protected readonly takesLarge: boolean;
   /** How many pairs of queues are set up. */
   readonly queuePairs: number;
   /** How many pairs of queues the device can use. */
@@ -120,6 +124,7 @@ export abstract class NetDriver extends Driver<NetFeatureName, NetEvents> {
   /** What can be hashed, for `NetControl.setRss` and `setHash`. */
   readonly hashLimits: HashLimits;
 
+  readonly #limitsLength: boolean;
   readonly #config: NetConfig;
   readonly #target: ControlTarget & { macAddress: Uint8Array };
   #commands: RequestQueue | undefined;
@@ -153,6 +158,10 @@ export abstract class NetDriver extends Driver<NetFeatureName, NetEvents> {
       { without },
     );
     this.codec = new HeaderCodec(this.features);
+    // Kept, as looking at features is not for each packet.
+    this.framed = !this.features.has('VERSION_1') && !this.features.has('ANY_LAYOUT');
+    this.takesLarge = LARGE.some((name) => this.features.has(name));
+    this.#limitsLength = this.features.has('MTU');
     this.#config = new NetConfig(transport, this.features, (message) => {
       this.quirk(0, message);
     });
@@ -207,11 +216,6 @@ export abstract class NetDriver extends Driver<NetFeatureName, NetEvents> {
     });
   }
 
-  /** Whether headers must have descriptors of their own: so it was before the specification. */
-  protected get framed(): boolean {
-    return !this.features.has('VERSION_1') && !this.features.has('ANY_LAYOUT');
-  }
-
   /** The device's address: its own, that of the last `NetControl.setMacAddress`, or a local one if it has none. A copy. */
   get macAddress(): Uint8Array<ArrayBuffer> {
     return Uint8Array.from(this.#target.macAddress);
@@ -232,18 +236,13 @@ export abstract class NetDriver extends Driver<NetFeatureName, NetEvents> {
     return this.codec.size;
   }
 
-  /** Whether packets may come that are larger than those on the wire. */
-  protected get takesLarge(): boolean {
-    return LARGE.some((name) => this.features.has(name));
-  }
-
   /**
    * 5.1.4.2: nothing is sent beyond the MTU, unless the device cuts it.
    *
    * @throws {@link VirtioError} `INVALID_PARAM`
    */
   protected checkLength(length: number, isCut: boolean, type: number): void {
-    if (isCut || !this.features.has('MTU')) return;
+    if (isCut || !this.#limitsLength) return;
     // The MTU does not count what is ahead of the payload, which a VLAN tag makes longer.
     const most = this.mtu + ETHERNET_HEADER_SIZE + (VLAN_TYPES.includes(type) ? VLAN_TAG_SIZE : 0);
     if (length <= most) return;

@@ -13,26 +13,28 @@ const None = new FeatureTable<never>('NoFeatures', {});
 class Sender extends Driver<never> {
   readonly sent: TransmitQueue;
 
-  constructor(transport: Transport, hal: Hal, buffers?: number) {
+  constructor(transport: Transport, hal: Hal, buffers?: number, head?: number) {
     super(transport, hal, { deviceType: DeviceType.Console, table: None, supported: [] });
-    this.sent = this.setUp(() => this.createTransmitQueue({ index: 0, bufferSize: 16, buffers }));
+    this.sent = this.setUp(() => this.createTransmitQueue({ index: 0, bufferSize: 16, buffers, head }));
     this.start();
   }
 }
 
-function rig(features = 0n, buffers?: number) {
+function rig(features = 0n, buffers?: number, head?: number) {
   const device = new FakeDevice({ type: DeviceType.Console, features, queues: [4] });
   const got: number[][] = [];
+  const pieces: number[][] = [];
   device.handle(0, (chain) => {
     got.push([...chain.bytes()]);
+    pieces.push(chain.elements.map(({ length }) => length));
   });
   const transport = new FakeTransport(device);
-  const driver = new Sender(transport, device.hal, buffers);
+  const driver = new Sender(transport, device.hal, buffers, head);
   const end = (): void => {
     driver[Symbol.dispose]();
     device.assertClean();
   };
-  return { device, transport, driver, queue: driver.sent, got, end };
+  return { device, transport, driver, queue: driver.sent, got, pieces, end };
 }
 
 describe.each(ringVariants)('a transmit queue: $name', ({ features }) => {
@@ -48,6 +50,33 @@ describe.each(ringVariants)('a transmit queue: $name', ({ features }) => {
     expect(transport.interrupts?.delivered).toBe(0);
     queue.drain();
     expect([queue.available, queue.idle]).toEqual([4, true]);
+    end();
+  });
+
+  it('gives the head of each buffer a descriptor of its own, if that is wanted', () => {
+    const { queue, pieces, got, end } = rig(features, undefined, 5);
+    expect(queue.buffers).toBe(queue.queue.descriptorsFor(2) === 1 ? 4 : 2);
+    for (let n = 0; n < 20; n += 1) {
+      const number = queue.take();
+      queue.buffer(number).fill(n);
+      queue.send(number, n % 2 === 0 ? 5 : 16);
+      queue.kick();
+    }
+    expect(pieces.slice(0, 2)).toEqual([[5], [5, 11]]);
+    expect(got.at(-1)).toEqual(Array.from({ length: 16 }, () => 19));
+    end();
+  });
+
+  it('tells whether there is something used, and takes nothing by that', () => {
+    const { device, queue, end } = rig(features);
+    device.automatic = false;
+    queue.send(queue.take(), 1);
+    queue.kick();
+    expect(queue.queue.hasUsed()).toBe(false);
+    device.run();
+    expect([queue.queue.hasUsed(), queue.queue.hasUsed()]).toEqual([true, true]);
+    queue.drain();
+    expect([queue.queue.hasUsed(), queue.available]).toEqual([false, 4]);
     end();
   });
 

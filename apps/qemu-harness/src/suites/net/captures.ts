@@ -67,8 +67,9 @@ export default [
       const { net } = open;
       await context.host('plug', null);
       const count = 3 * SIZES.length;
-      for (let number = 0; number < count; number += 1)
+      for (let number = 0; number < count; number += 1) {
         await net.send(makeFrame(number, GUEST_MAC, HOST_MAC));
+      }
       await net.flush();
       await context.host('seen', { frames: count });
       const { numbers, ordered, same, sameFrames, essentials: heads } = await context.host('compare', null);

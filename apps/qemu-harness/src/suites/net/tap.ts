@@ -183,28 +183,32 @@ export default [
     host,
     async guest(context) {
       using open = openNet(context);
-      await withNetwork(open.net, context.note, async () => {
-        const ping = await busybox('ping', '-c', '3', '-w', '20', GATEWAY);
-        ok(ping.includes(' 0% packet loss'), ping);
-        const server = createServer((incoming, outgoing) => {
-          outgoing.setHeader('Connection', 'close');
-          outgoing.end(`hello from ${incoming.url ?? ''}\n`);
-        });
-        const { promise, resolve } = Promise.withResolvers<undefined>();
-        server.listen(8080, () => resolve(undefined));
-        await promise;
-        equal(await context.host('fetchPage', { path: '/the-guest' }), 'hello from /the-guest\n');
-        server.close();
-        server.closeAllConnections();
-        const { bytes, hash } = await http('GET', `/${MIB}`);
-        equal(bytes, MIB);
-        equal(
-          hash,
-          createHash('sha256')
-            .update(pattern(new Uint8Array(MIB), SEED))
-            .digest('hex'),
-        );
-      });
+      await withNetwork(
+        open.net,
+        (line) => context.note(line),
+        async () => {
+          const ping = await busybox('ping', '-c', '3', '-w', '20', GATEWAY);
+          ok(ping.includes(' 0% packet loss'), ping);
+          const server = createServer((incoming, outgoing) => {
+            outgoing.setHeader('Connection', 'close');
+            outgoing.end(`hello from ${incoming.url ?? ''}\n`);
+          });
+          const { promise, resolve } = Promise.withResolvers<undefined>();
+          server.listen(8080, () => resolve(undefined));
+          await promise;
+          equal(await context.host('fetchPage', { path: '/the-guest' }), 'hello from /the-guest\n');
+          server.close();
+          server.closeAllConnections();
+          const { bytes, hash } = await http('GET', `/${MIB}`);
+          equal(bytes, MIB);
+          equal(
+            hash,
+            createHash('sha256')
+              .update(pattern(new Uint8Array(MIB), SEED))
+              .digest('hex'),
+          );
+        },
+      );
     },
   }),
 
@@ -217,18 +221,22 @@ export default [
     host,
     async guest(context) {
       using open = openNet(context);
-      await withNetwork(open.net, context.note, async () => {
-        const bytes = pattern(new Uint8Array(AMOUNT), SEED);
-        const expected = createHash('sha256').update(bytes).digest('hex');
-        let began = performance.now();
-        const down = await http('GET', `/${AMOUNT}`);
-        context.note(`down: ${Math.round((AMOUNT / MIB / (performance.now() - began)) * 1000)} MiB/s`);
-        deepEqual([down.bytes, down.hash], [AMOUNT, expected]);
-        began = performance.now();
-        const up = await http('POST', '/', bytes);
-        context.note(`up: ${Math.round((AMOUNT / MIB / (performance.now() - began)) * 1000)} MiB/s`);
-        equal(up.text, expected);
-      });
+      await withNetwork(
+        open.net,
+        (line) => context.note(line),
+        async () => {
+          const bytes = pattern(new Uint8Array(AMOUNT), SEED);
+          const expected = createHash('sha256').update(bytes).digest('hex');
+          let began = performance.now();
+          const down = await http('GET', `/${AMOUNT}`);
+          context.note(`down: ${Math.round((AMOUNT / MIB / (performance.now() - began)) * 1000)} MiB/s`);
+          deepEqual([down.bytes, down.hash], [AMOUNT, expected]);
+          began = performance.now();
+          const up = await http('POST', '/', bytes);
+          context.note(`up: ${Math.round((AMOUNT / MIB / (performance.now() - began)) * 1000)} MiB/s`);
+          equal(up.text, expected);
+        },
+      );
     },
   }),
 
