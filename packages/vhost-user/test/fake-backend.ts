@@ -1,0 +1,168 @@
+/** A scripted vhost-user back end for tests, in a worker thread; see `fake-backend.worker.ts`. */
+import { once } from 'node:events';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Worker } from 'node:worker_threads';
+
+/** How the back end answers a request wrongly. */
+export type Lie =
+  | 'wrong request'
+  | 'no reply flag'
+  | 'version 2'
+  | 'huge size'
+  | 'short payload'
+  | 'long payload'
+  | 'silent'
+  | 'close'
+  | 'half a message'
+  | 'descriptors'
+  | 'twice'
+  | 'bytewise'
+  | 'raw';
+
+/** What the back end is. */
+export interface BackendScript {
+  features: bigint;
+  protocol: bigint;
+  queues: number;
+  slots: number;
+  config: Uint8Array;
+  /** By request of the front end: how it is answered. */
+  lies: Record<number, Lie>;
+  /** What is sent for the lie `raw`. */
+  raw: Uint8Array | undefined;
+  /** A request that is not acknowledged with success. */
+  refuse: number | undefined;
+  /** Requests are taken and kept. */
+  hold: boolean;
+  /** Nothing is read from the socket. */
+  hang: boolean;
+  /** GET_VRING_BASE is answered at once, and what was held is completed so many milliseconds later. */
+  drainMs: number | undefined;
+  /** Bits that the device status does not show. */
+  clearStatus: number;
+}
+
+export type BackendCommand =
+  | { do: 'change'; script: Partial<BackendScript> }
+  | { do: 'close' | 'die' | 'state' | 'stop' | 'error' | 'backend close' }
+  | { do: 'release'; count?: number; dieBefore?: boolean }
+  | { do: 'config change'; times?: number; request?: number; descriptors?: boolean }
+  | { do: 'backend raw'; bytes: Uint8Array };
+
+/** What the back end has seen. */
+export interface BackendState {
+  /** The requests of the front end, in order. */
+  readonly log: number[];
+  features: bigint;
+  protocol: bigint;
+  status: number;
+  connections: number;
+  /** Bytes that the front end answered on the back end's channel. */
+  readonly replies: number[];
+  /** Requests that were taken from rings. */
+  taken: number;
+}
+
+/** VERSION_1, EVENT_IDX, INDIRECT_DESC, FLUSH, and the features of the protocol. */
+export const FEATURES = (1n << 32n) | (1n << 30n) | (1n << 29n) | (1n << 28n) | (1n << 9n);
+export const PACKED = 1n << 34n;
+/** MQ, REPLY_ACK, BACKEND_REQ, CONFIG, CONFIGURE_MEM_SLOTS. */
+export const PROTOCOL = (1n << 0n) | (1n << 3n) | (1n << 5n) | (1n << 9n) | (1n << 15n);
+export const INFLIGHT = 1n << 12n;
+export const RESET_DEVICE = 1n << 13n;
+export const STATUS = 1n << 16n;
+
+export const SECTORS = 2048;
+
+/** The configuration space of a disk of so many sectors. */
+export function blkConfig(sectors: number, size = 96): Uint8Array {
+  const config = new Uint8Array(size);
+  new DataView(config.buffer).setBigUint64(0, BigInt(sectors), true);
+  return config;
+}
+
+/** A folder for sockets that is removed at the end of the block. */
+export function temporarySocket(): { path: string } & Disposable {
+  const folder = mkdtempSync(join(tmpdir(), 'vhost-user-'));
+  return {
+    path: join(folder, 'a.sock'),
+    [Symbol.dispose]: () => rmSync(folder, { recursive: true, force: true }),
+  };
+}
+
+/** What stays the same when one back end follows another. */
+export class Disk {
+  readonly sectors = new SharedArrayBuffer(512 * SECTORS);
+  /** How often each sector was written. */
+  readonly writes = new SharedArrayBuffer(4 * SECTORS);
+  readonly bytes = new Uint8Array(this.sectors);
+  readonly writeCounts = new Int32Array(this.writes);
+}
+
+export class FakeBackend implements AsyncDisposable {
+  readonly #worker: Worker;
+  #stopped = false;
+
+  private constructor(worker: Worker) {
+    this.#worker = worker;
+  }
+
+  static async start(
+    path: string,
+    script: Partial<BackendScript> = {},
+    { disk = new Disk(), connect = false }: { disk?: Disk; connect?: boolean } = {},
+  ): Promise<FakeBackend> {
+    const whole: BackendScript = {
+      features: FEATURES,
+      protocol: PROTOCOL,
+      queues: 1,
+      slots: 32,
+      config: blkConfig(SECTORS),
+      lies: {},
+      raw: undefined,
+      refuse: undefined,
+      hold: false,
+      hang: false,
+      drainMs: undefined,
+      clearStatus: 0,
+      ...script,
+    };
+    const worker = new Worker(new URL('./fake-backend.worker.ts', import.meta.url), {
+      workerData: { path, script: whole, disk: disk.sectors, writes: disk.writes, connect },
+      execArgv: ['--conditions=@virtio/source'],
+      // Descriptors that came through a socket or from a system call are closed by node:fs as well.
+      trackUnmanagedFds: false,
+    });
+    await once(worker, 'message');
+    return new FakeBackend(worker);
+  }
+
+  async tell(command: BackendCommand): Promise<BackendState> {
+    const answer = once(this.#worker, 'message') as Promise<[BackendState]>;
+    this.#worker.postMessage(command);
+    return (await answer)[0];
+  }
+
+  state(): Promise<BackendState> {
+    return this.tell({ do: 'state' });
+  }
+
+  async stop(): Promise<void> {
+    if (this.#stopped) return;
+    this.#stopped = true;
+    const exit = once(this.#worker, 'exit');
+    await this.tell({ do: 'stop' });
+    await exit;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.stop();
+  }
+}
+
+/** Open descriptors of this process. */
+export function descriptors(): number {
+  return readdirSync('/proc/self/fd').length;
+}
