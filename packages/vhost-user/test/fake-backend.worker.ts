@@ -249,6 +249,11 @@ class Connection {
       case 5:
         for (const { mapping } of this.regions.splice(0)) mapping[Symbol.dispose]();
         fds.splice(0).forEach((fd, i) => this.addRegion(payload, 8 + 32 * i, fd));
+        for (const vring of this.vrings) {
+          if (vring?.ring === undefined) continue;
+          vring.base = vring.ring.base;
+          vring.ring = undefined;
+        }
         break;
       case 8:
         this.vring(index).size = payload.getUint32(4, true);
@@ -267,14 +272,16 @@ class Connection {
         const vring = this.vring(index);
         const reply = new Uint8Array(8);
         new DataView(reply.buffer).setUint32(0, index, true);
-        new DataView(reply.buffer).setUint32(4, vring.ring?.base ?? 0, true);
+        // What is held is given up, unless it is to be finished later.
+        const givenUp = script.drainMs === undefined ? vring.held.splice(0).length : 0;
+        new DataView(reply.buffer).setUint32(4, ((vring.ring?.base ?? 0) - givenUp) & 0xffff, true);
         if (script.drainMs === undefined) this.stop(vring);
         else {
           // Says at once that it has stopped, and finishes later, as qemu-storage-daemon does.
           setTimeout(() => {
             for (const { complete } of vring.held.splice(0)) complete();
             this.stop(vring);
-          }, script.drainMs);
+          }, script.drainMs).unref();
         }
         answered = true;
         this.reply(request, reply);
