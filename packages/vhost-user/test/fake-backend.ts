@@ -45,6 +45,15 @@ export interface BackendScript {
 }
 
 export type BackendCommand =
+  | {
+      do: 'start';
+      path: string;
+      script: BackendScript;
+      disk: SharedArrayBuffer;
+      writes: SharedArrayBuffer;
+      /** Connects, and does not listen. */
+      connect: boolean;
+    }
   | { do: 'change'; script: Partial<BackendScript> }
   | { do: 'close' | 'die' | 'state' | 'stop' | 'error' | 'backend close' }
   | { do: 'release'; count?: number; dieBefore?: boolean }
@@ -101,6 +110,17 @@ export class Disk {
   readonly writeCounts = new Int32Array(this.writes);
 }
 
+/** Threads whose back end has stopped: starting one takes a second. */
+const idle: Worker[] = [];
+
+function newWorker(): Worker {
+  return new Worker(new URL('./fake-backend.worker.ts', import.meta.url), {
+    execArgv: ['--conditions=@virtio/source'],
+    // Descriptors that came through a socket or from a system call are closed by node:fs as well.
+    trackUnmanagedFds: false,
+  });
+}
+
 export class FakeBackend implements AsyncDisposable {
   readonly #worker: Worker;
   #stopped = false;
@@ -129,14 +149,10 @@ export class FakeBackend implements AsyncDisposable {
       clearStatus: 0,
       ...script,
     };
-    const worker = new Worker(new URL('./fake-backend.worker.ts', import.meta.url), {
-      workerData: { path, script: whole, disk: disk.sectors, writes: disk.writes, connect },
-      execArgv: ['--conditions=@virtio/source'],
-      // Descriptors that came through a socket or from a system call are closed by node:fs as well.
-      trackUnmanagedFds: false,
-    });
-    await once(worker, 'message');
-    return new FakeBackend(worker);
+    const backend = new FakeBackend(idle.pop() ?? newWorker());
+    backend.#worker.ref();
+    await backend.tell({ do: 'start', path, script: whole, disk: disk.sectors, writes: disk.writes, connect });
+    return backend;
   }
 
   async tell(command: BackendCommand): Promise<BackendState> {
@@ -152,9 +168,9 @@ export class FakeBackend implements AsyncDisposable {
   async stop(): Promise<void> {
     if (this.#stopped) return;
     this.#stopped = true;
-    const exit = once(this.#worker, 'exit');
     await this.tell({ do: 'stop' });
-    await exit;
+    this.#worker.unref();
+    idle.push(this.#worker);
   }
 
   [Symbol.asyncDispose](): Promise<void> {

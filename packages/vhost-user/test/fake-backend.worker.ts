@@ -3,23 +3,19 @@
  * messages: what it offers, what it answers wrongly, and when it dies.
  */
 import { closeSync } from 'node:fs';
-import { parentPort, workerData } from 'node:worker_threads';
+import { parentPort } from 'node:worker_threads';
 import { EventPoller, Mapping, SharedFile, signalEventfd, UnixListener, UnixSocket } from '@virtio/linux';
 import { type DeviceQueue, PackedDeviceQueue } from '@virtio/testing';
 import type { BackendCommand, BackendScript, BackendState, Lie } from './fake-backend.ts';
 import { recordSize, SplitRing } from './split-ring.ts';
 
-const { path, script, disk, writes, connect } = workerData as {
-  path: string;
-  script: BackendScript;
-  disk: SharedArrayBuffer;
-  writes: SharedArrayBuffer;
-  connect: boolean;
-};
 const port = parentPort;
 if (port === null) throw new Error('this is a worker');
-const sectors = new Uint8Array(disk);
-const writeCounts = new Int32Array(writes);
+let path = '';
+let script: BackendScript;
+let connect = false;
+let sectors = new Uint8Array(0);
+let writeCounts = new Int32Array(0);
 const NEED_REPLY = 8;
 const IN_ORDER = 1n << 35n;
 const PACKED = 1n << 34n;
@@ -47,9 +43,9 @@ interface Vring {
   held: { complete: (dieBefore?: boolean) => void }[];
 }
 
-const state: BackendState = { log: [], features: 0n, protocol: 0n, status: 0, connections: 0, replies: [], taken: 0 };
+const newState = (): BackendState => ({ log: [], features: 0n, protocol: 0n, status: 0, connections: 0, replies: [], taken: 0 });
+let state = newState();
 const poller = new EventPoller();
-poller.hold();
 
 class Connection {
   readonly socket: UnixSocket;
@@ -480,8 +476,22 @@ class Connection {
 }
 
 let current: Connection | undefined;
-let listener: UnixListener | undefined = connect ? undefined : new UnixListener(path);
-let dead = false;
+let listener: UnixListener | undefined;
+let dead = true;
+
+/** A back end comes to life in this thread, which served others before. */
+function start(begin: BackendCommand & { do: 'start' }): void {
+  ({ path, script, connect } = begin);
+  sectors = new Uint8Array(begin.disk);
+  writeCounts = new Int32Array(begin.writes);
+  state = newState();
+  dead = false;
+  if (!connect) {
+    listener = new UnixListener(path);
+    poller.watch(listener.fd, listen);
+  }
+  listen();
+}
 
 function listen(): void {
   if (current !== undefined || dead) return;
@@ -494,8 +504,6 @@ function listen(): void {
   const socket = listener?.accept();
   if (socket) current = new Connection(socket);
 }
-if (listener) poller.watch(listener.fd, listen);
-
 function die(): void {
   dead = true;
   if (listener) {
@@ -508,6 +516,9 @@ function die(): void {
 
 port.on('message', (command: BackendCommand) => {
   switch (command.do) {
+    case 'start':
+      start(command);
+      break;
     case 'change':
       Object.assign(script, command.script);
       break;
@@ -550,12 +561,7 @@ port.on('message', (command: BackendCommand) => {
     }
     case 'stop':
       die();
-      poller.release();
-      poller[Symbol.dispose]();
       break;
   }
   port.postMessage({ ...state });
-  if (command.do === 'stop') port.close();
 });
-listen();
-port.postMessage('ready');
