@@ -4,7 +4,17 @@
  */
 import { closeSync, ftruncateSync } from 'node:fs';
 import { Mapping } from './mapping.ts';
-import { addSeals, MapFlags, MemfdFlags, memfdCreate, mmap, munmap, Prot, punchHole, Seals } from './syscalls.ts';
+import {
+  addSeals,
+  MapFlags,
+  MemfdFlags,
+  memfdCreate,
+  mmap,
+  munmap,
+  Prot,
+  punchHole,
+  Seals,
+} from './syscalls.ts';
 import { systemError } from './system-error.ts';
 
 /** A sealed memfd. Its pages are zero, and taken from the system when they are touched first. */

@@ -44,15 +44,7 @@ const EPOLL_CLOEXEC = 0x80000;
 
 /** The calls of sockets. */
 export type SocketCall =
-  | 'socket'
-  | 'socketpair'
-  | 'bind'
-  | 'listen'
-  | 'connect'
-  | 'accept4'
-  | 'shutdown'
-  | 'sendmsg'
-  | 'recvmsg';
+  'socket' | 'socketpair' | 'bind' | 'listen' | 'connect' | 'accept4' | 'shutdown' | 'sendmsg' | 'recvmsg';
 
 type Native = (...args: unknown[]) => unknown;
 

@@ -1,8 +1,17 @@
-import { closeSync, existsSync, fstatSync, mkdtempSync, readdirSync, readSync, rmSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  fstatSync,
+  mkdtempSync,
+  readdirSync,
+  readSync,
+  rmSync,
+  writeSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { Mapping } from './mapping.ts';
+import type { Mapping } from './mapping.ts';
 import { SharedFile } from './shared-file.ts';
 import { pollDescriptors, PollEvents } from './syscalls.ts';
 import { UnixListener, UnixSocket } from './unix-socket.ts';
@@ -58,8 +67,12 @@ describe('UnixSocket', () => {
   });
 
   it('says who does not listen, and which path is none', () => {
-    expect(() => UnixSocket.connect(join(directory, 'none'))).toThrow(expect.objectContaining({ code: 'NO_DEVICE' }));
-    expect(() => UnixSocket.connect('x'.repeat(108))).toThrow(expect.objectContaining({ code: 'INVALID_PARAM' }));
+    expect(() => UnixSocket.connect(join(directory, 'none'))).toThrow(
+      expect.objectContaining({ code: 'NO_DEVICE' }),
+    );
+    expect(() => UnixSocket.connect('x'.repeat(108))).toThrow(
+      expect.objectContaining({ code: 'INVALID_PARAM' }),
+    );
     const path = join(directory, 'b.sock');
     const dead = new UnixListener(path);
     expect(() => new UnixListener(path)).toThrow(expect.objectContaining({ code: 'ALREADY_USED' }));

@@ -114,7 +114,14 @@ export class UnixSocket implements Disposable {
    */
   static pair(): [UnixSocket, UnixSocket] {
     const fds = new Int32Array(2);
-    check('socketpair', 'a pair of sockets could not be made', AF_UNIX, STREAM, 0, new Uint8Array(fds.buffer));
+    check(
+      'socketpair',
+      'a pair of sockets could not be made',
+      AF_UNIX,
+      STREAM,
+      0,
+      new Uint8Array(fds.buffer),
+    );
     const [left = -1, right = -1] = fds;
     return [new UnixSocket(left), new UnixSocket(right)];
   }
@@ -151,7 +158,11 @@ export class UnixSocket implements Disposable {
     if (result >= 0) return result;
     if (result === -Errno.EAGAIN) return 0;
     if (result === -Errno.EPIPE || result === -Errno.ECONNRESET) return -1;
-    throw systemError('a message could not be sent', new SystemCallError('sendmsg', -result), 'see the cause');
+    throw systemError(
+      'a message could not be sent',
+      new SystemCallError('sendmsg', -result),
+      'see the cause',
+    );
   }
 
   /**
@@ -172,7 +183,11 @@ export class UnixSocket implements Disposable {
     if (result === -Errno.EAGAIN) return undefined;
     if (result === -Errno.ECONNRESET) return { bytes: new Uint8Array(0), descriptors: [] };
     if (result < 0) {
-      throw systemError('a message could not be received', new SystemCallError('recvmsg', -result), 'see the cause');
+      throw systemError(
+        'a message could not be received',
+        new SystemCallError('recvmsg', -result),
+        'see the cause',
+      );
     }
     const descriptors = receivedDescriptors(view);
     if ((view.getInt32(AT.header + HEADER.flags, true) & MSG_CTRUNC) !== 0) {
@@ -218,7 +233,9 @@ export class UnixListener implements Disposable {
     throw systemError(
       `${path} could not be listened at`,
       new SystemCallError('bind', -result),
-      result === -Errno.EADDRINUSE ? 'there is a file of that name; remove it' : 'check the rights of the folder',
+      result === -Errno.EADDRINUSE
+        ? 'there is a file of that name; remove it'
+        : 'check the rights of the folder',
       result === -Errno.EADDRINUSE ? 'ALREADY_USED' : undefined,
     );
   }

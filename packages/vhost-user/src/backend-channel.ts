@@ -54,7 +54,7 @@ export class BackendChannel implements Disposable {
   /** Takes what has come. */
   readonly pump = (): void => {
     try {
-      for (let n = 0; n < BATCH; ) {
+      for (let n = 0; n < BATCH;) {
         if (this.#closed || !this.#flush()) return;
         const received = this.#own.receive(this.#reader.needed);
         if (received === undefined) return;

@@ -135,12 +135,9 @@ export class Channel implements Disposable {
     for (const one of pending) {
       while (!one.done) {
         this.pump();
-        if (one.done) break;
         const left = one.deadline - Date.now();
-        if (left <= 0) {
-          this.#expire();
-          break;
-        }
+        if (left <= 0) this.#expire();
+        if (left <= 0 || this.#lost !== undefined) continue;
         const own = PollEvents.IN | (this.#outgoing.length > 0 ? PollEvents.OUT : 0);
         const waits: [number, number][] = [[this.#socket.fd, own]];
         if (this.#aside !== undefined) waits.push([this.#aside.fd, PollEvents.IN]);
@@ -241,22 +238,18 @@ export class Channel implements Disposable {
 
   #handle(message: Message): void {
     try {
-      const next = this.#pending.shift();
+      const [next] = this.#pending;
       if (next === undefined || message.request !== FrontendRequest[next.name]) {
         throw new VirtioError(
           'DEVICE_MISBEHAVED',
           `answered request ${message.request} when ${next === undefined ? 'nothing' : next.name} was asked`,
         );
       }
-      try {
-        if ((message.flags & HeaderFlag.REPLY) === 0) {
-          throw new VirtioError('DEVICE_MISBEHAVED', `answered ${next.name} without the flag of an answer`);
-        }
-        next.value = next.parse(message);
-      } catch (error) {
-        this.#pending.unshift(next);
-        throw error;
+      if ((message.flags & HeaderFlag.REPLY) === 0) {
+        throw new VirtioError('DEVICE_MISBEHAVED', `answered ${next.name} without the flag of an answer`);
       }
+      next.value = next.parse(message);
+      this.#pending.shift();
       this.#arm();
       next.finish();
     } finally {

@@ -7,7 +7,14 @@
  * addresses" of the protocol as well: both only name places in the regions.
  */
 import { VirtioError } from '@virtio/core';
-import { BLOCK_SIZE, type DmaBlock, type DmaSource, IovaSpace, type Mapping, SharedFile } from '@virtio/linux';
+import {
+  BLOCK_SIZE,
+  type DmaBlock,
+  type DmaSource,
+  IovaSpace,
+  type Mapping,
+  SharedFile,
+} from '@virtio/linux';
 
 /** No region is larger, unless one allocation is. */
 const LARGEST_REGION = 1 << 30;
@@ -69,7 +76,10 @@ export class VhostMemory implements DmaSource {
   /** Whoever tells the back end of regions. */
   listener: RegionListener | undefined;
   readonly #areas: Area[] = [];
-  readonly #blocks = new Map<DmaBlock, { readonly area: Area; readonly first: number; readonly bytes: Uint8Array }>();
+  readonly #blocks = new Map<
+    DmaBlock,
+    { readonly area: Area; readonly first: number; readonly bytes: Uint8Array }
+  >();
   readonly #space = new IovaSpace([{ start: 0, end: 2 ** 46 }]);
   readonly #huge: boolean;
   #nextSize: number;

@@ -7,7 +7,7 @@ import { encode, MAX_PAYLOAD, U64, VringAddress, VringState } from './protocol.t
 /** Gives bytes to a reader as it wants them, in pieces of at most `piece` bytes. */
 function read(reader: MessageReader, bytes: Uint8Array, piece: number): Message[] {
   const messages: Message[] = [];
-  for (let at = 0; at < bytes.length; ) {
+  for (let at = 0; at < bytes.length;) {
     const count = Math.min(piece, reader.needed, bytes.length - at);
     const message = reader.push(bytes.subarray(at, at + count));
     at += count;
@@ -31,7 +31,9 @@ describe('messages', () => {
     });
     fc.assert(
       fc.property(fc.array(message, { maxLength: 5 }), fc.integer({ min: 1, max: 64 }), (messages, piece) => {
-        const stream = messages.flatMap(({ request, payload, flags }) => [...encodeMessage(request, payload, flags)]);
+        const stream = messages.flatMap(({ request, payload, flags }) => [
+          ...encodeMessage(request, payload, flags),
+        ]);
         const found = read(new MessageReader(), Uint8Array.from(stream), piece);
         expect(
           found.map(({ request, flags, payload }) => ({

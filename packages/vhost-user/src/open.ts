@@ -83,7 +83,10 @@ export interface VhostUserDevice extends Disposable {
 export async function openVhostUser(path: string, options: VhostUserOptions): Promise<VhostUserDevice> {
   const { deviceType, server = false, reconnect = false, hugePages = true, config } = options;
   if (!isDeviceType(deviceType)) {
-    throw new VirtioError('INVALID_DEVICE_TYPE', `${String(deviceType)} is no device type; see DeviceType of @virtio/core`);
+    throw new VirtioError(
+      'INVALID_DEVICE_TYPE',
+      `${String(deviceType)} is no device type; see DeviceType of @virtio/core`,
+    );
   }
   const socket = path.replace(/^vhost-user:/, '');
   const name = `vhost-user ${socket}`;

@@ -4,7 +4,14 @@
  */
 import { VirtioError } from '@virtio/core';
 import type { EventPoller, UnixSocket } from '@virtio/linux';
-import { type InflightRecord, parseConfig, parseCount, parseInflight, parseU64, parseVringState } from './answers.ts';
+import {
+  type InflightRecord,
+  parseConfig,
+  parseCount,
+  parseInflight,
+  parseU64,
+  parseVringState,
+} from './answers.ts';
 import { BackendChannel } from './backend-channel.ts';
 import { Channel, type Pending } from './channel.ts';
 import { INFLIGHT_FEATURE, SUPPORTED_PROTOCOL_FEATURES } from './features.ts';
@@ -256,7 +263,9 @@ export class Session implements Disposable {
       this.slots = Math.max(1, slots);
     }
     if (this.has('BACKEND_REQ')) {
-      const backend = new BackendChannel(poller, this.has('REPLY_ACK'), () => this.#options.onConfigChange(this));
+      const backend = new BackendChannel(poller, this.has('REPLY_ACK'), () =>
+        this.#options.onConfigChange(this),
+      );
       this.#backend = backend;
       channel.lookAfter(backend);
       this.tell('SET_BACKEND_REQ_FD', NOTHING, [backend.theirs]);
@@ -293,7 +302,10 @@ export class Session implements Disposable {
   }
 }
 
-function fields({ address, file }: Region): Record<'guestAddress' | 'userAddress' | 'size' | 'mmapOffset', bigint> {
+function fields({
+  address,
+  file,
+}: Region): Record<'guestAddress' | 'userAddress' | 'size' | 'mmapOffset', bigint> {
   return {
     guestAddress: BigInt(address),
     userAddress: BigInt(address),

@@ -102,7 +102,10 @@ describe('a vhost-user device', () => {
     for (const bit of [26n, 30n, 33n, 38n, 39n, 40n]) expect((offered >> bit) & 1n).toBe(0n);
     for (const bit of [9n, 28n, 29n, 32n, 34n, 35n]) expect((offered >> bit) & 1n).toBe(1n);
     using net = temporarySocket();
-    await using _second = await FakeBackend.start(net.path, { features: (1n << 64n) - 1n, protocol: REPLY_ACK });
+    await using _second = await FakeBackend.start(net.path, {
+      features: (1n << 64n) - 1n,
+      protocol: REPLY_ACK,
+    });
     using card = await openVhostUser(net.path, { deviceType: DeviceType.Network, timeoutMs: 500 });
     const seen = card.transport.readDeviceFeatures();
     for (const bit of [3n, 5n, 16n, 17n, 18n, 21n, 22n, 23n]) expect((seen >> bit) & 1n).toBe(0n);
@@ -154,7 +157,9 @@ describe('a vhost-user device', () => {
     blk.setWriteCache('writeback');
     expect(blk.writeCache()).toBe('writeback');
     await backend.tell({ do: 'change', script: { refuse: Request.SET_CONFIG } });
-    expect(() => device.transport.writeConfig(0, 4, 1)).toThrow(expect.objectContaining({ code: 'IO_ERROR' }));
+    expect(() => device.transport.writeConfig(0, 4, 1)).toThrow(
+      expect.objectContaining({ code: 'IO_ERROR' }),
+    );
   });
 
   it('tells the driver of a configuration that has changed, with and without an event loop', async () => {
@@ -170,7 +175,7 @@ describe('a vhost-user device', () => {
     expect(changes).toBeGreaterThan(0);
     await backend.tell({ do: 'change', script: { config: blkConfig(8192) } });
     const told = backend.tell({ do: 'config change' });
-    for (const end = Date.now() + 2000; blk.capacity !== 8192 && Date.now() < end; ) blk.pollEvents();
+    for (const end = Date.now() + 2000; blk.capacity !== 8192 && Date.now() < end;) blk.pollEvents();
     expect(blk.capacity).toBe(8192);
     await told;
     await until(async () => (await backend.state()).replies.length === 4 * 20, 'four answers of success');
@@ -270,7 +275,9 @@ describe('a vhost-user device', () => {
       expect.objectContaining({ code: 'FEATURES_REFUSED' }),
     );
     await backend.tell({ do: 'change', script: { refuse: Request.SET_VRING_ADDR } });
-    expect(() => new VirtioBlk(device.transport, device.hal)).toThrow(/SET_VRING_ADDR of queue 0 and refused/);
+    expect(() => new VirtioBlk(device.transport, device.hal)).toThrow(
+      /SET_VRING_ADDR of queue 0 and refused/,
+    );
     await backend.tell({ do: 'change', script: { refuse: undefined } });
     using blk = new VirtioBlk(device.transport, device.hal);
     await blk.read(0, new Uint8Array(512));
@@ -278,7 +285,10 @@ describe('a vhost-user device', () => {
 
   it('believes a device status that lacks FEATURES_OK', async () => {
     using socket = temporarySocket();
-    await using _backend = await FakeBackend.start(socket.path, { protocol: PROTOCOL | STATUS, clearStatus: 8 });
+    await using _backend = await FakeBackend.start(socket.path, {
+      protocol: PROTOCOL | STATUS,
+      clearStatus: 8,
+    });
     using device = await openDisk(socket.path);
     expect(() => new VirtioBlk(device.transport, device.hal)).toThrow(
       expect.objectContaining({ code: 'FEATURES_REFUSED' }),
@@ -309,7 +319,13 @@ describe('a vhost-user device', () => {
     await expect(openVhostUser('/a', { deviceType: 99 as never })).rejects.toMatchObject({
       code: 'INVALID_DEVICE_TYPE',
     });
-    for (const wrong of [{ timeoutMs: 0 }, { maxQueueSize: 1.5 }, { memorySize: -1 }, { queues: 257 }, { configSize: 257 }]) {
+    for (const wrong of [
+      { timeoutMs: 0 },
+      { maxQueueSize: 1.5 },
+      { memorySize: -1 },
+      { queues: 257 },
+      { configSize: 257 },
+    ]) {
       await expect(openVhostUser('/a', { deviceType: DeviceType.Block, ...wrong })).rejects.toMatchObject({
         code: 'INVALID_PARAM',
       });

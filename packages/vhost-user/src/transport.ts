@@ -24,7 +24,15 @@ import type { Dialer } from './dial.ts';
 import { visibleFeatures } from './features.ts';
 import { VhostUserInterrupts } from './interrupts.ts';
 import type { VhostMemory } from './memory.ts';
-import { ConfigAccess, encode, Inflight, InflightPacked, MAX_VRINGS, PROTOCOL_FEATURES_BIT, U64 } from './protocol.ts';
+import {
+  ConfigAccess,
+  encode,
+  Inflight,
+  InflightPacked,
+  MAX_VRINGS,
+  PROTOCOL_FEATURES_BIT,
+  U64,
+} from './protocol.ts';
 import { Session, type SessionOptions } from './session.ts';
 import { Vring } from './vring.ts';
 
@@ -93,6 +101,8 @@ export class VhostUserTransport extends Transport {
   /** Changes with all that a back end is told of. */
   #epoch = 0;
   #reconnecting = false;
+  /** Whether a back end has had the vrings since the last reset. */
+  #served = false;
   #disposed = false;
 
   private constructor(options: VhostUserTransportOptions) {
@@ -197,13 +207,7 @@ export class VhostUserTransport extends Transport {
     return false;
   }
 
-  queueSet(
-    queue: number,
-    size: number,
-    descriptors: number,
-    driverArea: number,
-    deviceArea: number,
-  ): void {
+  queueSet(queue: number, size: number, descriptors: number, driverArea: number, deviceArea: number): void {
     this.#epoch += 1;
     this.#vrings.get(queue)?.[Symbol.dispose]();
     const { interrupts } = this;
@@ -274,7 +278,10 @@ export class VhostUserTransport extends Transport {
       );
     }
     if (!session.has('CONFIG')) {
-      throw new VirtioError('UNSUPPORTED', `${this.who()}: the back end has no configuration that could be written`);
+      throw new VirtioError(
+        'UNSUPPORTED',
+        `${this.who()}: the back end has no configuration that could be written`,
+      );
     }
     const payload = new Uint8Array(ConfigAccess.size + width);
     ConfigAccess.write(new DataView(payload.buffer), 0, { offset, size: width });
@@ -407,6 +414,7 @@ export class VhostUserTransport extends Transport {
       if (session.has('INFLIGHT_SHMFD')) this.#inflight = session.wait(this.#askInflight(session));
       this.#tellAll(session, false);
       session.finish();
+      this.#served = true;
     } catch (error) {
       if (session.lost === undefined) throw error;
       // With a successor to come nothing has happened yet.
@@ -489,6 +497,7 @@ export class VhostUserTransport extends Transport {
     if (this.#gone) return;
     this.#dropVrings();
     this.#status = 0;
+    this.#served = false;
     this.#accepted = 0n;
     this.#needsReset = undefined;
   }
@@ -554,7 +563,7 @@ export class VhostUserTransport extends Transport {
       return;
     }
     // With a record of what is in flight the next back end goes on with it; without, nobody knows.
-    if (this.#inflight === undefined) this.#needReset('was lost, and the next back end is waited for');
+    if (this.#served && this.#inflight === undefined) this.#needReset('was lost, and the next back end is waited for');
     void this.#reconnect();
   }
 
@@ -605,6 +614,7 @@ export class VhostUserTransport extends Transport {
           this.#inflight = record;
         }
         this.#tellAll(session, resumed);
+        this.#served = true;
       }
     }
     await session.finished();
@@ -629,12 +639,15 @@ export class VhostUserTransport extends Transport {
       return;
     }
     if (session.has('STATUS')) {
-      session.askStatus().answer().then(
-        (status) => {
-          if ((status & BigInt(DEVICE_NEEDS_RESET)) !== 0n) this.#needReset('asked for a reset');
-        },
-        () => undefined,
-      );
+      session
+        .askStatus()
+        .answer()
+        .then(
+          (status) => {
+            if ((status & BigInt(DEVICE_NEEDS_RESET)) !== 0n) this.#needReset('asked for a reset');
+          },
+          () => undefined,
+        );
     }
     if (!session.has('CONFIG') || this.#config.length === 0) {
       this.#changed();

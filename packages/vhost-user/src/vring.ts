@@ -73,7 +73,12 @@ export class Vring implements Disposable {
   /** Enables the vring, for a back end with features of the protocol. */
   enable(session: Session): void {
     const { index } = this.place;
-    session.tell('SET_VRING_ENABLE', encode(VringState, { index, num: 1 }), [], `SET_VRING_ENABLE of queue ${index}`);
+    session.tell(
+      'SET_VRING_ENABLE',
+      encode(VringState, { index, num: 1 }),
+      [],
+      `SET_VRING_ENABLE of queue ${index}`,
+    );
   }
 
   /** Closes the eventfds. */

@@ -151,7 +151,14 @@ export class FakeBackend implements AsyncDisposable {
     };
     const backend = new FakeBackend(idle.pop() ?? newWorker());
     backend.#worker.ref();
-    await backend.tell({ do: 'start', path, script: whole, disk: disk.sectors, writes: disk.writes, connect });
+    await backend.tell({
+      do: 'start',
+      path,
+      script: whole,
+      disk: disk.sectors,
+      writes: disk.writes,
+      connect,
+    });
     return backend;
   }
 

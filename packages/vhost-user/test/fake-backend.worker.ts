@@ -2,7 +2,7 @@
  * A block device's vhost-user back end, in a thread of its own, as a front end waits for answers in place. It is scripted by
  * messages: what it offers, what it answers wrongly, and when it dies.
  */
-import { closeSync } from 'node:fs';
+import { closeSync, rmSync } from 'node:fs';
 import { parentPort } from 'node:worker_threads';
 import { EventPoller, Mapping, SharedFile, signalEventfd, UnixListener, UnixSocket } from '@virtio/linux';
 import { type DeviceQueue, PackedDeviceQueue } from '@virtio/testing';
@@ -14,8 +14,8 @@ if (port === null) throw new Error('this is a worker');
 let path = '';
 let script: BackendScript;
 let connect = false;
-let sectors = new Uint8Array(0);
-let writeCounts = new Int32Array(0);
+let sectors: Uint8Array = new Uint8Array(0);
+let writeCounts: Int32Array = new Int32Array(0);
 const NEED_REPLY = 8;
 const IN_ORDER = 1n << 35n;
 const PACKED = 1n << 34n;
@@ -43,16 +43,26 @@ interface Vring {
   held: { complete: (dieBefore?: boolean) => void }[];
 }
 
-const newState = (): BackendState => ({ log: [], features: 0n, protocol: 0n, status: 0, connections: 0, replies: [], taken: 0 });
+const newState = (): BackendState => ({
+  log: [],
+  features: 0n,
+  protocol: 0n,
+  status: 0,
+  connections: 0,
+  replies: [],
+  taken: 0,
+});
 let state = newState();
 const poller = new EventPoller();
+
+let current: Connection | undefined;
 
 class Connection {
   readonly socket: UnixSocket;
   readonly regions: Region[] = [];
   readonly vrings: (Vring | undefined)[] = [];
   backend: UnixSocket | undefined;
-  record: { file: SharedFile; mapping: Mapping; bytes: Uint8Array<ArrayBuffer>; size: number } | undefined;
+  record: { file: SharedFile | undefined; mapping: Mapping; bytes: Uint8Array<ArrayBuffer>; size: number } | undefined;
   #bytes = new Uint8Array(0);
   #descriptors: number[] = [];
   closed = false;
@@ -61,6 +71,7 @@ class Connection {
     this.socket = socket;
     poller.watch(socket.fd, () => this.pump(), true);
     state.connections += 1;
+    current = this;
     this.pump();
   }
 
@@ -107,7 +118,7 @@ class Connection {
 
   dropRecord(): void {
     this.record?.mapping[Symbol.dispose]();
-    this.record?.file[Symbol.dispose]();
+    this.record?.file?.[Symbol.dispose]();
     this.record = undefined;
   }
 
@@ -336,7 +347,7 @@ class Connection {
         out.setBigUint64(0, BigInt(size * queues), true);
         out.setUint16(16, queues, true);
         answered = true;
-        this.reply(request, reply, this.record === undefined ? [] : [this.record.file.fd]);
+        this.reply(request, reply, this.record?.file === undefined ? [] : [this.record.file.fd]);
         break;
       }
       case 32: {
@@ -347,7 +358,7 @@ class Connection {
         closeSync(fd);
         this.dropRecord();
         this.record = {
-          file: { [Symbol.dispose]: () => undefined } as SharedFile,
+          file: undefined,
           mapping,
           bytes: new Uint8Array(mapping.view()),
           size,
@@ -373,7 +384,8 @@ class Connection {
         break;
     }
     for (const fd of fds) closeSync(fd);
-    if (!answered && !this.closed && (flags & NEED_REPLY) !== 0) this.u64(request, script.refuse === request ? 1n : 0n);
+    if (!answered && !this.closed && (flags & NEED_REPLY) !== 0)
+      this.u64(request, script.refuse === request ? 1n : 0n);
   }
 
   useRecord(file: SharedFile, size: number): void {
@@ -475,7 +487,6 @@ class Connection {
   }
 }
 
-let current: Connection | undefined;
 let listener: UnixListener | undefined;
 let dead = true;
 
@@ -487,6 +498,7 @@ function start(begin: BackendCommand & { do: 'start' }): void {
   state = newState();
   dead = false;
   if (!connect) {
+    rmSync(path, { force: true });
     listener = new UnixListener(path);
     poller.watch(listener.fd, listen);
   }
@@ -498,11 +510,11 @@ function listen(): void {
   if (connect) {
     if (state.connections > 0) return;
     const socket = UnixSocket.connect(path);
-    if (socket) current = new Connection(socket);
+    if (socket) new Connection(socket);
     return;
   }
   const socket = listener?.accept();
-  if (socket) current = new Connection(socket);
+  if (socket) new Connection(socket);
 }
 function die(): void {
   dead = true;
@@ -554,7 +566,11 @@ port.on('message', (command: BackendCommand) => {
       for (const vring of current?.vrings ?? []) if (vring && vring.error >= 0) signalEventfd(vring.error);
       break;
     case 'state': {
-      for (let got = current?.backend?.receive(); got && got.bytes.length > 0; got = current?.backend?.receive()) {
+      for (
+        let got = current?.backend?.receive();
+        got && got.bytes.length > 0;
+        got = current?.backend?.receive()
+      ) {
         state.replies.push(...got.bytes);
       }
       break;
