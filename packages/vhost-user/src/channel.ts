@@ -132,17 +132,20 @@ export class Channel implements Disposable {
    * `DEVICE_MISBEHAVED`
    */
   settle(pending: readonly Pending<unknown>[]): void {
+    this.pump();
     for (const one of pending) {
       while (!one.done) {
-        this.pump();
         const left = one.deadline - Date.now();
-        if (left <= 0) this.#expire();
-        if (left <= 0 || this.#lost !== undefined) continue;
+        if (left <= 0) {
+          this.#expire();
+          continue;
+        }
         const own = PollEvents.IN | (this.#outgoing.length > 0 ? PollEvents.OUT : 0);
         const waits: [number, number][] = [[this.#socket.fd, own]];
         if (this.#aside !== undefined) waits.push([this.#aside.fd, PollEvents.IN]);
         pollDescriptors(waits, left);
         this.#aside?.pump();
+        this.pump();
       }
       if (one.error !== undefined) throw one.error;
     }

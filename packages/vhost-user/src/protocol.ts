@@ -120,9 +120,6 @@ export const MAX_TABLE_REGIONS = 8;
 /** A vring's index is 8 bits wide in `SET_VRING_KICK`, `_CALL` and `_ERR`. */
 export const MAX_VRINGS = 256;
 
-/** In `SET_VRING_KICK`, `_CALL` and `_ERR`: there is no descriptor; the ring is polled. */
-export const VRING_NO_FD = 0x100n;
-
 /** A number. */
 export const U64 = new Layout('u64', { value: 'u64' });
 

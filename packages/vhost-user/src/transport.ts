@@ -48,6 +48,25 @@ const LONGEST_RETRY_MS = 1000;
 
 const sleeper = new Int32Array(new SharedArrayBuffer(4));
 
+/**
+ * The first queue of which all buffers are requests that the device answers by itself. Before a reset these are waited for, as
+ * libvhost-user, once told to stop, breaks at the next completion and goes on writing to buffers. Buffers to receive into cannot be
+ * waited for.
+ */
+const REQUEST_QUEUES: Readonly<Partial<Record<DeviceType, number>>> = {
+  [DeviceType.Block]: 0,
+  [DeviceType.FileSystem]: 0,
+  [DeviceType.P9]: 0,
+  [DeviceType.Crypto]: 0,
+  [DeviceType.Gpu]: 0,
+  [DeviceType.I2cAdapter]: 0,
+  [DeviceType.ScsiHost]: 2,
+};
+
+function firstRequestQueue(deviceType: DeviceType): number {
+  return REQUEST_QUEUES[deviceType] ?? Infinity;
+}
+
 /** What a {@link VhostUserTransport} is made with. */
 export interface VhostUserTransportOptions {
   readonly deviceType: DeviceType;
@@ -458,13 +477,13 @@ export class VhostUserTransport extends Transport {
     if (!resumed) return packed ? PACKED_START : 0;
     if (packed) return this.#packedBase(vring);
     // It takes from its record what was in flight, and goes on behind it.
-    return this.#usedIndex(vring) ?? 0;
+    return this.#ringIndex(vring.place.deviceArea) ?? 0;
   }
 
-  /** The used index of a split vring, which the back end writes. */
-  #usedIndex({ place: { deviceArea } }: Vring): number | undefined {
-    const used = this.#memory.at(deviceArea, 4);
-    return used && Atomics.load(new Uint16Array(used.buffer, used.byteOffset, 2), 1);
+  /** The index of a split ring, available or used. */
+  #ringIndex(area: number): number | undefined {
+    const ring = this.#memory.at(area, 4);
+    return ring && Atomics.load(new Uint16Array(ring.buffer, ring.byteOffset, 2), 1);
   }
 
   /** A packed ring does not show how far it was used; the record of requests in flight does. */
@@ -502,41 +521,45 @@ export class VhostUserTransport extends Transport {
     this.#needsReset = undefined;
   }
 
-  /** Takes the vrings from the back end, in place, and waits until it has finished what it had taken from them. */
+  /** Takes the vrings from the back end, in place, when it has finished what it had taken from them. */
   #stop(session: Session): void {
     const vrings = [...this.#vrings.values()];
+    const split = (this.#accepted & PACKED) === 0n;
+    // After an error it may never finish.
+    if (split && this.#needsReset === undefined) {
+      const requests = vrings.filter(({ place }) => place.index >= firstRequestQueue(this.deviceType));
+      for (const vring of requests) vring.kick();
+      for (const vring of requests) this.#drain(session, vring, () => this.#ringIndex(vring.place.driverArea));
+    }
     const bases = session.stopVrings(vrings.map(({ place }) => place.index));
     session.live = false;
-    if ((this.#accepted & PACKED) === 0n) this.#drain(session, vrings, bases);
+    // The base is where it would go on: what lies before was taken, and may still be written to.
+    if (split) vrings.forEach((vring, i) => this.#drain(session, vring, () => bases[i]));
     if (session.has('RESET_DEVICE')) session.tell('RESET_DEVICE', NOTHING);
     if (session.has('STATUS')) session.mention('SET_STATUS', encode(U64, { value: 0n }));
     session.finish();
   }
 
-  /**
-   * Some back ends (qemu-storage-daemon) answer at once that they have stopped, and finish what is in flight afterwards. Until then
-   * they write to its buffers.
-   */
-  #drain(session: Session, vrings: readonly Vring[], bases: readonly number[]): void {
+  /** Waits in place until the used index of a split vring is `taken()`: nothing of it is in flight. */
+  #drain(session: Session, vring: Vring, taken: () => number | undefined): void {
     const deadline = Date.now() + this.#options.timeoutMs;
-    vrings.forEach((vring, i) => {
-      for (;;) {
-        const used = this.#usedIndex(vring);
-        const left = used === undefined ? 0 : ((bases[i] as number) - used) & 0xffff;
-        // A base that cannot be is nothing to wait for.
-        if (left === 0 || left > vring.place.size) return;
-        session.pump();
-        if (session.lost !== undefined) throw session.lost;
-        if (Date.now() >= deadline) {
-          throw new VirtioError(
-            'NOT_READY',
-            `${this.who()} was stopped and did not finish ${left} requests of queue ${vring.place.index} within ` +
-              `${this.#options.timeoutMs} ms; it hangs, and its connection is closed`,
-          );
-        }
-        Atomics.wait(sleeper, 0, 0, 1);
+    for (;;) {
+      const to = taken();
+      const used = this.#ringIndex(vring.place.deviceArea);
+      const left = used === undefined || to === undefined ? 0 : (to - used) & 0xffff;
+      // A base that cannot be is nothing to wait for.
+      if (left === 0 || left > vring.place.size) return;
+      session.pump();
+      if (session.lost !== undefined) throw session.lost;
+      if (Date.now() >= deadline) {
+        throw new VirtioError(
+          'NOT_READY',
+          `${this.who()} was to be reset and did not finish ${left} requests of queue ${vring.place.index} within ` +
+            `${this.#options.timeoutMs} ms; it hangs, and its connection is closed`,
+        );
       }
-    });
+      Atomics.wait(sleeper, 0, 0, 1);
+    }
   }
 
   #dropVrings(): void {

@@ -1,7 +1,7 @@
 /** A virtqueue as the back end is told of it: size, addresses, and the eventfds by which the two sides call each other. */
 import { closeSync } from 'node:fs';
 import { type EventPoller, eventfd, signalEventfd } from '@virtio/linux';
-import { encode, U64, VRING_NO_FD, VringAddress, VringState } from './protocol.ts';
+import { encode, U64, VringAddress, VringState } from './protocol.ts';
 import type { Session } from './session.ts';
 
 /** Where a vring is. */
@@ -15,7 +15,7 @@ export interface VringPlace {
 
 /** Who is told what the back end signals. */
 export interface VringSignals {
-  /** Used buffers; without it the back end is told not to signal. */
+  /** Used buffers; without it nobody looks at the eventfd. */
   readonly onCall: (() => void) | undefined;
   /** The back end cannot go on with the vring. */
   readonly onError: () => void;
@@ -26,7 +26,7 @@ export class Vring implements Disposable {
   readonly place: VringPlace;
   readonly #poller: EventPoller;
   readonly #kick: number;
-  readonly #call: number | undefined;
+  readonly #call: number;
   readonly #error: number;
   #closed = false;
 
@@ -36,10 +36,10 @@ export class Vring implements Disposable {
     this.#kick = eventfd();
     this.#error = eventfd();
     poller.watch(this.#error, onError);
-    if (onCall !== undefined) {
-      this.#call = eventfd();
-      poller.watch(this.#call, onCall);
-    }
+    // There is one also where nobody waits for it: back ends that stand on libvhost-user signal once in any case, and end where they
+    // cannot.
+    this.#call = eventfd();
+    if (onCall !== undefined) poller.watch(this.#call, onCall);
   }
 
   /** Tells the back end that there are new buffers. */
@@ -88,7 +88,6 @@ export class Vring implements Disposable {
     this.#poller.unwatch(this.#error);
     closeSync(this.#error);
     closeSync(this.#kick);
-    if (this.#call === undefined) return;
     this.#poller.unwatch(this.#call);
     closeSync(this.#call);
   }
@@ -96,10 +95,9 @@ export class Vring implements Disposable {
   #tellDescriptor(
     session: Session,
     name: 'SET_VRING_ERR' | 'SET_VRING_CALL' | 'SET_VRING_KICK',
-    fd: number | undefined,
+    fd: number,
   ): void {
     const { index } = this.place;
-    const value = BigInt(index) | (fd === undefined ? VRING_NO_FD : 0n);
-    session.tell(name, encode(U64, { value }), fd === undefined ? [] : [fd], `${name} of queue ${index}`);
+    session.tell(name, encode(U64, { value: BigInt(index) }), [fd], `${name} of queue ${index}`);
   }
 }

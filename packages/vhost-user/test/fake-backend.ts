@@ -56,7 +56,7 @@ export type BackendCommand =
     }
   | { do: 'change'; script: Partial<BackendScript> }
   | { do: 'close' | 'die' | 'state' | 'stop' | 'error' | 'backend close' }
-  | { do: 'release'; count?: number; dieBefore?: boolean }
+  | { do: 'release'; count?: number; dieBefore?: boolean; afterMs?: number }
   | { do: 'config change'; times?: number; request?: number; descriptors?: boolean }
   | { do: 'backend raw'; bytes: Uint8Array };
 

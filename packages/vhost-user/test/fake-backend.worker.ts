@@ -541,6 +541,13 @@ port.on('message', (command: BackendCommand) => {
       die();
       break;
     case 'release':
+      if (command.afterMs !== undefined) {
+        setTimeout(() => {
+          script.hold = false;
+          for (const vring of current?.vrings ?? []) for (const { complete } of vring?.held.splice(0) ?? []) complete();
+        }, command.afterMs);
+        break;
+      }
       for (const vring of current?.vrings ?? []) {
         const held = vring?.held.splice(0, command.count ?? Infinity) ?? [];
         held.forEach(({ complete }, i) => complete(command.dieBefore === true && i === held.length - 1));
