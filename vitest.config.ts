@@ -1,7 +1,38 @@
-import { defineConfig } from 'vitest/config';
+// The unit tests of every package, each a project of its own. They run from the sources, those of the packages they import, too.
+import fs from 'node:fs';
+import path from 'node:path';
+import { defaultServerConditions } from 'vite';
+import { type TestProjectInlineConfiguration, defineConfig } from 'vitest/config';
+
+const conditions = ['@virtio/source', ...defaultServerConditions];
+const include = ['{src,guest}/**/*.test.ts'];
+
+function project(manifest: string): TestProjectInlineConfiguration[] {
+  const root = path.resolve(import.meta.dirname, path.dirname(manifest));
+  if (fs.globSync(include, { cwd: root }).length === 0) return [];
+  const { name } = JSON.parse(fs.readFileSync(path.join(root, 'package.json'), 'utf8')) as { name: string };
+  return [
+    {
+      root,
+      resolve: { conditions },
+      ssr: { resolve: { conditions } },
+      test: {
+        name,
+        include,
+        environment: 'node',
+        passWithNoTests: false,
+        restoreMocks: true,
+        testTimeout: 20_000,
+      },
+    },
+  ];
+}
 
 export default defineConfig({
   test: {
-    projects: ['packages/*/vitest.config.ts', 'apps/*/vitest.config.ts', 'tooling/*/vitest.config.ts'],
+    projects: fs
+      .globSync('{packages,apps,tooling}/*/package.json', { cwd: import.meta.dirname })
+      .sort()
+      .flatMap(project),
   },
 });

@@ -98,7 +98,9 @@ function isInstalled() {
   return (
     fs.existsSync(stamp) &&
     fs.readFileSync(stamp, 'utf8') === workspaceState() &&
-    projects().every((project) => fs.existsSync(path.join(root, project, 'node_modules')))
+    projects()
+      .filter(hasDependencies)
+      .every((project) => fs.existsSync(path.join(root, project, 'node_modules')))
   );
 }
 
@@ -118,6 +120,12 @@ function projects() {
     .flatMap((folder) => fs.readdirSync(path.join(root, folder)).map((name) => `${folder}/${name}`))
     .filter((project) => fs.existsSync(path.join(root, project, 'package.json')))
     .sort();
+}
+
+/** @param {string} project */
+function hasDependencies(project) {
+  const manifest = JSON.parse(fs.readFileSync(path.join(root, project, 'package.json'), 'utf8'));
+  return manifest.dependencies !== undefined || manifest.devDependencies !== undefined;
 }
 
 function pnpmVersion() {

@@ -62,7 +62,7 @@ function open(ring: bigint): {
   const blk = new VirtioBlk(transport, hal satisfies Hal);
   // One round with a real device model, to learn where the statuses lie.
   disk.holdBack = true;
-  const tokens = hal.buffers.map((buffer, n) => blk.readNonBlocking(n * 8, buffer));
+  const tokens = hal.buffers.map((buffer, n) => blk.submitRead(n * 8, buffer));
   device.run();
   const statuses = disk.held.map(({ chain }) => {
     const { address } = chain.elements.at(-1) ?? { address: 0 };
@@ -88,7 +88,7 @@ async function bench(title: string, ring: bigint): Promise<void> {
       BATCHES,
       () => {
         for (let n = 0; n < BATCHES; n += 1) {
-          blk.readNonBlocking(n, first);
+          blk.submitRead(n, first);
           blk.complete(blk.poll());
         }
       },
@@ -98,7 +98,7 @@ async function bench(title: string, ring: bigint): Promise<void> {
       (BATCHES / 10) * DEPTH,
       () => {
         for (let n = 0; n < BATCHES / 10; n += 1) {
-          for (let i = 0; i < DEPTH; i += 1) blk.readNonBlocking(n, buffers[i] as Uint8Array, deferred);
+          for (let i = 0; i < DEPTH; i += 1) blk.submitRead(n, buffers[i] as Uint8Array, deferred);
           blk.kick();
           for (let i = 0; i < DEPTH; i += 1) blk.complete(blk.poll());
         }

@@ -27,6 +27,8 @@ export interface FakeDiskOptions {
   /** The largest size of each queue (default one of 64). */
   readonly queues?: readonly number[];
   readonly legacy?: boolean;
+  /** Whether it says how many segments a request can have (default true: 254, if `config` says nothing else). */
+  readonly segMax?: false;
   /** The platform below the driver (default a new one). */
   readonly hal?: FakeHal;
 }
@@ -83,12 +85,14 @@ export class FakeDisk {
       capacity: BigInt(sectors),
       blkSize: 512,
       numQueues: queues.length,
+      segMax: 254,
       ...config,
     });
     this.bytes = new Uint8Array(Math.min(sectors, 1 << 16) * 512);
     this.device = new FakeDevice({
       type: DeviceType.Block,
-      features: BlkFeatures.set(...features).bits | ring,
+      features:
+        BlkFeatures.set(...features, ...(options.segMax === false ? [] : (['SEG_MAX'] as const))).bits | ring,
       config: new Uint8Array(view.buffer),
       queues,
       legacy,

@@ -62,12 +62,12 @@ describe('the configuration of a block device', () => {
   });
 
   it('reads no field but the capacity if no feature vouches for another [5.2.4]', () => {
-    const disk = new FakeDisk({ config: { blkSize: 7, segMax: 9 } });
+    const disk = new FakeDisk({ segMax: false, config: { blkSize: 7, segMax: 9 } });
     const offsets = new Set<number>();
     disk.device.onConfigRead = (offset) => offsets.add(offset);
     const blk = new VirtioBlk(new FakeTransport(disk.device), disk.device.hal);
     expect([...offsets]).toEqual([0, 4]);
-    expect(blk.config).toMatchObject({ sizeMax: Infinity, segMax: Infinity, blockSize: 512, numQueues: 1 });
+    expect(blk.config).toMatchObject({ sizeMax: Infinity, segMax: 1, blockSize: 512, numQueues: 1 });
     blk[Symbol.dispose]();
   });
 
@@ -87,7 +87,7 @@ describe('the configuration of a block device', () => {
   });
 
   it('takes limits of zero for none, or for one segment', () => {
-    const { blk } = openFakeDisk({ features: ['SEG_MAX', 'DISCARD'] });
+    const { blk } = openFakeDisk({ features: ['DISCARD'], config: { segMax: 0 } });
     expect(blk.config.discard).toEqual({ maxSectors: 0xffffffff, maxSegments: 1, alignment: 1 });
     expect(blk.config.segMax).toBe(1);
     blk[Symbol.dispose]();

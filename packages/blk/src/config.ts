@@ -5,7 +5,7 @@
 import { type FieldType, type FieldValue, type Field, type Transport, VirtioError } from '@virtio/core';
 import { BlkConfigLayout, type BlkFeatureSet } from './protocol.ts';
 
-/** The disk in the terms of old. */
+/** Legacy CHS geometry. */
 export interface BlkGeometry {
   /** How many cylinders. */
   readonly cylinders: number;
@@ -76,7 +76,7 @@ export interface BlkConfig {
   readonly capacity: number;
   /** The most bytes in one segment; `Infinity` if the device does not limit them. Longer buffers are cut. */
   readonly sizeMax: number;
-  /** The most segments of data in one request; `Infinity` if the device does not limit them (the queue's size does). */
+  /** The most segments of data in one request; 1 if the device does not say. */
   readonly segMax: number;
   /** The block size of the disk in bytes; 512 if the device does not say. */
   readonly blockSize: number;
@@ -100,7 +100,7 @@ export interface BlkConfig {
 export const UNREAD_CONFIG: BlkConfig = {
   capacity: 0,
   sizeMax: Infinity,
-  segMax: Infinity,
+  segMax: 1,
   blockSize: 512,
   numQueues: 1,
   geometry: undefined,
@@ -172,7 +172,8 @@ function readFields(transport: Transport, features: BlkFeatureSet): BlkConfig {
   return {
     capacity: Math.min(Number(read(fields.capacity)), Number.MAX_SAFE_INTEGER),
     sizeMax: (features.has('SIZE_MAX') && read(fields.sizeMax)) || Infinity,
-    segMax: features.has('SEG_MAX') ? Math.max(1, read(fields.segMax)) : Infinity,
+    // Without the feature one segment is what devices in use are sure to take, and what Linux sends.
+    segMax: features.has('SEG_MAX') ? Math.max(1, read(fields.segMax)) : 1,
     blockSize,
     numQueues,
     geometry: features.has('GEOMETRY')

@@ -1,55 +1,102 @@
-/**
- * Spreads requests over the queues of a device, in three forms: non-blocking, synchronous, with promises.
- *
- * A token names a request: its slot in the low 15 bits (a queue has at most 32768 of them) and the queue above.
- */
-import { type SpinOptions, VirtioError } from '@virtio/core';
-import type { BlkData, BlkQueue } from './blk-queue.ts';
+/** Spreads requests over the queues of a device, in three forms: non-blocking, synchronous, with promises. */
+import {
+  requireInteger,
+  type SpinOptions,
+  type SubmitOptions,
+  VirtioError,
+  type WaitOptions,
+} from '@virtio/core';
+import type { BlkData, BlkQueue, Decode } from './blk-queue.ts';
 
-const SLOT_BITS = 15;
-const SLOT_MASK = (1 << SLOT_BITS) - 1;
-const MOST_TOKEN = 0x7fffffff;
-
-/** What every request may be told. */
-export interface RequestOptions {
+/** Options that every request has. */
+export interface QueueChoice {
   /** The index of the queue to use. By default requests go round the queues. */
   readonly queue?: number;
 }
 
-/** What a non-blocking request may be told. */
-export interface NonBlockingOptions extends RequestOptions {
-  /** `false` to leave the device unaware of the request until `kick()`, so that several are announced at once. */
-  readonly kick?: boolean;
-}
+/** Options of requests with a promise. */
+export interface RequestOptions extends QueueChoice, WaitOptions {}
 
-/** What a synchronous request may be told. */
-export interface SyncOptions extends RequestOptions, SpinOptions {}
+/** Options of non-blocking requests. */
+export interface NonBlockingOptions extends QueueChoice, SubmitOptions {}
+
+/** Options of synchronous requests. */
+export interface SyncOptions extends QueueChoice, SpinOptions {}
+
+/** A request with what it needs, made once for its three forms. */
+export interface Command<R> {
+  readonly type: number;
+  readonly sector: number;
+  readonly data: BlkData;
+  /** Into how many segments the data is cut. */
+  readonly segments: number;
+  /** Makes the result; by default there is none. */
+  readonly decode?: (appendedAt: number) => R;
+}
 
 /** Spreads requests over queues. */
 export class Dispatcher {
   readonly #who: string;
   readonly #queues: readonly BlkQueue[];
-  readonly #canWait: boolean;
-  readonly #report: (error: VirtioError) => void;
   #turn = 0;
   #pollTurn = 0;
 
   /**
    * @param who the device, for messages
    * @param queues in the order of their indices
-   * @param canWait whether the transport has interrupts
-   * @param report tells the driver that the device no longer works
    */
-  constructor(
-    who: string,
-    queues: readonly BlkQueue[],
-    canWait: boolean,
-    report: (error: VirtioError) => void,
-  ) {
+  constructor(who: string, queues: readonly BlkQueue[]) {
     this.#who = who;
     this.#queues = queues;
-    this.#canWait = canWait;
-    this.#report = report;
+  }
+
+  /** Asks, and waits with a promise. */
+  ask<R>(command: () => Command<R>, options: RequestOptions | undefined): Promise<R> {
+    try {
+      const { type, sector, data, segments, decode } = command();
+      return this.run(type, sector, data, segments, options, decode) as Promise<R>;
+    } catch (error) {
+      return Promise.reject(error as Error);
+    }
+  }
+
+  /** Asks, and spins. */
+  askSync<R>({ type, sector, data, segments, decode }: Command<R>, options: SyncOptions | undefined): R {
+    return this.runSync(type, sector, data, segments, options, decode) as R;
+  }
+
+  /** Asks, and returns a token. */
+  submit(
+    { type, sector, data, segments, decode }: Command<unknown>,
+    options: NonBlockingOptions | undefined,
+  ): number {
+    return this.start(type, sector, data, segments, options, decode);
+  }
+
+  /** Submits a request as soon as there is room (who comes first is served first), and waits for its result. */
+  run(
+    type: number,
+    sector: number,
+    data: BlkData,
+    segments: number,
+    options: RequestOptions | undefined,
+    decode?: Decode,
+  ): Promise<unknown> {
+    const queue = this.#queues[this.#pick(options)] as BlkQueue;
+    return queue.run(type, sector, data, segments, decode, options);
+  }
+
+  /** Submits a request, spins until it is answered, and returns its result. */
+  runSync(
+    type: number,
+    sector: number,
+    data: BlkData,
+    segments: number,
+    options: SyncOptions | undefined,
+    decode?: Decode,
+  ): unknown {
+    const queue = this.#queues[this.#pick(options)] as BlkQueue;
+    return queue.runSync(type, sector, data, segments, decode, options);
   }
 
   /** Submits a request and returns its token. */
@@ -59,50 +106,21 @@ export class Dispatcher {
     data: BlkData,
     segments: number,
     options: NonBlockingOptions | undefined,
+    decode?: Decode,
   ): number {
-    const index = this.#pick(options);
-    let queue = this.#queues[index] as BlkQueue;
-    let slot = queue.start(type, sector, data, segments);
+    let queue = this.#queues[this.#pick(options)] as BlkQueue;
+    let slot = queue.start(type, sector, data, segments, decode);
     if (slot < 0 && options?.queue === undefined) {
       for (let n = this.#queues.length - 1; n > 0 && slot < 0; n -= 1) {
         queue = this.#queues[this.#pick(undefined)] as BlkQueue;
-        slot = queue.start(type, sector, data, segments);
+        slot = queue.start(type, sector, data, segments, decode);
       }
     }
-    if (slot < 0) slot = queue.startOrThrow(type, sector, data, segments);
-    if (options?.kick !== false) queue.requests.flush();
-    return (queue.requests.queue.index << SLOT_BITS) | slot;
-  }
-
-  /** Submits a request, spins until it is done and ends it; see {@link BlkQueue.finish}. */
-  runSync(
-    type: number,
-    sector: number,
-    data: BlkData,
-    segments: number,
-    options: SyncOptions | undefined,
-  ): number {
-    const queue = this.#queues[this.#pick(options)] as BlkQueue;
-    return queue.runSync(type, sector, data, segments, options, this.#report);
-  }
-
-  /** Submits a request as soon as there is room, waits until it is done and ends it; see {@link BlkQueue.finish}. */
-  run(
-    type: number,
-    sector: number,
-    data: BlkData,
-    segments: number,
-    options: RequestOptions | undefined,
-  ): Promise<number> {
-    if (!this.#canWait) {
-      throw new VirtioError(
-        'UNSUPPORTED',
-        `${this.#who}: this transport has no interrupts, so no promise can be kept. Use the synchronous or the non-blocking ` +
-          'form, or give the transport PollingInterrupts',
-      );
-    }
-    const queue = this.#queues[this.#pick(options)] as BlkQueue;
-    return queue.run(type, sector, data, segments);
+    if (slot < 0) slot = queue.startOrThrow(type, sector, data, segments, decode);
+    const { requests } = queue;
+    const token = requests.token(slot);
+    if (options?.kick !== false) requests.kick();
+    return token;
   }
 
   /** The token of the next request that is done, or -1. */
@@ -111,41 +129,39 @@ export class Dispatcher {
     for (let n = queues.length; n > 0; n -= 1) {
       const queue = queues[this.#pollTurn] as BlkQueue;
       this.#pollTurn = this.#pollTurn + 1 === queues.length ? 0 : this.#pollTurn + 1;
-      const slot = queue.poll();
-      if (slot >= 0) return (queue.requests.queue.index << SLOT_BITS) | slot;
+      const token = queue.requests.poll();
+      if (token >= 0) return token;
     }
     return -1;
   }
 
-  /** Ends a non-blocking request; see {@link BlkQueue.finish}. */
-  complete(token: number): number {
-    const queue =
-      Number.isInteger(token) && token <= MOST_TOKEN ? this.#queues[token >> SLOT_BITS] : undefined;
-    if (queue === undefined) {
-      throw new VirtioError('WRONG_TOKEN', `${this.#who}: ${token} is not a token of this driver`);
-    }
-    return queue.complete(token & SLOT_MASK);
+  /** Ends a non-blocking request. */
+  complete(token: number): unknown {
+    return this.#queueOf(token).requests.complete(token);
+  }
+
+  /** Gives a non-blocking request up. */
+  cancel(token: number): void {
+    this.#queueOf(token).requests.cancel(token);
   }
 
   /** Shows all submitted requests to the device. */
   kick(): void {
-    for (const queue of this.#queues) queue.requests.flush();
+    for (const queue of this.#queues) queue.requests.kick();
   }
 
-  #pick(options: RequestOptions | undefined): number {
-    const wanted = options?.queue;
+  /** The queues are lanes of tokens, in turn. */
+  #queueOf(token: number): BlkQueue {
+    const queue = this.#queues[token % this.#queues.length];
+    if (queue !== undefined) return queue;
+    throw new VirtioError('WRONG_TOKEN', `${this.#who}: ${String(token)} is not a token of this driver`);
+  }
+
+  #pick(options: QueueChoice | undefined): number {
     const { length } = this.#queues;
-    if (wanted === undefined) {
-      const turn = this.#turn;
-      this.#turn = turn + 1 === length ? 0 : turn + 1;
-      return turn;
-    }
-    if (!(Number.isInteger(wanted) && wanted >= 0 && wanted < length)) {
-      throw new VirtioError(
-        'INVALID_PARAM',
-        `${this.#who}: there is no queue ${wanted}; the driver uses ${length}, counted from 0`,
-      );
-    }
-    return wanted;
+    if (options?.queue !== undefined) return requireInteger(this.#who, 'queue', options.queue, 0, length - 1);
+    const turn = this.#turn;
+    this.#turn = turn + 1 === length ? 0 : turn + 1;
+    return turn;
   }
 }

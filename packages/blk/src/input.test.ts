@@ -18,7 +18,7 @@ async function expectRefused(
   for (const way of ways) {
     await expect(blk[way](sector, data)).rejects.toThrow(error);
     expect(() => blk[`${way}Sync`](sector, data)).toThrow(error);
-    expect(() => blk[`${way}NonBlocking`](sector, data)).toThrow(error);
+    expect(() => blk[way === 'read' ? 'submitRead' : 'submitWrite'](sector, data)).toThrow(error);
   }
   device.run();
   expect(disk.requests).toHaveLength(0);
@@ -107,7 +107,7 @@ describe('what VirtioBlk refuses', () => {
     const readOnly = refused('INVALID_PARAM', /read-only/);
     await expect(blk.discard(range)).rejects.toThrow(readOnly);
     expect(() => blk.writeZeroesSync(range)).toThrow(readOnly);
-    expect(() => blk.secureEraseNonBlocking(range)).toThrow(readOnly);
+    expect(() => blk.submitSecureErase(range)).toThrow(readOnly);
     expect(disk.requests).toHaveLength(0);
     await blk.read(0, new Uint8Array(512));
     close(open);
@@ -119,7 +119,7 @@ describe('what VirtioBlk refuses', () => {
     for (const token of [-1, 0.5, NaN, 0, 7, 64, 1 << 15, 2 ** 32, 2 ** 40]) {
       expect(() => blk.complete(token)).toThrow(refused('WRONG_TOKEN'));
     }
-    const token = blk.readNonBlocking(0, new Uint8Array(512));
+    const token = blk.submitRead(0, new Uint8Array(512));
     expect(() => blk.complete(token + 2 ** 32)).toThrow(refused('WRONG_TOKEN'));
     blk.complete(token);
     expect(() => blk.complete(token)).toThrow(refused('WRONG_TOKEN'));
@@ -130,7 +130,7 @@ describe('what VirtioBlk refuses', () => {
     const open = openFakeDisk();
     const { blk, disk } = open;
     disk.holdBack = true;
-    const token = blk.readNonBlocking(0, new Uint8Array(512));
+    const token = blk.submitRead(0, new Uint8Array(512));
     expect(() => blk.complete(token)).toThrow(refused('NOT_READY'));
     disk.release();
     expect(blk.poll()).toBe(token);
@@ -171,6 +171,20 @@ describe('what VirtioBlk cuts to measure', () => {
     open.blk.readSync(0, new Uint8Array(8192));
     expect(open.disk.requests[0]?.chain.elements).toHaveLength(3);
     close(open);
+  });
+
+  it('sends one segment to a device that does not say how many it takes', () => {
+    const open = openFakeDisk({ segMax: false });
+    expect(open.blk.maxSegments).toBe(1);
+    expect(() => open.blk.readSync(0, [new Uint8Array(512), new Uint8Array(512)])).toThrow(
+      refused('INVALID_PARAM', /2 segments .* holds 1/),
+    );
+    open.blk.readSync(0, new Uint8Array(1024));
+    close(open);
+  });
+
+  it('refuses queues in which no request fits', () => {
+    expect(() => openFakeDisk({ queues: [2] })).toThrow(refused('UNSUPPORTED', /2 descriptors/));
   });
 
   it('refuses more segments than seg_max, and sends as many as that', async () => {

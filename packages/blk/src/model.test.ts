@@ -129,11 +129,11 @@ async function play(ring: bigint, reordered: boolean, steps: readonly Step[]): P
       judge(error);
     } else {
       const submit = {
-        read: () => blk.readNonBlocking(sector, buffers, options),
-        write: () => blk.writeNonBlocking(sector, buffers, options),
-        zero: () => blk.writeZeroesNonBlocking(range, options),
-        discard: () => blk.discardNonBlocking(range, options),
-        flush: () => blk.flushNonBlocking(options),
+        read: () => blk.submitRead(sector, buffers, options),
+        write: () => blk.submitWrite(sector, buffers, options),
+        zero: () => blk.submitWriteZeroes(range, options),
+        discard: () => blk.submitDiscard(range, options),
+        flush: () => blk.submitFlush(options),
       }[kind];
       let token: number;
       try {

@@ -16,7 +16,7 @@ describe('several queues', () => {
     expect(blk.queueCount).toBe(3);
     for (let n = 0; n < 4; n += 1) await blk.write(n, pattern(512, n));
     blk.readSync(0, sector());
-    blk.complete(blk.readNonBlocking(0, sector()));
+    blk.complete(blk.submitRead(0, sector()));
     expect(disk.requests.map(({ queue }) => queue)).toEqual([0, 1, 2, 0, 1, 2]);
     close(open);
   });
@@ -26,13 +26,13 @@ describe('several queues', () => {
     const { blk, disk } = open;
     await blk.write(0, sector(), { queue: 2 });
     blk.readSync(0, sector(), { queue: 1 });
-    blk.complete(blk.readNonBlocking(0, sector(), { queue: 2 }));
+    blk.complete(blk.submitRead(0, sector(), { queue: 2 }));
     await blk.flush({ queue: 0 });
     expect(disk.requests.map(({ queue }) => queue)).toEqual([2, 1, 2, 0]);
     for (const queue of [-1, 3, 0.5, NaN]) {
       await expect(blk.read(0, sector(), { queue })).rejects.toThrow(refused('INVALID_PARAM'));
       expect(() => blk.readSync(0, sector(), { queue })).toThrow(refused('INVALID_PARAM'));
-      expect(() => blk.readNonBlocking(0, sector(), { queue })).toThrow(refused('INVALID_PARAM'));
+      expect(() => blk.submitRead(0, sector(), { queue })).toThrow(refused('INVALID_PARAM'));
     }
     close(open);
   });
@@ -43,7 +43,7 @@ describe('several queues', () => {
     disk.bytes.set(pattern(disk.bytes.length));
     disk.holdBack = true;
     const buffers = Array.from({ length: 8 }, sector);
-    const tokens = buffers.map((buffer, n) => blk.readNonBlocking(n, buffer));
+    const tokens = buffers.map((buffer, n) => blk.submitRead(n, buffer));
     expect(new Set(tokens).size).toBe(8);
     expect(blk.poll()).toBe(-1);
     disk.release([...disk.held].reverse());
@@ -59,10 +59,10 @@ describe('several queues', () => {
     const open = openFakeDisk({ features: ['MQ'], queues: [4, 4] });
     const { blk, disk } = open;
     disk.holdBack = true;
-    blk.readNonBlocking(0, sector(), { queue: 0 });
-    expect(() => blk.readNonBlocking(2, sector(), { queue: 0 })).toThrow(refused('QUEUE_FULL'));
-    blk.readNonBlocking(1, sector());
-    expect(() => blk.readNonBlocking(2, sector())).toThrow(refused('QUEUE_FULL'));
+    blk.submitRead(0, sector(), { queue: 0 });
+    expect(() => blk.submitRead(2, sector(), { queue: 0 })).toThrow(refused('QUEUE_FULL'));
+    blk.submitRead(1, sector());
+    expect(() => blk.submitRead(2, sector())).toThrow(refused('QUEUE_FULL'));
     expect(disk.requests.map(({ queue }) => queue)).toEqual([0, 1]);
     disk.release();
     close(open);
@@ -75,13 +75,13 @@ describe('several queues', () => {
   });
 
   it('are as many as the device has, up to 16, or as the caller says', () => {
-    const queues = Array.from({ length: 20 }, () => 4);
+    const queues = Array.from({ length: 20 }, () => 8);
     const all = openFakeDisk({ features: ['MQ'], queues });
     expect(all.blk.queueCount).toBe(16);
     close(all);
-    const some = openFakeDisk({ features: ['MQ'], queues, driver: { queues: 20, queueSize: 2 } });
+    const some = openFakeDisk({ features: ['MQ'], queues, driver: { queues: 20, queueSize: 4 } });
     expect(some.blk.queueCount).toBe(20);
-    expect(some.device.queues[19]?.size).toBe(2);
+    expect(some.device.queues[19]?.size).toBe(4);
     close(some);
     for (const wrong of [0, 21, 1.5]) {
       expect(() => openFakeDisk({ features: ['MQ'], queues, driver: { queues: wrong } })).toThrow(

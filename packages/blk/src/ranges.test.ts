@@ -10,6 +10,12 @@ function close({ blk, device }: OpenDisk): void {
   device.assertClean();
 }
 
+const submitName = {
+  discard: 'submitDiscard',
+  writeZeroes: 'submitWriteZeroes',
+  secureErase: 'submitSecureErase',
+} as const;
+
 describe.each([
   {
     name: 'discard',
@@ -41,7 +47,7 @@ describe.each([
     disk.bytes.fill(1);
     await blk[name]({ sector: 1, sectors: 2 });
     blk[`${name}Sync`]({ sector: 4, sectors: 1 });
-    const token = blk[`${name}NonBlocking`]({ sector: 6, sectors: 1 });
+    const token = blk[submitName[name]]({ sector: 6, sectors: 1 });
     expect(blk.poll()).toBe(token);
     blk.complete(token);
     const states = Array.from({ length: 8 }, (_, sector) => disk.bytes[sector * 512 + 511]);
@@ -76,7 +82,7 @@ describe.each([
     const tooMany = Array.from({ length: 4 }, (_, sector): SectorRange => ({ sector, sectors: 1 }));
     await expect(blk[name](tooMany)).rejects.toThrow(refused('INVALID_PARAM', /3 segments of up to 100/));
     expect(() => blk[`${name}Sync`]({ sector: 0, sectors: 301 })).toThrow(refused('INVALID_PARAM'));
-    expect(() => blk[`${name}NonBlocking`]({ sector: 0, sectors: 1000 })).toThrow(refused('INVALID_PARAM'));
+    expect(() => blk[submitName[name]]({ sector: 0, sectors: 1000 })).toThrow(refused('INVALID_PARAM'));
     expect(disk.requests).toHaveLength(0);
     close(opened);
   });
@@ -176,7 +182,7 @@ describe('writeZeroes', () => {
     const { blk, disk } = opened;
     await blk.writeZeroes({ sector: 0, sectors: 1 }, { unmap: true });
     blk.writeZeroesSync({ sector: 0, sectors: 1 }, { unmap: false });
-    blk.complete(blk.writeZeroesNonBlocking({ sector: 0, sectors: 1 }, { unmap: true }));
+    blk.complete(blk.submitWriteZeroes({ sector: 0, sectors: 1 }, { unmap: true }));
     expect(disk.requests.map(({ data }) => segments(data)[0]?.flags)).toEqual([1, 0, 1]);
     close(opened);
   });

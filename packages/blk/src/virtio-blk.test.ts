@@ -37,11 +37,11 @@ describe.each(ringVariants)('VirtioBlk on a ring that is $name', ({ features: ri
     expect(sync).toEqual(disk.bytes.subarray(0, 1536));
 
     const third = pattern(2048, 3);
-    const written = blk.writeNonBlocking(100, third);
+    const written = blk.submitWrite(100, third);
     expect(pollFor(blk)).toBe(written);
     blk.complete(written);
     const polled = new Uint8Array(2048);
-    const read = blk.readNonBlocking(100, polled);
+    const read = blk.submitRead(100, polled);
     expect(pollFor(blk)).toBe(read);
     blk.complete(read);
     expect(polled).toEqual(third);
@@ -73,7 +73,7 @@ describe.each(ringVariants)('VirtioBlk on a ring that is $name', ({ features: ri
     blk.readSync(8, [region.bytes.subarray(512, 1024), region.bytes.subarray(0, 512)]);
     expect(region.bytes.subarray(512, 1024)).toEqual(new Uint8Array(512).fill(9));
     expect(device.hal.counts.bounces).toBe(bounces);
-    device.hal.dmaDealloc(region);
+    device.hal.dmaDealloc(region, false);
     close(open);
   });
 
@@ -121,7 +121,7 @@ describe('VirtioBlk', () => {
     const open = openFakeDisk();
     const { blk, disk } = open;
     disk.holdBack = true;
-    const tokens = [0, 1, 2].map((sector) => blk.readNonBlocking(sector, new Uint8Array(512)));
+    const tokens = [0, 1, 2].map((sector) => blk.submitRead(sector, new Uint8Array(512)));
     expect(blk.poll()).toBe(-1);
     disk.release([disk.held[2], disk.held[0], disk.held[1]].filter((request) => request !== undefined));
     expect([blk.poll(), blk.poll(), blk.poll(), blk.poll()]).toEqual([tokens[2], tokens[0], tokens[1], -1]);
@@ -157,9 +157,9 @@ describe('VirtioBlk', () => {
     const open = openFakeDisk();
     const { blk, device, disk } = open;
     const data = new Uint8Array(512);
-    const tokens = [blk.readNonBlocking(0, data)];
+    const tokens = [blk.submitRead(0, data)];
     expect(device.notifications).toHaveLength(1);
-    tokens.push(blk.readNonBlocking(1, data, { kick: false }), blk.readNonBlocking(2, data, { kick: false }));
+    tokens.push(blk.submitRead(1, data, { kick: false }), blk.submitRead(2, data, { kick: false }));
     expect(disk.requests).toHaveLength(1);
     blk.kick();
     expect(device.notifications).toHaveLength(2);
@@ -178,7 +178,7 @@ describe('VirtioBlk', () => {
     device.automatic = false;
     const [a, b, c] = [new Uint8Array(512), new Uint8Array(512), new Uint8Array(512)];
     const promise = blk.read(0, a);
-    const token = blk.readNonBlocking(1, b);
+    const token = blk.submitRead(1, b);
     device.automatic = true;
     blk.readSync(2, c);
     expect(blk.poll()).toBe(token);
@@ -192,8 +192,8 @@ describe('VirtioBlk', () => {
   it('polls for what is done even if requests before it were completed unpolled', () => {
     const open = openFakeDisk();
     const { blk } = open;
-    for (let n = 0; n < 3; n += 1) blk.complete(blk.readNonBlocking(n, new Uint8Array(512)));
-    const token = blk.readNonBlocking(3, new Uint8Array(512));
+    for (let n = 0; n < 3; n += 1) blk.complete(blk.submitRead(n, new Uint8Array(512)));
+    const token = blk.submitRead(3, new Uint8Array(512));
     expect(blk.poll()).toBe(token);
     blk.complete(token);
     expect(blk.poll()).toBe(-1);
@@ -205,7 +205,7 @@ describe('VirtioBlk', () => {
     const { blk, disk } = open;
     await blk.flush();
     blk.flushSync();
-    const token = blk.flushNonBlocking();
+    const token = blk.submitFlush();
     expect(blk.poll()).toBe(token);
     blk.complete(token);
     expect(disk.requests).toHaveLength(3);
@@ -222,7 +222,7 @@ describe('VirtioBlk', () => {
     const { blk, disk } = open;
     await blk.flush();
     blk.flushSync();
-    expect(() => blk.flushNonBlocking()).toThrow(refused('UNSUPPORTED'));
+    expect(() => blk.submitFlush()).toThrow(refused('UNSUPPORTED'));
     expect(disk.requests).toHaveLength(0);
     close(open);
   });

@@ -1,7 +1,7 @@
 /**
  * The driver of block devices.
  *
- * Each request comes in three forms: `read` returns a promise, `readSync` spins, `readNonBlocking` returns a token to be polled
+ * Each request comes in three forms: `read` returns a promise, `readSync` spins, `submitRead` returns a token to be polled
  * for and completed. All three can be mixed. Whatever is wrong with a request is refused before the device sees it; what the
  * device makes of it concerns that request alone.
  */
@@ -12,13 +12,19 @@ import {
   type DriverOptions,
   type Hal,
   requireBytes,
+  requireInteger,
   type Transport,
   VirtioError,
-  type VirtQueue,
 } from '@virtio/core';
-import { type BlkData, BlkQueue, slotBytes } from './blk-queue.ts';
+import { type BlkData, BlkQueue, OVERHEAD } from './blk-queue.ts';
 import { type BlkConfig, HOST_MANAGED, type RangeLimits, readBlkConfig, UNREAD_CONFIG } from './config.ts';
-import { Dispatcher, type NonBlockingOptions, type RequestOptions, type SyncOptions } from './dispatcher.ts';
+import {
+  type Command,
+  Dispatcher,
+  type NonBlockingOptions,
+  type RequestOptions,
+  type SyncOptions,
+} from './dispatcher.ts';
 import {
   BlkConfigLayout,
   type BlkFeatureName,
@@ -36,7 +42,7 @@ import { BlkZones } from './zones.ts';
 const READ = requestName(RequestType.IN);
 const WRITE = requestName(RequestType.OUT);
 
-/** What {@link VirtioBlk} may be told. */
+/** Options of {@link VirtioBlk}. */
 export interface BlkOptions extends DriverOptions {
   /** How many request queues to use (default: all that the device has, up to 16). */
   readonly queues?: number;
@@ -44,13 +50,13 @@ export interface BlkOptions extends DriverOptions {
   readonly queueSize?: number;
 }
 
-/** What {@link VirtioBlk} reports. */
+/** The events of {@link VirtioBlk}. */
 export interface BlkEvents extends DriverEvents {
   /** The disk has another size now, in sectors of 512 bytes. */
   capacity: number;
 }
 
-/** What a write-zeroes request may be told. */
+/** Options of a write-zeroes request. */
 export interface WriteZeroesOptions extends RequestOptions {
   /** Allows the device to give the storage back as long as the sectors read as zeroes (default false). */
   readonly unmap?: boolean;
@@ -93,7 +99,7 @@ const SUPPORTED = [
 /** No more queues than this are used unless asked for: one thread gains little by more. */
 const DEFAULT_QUEUES = 16;
 
-const NO_DATA: readonly Uint8Array[] = [];
+const FLUSH: Command<void> = { type: RequestType.FLUSH, sector: 0, data: [], segments: 0 };
 const PRE_EOL = [undefined, 'normal', 'warning', 'urgent'] as const;
 const MOST_LIFETIME = 11;
 
@@ -107,8 +113,8 @@ const MOST_LIFETIME = 11;
  * not be touched in between. One in DMA memory (`hal.dmaAlloc`) is used as it is, any other is copied.
  *
  * Errors of all requests: `INVALID_PARAM` (refused, nothing was sent), `QUEUE_FULL` (not of the promise forms, which wait),
- * `IO_ERROR` and `UNSUPPORTED` (the device's answers), `DEVICE_MISBEHAVED` (no status, one that does not exist, or less data than
- * asked for: of this request alone), `DEVICE_NEEDS_RESET`, `DEVICE_RESET`, `DEVICE_REMOVED`, `DISPOSED`.
+ * `IO_ERROR` and `UNSUPPORTED` (the device's answers), `DEVICE_MISBEHAVED` (no status, or one that does not exist: of this request
+ * alone), `DEVICE_NEEDS_RESET`, `DEVICE_RESET`, `DEVICE_REMOVED`, `DISPOSED`.
  *
  * @example
  * ```ts
@@ -150,22 +156,13 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
       this.#config = readBlkConfig(transport, this.features);
       const { numQueues } = this.#config;
       const { queues = Math.min(numQueues, DEFAULT_QUEUES) } = options;
-      if (!(Number.isInteger(queues) && queues >= 1 && queues <= numQueues)) {
-        throw new VirtioError(
-          'INVALID_PARAM',
-          `${transport.who()} was to be used with ${queues} queues; it has ${numQueues}`,
-        );
+      requireInteger(transport, 'queues', queues, 1, numQueues);
+      for (let index = 0; index < queues; index += 1) {
+        this.#queues.push(this.#createQueue(index, queues, options));
       }
-      for (let index = 0; index < queues; index += 1) this.#queues.push(this.#createQueue(index, options));
       this.#adopt();
     });
-    const fail = (error: VirtioError): void => this.fail(error);
-    this.#dispatcher = new Dispatcher(
-      transport.who(),
-      this.#queues,
-      transport.interrupts !== undefined,
-      fail,
-    );
+    this.#dispatcher = new Dispatcher(transport.who(), this.#queues);
     this.zones =
       this.#config.zoned &&
       new BlkZones(
@@ -176,6 +173,7 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
         },
         this.#dispatcher,
       );
+    this.start();
   }
 
   /** The size of the disk in sectors of 512 bytes; see {@link BlkConfig.capacity}. */
@@ -214,9 +212,13 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
    * @param sector the first one, in units of 512 bytes
    * @param data where to; all buffers together a multiple of 512 bytes
    */
-  async read(sector: number, data: BlkData, options?: RequestOptions): Promise<void> {
-    const segments = this.#measure(READ, sector, data);
-    await this.#dispatcher.run(RequestType.IN, sector, data, segments, options);
+  read(sector: number, data: BlkData, options?: RequestOptions): Promise<void> {
+    try {
+      const segments = this.#measure(READ, sector, data);
+      return this.#dispatcher.run(RequestType.IN, sector, data, segments, options) as Promise<void>;
+    } catch (error) {
+      return Promise.reject(error as Error);
+    }
   }
 
   /** The synchronous form of {@link VirtioBlk.read}. Throws `NOT_READY` after `timeoutMs`: the device still has the buffers then. */
@@ -226,7 +228,7 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
   }
 
   /** The non-blocking form of {@link VirtioBlk.read}: returns the token for {@link VirtioBlk.poll} and {@link VirtioBlk.complete}. */
-  readNonBlocking(sector: number, data: BlkData, options?: NonBlockingOptions): number {
+  submitRead(sector: number, data: BlkData, options?: NonBlockingOptions): number {
     const segments = this.#measure(READ, sector, data);
     return this.#dispatcher.start(RequestType.IN, sector, data, segments, options);
   }
@@ -238,9 +240,13 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
    * @param sector the first one, in units of 512 bytes
    * @param data all buffers together a multiple of 512 bytes
    */
-  async write(sector: number, data: BlkData, options?: RequestOptions): Promise<void> {
-    const segments = this.#measureWrite(WRITE, sector, data);
-    await this.#dispatcher.run(RequestType.OUT, sector, data, segments, options);
+  write(sector: number, data: BlkData, options?: RequestOptions): Promise<void> {
+    try {
+      const segments = this.#measureWrite(WRITE, sector, data);
+      return this.#dispatcher.run(RequestType.OUT, sector, data, segments, options) as Promise<void>;
+    } catch (error) {
+      return Promise.reject(error as Error);
+    }
   }
 
   /** The synchronous form of {@link VirtioBlk.write}. */
@@ -250,7 +256,7 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
   }
 
   /** The non-blocking form of {@link VirtioBlk.write}. */
-  writeNonBlocking(sector: number, data: BlkData, options?: NonBlockingOptions): number {
+  submitWrite(sector: number, data: BlkData, options?: NonBlockingOptions): number {
     const segments = this.#measureWrite(WRITE, sector, data);
     return this.#dispatcher.start(RequestType.OUT, sector, data, segments, options);
   }
@@ -260,20 +266,18 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
    * device without a cache to flush (FLUSH was not negotiated) nothing is asked.
    */
   async flush(options?: RequestOptions): Promise<void> {
-    if (!this.#flushes()) return;
-    await this.#dispatcher.run(RequestType.FLUSH, 0, NO_DATA, 0, options);
+    if (this.#flushes()) await this.#dispatcher.ask(() => FLUSH, options);
   }
 
   /** The synchronous form of {@link VirtioBlk.flush}. */
   flushSync(options?: SyncOptions): void {
-    if (!this.#flushes()) return;
-    this.#dispatcher.runSync(RequestType.FLUSH, 0, NO_DATA, 0, options);
+    if (this.#flushes()) this.#dispatcher.askSync(FLUSH, options);
   }
 
   /** The non-blocking form of {@link VirtioBlk.flush}. Throws `UNSUPPORTED` where that does nothing. */
-  flushNonBlocking(options?: NonBlockingOptions): number {
+  submitFlush(options?: NonBlockingOptions): number {
     if (!this.#flushes()) throw this.#lacks('FLUSH', 'FLUSH');
-    return this.#dispatcher.start(RequestType.FLUSH, 0, NO_DATA, 0, options);
+    return this.#dispatcher.submit(FLUSH, options);
   }
 
   /**
@@ -281,21 +285,18 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
    *
    * @param ranges one or more; what is longer than a segment may be is cut, see {@link BlkConfig.discard}
    */
-  async discard(ranges: SectorRange | readonly SectorRange[], options?: RequestOptions): Promise<void> {
-    const data = this.#ranges('DISCARD', this.#config.discard, ranges, false);
-    await this.#dispatcher.run(RequestType.DISCARD, 0, data, this.#segments(data), options);
+  discard(ranges: SectorRange | readonly SectorRange[], options?: RequestOptions): Promise<void> {
+    return this.#dispatcher.ask(() => this.#rangeCommand('DISCARD', this.#config.discard, ranges), options);
   }
 
   /** The synchronous form of {@link VirtioBlk.discard}. */
   discardSync(ranges: SectorRange | readonly SectorRange[], options?: SyncOptions): void {
-    const data = this.#ranges('DISCARD', this.#config.discard, ranges, false);
-    this.#dispatcher.runSync(RequestType.DISCARD, 0, data, this.#segments(data), options);
+    this.#dispatcher.askSync(this.#rangeCommand('DISCARD', this.#config.discard, ranges), options);
   }
 
   /** The non-blocking form of {@link VirtioBlk.discard}. */
-  discardNonBlocking(ranges: SectorRange | readonly SectorRange[], options?: NonBlockingOptions): number {
-    const data = this.#ranges('DISCARD', this.#config.discard, ranges, false);
-    return this.#dispatcher.start(RequestType.DISCARD, 0, data, this.#segments(data), options);
+  submitDiscard(ranges: SectorRange | readonly SectorRange[], options?: NonBlockingOptions): number {
+    return this.#dispatcher.submit(this.#rangeCommand('DISCARD', this.#config.discard, ranges), options);
   }
 
   /**
@@ -303,12 +304,11 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
    *
    * @param ranges one or more; what is longer than a segment may be is cut, see {@link BlkConfig.writeZeroes}
    */
-  async writeZeroes(
-    ranges: SectorRange | readonly SectorRange[],
-    options?: WriteZeroesOptions,
-  ): Promise<void> {
-    const data = this.#ranges('WRITE_ZEROES', this.#config.writeZeroes, ranges, options?.unmap === true);
-    await this.#dispatcher.run(RequestType.WRITE_ZEROES, 0, data, this.#segments(data), options);
+  writeZeroes(ranges: SectorRange | readonly SectorRange[], options?: WriteZeroesOptions): Promise<void> {
+    return this.#dispatcher.ask(
+      () => this.#rangeCommand('WRITE_ZEROES', this.#config.writeZeroes, ranges, options?.unmap === true),
+      options,
+    );
   }
 
   /** The synchronous form of {@link VirtioBlk.writeZeroes}. */
@@ -316,67 +316,76 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
     ranges: SectorRange | readonly SectorRange[],
     options?: WriteZeroesOptions & SyncOptions,
   ): void {
-    const data = this.#ranges('WRITE_ZEROES', this.#config.writeZeroes, ranges, options?.unmap === true);
-    this.#dispatcher.runSync(RequestType.WRITE_ZEROES, 0, data, this.#segments(data), options);
+    this.#dispatcher.askSync(
+      this.#rangeCommand('WRITE_ZEROES', this.#config.writeZeroes, ranges, options?.unmap === true),
+      options,
+    );
   }
 
   /** The non-blocking form of {@link VirtioBlk.writeZeroes}. */
-  writeZeroesNonBlocking(
+  submitWriteZeroes(
     ranges: SectorRange | readonly SectorRange[],
     options?: WriteZeroesOptions & NonBlockingOptions,
   ): number {
-    const data = this.#ranges('WRITE_ZEROES', this.#config.writeZeroes, ranges, options?.unmap === true);
-    return this.#dispatcher.start(RequestType.WRITE_ZEROES, 0, data, this.#segments(data), options);
+    return this.#dispatcher.submit(
+      this.#rangeCommand('WRITE_ZEROES', this.#config.writeZeroes, ranges, options?.unmap === true),
+      options,
+    );
   }
 
   /**
-   * Erases sectors so that their contents cannot be had back.
+   * Erases sectors so that their contents cannot be restored.
    *
    * @param ranges one or more; what is longer than a segment may be is cut, see {@link BlkConfig.secureErase}
    */
-  async secureErase(ranges: SectorRange | readonly SectorRange[], options?: RequestOptions): Promise<void> {
-    const data = this.#ranges('SECURE_ERASE', this.#config.secureErase, ranges, false);
-    await this.#dispatcher.run(RequestType.SECURE_ERASE, 0, data, this.#segments(data), options);
+  secureErase(ranges: SectorRange | readonly SectorRange[], options?: RequestOptions): Promise<void> {
+    return this.#dispatcher.ask(
+      () => this.#rangeCommand('SECURE_ERASE', this.#config.secureErase, ranges),
+      options,
+    );
   }
 
   /** The synchronous form of {@link VirtioBlk.secureErase}. */
   secureEraseSync(ranges: SectorRange | readonly SectorRange[], options?: SyncOptions): void {
-    const data = this.#ranges('SECURE_ERASE', this.#config.secureErase, ranges, false);
-    this.#dispatcher.runSync(RequestType.SECURE_ERASE, 0, data, this.#segments(data), options);
+    this.#dispatcher.askSync(this.#rangeCommand('SECURE_ERASE', this.#config.secureErase, ranges), options);
   }
 
   /** The non-blocking form of {@link VirtioBlk.secureErase}. */
-  secureEraseNonBlocking(ranges: SectorRange | readonly SectorRange[], options?: NonBlockingOptions): number {
-    const data = this.#ranges('SECURE_ERASE', this.#config.secureErase, ranges, false);
-    return this.#dispatcher.start(RequestType.SECURE_ERASE, 0, data, this.#segments(data), options);
+  submitSecureErase(ranges: SectorRange | readonly SectorRange[], options?: NonBlockingOptions): number {
+    return this.#dispatcher.submit(
+      this.#rangeCommand('SECURE_ERASE', this.#config.secureErase, ranges),
+      options,
+    );
   }
 
   /** Asks for the name that the device gives itself: a serial number, say. Up to 20 characters; may be empty. */
-  async deviceId(options?: RequestOptions): Promise<string> {
-    const data = new Uint8Array(DEVICE_ID_SIZE);
-    await this.#dispatcher.run(RequestType.GET_ID, 0, data, this.#segments(data), options);
-    return decodeId(data);
+  deviceId(options?: RequestOptions): Promise<string> {
+    return this.#dispatcher.ask(() => this.#deviceIdCommand(), options);
   }
 
   /** The synchronous form of {@link VirtioBlk.deviceId}. */
   deviceIdSync(options?: SyncOptions): string {
-    const data = new Uint8Array(DEVICE_ID_SIZE);
-    this.#dispatcher.runSync(RequestType.GET_ID, 0, data, this.#segments(data), options);
-    return decodeId(data);
+    return this.#dispatcher.askSync(this.#deviceIdCommand(), options);
+  }
+
+  /** The non-blocking form of {@link VirtioBlk.deviceId}. */
+  submitDeviceId(options?: NonBlockingOptions): number {
+    return this.#dispatcher.submit(this.#deviceIdCommand(), options);
   }
 
   /** Asks how worn the storage is. Throws `UNSUPPORTED` unless LIFETIME was negotiated. */
-  async lifetime(options?: RequestOptions): Promise<BlkLifetime> {
-    const data = this.#lifetimeBuffer();
-    await this.#dispatcher.run(RequestType.GET_LIFETIME, 0, data, this.#segments(data), options);
-    return this.#decodeLifetime(data);
+  lifetime(options?: RequestOptions): Promise<BlkLifetime> {
+    return this.#dispatcher.ask(() => this.#lifetimeCommand(), options);
   }
 
   /** The synchronous form of {@link VirtioBlk.lifetime}. */
   lifetimeSync(options?: SyncOptions): BlkLifetime {
-    const data = this.#lifetimeBuffer();
-    this.#dispatcher.runSync(RequestType.GET_LIFETIME, 0, data, this.#segments(data), options);
-    return this.#decodeLifetime(data);
+    return this.#dispatcher.askSync(this.#lifetimeCommand(), options);
+  }
+
+  /** The non-blocking form of {@link VirtioBlk.lifetime}. */
+  submitLifetime(options?: NonBlockingOptions): number {
+    return this.#dispatcher.submit(this.#lifetimeCommand(), options);
   }
 
   /**
@@ -391,12 +400,22 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
 
   /**
    * Ends a non-blocking request that is done: what was read is in its buffers, which are the caller's again. The token is void
-   * then, and may be that of a later request. A reset of the device voids all tokens.
+   * then. A reset of the device voids all tokens.
    *
+   * @returns what the other forms of the request return: the text of a {@link VirtioBlk.deviceId}, the sector of an append …
    * @throws {@link VirtioError} the request's error; `NOT_READY` if it is not done, `WRONG_TOKEN` if there is no such request
    */
-  complete(token: number): void {
-    this.#dispatcher.complete(token);
+  complete(token: number): unknown {
+    return this.#dispatcher.complete(token);
+  }
+
+  /**
+   * Gives a non-blocking request up. The device may still carry it out, and has its buffers until it has answered.
+   *
+   * @throws {@link VirtioError} `WRONG_TOKEN` if there is no such request
+   */
+  cancel(token: number): void {
+    this.#dispatcher.cancel(token);
   }
 
   /** Shows the device all requests that were submitted with `kick: false`. */
@@ -434,7 +453,6 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
   }
 
   protected override onReset(): void {
-    for (const queue of this.#queues) queue.afterReset();
     this.#resized = this.#reload();
   }
 
@@ -442,30 +460,28 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
     if (this.#resized) this.emit('capacity', this.#config.capacity);
   }
 
-  protected override onQueueReset(queue: VirtQueue): void {
-    this.#queues[queue.index]?.afterReset();
-  }
-
-  protected override onDispose(): void {
-    if (this.failure === undefined) return;
-    for (const queue of this.#queues) queue.dispose(this.failure);
-  }
-
-  #createQueue(index: number, { queueSize }: BlkOptions): BlkQueue {
-    const requests = this.createRequestQueue(
-      queueSize === undefined ? { index } : { index, size: queueSize },
-      (slot) => queue.abandon(slot),
-    );
-    const queue: BlkQueue = new BlkQueue({
-      requests,
-      region: this.allocate(slotBytes(requests.slots), 'both'),
-      hal: this.hal,
-      accessPlatform: this.accessPlatform,
+  #createQueue(index: number, of: number, { queueSize }: BlkOptions): BlkQueue {
+    const queue = new BlkQueue({
+      createRequests: (handler) =>
+        this.createRequestQueue(queueSize === undefined ? { index } : { index, size: queueSize }, handler, [
+          index,
+          of,
+        ]),
+      allocate: (bytes) => this.allocate(bytes, 'both'),
       modern: this.features.has('VERSION_1'),
       zoned: this.features.has('ZONED'),
       who: this.transport.who(),
+      quirk: (index, message) => {
+        this.quirk(index, message);
+      },
     });
-    return queue;
+    const { slots } = queue.requests;
+    if (slots > OVERHEAD) return queue;
+    throw new VirtioError(
+      'UNSUPPORTED',
+      `${this.transport.who()}: queue ${index} has ${slots} descriptors, and a request takes ${OVERHEAD + 1} at least: give the ` +
+        'device a larger queue',
+    );
   }
 
   /** Reads the configuration anew; returns whether the capacity is another one. */
@@ -478,12 +494,15 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
 
   /** Takes what requests need from the configuration, so that they need not look at features. */
   #adopt(): void {
-    const { segMax, sizeMax } = this.#config;
+    const { segMax, sizeMax, blockSize } = this.#config;
     this.#readOnly = this.features.has('RO');
     this.#canFlush = this.features.has('FLUSH');
     // 2.7.5.3.1: a chain is no longer than the queue; header and status take two descriptors.
-    this.#mostSegments = Math.min(segMax, ...this.#queues.map(({ requests }) => requests.slots - 2));
-    for (const queue of this.#queues) queue.sizeMax = sizeMax;
+    this.#mostSegments = Math.min(segMax, ...this.#queues.map(({ requests }) => requests.slots - OVERHEAD));
+    for (const queue of this.#queues) {
+      queue.sizeMax = sizeMax;
+      queue.blockSize = blockSize;
+    }
   }
 
   /** Checks data for a transfer and counts its segments. */
@@ -531,15 +550,22 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
     return length <= sizeMax ? 1 : Math.ceil(length / sizeMax);
   }
 
-  #ranges(
-    what: BlkFeatureName,
+  #rangeCommand(
+    what: 'DISCARD' | 'WRITE_ZEROES' | 'SECURE_ERASE',
     limits: RangeLimits | undefined,
     ranges: SectorRange | readonly SectorRange[],
-    unmap: boolean,
-  ): Uint8Array {
+    unmap = false,
+  ): Command<void> {
     this.#checkWritable(what);
     if (limits === undefined) throw this.#lacks(what, what);
-    return encodeRanges(this.#who(what), ranges, limits, this.#config.capacity, unmap);
+    const data = encodeRanges(this.#who(what), ranges, limits, this.#config.capacity, unmap);
+    return { type: RequestType[what], sector: 0, data, segments: this.#segments(data) };
+  }
+
+  #deviceIdCommand(): Command<string> {
+    const data = new Uint8Array(DEVICE_ID_SIZE);
+    const decode = (): string => decodeId(data);
+    return { type: RequestType.GET_ID, sector: 0, data, segments: this.#segments(data), decode };
   }
 
   #flushes(): boolean {
@@ -547,9 +573,11 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
     return this.#canFlush;
   }
 
-  #lifetimeBuffer(): Uint8Array {
+  #lifetimeCommand(): Command<BlkLifetime> {
     if (!this.features.has('LIFETIME')) throw this.#lacks('GET_LIFETIME', 'LIFETIME');
-    return new Uint8Array(LifetimeInfo.size);
+    const data = new Uint8Array(LifetimeInfo.size);
+    const decode = (): BlkLifetime => this.#decodeLifetime(data);
+    return { type: RequestType.GET_LIFETIME, sector: 0, data, segments: this.#segments(data), decode };
   }
 
   #decodeLifetime(data: Uint8Array): BlkLifetime {

@@ -2,9 +2,9 @@
  * Zoned disks: zones that are written from their start to their end and reset as a whole. The driver keeps no state of
  * the zones: a report asks the device, and the device refuses what does not fit.
  */
-import { VirtioError } from '@virtio/core';
+import { requireInteger, VirtioError } from '@virtio/core';
 import type { BlkConfig, ZonedCharacteristics } from './config.ts';
-import type { Dispatcher, RequestOptions, SyncOptions } from './dispatcher.ts';
+import type { Command, Dispatcher, NonBlockingOptions, RequestOptions, SyncOptions } from './dispatcher.ts';
 import type { BlkData } from './blk-queue.ts';
 import { RequestType, SECTOR_SIZE, ZoneDescriptor, ZoneReport } from './protocol.ts';
 
@@ -94,67 +94,93 @@ export class BlkZones {
    * @param most how many zones at most (default 64)
    * @throws {@link VirtioError} `INVALID_PARAM`; `DEVICE_MISBEHAVED` for a report that makes no sense
    */
-  async report(sector = 0, most: number = DEFAULT_REPORT, options?: RequestOptions): Promise<Zone[]> {
-    const [data, segments] = this.#reportBuffer(sector, most);
-    await this.#dispatcher.run(RequestType.ZONE_REPORT, sector, data, segments, options);
-    return this.#decode(data, most);
+  report(sector = 0, most: number = DEFAULT_REPORT, options?: RequestOptions): Promise<Zone[]> {
+    return this.#dispatcher.ask(() => this.#report(sector, most), options);
   }
 
   /** The synchronous form of {@link BlkZones.report}. */
   reportSync(sector = 0, most: number = DEFAULT_REPORT, options?: SyncOptions): Zone[] {
-    const [data, segments] = this.#reportBuffer(sector, most);
-    this.#dispatcher.runSync(RequestType.ZONE_REPORT, sector, data, segments, options);
-    return this.#decode(data, most);
+    return this.#dispatcher.askSync(this.#report(sector, most), options);
+  }
+
+  /** The non-blocking form of {@link BlkZones.report}; the driver polls and completes. */
+  submitReport(sector = 0, most: number = DEFAULT_REPORT, options?: NonBlockingOptions): number {
+    return this.#dispatcher.submit(this.#report(sector, most), options);
   }
 
   /** Opens the zone that begins at `sector`. */
   open(sector: number, options?: RequestOptions): Promise<void> {
-    return this.#manage(RequestType.ZONE_OPEN, sector, options);
+    return this.#dispatcher.ask(() => this.#manage(RequestType.ZONE_OPEN, sector), options);
   }
 
   /** The synchronous form of {@link BlkZones.open}. */
   openSync(sector: number, options?: SyncOptions): void {
-    this.#manageSync(RequestType.ZONE_OPEN, sector, options);
+    this.#dispatcher.askSync(this.#manage(RequestType.ZONE_OPEN, sector), options);
+  }
+
+  /** The non-blocking form of {@link BlkZones.open}; the driver polls and completes. */
+  submitOpen(sector: number, options?: NonBlockingOptions): number {
+    return this.#dispatcher.submit(this.#manage(RequestType.ZONE_OPEN, sector), options);
   }
 
   /** Closes the zone that begins at `sector`. */
   close(sector: number, options?: RequestOptions): Promise<void> {
-    return this.#manage(RequestType.ZONE_CLOSE, sector, options);
+    return this.#dispatcher.ask(() => this.#manage(RequestType.ZONE_CLOSE, sector), options);
   }
 
   /** The synchronous form of {@link BlkZones.close}. */
   closeSync(sector: number, options?: SyncOptions): void {
-    this.#manageSync(RequestType.ZONE_CLOSE, sector, options);
+    this.#dispatcher.askSync(this.#manage(RequestType.ZONE_CLOSE, sector), options);
+  }
+
+  /** The non-blocking form of {@link BlkZones.close}; the driver polls and completes. */
+  submitClose(sector: number, options?: NonBlockingOptions): number {
+    return this.#dispatcher.submit(this.#manage(RequestType.ZONE_CLOSE, sector), options);
   }
 
   /** Fills the zone that begins at `sector`: nothing can be written to it until it is reset. */
   finish(sector: number, options?: RequestOptions): Promise<void> {
-    return this.#manage(RequestType.ZONE_FINISH, sector, options);
+    return this.#dispatcher.ask(() => this.#manage(RequestType.ZONE_FINISH, sector), options);
   }
 
   /** The synchronous form of {@link BlkZones.finish}. */
   finishSync(sector: number, options?: SyncOptions): void {
-    this.#manageSync(RequestType.ZONE_FINISH, sector, options);
+    this.#dispatcher.askSync(this.#manage(RequestType.ZONE_FINISH, sector), options);
+  }
+
+  /** The non-blocking form of {@link BlkZones.finish}; the driver polls and completes. */
+  submitFinish(sector: number, options?: NonBlockingOptions): number {
+    return this.#dispatcher.submit(this.#manage(RequestType.ZONE_FINISH, sector), options);
   }
 
   /** Empties the zone that begins at `sector`. */
   reset(sector: number, options?: RequestOptions): Promise<void> {
-    return this.#manage(RequestType.ZONE_RESET, sector, options);
+    return this.#dispatcher.ask(() => this.#manage(RequestType.ZONE_RESET, sector), options);
   }
 
   /** The synchronous form of {@link BlkZones.reset}. */
   resetSync(sector: number, options?: SyncOptions): void {
-    this.#manageSync(RequestType.ZONE_RESET, sector, options);
+    this.#dispatcher.askSync(this.#manage(RequestType.ZONE_RESET, sector), options);
+  }
+
+  /** The non-blocking form of {@link BlkZones.reset}; the driver polls and completes. */
+  submitReset(sector: number, options?: NonBlockingOptions): number {
+    return this.#dispatcher.submit(this.#manage(RequestType.ZONE_RESET, sector), options);
   }
 
   /** Empties all zones. */
   resetAll(options?: RequestOptions): Promise<void> {
-    return this.#manage(RequestType.ZONE_RESET_ALL, 0, options);
+    return this.#dispatcher.ask(() => this.#manage(RequestType.ZONE_RESET_ALL, 0), options);
   }
 
   /** The synchronous form of {@link BlkZones.resetAll}. */
   resetAllSync(options?: SyncOptions): void {
-    this.#manageSync(RequestType.ZONE_RESET_ALL, 0, options);
+    this.#dispatcher.askSync(this.#manage(RequestType.ZONE_RESET_ALL, 0), options);
+  }
+
+  /** The non-blocking form of {@link BlkZones.resetAll}; the driver polls and completes. */
+  submitResetAll(options?: NonBlockingOptions): number {
+    return this.#dispatcher.submit(this.#manage(RequestType.ZONE_RESET_ALL, 0), options);
   }
 
   /**
@@ -164,38 +190,36 @@ export class BlkZones {
    * @returns the sector at which the data is now
    * @throws {@link VirtioError} `UNSUPPORTED` if the device cannot append
    */
-  async append(sector: number, data: BlkData, options?: RequestOptions): Promise<number> {
-    const segments = this.#checkAppend(sector, data);
-    const at = await this.#dispatcher.run(RequestType.ZONE_APPEND, sector, data, segments, options);
-    return this.#checkAppended(sector, at);
+  append(sector: number, data: BlkData, options?: RequestOptions): Promise<number> {
+    return this.#dispatcher.ask(() => this.#append(sector, data), options);
   }
 
   /** The synchronous form of {@link BlkZones.append}. */
   appendSync(sector: number, data: BlkData, options?: SyncOptions): number {
+    return this.#dispatcher.askSync(this.#append(sector, data), options);
+  }
+
+  /** The non-blocking form of {@link BlkZones.append}; the driver polls and completes. */
+  submitAppend(sector: number, data: BlkData, options?: NonBlockingOptions): number {
+    return this.#dispatcher.submit(this.#append(sector, data), options);
+  }
+
+  #manage(type: number, sector: number): Command<void> {
+    this.#checkZone(sector);
+    return { type, sector, data: NO_DATA, segments: 0 };
+  }
+
+  #append(sector: number, data: BlkData): Command<number> {
     const segments = this.#checkAppend(sector, data);
-    const at = this.#dispatcher.runSync(RequestType.ZONE_APPEND, sector, data, segments, options);
-    return this.#checkAppended(sector, at);
+    const decode = (appendedAt: number): number => this.#checkAppended(sector, appendedAt);
+    return { type: RequestType.ZONE_APPEND, sector, data, segments, decode };
   }
 
-  async #manage(type: number, sector: number, options: RequestOptions | undefined): Promise<void> {
-    this.#checkZone(sector);
-    await this.#dispatcher.run(type, sector, NO_DATA, 0, options);
-  }
-
-  #manageSync(type: number, sector: number, options: SyncOptions | undefined): void {
-    this.#checkZone(sector);
-    this.#dispatcher.runSync(type, sector, NO_DATA, 0, options);
-  }
-
-  #reportBuffer(sector: number, most: number): [data: Uint8Array, segments: number] {
+  #report(sector: number, most: number): Command<Zone[]> {
     const { who } = this.#host;
     const config = this.#host.config();
-    if (!(Number.isInteger(sector) && sector >= 0 && sector < config.capacity)) {
-      throw this.#invalid(`asked for zones from sector ${sector} of ${config.capacity}`);
-    }
-    if (!(Number.isInteger(most) && most >= 1 && most <= 65536)) {
-      throw this.#invalid(`asked for ${most} zones; a report is for 1 to 65536`);
-    }
+    requireInteger(who, 'sector', sector, 0, config.capacity - 1);
+    requireInteger(who, 'most', most, 1, 65536);
     const data = new Uint8Array(ZoneReport.size + most * ZoneDescriptor.size);
     const segments = Math.max(1, Math.ceil(data.length / config.sizeMax));
     if (segments > config.segMax) {
@@ -204,7 +228,8 @@ export class BlkZones {
         `${who}: a report of ${most} zones is too long for the device; ask for fewer`,
       );
     }
-    return [data, segments];
+    const decode = (): Zone[] => this.#decode(data, most);
+    return { type: RequestType.ZONE_REPORT, sector, data, segments, decode };
   }
 
   #decode(data: Uint8Array, most: number): Zone[] {

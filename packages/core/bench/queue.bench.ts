@@ -1,7 +1,16 @@
 /** What a queue costs: one chain from `begin` to `pop`. The share of the device, which only moves ids, is in the figures. */
 import { measureAll, printMeasurements, type Row } from '@virtio/checks/measure';
 import { FakeDevice, FakeTransport } from '@virtio/testing';
-import { CommonFeatures, createQueue, DeviceType, type FeatureName, RequestQueue } from '@virtio/core';
+import {
+  CommonFeatures,
+  createQueue,
+  DeviceType,
+  Driver,
+  type FeatureName,
+  FeatureTable,
+  type Hal,
+  type RequestQueue,
+} from '@virtio/core';
 
 /** Holds 170 chains of three descriptors. */
 const SIZE = 512;
@@ -62,11 +71,33 @@ for (const [kind, more] of kinds) {
 }
 printMeasurements('begin, push 3, submit, publish, kick, pop', await measureAll(rows));
 
+/** A driver with one request queue and a device that answers each with nothing. */
+class Bench extends Driver<never> {
+  readonly requests: RequestQueue<number>;
+
+  constructor(transport: FakeTransport, hal: Hal, without: readonly FeatureName[]) {
+    super(transport, hal, { deviceType: DeviceType.Block, table: None, supported: [] }, { without });
+    this.requests = this.setUp(() =>
+      this.createRequestQueue({ index: 0, size: SIZE }, { result: (_slot, usedLength) => usedLength }),
+    );
+    this.start();
+  }
+}
+
+const None = new FeatureTable<never>('None', {});
+
 /** The same three ways that drivers offer, with indirect descriptors. */
-function forms(features: readonly FeatureName[], batch: number): [string, () => unknown][] {
-  const { queue, ring, transport, address } = make([...features, 'INDIRECT_DESC']);
-  const requests = new RequestQueue(queue, transport, () => undefined);
-  const submit = (): number => {
+function forms(names: readonly FeatureName[], batch: number): [string, () => unknown][] {
+  const features = CommonFeatures.set(...names, 'INDIRECT_DESC').bits;
+  const device = new FakeDevice({ type: DeviceType.Block, features, queues: [SIZE] });
+  device.automatic = false;
+  device.recordNotifications = false;
+  const { requests } = new Bench(new FakeTransport(device), device.hal, []);
+  const { queue } = requests;
+  const ring = device.queue(0);
+  ring.suppressNotifications();
+  const { address } = device.hal.dmaAlloc(4, 'both', false);
+  const start = (): number => {
     const slot = requests.begin(3);
     queue.pushReadable(address, 16);
     queue.pushWritable(address + 4096, 4096);
@@ -74,34 +105,27 @@ function forms(features: readonly FeatureName[], batch: number): [string, () => 
     requests.submit(slot);
     return slot;
   };
-  const one = async (): Promise<void> => {
-    const slot = submit();
-    requests.flushSoon();
-    await requests.done(slot);
-    requests.release(slot);
-  };
   const nonBlocking = (): void => {
     for (let n = 0; n < OPERATIONS; n += batch) {
-      for (let i = 0; i < batch; i += 1) submit();
-      requests.flush();
+      for (let i = 0; i < batch; i += 1) start();
+      requests.kick();
       ring.drain(4097);
-      for (let i = 0; i < batch; i += 1) requests.release(requests.poll());
+      for (let i = 0; i < batch; i += 1) requests.complete(requests.poll());
     }
   };
   const synchronous = (): void => {
     for (let n = 0; n < OPERATIONS; n += 1) {
-      const slot = submit();
-      requests.flush();
+      const slot = start();
+      requests.kick();
       ring.drain(4097);
       requests.waitSync(slot);
-      requests.release(slot);
     }
   };
   const promises = async (): Promise<void> => {
-    const pending: Promise<void>[] = [];
+    const pending: Promise<number>[] = [];
     for (let n = 0; n < OPERATIONS; n += batch) {
-      for (let i = 0; i < batch; i += 1) pending.push(one());
-      requests.flush();
+      for (let i = 0; i < batch; i += 1) pending.push(requests.settled(start()));
+      requests.kick();
       ring.drain(4097);
       requests.drain();
       await Promise.all(pending);

@@ -63,15 +63,25 @@ export class VirtioError extends Error {
   override readonly name = 'VirtioError';
   /** What went wrong, for programs. */
   readonly code: VirtioErrorCode;
+  /**
+   * Which of the causes that share the code, where a program may want to tell them apart: `COMMON_CFG_MISSING`. As stable as the
+   * code; the packages that set it export a type of their reasons.
+   */
+  readonly reason: string | undefined;
 
   /**
    * @param code what went wrong, for programs
    * @param message what was asked, what happened and what to do next, for people
-   * @param options `cause`: the error that led to this one
+   * @param options `cause`: the error that led to this one; `reason`: see {@link VirtioError.reason}
    */
-  constructor(code: VirtioErrorCode, message: string, options?: { readonly cause?: unknown }) {
-    super(message, options);
+  constructor(
+    code: VirtioErrorCode,
+    message: string,
+    options: { readonly cause?: unknown; readonly reason?: string | undefined } = {},
+  ) {
+    super(message, 'cause' in options ? { cause: options.cause } : undefined);
     this.code = code;
+    this.reason = options.reason;
   }
 
   /**

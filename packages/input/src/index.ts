@@ -7,4 +7,4 @@ export * from './bitmap.ts';
 export * from './event-codes.ts';
 export * from './names.ts';
 export * from './virtio-input.ts';
-export { InputConfigSelect } from './wire.ts';
+export { InputConfigSelect } from './protocol.ts';

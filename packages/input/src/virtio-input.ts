@@ -7,19 +7,19 @@
  * with SYN_DROPPED.
  */
 import {
-  abortable,
   decodeUtf8,
   DeviceType,
   Driver,
   type DriverOptions,
   type Hal,
-  OwningQueue,
+  type ReceiveQueue,
+  type Request,
+  requireInteger,
   type RequestQueue,
   type SpinOptions,
+  type SubmitOptions,
   type Transport,
   VirtioError,
-  type VirtQueue,
-  Waiters,
   type WaitOptions,
 } from '@virtio/core';
 import { Bitmap } from './bitmap.ts';
@@ -34,10 +34,12 @@ import {
   InputEventLayout,
   InputFeatures,
   STATUS_QUEUE,
-} from './wire.ts';
+} from './protocol.ts';
 
-/** What {@link VirtioInput} may be told. */
+/** Options of {@link VirtioInput}. */
 export interface InputOptions extends DriverOptions {
+  /** The size of both queues in descriptors (default 256), as far as the device allows it. */
+  readonly queueSize?: number;
   /** How many events the driver keeps for whoever reads them (default 1024, at least 16). Beyond that the device has to wait. */
   readonly bufferedEvents?: number;
 }
@@ -80,6 +82,7 @@ export interface AbsInfo {
 
 const DEFAULT_BUFFERED = 1024;
 const MIN_BUFFERED = 16;
+const MAX_BUFFERED = 2 ** 24;
 const MAX_DATA = 128;
 /** An update is taken to have up to so many events, until there is a longer one. */
 const LIKELY_UPDATE = 8;
@@ -109,9 +112,8 @@ const EVENT_TYPES = 32;
  */
 export class VirtioInput extends Driver<never> implements AsyncIterable<InputEvent> {
   readonly #ring: EventRing;
-  readonly #events: OwningQueue;
-  readonly #waiters: Waiters;
-  readonly #status: RequestQueue;
+  readonly #events: ReceiveQueue;
+  readonly #status: RequestQueue<void>;
   readonly #statusView: DataView;
   readonly #statusAddress: number;
   /** A mark is due, but there was no room for it. */
@@ -129,37 +131,33 @@ export class VirtioInput extends Driver<never> implements AsyncIterable<InputEve
    * @throws {@link VirtioError} `INVALID_PARAM`, `FEATURES_REFUSED`, `UNSUPPORTED` if a queue is missing, `DMA_ERROR`
    */
   constructor(transport: Transport, hal: Hal, options: InputOptions = {}) {
-    const { bufferedEvents = DEFAULT_BUFFERED } = options;
-    if (!Number.isInteger(bufferedEvents) || bufferedEvents < MIN_BUFFERED) {
-      throw new VirtioError(
-        'INVALID_PARAM',
-        `${transport.who()}: ${bufferedEvents} buffered events were asked for; it takes ${MIN_BUFFERED} or more`,
-      );
-    }
+    const { bufferedEvents = DEFAULT_BUFFERED, queueSize } = options;
+    requireInteger(transport, 'bufferedEvents', bufferedEvents, MIN_BUFFERED, MAX_BUFFERED);
     super(transport, hal, { deviceType: DeviceType.Input, table: InputFeatures, supported: [] }, options);
     this.#ring = new EventRing(bufferedEvents);
+    const size = queueSize === undefined ? {} : { size: queueSize };
     const { events, status, statusRegion } = this.setUp(() => {
-      const queue = this.createQueue({ index: EVENT_QUEUE, tableLength: 0 });
-      const status = this.createRequestQueue({ index: STATUS_QUEUE, tableLength: 0 }, () => undefined);
+      const events = this.createReceiveQueue({
+        index: EVENT_QUEUE,
+        ...size,
+        tableLength: 0,
+        bufferSize: EVENT_SIZE,
+        receive: () => this.#receive(),
+        restarted: () => {
+          this.#restart();
+        },
+      });
+      const status = this.createRequestQueue<void>({ index: STATUS_QUEUE, ...size, tableLength: 0 });
       const statusRegion = this.allocate(status.slots * EVENT_SIZE, 'driver-to-device');
-      const { accessPlatform } = this;
-      return {
-        events: new OwningQueue(queue, hal, { bufferSize: EVENT_SIZE, accessPlatform }),
-        status,
-        statusRegion,
-      };
+      return { events, status, statusRegion };
     });
     const { bytes, address } = statusRegion;
     this.#events = events;
-    this.#waiters = new Waiters(transport, events.queue, {
-      drain: this.#drain,
-      report: (error) => this.fail(error),
-    });
     this.#status = status;
     this.#statusView = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
     this.#statusAddress = address;
     this.#expect(LIKELY_UPDATE);
-    this.#events.postAll();
+    this.start();
   }
 
   /** How often events may have been lost: so many `SYN_DROPPED` were put into the stream. */
@@ -181,12 +179,8 @@ export class VirtioInput extends Driver<never> implements AsyncIterable<InputEve
     const { transport } = this;
     const { fields, offset } = InputConfig;
     if (this.failure?.code === 'DISPOSED') throw this.failure;
-    if (!(isU8(select) && isU8(subsel))) {
-      throw new VirtioError(
-        'INVALID_PARAM',
-        `${transport.who()}: configuration ${select}/${subsel} was asked for; both numbers are 0 to 255`,
-      );
-    }
+    requireInteger(transport, 'select', select, 0, 0xff);
+    requireInteger(transport, 'subsel', subsel, 0, 0xff);
     // 5.8.5.1: both are set, and nothing else is ever written.
     transport.writeConfigSpace(fields.select, select);
     transport.writeConfigSpace(fields.subsel, subsel);
@@ -264,8 +258,8 @@ export class VirtioInput extends Driver<never> implements AsyncIterable<InputEve
    * @returns how many events there were
    * @throws {@link VirtioError} why the device no longer works, once all events are taken
    */
-  poll(handler: (type: number, code: number, value: number) => void): number {
-    this.#drain();
+  takeEvents(handler: (type: number, code: number, value: number) => void): number {
+    this.#events.drain();
     // What comes in meanwhile is for the next call, so that a device cannot keep this one going for ever.
     const count = this.#ring.count;
     if (count === 0) this.checkUsable();
@@ -281,10 +275,8 @@ export class VirtioInput extends Driver<never> implements AsyncIterable<InputEve
    * @throws {@link VirtioError} `NOT_READY` if there is none in the time allowed, or why the device no longer works
    */
   nextEventSync(options?: SpinOptions): InputEvent {
-    let event = this.popEvent();
-    if (event === undefined) {
-      this.#events.queue.spin(() => (event = this.popEvent()) !== undefined, options, 'an event');
-    }
+    let event: InputEvent | undefined;
+    this.#events.spin(() => (event ??= this.popEvent()) !== undefined, options, 'an event');
     return event as InputEvent;
   }
 
@@ -294,10 +286,11 @@ export class VirtioInput extends Driver<never> implements AsyncIterable<InputEve
    * @throws {@link VirtioError} `ABORTED`, `UNSUPPORTED` without interrupts, or why the device no longer works
    */
   async nextEvent(options?: WaitOptions): Promise<InputEvent> {
+    await this.#events.fairTurn();
     for (;;) {
       const event = this.popEvent();
       if (event !== undefined) return event;
-      await this.#waiters.wait(options);
+      await this.#events.wait(options);
     }
   }
 
@@ -312,57 +305,29 @@ export class VirtioInput extends Driver<never> implements AsyncIterable<InputEve
   }
 
   /**
-   * Sends an event to the device, such as the state of an LED, without waiting. {@link VirtioInput.isStatusSent} tells when
-   * the device has it, {@link VirtioInput.completeStatus} ends it.
+   * Sends an event to the device, such as the state of an LED, and waits until it has it. Waits for room if there is none.
    *
-   * @returns a token
-   * @throws {@link VirtioError} `QUEUE_FULL`, `INVALID_PARAM`, or why the device no longer works
-   */
-  submitStatus(type: number, code: number, value: number): number {
-    const slot = this.#fill(type, code, value, true);
-    this.#status.flush();
-    return slot;
-  }
-
-  /** Whether the device has taken what was sent; also if it never will, which {@link VirtioInput.completeStatus} then tells. */
-  isStatusSent(token: number): boolean {
-    return this.#status.isDone(token) || this.failure !== undefined;
-  }
-
-  /**
-   * Ends what {@link VirtioInput.submitStatus} began.
-   *
-   * @throws {@link VirtioError} `NOT_READY`, `WRONG_TOKEN`, or why the device no longer works
-   */
-  completeStatus(token: number): void {
-    this.#status.requireDone(token);
-    this.#status.release(token);
-  }
-
-  /** Sends an event to the device and spins until it has it. Throws as {@link VirtioInput.submitStatus} does, and `NOT_READY`. */
-  sendStatusSync(type: number, code: number, value: number, options?: SpinOptions): void {
-    const slot = this.submitStatus(type, code, value);
-    this.#status.waitSync(slot, options);
-    this.#status.release(slot);
-  }
-
-  /**
-   * Sends an event to the device and waits until it has it. Waits for room if there is none.
-   *
-   * @param options a signal that cancels the wait; the device may get the event all the same if there was room for it
+   * @param type one of {@link EventType}
+   * @param options a signal that cancels the wait; the device may get the event all the same
    * @throws {@link VirtioError} `INVALID_PARAM`, `ABORTED`, `UNSUPPORTED` without interrupts, or why the device no longer works
    */
   async sendStatus(type: number, code: number, value: number, options?: WaitOptions): Promise<void> {
-    if (options?.signal?.aborted === true) await abortable(this.transport, Promise.resolve(), options);
-    let slot = this.#status.crowded ? -1 : this.#fill(type, code, value, false);
-    while (slot < 0) {
-      await this.#status.room(1, options);
-      slot = this.#fill(type, code, value, false);
-    }
-    this.#status.flushSoon();
-    const taken = slot;
-    const done = this.#status.done(taken).finally(() => this.#status.release(taken));
-    await abortable(this.transport, done, options);
+    await this.#status.request(this.#statusRequest(type, code, value), options);
+  }
+
+  /** The synchronous form of {@link VirtioInput.sendStatus}. Throws `QUEUE_FULL`, and `NOT_READY` after `timeoutMs`. */
+  sendStatusSync(type: number, code: number, value: number, options?: SpinOptions): void {
+    this.#status.requestSync(this.#statusRequest(type, code, value), options);
+  }
+
+  /**
+   * The non-blocking form of {@link VirtioInput.sendStatus}.
+   *
+   * @returns a token for {@link VirtioInput.poll} and {@link VirtioInput.complete}
+   * @throws {@link VirtioError} `QUEUE_FULL`, `INVALID_PARAM`, or why the device no longer works
+   */
+  submitSendStatus(type: number, code: number, value: number, options?: SubmitOptions): number {
+    return this.#status.submitRequest(this.#statusRequest(type, code, value), options);
   }
 
   /**
@@ -382,37 +347,38 @@ export class VirtioInput extends Driver<never> implements AsyncIterable<InputEve
     await this.sendStatus(EventType.EV_LED, this.#codeOf(led), on ? 1 : 0, options);
   }
 
-  /** The same as {@link VirtioInput.setLed}, spinning. */
+  /** The synchronous form of {@link VirtioInput.setLed}. */
   setLedSync(led: keyof typeof Led, on: boolean, options?: SpinOptions): void {
     this.sendStatusSync(EventType.EV_LED, this.#codeOf(led), on ? 1 : 0, options);
   }
 
-  override pollEvents(): void {
-    super.pollEvents();
-    this.#drain();
+  /** The non-blocking form of {@link VirtioInput.setLed}. */
+  submitSetLed(led: keyof typeof Led, on: boolean, options?: SubmitOptions): number {
+    return this.submitSendStatus(EventType.EV_LED, this.#codeOf(led), on ? 1 : 0, options);
   }
 
-  protected override onFailure(error: VirtioError): void {
-    this.#waiters.fail(error);
+  /** Shows the device all that was submitted with `kick: false`. */
+  kick(): void {
+    this.#status.kick();
   }
 
-  protected override onReset(): void {
-    this.#restart();
+  /** The token of the next event that the device has taken, once, or -1. Throws why the device no longer works. */
+  poll(): number {
+    return this.#status.poll();
   }
 
-  protected override onLive(): void {
-    this.#events.postAll();
+  /**
+   * Ends what was submitted.
+   *
+   * @throws {@link VirtioError} `NOT_READY`, `WRONG_TOKEN`, or why the device no longer works
+   */
+  complete(token: number): void {
+    this.#status.complete(token);
   }
 
-  protected override onQueueReset(queue: VirtQueue): void {
-    if (queue !== this.#events.queue) return;
-    this.#restart();
-    this.#events.postAll();
-    this.#announce();
-  }
-
-  protected override onDispose(): void {
-    this.#events[Symbol.dispose]();
+  /** Gives up what was submitted; the device may get the event all the same. Throws `WRONG_TOKEN`. */
+  cancel(token: number): void {
+    this.#status.cancel(token);
   }
 
   #codeOf(led: keyof typeof Led): number {
@@ -425,7 +391,6 @@ export class VirtioInput extends Driver<never> implements AsyncIterable<InputEve
 
   /** The queue is empty: what the device sent meanwhile is lost. */
   #restart(): void {
-    this.#events.reclaim();
     this.#current = 0;
     this.#reposted = 0;
     this.#markLost();
@@ -434,24 +399,17 @@ export class VirtioInput extends Driver<never> implements AsyncIterable<InputEve
   /** Takes the next event into the fields of the ring. */
   #next(): boolean {
     if (this.#ring.shift()) return true;
-    this.#drain();
+    this.#events.drain();
     if (this.#ring.shift()) return true;
     this.checkUsable();
     return false;
   }
 
   /** Moves events from the device's buffers to the ring, as many as it takes. */
-  readonly #drain = (): void => {
-    if (this.failure === undefined) {
-      try {
-        this.#take();
-      } catch (error) {
-        this.fail(error as VirtioError);
-        return;
-      }
-    }
-    this.#announce();
-  };
+  #receive(): boolean {
+    this.#take();
+    return this.#ring.count > 0;
+  }
 
   #take(): void {
     const events = this.#events;
@@ -487,7 +445,7 @@ export class VirtioInput extends Driver<never> implements AsyncIterable<InputEve
     this.#reposted = 0;
     // 5.8.6.2: an update that finds too few buffers is dropped.
     if (this.#events.queue.inFlight < this.#longest) this.#markLost();
-    this.#events.flush();
+    this.#events.kick();
   }
 
   #push(type: number, code: number, value: number): void {
@@ -500,7 +458,7 @@ export class VirtioInput extends Driver<never> implements AsyncIterable<InputEve
   }
 
   #expect(length: number): void {
-    this.#longest = Math.max(1, Math.min(length, this.#events.count >> 1));
+    this.#longest = Math.max(1, Math.min(length, this.#events.buffers >> 1));
   }
 
   #markLost(): void {
@@ -510,28 +468,22 @@ export class VirtioInput extends Driver<never> implements AsyncIterable<InputEve
     this.#lostMarks += 1;
   }
 
-  #announce(): void {
-    if (this.#ring.count > 0) this.#waiters.wake();
-    else this.#waiters.settle();
-  }
-
-  #fill(type: number, code: number, value: number, mustFit: boolean): number {
-    this.checkUsable();
-    if (!(isU16(type) && isU16(code) && Number.isInteger(value) && value >= -(2 ** 31) && value < 2 ** 32)) {
-      throw new VirtioError(
-        'INVALID_PARAM',
-        `${this.transport.who()}: an event of type ${type}, code ${code}, value ${value} was to be sent; they have 16, 16 and 32 bits`,
-      );
-    }
-    const slot = mustFit ? this.#status.begin(1) : this.#status.tryBegin(1);
-    if (slot < 0) return slot;
-    const at = slot * EVENT_SIZE;
-    this.#statusView.setUint16(at + EVENT.type, type, true);
-    this.#statusView.setUint16(at + EVENT.code, code, true);
-    this.#statusView.setInt32(at + EVENT.value, value, true);
-    this.#status.queue.pushReadable(this.#statusAddress + at, EVENT_SIZE);
-    this.#status.submit(slot);
-    return slot;
+  #statusRequest(type: number, code: number, value: number): Request<void> {
+    const { transport } = this;
+    requireInteger(transport, 'type', type, 0, 0xffff);
+    requireInteger(transport, 'code', code, 0, 0xffff);
+    requireInteger(transport, 'value', value, -(2 ** 31), 2 ** 32 - 1);
+    return {
+      buffers: 1,
+      fill: (slot) => {
+        const at = slot * EVENT_SIZE;
+        this.#statusView.setUint16(at + EVENT.type, type, true);
+        this.#statusView.setUint16(at + EVENT.code, code, true);
+        this.#statusView.setInt32(at + EVENT.value, value, true);
+        this.#status.queue.pushReadable(this.#statusAddress + at, EVENT_SIZE);
+      },
+      result: () => undefined,
+    };
   }
 
   /** 5.8.4: texts have no NUL at the end; QEMU's have one. */
@@ -570,6 +522,3 @@ interface StructureLayout<T> {
   readonly size: number;
   read(view: DataView, at?: number): T;
 }
-
-const isU8 = (value: number): boolean => Number.isInteger(value) && value >= 0 && value <= 0xff;
-const isU16 = (value: number): boolean => Number.isInteger(value) && value >= 0 && value <= 0xffff;

@@ -1,16 +1,23 @@
 /** Registers from /dev/mem. */
-import { closeSync, openSync } from 'node:fs';
+import { closeSync } from 'node:fs';
 import type { RegisterWindow } from '@virtio/core';
 import { mappedWindow } from './hal.ts';
+import { accessAdvice } from './lockdown.ts';
 import { Mapping } from './mapping.ts';
 import { systemPageSize } from './syscalls.ts';
-import { systemError } from './system-error.ts';
+import { errorName, systemError } from './system-error.ts';
+import { SystemFiles } from './system-files.ts';
 
 const DEV_MEM = '/dev/mem';
 
 /** Maps registers by their physical addresses, whole pages at a time. */
 export class DevMem implements Disposable {
+  readonly #files: SystemFiles;
   readonly #mappings: { readonly start: number; readonly mapping: Mapping }[] = [];
+
+  constructor(files = new SystemFiles()) {
+    this.#files = files;
+  }
 
   /**
    * Maps registers.
@@ -23,7 +30,7 @@ export class DevMem implements Disposable {
     const length = Math.ceil((address + size - start) / page) * page;
     let found = this.#mappings.find((m) => m.start === start && m.mapping.size >= length);
     if (found === undefined) {
-      found = { start, mapping: mapPages(start, length) };
+      found = { start, mapping: mapPages(this.#files, start, length) };
       this.#mappings.push(found);
     }
     return mappedWindow(found.mapping, address - start, size);
@@ -35,13 +42,17 @@ export class DevMem implements Disposable {
   }
 }
 
-function mapPages(start: number, size: number): Mapping {
+function mapPages(files: SystemFiles, start: number, size: number): Mapping {
   let fd: number;
   try {
     // O_SYNC makes the mapping uncached, as registers must be.
-    fd = openSync(DEV_MEM, 'rs+');
+    fd = files.open(DEV_MEM, 'rs+');
   } catch (error) {
-    throw systemError(`${DEV_MEM} could not be opened`, error, 'run as root, with CAP_SYS_RAWIO');
+    const advice =
+      errorName(error) === 'ENOENT'
+        ? 'the kernel was built without it (CONFIG_DEVMEM), or it was not passed into this container'
+        : accessAdvice(files, error, 'run as root');
+    throw systemError(`${DEV_MEM} could not be opened`, error, advice);
   }
   try {
     return Mapping.map({ fd, offset: start, size });
@@ -49,7 +60,7 @@ function mapPages(start: number, size: number): Mapping {
     throw systemError(
       `${size} bytes of registers at 0x${start.toString(16)} could not be mapped from ${DEV_MEM}`,
       error,
-      'a kernel driver may own them (CONFIG_IO_STRICT_DEVMEM: unbind it), or the kernel is locked down',
+      'a kernel driver may own them (CONFIG_IO_STRICT_DEVMEM): unbind it, or boot with iomem=relaxed',
     );
   } finally {
     closeSync(fd);

@@ -27,14 +27,22 @@ class Kernel extends SystemFiles {
     this.#takes = takes;
   }
 
+  /** Which writes fail, and how. */
+  refuse: (write: { path: string; text: string }) => string | undefined = () => undefined;
+
   override write(path: string, text: string): void {
+    const code = this.refuse({ path, text });
+    if (code !== undefined) throw Object.assign(new Error('no'), { code });
     this.log.push(`${path} <- ${JSON.stringify(text)}`);
     const driver = join(machine.root, `sys/bus/pci/devices/${this.#address}/driver`);
     if (path.endsWith('/driver/unbind')) rmSync(driver);
     else super.write(path, text);
     const override = this.text(`/sys/bus/pci/devices/${this.#address}/driver_override`) ?? '';
     if (path.endsWith('/drivers_probe') && this.#takes) {
-      symlinkSync(`../../../../bus/pci/drivers/${override === '' ? 'virtio-pci' : override}`, driver);
+      symlinkSync(
+        `../../../../bus/pci/drivers/${['', '(null)'].includes(override) ? 'virtio-pci' : override}`,
+        driver,
+      );
     }
   }
 }
@@ -96,6 +104,28 @@ describe('DriverBinding', () => {
     const kernel = new Kernel(address, false);
     expect(() => bind(kernel)).toThrow(expect.objectContaining({ code: 'SYSTEM_ERROR' }));
     expect(kernel.text(`${path}/driver_override`)).toBe('');
+  });
+
+  it('gives a device back to its driver even if a step on the way back fails', () => {
+    machine.pci(address, { device: '0x1042', driver: 'virtio-pci' });
+    const kernel = new Kernel(address);
+    kernel.refuse = ({ path: file }) => (file.endsWith('/driver_override') ? 'EIO' : undefined);
+    expect(() => bind(kernel, true)).toThrow(
+      expect.objectContaining({
+        code: 'SYSTEM_ERROR',
+        message: expect.stringContaining('could not be given back to virtio-pci either') as string,
+      }),
+    );
+    expect(describePciDevice(kernel, address).driver).toBe('virtio-pci');
+  });
+
+  it('tries every step at the end, and tells of the first that failed', () => {
+    machine.pci(address, { device: '0x1042', driver: 'virtio-pci' });
+    const kernel = new Kernel(address);
+    const binding = bind(kernel, true);
+    kernel.refuse = ({ path: file }) => (file.endsWith('/driver_override') ? 'EIO' : undefined);
+    expect(() => binding[Symbol.dispose]()).toThrow('driver_override could not be written (EIO)');
+    expect(kernel.log.at(-1)).toBe(`/sys/bus/pci/drivers_probe <- "${address}"`);
   });
 
   it('does not mind that the device is gone at the end', () => {

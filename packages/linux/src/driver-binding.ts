@@ -1,6 +1,7 @@
 /** Which kernel driver has a PCI function: bound to the one that lets us in, and back. */
 import { VirtioError } from '@virtio/core';
 import { type PciDeviceInfo, pciPath } from './pci-devices.ts';
+import { Resources } from './resources.ts';
 import { errorName, systemError } from './system-error.ts';
 import type { SystemFiles } from './system-files.ts';
 
@@ -51,8 +52,7 @@ export class DriverBinding implements Disposable {
         );
       }
     } catch (error) {
-      this[Symbol.dispose]();
-      throw error;
+      throw this.#undoAfter(error as VirtioError);
     }
   }
 
@@ -61,16 +61,41 @@ export class DriverBinding implements Disposable {
     if (!this.#bound) return;
     this.#bound = false;
     const { address, driver } = this.#device;
-    try {
-      if (this.#current() === this.#driver) this.#write(`${pciPath(address)}/driver/unbind`, address);
-      const override = this.#previousOverride === '(null)' ? '' : this.#previousOverride;
-      this.#write(`${pciPath(address)}/driver_override`, `${override}\n`);
-      if (driver !== undefined) this.#write('/sys/bus/pci/drivers_probe', address);
-    } catch (error) {
-      // A device that is being unplugged is nobody's any more.
-      const { cause } = error as VirtioError;
-      if (!['ENOENT', 'ENODEV'].includes(errorName(cause) ?? '')) throw error;
+    const override = this.#previousOverride === '(null)' ? '' : this.#previousOverride;
+    using steps = new Resources();
+    // In reverse: each is tried, whether or not one before it failed.
+    if (driver !== undefined) this.#defer(steps, '/sys/bus/pci/drivers_probe', address);
+    this.#defer(steps, `${pciPath(address)}/driver_override`, `${override}\n`);
+    if (this.#current() === this.#driver) {
+      this.#defer(steps, `${pciPath(address)}/driver/unbind`, address);
     }
+  }
+
+  /** Gives the device back after binding it failed, and returns the error for the caller. */
+  #undoAfter(error: VirtioError): VirtioError {
+    try {
+      this[Symbol.dispose]();
+      return error;
+    } catch (second) {
+      const { address, driver = 'its driver' } = this.#device;
+      return new VirtioError(
+        error.code,
+        `${error.message}. PCI ${address} could not be given back to ${driver} either: ${(second as Error).message}`,
+        { cause: error },
+      );
+    }
+  }
+
+  /** Adds a write of the way back. That a device is being unplugged, and so is nobody's any more, is no error. */
+  #defer(steps: Resources, path: string, text: string): void {
+    steps.defer(() => {
+      try {
+        this.#write(path, text);
+      } catch (error) {
+        const { cause } = error as VirtioError;
+        if (!['ENOENT', 'ENODEV'].includes(errorName(cause) ?? '')) throw error;
+      }
+    });
   }
 
   #current(): string | undefined {

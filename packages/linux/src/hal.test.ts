@@ -29,7 +29,7 @@ describe('LinuxHal', () => {
     expect(region.bytes.length).toBe(3 * PAGE_SIZE);
     expect(region.address % PAGE_SIZE).toBe(0);
     expect(region.address).toBeLessThan(2 ** 31);
-    hal.dmaDealloc(region);
+    hal.dmaDealloc(region, true);
     expect(region.bytes.length).toBe(0);
   });
 
@@ -55,6 +55,35 @@ describe('LinuxHal', () => {
     expect(view.length).toBe(0);
     expect(() => hal.share(view, 'both', true)).toThrow(expect.objectContaining({ code: 'INVALID_PARAM' }));
     expect(() => hal.unshare(buffer.address, view, 'both', true)).not.toThrow();
+  });
+
+  it('does not take freed memory for shared memory because its view was shared often', () => {
+    using hal = new TestHal();
+    const buffer = hal.alloc(100);
+    const part = buffer.bytes.subarray(64);
+    for (let i = 0; i < 5; i += 1) {
+      expect(hal.share(part, 'both', true)).toBe(buffer.address + 64);
+      hal.unshare(buffer.address + 64, part, 'both', true);
+    }
+    buffer[Symbol.dispose]();
+    using next = hal.alloc(100);
+    expect(next.address, 'the same memory').toBe(buffer.address);
+    expect(() => hal.share(part, 'both', true)).toThrow(expect.objectContaining({ code: 'INVALID_PARAM' }));
+    expect(() => hal.unshare(buffer.address + 64, part, 'both', true)).not.toThrow();
+  });
+
+  it('keeps views apart, whichever were shared before', () => {
+    using hal = new TestHal();
+    const regions = Array.from({ length: 600 }, () => hal.alloc(8192));
+    const views = regions.flatMap(({ bytes, address }) => [
+      { view: bytes.subarray(0, 512), address },
+      { view: bytes.subarray(0, 512), address },
+      { view: bytes.subarray(4096 + 7), address: address + 4096 + 7 },
+    ]);
+    for (let round = 0; round < 4; round += 1) {
+      for (const { view, address } of views) expect(hal.share(view, 'both', true)).toBe(address);
+    }
+    expect(hal.bounced).toBe(0);
   });
 
   it('bounces other memory, and takes each buffer back once', () => {

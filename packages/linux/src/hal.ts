@@ -36,13 +36,25 @@ export interface PostedMemory {
   readonly length: number;
 }
 
+/** 512 views that were shared once are remembered, in places that their addresses in units of 512 bytes are spread over. */
+const SEEN_SHIFT = 32 - 9;
+const SEEN_UNIT = 512;
+const GOLDEN = 0x9e3779b1;
+
 /** Memory and registers for the drivers of a Linux process. */
 export abstract class LinuxHal implements Hal, Disposable {
   readonly #memory: DmaMemory;
   readonly #bounce: BouncePool;
+  /**
+   * The addresses of views of DMA memory that were shared more than once. To find a view here costs less than to ask it for its
+   * buffer, but to enter one costs many times more: views that are made for one request would lose by it.
+   */
+  readonly #known = new WeakMap<Uint8Array, number>();
+  /** Views that were shared once, by where they start. */
+  readonly #seen: (Uint8Array | undefined)[] = new Array<undefined>(1 << (32 - SEEN_SHIFT)).fill(undefined);
   /** The buffer that was last recognised as DMA memory, and its address. */
   #lastBuffer: ArrayBufferLike | undefined;
-  #lastAddress = 0;
+  #lastStart = 0;
 
   protected constructor(source: DmaSource) {
     this.#memory = new DmaMemory(source);
@@ -81,7 +93,7 @@ export abstract class LinuxHal implements Hal, Disposable {
       [Symbol.dispose]: () => {
         if (freed) return;
         freed = true;
-        this.dmaDealloc(region);
+        this.#free(region);
       },
     };
   }
@@ -91,28 +103,36 @@ export abstract class LinuxHal implements Hal, Disposable {
     return this.#memory.allocate(pages);
   }
 
-  dmaDealloc(region: DmaRegion): void {
-    if (region.bytes.buffer === this.#lastBuffer) this.#lastBuffer = undefined;
-    this.#memory.free(region);
+  dmaDealloc(region: DmaRegion, _accessPlatform: boolean): void {
+    this.#free(region);
   }
 
   abstract mapRegisters(address: number, size: number): RegisterWindow;
 
   share(buffer: Uint8Array, direction: BufferDirection, accessPlatform: boolean): number {
+    const known = this.#known.get(buffer);
+    // A view of memory that was given back is empty.
+    if (known !== undefined && buffer.length > 0) return known;
     const memory = buffer.buffer;
-    if (memory === this.#lastBuffer) return this.#lastAddress + buffer.byteOffset;
-    const address = this.#memory.addressOf(memory);
-    if (address < 0) {
-      this.checkAccess(accessPlatform);
-      return this.#bounce.share(buffer, direction);
+    if (memory !== this.#lastBuffer) {
+      const start = this.#memory.addressOf(memory);
+      if (start < 0) {
+        this.checkAccess(accessPlatform);
+        return this.#bounce.share(buffer, direction);
+      }
+      this.#lastBuffer = memory;
+      this.#lastStart = start;
     }
-    this.#lastBuffer = memory;
-    this.#lastAddress = address;
-    return address + buffer.byteOffset;
+    const address = this.#lastStart + buffer.byteOffset;
+    const slot = Math.imul(address / SEEN_UNIT, GOLDEN) >>> SEEN_SHIFT;
+    if (this.#seen[slot] === buffer) this.#known.set(buffer, address);
+    else this.#seen[slot] = buffer;
+    return address;
   }
 
   unshare(address: number, buffer: Uint8Array, direction: BufferDirection, _accessPlatform: boolean): void {
-    if (buffer.buffer === this.#lastBuffer || this.#bounce.unshare(address, buffer, direction)) return;
+    if (this.#known.has(buffer) || buffer.buffer === this.#lastBuffer) return;
+    if (this.#bounce.unshare(address, buffer, direction)) return;
     // A region that was freed while it was shared is empty.
     if (this.#memory.addressOf(buffer.buffer) >= 0 || buffer.byteLength === 0) return;
     throw new VirtioError(
@@ -147,7 +167,13 @@ export abstract class LinuxHal implements Hal, Disposable {
   /** Detaches and unmaps all DMA memory. Dispose all drivers before. */
   [Symbol.dispose](): void {
     this.#lastBuffer = undefined;
+    this.#seen.fill(undefined);
     this.#memory[Symbol.dispose]();
+  }
+
+  #free(region: DmaRegion): void {
+    if (region.bytes.buffer === this.#lastBuffer) this.#lastBuffer = undefined;
+    this.#memory.free(region);
   }
 
   /** Refuses a device that does not use the addresses of this Hal. */

@@ -2,7 +2,7 @@
  * Mapped memory that JavaScript can hold safely: every ArrayBuffer over a mapping is detached before the mapping goes, so
  * that a view kept too long is empty instead of ending the process.
  */
-import { MapFlags, mmap, munmap, Prot, viewMemory } from './syscalls.ts';
+import { MapFlags, mincore, mmap, munmap, Prot, viewMemory } from './syscalls.ts';
 
 /** Where a mapping comes from. */
 export interface MappingOptions {
@@ -57,6 +57,11 @@ export class Mapping implements Disposable {
   /** Detaches one view: it and all typed arrays over it become empty. */
   detach(buffer: ArrayBuffer): void {
     if (this.#views.delete(buffer)) buffer.transfer(0);
+  }
+
+  /** Whether all pages are in memory, so that no access to them can fail. */
+  isPresent(): boolean {
+    return this.#mapped && mincore(this.address, this.size).every((page) => (page & 1) === 1);
   }
 
   /** Puts ordinary memory, all ones as of a device that is gone, in the place of the mapping; views stay as they are. */

@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { closeSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { DeviceStatus, DeviceType } from '@virtio/core';
+import { DeviceStatus, DeviceType, PollingInterrupts } from '@virtio/core';
 import type { PciTransport } from '@virtio/pci';
 import { FakeDevice, FakePciDevice } from '@virtio/testing';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
@@ -179,5 +179,34 @@ describe('interrupts through UIO', () => {
     await sleep(700);
     expect(removed, 'and not once more by the watch').toHaveBeenCalledOnce();
     transport[Symbol.dispose]();
+  });
+});
+
+describe('a device without an interrupt line', () => {
+  beforeEach(() => {
+    plug({ driver: 'uio_pci_generic' });
+    // Reading the start of this file gives EIO, as the kernel's UIO device does then.
+    machine.tree({
+      [`${FOLDER}/uio/uio0/name`]: 'uio_pci_generic\n',
+      'dev/uio0': '-> /proc/self/mem',
+      'sys/bus/pci/drivers/uio_pci_generic/bind': '',
+    });
+  });
+
+  it('is polled, and not taken for unplugged', async () => {
+    using transport = open();
+    const removed = vi.fn<() => void>();
+    transport.interrupts?.onRemoval(removed);
+    transport.interrupts?.hold();
+    await sleep(50);
+    transport.interrupts?.release();
+    expect(removed).not.toHaveBeenCalled();
+    expect(transport.isGone()).toBe(false);
+    expect(transport.interrupts).toBeInstanceOf(PollingInterrupts);
+  });
+
+  it('is refused if its interrupts were asked for', () => {
+    expect(() => open({ interrupts: 'uio' })).toThrow(expect.objectContaining({ code: 'UNSUPPORTED' }));
+    expect(() => open({ interrupts: 'uio' })).toThrow('no interrupt line');
   });
 });

@@ -41,9 +41,15 @@ export function openPhysicalPci(
       pci.abandon();
       source.remove();
     };
-    const source = uio
-      ? resources.add(new UioInterrupts(files, address, pci.config, onGone))
-      : pollingInterrupts(() => transport);
+    const lines = uio ? UioInterrupts.open(files, address, pci.config, onGone) : undefined;
+    if (lines !== undefined) resources.add(lines);
+    else if (wanted === 'uio') {
+      throw new VirtioError(
+        'UNSUPPORTED',
+        `PCI ${address} has no interrupt line, which is all that UIO can wait for; open it with { interrupts: 'polling' }`,
+      );
+    }
+    const source = lines ?? pollingInterrupts(() => transport);
     const watch = resources.add(new RemovalWatch(() => pci.isThere(), onGone));
     const transport: PciTransport = new PciTransport({
       at: DeviceFunction.parse(address),

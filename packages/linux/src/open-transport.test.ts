@@ -7,6 +7,16 @@ describe('openTransport', () => {
     expect(() => openTransport('fffe:ff:1f.7')).toThrow(expect.objectContaining({ code: 'NO_DEVICE' }));
   });
 
+  it('takes PCI addresses and MMIO windows by name', () => {
+    expect(() => openTransport('pci:fffe:ff:1f.7')).toThrow(expect.objectContaining({ code: 'NO_DEVICE' }));
+    for (const window of ['mmio:0xfeb00000', 'mmio:0xfeb00000+0x1000', 'mmio:0xfeb00000+512']) {
+      expect(() => openTransport(window)).toThrow('MMIO 0xfeb00000 is not behind an IOMMU');
+    }
+    for (const other of ['mmio:', 'mmio:feb00000', 'mmio:0xfeb00000+', 'mmio:0xfeb00000 ']) {
+      expect(() => openTransport(other)).toThrow('is not the address of a device');
+    }
+  });
+
   it('opens nothing without an IOMMU unless that is asked for by name', () => {
     expect(() => openTransport({ address: 0xfeb00000, size: 512 })).toThrow(
       expect.objectContaining({ code: 'IOMMU_MISSING' }),

@@ -33,6 +33,12 @@ export interface OpenOptions {
   readonly interrupts?: 'msix' | 'intx' | 'uio' | 'polling';
 }
 
+/**
+ * Where a device is: a PCI address (`0000:00:03.0`, `pci:0000:00:03.0`), a window of MMIO registers (`mmio:0xfeb00000`, with a size
+ * other than 512 bytes `mmio:0xfeb00000+0x1000`, or the {@link MmioWindow}), or what {@link listDevices} described.
+ */
+export type DeviceAddress = string | MmioWindow | DeviceInfo;
+
 /** An open device on PCI. */
 export interface OpenPciDevice extends Disposable {
   /** Tells it from an {@link OpenMmioDevice}. */
@@ -63,7 +69,8 @@ export type SomeTransport = OpenPciDevice | OpenMmioDevice;
  * driver that it had. Dispose the driver first, or let `using` do it in order. What is open when the process ends is disposed
  * then.
  *
- * @param what a PCI address (`0000:00:03.0`), a window of MMIO registers, or a device that {@link listDevices} described
+ * @param what a PCI address (`0000:00:03.0`), a window of MMIO registers (`mmio:0xfeb00000`), or a device that {@link listDevices}
+ * described
  * @throws {@link VirtioError} `NO_DEVICE`, `INVALID_PARAM`; `MODULE_MISSING`, `IOMMU_MISSING`, `DEVICE_BUSY`, `PERMISSION_DENIED`
  * with what to do about it
  *
@@ -75,15 +82,42 @@ export type SomeTransport = OpenPciDevice | OpenMmioDevice;
  * console.log(device.kind, device.transport.who(), device.transport.readDeviceFeatures());
  * ```
  */
-export function openTransport(
-  what: string | MmioWindow | DeviceInfo,
-  options: OpenOptions = {},
-): SomeTransport {
+export function openTransport(what: DeviceAddress, options: OpenOptions = {}): SomeTransport {
   const files = new SystemFiles();
-  if (typeof what !== 'string' && !('kind' in what && what.kind === 'pci')) {
-    return openMmioDevice(files, what, options);
-  }
-  const device = describePciDevice(files, typeof what === 'string' ? what : what.address);
+  const place = parseAddress(what);
+  return typeof place === 'string'
+    ? openPciDevice(files, place, options)
+    : openMmioDevice(files, place, options);
+}
+
+/** The addresses that begin with a word and a colon. */
+const SCHEMES: Readonly<Record<string, (rest: string) => string | MmioWindow | undefined>> = {
+  pci: (rest) => rest,
+  mmio: (rest) => {
+    const [, address, size = MMIO_SIZE] = /^(0x[0-9a-f]+)(?:\+(0x[0-9a-f]+|\d+))?$/i.exec(rest) ?? [];
+    return address === undefined ? undefined : { address: Number(address), size: Number(size) };
+  },
+};
+
+/** The size of a window in which nothing but a virtio device is: QEMU's and kvmtool's. */
+const MMIO_SIZE = 0x200;
+
+/** A PCI address, or a window of MMIO registers. */
+function parseAddress(what: DeviceAddress): string | MmioWindow {
+  if (typeof what !== 'string') return 'kind' in what && what.kind === 'pci' ? what.address : what;
+  const colon = what.indexOf(':');
+  const scheme = SCHEMES[what.slice(0, colon)];
+  if (scheme === undefined) return what;
+  const place = scheme(what.slice(colon + 1));
+  if (place !== undefined) return place;
+  throw new VirtioError(
+    'INVALID_PARAM',
+    `"${what}" is not the address of a device; write 0000:00:03.0, or mmio:0xfeb00000 with the address of the first register`,
+  );
+}
+
+function openPciDevice(files: SystemFiles, address: string, options: OpenOptions): OpenPciDevice {
+  const device = describePciDevice(files, address);
   if (options.unsafePhysicalMemory === true) {
     const open = (): PciTransport => openPhysicalPci(files, device, options);
     return { kind: 'pci', ...withHal(options, isPhysical, () => PhysicalHal.unsafe(), open) };

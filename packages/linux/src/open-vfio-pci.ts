@@ -16,8 +16,16 @@ import { VfioInterrupts } from './vfio-interrupts.ts';
  *
  * @throws {@link VirtioError} `IOMMU_MISSING`
  */
-export function requireIommu({ address, iommuGroup }: PciDeviceInfo): number {
+export function requireIommu({ address, iommuGroup, driver }: PciDeviceInfo): number {
   if (iommuGroup !== undefined) return iommuGroup;
+  if (driver === 'vfio-pci') {
+    throw new VirtioError(
+      'IOMMU_MISSING',
+      `PCI ${address} is bound to vfio-pci, but not behind an IOMMU: in its no-IOMMU mode VFIO gives a device no memory. If the ` +
+        'device may reach all memory of this machine, open it with { unsafePhysicalMemory: true, takeOver: true }, which takes ' +
+        'it from vfio-pci; else enable an IOMMU',
+    );
+  }
   throw new VirtioError(
     'IOMMU_MISSING',
     `PCI ${address} is not behind an IOMMU. Enable one (firmware: VT-d or AMD-Vi; kernel command line: intel_iommu=on; QEMU: ` +

@@ -1,6 +1,15 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { listDevices } from './discovery.ts';
-import { describePciDevice, groupType, listPciDevices, otherGroupMembers, pciBars } from './pci-devices.ts';
+import { openPhysicalPci } from './open-physical-pci.ts';
+import { requireIommu } from './open-vfio-pci.ts';
+import {
+  describePciDevice,
+  groupType,
+  listPciDevices,
+  otherGroupMembers,
+  type PciDeviceInfo,
+  pciBars,
+} from './pci-devices.ts';
 import { FakeMachine } from './sysfs.fixture.ts';
 import { SystemFiles } from './system-files.ts';
 
@@ -62,6 +71,38 @@ describe('describePciDevice', () => {
     expect(() => describePciDevice(files, '00:02.0')).toThrow(expect.objectContaining({ code: 'NO_DEVICE' }));
     expect(() => describePciDevice(files, 'eth0')).toThrow(
       expect.objectContaining({ code: 'INVALID_PARAM' }),
+    );
+  });
+});
+
+describe("a device in VFIO's no-IOMMU mode", () => {
+  const device = (): PciDeviceInfo => {
+    machine.pci('0000:00:01.0', { device: '0x1042', driver: 'vfio-pci', group: 0 });
+    machine.tree({
+      'sys/kernel/iommu_groups/0/name': 'vfio-noiommu\n',
+      'sys/kernel/iommu_groups/0/type': 'unknown\n',
+    });
+    return describePciDevice(new SystemFiles(machine.root), '0000:00:01.0');
+  };
+
+  it('is not behind an IOMMU, though it has a group', () => {
+    expect(device().iommuGroup).toBeUndefined();
+  });
+
+  it('is not to be bound to vfio-pci, which it is, but to be opened with physical memory', () => {
+    const found = device();
+    expect(() => requireIommu(found)).toThrow(expect.objectContaining({ code: 'IOMMU_MISSING' }));
+    expect(() => requireIommu(found)).toThrow('{ unsafePhysicalMemory: true, takeOver: true }');
+  });
+
+  it('is taken from vfio-pci for physical memory', () => {
+    const found = device();
+    const files = new SystemFiles(machine.root);
+    expect(() => openPhysicalPci(files, found, { interrupts: 'polling' })).toThrow(
+      expect.objectContaining({
+        code: 'DEVICE_BUSY',
+        message: expect.stringContaining('takeOver') as string,
+      }),
     );
   });
 });

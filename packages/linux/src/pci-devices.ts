@@ -5,6 +5,7 @@ import type { SystemFiles } from './system-files.ts';
 
 const DEVICES = '/sys/bus/pci/devices';
 const GROUPS = '/sys/kernel/iommu_groups';
+const NO_IOMMU = 'vfio-noiommu';
 
 /** A virtio device on PCI. */
 export interface PciDeviceInfo {
@@ -20,7 +21,7 @@ export interface PciDeviceInfo {
   readonly deviceId: number;
   /** The kernel driver that has it, if any. */
   readonly driver: string | undefined;
-  /** The number of its IOMMU group; `undefined` if it is not behind an IOMMU. */
+  /** The number of its IOMMU group; `undefined` if it is not behind an IOMMU, as in VFIO's no-IOMMU mode. */
   readonly iommuGroup: number | undefined;
 }
 
@@ -55,7 +56,6 @@ export function describePciDevice(files: SystemFiles, address: string): PciDevic
     );
   }
   const subsystemId = files.number(`${path}/subsystem_device`) ?? 0;
-  const group = files.linkName(`${path}/iommu_group`);
   return {
     kind: 'pci',
     address: normal,
@@ -63,8 +63,16 @@ export function describePciDevice(files: SystemFiles, address: string): PciDevic
     transitional: isTransitional({ vendorId, deviceId }),
     deviceId,
     driver: files.linkName(`${path}/driver`),
-    iommuGroup: group === undefined ? undefined : Number(group),
+    iommuGroup: iommuGroup(files, path),
   };
+}
+
+/** vfio-pci makes groups of its own for devices without an IOMMU, where `enable_unsafe_noiommu_mode` is set. */
+function iommuGroup(files: SystemFiles, path: string): number | undefined {
+  const group = files.linkName(`${path}/iommu_group`);
+  return group === undefined || files.text(`${GROUPS}/${group}/name`) === NO_IOMMU
+    ? undefined
+    : Number(group);
 }
 
 /** The other devices of an IOMMU group that a kernel driver has, for messages: `0000:00:1f.2 (ahci)`. */

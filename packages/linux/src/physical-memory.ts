@@ -126,13 +126,16 @@ export class PhysicalMemory implements DmaSource {
         'DMA_ERROR',
       );
     }
-    this.#fileSize = offset + size;
     try {
       const pages = Array.from({ length: count }, (_, i) => ({
         offset: offset + i * BLOCK_SIZE,
         physical: this.#physical(address + i * BLOCK_SIZE),
       }));
+      this.#fileSize = offset + size;
       this.#give(pages);
+    } catch (error) {
+      ftruncateSync(this.#fd, offset);
+      throw error;
     } finally {
       munmap(address, size);
     }
@@ -146,7 +149,9 @@ export class PhysicalMemory implements DmaSource {
     if (physical === undefined) {
       throw new VirtioError(
         'DMA_ERROR',
-        `a huge page that was just mapped is not in memory; it was taken away, or never there`,
+        'a huge page of 2 MiB was reserved for this process, but not given to it: a limit of its control group applies ' +
+          '(cgroup v2: hugetlb.2MB.max, v1: hugetlb.2MB.limit_in_bytes), or the pages are on memory nodes that it may not use. ' +
+          'Raise the limit; physical memory cannot do with ordinary pages, which the kernel moves',
       );
     }
     if (physical === 0) {

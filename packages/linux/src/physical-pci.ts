@@ -3,11 +3,12 @@
  * place: the kernel removes it without asking us, after which its files give ENODEV, while BARs stay mapped at addresses that
  * may be given to another device. So removal is looked for, and the mappings are left then.
  */
-import { closeSync, openSync } from 'node:fs';
+import { closeSync } from 'node:fs';
 import { type RegisterWindow, VirtioError } from '@virtio/core';
-import { PciRegister } from '@virtio/pci';
+import { type PciErrorReason, PciRegister } from '@virtio/pci';
 import { FileWindow } from './file-window.ts';
 import { mappedWindow } from './hal.ts';
+import { accessAdvice } from './lockdown.ts';
 import { Mapping } from './mapping.ts';
 import { pciBars, pciPath } from './pci-devices.ts';
 import { systemPageSize } from './syscalls.ts';
@@ -90,12 +91,14 @@ export class PhysicalPciDevice implements Disposable {
       throw new VirtioError(
         'UNSUPPORTED',
         `BAR ${bar} of PCI ${this.#address} is ${found === undefined ? 'not there' : 'in I/O space'}; it cannot be mapped`,
+        { reason: (found === undefined ? 'BAR_MISSING' : 'BAR_IN_IO_SPACE') satisfies PciErrorReason },
       );
     }
     if (found.address === 0) {
       throw new VirtioError(
         'NOT_READY',
         `BAR ${bar} of PCI ${this.#address} was given no address by the kernel; the kernel log ("dmesg") says why`,
+        { reason: 'BAR_NOT_ALLOCATED' satisfies PciErrorReason },
       );
     }
     const path = `${pciPath(this.#address)}/resource${bar}`;
@@ -108,7 +111,7 @@ export class PhysicalPciDevice implements Disposable {
       throw systemError(
         `${path} could not be mapped`,
         error,
-        'a kernel that is locked down (Secure Boot) refuses this',
+        accessAdvice(this.#files, error, 'the kernel log ("dmesg") may say why'),
       );
     } finally {
       closeSync(fd);
@@ -118,8 +121,8 @@ export class PhysicalPciDevice implements Disposable {
 
 function open(files: SystemFiles, path: string): number {
   try {
-    return openSync(files.path(path), 'r+');
+    return files.open(path, 'r+');
   } catch (error) {
-    throw systemError(`${path} could not be opened`, error, 'run as root');
+    throw systemError(`${path} could not be opened`, error, accessAdvice(files, error, 'run as root'));
   }
 }

@@ -60,6 +60,7 @@ function load(): Readonly<Record<string, Native>> {
     libc.func(name, result, args) as Native;
   return {
     mmap: declare('mmap', 'uintptr_t', ['uintptr_t', 'size_t', 'int', 'int', 'int', 'int64_t']),
+    mincore: declare('mincore', 'int', ['uintptr_t', 'size_t', 'void *']),
     munmap: declare('munmap', 'int', ['uintptr_t', 'size_t']),
     ioctl: declare('ioctl', 'int', ['int', 'ulong', 'void *']),
     ioctlNumber: declare('ioctl', 'int', ['int', 'ulong', 'int64_t']),
@@ -137,6 +138,13 @@ export function mmap(
 /** `munmap(2)`. Views of the memory must be detached before: touching one afterwards ends the process. */
 export function munmap(address: number, size: number): void {
   call('munmap', 'munmap', address, size);
+}
+
+/** `mincore(2)`: whether each page of a mapping is in memory, by bit 0 of a byte a page. */
+export function mincore(address: number, size: number): Uint8Array {
+  const pages = new Uint8Array(Math.ceil(size / systemPageSize()));
+  call('mincore', 'mincore', address, size, pages);
+  return pages;
 }
 
 /** An ArrayBuffer over mapped memory. It does not keep the mapping alive. */

@@ -53,9 +53,14 @@ export class SystemFiles {
     return this.list(path.slice(0, -name.length)).includes(name);
   }
 
+  /** Opens a file; the descriptor is the caller's. */
+  open(path: string, flags: string | number): number {
+    return openSync(this.path(path), flags);
+  }
+
   /** Writes a file that is there, in one go, as sysfs wants it. */
   write(path: string, text: string): void {
-    const fd = openSync(this.path(path), 'w');
+    const fd = this.open(path, 'w');
     try {
       writeSync(fd, text);
     } finally {

@@ -1,5 +1,5 @@
 /** INTx of a PCI device through `uio_pci_generic`, for devices that are not behind an IOMMU. */
-import { constants, openSync, readSync } from 'node:fs';
+import { closeSync, constants, readSync } from 'node:fs';
 import { type RegisterWindow, VirtioError } from '@virtio/core';
 import { Command, readCommand, writeCommand } from '@virtio/pci';
 import { EventLines } from './event-lines.ts';
@@ -18,18 +18,32 @@ export class UioInterrupts extends EventLines {
   readonly #onGone: () => void;
   #gone = false;
 
-  /**
-   * @param config the device's configuration space
-   * @param onGone called when the kernel took the device from `uio_pci_generic`, as it does first when it is unplugged
-   * @throws {@link VirtioError} `UNSUPPORTED`, `PERMISSION_DENIED`
-   */
-  constructor(files: SystemFiles, address: string, config: RegisterWindow, onGone: () => void) {
-    const fd = openUio(files, address);
+  private constructor(fd: number, config: RegisterWindow, onGone: () => void) {
     super(0);
     this.#fd = fd;
     this.#config = config;
     this.#onGone = onGone;
     this.watch(fd, this.#interrupt);
+  }
+
+  /**
+   * Opens the UIO device of a PCI device.
+   *
+   * @param config the device's configuration space
+   * @param onGone called when the kernel took the device from `uio_pci_generic`, as it does first when it is unplugged
+   * @returns `undefined` if the device has no interrupt line
+   * @throws {@link VirtioError} `UNSUPPORTED`, `PERMISSION_DENIED`
+   */
+  static open(
+    files: SystemFiles,
+    address: string,
+    config: RegisterWindow,
+    onGone: () => void,
+  ): UioInterrupts | undefined {
+    const fd = openUio(files, address);
+    if (hasLine(fd)) return new UioInterrupts(fd, config, onGone);
+    closeSync(fd);
+    return undefined;
   }
 
   override remove(): void {
@@ -63,6 +77,19 @@ export class UioInterrupts extends EventLines {
   };
 }
 
+/**
+ * Whether interrupts can come. Reading gives EIO where the device has no line (its firmware or its slot gives it none), and later
+ * once the driver was unbound: so this is asked at the start.
+ */
+function hasLine(fd: number): boolean {
+  try {
+    readSync(fd, new Uint8Array(COUNT_SIZE), 0, COUNT_SIZE, null);
+    return true;
+  } catch (error) {
+    return errorName(error) !== 'EIO';
+  }
+}
+
 function openUio(files: SystemFiles, address: string): number {
   const [name] = files.list(`${pciPath(address)}/uio`);
   if (name === undefined) {
@@ -72,7 +99,7 @@ function openUio(files: SystemFiles, address: string): number {
     );
   }
   try {
-    return openSync(files.path(`/dev/${name}`), constants.O_RDONLY | constants.O_NONBLOCK);
+    return files.open(`/dev/${name}`, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (error) {
     throw systemError(`/dev/${name} could not be opened`, error, 'run as root');
   }

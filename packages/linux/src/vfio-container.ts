@@ -5,9 +5,9 @@
 import { closeSync, openSync } from 'node:fs';
 import { VirtioError } from '@virtio/core';
 import { BLOCK_SIZE, type DmaBlock, type DmaSource } from './dma-memory.ts';
+import { mapDmaMemory } from './dma-pages.ts';
 import { type AddressRange, IovaSpace } from './iova-space.ts';
-import { Mapping } from './mapping.ts';
-import { ioctl, ioctlNumber, MapFlags } from './syscalls.ts';
+import { ioctl, ioctlNumber } from './syscalls.ts';
 import { errorName, systemError } from './system-error.ts';
 import {
   DmaMap,
@@ -133,7 +133,7 @@ export class VfioContainer implements DmaSource {
         'the IOMMU is set up with the first device; open one before allocating DMA memory',
       );
     }
-    const mapping = mapMemory(size);
+    const mapping = mapDmaMemory(size);
     const address = this.#space.take(size, BLOCK_SIZE);
     const block = { mapping, address };
     try {
@@ -273,25 +273,6 @@ export class VfioContainer implements DmaSource {
     ioctl(this.#fd, Vfio.IOMMU_GET_INFO, 'VFIO_IOMMU_GET_INFO', argument);
     const needed = view.getUint32(IommuInfo.offset.argsz, true);
     return needed > size ? this.#iommuInfo(needed) : view;
-  }
-}
-
-function mapMemory(size: number): Mapping {
-  const huge = MapFlags.SHARED | MapFlags.HUGETLB | MapFlags.HUGE_2MB | MapFlags.POPULATE;
-  try {
-    return Mapping.map({ size, flags: huge });
-  } catch {
-    // There are no huge pages, or none left.
-  }
-  try {
-    return Mapping.map({ size });
-  } catch (error) {
-    throw systemError(
-      `${size} bytes of DMA memory could not be allocated`,
-      error,
-      'free memory',
-      'DMA_ERROR',
-    );
   }
 }
 

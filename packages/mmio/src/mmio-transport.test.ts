@@ -1,4 +1,5 @@
 import {
+  BufferChains,
   CommonFeatures,
   createQueue,
   DeviceStatus,
@@ -84,12 +85,14 @@ describe('finding a device', () => {
   });
 
   it.each([
-    ['a wrong magic value', { magic: 0x74726977 }, 'INVALID_DEVICE', 1],
-    ['a version that is not known', { version: 3 }, 'INVALID_DEVICE', 2],
-    ['version 0', { version: 0 }, 'INVALID_DEVICE', 2],
-    ['a device type that is not known', { deviceId: 63 }, 'INVALID_DEVICE_TYPE', 3],
-  ] as const)('refuses %s, having read no further [4.2.2.2]', (_, registers, code, reads) => {
+    ['a wrong magic value', { magic: 0x74726977 }, 'INVALID_DEVICE', 'BAD_MAGIC', 1],
+    ['a version that is not known', { version: 3 }, 'INVALID_DEVICE', 'UNKNOWN_VERSION', 2],
+    ['version 0', { version: 0 }, 'INVALID_DEVICE', 'UNKNOWN_VERSION', 2],
+    ['a device type that is not known', { deviceId: 63 }, 'INVALID_DEVICE_TYPE', undefined, 3],
+  ] as const)('refuses %s, having read no further [4.2.2.2]', (_, registers, code, reason, reads) => {
     const { mmio, open } = setUp({}, registers);
+    expect(open).toThrow(expect.objectContaining({ code, reason }));
+    mmio.accesses.length = 0;
     expect(codeOf(open)).toBe(code);
     expect(mmio.trace()).toHaveLength(reads);
     expect(MmioTransport.probe(mmio)).toBeUndefined();
@@ -266,7 +269,7 @@ describe('queues of a modern device', () => {
     const queue = createQueue(transport, device.hal, negotiate(transport), { index: 1 });
     transport.finishInit();
     mmio.trace();
-    queue.add([Uint8Array.of(1)], []);
+    BufferChains.of(queue).add([Uint8Array.of(1)], []);
     queue.kick();
     expect(mmio.trace()).toEqual(['write32 QueueNotify = 0x1']);
     expect(device.notifications).toEqual([{ queue: 1, next: 0 }]);
@@ -281,7 +284,7 @@ describe('queues of a modern device', () => {
     const queue = createQueue(transport, device.hal, negotiate(transport), { index: 1 });
     transport.finishInit();
     mmio.trace();
-    queue.add([Uint8Array.of(1)], []);
+    BufferChains.of(queue).add([Uint8Array.of(1)], []);
     queue.kick();
     expect(mmio.trace()).toEqual([`write32 QueueNotify = 0x${value.toString(16)}`]);
     device.assertObeyed();
@@ -311,7 +314,7 @@ describe('resetting one queue', () => {
     const queue = createQueue(transport, device.hal, negotiated, { index: 0, size: 4 });
     const other = createQueue(transport, device.hal, negotiated, { index: 1 });
     transport.finishInit();
-    queue.add([Uint8Array.of(1)], []);
+    BufferChains.of(queue).add([Uint8Array.of(1)], []);
     queue.kick();
     const lost = device.queue(0).pop();
     device.queueResetReads = 2;
@@ -329,10 +332,10 @@ describe('resetting one queue', () => {
     queue.reset();
     expect(transport.queueUsed(0)).toBe(true);
     for (const running of [queue, other]) {
-      const token = running.add([Uint8Array.of(2)], []);
+      const token = BufferChains.of(running).add([Uint8Array.of(2)], []);
       running.kick();
       device.queue(running.index).pop()?.complete();
-      expect(running.popUsed(token)).toBe(0);
+      expect(BufferChains.of(running).popUsed(token)).toBe(0);
     }
     device.assertObeyed();
   });
@@ -402,7 +405,9 @@ describe('queues of a legacy device', () => {
     transport.finishInit();
     const reply = new Uint8Array(3);
     for (let n = 0; n < 200; n += 1) {
-      expect(queue.addNotifyWaitPop([Uint8Array.of(n, 2), Uint8Array.of(3)], [reply])).toBe(3);
+      expect(BufferChains.of(queue).addNotifyWaitPop([Uint8Array.of(n, 2), Uint8Array.of(3)], [reply])).toBe(
+        3,
+      );
       expect([...reply]).toEqual([3, 2, n]);
     }
     transport.reset();
@@ -580,7 +585,7 @@ describe('interrupts', () => {
     transport.finishInit();
     device.handle(0, () => undefined);
     queue.enableInterrupts();
-    queue.add([Uint8Array.of(1)], []);
+    BufferChains.of(queue).add([Uint8Array.of(1)], []);
     queue.kick();
     expect(handlers.first).not.toHaveBeenCalled();
     await Promise.resolve();
@@ -673,7 +678,7 @@ describe.each([
       chain.write([1]);
     });
     queue.enableInterrupts();
-    queue.addNotifyWaitPop([Uint8Array.of(1)], [new Uint8Array(1)]);
+    BufferChains.of(queue).addNotifyWaitPop([Uint8Array.of(1)], [new Uint8Array(1)]);
     await Promise.resolve();
     transport.readConfigLayout(TestConfig);
     transport.writeConfigSpace(TestConfig.fields.seg, 3);
@@ -701,7 +706,7 @@ it('never touches the shared memory registers unless a region is asked for [4.2.
   device.handle(0, (chain) => {
     chain.write([1]);
   });
-  queue.addNotifyWaitPop([Uint8Array.of(1)], [new Uint8Array(1)]);
+  BufferChains.of(queue).addNotifyWaitPop([Uint8Array.of(1)], [new Uint8Array(1)]);
   transport.readConfigLayout(TestConfig);
   transport.reset();
   expect(touched()).toBe(false);

@@ -425,12 +425,22 @@ export class MmioTransport extends Transport {
   }
 }
 
+/** What a `VirtioError` of {@link MmioTransport}'s constructor has as `reason`, for the causes that share a code. */
+export type MmioErrorReason =
+  /** The window of registers is smaller than the registers are. */
+  | 'WINDOW_TOO_SMALL'
+  /** `MagicValue` is not 0x74726976. */
+  | 'BAD_MAGIC'
+  /** `Version` is neither 1 nor 2. */
+  | 'UNKNOWN_VERSION';
+
 /** 4.2.3.1.1: magic value and version first, then the device id, and nothing else if that is 0. */
 function identify(window: RegisterWindow, name: string): MmioIdentity {
   if (window.size < R.Config) {
     throw new VirtioError(
       'CONFIG_SPACE_TOO_SMALL',
       `${name}: a window of ${window.size} bytes does not hold the ${R.Config} bytes of registers; map more`,
+      { reason: 'WINDOW_TOO_SMALL' satisfies MmioErrorReason },
     );
   }
   const magic = window.read32(R.MagicValue);
@@ -438,6 +448,7 @@ function identify(window: RegisterWindow, name: string): MmioIdentity {
     throw new VirtioError(
       'INVALID_DEVICE',
       `${name}: the magic value is 0x${magic.toString(16)}, not 0x${MMIO_MAGIC.toString(16)}; there is no virtio device here`,
+      { reason: 'BAD_MAGIC' satisfies MmioErrorReason },
     );
   }
   const version = window.read32(R.Version);
@@ -445,6 +456,7 @@ function identify(window: RegisterWindow, name: string): MmioIdentity {
     throw new VirtioError(
       'INVALID_DEVICE',
       `${name}: the version is ${version}; versions 1 (legacy) and 2 are known`,
+      { reason: 'UNKNOWN_VERSION' satisfies MmioErrorReason },
     );
   }
   const id = window.read32(R.DeviceID);

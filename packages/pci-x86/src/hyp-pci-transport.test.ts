@@ -85,7 +85,7 @@ describe.each(ringVariants)('the block driver under pKVM: $name', ({ features: r
     expect(read).toEqual(written);
 
     const tokens = new Map(
-      [5, 6, 7].map((sector) => [blk.readNonBlocking(sector, back.subarray(0, 512)), sector]),
+      [5, 6, 7].map((sector) => [blk.submitRead(sector, back.subarray(0, 512)), sector]),
     );
     while (tokens.size > 0) {
       const token = blk.poll();
@@ -137,7 +137,7 @@ describe('the block driver under pKVM', () => {
     const [bar] = pci.bars.filter(({ index }) => index === notifications?.bar);
     hypervisor.recording = true;
     const sector = new Uint8Array(512);
-    blk.readNonBlocking(0, sector, { queue: 1 });
+    blk.submitRead(0, sector, { queue: 1 });
     expect(hypervisor.calls).toEqual([
       { call: 24, address: (bar?.address ?? 0) + (notifications?.offset ?? 0) + 4, size: 2, value: 1 },
     ]);

@@ -123,6 +123,7 @@ describe('readBars', () => {
     expect(() => readBars(config, 'PCI 0000:00:03.0')).toThrow(
       expect.objectContaining({
         code: 'INVALID_DEVICE',
+        reason: expect.stringMatching(/^BAD_BAR|BAR_TYPE_RESERVED$/) as string,
         message: expect.stringContaining('0000:00:03.0') as string,
       }),
     );

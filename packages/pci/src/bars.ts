@@ -1,6 +1,7 @@
 /** Base address registers: read, sized and set. Addresses and sizes are `number`s, exact to 2^53. */
 import { type RegisterWindow, VirtioError } from '@virtio/core';
 import { Command, DeviceFunctionInfo, PciRegister, readCommand, writeCommand } from './config-space.ts';
+import { because } from './reasons.ts';
 
 const IO = 0x1;
 const PREFETCHABLE = 0x8;
@@ -84,11 +85,16 @@ function readBar(config: RegisterWindow, index: number, count: number, name: str
       throw new VirtioError(
         'INVALID_DEVICE',
         `${name}: BAR ${index} has 64 bits, but there is no BAR after it`,
+        because('BAD_BAR'),
       );
     }
     [high, highMask] = probe(config, index + 1);
   } else if ((low & MEMORY_TYPE) === MEMORY_TYPE) {
-    throw new VirtioError('INVALID_DEVICE', `${name}: BAR ${index} has a type that PCI does not define`);
+    throw new VirtioError(
+      'INVALID_DEVICE',
+      `${name}: BAR ${index} has a type that PCI does not define`,
+      because('BAR_TYPE_RESERVED'),
+    );
   }
   const size = sizeOf((BigInt(highMask) << 32n) | BigInt((lowMask & ~0xf) >>> 0), index, name);
   if (size === 0) return undefined;
@@ -123,7 +129,8 @@ function sizeOf(mask: bigint, index: number, name: string): number {
   if ((size & (size - 1n)) !== 0n || size > 1n << 52n) {
     throw new VirtioError(
       'INVALID_DEVICE',
-      `${name}: BAR ${index} says that it has 0x${size.toString(16)} bytes, which is no power of two below 2^53`,
+      `${name}: BAR ${index} says that it has 0x${size.toString(16)} bytes, which is not a power of two below 2^53`,
+      because('BAD_BAR'),
     );
   }
   return Number(size);

@@ -73,6 +73,7 @@ describe('capabilities', () => {
     expect(() => capabilities(list(0x40, links), 'PCI 0000:00:03.0')).toThrow(
       expect.objectContaining({
         code: 'INVALID_DEVICE',
+        reason: 'BAD_CAPABILITY_LIST',
         message: expect.stringContaining('0000:00:03.0') as string,
       }),
     );

@@ -4,6 +4,7 @@
  */
 import { type RegisterWindow, VirtioError } from '@virtio/core';
 import { PciRegister, readStatus, Status } from './config-space.ts';
+import { because } from './reasons.ts';
 
 /** Ids of capabilities that matter to virtio. */
 export const PciCapabilityId = {
@@ -46,12 +47,14 @@ export function capabilities(config: RegisterWindow, name: string): PciCapabilit
       throw new VirtioError(
         'INVALID_DEVICE',
         `${name}: the list of PCI capabilities leads to offset ${offset}, which is in the header; the device is broken`,
+        because('BAD_CAPABILITY_LIST'),
       );
     }
     if (visited.has(offset)) {
       throw new VirtioError(
         'INVALID_DEVICE',
         `${name}: the list of PCI capabilities leads back to offset ${offset}; the device is broken`,
+        because('BAD_CAPABILITY_LIST'),
       );
     }
     visited.add(offset);

@@ -15,6 +15,7 @@ export * from './pci-cfg.ts';
 export * from './pci-root.ts';
 export * from './pci-transport.ts';
 export * from './physical-function.ts';
+export type { PciErrorReason } from './reasons.ts';
 export {
   VirtioPciCap,
   VirtioPciCapField,

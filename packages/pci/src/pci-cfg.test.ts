@@ -1,4 +1,4 @@
-import { createQueue } from '@virtio/core';
+import { BufferChains, createQueue } from '@virtio/core';
 import { FakePciDevice, FakePciFunction, ringVariants } from '@virtio/testing';
 import { describe, expect, it } from 'vitest';
 import { decode, device, encode, negotiate, open } from '../fixture.ts';
@@ -62,7 +62,7 @@ describe('mapThroughConfig', () => {
     transport.finishInit();
     for (let n = 0; n < 20; n += 1) {
       const reply = new Uint8Array(5);
-      queue.addNotifyWaitPop([encode('hello')], [reply]);
+      BufferChains.of(queue).addNotifyWaitPop([encode('hello')], [reply]);
       expect(decode(reply)).toBe('HELLO');
     }
     expect(transport.readConfig(4, 4)).toBe(0x0807_0605);

@@ -1,4 +1,4 @@
-import { CommonFeatures, createQueue, PollingInterrupts } from '@virtio/core';
+import { BufferChains, CommonFeatures, createQueue, PollingInterrupts } from '@virtio/core';
 import { describe, expect, it } from 'vitest';
 import { encode, fixture, interrupting, interruptsOf, negotiate } from '../fixture.ts';
 import { NO_VECTOR } from './interrupts.ts';
@@ -19,12 +19,12 @@ function listen(fixed: ReturnType<typeof interrupting>) {
   const send = async (index: number): Promise<void> => {
     const queue = queues[index];
     if (!queue) throw new Error(`no queue ${index}`);
-    queue.add([encode('x')], [new Uint8Array(1)]);
+    BufferChains.of(queue).add([encode('x')], [new Uint8Array(1)]);
     queue.publish();
     queue.kick();
     await Promise.resolve();
     await Promise.resolve();
-    queue.popUsed(queue.peek());
+    BufferChains.of(queue).popUsed(BufferChains.of(queue).peekUsed());
   };
   return { ...fixed, queues, heard, send };
 }
@@ -214,7 +214,7 @@ describe('no interrupts', () => {
     const queue = createQueue(transport, hal, negotiate(transport), { index: 0, size: 8 });
     transport.finishInit();
     queue.enableInterrupts();
-    queue.addNotifyWaitPop([encode('x')], [new Uint8Array(1)]);
+    BufferChains.of(queue).addNotifyWaitPop([encode('x')], [new Uint8Array(1)]);
     expect(transport.interrupts).toBeUndefined();
     expect(pci.intxAsserted).toBe(false);
     expect(transport.ackInterrupt().bits).toBe(1);

@@ -1,4 +1,5 @@
 import {
+  BufferChains,
   CommonFeatures,
   createQueue,
   DeviceStatus,
@@ -218,7 +219,7 @@ describe('a reset of one queue', () => {
     expect(() => transport.notify(1, 0)).toThrow(expect.objectContaining({ code: 'INVALID_PARAM' }));
     queue.reset();
     const reply = new Uint8Array(3);
-    queue.addNotifyWaitPop([encode('abc')], [reply]);
+    BufferChains.of(queue).addNotifyWaitPop([encode('abc')], [reply]);
     expect(decode(reply)).toBe('ABC');
     transport.reset();
     queue[Symbol.dispose]();
@@ -289,7 +290,7 @@ describe('a notification', () => {
     const queue = createQueue(transport, hal, negotiate(transport, ...features), { index: 1, size: 8 });
     transport.finishInit();
     pci.bar(4).accesses.length = 0;
-    queue.addNotifyWaitPop([encode('x')], [new Uint8Array(1)]);
+    BufferChains.of(queue).addNotifyWaitPop([encode('x')], [new Uint8Array(1)]);
     expect(pci.bar(4).trace()).toEqual([trace]);
     transport.reset();
     queue[Symbol.dispose]();
@@ -335,7 +336,7 @@ describe('a notification', () => {
     const queues = [0, 1].map((index) => createQueue(transport, hal, features, { index, size: 8 }));
     transport.finishInit();
     pci.bar(4).accesses.length = 0;
-    for (const queue of queues) queue.addNotifyWaitPop([encode('x')], [new Uint8Array(1)]);
+    for (const queue of queues) BufferChains.of(queue).addNotifyWaitPop([encode('x')], [new Uint8Array(1)]);
     expect(pci.bar(4).trace()).toEqual(['write16 notify+0x0 = 0x0', 'write16 notify+0x0 = 0x1']);
     transport.reset();
     for (const queue of queues) queue[Symbol.dispose]();
@@ -636,7 +637,7 @@ describe.each(ringVariants)('a driver over PCI: $name', ({ features }) => {
     for (let n = 0; n < 40; n += 1) {
       for (const queue of queues) {
         const reply = new Uint8Array(5);
-        expect(queue.addNotifyWaitPop([encode('he'), encode('llo')], [reply])).toBe(5);
+        expect(BufferChains.of(queue).addNotifyWaitPop([encode('he'), encode('llo')], [reply])).toBe(5);
         expect(decode(reply)).toBe('HELLO');
       }
     }

@@ -18,10 +18,12 @@ import { type Bars, readBars } from './bars.ts';
 import type { ConfigAccess } from './config-access.ts';
 import { Command, DeviceFunctionInfo, PciRegister, readCommand, writeCommand } from './config-space.ts';
 import type { DeviceFunction } from './device-function.ts';
-import { isTransitional, virtioDeviceType } from './device-id.ts';
+import { isTransitional, VIRTIO_VENDOR_ID, virtioDeviceType } from './device-id.ts';
 import { InterruptDispatcher, type PciInterrupts } from './interrupts.ts';
 import { type AddressSpace, physicalFunction } from './physical-function.ts';
+import { because } from './reasons.ts';
 import {
+  type StructureFault,
   structureError,
   structureFault,
   VirtioPciCap,
@@ -412,7 +414,8 @@ export class PciTransport extends Transport {
     const fault = structureFault(region, this.#bars, 1, 1);
     const bar = this.#bars[region.bar];
     if (fault !== undefined || bar === undefined) {
-      throw structureError(this.who(), `shared memory region ${id}`, fault === undefined ? [] : [fault]);
+      const faults = fault === undefined ? [] : [fault];
+      throw structureError(this.who(), `shared memory region ${id}`, region.type, faults);
     }
     return { address: bar.address + region.offset, length: region.length };
   }
@@ -477,6 +480,7 @@ export class PciTransport extends Transport {
       throw new VirtioError(
         'INVALID_DEVICE',
         `${this.name} is ${this.info.toString()}, which is not a virtio device of a known type`,
+        because(this.info.vendorId === VIRTIO_VENDOR_ID ? 'UNKNOWN_DEVICE_ID' : 'WRONG_VENDOR_ID'),
       );
     }
     return type;
@@ -490,6 +494,7 @@ export class PciTransport extends Transport {
         'UNSUPPORTED',
         `${this.who()} has no virtio capabilities: it has the legacy interface only, which is not driven over PCI; ` +
           'let it be a modern one (QEMU: disable-modern=off)',
+        because('LEGACY_ONLY'),
       );
     }
     return structures;
@@ -515,12 +520,12 @@ export class PciTransport extends Transport {
       alignment: number,
       most = Infinity,
     ): readonly [RegisterWindow, VirtioStructure] => {
-      const faults: string[] = [];
-      let unsupported: unknown;
+      const faults: StructureFault[] = [];
+      let unsupported: VirtioError | undefined;
       for (const structure of this.#structures) {
         if (structure.type !== type || (type === VirtioPciCap.DEVICE_CFG && structure.length === 0)) continue;
         const { bar, offset, length, multiplier } = structure;
-        const fault = structureFault(structure, this.#bars, least, alignment) ?? multiplierFault(multiplier);
+        const fault = structureFault(structure, this.#bars, least, alignment);
         if (fault !== undefined) {
           faults.push(fault);
           continue;
@@ -532,16 +537,14 @@ export class PciTransport extends Transport {
         } catch (error) {
           if (!VirtioError.is(error, 'UNSUPPORTED')) throw error;
           unsupported = error;
-          faults.push(error.message);
+          faults.push({ reason: 'BAR_IN_IO_SPACE', text: error.message });
         }
       }
-      if (unsupported === undefined) throw structureError(this.who(), what, faults);
+      if (unsupported === undefined) throw structureError(this.who(), what, type, faults);
       throw new VirtioError(
         'UNSUPPORTED',
-        `${this.who()}: its ${what} cannot be mapped: ${faults.join('; ')}`,
-        {
-          cause: unsupported,
-        },
+        `${this.who()}: its ${what} cannot be mapped: ${faults.map(({ text }) => text).join('; ')}`,
+        { cause: unsupported, reason: unsupported.reason },
       );
     };
   }
@@ -553,6 +556,7 @@ export class PciTransport extends Transport {
         'INVALID_DEVICE',
         `${this.who()} offers ${feature}, but its common configuration has ${this.#common.size} bytes and ends before the ` +
           `register for it; open it without ${feature}`,
+        because('STRUCTURE_TOO_SHORT'),
       ),
     );
   }
@@ -630,10 +634,4 @@ export class PciTransport extends Transport {
       `${this.who()}: queue ${queue} was to be notified, but it is not set up`,
     );
   }
-}
-
-/** 4.1.4.4.1: a power of two that is even, or 0. */
-function multiplierFault(multiplier: number): string | undefined {
-  if (multiplier % 2 === 0 && (multiplier & (multiplier - 1)) === 0) return undefined;
-  return `its notify_off_multiplier is ${multiplier}, which is neither 0 nor an even power of two`;
 }

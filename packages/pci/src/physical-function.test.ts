@@ -1,4 +1,4 @@
-import { createQueue, DeviceType, type RegisterWindow } from '@virtio/core';
+import { BufferChains, createQueue, DeviceType, type RegisterWindow } from '@virtio/core';
 import { FakePciBridge, FakePciBus, FakePciDevice, FakePciFunction } from '@virtio/testing';
 import { describe, expect, it, vi } from 'vitest';
 import { decode, device, encode, negotiate } from '../fixture.ts';
@@ -51,7 +51,7 @@ describe.each(['cam', 'ecam'] as const)('a machine with a %s window', (cam) => {
       const queue = createQueue(transport, hal, negotiate(transport), { index: 0, size: 8 });
       transport.finishInit();
       const reply = new Uint8Array(5);
-      queue.addNotifyWaitPop([encode('hello')], [reply]);
+      BufferChains.of(queue).addNotifyWaitPop([encode('hello')], [reply]);
       expect(decode(reply)).toBe('HELLO');
       transport[Symbol.dispose]();
       queue[Symbol.dispose]();
@@ -71,6 +71,7 @@ describe('PciTransport.open', () => {
     expect(() => PciTransport.open(access, at, space)).toThrow(
       expect.objectContaining({
         code: 'INVALID_PARAM',
+        reason: 'BAR_NOT_ALLOCATED',
         message: expect.stringContaining('BarAllocator') as string,
       }),
     );

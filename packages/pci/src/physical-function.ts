@@ -5,6 +5,7 @@ import { type ConfigAccess, FunctionConfig } from './config-access.ts';
 import type { DeviceFunction } from './device-function.ts';
 import type { PciInterrupts } from './interrupts.ts';
 import type { PciTransportOptions } from './pci-transport.ts';
+import { because } from './reasons.ts';
 
 /** What maps the addresses of BARs. A `Hal` does. */
 export interface AddressSpace extends Pick<Hal, 'mapRegisters'> {
@@ -31,16 +32,23 @@ export function physicalFunction(
   const bars = readBars(config, name);
   const mapBar = (index: number, offset: number, length: number): RegisterWindow => {
     const bar = bars[index];
-    if (bar === undefined) throw new VirtioError('INVALID_PARAM', `${name} has no BAR ${index}`);
+    if (bar === undefined) {
+      throw new VirtioError('INVALID_PARAM', `${name} has no BAR ${index}`, because('BAR_MISSING'));
+    }
     if (bar.address === 0) {
       throw new VirtioError(
         'INVALID_PARAM',
         `${name}: BAR ${index} has no address; assign one with BarAllocator`,
+        because('BAR_NOT_ALLOCATED'),
       );
     }
     if (bar.kind === 'memory') return space.mapRegisters(bar.address + offset, length);
     if (space.mapPorts) return space.mapPorts(bar.address + offset, length);
-    throw new VirtioError('UNSUPPORTED', `${name}: BAR ${index} is in I/O space, which is not mapped here`);
+    throw new VirtioError(
+      'UNSUPPORTED',
+      `${name}: BAR ${index} is in I/O space, which is not mapped here`,
+      because('BAR_IN_IO_SPACE'),
+    );
   };
   return { at, config, bars, mapBar, ...(interrupts && { interrupts }) };
 }

@@ -5,6 +5,7 @@
 import { type RegisterWindow, VirtioError } from '@virtio/core';
 import type { Bars } from './bars.ts';
 import { capabilities, PciCapabilityId, roomFor } from './capabilities.ts';
+import { because, type PciErrorReason } from './reasons.ts';
 
 /**
  * Types of virtio capabilities.
@@ -128,6 +129,13 @@ const MIN_LENGTH: Readonly<Record<number, number>> = {
   [VirtioPciCap.SHARED_MEMORY_CFG]: WIDE_LENGTH,
 };
 
+/** Why a structure cannot be used. */
+export interface StructureFault {
+  readonly reason: PciErrorReason;
+  /** In words: `it is in BAR 3, which the device does not have`. */
+  readonly text: string;
+}
+
 /**
  * Why a structure cannot be used, or `undefined` if it can.
  *
@@ -135,26 +143,63 @@ const MIN_LENGTH: Readonly<Record<number, number>> = {
  * @param alignment what its offset must be a multiple of
  */
 export function structureFault(
-  { bar, offset, length }: VirtioStructure,
+  { bar, offset, length, multiplier }: VirtioStructure,
   bars: Bars,
   least: number,
   alignment: number,
-): string | undefined {
+): StructureFault | undefined {
   const found = bars[bar];
-  if (found === undefined) return `it is in BAR ${bar}, which the device does not have`;
-  if (offset + length > found.size) {
-    return `it is at ${offset} to ${offset + length} of BAR ${bar}, which has ${found.size} bytes`;
+  if (found === undefined) {
+    return { reason: 'BAR_MISSING', text: `it is in BAR ${bar}, which the device does not have` };
   }
-  if (length < least) return `it has ${length} bytes, of which ${least} are needed`;
-  if (offset % alignment !== 0) return `it is at offset ${offset}, which is not a multiple of ${alignment}`;
+  if (offset + length > found.size) {
+    return {
+      reason: 'STRUCTURE_OUTSIDE_BAR',
+      text: `it is at ${offset} to ${offset + length} of BAR ${bar}, which has ${found.size} bytes`,
+    };
+  }
+  if (length < least) {
+    return { reason: 'STRUCTURE_TOO_SHORT', text: `it has ${length} bytes, of which ${least} are needed` };
+  }
+  if (offset % alignment !== 0) {
+    return {
+      reason: 'STRUCTURE_MISALIGNED',
+      text: `it is at offset ${offset}, which is not a multiple of ${alignment}`,
+    };
+  }
+  // 4.1.4.4.1: a power of two that is even, or 0.
+  if (multiplier % 2 !== 0 || (multiplier & (multiplier - 1)) !== 0) {
+    return {
+      reason: 'BAD_NOTIFY_MULTIPLIER',
+      text: `its notify_off_multiplier is ${multiplier}, which is neither 0 nor an even power of two`,
+    };
+  }
   return undefined;
 }
 
-/** The error of a structure that a device must have and has not, or not in a form that can be used. */
-export function structureError(name: string, what: string, faults: readonly string[]): VirtioError {
+/** The reason where no capability names a structure of a type. */
+const MISSING: Readonly<Record<number, PciErrorReason>> = {
+  [VirtioPciCap.COMMON_CFG]: 'COMMON_CFG_MISSING',
+  [VirtioPciCap.NOTIFY_CFG]: 'NOTIFY_CFG_MISSING',
+  [VirtioPciCap.ISR_CFG]: 'ISR_CFG_MISSING',
+};
+
+/**
+ * The error of a structure that a device must have and has not, or not in a form that can be used.
+ *
+ * @param faults those of the structures of its type that there are; the first gives the error its reason
+ */
+export function structureError(
+  name: string,
+  what: string,
+  type: number,
+  faults: readonly StructureFault[],
+): VirtioError {
+  const [first] = faults;
   return new VirtioError(
     'INVALID_DEVICE',
-    `${name}: the device has no ${what} that can be used` +
-      (faults.length === 0 ? ': no capability names one' : `: ${faults.join('; ')}`),
+    `${name}: the device has no ${what} that can be used: ` +
+      (first === undefined ? 'no capability names one' : faults.map(({ text }) => text).join('; ')),
+    because(first?.reason ?? MISSING[type]),
   );
 }

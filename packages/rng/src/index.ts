@@ -3,4 +3,5 @@
  *
  * @packageDocumentation
  */
+export * from './protocol.ts';
 export * from './virtio-rng.ts';

@@ -4,22 +4,21 @@
  * `fill` and `getRandomValues` ask until the buffer is full.
  */
 import {
-  abortable,
   DeviceType,
   Driver,
   type DriverOptions,
-  FeatureTable,
   type Hal,
-  type RequestQueue,
+  type Request,
   requireBytes,
+  requireInteger,
+  type RequestQueue,
   type SpinOptions,
+  type SubmitOptions,
   type Transport,
   VirtioError,
   type WaitOptions,
 } from '@virtio/core';
-
-/** The entropy device has no features of its own [5.4.3]. */
-export const RngFeatures: FeatureTable<never> = new FeatureTable<never>('RngFeatures', {});
+import { REQUEST_QUEUE, RngFeatures } from './protocol.ts';
 
 /** The arrays of integers, as `crypto.getRandomValues` takes them. */
 export type IntegerArray =
@@ -33,11 +32,13 @@ export type IntegerArray =
   | BigInt64Array
   | BigUint64Array;
 
-/** The queue that requests go to [5.4.2]. */
-const REQUEST_QUEUE = 0;
+/** Options of {@link VirtioRng}. */
+export interface RngOptions extends DriverOptions {
+  /** The size of the queue in descriptors, one a request (default 8, which QEMU's device has), where the device allows it. */
+  readonly queueSize?: number;
+}
 
-/** Requests in flight, in the ring's descriptors; QEMU's device has as many. */
-const QUEUE_SIZE = 8;
+const DEFAULT_QUEUE_SIZE = 8;
 
 /** The most that `fill` asks for at once, so that a buffer of any length needs little memory for DMA. */
 const CHUNK = 65536;
@@ -62,57 +63,74 @@ const MAX_BUFFER = 0xffff_ffff;
  * ```
  */
 export class VirtioRng extends Driver<never> {
-  readonly #requests: RequestQueue;
-  readonly #platform: boolean;
-  // By slot: the buffer that the device fills, and its address. `#late` marks those whose caller has given up.
-  readonly #buffers: (Uint8Array | undefined)[] = [];
-  readonly #addresses: Float64Array;
-  readonly #late: Uint8Array;
-  #lateCount = 0;
-  #epoch = 0;
+  readonly #requests: RequestQueue<number>;
 
   /**
    * Takes the device over.
    *
-   * @throws {@link VirtioError} `INVALID_PARAM` if it is no entropy device, `FEATURES_REFUSED`, `DMA_ERROR`, `UNSUPPORTED` if it
-   * has no queue
+   * @throws {@link VirtioError} `INVALID_PARAM` if it is not an entropy device, `FEATURES_REFUSED`, `DMA_ERROR`, `UNSUPPORTED` if
+   * it has no queue
    */
-  constructor(transport: Transport, hal: Hal, options?: DriverOptions) {
+  constructor(transport: Transport, hal: Hal, options: RngOptions = {}) {
+    const { queueSize = DEFAULT_QUEUE_SIZE } = options;
     super(
       transport,
       hal,
       { deviceType: DeviceType.EntropySource, table: RngFeatures, supported: [] },
       options,
     );
-    this.#platform = this.accessPlatform;
     this.#requests = this.setUp(() =>
-      this.createRequestQueue({ index: REQUEST_QUEUE, size: QUEUE_SIZE }, this.#abandon),
+      this.createRequestQueue({ index: REQUEST_QUEUE, size: queueSize }, this.#handler),
     );
-    this.#addresses = new Float64Array(this.#requests.slots);
-    this.#late = new Uint8Array(this.#requests.slots);
+    this.start();
   }
 
-  /** How many requests can be in flight. */
-  get slots(): number {
+  /** The size of the queue in descriptors, which is how many requests can be in flight. */
+  get queueSize(): number {
     return this.#requests.slots;
   }
 
   /**
-   * Asks for random bytes without waiting for them. The device sees the request after {@link VirtioRng.flush}.
+   * Makes one request.
+   *
+   * @param buffer to be filled, from its start
+   * @param options a signal that cancels the wait, as a host that limits the rate may take long. If the buffer lies in DMA
+   * memory, the device may still write to it then.
+   * @returns how many random bytes came: at least one, and perhaps fewer than there is room for
+   * @throws {@link VirtioError} `INVALID_PARAM` for an empty buffer, `DMA_ERROR`, `ABORTED`, `UNSUPPORTED` without interrupts,
+   * `DEVICE_MISBEHAVED` if the device gave no byte, or why the request was lost
+   */
+  async requestEntropy(buffer: Uint8Array, options?: WaitOptions): Promise<number> {
+    return this.#requests.request(this.#request(buffer), options);
+  }
+
+  /**
+   * Makes one request and spins until it is answered.
+   *
+   * @param buffer to be filled, from its start. If the wait ends with `NOT_READY` and the buffer lies in DMA memory, the
+   * device may still write to it.
+   * @returns how many random bytes came: at least one, and perhaps fewer than there is room for
+   * @throws {@link VirtioError} as {@link VirtioRng.requestEntropy} and {@link VirtioRng.submitRequestEntropy}; `NOT_READY` after
+   * `options.timeoutMs` (60,000)
+   */
+  requestEntropySync(buffer: Uint8Array, options?: SpinOptions): number {
+    return this.#requests.requestSync(this.#request(buffer), options);
+  }
+
+  /**
+   * Makes one request without waiting for it.
    *
    * @param buffer to be filled, from its start; it belongs to the device until {@link VirtioRng.complete}
    * @returns the token of the request
    * @throws {@link VirtioError} `QUEUE_FULL`, `INVALID_PARAM` for an empty buffer, `DMA_ERROR`, or why the device no longer works
    */
-  submit(buffer: Uint8Array): number {
-    this.#check(buffer);
-    if (this.#lateCount > 0) this.#sweep();
-    return this.#fillSlot(this.#requests.begin(1), buffer);
+  submitRequestEntropy(buffer: Uint8Array, options?: SubmitOptions): number {
+    return this.#requests.submitRequest(this.#request(buffer), options);
   }
 
-  /** Shows the device all requests that were submitted. */
-  flush(): void {
-    this.#requests.flush();
+  /** Shows the device all requests that were submitted with `kick: false`. */
+  kick(): void {
+    this.#requests.kick();
   }
 
   /**
@@ -122,11 +140,7 @@ export class VirtioRng extends Driver<never> {
    * @throws {@link VirtioError} why the device no longer works
    */
   poll(): number {
-    for (;;) {
-      const slot = this.#requests.poll();
-      if (slot < 0 || this.#late[slot] === 0) return slot;
-      this.#dropLate(slot);
-    }
+    return this.#requests.poll();
   }
 
   /**
@@ -137,72 +151,12 @@ export class VirtioRng extends Driver<never> {
    * was lost
    */
   complete(token: number): number {
-    this.#requests.requireDone(token);
-    // 5.4.6.1: the length written says how many random bytes there are.
-    const length = this.#requests.usedLength(token);
-    this.#unshare(token, length > 0);
-    this.#requests.release(token);
-    if (length === 0) {
-      throw new VirtioError(
-        'DEVICE_MISBEHAVED',
-        `${this.transport.who()}: asked for random bytes, the device answered with none, and must give at least one ` +
-          '[5.4.6.2]. Ask again, or use another source',
-      );
-    }
-    return length;
+    return this.#requests.complete(token);
   }
 
-  /**
-   * Makes one request.
-   *
-   * @param buffer to be filled, from its start
-   * @param options a signal that cancels the wait, as a host that limits the rate may take long. If the buffer lies in DMA
-   * memory, the device may still write to it then.
-   * @returns how many random bytes came: at least one, and perhaps fewer than there is room for
-   * @throws {@link VirtioError} as {@link VirtioRng.submit} and {@link VirtioRng.complete}; `ABORTED`
-   */
-  async requestEntropy(buffer: Uint8Array, options?: WaitOptions): Promise<number> {
-    this.#check(buffer);
-    if (options?.signal?.aborted === true) await abortable(this.transport, Promise.resolve(), options);
-    let slot = this.#requests.crowded ? -1 : this.#tryBegin();
-    while (slot < 0) {
-      await this.#requests.room(1, options);
-      slot = this.#tryBegin();
-    }
-    this.#fillSlot(slot, buffer);
-    this.#requests.flushSoon();
-    const epoch = this.#epoch;
-    const done = this.#requests.done(slot);
-    try {
-      await abortable(this.transport, done, options);
-    } catch (error) {
-      // A reset has given the slot back already.
-      if (epoch === this.#epoch) this.#giveUp(slot, done);
-      throw error;
-    }
-    if (epoch !== this.#epoch) throw this.#lost();
-    return this.complete(slot);
-  }
-
-  /**
-   * Makes one request and spins until it is answered.
-   *
-   * @param buffer to be filled, from its start. If the wait ends with `NOT_READY` and the buffer lies in DMA memory, the
-   * device may still write to it.
-   * @returns how many random bytes came: at least one, and perhaps fewer than there is room for
-   * @throws {@link VirtioError} as {@link VirtioRng.submit} and {@link VirtioRng.complete}; `NOT_READY` after
-   * `options.timeoutMs` (60,000)
-   */
-  requestEntropySync(buffer: Uint8Array, options?: SpinOptions): number {
-    const slot = this.submit(buffer);
-    try {
-      this.flush();
-      this.#requests.waitSync(slot, options);
-    } catch (error) {
-      this.#giveUp(slot);
-      throw error;
-    }
-    return this.complete(slot);
+  /** Gives a request up. If its buffer lies in DMA memory, the device may still write to it. `WRONG_TOKEN` if there is none. */
+  cancel(token: number): void {
+    this.#requests.cancel(token);
   }
 
   /**
@@ -263,109 +217,32 @@ export class VirtioRng extends Driver<never> {
     return array;
   };
 
-  protected override onDispose(): void {
-    this.#void();
-  }
-
-  protected override onReset(): void {
-    this.#void();
-  }
-
-  protected override onQueueReset(): void {
-    this.#void();
-  }
-
-  #lost(): VirtioError {
-    return (
-      this.failure ??
-      new VirtioError(
-        'DEVICE_RESET',
-        `${this.transport.who()} was reset before its answer was looked at: ask again`,
-      )
-    );
-  }
-
-  /** Ends all requests, those included that were answered and not completed: their tokens mean nothing afterwards. */
-  #void(): void {
-    this.#epoch += 1;
-    for (let slot = 0; slot < this.#late.length; slot += 1) {
-      this.#abandon(slot);
-      this.#requests.release(slot);
-    }
-  }
-
-  #tryBegin(): number {
-    if (this.#lateCount > 0) this.#sweep();
-    return this.#requests.tryBegin(1);
-  }
-
-  #check(buffer: Uint8Array): void {
-    requireBytes(this.transport, buffer);
-    if (buffer.length >= 1 && buffer.length <= MAX_BUFFER) return;
-    throw new VirtioError(
-      'INVALID_PARAM',
-      `${this.transport.who()}: a request takes a buffer of 1 to ${MAX_BUFFER} bytes, not ${buffer.length}`,
-    );
-  }
-
-  #fillSlot(slot: number, buffer: Uint8Array): number {
-    const requests = this.#requests;
-    try {
-      // 5.4.6.1: no buffer that the device reads.
-      const address = this.hal.share(buffer, 'device-to-driver', this.#platform);
-      this.#buffers[slot] = buffer;
-      this.#addresses[slot] = address;
-      requests.queue.pushWritable(address, buffer.length);
-    } catch (error) {
-      this.#unshare(slot, false);
-      requests.cancel(slot);
-      throw error;
-    }
-    requests.submit(slot);
-    return slot;
-  }
-
-  #unshare(slot: number, written: boolean): void {
-    const buffer = this.#buffers[slot];
-    if (buffer === undefined) return;
-    this.#buffers[slot] = undefined;
-    const direction = written ? 'device-to-driver' : 'driver-to-device';
-    this.hal.unshare(this.#addresses[slot] as number, buffer, direction, this.#platform);
-  }
-
-  /** The caller no longer waits, but the device still has the buffer. */
-  #giveUp(slot: number, done?: Promise<void>): void {
-    this.#late[slot] = 1;
-    this.#lateCount += 1;
-    if (this.transport.interrupts === undefined || this.failure !== undefined) return;
-    // Others may wait for its slot.
-    (done ?? this.#requests.done(slot)).then(
-      () => this.#sweep(),
-      () => undefined,
-    );
-  }
-
-  /** Ends the requests that were answered after their callers had given up, so that their slots are not lost. */
-  #sweep(): void {
-    for (let slot = 0; slot < this.#late.length; slot += 1) {
-      if (this.#late[slot] === 1 && this.#requests.isDone(slot)) this.#dropLate(slot);
-    }
-  }
-
-  #dropLate(slot: number): void {
-    this.#late[slot] = 0;
-    this.#lateCount -= 1;
-    this.#unshare(slot, false);
-    this.#requests.release(slot);
-  }
-
-  readonly #abandon = (slot: number): void => {
-    if (this.#late[slot] === 1) {
-      this.#late[slot] = 0;
-      this.#lateCount -= 1;
-    }
-    this.#unshare(slot, false);
+  readonly #handler = {
+    // 5.4.6.1: the length written says how many random bytes there are.
+    judge: (_slot: number, usedLength: number): void => {
+      if (usedLength > 0) return;
+      throw new VirtioError(
+        'DEVICE_MISBEHAVED',
+        `${this.transport.who()}: asked for random bytes, the device answered with none, and must give at least one ` +
+          '[5.4.6.2]. Ask again, or use another source',
+      );
+    },
+    result: (_slot: number, usedLength: number): number => usedLength,
   };
+
+  #request(buffer: Uint8Array): Request<number> {
+    requireBytes(this.transport, buffer);
+    requireInteger(this.transport, "the buffer's length", buffer.length, 1, MAX_BUFFER);
+    const requests = this.#requests;
+    return {
+      ...this.#handler,
+      buffers: 1,
+      // 5.4.6.1: no buffer that the device reads.
+      fill: (slot) => {
+        requests.shareWritable(slot, buffer);
+      },
+    };
+  }
 }
 
 function isIntegerArray(value: unknown): value is IntegerArray {

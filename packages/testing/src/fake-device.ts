@@ -132,6 +132,7 @@ export class FakeDevice {
   #pendingReset = 0;
   #removed = false;
   #running = false;
+  readonly #toRun = new Set<number>();
 
   /**
    * @example
@@ -210,16 +211,21 @@ export class FakeDevice {
    * @returns how many there were
    */
   run(queue?: number): number {
-    if (this.#running || !this.#mayWork()) return 0;
+    if (!this.#mayWork()) return 0;
+    for (const index of queue === undefined ? this.#handlers.keys() : [queue]) this.#toRun.add(index);
+    // A handler may lead the driver to notify of another queue: it has its turn afterwards.
+    if (this.#running) return 0;
     this.#running = true;
     try {
       let count = 0;
-      for (const index of queue === undefined ? this.#handlers.keys() : [queue]) {
+      for (const index of this.#toRun) {
+        this.#toRun.delete(index);
         count += this.#runQueue(index);
       }
       return count;
     } finally {
       this.#running = false;
+      this.#toRun.clear();
     }
   }
 

@@ -28,7 +28,7 @@ describe('DMA memory', () => {
     const hal = new FakeHal();
     const region = hal.dmaAlloc(1, 'both', false);
     const seen = hal.view(region.address, 16, 'any');
-    hal.dmaDealloc(region);
+    hal.dmaDealloc(region, false);
     expect(region.bytes).toHaveLength(0);
     expect(seen).toHaveLength(0);
     expect(() => hal.view(region.address, 1, 'any')).toThrow('nothing is allocated');
@@ -39,11 +39,11 @@ describe('DMA memory', () => {
     const hal = new FakeHal();
     const region = hal.dmaAlloc(1, 'both', false);
     expect(() => {
-      hal.dmaDealloc({ ...region });
+      hal.dmaDealloc({ ...region }, false);
     }).toThrow('not allocated');
-    hal.dmaDealloc(region);
+    hal.dmaDealloc(region, false);
     expect(() => {
-      hal.dmaDealloc(region);
+      hal.dmaDealloc(region, false);
     }).toThrow('given back twice');
     expect(hal.misuse).toHaveLength(1);
     expect(() => {
@@ -58,7 +58,7 @@ describe('DMA memory', () => {
     expect(() => {
       hal.assertClean();
     }).toThrow('outside its region');
-    hal.dmaDealloc(region);
+    hal.dmaDealloc(region, false);
     expect(hal.misuse).toEqual([expect.stringContaining('at offset -64')]);
   });
 
@@ -92,7 +92,7 @@ describe('DMA memory', () => {
       const region = hal.dmaAlloc(1 + (n % 3), 'both', false);
       expect(Math.abs(region.address - kept.address)).toBeGreaterThanOrEqual(2 * PAGE_SIZE);
       seen.add(region.address);
-      hal.dmaDealloc(region);
+      hal.dmaDealloc(region, false);
     }
     expect(seen.size).toBeGreaterThan(3);
     expect(() => {
@@ -159,7 +159,7 @@ describe('sharing', () => {
     hal.unshare(again, region.bytes.subarray(100, 150), 'device-to-driver', false);
     hal.unshare(address, part, 'driver-to-device', false);
     expect(hal.counts.bounces).toBe(0);
-    hal.dmaDealloc(region);
+    hal.dmaDealloc(region, false);
     hal.assertClean();
   });
 
@@ -170,7 +170,7 @@ describe('sharing', () => {
       (hal) => {
         const region = hal.dmaAlloc(1, 'both', false);
         const part = region.bytes.subarray(0, 8);
-        hal.dmaDealloc(region);
+        hal.dmaDealloc(region, false);
         hal.share(part, 'both', false);
       },
       'given back',
@@ -228,6 +228,13 @@ describe('sharing', () => {
       },
       'accessPlatform',
     ],
+    [
+      'a region given back with another accessPlatform',
+      (hal) => {
+        hal.dmaDealloc(hal.dmaAlloc(1, 'both', true), false);
+      },
+      'accessPlatform',
+    ],
   ])('refuses and reports %s', (_, act, message) => {
     const hal = new FakeHal();
     expect(() => {
@@ -240,7 +247,7 @@ describe('sharing', () => {
     const hal = new FakeHal();
     const region = hal.dmaAlloc(1, 'both', false);
     hal.share(region.bytes.subarray(0, 8), 'both', false);
-    hal.dmaDealloc(region);
+    hal.dmaDealloc(region, false);
     expect(hal.misuse).toEqual([expect.stringContaining('8 bytes')]);
   });
 
@@ -272,10 +279,10 @@ describe('accounts', () => {
     const region = hal.dmaAlloc(1, 'both', false);
     const buffer = new Uint8Array(8);
     hal.unshare(hal.share(buffer, 'both', false), buffer, 'both', false);
-    hal.dmaDealloc(region);
+    hal.dmaDealloc(region, false);
     expect(told).toEqual(['shared buffer of 8 bytes: 8 at true', 'DMA region of 1 pages: 4096 at true']);
     stop();
-    hal.dmaDealloc(hal.dmaAlloc(1, 'both', false));
+    hal.dmaDealloc(hal.dmaAlloc(1, 'both', false), false);
     expect(told).toHaveLength(2);
   });
 
@@ -299,7 +306,7 @@ describe('accounts', () => {
               shared.push({ address: hal.share(buffer, 'both', false), buffer });
             } else if (kind === 'free') {
               const [region] = regions.splice(size % Math.max(1, regions.length), 1);
-              if (region) hal.dmaDealloc(region);
+              if (region) hal.dmaDealloc(region, false);
             } else {
               const [share] = shared.splice(size % Math.max(1, shared.length), 1);
               if (share) hal.unshare(share.address, share.buffer, 'both', false);

@@ -134,11 +134,17 @@ export class FakeHal implements Hal, DeviceMemory {
     return region;
   }
 
-  dmaDealloc(region: DmaRegion): void {
+  dmaDealloc(region: DmaRegion, accessPlatform: boolean): void {
     const area = this.#find(region.address);
     if (area?.region !== region) {
       throw this.#misused(
         `the region at ${hex(region.address)} was given back, but is not allocated: given back twice?`,
+      );
+    }
+    if (accessPlatform !== area.accessPlatform) {
+      throw this.#misused(
+        `the region at ${hex(area.address)} was allocated with accessPlatform ${area.accessPlatform}, but given back with ` +
+          String(accessPlatform),
       );
     }
     for (const share of [...this.#shares.values()].flat()) {

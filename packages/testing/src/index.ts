@@ -27,3 +27,18 @@ export * from './register-model.ts';
 export { type FakeStructure, virtioCapability } from './pci-structures.ts';
 export * from './ring-variants.ts';
 export * from './split-device-queue.ts';
+export {
+  contract,
+  type ContractOptions,
+  type ContractTest,
+  contractTests,
+  type TestRunner,
+} from './contract/contract.ts';
+export * from './contract/subject.ts';
+export { ContractBreach } from './contract/check.ts';
+export * from './fake-polling.ts';
+export { LISTENER_ERROR } from './contract/behaviour.ts';
+export * from './fuzz/driver-fuzzer.ts';
+export { emptyFuzzCounts, type FuzzCounts } from './fuzz/fuzz-counts.ts';
+export { Moments } from './fuzz/moments.ts';
+export { Random } from './fuzz/random.ts';

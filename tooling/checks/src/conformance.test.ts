@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { judgeRequirement, missingRequirements, page, readResults } from './conformance.ts';
+import { judgeForm, judgeRequirement, missingRequirements, page, readResults } from './conformance.ts';
 
 const row = { section: '2.7.1', level: 'MUST', requirement: 'Align.', test: 'aligns' };
 
@@ -43,22 +43,34 @@ describe('the conformance ledger', () => {
     for (const count of [0, 1, 1.5]) expect(judgeRequirement({ ...row, count }, results)).toMatch(/count/);
   });
 
-  it('misses requirements that no row stands for', () => {
-    const rows = [
-      row,
+  it('refuses a ledger of another form', () => {
+    expect(judgeForm({ sections: { '2.7.1': 1 }, requirements: [row] })).toBeUndefined();
+    for (const other of [[row], {}, null, { sections: null, requirements: [] }]) {
+      expect(judgeForm(other)).toMatch(/is not/);
+    }
+    expect(judgeForm({ sections: { '2.7.1': 0 }, requirements: [] })).toMatch('"2.7.1": 0');
+    expect(judgeForm({ sections: { x: 1 }, requirements: [] })).toMatch('"x": 1');
+  });
+
+  it('misses requirements that no row of any package stands for', () => {
+    const others = [
       { ...row, level: 'MUST NOT', count: 2 },
       { ...row, section: '2.8.11', level: 'SHOULD' },
     ];
-    expect(missingRequirements(rows, { '2.7.1': 3 })).toEqual([]);
-    expect(missingRequirements(rows, { '2.7.1': 4, '2.8.11': 1 })).toEqual([
+    const missing = (sections: Record<string, number>) =>
+      missingRequirements([
+        { sections, requirements: [row] },
+        { sections: {}, requirements: others },
+      ]);
+    expect(missing({ '2.7.1': 3 })).toEqual([]);
+    expect(missing({ '2.7.1': 4, '2.8.11': 1 })).toEqual([
       '2.7.1 has 4 requirements for drivers, the ledgers have 3',
       '2.8.11 has 1 requirements for drivers, the ledgers have 0',
     ]);
   });
 
   it('prints a table a package, with bars escaped', () => {
-    expect(page(new Map([['@virtio/core', [{ ...row, requirement: 'A | B' }]]]))).toContain(
-      '| 2.7.1 | MUST | A \\| B |  | aligns |',
-    );
+    const ledger = { sections: {}, requirements: [{ ...row, requirement: 'A | B' }] };
+    expect(page(new Map([['@virtio/core', ledger]]))).toContain('| 2.7.1 | MUST | A \\| B |  | aligns |');
   });
 });

@@ -1,15 +1,16 @@
 /**
- * The conformance ledger: each package's `conformance.json` lists the driver requirements of the specification that
- * concern it, and for each the test that shows it, or the reason why there is none. This checks that no requirement is missing,
- * that every test that is named exists and passed in this very run, and writes the page that people read.
+ * The conformance ledger. Each package's `conformance.json` lists the driver requirements of the specification that concern it, each
+ * with the test that shows it or the reason why there is none; and how many requirements each section of its chapter has. This
+ * checks that no requirement is missing, that every test named exists and passed in this very run, and writes the page that
+ * people read.
  *
  * `node conformance.ts [vitest's JSON report, the harness's report …]`: without reports it checks the ledgers' form only.
  */
 import fs from 'node:fs';
 import path from 'node:path';
-import { DRIVER_REQUIREMENTS } from './driver-requirements.ts';
 import { libraries, root } from './workspace.ts';
 
+const SECTION = /^\d+(\.\d+)*$/;
 const LEVELS = ['MUST', 'MUST NOT', 'SHOULD', 'SHOULD NOT', 'MAY'];
 
 /** One requirement. */
@@ -29,12 +30,23 @@ export interface Requirement {
   readonly reason?: string;
 }
 
+/** A package's `conformance.json`. */
+export interface Ledger {
+  /**
+   * The sections of VIRTIO 1.4 that the package implements, and how many requirements (MUST, MUST NOT) each has for drivers: each
+   * MUST of a section "Driver Requirements", and one for a section of another kind that obliges drivers. Rows of any
+   * package count for a section.
+   */
+  readonly sections: Readonly<Record<string, number>>;
+  readonly requirements: readonly Requirement[];
+}
+
 /** The tests that ran: title to whether all tests of that title passed. */
 export type Results = ReadonlyMap<string, boolean>;
 
 /** What is wrong with a requirement, or `undefined`. Without `results`, tests are not looked for. */
 export function judgeRequirement(row: Requirement, results: Results | undefined): string | undefined {
-  if (!/^\d+(\.\d+)*$/.test(row.section)) return `"${row.section}" is no section`;
+  if (!SECTION.test(row.section)) return `"${row.section}" is no section`;
   if (!LEVELS.includes(row.level)) return `"${row.level}" is none of ${LEVELS.join(', ')}`;
   if (row.requirement === '') return 'the requirement has no words';
   if (row.count !== undefined && !(Number.isInteger(row.count) && row.count > 1)) {
@@ -49,16 +61,26 @@ export function judgeRequirement(row: Requirement, results: Results | undefined)
   return passed ? undefined : `the test "${row.test}" failed`;
 }
 
+/** What is wrong with the form of a ledger, or `undefined`. */
+export function judgeForm(ledger: unknown): string | undefined {
+  const { sections, requirements } = (ledger ?? {}) as Partial<Record<keyof Ledger, unknown>>;
+  if (typeof sections !== 'object' || sections === null || !Array.isArray(requirements)) {
+    return 'is not { "sections": { "5.4.6.1": 2, … }, "requirements": [ … ] }';
+  }
+  const bad = Object.entries(sections).find(
+    ([section, count]) => !SECTION.test(section) || !Number.isInteger(count) || (count as number) < 1,
+  );
+  return bad === undefined ? undefined : `has "${bad[0]}": ${String(bad[1])} among its sections`;
+}
+
 /** The sections that have more requirements than the ledgers have rows for, in words. */
-export function missingRequirements(
-  rows: readonly Requirement[],
-  required: Readonly<Record<string, number>> = DRIVER_REQUIREMENTS,
-): string[] {
+export function missingRequirements(ledgers: readonly Ledger[]): string[] {
   const found = new Map<string, number>();
-  for (const { section, level, count = 1 } of rows) {
+  for (const { section, level, count = 1 } of ledgers.flatMap(({ requirements }) => requirements)) {
     if (level.startsWith('MUST')) found.set(section, (found.get(section) ?? 0) + count);
   }
-  return Object.entries(required)
+  return ledgers
+    .flatMap(({ sections }) => Object.entries(sections))
     .filter(([section, count]) => (found.get(section) ?? 0) < count)
     .map(
       ([section, count]) =>
@@ -98,13 +120,13 @@ export function readResults(reports: readonly (VitestReport | GuestReport)[]): R
 const escape = (text: string): string => text.replaceAll('|', '\\|').replaceAll('\n', ' ');
 
 /** The page: a table a package. */
-export function page(ledgers: ReadonlyMap<string, readonly Requirement[]>): string {
+export function page(ledgers: ReadonlyMap<string, Ledger>): string {
   const parts = [
     '# Conformance',
     '',
     "The driver requirements of the VIRTIO specification 1.4, in our own words, with the test that shows each. Made from the packages' `conformance.json`.",
   ];
-  for (const [name, rows] of ledgers) {
+  for (const [name, { requirements }] of ledgers) {
     parts.push(
       '',
       `## ${name}`,
@@ -112,7 +134,7 @@ export function page(ledgers: ReadonlyMap<string, readonly Requirement[]>): stri
       '| section | level | requirement | obeyed in | shown by |',
       '|---|---|---|---|---|',
     );
-    for (const { section, level, requirement, where = '', test, reason = '' } of rows) {
+    for (const { section, level, requirement, where = '', test, reason = '' } of requirements) {
       parts.push(
         `| ${section} | ${level} | ${escape(requirement)} | ${escape(where)} | ${escape(test ?? `*${reason}*`)} |`,
       );
@@ -128,28 +150,34 @@ function main(files: readonly string[]): void {
       : readResults(
           files.map((file) => JSON.parse(fs.readFileSync(file, 'utf8')) as VitestReport | GuestReport),
         );
-  const ledgers = new Map<string, readonly Requirement[]>();
+  const ledgers = new Map<string, Ledger>();
   let wrong = 0;
+  const complain = (problem: string): void => {
+    wrong += 1;
+    console.error(problem);
+  };
   for (const { name, folder } of libraries()) {
     const file = path.join(folder, 'conformance.json');
     if (!fs.existsSync(file)) continue;
-    const rows = JSON.parse(fs.readFileSync(file, 'utf8')) as Requirement[];
-    ledgers.set(name, rows);
-    for (const row of rows) {
+    const ledger = JSON.parse(fs.readFileSync(file, 'utf8')) as Ledger;
+    const malformed = judgeForm(ledger);
+    if (malformed !== undefined) {
+      complain(`${path.relative(root, file)} ${malformed}`);
+      continue;
+    }
+    ledgers.set(name, ledger);
+    for (const row of ledger.requirements) {
       const problem =
         row.where?.split(', ').some((where) => !fs.existsSync(path.join(root, where))) === true
           ? `${row.where} does not exist`
           : judgeRequirement(row, results);
-      if (problem === undefined) continue;
-      wrong += 1;
-      console.error(`${name} ${row.section}: ${row.level} ${row.requirement}\n  ${problem}`);
+      if (problem !== undefined) {
+        complain(`${name} ${row.section}: ${row.level} ${row.requirement}\n  ${problem}`);
+      }
     }
   }
-  const rows = [...ledgers.values()].flat();
-  for (const problem of missingRequirements(rows)) {
-    wrong += 1;
-    console.error(problem);
-  }
+  missingRequirements([...ledgers.values()]).forEach(complain);
+  const rows = [...ledgers.values()].flatMap(({ requirements }) => requirements);
   const shown = rows.filter((row) => row.test !== undefined).length;
   fs.mkdirSync(path.join(root, 'docs'), { recursive: true });
   fs.writeFileSync(path.join(root, 'docs/conformance.md'), page(ledgers));

@@ -36,7 +36,7 @@ export default [
       const data = new Uint8Array(SECTOR);
       await rejectsWith('INVALID_PARAM', blk.write(0, data));
       throwsWith('INVALID_PARAM', () => blk.writeSync(0, data));
-      throwsWith('INVALID_PARAM', () => blk.writeNonBlocking(0, data));
+      throwsWith('INVALID_PARAM', () => blk.submitWrite(0, data));
       await rejectsWith('INVALID_PARAM', blk.discard({ sector: 0, sectors: 1 }));
       await rejectsWith('INVALID_PARAM', blk.writeZeroes({ sector: 0, sectors: 1 }));
       await blk.read(3, data);

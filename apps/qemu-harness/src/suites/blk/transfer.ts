@@ -32,7 +32,7 @@ export default [
       for (let n = 0; n < 16; n += 3) await blk.read(n * 512, part(n));
       for (let n = 1; n < 16; n += 3) blk.readSync(n * 512, part(n));
       for (let n = 2; n < 16; n += 3) {
-        const token = blk.readNonBlocking(n * 512, part(n));
+        const token = blk.submitRead(n * 512, part(n));
         let done: number;
         do done = blk.poll();
         while (done < 0);
@@ -55,7 +55,7 @@ export default [
       const data = pattern(new Uint8Array(96 * KIB), 2);
       await blk.write(0, data.subarray(0, 32 * KIB));
       blk.writeSync(64, data.subarray(32 * KIB, 64 * KIB));
-      const token = blk.writeNonBlocking(128, data.subarray(64 * KIB));
+      const token = blk.submitWrite(128, data.subarray(64 * KIB));
       while (blk.poll() !== token);
       blk.complete(token);
       await blk.flush();

@@ -106,7 +106,7 @@ export default [
       deepEqual(await endings(writes), only(32, Math.floor((3000 - 2560) / 32)));
       throwsWith('IO_ERROR', () => blk.readSync(1000, new Uint8Array(SECTOR)));
       blk.readSync(999, new Uint8Array(SECTOR));
-      const token = blk.readNonBlocking(1000, new Uint8Array(SECTOR));
+      const token = blk.submitRead(1000, new Uint8Array(SECTOR));
       while (blk.poll() !== token);
       throwsWith('IO_ERROR', () => blk.complete(token));
     },

@@ -1,0 +1,584 @@
+/**
+ * What all drivers have in common: negotiation, queues that come and go with the device, configuration events, failure,
+ * reset and disposal. A driver adds what its device does.
+ *
+ * A listener may do what it likes, also reset or dispose the driver while a call of the driver is under way: so state is made
+ * whole before an event is reported, and looked at afresh afterwards.
+ */
+import { VirtioError } from '../errors.ts';
+import type { BufferDirection, DmaRegion, Hal } from '../memory/hal.ts';
+import type { BufferQueueParts } from '../queues/buffer-queue.ts';
+import type { DriverQueue } from '../queues/driver-queue.ts';
+import { ReceiveQueue, type ReceiveQueueOptions } from '../queues/receive-queue.ts';
+import { type RequestHandler, RequestQueue } from '../queues/request-queue.ts';
+import { TransmitQueue, type TransmitQueueOptions } from '../queues/transmit-queue.ts';
+import { createQueue } from '../ring/create-queue.ts';
+import type { QueueOptions, VirtQueue } from '../ring/virt-queue.ts';
+import { DeviceStatus, InterruptStatus } from './device-status.ts';
+import { deviceTypeName } from './device-type.ts';
+import { Events } from './events.ts';
+import { Feature, type FeatureName, type FeatureSet, type FeatureTable } from './features.ts';
+import type { FeatureRequest, Transport } from './transport.ts';
+
+/** The device-independent features that every driver here implements, whatever its device. */
+export const QUEUE_FEATURES = [
+  'ANY_LAYOUT',
+  'INDIRECT_DESC',
+  'EVENT_IDX',
+  'VERSION_1',
+  'ACCESS_PLATFORM',
+  'RING_PACKED',
+  'IN_ORDER',
+  'ORDER_PLATFORM',
+  'NOTIFICATION_DATA',
+  'NOTIF_CONFIG_DATA',
+  'RING_RESET',
+] as const satisfies readonly FeatureName[];
+
+/** Options of every driver. */
+export interface DriverOptions {
+  /** Device-independent features that the driver is not to accept, e.g. `['RING_PACKED']` to stay with split rings. */
+  readonly without?: readonly FeatureName[];
+}
+
+/** Something in which a device departs from the specification, and which puts nothing at risk. */
+export interface Quirk {
+  /** The index of the queue. */
+  readonly queue: number;
+  /** What the device did, and what the driver made of it. */
+  readonly message: string;
+}
+
+/** The events of every driver, for {@link Driver.on}. */
+export interface DriverEvents {
+  /** The device no longer works, with the reason: `DEVICE_NEEDS_RESET`, `DEVICE_REMOVED`, `DEVICE_MISBEHAVED`. Once until a reset. */
+  failure: VirtioError;
+  /** The device did something that the specification does not allow, and the driver went on. */
+  quirk: Quirk;
+  /**
+   * A queue has something for those who poll: the index of the queue. Interrupts are asked for, and the event loop is kept
+   * alive, while somebody listens.
+   */
+  used: number;
+}
+
+/** What a driver says of its device to {@link Driver}. */
+export interface DriverSpec<Name extends string> {
+  /** The type that the device must have. */
+  readonly deviceType: number;
+  /** The device's own features with their names. */
+  readonly table: FeatureTable<Name>;
+  /** The device's own features that the driver implements. The device-independent ones are added. */
+  readonly supported: readonly Name[];
+  /** The features without which the driver cannot work. */
+  readonly required?: readonly (Name | FeatureName)[];
+  /** Drops features that cannot be accepted without others; see {@link FeatureRequest.choose}. */
+  readonly choose?: (accepted: FeatureSet<Name>) => FeatureSet<Name>;
+}
+
+/** A queue, and what makes the driver hear of it. */
+interface Entry {
+  readonly queue: VirtQueue;
+  readonly driverQueue: DriverQueue | undefined;
+}
+
+const NO_HANDLER: RequestHandler<never> = {
+  result: () => undefined as never,
+};
+
+/**
+ * The base of all drivers. A driver's constructor calls `super`, makes its queues inside {@link Driver.setUp}, and ends with
+ * {@link Driver.start}.
+ *
+ * @example
+ * ```ts
+ * import { Driver, type DriverOptions, FeatureTable, type Hal, type RequestQueue, type Transport } from '@virtio/core';
+ *
+ * const EchoFeatures = new FeatureTable<never>('EchoFeatures', {});
+ *
+ * // A made-up device that changes a buffer in place.
+ * export class Echo extends Driver<never> {
+ *   readonly #requests: RequestQueue<number>;
+ *
+ *   constructor(transport: Transport, hal: Hal, options?: DriverOptions) {
+ *     super(transport, hal, { deviceType: 62, table: EchoFeatures, supported: [] }, options);
+ *     this.#requests = this.setUp(() =>
+ *       this.createRequestQueue({ index: 0 }, { result: (_slot, usedLength) => usedLength }),
+ *     );
+ *     this.start();
+ *   }
+ *
+ *   send(buffer: Uint8Array): Promise<number> {
+ *     const requests = this.#requests;
+ *     return requests.request({
+ *       buffers: 1,
+ *       fill: (slot) => requests.shareWritable(slot, buffer),
+ *       result: (_slot, usedLength) => usedLength,
+ *     });
+ *   }
+ * }
+ * ```
+ */
+export abstract class Driver<
+  Name extends string,
+  EventMap extends DriverEvents = DriverEvents,
+> implements Disposable {
+  /** The way to the device. */
+  readonly transport: Transport;
+  /** The platform. */
+  readonly hal: Hal;
+
+  readonly #request: FeatureRequest<Name>;
+  readonly #table: FeatureTable<Name>;
+  readonly #entries: Entry[] = [];
+  readonly #regions: DmaRegion[] = [];
+  readonly #events = new Events<EventMap>();
+  #features: FeatureSet<Name>;
+  #failure: VirtioError | undefined;
+  #generation = 0;
+  #quirks = 0;
+  /** Whether the constructor is through, so that events can come. */
+  #started = false;
+  /** Whether a reset is under way, whose errors its caller gets. */
+  #resetting = false;
+  #disposed = false;
+
+  /**
+   * Checks the device's type and negotiates features.
+   *
+   * @throws {@link VirtioError} `INVALID_PARAM` for a device of another type or an unknown feature, `ALREADY_USED` if the
+   * transport has a driver that is not disposed, `FEATURES_REFUSED`
+   */
+  protected constructor(transport: Transport, hal: Hal, spec: DriverSpec<Name>, options: DriverOptions = {}) {
+    if (transport.deviceType !== spec.deviceType) {
+      throw new VirtioError(
+        'INVALID_PARAM',
+        `${transport.who()} is not a ${deviceTypeName(spec.deviceType)} device; use the driver of its type`,
+      );
+    }
+    this.transport = transport;
+    this.hal = hal;
+    const without: readonly string[] = options.without ?? [];
+    const unknown = without.find((name) => !(name in Feature));
+    if (unknown !== undefined) {
+      throw new VirtioError(
+        'INVALID_PARAM',
+        `${transport.who()} was to be used without ${unknown}, which is not a device-independent feature; there are ` +
+          Object.keys(Feature).join(', '),
+      );
+    }
+    this.#table = spec.table;
+    this.#request = {
+      table: spec.table,
+      supported: [...spec.supported, ...QUEUE_FEATURES].filter((name) => !without.includes(name)),
+      required: spec.required ?? [],
+      ...(spec.choose && { choose: spec.choose }),
+    };
+    transport.claim(this);
+    try {
+      this.#features = transport.beginInit(this.#request);
+    } catch (error) {
+      transport.unclaim(this);
+      throw error;
+    }
+  }
+
+  /** The features that the device and the driver agreed on. */
+  get features(): FeatureSet<Name> {
+    return this.#features;
+  }
+
+  /** Whether `VIRTIO_F_ACCESS_PLATFORM` was negotiated, for calls of the {@link Hal}. */
+  protected get accessPlatform(): boolean {
+    return this.#features.has('ACCESS_PLATFORM');
+  }
+
+  /** Why the device no longer works, if so. {@link Driver.reset} may bring it back. */
+  get failure(): VirtioError | undefined {
+    return this.#failure;
+  }
+
+  /** How often the device did something that the specification does not allow and that put nothing at risk; see the event `quirk`. */
+  get quirks(): number {
+    return this.#quirks;
+  }
+
+  /**
+   * Adds a listener for an event. One that throws does not disturb the driver: its error becomes an unhandled rejection.
+   *
+   * @returns a function that removes it
+   */
+  on<E extends keyof EventMap>(event: E, listener: (value: EventMap[E]) => void): () => void {
+    if (event !== 'used') return this.#events.on(event, listener);
+    const tell = listener as (queue: number) => void;
+    const removals = this.#entries.map(({ queue, driverQueue }) =>
+      driverQueue?.listen(() => {
+        tell(queue.index);
+      }),
+    );
+    return () => {
+      for (const remove of removals) remove?.();
+    };
+  }
+
+  /** Reports an event. */
+  protected emit<E extends keyof EventMap>(event: E, value: EventMap[E]): void {
+    this.#events.emit(event, value);
+  }
+
+  /** The device did something that the specification does not allow and that puts nothing at risk: counts and reports it. */
+  protected quirk(queue: number, message: string): void {
+    this.#quirks += 1;
+    if (this.#events.count('quirk') > 0) {
+      this.#events.emit('quirk', {
+        queue,
+        message: `${this.transport.who()}: ${message}`,
+      } as EventMap['quirk']);
+    }
+  }
+
+  /**
+   * Runs the device-specific part of initialization, then sets DRIVER_OK. If it throws, the device is marked as failed and all
+   * that was set up is given back.
+   *
+   * @returns what `body` returns
+   */
+  protected setUp<T>(body: () => T): T {
+    try {
+      const result = body();
+      this.transport.interrupts?.onConfig(this.#configInterrupt);
+      this.transport.interrupts?.onRemoval(this.#removal);
+      this.#generation = this.transport.readConfigGeneration();
+      this.transport.finishInit();
+      return result;
+    } catch (error) {
+      this.#giveUp();
+      throw error;
+    }
+  }
+
+  /** The last statement of a driver's constructor, when all of its fields are set: lets the device send, and events come. */
+  protected start(): void {
+    this.#started = true;
+    try {
+      for (const { driverQueue } of this.#entries) driverQueue?.start();
+    } catch (error) {
+      this[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  /** Makes a queue that the driver uses as it is. It lives as long as the driver and is set up anew at a reset. */
+  protected createQueue(options: QueueOptions): VirtQueue {
+    const queue = this.#makeQueue(options);
+    this.#entries.push({ queue, driverQueue: undefined });
+    return queue;
+  }
+
+  /**
+   * Makes a queue for requests.
+   *
+   * @param handler for requests that have none of their own
+   * @param lane where requests of several queues must have different tokens: the number of this queue among how many
+   */
+  protected createRequestQueue<R = unknown>(
+    options: QueueOptions,
+    handler: RequestHandler<R> = NO_HANDLER,
+    lane: readonly [index: number, of: number] = [0, 1],
+  ): RequestQueue<R> {
+    return this.#own(options, (queue) => {
+      const { transport } = this;
+      return new RequestQueue({ queue, transport, handler, report: this.#report, lane });
+    });
+  }
+
+  /** Makes a queue for what the device sends unasked. */
+  protected createReceiveQueue(options: ReceiveQueueOptions): ReceiveQueue {
+    return this.#own(options, (queue) => new ReceiveQueue(this.#parts(queue), options));
+  }
+
+  /** Makes a queue with buffers to be sent. */
+  protected createTransmitQueue(options: TransmitQueueOptions): TransmitQueue {
+    return this.#own(options, (queue) => new TransmitQueue(this.#parts(queue), options));
+  }
+
+  /** Allocates DMA memory that lives as long as the driver. */
+  protected allocate(bytes: number, direction: BufferDirection): DmaRegion {
+    const region = this.hal.dmaAlloc(Math.max(1, Math.ceil(bytes / 4096)), direction, this.accessPlatform);
+    this.#regions.push(region);
+    return region;
+  }
+
+  /** The device changed its configuration. */
+  protected onConfigChange(): void {
+    return;
+  }
+
+  /** The device no longer works: ends what the driver waits for apart from its queues, which are failed already. */
+  protected onFailure(_error: VirtioError): void {
+    return;
+  }
+
+  /** The device was reset, and its queues are empty and set up. It becomes live afterwards. */
+  protected onReset(): void {
+    return;
+  }
+
+  /** One queue was reset alone and works again. */
+  protected onQueueReset(_queue: VirtQueue): void {
+    return;
+  }
+
+  /** The device became live again after {@link Driver.reset}. */
+  protected onLive(): void {
+    return;
+  }
+
+  /** The device was reset for good: gives back what the driver holds apart from its queues and regions. */
+  protected onDispose(): void {
+    return;
+  }
+
+  /** Throws if the driver is disposed or the device no longer works. */
+  protected checkUsable(): void {
+    if (this.#failure !== undefined) throw this.#failure;
+  }
+
+  /**
+   * Looks for what interrupts would tell: used buffers, changes of the configuration, and that the device is gone or needs a
+   * reset. For platforms without interrupts.
+   */
+  pollEvents(): void {
+    if (this.#failure !== undefined) return;
+    // Acknowledged first: for what is used from now on the device interrupts again.
+    const pending = this.transport.ackInterrupt();
+    for (const { driverQueue } of this.#entries) driverQueue?.drain();
+    const changed = pending.has(InterruptStatus.DEVICE_CONFIGURATION_INTERRUPT);
+    this.#look(changed || this.transport.readConfigGeneration() !== this.#generation);
+  }
+
+  /** Reads which interrupts are pending and acknowledges them, for kernels that own the interrupt; then call {@link Driver.pollEvents}. */
+  ackInterrupt(): InterruptStatus {
+    return this.transport.ackInterrupt();
+  }
+
+  /**
+   * Asks the device to interrupt when it next uses a buffer, on every queue: for kernels that own the interrupt.
+   *
+   * @returns whether there are used buffers already, for which no interrupt may come: poll, and ask again
+   * @throws {@link VirtioError} why the device no longer works
+   */
+  enableInterrupts(): boolean {
+    this.checkUsable();
+    let used = false;
+    for (const { queue } of this.#entries) used = queue.enableInterrupts() || used;
+    return used;
+  }
+
+  /** Asks the device not to interrupt for used buffers. It may do so all the same. Throws why the device no longer works. */
+  disableInterrupts(): void {
+    this.checkUsable();
+    for (const { queue } of this.#entries) queue.disableInterrupts();
+  }
+
+  /**
+   * Fails the driver: all requests in flight and all later ones get `error`, until {@link Driver.reset}. Drivers call it when
+   * the device lied; people may call it to cancel everything.
+   */
+  fail(error: VirtioError): void {
+    if (this.#failure !== undefined) return;
+    this.#end(error);
+    if (!this.#resetting) this.emit('failure', error as EventMap['failure']);
+  }
+
+  /**
+   * Resets the device and brings it back with the same features. Requests in flight reject with `DEVICE_RESET`; whether the
+   * device carried them out is not known. All tokens are void afterwards.
+   *
+   * @throws {@link VirtioError} `DEVICE_REMOVED`, `NOT_READY`, `FEATURES_REFUSED` if the device no longer has the features;
+   * `DISPOSED`
+   */
+  reset(): void {
+    if (this.#disposed) throw this.#disposedError();
+    const lost = new VirtioError(
+      'DEVICE_RESET',
+      `${this.transport.who()} was reset; whether this request was carried out is not known: ask again`,
+    );
+    if (this.#failure === undefined) this.#end(lost);
+    this.#resetting = true;
+    try {
+      this.transport.reset();
+      for (const { driverQueue } of this.#entries) driverQueue?.forget(lost);
+      const { bits } = this.#features;
+      const names = this.#table.names(bits);
+      this.#features = this.transport.beginInit({ table: this.#table, supported: names, required: names });
+      for (const { queue, driverQueue } of this.#entries) {
+        queue.reset();
+        driverQueue?.restart();
+      }
+      this.#failure = undefined;
+      this.onReset();
+      this.#generation = this.transport.readConfigGeneration();
+      this.transport.finishInit();
+      for (const { driverQueue } of this.#entries) driverQueue?.start();
+    } catch (error) {
+      // Why the device failed before counts no longer: this does.
+      this.#end(error as VirtioError);
+      throw error;
+    } finally {
+      this.#resetting = false;
+    }
+    this.onLive();
+  }
+
+  /**
+   * Resets one queue while the others go on. Its requests in flight reject with `DEVICE_RESET`.
+   *
+   * @param index the index of the queue
+   * @throws {@link VirtioError} `UNSUPPORTED` unless `VIRTIO_F_RING_RESET` was negotiated, `INVALID_PARAM` if the driver has no
+   * such queue, `NOT_READY` if the device does not let go of it
+   * @see VIRTIO 1.4, 2.6.1
+   */
+  resetQueue(index: number): void {
+    this.checkUsable();
+    const entry = this.#entries.find(({ queue }) => queue.index === index);
+    if (entry === undefined) {
+      throw new VirtioError('INVALID_PARAM', `the driver of ${this.transport.who()} has no queue ${index}`);
+    }
+    if (!this.#features.has('RING_RESET')) {
+      throw new VirtioError(
+        'UNSUPPORTED',
+        `${this.transport.who()} cannot reset queue ${index} alone, as RING_RESET was not negotiated; use reset()`,
+      );
+    }
+    const lost = new VirtioError(
+      'DEVICE_RESET',
+      `${this.transport.who()}: queue ${index} was reset; whether this request was carried out is not known: ask again`,
+    );
+    const { queue, driverQueue } = entry;
+    driverQueue?.lose(lost);
+    try {
+      this.transport.queueReset(index);
+      driverQueue?.forget(lost);
+      queue.reset();
+      driverQueue?.restart();
+      driverQueue?.start();
+    } catch (error) {
+      this.fail(error as VirtioError);
+      throw error;
+    }
+    this.onQueueReset(queue);
+  }
+
+  /** Resets the device, rejects what is in flight, and gives all memory and the transport back. */
+  [Symbol.dispose](): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    const error = this.#disposedError();
+    const failed = this.#failure !== undefined;
+    this.#failure = error;
+    for (const { queue, driverQueue } of this.#entries) (driverQueue ?? queue).fail(error);
+    if (!failed) this.onFailure(error);
+    try {
+      this.transport.reset();
+    } catch (cause) {
+      // A device that was removed can reach nothing any more. One that will not stop may still write: leak its memory.
+      if (!VirtioError.is(cause, 'DEVICE_REMOVED')) throw cause;
+    }
+    for (const { driverQueue } of this.#entries) driverQueue?.forget(error);
+    this.onDispose();
+    this.#release();
+    this.transport.unclaim(this);
+    this.transport[Symbol.dispose]();
+  }
+
+  /** Ends all that is in flight. */
+  #end(error: VirtioError): void {
+    this.#failure = error;
+    for (const { queue, driverQueue } of this.#entries) (driverQueue ?? queue).fail(error);
+    this.onFailure(error);
+  }
+
+  #makeQueue(options: QueueOptions): VirtQueue {
+    const queue = createQueue(this.transport, this.hal, this.#features, options);
+    queue.onQuirk = (message) => {
+      this.quirk(queue.index, message);
+    };
+    return queue;
+  }
+
+  #own<Q extends DriverQueue>(options: QueueOptions, make: (queue: VirtQueue) => Q): Q {
+    const queue = this.#makeQueue(options);
+    try {
+      const driverQueue = make(queue);
+      this.#entries.push({ queue, driverQueue });
+      return driverQueue;
+    } catch (error) {
+      this.#entries.push({ queue, driverQueue: undefined });
+      throw error;
+    }
+  }
+
+  #parts(queue: VirtQueue): BufferQueueParts {
+    return { queue, transport: this.transport, hal: this.hal, report: this.#report };
+  }
+
+  #disposedError(): VirtioError {
+    return new VirtioError(
+      'DISPOSED',
+      `the driver of ${this.transport.who()} is disposed; open the device anew`,
+    );
+  }
+
+  /** Initialization failed. Nothing is in flight, as the device never became live, but it has the queues' addresses. */
+  #giveUp(): void {
+    try {
+      this.transport.setStatus(this.transport.getStatus().with(DeviceStatus.FAILED));
+      this.transport.reset();
+      this.#release();
+      this.transport.setStatus(DeviceStatus.from(DeviceStatus.FAILED));
+      this.transport.unclaim(this);
+    } catch {
+      // The device did not stop: its memory stays allocated, and the first error is the one that counts.
+      return;
+    }
+  }
+
+  #release(): void {
+    const { interrupts } = this.transport;
+    interrupts?.onConfig(undefined);
+    interrupts?.onRemoval(undefined);
+    for (const { queue, driverQueue } of this.#entries.splice(0)) {
+      interrupts?.onQueue(queue.index, undefined);
+      driverQueue?.[Symbol.dispose]();
+      queue[Symbol.dispose]();
+    }
+    for (const region of this.#regions.splice(0)) this.hal.dmaDealloc(region, this.accessPlatform);
+  }
+
+  readonly #configInterrupt = (): void => {
+    this.#look(true);
+  };
+
+  /** Whether the device still works; if it does and its configuration may have `changed`, what it is now. */
+  #look(changed: boolean): void {
+    if (this.#failure !== undefined || !this.#started) return;
+    if (changed) this.#generation = this.transport.readConfigGeneration();
+    try {
+      this.transport.checkAlive();
+      if (changed) this.onConfigChange();
+    } catch (error) {
+      // An error of a listener's is not the device's.
+      if (!VirtioError.is(error)) throw error;
+      this.fail(error);
+    }
+  }
+
+  readonly #removal = (): void => {
+    this.fail(this.transport.removed());
+  };
+
+  readonly #report = (error: VirtioError): void => {
+    this.fail(error);
+  };
+}

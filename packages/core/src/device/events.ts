@@ -1,0 +1,46 @@
+/** Typed events without the DOM's EventTarget or Node.js's EventEmitter. */
+
+/** Calls listeners by the name of an event. */
+export class Events<Map extends object> {
+  readonly #listeners = new globalThis.Map<keyof Map, ((value: never) => void)[]>();
+
+  /**
+   * Adds a listener. Listeners are called in the order in which they were added.
+   *
+   * @returns a function that removes it
+   */
+  on<Name extends keyof Map>(name: Name, listener: (value: Map[Name]) => void): () => void {
+    // Each registration is an entry of its own, so that one listener can be added twice and be removed once.
+    const entry = (value: Map[Name]): void => {
+      listener(value);
+    };
+    this.#listeners.set(name, [...(this.#listeners.get(name) ?? []), entry]);
+    return () => {
+      const listeners = this.#listeners.get(name) ?? [];
+      this.#listeners.set(
+        name,
+        listeners.filter((other) => other !== entry),
+      );
+    };
+  }
+
+  /** How many listeners an event has. */
+  count(name: keyof Map): number {
+    return this.#listeners.get(name)?.length ?? 0;
+  }
+
+  /**
+   * Calls all listeners of an event. One that throws disturbs neither the others nor whoever emits: its error becomes an
+   * unhandled rejection.
+   */
+  emit<Name extends keyof Map>(name: Name, value: Map[Name]): void {
+    // A change of the listeners makes a new array, so this walks those that there were.
+    for (const listener of this.#listeners.get(name) ?? []) {
+      try {
+        (listener as (value: Map[Name]) => void)(value);
+      } catch (error) {
+        void Promise.reject(error as Error);
+      }
+    }
+  }
+}

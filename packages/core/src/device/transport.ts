@@ -1,0 +1,384 @@
+/**
+ * The transport: how a driver reaches the registers of its device. PCI, MMIO and the fakes implement the abstract
+ * members; what the specification says once for all transports (initialization, reset, consistent reads) stands here
+ * once.
+ */
+import { DeviceStatus, type InterruptStatus } from './device-status.ts';
+import { type DeviceType, deviceTypeName } from './device-type.ts';
+import { VirtioError } from '../errors.ts';
+import { Feature, type FeatureName, type FeatureSet, type FeatureTable } from './features.ts';
+import { PAGE_SIZE } from '../memory/hal.ts';
+import type { InterruptSource } from './interrupts.ts';
+import type { Field, FieldTable, FieldType, FieldValue, Layout, Values } from '../memory/layout.ts';
+
+/** How long a device may take to reset, in milliseconds. */
+const RESET_TIMEOUT_MS = 10_000;
+
+/** How often a read is repeated when the configuration keeps changing under it. */
+const CONSISTENT_ATTEMPTS = 1000;
+
+/** A status register that reads as all ones is that of a device that is no longer there. */
+const STATUS_GONE = 0xff;
+
+const bit = (name: FeatureName): bigint => 1n << BigInt(Feature[name]);
+
+/** What a driver can do with features, for {@link Transport.beginInit}. */
+export interface FeatureRequest<Name extends string> {
+  /** The device's own features with their names. */
+  readonly table: FeatureTable<Name>;
+  /** All features that the driver implements. Those of them that the device offers are accepted. */
+  readonly supported: readonly (Name | FeatureName)[];
+  /** The features without which the driver cannot work. */
+  readonly required?: readonly (Name | FeatureName)[];
+  /**
+   * Drops features that cannot be accepted without others [2.2.1]; called with those that the device offers and the driver
+   * implements, before any is written. What it adds is ignored.
+   */
+  readonly choose?: (accepted: FeatureSet<Name>) => FeatureSet<Name>;
+}
+
+/**
+ * A region of memory that the device shares with its driver.
+ *
+ * @see VIRTIO 1.4, 2.10
+ */
+export interface SharedMemory {
+  /** Where it starts: a physical address as the processor sees it, on PCI in a BAR. */
+  readonly address: number;
+  /** Bytes. */
+  readonly length: number;
+}
+
+/** The way to one device. */
+export abstract class Transport implements Disposable {
+  /** The device's type. */
+  abstract readonly deviceType: DeviceType;
+  /** What the transport is and where its device is, for messages: `PCI 0000:00:03.0`. */
+  abstract readonly name: string;
+  /** How the device interrupts, if it can. */
+  abstract readonly interrupts: InterruptSource | undefined;
+
+  /** Reads the features that the device offers. */
+  abstract readDeviceFeatures(): bigint;
+
+  /** Writes the features that the driver accepts. */
+  abstract writeDriverFeatures(features: bigint): void;
+
+  /** The largest size of a queue that the device supports, in descriptors; 0 if it has no such queue. */
+  abstract maxQueueSize(queue: number): number;
+
+  /**
+   * Tells the device that there are new buffers.
+   *
+   * @param queue the index of the queue
+   * @param next the upper 16 bits of the notification data: where in the ring the next buffer will be, with the wrap
+   * counter or the top bit of the index in bit 15. Sent only if `VIRTIO_F_NOTIFICATION_DATA` was negotiated.
+   * @see VIRTIO 1.4, 2.9
+   */
+  abstract notify(queue: number, next: number): void;
+
+  /** Reads the device status. */
+  abstract getStatus(): DeviceStatus;
+
+  /** Writes the device status. Writing 0 starts a reset; see {@link Transport.reset}. */
+  abstract setStatus(status: DeviceStatus): void;
+
+  /** Legacy MMIO: tells the device the size of a page. Other transports ignore it. */
+  abstract setGuestPageSize(size: number): void;
+
+  /**
+   * Whether queues must have the legacy layout.
+   *
+   * @see VIRTIO 1.4, 2.7.2
+   */
+  abstract requiresLegacyLayout(): boolean;
+
+  /**
+   * Gives a queue to the device.
+   *
+   * @param queue its index
+   * @param size its size in descriptors
+   * @param descriptors the address of the descriptor area
+   * @param driverArea the address of the driver area (available ring, or driver event suppression)
+   * @param deviceArea the address of the device area (used ring, or device event suppression)
+   */
+  abstract queueSet(
+    queue: number,
+    size: number,
+    descriptors: number,
+    driverArea: number,
+    deviceArea: number,
+  ): void;
+
+  /** Takes a queue from the device, as far as the transport can do that. */
+  abstract queueUnset(queue: number): void;
+
+  /** Whether the device has the queue: it is enabled, or has an address. */
+  abstract queueUsed(queue: number): boolean;
+
+  /**
+   * Resets one queue while the others go on, and waits until the device has let go of it.
+   *
+   * @throws {@link VirtioError} `UNSUPPORTED` unless `VIRTIO_F_RING_RESET` was negotiated and the transport has the
+   * registers, `NOT_READY` if the device does not finish
+   * @see VIRTIO 1.4, 2.6.1
+   */
+  abstract queueReset(queue: number): void;
+
+  /** Reads which interrupts are pending and acknowledges them. */
+  abstract ackInterrupt(): InterruptStatus;
+
+  /** The generation of the configuration space: it changes whenever the space may have changed. */
+  abstract readConfigGeneration(): number;
+
+  /** The size of the configuration space in bytes as far as it is known, 0 if the device has none. */
+  abstract readonly configSize: number;
+
+  /** Reads `width` bytes (1, 2 or 4) of the configuration space. */
+  abstract readConfig(offset: number, width: 1 | 2 | 4): number;
+
+  /** Writes `width` bytes (1, 2 or 4) of the configuration space. */
+  abstract writeConfig(offset: number, width: 1 | 2 | 4, value: number): void;
+
+  /** Shared memory of the device, or `undefined` if there is no region with this id. */
+  abstract sharedMemory(id: number): SharedMemory | undefined;
+
+  /** Resets the device if it is still there and gives back what the transport holds. */
+  abstract [Symbol.dispose](): void;
+
+  /** The driver that has the device. */
+  #driver: object | undefined;
+
+  /**
+   * Takes the device for a driver; each driver does this when it is made.
+   *
+   * @throws {@link VirtioError} `ALREADY_USED` if another driver has it
+   */
+  claim(driver: object): void {
+    if (this.#driver !== undefined && this.#driver !== driver) {
+      throw new VirtioError(
+        'ALREADY_USED',
+        `${this.who()} has a driver already; dispose that one first, and open the device anew`,
+      );
+    }
+    this.#driver = driver;
+  }
+
+  /** Ends {@link Transport.claim}. */
+  unclaim(driver: object): void {
+    if (this.#driver === driver) this.#driver = undefined;
+  }
+
+  /**
+   * Resets the device and waits until it has.
+   *
+   * @throws {@link VirtioError} `DEVICE_REMOVED` if there is no device any more, `NOT_READY` if it does not finish
+   * @see VIRTIO 1.4, 2.4.2
+   */
+  reset(): void {
+    this.setStatus(DeviceStatus.from(0));
+    const deadline = Date.now() + RESET_TIMEOUT_MS;
+    for (;;) {
+      const { bits } = this.getStatus();
+      if (bits === 0) return;
+      if (bits === STATUS_GONE) throw this.removed();
+      if (Date.now() > deadline) {
+        throw new VirtioError(
+          'NOT_READY',
+          `${this.name}: asked to reset, the device still shows ${DeviceStatus.from(bits).toString()} after ` +
+            `${RESET_TIMEOUT_MS / 1000} s; it may hang`,
+        );
+      }
+    }
+  }
+
+  /**
+   * The first part of initialization: resets the device, acknowledges it, negotiates features and reads back that the
+   * device accepted them. The driver then sets its queues up and calls {@link Transport.finishInit}.
+   *
+   * A modern device must offer `VIRTIO_F_VERSION_1`; through the legacy interface FEATURES_OK is skipped [3.1.2].
+   *
+   * @returns the features that both sides agreed on
+   * @throws {@link VirtioError} `FEATURES_REFUSED`, with the status set to FAILED
+   * @see VIRTIO 1.4, 3.1.1
+   */
+  beginInit<Name extends string>(request: FeatureRequest<Name>): FeatureSet<Name> {
+    this.reset();
+    this.#addStatus(DeviceStatus.ACKNOWLEDGE);
+    this.#addStatus(DeviceStatus.DRIVER);
+
+    const { table } = request;
+    const offered = this.readDeviceFeatures();
+    const legacy = this.requiresLegacyLayout();
+    const required = table.set(...(request.required ?? [])).bits | (legacy ? 0n : bit('VERSION_1'));
+    let accepted = offered & table.set(...request.supported, 'VERSION_1').bits;
+    // The legacy interface has 32 feature bits [4.2.4].
+    if (legacy) accepted &= 0xffffffffn;
+    if (request.choose !== undefined) accepted &= request.choose(table.fromBits(accepted)).bits;
+    const lacking = required & ~accepted;
+    if (lacking !== 0n) {
+      throw this.fail(
+        new VirtioError(
+          'FEATURES_REFUSED',
+          `${this.who()} lacks ${table.names(lacking).join(', ')}, which the driver needs; it offers ` +
+            table.format(offered),
+        ),
+      );
+    }
+    this.writeDriverFeatures(accepted);
+    if (legacy) {
+      // 3.1.2: no FEATURES_OK.
+      this.setGuestPageSize(PAGE_SIZE);
+      return table.fromBits(accepted);
+    }
+    this.#addStatus(DeviceStatus.FEATURES_OK);
+    if (!this.getStatus().has(DeviceStatus.FEATURES_OK)) {
+      throw this.fail(
+        new VirtioError(
+          'FEATURES_REFUSED',
+          `${this.who()} does not accept ${table.format(accepted)} of the ${table.format(offered)} that it offers; ` +
+            'ask for fewer features',
+        ),
+      );
+    }
+    return table.fromBits(accepted);
+  }
+
+  /** The last part of initialization: sets DRIVER_OK, after which the device is live. */
+  finishInit(): void {
+    this.#addStatus(DeviceStatus.DRIVER_OK);
+  }
+
+  /** Sets FAILED, which tells the device that the driver has given up, and returns the error for the caller to throw. */
+  fail(error: VirtioError): VirtioError {
+    const status = this.getStatus();
+    if (status.bits !== STATUS_GONE) this.setStatus(status.with(DeviceStatus.FAILED));
+    return error;
+  }
+
+  /** The error of a device that is no longer there. */
+  removed(): VirtioError {
+    return new VirtioError(
+      'DEVICE_REMOVED',
+      `${this.who()} is no longer there; it was unplugged. Dispose its driver, and open the device anew when it is back`,
+    );
+  }
+
+  /**
+   * Looks whether the device still works.
+   *
+   * @throws {@link VirtioError} `DEVICE_REMOVED`, `DEVICE_NEEDS_RESET`
+   */
+  checkAlive(): void {
+    const status = this.getStatus();
+    if (status.bits === STATUS_GONE) throw this.removed();
+    if (status.has(DeviceStatus.DEVICE_NEEDS_RESET)) {
+      throw new VirtioError(
+        'DEVICE_NEEDS_RESET',
+        `${this.who()} has met an error and needs a reset; whether requests in flight were carried out is not known. ` +
+          "Call the driver's reset()",
+      );
+    }
+  }
+
+  /**
+   * Reads one field of the configuration space, a wide one consistently.
+   *
+   * @throws {@link VirtioError} `CONFIG_SPACE_MISSING`, `CONFIG_SPACE_TOO_SMALL`
+   */
+  readConfigSpace<T extends FieldType>(field: Field<T>): FieldValue<T> {
+    this.#checkConfig(field);
+    return field.size <= 4 && !field.type.startsWith('bytes')
+      ? this.#readField(field)
+      : this.readConsistent(() => this.#readField(field));
+  }
+
+  /** Reads all fields of a part of the configuration space, consistently. */
+  readConfigLayout<T extends FieldTable>(layout: Layout<T>): Values<T> {
+    const fields = Object.entries(layout.fields) as [string, Field][];
+    for (const [, field] of fields) this.#checkConfig(field);
+    return this.readConsistent(() =>
+      Object.fromEntries(fields.map(([name, field]) => [name, this.#readField(field)])),
+    ) as Values<T>;
+  }
+
+  /**
+   * Writes one field of the configuration space.
+   *
+   * @throws {@link VirtioError} `CONFIG_SPACE_MISSING`, `CONFIG_SPACE_TOO_SMALL`
+   */
+  writeConfigSpace<T extends FieldType>(field: Field<T>, value: FieldValue<T>): void {
+    this.#checkConfig(field);
+    const { offset, size, type } = field as Field;
+    if (value instanceof Uint8Array) {
+      value.forEach((byte, i) => {
+        if (i < size) this.writeConfig(offset + i, 1, byte);
+      });
+    } else if (type === 'u64') {
+      const wide = BigInt(value);
+      this.writeConfig(offset, 4, Number(wide & 0xffffffffn));
+      this.writeConfig(offset + 4, 4, Number((wide >> 32n) & 0xffffffffn));
+    } else {
+      this.writeConfig(offset, size as 1 | 2 | 4, Number(value));
+    }
+  }
+
+  /**
+   * Calls `read` until the configuration did not change while it ran.
+   *
+   * @throws {@link VirtioError} `NOT_READY` if the configuration never settles
+   * @see VIRTIO 1.4, 2.5.1
+   */
+  readConsistent<T>(read: () => T): T {
+    for (let attempt = 0; attempt < CONSISTENT_ATTEMPTS; attempt += 1) {
+      const before = this.readConfigGeneration();
+      const value = read();
+      if (this.readConfigGeneration() === before) return value;
+    }
+    throw new VirtioError(
+      'NOT_READY',
+      `${this.who()} changed its configuration during each of ${CONSISTENT_ATTEMPTS} attempts to read it`,
+    );
+  }
+
+  #readField<T extends FieldType>(field: Field<T>): FieldValue<T> {
+    const { offset, size, type } = field as Field;
+    const read = (): number | bigint | Uint8Array => {
+      if (type === 'u64') {
+        return BigInt(this.readConfig(offset, 4)) | (BigInt(this.readConfig(offset + 4, 4)) << 32n);
+      }
+      if (type.startsWith('bytes')) {
+        return Uint8Array.from({ length: size }, (_, i) => this.readConfig(offset + i, 1));
+      }
+      const value = this.readConfig(offset, size as 1 | 2 | 4);
+      return type === 'i32' ? value | 0 : value;
+    };
+    return read() as FieldValue<T>;
+  }
+
+  #checkConfig(field: Field): void {
+    if (this.configSize === 0) {
+      throw new VirtioError(
+        'CONFIG_SPACE_MISSING',
+        `${this.who()} has no configuration space; ${field.name} was asked for`,
+      );
+    }
+    if (field.offset + field.size > this.configSize) {
+      throw new VirtioError(
+        'CONFIG_SPACE_TOO_SMALL',
+        `${this.who()} has ${this.configSize} bytes of configuration space; ${field.name} is at ` +
+          `${field.offset} to ${field.offset + field.size}`,
+      );
+    }
+  }
+
+  /** 2.1.1: bits are added, never cleared. */
+  #addStatus(bits: number): void {
+    this.setStatus(this.getStatus().with(bits));
+  }
+
+  /** The device for messages: `Block device (PCI 0000:00:03.0)`. */
+  who(): string {
+    return `${deviceTypeName(this.deviceType)} device (${this.name})`;
+  }
+}

@@ -1,0 +1,167 @@
+/**
+ * Wire structures and configuration spaces, each declared once as a table of fields. Offsets follow from the order and
+ * the sizes, as all structures of the specification are packed and little-endian.
+ *
+ * Hot paths use the offsets of the table with a `DataView` of their own and allocate nothing; all else uses `read` and
+ * `write`.
+ */
+import { VirtioError } from '../errors.ts';
+
+/** What a field can be: an unsigned integer, a signed one, or so many bytes. */
+export type FieldType = 'u8' | 'u16' | 'u32' | 'u64' | 'i32' | `bytes${number}`;
+
+/** The value of a field: 64-bit integers are `bigint`, bytes a `Uint8Array`, all others numbers. */
+export type FieldValue<T extends FieldType> = T extends 'u64'
+  ? bigint
+  : T extends `bytes${number}`
+    ? Uint8Array
+    : number;
+
+/** A field with its place in the structure. */
+export interface Field<T extends FieldType = FieldType> {
+  /** Its name in the table. */
+  readonly name: string;
+  /** How its bytes are read. */
+  readonly type: T;
+  /** Bytes from the start of the structure. */
+  readonly offset: number;
+  /** Bytes. */
+  readonly size: number;
+}
+
+/** The table that a structure is declared with: field to type, in the order of the specification. */
+export type FieldTable = Readonly<Record<string, FieldType>>;
+
+/** The values of a structure. */
+export type Values<T extends FieldTable> = { -readonly [K in keyof T]: FieldValue<T[K]> };
+
+const SIZES: Readonly<Record<string, number>> = { u8: 1, u16: 2, u32: 4, u64: 8, i32: 4 };
+
+function sizeOf(type: FieldType): number {
+  return SIZES[type] ?? Number(type.slice('bytes'.length));
+}
+
+/**
+ * A structure.
+ *
+ * @example
+ * ```ts
+ * import { Layout } from '@virtio/core';
+ *
+ * // VIRTIO 1.4, 5.2.6
+ * const BlkRequest = new Layout('virtio_blk_req', { type: 'u32', reserved: 'u32', sector: 'u64' });
+ * const view = new DataView(new ArrayBuffer(BlkRequest.size));
+ * BlkRequest.write(view, 0, { type: 1, sector: 8n });
+ * view.getUint32(BlkRequest.offset.type, true); // 1
+ * ```
+ */
+export class Layout<T extends FieldTable> {
+  /** The name in the specification. */
+  readonly name: string;
+  /** Bytes. */
+  readonly size: number;
+  /** The fields by name. */
+  readonly fields: { readonly [K in keyof T]: Field<T[K]> };
+  /** The offsets of the fields in bytes, for hot paths. */
+  readonly offset: { readonly [K in keyof T]: number };
+
+  constructor(name: string, table: T) {
+    this.name = name;
+    const fields: Record<string, Field> = {};
+    const offsets: Record<string, number> = {};
+    let offset = 0;
+    for (const [field, type] of Object.entries(table)) {
+      const size = sizeOf(type);
+      fields[field] = { name: `${name}.${field}`, type, offset, size };
+      offsets[field] = offset;
+      offset += size;
+    }
+    this.size = offset;
+    this.fields = fields as typeof this.fields;
+    this.offset = offsets as typeof this.offset;
+  }
+
+  /**
+   * Reads all fields. Bytes are copied.
+   *
+   * @throws {@link VirtioError} `INVALID_PARAM` if the structure does not fit the view
+   */
+  read(view: DataView, at = 0): Values<T> {
+    this.#check(view, at);
+    const values: Record<string, unknown> = {};
+    for (const key of Object.keys(this.fields)) values[key] = readField(view, at, this.fields[key] as Field);
+    return values as Values<T>;
+  }
+
+  /**
+   * Writes the fields that are given and zero to all others.
+   *
+   * @throws {@link VirtioError} `INVALID_PARAM` if the structure does not fit the view, or bytes are longer than their field
+   */
+  write(view: DataView, at: number, values: Partial<Values<T>>): void {
+    this.#check(view, at);
+    new Uint8Array(view.buffer, view.byteOffset + at, this.size).fill(0);
+    for (const [key, value] of Object.entries<unknown>(values)) {
+      if (value !== undefined) {
+        writeField(view, at, this.fields[key] as Field, value as number | bigint | Uint8Array);
+      }
+    }
+  }
+
+  #check(view: DataView, at: number): void {
+    if (at < 0 || at + this.size > view.byteLength) {
+      throw new VirtioError(
+        'INVALID_PARAM',
+        `${this.name} takes ${this.size} bytes; at ${at} it does not fit ${view.byteLength} bytes`,
+      );
+    }
+  }
+}
+
+function readField(view: DataView, at: number, { type, offset, size }: Field): number | bigint | Uint8Array {
+  const position = at + offset;
+  switch (type) {
+    case 'u8':
+      return view.getUint8(position);
+    case 'u16':
+      return view.getUint16(position, true);
+    case 'u32':
+      return view.getUint32(position, true);
+    case 'i32':
+      return view.getInt32(position, true);
+    case 'u64':
+      return view.getBigUint64(position, true);
+    default:
+      return new Uint8Array(view.buffer, view.byteOffset + position, size).slice();
+  }
+}
+
+function writeField(view: DataView, at: number, field: Field, value: number | bigint | Uint8Array): void {
+  const position = at + field.offset;
+  if (value instanceof Uint8Array) {
+    if (value.length > field.size || !field.type.startsWith('bytes')) {
+      throw new VirtioError('INVALID_PARAM', `${field.name} takes ${field.size} bytes, not ${value.length}`);
+    }
+    new Uint8Array(view.buffer, view.byteOffset + position, field.size).set(value);
+    return;
+  }
+  switch (field.type) {
+    case 'u8':
+      view.setUint8(position, Number(value));
+      return;
+    case 'u16':
+      view.setUint16(position, Number(value), true);
+      return;
+    case 'u32':
+      view.setUint32(position, Number(value), true);
+      return;
+    case 'i32':
+      view.setInt32(position, Number(value), true);
+      return;
+    case 'u64':
+      view.setBigUint64(position, BigInt(value), true);
+      return;
+    default:
+      throw new VirtioError('INVALID_PARAM', `${field.name} takes bytes, not a number`);
+  }
+}

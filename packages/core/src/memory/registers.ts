@@ -1,0 +1,190 @@
+/**
+ * Access to registers at their exact width, each once: never merged, split, repeated or dropped.
+ *
+ * The mapped implementation reads with `Atomics.load`, which no compiler optimizes away, and writes with a plain element
+ * store. `Atomics.store` would be a locked exchange on x86 and so read the register as well; a `DataView` stores byte by
+ * byte until it is compiled.
+ */
+import { VirtioError } from '../errors.ts';
+
+/**
+ * A window of little-endian device registers. Offsets are in bytes from its start and aligned to the width; an access that is
+ * neither inside nor aligned throws a {@link VirtioError}, `CONFIG_SPACE_TOO_SMALL` or `INVALID_PARAM`.
+ */
+export interface RegisterWindow {
+  /** The size of the window in bytes. */
+  readonly size: number;
+  /** Reads 8 bits. */
+  read8(offset: number): number;
+  /** Reads 16 bits. */
+  read16(offset: number): number;
+  /** Reads 32 bits, unsigned. */
+  read32(offset: number): number;
+  /** Writes the lower 8 bits of `value`. */
+  write8(offset: number, value: number): void;
+  /** Writes the lower 16 bits of `value`. */
+  write16(offset: number, value: number): void;
+  /** Writes the lower 32 bits of `value`. */
+  write32(offset: number, value: number): void;
+  /**
+   * Where the window is mapped memory: its typed arrays, so that a hot path stores to a register at an index that it
+   * computed beforehand.
+   */
+  readonly mapped?: MappedArrays;
+}
+
+/** The typed arrays of a mapped register window, each from its start. */
+export interface MappedArrays {
+  /** All bytes. */
+  readonly u8: Uint8Array;
+  /** As many registers of 16 bits as fit. */
+  readonly u16: Uint16Array;
+  /** As many registers of 32 bits as fit. */
+  readonly u32: Uint32Array;
+}
+
+/** Registers in mapped memory. */
+export class MappedRegisters implements RegisterWindow {
+  readonly size: number;
+  readonly mapped: MappedArrays;
+  readonly #u8: Uint8Array;
+  readonly #u16: Uint16Array;
+  readonly #u32: Uint32Array;
+
+  /**
+   * @param buffer the mapping
+   * @param byteOffset where the window starts: a multiple of 4
+   * @param size the size of the window in bytes
+   * @throws {@link VirtioError} `CONFIG_SPACE_TOO_SMALL` if the mapping does not hold the window
+   */
+  constructor(buffer: ArrayBufferLike, byteOffset = 0, size = buffer.byteLength - byteOffset) {
+    if (byteOffset % 4 !== 0) {
+      throw new VirtioError(
+        'INVALID_PARAM',
+        `a register window must start at a multiple of 4, not at ${byteOffset}`,
+      );
+    }
+    if (size < 0 || byteOffset + size > buffer.byteLength) {
+      throw new VirtioError(
+        'CONFIG_SPACE_TOO_SMALL',
+        `a register window of ${size} bytes at ${byteOffset} does not fit a mapping of ${buffer.byteLength} bytes`,
+      );
+    }
+    this.size = size;
+    this.#u8 = new Uint8Array(buffer, byteOffset, size);
+    this.#u16 = new Uint16Array(buffer, byteOffset, size >>> 1);
+    this.#u32 = new Uint32Array(buffer, byteOffset, size >>> 2);
+    this.mapped = { u8: this.#u8, u16: this.#u16, u32: this.#u32 };
+  }
+
+  read8(offset: number): number {
+    this.#check(offset, 1);
+    return Atomics.load(this.#u8, offset);
+  }
+
+  read16(offset: number): number {
+    this.#check(offset, 2);
+    return Atomics.load(this.#u16, offset >>> 1);
+  }
+
+  read32(offset: number): number {
+    this.#check(offset, 4);
+    return Atomics.load(this.#u32, offset >>> 2);
+  }
+
+  write8(offset: number, value: number): void {
+    this.#check(offset, 1);
+    this.#u8[offset] = value;
+  }
+
+  write16(offset: number, value: number): void {
+    this.#check(offset, 2);
+    this.#u16[offset >>> 1] = value;
+  }
+
+  write32(offset: number, value: number): void {
+    this.#check(offset, 4);
+    this.#u32[offset >>> 2] = value;
+  }
+
+  #check(offset: number, width: number): void {
+    checkRegister(offset, width, this.size);
+  }
+}
+
+/**
+ * Refuses an access that is not inside the window or not aligned to its width.
+ *
+ * @throws {@link VirtioError} `CONFIG_SPACE_TOO_SMALL` or `INVALID_PARAM`
+ */
+export function checkRegister(offset: number, width: number, size: number): void {
+  if (offset < 0 || offset + width > size) {
+    throw new VirtioError(
+      'CONFIG_SPACE_TOO_SMALL',
+      `a register of ${width} bytes at offset ${offset} is outside its window of ${size} bytes`,
+    );
+  }
+  if (offset % width !== 0) {
+    throw new VirtioError('INVALID_PARAM', `a register of ${width} bytes cannot stand at offset ${offset}`);
+  }
+}
+
+/**
+ * A part of a window as a window of its own.
+ *
+ * @throws {@link VirtioError} `CONFIG_SPACE_TOO_SMALL` if the window does not hold it
+ */
+export function subWindow(window: RegisterWindow, offset: number, size: number): RegisterWindow {
+  if (offset < 0 || size < 0 || offset + size > window.size) {
+    throw new VirtioError(
+      'CONFIG_SPACE_TOO_SMALL',
+      `registers at ${offset} to ${offset + size} are outside their window of ${window.size} bytes`,
+    );
+  }
+  if (window.mapped && offset % 4 === 0) {
+    const { u8 } = window.mapped;
+    return new MappedRegisters(u8.buffer, u8.byteOffset + offset, size);
+  }
+  return new SubWindow(window, offset, size);
+}
+
+class SubWindow implements RegisterWindow {
+  readonly size: number;
+  readonly #parent: RegisterWindow;
+  readonly #offset: number;
+
+  constructor(parent: RegisterWindow, offset: number, size: number) {
+    this.#parent = parent;
+    this.#offset = offset;
+    this.size = size;
+  }
+
+  read8(offset: number): number {
+    return this.#parent.read8(this.#at(offset, 1));
+  }
+
+  read16(offset: number): number {
+    return this.#parent.read16(this.#at(offset, 2));
+  }
+
+  read32(offset: number): number {
+    return this.#parent.read32(this.#at(offset, 4));
+  }
+
+  write8(offset: number, value: number): void {
+    this.#parent.write8(this.#at(offset, 1), value);
+  }
+
+  write16(offset: number, value: number): void {
+    this.#parent.write16(this.#at(offset, 2), value);
+  }
+
+  write32(offset: number, value: number): void {
+    this.#parent.write32(this.#at(offset, 4), value);
+  }
+
+  #at(offset: number, width: number): number {
+    checkRegister(offset, width, this.size);
+    return this.#offset + offset;
+  }
+}

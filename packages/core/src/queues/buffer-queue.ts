@@ -1,0 +1,295 @@
+/**
+ * A queue with buffers of its own, in one DMA region, each a chain of one descriptor: what is common to receiving and sending.
+ * Who waits is woken and looks again, as another one may have taken what there was.
+ */
+import { requireInteger } from '../check.ts';
+import type { Transport } from '../device/transport.ts';
+import { VirtioError } from '../errors.ts';
+import { type BufferDirection, type DmaRegion, type Hal, PAGE_SIZE } from '../memory/hal.ts';
+import type { QueueOptions, VirtQueue } from '../ring/virt-queue.ts';
+import { Announcer } from './announcer.ts';
+import type { DriverQueue } from './driver-queue.ts';
+import { Interest } from './interest.ts';
+import { spin, type SpinOptions } from './spin.ts';
+import { cancellable, requireWaitable, type Waiter, type WaitOptions } from './wait.ts';
+
+/** The largest buffer that a queue of this kind can have, in bytes. */
+const MAX_BUFFER_SIZE = 2 ** 28;
+
+/** How much is handed over without waiting before other work gets a turn. */
+const TURNS = 256;
+
+/** Options of a queue with buffers of its own. */
+export interface BufferQueueOptions extends QueueOptions {
+  /** The bytes of each buffer. */
+  readonly bufferSize: number;
+  /** How many buffers (default: as many as the queue has descriptors). */
+  readonly buffers?: number | undefined;
+  /** Whether there are no buffers until {@link BufferQueue.open}, for queues that may never be used (default false). */
+  readonly closed?: boolean;
+}
+
+/** What a {@link BufferQueue} is made of; the driver sees to it. */
+export interface BufferQueueParts {
+  readonly queue: VirtQueue;
+  readonly transport: Transport;
+  readonly hal: Hal;
+  /** Tells the driver that the device has lied. */
+  readonly report: (error: VirtioError) => void;
+}
+
+/** The base of {@link ReceiveQueue} and {@link TransmitQueue}. */
+export abstract class BufferQueue implements DriverQueue {
+  /** The ring. */
+  readonly queue: VirtQueue;
+  /** The bytes of each buffer. */
+  readonly bufferSize: number;
+  /** How many buffers there are. */
+  readonly buffers: number;
+
+  protected readonly transport: Transport;
+  protected readonly report: (error: VirtioError) => void;
+  /** By token of the ring: the buffer that is in the chain. */
+  protected readonly bufferOf: Uint16Array;
+  /** By buffer: 1 while the driver has it. */
+  protected readonly taken: Uint8Array;
+  /** Whether the device is live, so that buffers may be with it. */
+  protected live = false;
+
+  readonly #hal: Hal;
+  readonly #direction: BufferDirection;
+  #region: DmaRegion | undefined;
+  readonly #views: Uint8Array<ArrayBuffer>[] = [];
+  readonly #stride: number;
+  readonly #announcer: Announcer;
+  readonly #interest: Interest;
+  readonly #waiting = new Set<Waiter<void>>();
+  #listeners: readonly (() => void)[] = [];
+  #turns = 0;
+  #disposed = false;
+
+  protected constructor(
+    { queue, transport, hal, report }: BufferQueueParts,
+    { bufferSize, buffers = queue.size, closed = false }: BufferQueueOptions,
+    direction: BufferDirection,
+    always: boolean | undefined,
+  ) {
+    this.queue = queue;
+    this.transport = transport;
+    this.report = report;
+    this.bufferSize = requireInteger(transport, 'bufferSize', bufferSize, 1, MAX_BUFFER_SIZE);
+    this.buffers = requireInteger(transport, 'buffers', buffers, 1, queue.size);
+    this.#hal = hal;
+    // Buffers start at multiples of 8, so that structures in them are aligned.
+    this.#stride = Math.ceil(bufferSize / 8) * 8;
+    this.#direction = direction;
+    this.bufferOf = new Uint16Array(queue.size);
+    this.taken = new Uint8Array(buffers).fill(1);
+    this.#announcer = new Announcer(queue, report);
+    this.#interest = new Interest(transport, queue, { onUsed: this.#onUsed, report, always });
+    if (!closed) this.#allocate();
+  }
+
+  /** Whether there are buffers. */
+  get isOpen(): boolean {
+    return this.#region !== undefined;
+  }
+
+  /**
+   * Allocates the buffers of a queue that was made without; they then stay until the driver is disposed.
+   *
+   * @throws {@link VirtioError} `DMA_ERROR`
+   */
+  open(): void {
+    if (this.isOpen) return;
+    this.#allocate();
+    this.opened();
+  }
+
+  /** Why nothing works any more, until the driver is reset. */
+  get failure(): VirtioError | undefined {
+    return this.queue.failure;
+  }
+
+  /**
+   * A buffer by its number: all of its bytes. While the device has it, they are not the driver's.
+   *
+   * @throws {@link VirtioError} `INVALID_PARAM` if there is no such buffer
+   */
+  buffer(number: number): Uint8Array<ArrayBuffer> {
+    const view = this.#views[number];
+    if (view !== undefined) return view;
+    throw new VirtioError(
+      'INVALID_PARAM',
+      `${this.transport.who()}: queue ${this.queue.index} has no buffer ${number}; it has ${this.buffers}`,
+    );
+  }
+
+  /** Shows the device all that was submitted, and notifies it if it wants that. */
+  kick(): void {
+    this.#announcer.kick();
+  }
+
+  /** Calls {@link BufferQueue.kick} when the current turn of the event loop ends, once for all that was submitted in it. */
+  kickSoon(): void {
+    this.#announcer.kickSoon();
+  }
+
+  /** Looks what the device has used, and wakes those who wait if there is something for them. Call it before looking. */
+  abstract drain(): void;
+
+  /**
+   * Waits until there may be something new; look again then.
+   *
+   * @throws {@link VirtioError} `ABORTED`, `UNSUPPORTED` if the transport has no interrupts, or why the device no longer works
+   */
+  wait(options?: WaitOptions): Promise<void> {
+    return new Promise((resolve, reject) => {
+      requireWaitable(this.transport, options);
+      if (this.failure !== undefined) throw this.failure;
+      const waiter = cancellable({ resolve, reject }, this.transport, options?.signal, () => {
+        this.#waiting.delete(waiter);
+        this.update();
+      });
+      this.#waiting.add(waiter);
+      this.#interest.begin();
+    });
+  }
+
+  /**
+   * Spins until `done`, which has to look what the device has used.
+   *
+   * @param awaited what is waited for, for the message
+   * @throws {@link VirtioError} `NOT_READY` after the time allowed, or why the device no longer works
+   */
+  spin(done: () => boolean, options?: SpinOptions, awaited = 'what was waited for'): void {
+    try {
+      spin(this.transport, done, options, awaited);
+    } catch (error) {
+      if (VirtioError.is(error, 'DEVICE_NEEDS_RESET') || VirtioError.is(error, 'DEVICE_REMOVED')) {
+        this.report(error);
+      }
+      throw error;
+    }
+  }
+
+  /**
+   * For loops that hand over what is there without waiting: once in a while it lets timers and other work of the event loop have
+   * a turn, which a device that never stops sending would keep from it.
+   */
+  async fairTurn(): Promise<void> {
+    this.#turns += 1;
+    if (this.#turns < TURNS) return;
+    this.#turns = 0;
+    const { interrupts } = this.transport;
+    if (interrupts === undefined) return;
+    await new Promise<void>((resolve) => {
+      interrupts.hold();
+      interrupts.defer(() => {
+        interrupts.release();
+        resolve();
+      });
+    });
+  }
+
+  /** Lets all who wait look again. */
+  wake(): void {
+    if (this.#waiting.size > 0) {
+      const waiting = [...this.#waiting];
+      this.#waiting.clear();
+      for (const waiter of waiting) waiter.resolve();
+    }
+    this.update();
+  }
+
+  /** Calls a listener at interrupts that bring something; they are asked for while somebody listens. */
+  listen(listener: () => void): () => void {
+    const entry = (): void => {
+      listener();
+    };
+    this.#listeners = [...this.#listeners, entry];
+    this.#interest.begin();
+    return () => {
+      this.#listeners = this.#listeners.filter((other) => other !== entry);
+      this.update();
+    };
+  }
+
+  /** @internal */
+  fail(error: VirtioError): void {
+    this.live = false;
+    this.queue.fail(error);
+    const waiting = [...this.#waiting];
+    this.#waiting.clear();
+    for (const waiter of waiting) waiter.reject(error);
+    this.update();
+  }
+
+  /** @internal Nobody's wait is lost with the buffers: who waits looks again when the queue works again. */
+  lose(error: VirtioError): void {
+    this.live = false;
+    this.queue.fail(error);
+    this.update();
+  }
+
+  /** @internal */
+  forget(error: VirtioError): void {
+    if (this.failure === undefined) this.fail(error);
+    this.queue.rewind();
+    this.taken.fill(1);
+  }
+
+  /** @internal */
+  abstract restart(): void;
+
+  /** @internal */
+  start(): void {
+    this.live = true;
+    this.wake();
+  }
+
+  /** @internal Gives the memory back. The device must have been reset. */
+  [Symbol.dispose](): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    this.#listeners = [];
+    if (this.#region !== undefined) this.#hal.dmaDealloc(this.#region, this.queue.accessPlatform);
+  }
+
+  /** Buffers were allocated after construction. */
+  protected abstract opened(): void;
+
+  /** Whether {@link BufferQueue.drain} found something for those who wait or listen. */
+  protected abstract get news(): boolean;
+
+  /** After a look: asks for the next interrupt if somebody still waits. */
+  protected update(): void {
+    this.#interest.update(this.#waiting.size > 0 || this.#listeners.length > 0);
+  }
+
+  /** The address of a buffer for the device. */
+  protected addressOf(number: number): number {
+    return (this.#region?.address ?? 0) + number * this.#stride;
+  }
+
+  #allocate(): void {
+    const pages = Math.ceil((this.#stride * this.buffers) / PAGE_SIZE);
+    this.#region = this.#hal.dmaAlloc(pages, this.#direction, this.queue.accessPlatform);
+    const { bytes } = this.#region;
+    for (let n = 0; n < this.buffers; n += 1) {
+      this.#views.push(bytes.subarray(n * this.#stride, n * this.#stride + this.bufferSize));
+    }
+  }
+
+  readonly #onUsed = (): void => {
+    this.drain();
+    if (!this.news) return;
+    for (const listener of this.#listeners) {
+      try {
+        listener();
+      } catch (error) {
+        void Promise.reject(error as Error);
+      }
+    }
+  };
+}

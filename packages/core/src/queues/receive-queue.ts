@@ -1,0 +1,161 @@
+/**
+ * A queue for devices that send unasked: received packets, input events, control messages. All buffers are with the device but
+ * those that are being looked at; each goes back after use.
+ */
+import { VirtioError } from '../errors.ts';
+import { BufferQueue, type BufferQueueOptions, type BufferQueueParts } from './buffer-queue.ts';
+
+/** Options of a {@link ReceiveQueue}. */
+export interface ReceiveQueueOptions extends BufferQueueOptions {
+  /**
+   * Takes what the device has sent, by {@link ReceiveQueue.pop} and {@link ReceiveQueue.repost}, or by
+   * {@link ReceiveQueue.poll}. What it throws fails the driver.
+   *
+   * @returns whether there is something for those who wait
+   */
+  readonly receive: () => boolean;
+  /** The queue was reset: what was popped is void, and all buffers are about to be given to the device anew. */
+  readonly restarted?: () => void;
+  /** Whether interrupts are wanted even while nobody waits (default false). They keep no event loop alive. */
+  readonly always?: boolean;
+}
+
+/**
+ * A queue whose buffers the device fills. {@link Driver.createReceiveQueue} makes it.
+ *
+ * @example
+ * ```ts
+ * import type { ReceiveQueue, WaitOptions } from '@virtio/core';
+ *
+ * // `queue` was made with `receive: () => packets.length > 0 || queue.poll((bytes) => packets.push(bytes.slice())) > 0`.
+ * export async function next(
+ *   queue: ReceiveQueue,
+ *   packets: Uint8Array[],
+ *   options?: WaitOptions,
+ * ): Promise<Uint8Array> {
+ *   for (;;) {
+ *     queue.drain();
+ *     const packet = packets.shift();
+ *     if (packet !== undefined) return packet;
+ *     await queue.wait(options);
+ *   }
+ * }
+ * ```
+ */
+export class ReceiveQueue extends BufferQueue {
+  /** The bytes that the device wrote to the buffer that {@link ReceiveQueue.pop} returned last. */
+  usedLength = 0;
+
+  readonly #receive: () => boolean;
+  readonly #restarted: (() => void) | undefined;
+  #news = false;
+
+  /** @internal use {@link Driver.createReceiveQueue} */
+  constructor(parts: BufferQueueParts, options: ReceiveQueueOptions) {
+    super(parts, options, 'device-to-driver', options.always);
+    this.#receive = options.receive;
+    this.#restarted = options.restarted;
+  }
+
+  /**
+   * Takes the next buffer that the device has filled.
+   *
+   * @returns the buffer's number for {@link ReceiveQueue.buffer} and {@link ReceiveQueue.repost}, with the bytes written in
+   * {@link ReceiveQueue.usedLength}, or -1 if there is none
+   * @throws {@link VirtioError} `DEVICE_MISBEHAVED`
+   */
+  pop(): number {
+    const token = this.queue.pop();
+    if (token < 0) return -1;
+    const buffer = this.bufferOf[token] as number;
+    this.taken[buffer] = 1;
+    this.usedLength = this.queue.usedLength;
+    return buffer;
+  }
+
+  /**
+   * Gives a buffer back to the device, which sees it after {@link ReceiveQueue.kick}.
+   *
+   * @throws {@link VirtioError} `INVALID_PARAM` if the driver does not have the buffer, or why the device no longer works
+   */
+  repost(number: number): void {
+    if (this.taken[number] !== 1) {
+      throw new VirtioError(
+        'INVALID_PARAM',
+        `${this.transport.who()}: buffer ${number} of queue ${this.queue.index} is not the driver's to give back`,
+      );
+    }
+    this.queue.begin(1);
+    this.queue.pushWritable(this.addressOf(number), this.bufferSize);
+    this.bufferOf[this.queue.submit()] = number;
+    this.taken[number] = 0;
+  }
+
+  /**
+   * Calls `handler` with each buffer that the device has filled, and gives it back afterwards. One call takes each buffer once at
+   * most, as a device could fill them for ever.
+   *
+   * @param handler gets the bytes that the device wrote; they are valid only during the call
+   * @returns how many buffers there were
+   */
+  poll(handler: (bytes: Uint8Array<ArrayBuffer>) => void): number {
+    let count = 0;
+    try {
+      while (count < this.buffers) {
+        const number = this.pop();
+        if (number < 0) break;
+        count += 1;
+        try {
+          handler(this.buffer(number).subarray(0, this.usedLength));
+        } finally {
+          // The handler may have reset the driver, or have led to a failure.
+          if (this.taken[number] === 1 && this.failure === undefined) this.repost(number);
+        }
+        if (this.failure !== undefined) break;
+      }
+    } finally {
+      if (count > 0 && this.failure === undefined) this.kick();
+    }
+    return count;
+  }
+
+  /** Takes what the device has sent, and wakes those who wait if there is something for them. */
+  override drain(): void {
+    if (!this.live || this.failure !== undefined) return;
+    try {
+      this.#news = this.#receive();
+    } catch (error) {
+      this.report(error as VirtioError);
+      return;
+    }
+    if (this.#news) this.wake();
+    else this.update();
+  }
+
+  /** @internal */
+  override restart(): void {
+    this.taken.fill(1);
+    this.#restarted?.();
+  }
+
+  /** @internal Gives all buffers to the device. */
+  override start(): void {
+    if (!this.isOpen) {
+      super.start();
+      return;
+    }
+    for (let number = 0; number < this.buffers; number += 1) {
+      if (this.taken[number] === 1) this.repost(number);
+    }
+    super.start();
+    this.kick();
+  }
+
+  protected override opened(): void {
+    if (this.live && this.failure === undefined) this.start();
+  }
+
+  protected override get news(): boolean {
+    return this.#news;
+  }
+}

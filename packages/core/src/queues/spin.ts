@@ -1,0 +1,61 @@
+/** Waiting without an event loop: looks again and again, and now and then at the clock and at the device's status. */
+import { type Named } from '../check.ts';
+import type { Transport } from '../device/transport.ts';
+import { VirtioError } from '../errors.ts';
+
+/** Options of calls that spin. */
+export interface SpinOptions {
+  /** After how many milliseconds to give up with `NOT_READY` (default 60,000). */
+  readonly timeoutMs?: number;
+}
+
+const DEFAULT_SPIN_MS = 60_000;
+
+/** How many looks go by between two at the clock and the status, which cost far more. */
+export const SPINS_PER_CHECK = 4096;
+
+/**
+ * How long a spinning call may take.
+ *
+ * @returns milliseconds
+ * @throws {@link VirtioError} `INVALID_PARAM` if `timeoutMs` is not a number of 0 or more
+ */
+export function spinTime(named: Named, options: SpinOptions | undefined): number {
+  const timeoutMs: unknown = options?.timeoutMs;
+  if (timeoutMs === undefined) return DEFAULT_SPIN_MS;
+  if (typeof timeoutMs === 'number' && timeoutMs >= 0) return timeoutMs;
+  throw new VirtioError(
+    'INVALID_PARAM',
+    `${typeof named === 'string' ? named : named.who()}: timeoutMs is ${String(timeoutMs)}; give milliseconds, 0 or more`,
+  );
+}
+
+/**
+ * Spins until `done`.
+ *
+ * @param awaited what is waited for, for the message
+ * @throws {@link VirtioError} `NOT_READY` after the time allowed, `DEVICE_NEEDS_RESET`, `DEVICE_REMOVED`, `INVALID_PARAM`
+ */
+export function spin(
+  transport: Transport,
+  done: () => boolean,
+  options: SpinOptions | undefined,
+  awaited: string,
+): void {
+  const timeoutMs = spinTime(transport, options);
+  if (done()) return;
+  const deadline = Date.now() + timeoutMs;
+  for (let spins = 1; !done(); spins += 1) {
+    if (spins % SPINS_PER_CHECK !== 0) continue;
+    transport.checkAlive();
+    if (Date.now() >= deadline) throw spinTimeout(transport, timeoutMs, awaited);
+  }
+}
+
+/** The error of a spinning call whose time is over. */
+export function spinTimeout(transport: Transport, timeoutMs: number, awaited: string): VirtioError {
+  return new VirtioError(
+    'NOT_READY',
+    `${transport.who()}: ${awaited} did not come within ${timeoutMs} ms; wait longer, or see what the host does`,
+  );
+}

@@ -1,0 +1,101 @@
+import { FakeDevice, FakeTransport, ringVariants } from '@virtio/testing';
+import { describe, expect, it } from 'vitest';
+import { DeviceType } from '../device/device-type.ts';
+import { Driver } from '../device/driver.ts';
+import { FeatureTable } from '../device/features.ts';
+import type { Transport } from '../device/transport.ts';
+import type { Hal } from '../memory/hal.ts';
+import type { TransmitQueue } from './transmit-queue.ts';
+
+const coded = (code: string): Error => expect.objectContaining({ code }) as Error;
+const None = new FeatureTable<never>('NoFeatures', {});
+
+class Sender extends Driver<never> {
+  readonly sent: TransmitQueue;
+
+  constructor(transport: Transport, hal: Hal, buffers?: number) {
+    super(transport, hal, { deviceType: DeviceType.Console, table: None, supported: [] });
+    this.sent = this.setUp(() => this.createTransmitQueue({ index: 0, bufferSize: 16, buffers }));
+    this.start();
+  }
+}
+
+function rig(features = 0n, buffers?: number) {
+  const device = new FakeDevice({ type: DeviceType.Console, features, queues: [4] });
+  const got: number[][] = [];
+  device.handle(0, (chain) => {
+    got.push([...chain.bytes()]);
+  });
+  const transport = new FakeTransport(device);
+  const driver = new Sender(transport, device.hal, buffers);
+  const end = (): void => {
+    driver[Symbol.dispose]();
+    device.assertClean();
+  };
+  return { device, transport, driver, queue: driver.sent, got, end };
+}
+
+describe.each(ringVariants)('a transmit queue: $name', ({ features }) => {
+  it('sends what was filled, and takes buffers back without interrupts', () => {
+    const { transport, queue, got, end } = rig(features);
+    for (let n = 0; n < 50; n += 1) {
+      const number = queue.take();
+      queue.buffer(number).set([n, n + 1, n + 2]);
+      queue.send(number, 3);
+      queue.kick();
+    }
+    expect(got).toEqual(Array.from({ length: 50 }, (_, n) => [n, n + 1, n + 2]));
+    expect(transport.interrupts?.delivered).toBe(0);
+    queue.drain();
+    expect([queue.available, queue.idle]).toEqual([4, true]);
+    end();
+  });
+
+  it('is whole again after a reset, whatever was in flight or taken', () => {
+    const { device, driver, queue, end } = rig(features);
+    device.automatic = false;
+    queue.send(queue.take(), 1);
+    queue.kick();
+    const taken = queue.take();
+    driver.reset();
+    expect(queue.available).toBe(4);
+    expect(() => {
+      queue.send(taken, 1);
+    }).toThrow(coded('INVALID_PARAM'));
+    end();
+  });
+});
+
+describe('a transmit queue', () => {
+  it('has no buffer while the device has all, and wakes who waits for one', async () => {
+    const { device, transport, queue, end } = rig();
+    device.automatic = false;
+    for (let n = 0; n < 4; n += 1) queue.send(queue.take(), 1);
+    queue.kickSoon();
+    await Promise.resolve();
+    expect(queue.take()).toBe(-1);
+    const waiting = queue.wait();
+    expect(transport.interrupts?.holds).toBe(1);
+    device.run();
+    await waiting;
+    expect(queue.take()).toBeGreaterThanOrEqual(0);
+    expect(transport.interrupts?.holds).toBe(0);
+    end();
+  });
+
+  it('gets a buffer back unsent, once', () => {
+    const { queue, end } = rig(0n, 1);
+    const number = queue.take();
+    expect(queue.take()).toBe(-1);
+    queue.putBack(number);
+    expect(() => {
+      queue.putBack(number);
+    }).toThrow(coded('INVALID_PARAM'));
+    expect(queue.take()).toBe(number);
+    expect(() => {
+      queue.send(number, 17);
+    }).toThrow(coded('INVALID_PARAM'));
+    queue.send(number, 16);
+    end();
+  });
+});

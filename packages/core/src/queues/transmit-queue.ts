@@ -1,0 +1,151 @@
+/**
+ * A queue with buffers that the driver fills and sends. How many are free is how much more can be sent: a device that is slow
+ * makes its sender wait, and needs no memory for that. Buffers that the device has used are taken back when one is needed, so
+ * sending needs no interrupts.
+ */
+import { requireInteger } from '../check.ts';
+import { VirtioError } from '../errors.ts';
+import { BufferQueue, type BufferQueueOptions, type BufferQueueParts } from './buffer-queue.ts';
+
+/** Options of a {@link TransmitQueue}. */
+export type TransmitQueueOptions = BufferQueueOptions;
+
+/** A queue whose buffers the device reads. {@link Driver.createTransmitQueue} makes it. */
+export class TransmitQueue extends BufferQueue {
+  readonly #free: Uint16Array;
+  #freeCount = 0;
+  #news = false;
+
+  /** @internal use {@link Driver.createTransmitQueue} */
+  constructor(parts: BufferQueueParts, options: TransmitQueueOptions) {
+    super(parts, options, 'driver-to-device', false);
+    this.#free = new Uint16Array(this.buffers);
+    this.#refill();
+  }
+
+  /** How many buffers are free, as far as was looked. */
+  get available(): number {
+    return this.#freeCount;
+  }
+
+  /** Whether the device has none of the buffers, as far as was looked. */
+  get idle(): boolean {
+    return this.queue.inFlight === 0;
+  }
+
+  /**
+   * Takes a free buffer to be filled; {@link TransmitQueue.send} or {@link TransmitQueue.putBack} end that. Looks what the device
+   * has used if there is none.
+   *
+   * @returns its number, or -1
+   * @throws {@link VirtioError} why the device no longer works
+   */
+  take(): number {
+    if (this.#freeCount === 0) this.drain();
+    if (this.failure !== undefined) throw this.failure;
+    if (this.#freeCount === 0) return -1;
+    this.#freeCount -= 1;
+    const number = this.#free[this.#freeCount] as number;
+    this.taken[number] = 1;
+    return number;
+  }
+
+  /**
+   * Sends a buffer, which the device sees after {@link TransmitQueue.kick}.
+   *
+   * @param length how many of its bytes, from its start
+   * @throws {@link VirtioError} `INVALID_PARAM`, or why the device no longer works
+   */
+  send(number: number, length: number): void {
+    this.#requireTaken(number);
+    requireInteger(this.transport, 'length', length, 1, this.bufferSize);
+    // A buffer is free only if its descriptor is, too.
+    this.queue.begin(1);
+    this.queue.pushReadable(this.addressOf(number), length);
+    this.bufferOf[this.queue.submit()] = number;
+    this.taken[number] = 0;
+  }
+
+  /**
+   * Sends as many bytes as there are buffers for, and notifies the device if it wants that. They are copied.
+   *
+   * @returns how many
+   * @throws {@link VirtioError} why the device no longer works
+   */
+  write(bytes: Uint8Array): number {
+    let sent = 0;
+    while (sent < bytes.length) {
+      const number = this.take();
+      if (number < 0) break;
+      const part = bytes.subarray(sent, sent + this.bufferSize);
+      this.buffer(number).set(part);
+      this.send(number, part.length);
+      sent += part.length;
+    }
+    if (sent > 0) this.kick();
+    return sent;
+  }
+
+  /** Gives a buffer that was taken back unsent. */
+  putBack(number: number): void {
+    this.#requireTaken(number);
+    this.#release(number);
+  }
+
+  /** Takes back what the device has used. */
+  override drain(): void {
+    if (!this.live || this.failure !== undefined) return;
+    this.#news = false;
+    try {
+      // Lengths are of no interest: nothing was to be written.
+      for (let token = this.queue.pop(); token >= 0; token = this.queue.pop()) {
+        this.#release(this.bufferOf[token] as number);
+        this.#news = true;
+      }
+    } catch (error) {
+      this.report(error as VirtioError);
+      return;
+    }
+    if (this.#news) this.wake();
+    else this.update();
+  }
+
+  /** @internal Who waits is told if something was on its way. */
+  override lose(error: VirtioError): void {
+    if (this.idle) super.lose(error);
+    else this.fail(error);
+  }
+
+  /** @internal */
+  override restart(): void {
+    this.#refill();
+  }
+
+  protected override opened(): void {
+    this.#refill();
+  }
+
+  protected override get news(): boolean {
+    return this.#news;
+  }
+
+  #refill(): void {
+    this.taken.fill(0);
+    this.#freeCount = this.isOpen ? this.buffers : 0;
+    for (let n = 0; n < this.buffers; n += 1) this.#free[n] = this.buffers - 1 - n;
+  }
+
+  #release(number: number): void {
+    this.taken[number] = 0;
+    this.#free[this.#freeCount] = number;
+    this.#freeCount += 1;
+  }
+
+  #requireTaken(number: number): void {
+    if (this.taken[number] === 1) return;
+    throw new VirtioError(
+      'INVALID_PARAM',
+      `${this.transport.who()}: buffer ${number} of queue ${this.queue.index} was not taken`,
+    );
+  }
+}

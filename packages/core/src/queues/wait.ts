@@ -1,0 +1,80 @@
+/** What all waits with promises share: they need interrupts, and their caller can cancel them, by a signal as those of the DOM. */
+import type { Transport } from '../device/transport.ts';
+import { VirtioError } from '../errors.ts';
+
+/** The part of the DOM's `AbortSignal` that is needed here, as engines without an operating system have no such class. */
+export interface AbortSignalLike {
+  /** Whether the wait is cancelled. */
+  readonly aborted: boolean;
+  /** Why, for the `cause` of the error. */
+  readonly reason?: unknown;
+  /** Adds a listener for the cancellation. */
+  addEventListener(type: 'abort', listener: () => void): void;
+  /** Removes it. */
+  removeEventListener(type: 'abort', listener: () => void): void;
+}
+
+/** Options of calls that wait with a promise. */
+export interface WaitOptions {
+  /** Cancels the wait, which then rejects with `ABORTED`. */
+  readonly signal?: AbortSignalLike | undefined;
+}
+
+/**
+ * Throws unless a promise can be kept: the transport must have interrupts, and the caller must not have cancelled already.
+ *
+ * @throws {@link VirtioError} `UNSUPPORTED` if the transport has no interrupts, `ABORTED`
+ */
+export function requireWaitable(transport: Transport, options?: WaitOptions): void {
+  if (transport.interrupts === undefined) {
+    throw new VirtioError(
+      'UNSUPPORTED',
+      `${transport.who()}: this transport has no interrupts, so no promise can be kept. Use the synchronous or the ` +
+        'non-blocking form, or give the transport PollingInterrupts',
+    );
+  }
+  if (options?.signal?.aborted === true) throw abortError(transport, options.signal);
+}
+
+/** The two ends of a promise that somebody waits for. */
+export interface Waiter<T> {
+  readonly resolve: (value: T) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/**
+ * Adds a way out to a wait.
+ *
+ * @param transport for the message of the error
+ * @param leave takes the waiter out of the line that it waits in, before it is rejected with `ABORTED`
+ */
+export function cancellable<T>(
+  { resolve, reject }: Waiter<T>,
+  transport: Transport,
+  signal: AbortSignalLike | undefined,
+  leave: () => void,
+): Waiter<T> {
+  if (signal === undefined) return { resolve, reject };
+  const aborted = (): void => {
+    signal.removeEventListener('abort', aborted);
+    leave();
+    reject(abortError(transport, signal));
+  };
+  signal.addEventListener('abort', aborted);
+  return {
+    resolve: (value) => {
+      signal.removeEventListener('abort', aborted);
+      resolve(value);
+    },
+    reject: (error) => {
+      signal.removeEventListener('abort', aborted);
+      reject(error);
+    },
+  };
+}
+
+function abortError(transport: Transport, signal: AbortSignalLike): VirtioError {
+  return new VirtioError('ABORTED', `${transport.who()}: the wait was cancelled by its caller`, {
+    cause: signal.reason,
+  });
+}

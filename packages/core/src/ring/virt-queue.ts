@@ -1,0 +1,443 @@
+/**
+ * A virtqueue as drivers see it, whichever format its ring has.
+ *
+ * The hot path builds a chain without allocating: `begin`, `pushReadable`, `pushWritable`, `submit`; any number of
+ * chains is then shown to the device by one `publish` and announced by one `kick`. `pop` returns a token and leaves the
+ * length in `usedLength`. {@link BufferChains}, which takes arrays of buffers, stands on top of that.
+ *
+ * The device is not trusted. All that the driver decides by is kept in shadow arrays of its own; what the device writes
+ * is read once, checked, and only then used. After the first lie the queue is failed for good, until it is reset.
+ *
+ * Indices into typed arrays are in range by construction here, hence `as number` where TypeScript cannot know it.
+ */
+import { VirtioError } from '../errors.ts';
+import type { FeatureSet } from '../device/features.ts';
+import { type BufferDirection, type DmaRegion, type Hal, PAGE_SIZE } from '../memory/hal.ts';
+import type { Transport } from '../device/transport.ts';
+
+/** The largest queue of the specification, in descriptors. */
+export const MAX_QUEUE_SIZE = 32768;
+
+/** The default size of a queue, in descriptors, where the device allows it. */
+export const DEFAULT_QUEUE_SIZE = 256;
+
+/** How many descriptors an indirect table holds by default; longer chains use the ring's own descriptors. */
+export const DEFAULT_TABLE_LENGTH = 16;
+
+/** The bytes of a descriptor in either format. */
+export const DESCRIPTOR_SIZE = 16;
+
+/** Flags of a descriptor in either format. */
+export const DescriptorFlag = {
+  /** The chain goes on. */
+  NEXT: 1,
+  /** The device writes the buffer; otherwise it reads it. */
+  WRITE: 2,
+  /** The buffer is a table of descriptors. */
+  INDIRECT: 4,
+  /** Packed: equals the driver's wrap counter if available. */
+  AVAIL: 1 << 7,
+  /** Packed: equals the device's wrap counter if used. */
+  USED: 1 << 15,
+} as const;
+
+/** What a queue may be told. */
+export interface QueueOptions {
+  /** The index of the queue. */
+  readonly index: number;
+  /** The size wanted, in descriptors (default 256). The device's maximum is the limit; a split ring rounds down to a power of two. */
+  readonly size?: number;
+  /** The descriptors in each indirect table (default 16); 0 never uses tables. */
+  readonly tableLength?: number;
+}
+
+const LITTLE_ENDIAN = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1;
+const TWO_32 = 4294967296;
+
+/** A virtqueue. Made by {@link createQueue}. */
+export abstract class VirtQueue implements Disposable {
+  /** The index of the queue. */
+  readonly index: number;
+  /** The size of the queue in descriptors, which is also the longest chain. */
+  readonly size: number;
+  /** The bytes that the device wrote for the token that {@link VirtQueue.pop} returned last. */
+  usedLength = 0;
+
+  /** The way to the device. */
+  readonly transport: Transport;
+  /** The platform. */
+  readonly hal: Hal;
+  /** Whether `VIRTIO_F_ACCESS_PLATFORM` was negotiated, for calls of the {@link Hal}. */
+  readonly accessPlatform: boolean;
+  /** Called when the device departs from the specification in a way that puts nothing at risk, with what it did. */
+  onQuirk: ((message: string) => void) | undefined;
+
+  protected readonly eventIdx: boolean;
+  protected readonly inOrder: boolean;
+  protected readonly legacy: boolean;
+
+  /** Descriptors of the ring that are free. */
+  protected free: number;
+  /** Chains that are published and not yet popped. */
+  protected outstanding = 0;
+  /** Chains that are submitted and not yet published. */
+  protected staged = 0;
+
+  // By token: ring descriptors held (0: not in use), and bytes offered for writing.
+  protected readonly held: Uint16Array;
+  protected readonly writableBytes: Float64Array;
+
+  // The chain that is being built. `wanted` is 0 when there is none.
+  protected wanted = 0;
+  protected left = 0;
+  protected chainWritable = 0;
+  protected chainBytes = 0;
+  protected indirect = false;
+
+  // Indirect tables, one a token: `tableLength` descriptors each.
+  protected readonly tableLength: number;
+  protected readonly tables: Uint32Array;
+  protected readonly tablesAddress: number;
+
+  readonly #regions: DmaRegion[] = [];
+  #failure: VirtioError | undefined;
+  #disposed = false;
+
+  protected constructor(
+    transport: Transport,
+    hal: Hal,
+    features: FeatureSet<never>,
+    size: number,
+    options: QueueOptions,
+  ) {
+    if (!LITTLE_ENDIAN) {
+      throw new VirtioError('UNSUPPORTED', 'virtqueues are little-endian, and this engine is not');
+    }
+    this.transport = transport;
+    this.hal = hal;
+    this.index = options.index;
+    this.size = size;
+    this.free = size;
+    this.eventIdx = features.has('EVENT_IDX');
+    this.inOrder = features.has('IN_ORDER');
+    this.accessPlatform = features.has('ACCESS_PLATFORM');
+    this.legacy = transport.requiresLegacyLayout();
+    this.held = new Uint16Array(size);
+    this.writableBytes = new Float64Array(size);
+    const length = Math.min(options.tableLength ?? DEFAULT_TABLE_LENGTH, size);
+    this.tableLength = features.has('INDIRECT_DESC') && length > 1 ? length : 0;
+    if (this.tableLength > 0) {
+      const region = this.allocate(size * this.tableLength * DESCRIPTOR_SIZE, 'driver-to-device');
+      this.tables = new Uint32Array(
+        region.bytes.buffer,
+        region.bytes.byteOffset,
+        size * this.tableLength * 4,
+      );
+      this.tablesAddress = region.address;
+    } else {
+      this.tables = new Uint32Array(0);
+      this.tablesAddress = 0;
+    }
+  }
+
+  /** How many descriptors are free. A chain takes one, or with no indirect table one for each of its buffers. */
+  get availableDescriptors(): number {
+    return this.free;
+  }
+
+  /** How many descriptors of the ring a chain of `count` buffers takes: one if it fits an indirect table. */
+  descriptorsFor(count: number): number {
+    return count > 1 && count <= this.tableLength ? 1 : count;
+  }
+
+  /** Whether a chain is begun and neither submitted nor rewound. */
+  get isBuilding(): boolean {
+    return this.wanted !== 0;
+  }
+
+  /** How many chains are with the device: published and not yet popped. */
+  get inFlight(): number {
+    return this.outstanding;
+  }
+
+  /** Why the queue no longer works, if so. */
+  get failure(): VirtioError | undefined {
+    return this.#failure;
+  }
+
+  /**
+   * Begins a chain of exactly `count` buffers.
+   *
+   * @throws {@link VirtioError} `QUEUE_FULL` (nothing has changed; pop and try again), `INVALID_PARAM`
+   */
+  begin(count: number): void {
+    if (!this.tryBegin(count)) {
+      throw new VirtioError(
+        'QUEUE_FULL',
+        `queue ${this.index} of ${this.transport.name}: asked for a chain of ${count}, ${this.free} of ${this.size} ` +
+          'descriptors are free; complete a request first',
+      );
+    }
+  }
+
+  /** The same as {@link VirtQueue.begin}, but returns false where that throws `QUEUE_FULL`. */
+  tryBegin(count: number): boolean {
+    if (this.#failure !== undefined) throw this.#failure;
+    if (this.wanted !== 0) {
+      throw new VirtioError(
+        'INVALID_PARAM',
+        `queue ${this.index}: a chain is begun already; submit or rewind it first`,
+      );
+    }
+    if (!(count >= 1 && count <= this.size)) {
+      throw new VirtioError(
+        'INVALID_PARAM',
+        `queue ${this.index}: asked for a chain of ${count} buffers; a chain has 1 to ${this.size} (the queue's size)`,
+      );
+    }
+    const indirect = count > 1 && count <= this.tableLength;
+    if (this.free < (indirect ? 1 : count)) return false;
+    this.indirect = indirect;
+    this.wanted = count;
+    this.left = count;
+    this.chainWritable = 0;
+    this.chainBytes = 0;
+    this.open();
+    return true;
+  }
+
+  /**
+   * Adds a buffer that the device reads.
+   *
+   * @param address its address for the device
+   * @param length bytes
+   * @throws {@link VirtioError} `INVALID_PARAM`
+   */
+  pushReadable(address: number, length: number): void {
+    // 2.7.4.2: all readable elements come before the writable ones.
+    if (this.chainWritable !== 0) {
+      throw new VirtioError(
+        'INVALID_PARAM',
+        `queue ${this.index}: a readable buffer cannot follow a writable one [2.7.4.2]`,
+      );
+    }
+    this.#check(address, length);
+    this.push(address, length, 0);
+  }
+
+  /**
+   * Adds a buffer that the device writes.
+   *
+   * @param address its address for the device
+   * @param length bytes
+   * @throws {@link VirtioError} `INVALID_PARAM`
+   */
+  pushWritable(address: number, length: number): void {
+    this.#check(address, length);
+    this.chainWritable += length;
+    this.push(address, length, DescriptorFlag.WRITE);
+  }
+
+  /**
+   * Ends the chain. The device sees it after {@link VirtQueue.publish}.
+   *
+   * @returns the token that {@link VirtQueue.pop} will return when the device has used the chain: below {@link VirtQueue.size}
+   * @throws {@link VirtioError} `INVALID_PARAM` if buffers are missing; the chain can then be filled or rewound
+   */
+  submit(): number {
+    if (this.wanted === 0 || this.left !== 0) {
+      throw new VirtioError(
+        'INVALID_PARAM',
+        `queue ${this.index}: ${this.wanted - this.left} of the chain's ${this.wanted} buffers were pushed`,
+      );
+    }
+    const token = this.close();
+    this.held[token] = this.indirect ? 1 : this.wanted;
+    this.writableBytes[token] = this.chainWritable;
+    this.free -= this.indirect ? 1 : this.wanted;
+    this.staged += 1;
+    this.wanted = 0;
+    return token;
+  }
+
+  /** Abandons the chain that was begun, if there is one; the queue is as it was before. */
+  rewind(): void {
+    if (this.wanted === 0) return;
+    this.undo();
+    this.wanted = 0;
+    this.left = 0;
+  }
+
+  /** Shows all submitted chains to the device. */
+  abstract publish(): void;
+
+  /**
+   * Notifies the device of what was published since the last kick, unless it asked not to be.
+   *
+   * @returns whether it was notified
+   */
+  kick(): boolean {
+    if (!this.shouldNotify()) return false;
+    this.transport.notify(this.index, this.nextAvail());
+    return true;
+  }
+
+  /**
+   * Whether the device wants to be notified of what was published since this was asked last. For callers that notify in a
+   * way of their own; others use {@link VirtQueue.kick}.
+   */
+  abstract shouldNotify(): boolean;
+
+  /** Where the next chain goes, in the form of notification data [2.9]. */
+  protected abstract nextAvail(): number;
+
+  /**
+   * Takes the next chain that the device has used.
+   *
+   * @returns its token, with the bytes written in {@link VirtQueue.usedLength}, or -1 if there is none
+   * @throws {@link VirtioError} `DEVICE_MISBEHAVED`; the device is then marked as failed
+   */
+  abstract pop(): number;
+
+  /** Asks the device not to interrupt for this queue. It may do so all the same. */
+  abstract disableInterrupts(): void;
+
+  /**
+   * Asks the device to interrupt when it uses the next chain.
+   *
+   * @returns true if there are used chains already, for which no interrupt may come: pop them and ask again
+   */
+  abstract enableInterrupts(): boolean;
+
+  /** Prepares the format's state for the chain that was begun. */
+  protected abstract open(): void;
+  /** Writes one descriptor of the chain. */
+  protected abstract push(address: number, length: number, flags: number): void;
+  /** Puts the finished chain into the ring and returns its token. */
+  protected abstract close(): number;
+  /** Takes back what {@link VirtQueue.push} wrote. */
+  protected abstract undo(): void;
+  /** Empties the ring and its shadows. */
+  protected abstract clear(): void;
+  /** Gives the ring's areas to the device. */
+  protected abstract attach(): void;
+
+  /**
+   * Fails the queue: every later call throws `error` until {@link VirtQueue.reset}. A later failure replaces an earlier one.
+   *
+   * @returns the error, for the caller to throw
+   */
+  fail(error: VirtioError): VirtioError {
+    this.#failure = error;
+    return error;
+  }
+
+  /**
+   * Empties the queue and gives it to the device anew. The device must have been reset, or this queue alone
+   * ({@link Transport.queueReset}); chains that were in flight are lost.
+   */
+  reset(): void {
+    if (this.#disposed) {
+      throw new VirtioError('DISPOSED', `queue ${this.index} of ${this.transport.name} is disposed`);
+    }
+    this.#failure = undefined;
+    this.wanted = 0;
+    this.left = 0;
+    this.staged = 0;
+    this.outstanding = 0;
+    this.free = this.size;
+    this.held.fill(0);
+    this.clear();
+    this.attach();
+  }
+
+  /** Gives the memory back. The device must have been reset, or must no longer have the queue. */
+  [Symbol.dispose](): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    this.fail(new VirtioError('DISPOSED', `queue ${this.index} of ${this.transport.name} is disposed`));
+    for (const region of this.#regions) this.hal.dmaDealloc(region, this.accessPlatform);
+    this.#regions.length = 0;
+  }
+
+  protected allocate(bytes: number, direction: BufferDirection): DmaRegion {
+    try {
+      const region = this.hal.dmaAlloc(Math.ceil(bytes / PAGE_SIZE), direction, this.accessPlatform);
+      this.#regions.push(region);
+      return region;
+    } catch (error) {
+      this[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  /** The last step of construction: gives the empty ring to the device. */
+  protected start(): void {
+    try {
+      this.clear();
+      this.attach();
+    } catch (error) {
+      this[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  /** Writes a descriptor's address and length; the word behind them differs between the formats. */
+  protected writeBuffer(words: Uint32Array, word: number, address: number, length: number): void {
+    words[word] = address;
+    words[word + 1] = address < TWO_32 ? 0 : address / TWO_32;
+    words[word + 2] = length;
+  }
+
+  /** The device has lied: fails the queue and marks the device as failed. */
+  protected misbehaved(what: string): VirtioError {
+    const error = new VirtioError(
+      'DEVICE_MISBEHAVED',
+      `${this.transport.who()}: queue ${this.index}: the device ${what}. It is not trusted any more: reset or dispose its driver`,
+    );
+    this.fail(error);
+    return this.transport.fail(error);
+  }
+
+  /**
+   * Cuts a length that the device reported to what was offered. Several devices in use are wrong about it, and count what they
+   * read, too; nobody looks beyond what was offered, so nothing is at risk.
+   */
+  protected checkLength(token: number, length: number): number {
+    const offered = this.writableBytes[token] as number;
+    if (length <= offered) return length;
+    // 2.7.8.1: legacy devices may be wrong.
+    if (!this.legacy) {
+      this.onQuirk?.(
+        `queue ${this.index}: ${length} bytes were reported as written to a chain that offered ${offered}; taken as ${offered}`,
+      );
+    }
+    return offered;
+  }
+
+  #check(address: number, length: number): void {
+    if (this.left === 0) {
+      throw new VirtioError(
+        'INVALID_PARAM',
+        this.wanted === 0
+          ? `queue ${this.index}: no chain is begun`
+          : `queue ${this.index}: the chain was begun for ${this.wanted} buffers, and all are pushed`,
+      );
+    }
+    if (!(address >= 0 && address <= Number.MAX_SAFE_INTEGER && length >= 1 && length < TWO_32)) {
+      throw new VirtioError(
+        'INVALID_PARAM',
+        `queue ${this.index}: a buffer of ${length} bytes at ${address} is not possible`,
+      );
+    }
+    this.chainBytes += length;
+    // 2.7.5.2: a chain has at most 2^32 bytes.
+    if (this.chainBytes > TWO_32) {
+      this.chainBytes -= length;
+      throw new VirtioError(
+        'INVALID_PARAM',
+        `queue ${this.index}: a chain of more than 4 GiB is not possible [2.7.5.2]`,
+      );
+    }
+  }
+}

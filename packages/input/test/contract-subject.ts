@@ -1,0 +1,62 @@
+/** The driver of input devices, described for the contract. The value of an event is its mark. */
+import { DeviceType } from '@virtio/core';
+import { FakeDevice, type Subject } from '@virtio/testing';
+import { EventType, Rel, VirtioInput } from '../src/index.ts';
+
+const EVENTS = 0;
+const STATUS = 1;
+const { EV_LED, EV_REL } = EventType;
+
+function event(type: number, code: number, value: number): Uint8Array {
+  const view = new DataView(new ArrayBuffer(8));
+  view.setUint16(0, type, true);
+  view.setUint16(2, code, true);
+  view.setUint32(4, value, true);
+  return new Uint8Array(view.buffer);
+}
+
+export const inputSubject: Subject<VirtioInput> = {
+  name: 'input',
+  device: ({ ring, queueSize }) =>
+    new FakeDevice({ type: DeviceType.Input, features: ring, config: 136, queues: [queueSize, queueSize] }),
+  open: (transport, hal) => new VirtioInput(transport, hal),
+  requests: [
+    {
+      name: 'status',
+      queue: STATUS,
+      descriptors: 1,
+      call: (mark) => ({
+        promise: (input, options) => input.sendStatus(EV_LED, 1, mark, options),
+        sync: (input, options) => input.sendStatusSync(EV_LED, 1, mark, options),
+        verify: () => undefined,
+      }),
+      markOf: (chain) => chain.header().getUint32(4, true),
+      answer: () => undefined,
+    },
+  ],
+  receive: [
+    {
+      name: 'events',
+      queue: EVENTS,
+      send: (device, mark) => device.send(EVENTS, event(EV_REL, Rel.REL_X, mark)),
+      take(input) {
+        // What may have been lost is told in the stream, and is no message of the device's.
+        for (let next = input.popEvent(); next; next = input.popEvent())
+          if (next.type === EV_REL) return next.value;
+        return -1;
+      },
+      async promise(input, options) {
+        for (;;) {
+          const { type, value } = await input.nextEvent(options);
+          if (type === EV_REL) return value;
+        }
+      },
+      sync(input, options) {
+        for (;;) {
+          const { type, value } = input.nextEventSync(options);
+          if (type === EV_REL) return value;
+        }
+      },
+    },
+  ],
+};

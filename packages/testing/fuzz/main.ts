@@ -1,0 +1,172 @@
+/**
+ * `npm run fuzz -- --drivers`: whole drivers beside a slow and lying device, each driver that describes itself in
+ * `test/contract-subject.ts` for a while. A finding prints the command that replays it.
+ */
+import fs from 'node:fs';
+import path from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { parseArgs } from 'node:util';
+import { Worker } from 'node:worker_threads';
+import {
+  type ContractDriver,
+  emptyFuzzCounts,
+  type FuzzCounts,
+  fuzzDriver,
+  FuzzFinding,
+  LISTENER_ERROR,
+  type Subject,
+} from '@virtio/testing';
+
+const USAGE = `npm run fuzz -- --drivers [--minutes N] [--seed S] [--steps N]
+npm run fuzz -- --driver NAME [--minutes N] [--seed S] [--steps N]
+
+  --drivers    whole drivers, all that describe themselves in packages/*/test/contract-subject.ts
+  --driver N   one of them
+  --minutes N  how long in all (default 1), divided among the drivers
+  --seed S     where to begin; a finding names the seed that replays it
+  --steps N    no more than so many steps a driver; with --seed and --steps 1 the one life of that seed`;
+
+const packages = path.resolve(import.meta.dirname, '../..');
+/** A seed's life that takes longer hangs. */
+const HANGS_MS = 60_000;
+/** Steps between two looks at the clock. */
+const SOME = 2000;
+
+interface Options {
+  readonly driver: string | undefined;
+  readonly minutes: number;
+  readonly seed: number | undefined;
+  readonly steps: number;
+}
+
+function readOptions(): Options | 'help' | undefined {
+  try {
+    const { values } = parseArgs({
+      options: {
+        drivers: { type: 'boolean' },
+        driver: { type: 'string' },
+        minutes: { type: 'string', default: '1' },
+        seed: { type: 'string' },
+        steps: { type: 'string', default: 'Infinity' },
+        help: { type: 'boolean', default: false },
+      },
+    });
+    if (values.help) return 'help';
+    const { driver, seed } = values;
+    const [minutes, steps] = [Number(values.minutes), Number(values.steps)];
+    if (!(minutes > 0) || !(steps > 0) || (seed !== undefined && !/^\d+$/.test(seed))) return undefined;
+    return { driver, minutes, seed: seed === undefined ? undefined : Number(seed), steps };
+  } catch {
+    return undefined;
+  }
+}
+
+async function findSubjects(name: string | undefined): Promise<Subject<ContractDriver>[]> {
+  const files = [
+    ...fs.globSync('*/test/contract-subject.ts', { cwd: packages }).sort(),
+    'testing/src/contract/sample-driver.fixture.ts',
+  ];
+  const subjects: Subject<ContractDriver>[] = [];
+  for (const file of files) {
+    if (name !== undefined && !file.startsWith(name === 'sample' ? 'testing/' : `${name}/`)) continue;
+    const module = (await import(pathToFileURL(path.join(packages, file)).href)) as Record<string, unknown>;
+    for (const [key, value] of Object.entries(module)) {
+      if (key.endsWith('Subject')) subjects.push(value as Subject<ContractDriver>);
+    }
+  }
+  return subjects;
+}
+
+/** Ends the process if the main thread does nothing for too long, with the command that shows it. */
+function watch(): { beat(driver: string, seed: number): void; stop(): void } {
+  const shared = new Int32Array(new SharedArrayBuffer(8));
+  const worker = new Worker(
+    `const { workerData: { shared, limit } } = require('node:worker_threads');
+     const fs = require('node:fs');
+     let last = -1;
+     setInterval(() => {
+       const now = Atomics.load(shared, 0);
+       if (now === last) {
+         fs.writeSync(2, '\\nseed ' + (Atomics.load(shared, 1) >>> 0) + ' hangs: replay it with --seed and --steps 1\\n');
+         process.kill(process.pid, 'SIGKILL');
+       }
+       last = now;
+     }, limit);`,
+    { eval: true, workerData: { shared, limit: HANGS_MS } },
+  );
+  worker.unref();
+  return {
+    beat: (_driver, seed) => {
+      shared[0] = (shared[0] ?? 0) + 1;
+      shared[1] = seed;
+    },
+    stop: () => void worker.terminate(),
+  };
+}
+
+function summary(counts: FuzzCounts): string {
+  const { steps, lives, inside, moments, accesses, checks, ends } = counts;
+  const number = (value: number): string => value.toLocaleString('en');
+  return (
+    `${number(steps)} steps clean in ${number(lives)} lives; ${number(inside)} calls from inside, ${number(moments)} acts of the ` +
+    `device in the middle of the driver, ${number(accesses)} accesses checked, ${number(checks)} checks for losses\n  ` +
+    Object.entries(ends)
+      .sort(([, a], [, b]) => b - a)
+      .map(([name, count]) => `${name} ${number(count)}`)
+      .join(', ')
+  );
+}
+
+async function main(): Promise<void> {
+  const options = readOptions();
+  if (options === undefined || options === 'help') {
+    if (options === undefined) process.exitCode = 2;
+    (options === undefined ? console.error : console.log)(USAGE);
+    return;
+  }
+  process.on('unhandledRejection', (error) => {
+    if (error instanceof Error && error.message === LISTENER_ERROR) return;
+    console.error('\nAn unhandled rejection:', error);
+    process.exitCode = 1;
+  });
+  const subjects = await findSubjects(options.driver);
+  if (subjects.length === 0) {
+    console.error(`There is no driver ${options.driver ?? ''} with a test/contract-subject.ts.`);
+    process.exitCode = 2;
+    return;
+  }
+  const watchdog = watch();
+  let total = 0;
+  for (const subject of subjects) {
+    const counts = emptyFuzzCounts();
+    const deadline = Date.now() + (options.minutes * 60_000) / subjects.length;
+    let seed = options.seed ?? Date.now() >>> 0;
+    let reported = Date.now();
+    while (counts.steps < options.steps && Date.now() < deadline) {
+      watchdog.beat(subject.name, seed);
+      const { lives } = counts;
+      try {
+        await fuzzDriver(subject, { seed, steps: Math.min(SOME, options.steps), counts, throwing: true });
+      } catch (error) {
+        if (!(error instanceof FuzzFinding)) throw error;
+        console.error(`\n${error.message}`);
+        console.error(`Replay: npm run fuzz -- --driver ${subject.name} --seed ${error.seed} --steps 1`);
+        process.exitCode = 1;
+        break;
+      }
+      seed = (seed + counts.lives - lives) >>> 0;
+      // Unhandled rejections are told between two turns.
+      await new Promise((resolve) => setImmediate(resolve));
+      if (Date.now() - reported > 30_000) {
+        reported = Date.now();
+        console.log(`${subject.name}: ${counts.steps.toLocaleString('en')} steps, next seed ${seed}`);
+      }
+    }
+    total += counts.steps;
+    console.log(`${subject.name}: ${summary(counts)}`);
+  }
+  watchdog.stop();
+  console.log(`${total.toLocaleString('en')} steps in all${process.exitCode === 1 ? ', with findings' : ', without a finding'}`);
+}
+
+await main();

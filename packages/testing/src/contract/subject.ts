@@ -1,0 +1,157 @@
+/**
+ * A driver under test, described: how to make it, how to ask it for one thing in each form that it has, and what its device
+ * answers. The contract and the fuzzer know no more of a driver than this.
+ *
+ * Everything that goes to the device or comes from it carries a mark, a small number: so it is seen whether an answer reached
+ * its own request, and whether anything was lost, sent twice or mixed up.
+ */
+import type { AbortSignalLike, Hal, VirtioError } from '@virtio/core';
+import type { Chain } from '../chain.ts';
+import type { FakeDevice } from '../fake-device.ts';
+import type { FakeTransport } from '../fake-transport.ts';
+
+/** Marks are 1 to this. */
+export const MAX_MARK = 1000;
+
+/** What the contract needs of a driver: all that derive from `Driver` of `@virtio/core` have it. */
+export interface ContractDriver extends Disposable {
+  readonly failure: VirtioError | undefined;
+  on(event: 'failure', listener: (error: VirtioError) => void): () => void;
+  reset(): void;
+  pollEvents(): void;
+  resetQueue?(index: number): void;
+}
+
+/** Options of a promise form, as drivers take them. */
+export interface Cancel {
+  readonly signal?: AbortSignalLike;
+}
+
+/** Options of a synchronous form, as drivers take them. */
+export interface Limit {
+  readonly timeoutMs?: number;
+}
+
+/**
+ * One request that is to be made, with buffers of its own. Leave out the forms that the driver does not have.
+ *
+ * @typeParam D the driver
+ */
+export interface Call<D> {
+  /** Asks in the promise form. */
+  promise?(driver: D, options: Cancel): Promise<unknown>;
+  /** Asks in the synchronous form. */
+  sync?(driver: D, options: Limit): unknown;
+  /** Asks in the non-blocking form and shows the request to the device; returns the token. */
+  submit?(driver: D): number;
+  /**
+   * Checks that the answer to this very request arrived.
+   *
+   * @param result what the form returned: the promise's value, or that of `complete`
+   * @throws Error if not
+   */
+  verify(result: unknown): void;
+  /** The caller's buffers that the device writes: they may change only if the request succeeds. */
+  readonly buffers?: readonly Uint8Array[];
+  /** If the driver takes arrays of buffers: empties the one that was given to it. The request itself must go on. */
+  spoil?(): void;
+}
+
+/** The non-blocking form: what belongs to it apart from {@link Call.submit}. */
+export interface Polling<D> {
+  /** The token of the next answered request, or -1. */
+  poll(driver: D): number;
+  /** Ends a request that is done; returns its result. */
+  complete(driver: D, token: number): unknown;
+  /** Gives a request up. */
+  cancel?(driver: D, token: number): void;
+}
+
+/** Requests that the device answers. */
+export interface Requests<D> {
+  /** What they are, for messages, if the driver has several kinds. */
+  readonly name?: string;
+  /** The index of the queue that they go to. */
+  readonly queue: number;
+  /** The most descriptors that one request takes. */
+  readonly descriptors: number;
+  /**
+   * Prepares a request.
+   *
+   * @param mark 1 to {@link MAX_MARK}; must be visible to the device
+   */
+  call(mark: number): Call<D>;
+  /** Which request the device sees; -1 if it is none of this kind. Must not disturb {@link Requests.answer}. */
+  markOf(chain: Chain): number;
+  /** Writes the right answer to a chain. Who calls completes it. */
+  answer(chain: Chain, mark: number): void;
+  /** The non-blocking form, if the driver has one. */
+  readonly polling?: Polling<D>;
+}
+
+/** What the device sends unasked, by the `receive` queue of the driver. Leave out the forms that the driver does not have. */
+export interface Receive<D> {
+  /** What it is, for messages, if the driver has several kinds. */
+  readonly name?: string;
+  /** The index of the queue. */
+  readonly queue: number;
+  /** Has the device send a message with a mark; returns false if the driver has no buffer for it. */
+  send(device: FakeDevice, mark: number): boolean;
+  /** Takes the next message that came, if there is one; returns its mark, or -1. Does not wait. */
+  take(driver: D): number;
+  /** Waits for the next message and takes it; returns its mark. */
+  promise?(driver: D, options: Cancel): Promise<number>;
+  /** The same, spinning. */
+  sync?(driver: D, options: Limit): number;
+}
+
+/** What the driver sends without an answer, by buffers of its own. Leave out the forms that the driver does not have. */
+export interface Transmit<D> {
+  /** What it is, for messages, if the driver has several kinds. */
+  readonly name?: string;
+  /** The index of the queue. */
+  readonly queue: number;
+  /** Sends a message if there is room now; returns whether it did. */
+  offer?(driver: D, mark: number): boolean;
+  /** Sends a message as soon as there is room. */
+  promise?(driver: D, mark: number, options: Cancel): Promise<unknown>;
+  /** The same, spinning. */
+  sync?(driver: D, mark: number, options: Limit): unknown;
+  /** Which message a chain carries; -1 if it is none of these. */
+  markOf(chain: Chain): number;
+}
+
+/** What a device of the contract is asked to be. */
+export interface DeviceSetting {
+  /** The features of its rings, to be added to its own. */
+  readonly ring: bigint;
+  /** The largest size of its queues. Queues that are of no interest may be larger. */
+  readonly queueSize: number;
+}
+
+/** A driver under test. */
+export interface Subject<D extends ContractDriver> {
+  /** The name of the driver. */
+  readonly name: string;
+  /**
+   * Makes the device. The contract installs what it does with {@link Requests.queue} and {@link Transmit.queue}; what else the
+   * driver needs (configuration, other queues, messages of the device) is set up here.
+   */
+  device(setting: DeviceSetting): FakeDevice;
+  /** Makes the driver. */
+  open(transport: FakeTransport, hal: Hal): D;
+  /**
+   * What must have happened before requests are possible, such as opening a port: called after `open` and after each reset.
+   *
+   * @param turn lets promises and interrupts go on
+   */
+  ready?(driver: D, device: FakeDevice, turn: () => Promise<void>): Promise<void> | void;
+  /**
+   * What the device does with a chain of the queues below that is of none of the kinds below, such as a control message among
+   * data. It is completed afterwards.
+   */
+  other?(chain: Chain, device: FakeDevice): void;
+  readonly requests?: readonly Requests<D>[];
+  readonly receive?: readonly Receive<D>[];
+  readonly transmit?: readonly Transmit<D>[];
+}

@@ -1,0 +1,104 @@
+/**
+ * The fuzzer of whole drivers: calls in all forms at random, beside a device that is slow, answers at any moment, lies, needs a
+ * reset or is unplugged; with aborts, time-outs, resets and disposal, also from inside listeners, of the device, and of calls
+ * that spin. What a driver must keep meanwhile:
+ *
+ * - it throws nothing but a `VirtioError`, and none without a cause;
+ * - a promise settles: when its answer is there, and after a reset or disposal in any case;
+ * - answers reach their own requests, and the buffers of those that failed stay as they were;
+ * - buffers are given back once, and not while the device has them; the device reaches only what it was offered;
+ * - no slot, buffer or message is lost, nothing is sent twice, nothing keeps the event loop alive;
+ * - a failure is reported once.
+ *
+ * It is driven by a {@link Subject}, so that each driver of the contract can be fuzzed. A seed replays a run.
+ */
+import { CommonFeatures } from '@virtio/core';
+import { LISTENER_ERROR } from '../contract/behaviour.ts';
+import { ContractBreach, describeError } from '../contract/check.ts';
+import type { ContractDriver, Subject } from '../contract/subject.ts';
+import { ringVariants } from '../ring-variants.ts';
+import { emptyFuzzCounts, type FuzzCounts } from './fuzz-counts.ts';
+import { Life, type LifeOptions } from './life.ts';
+import { Random } from './random.ts';
+
+/** Options of {@link fuzzDriver}. */
+export interface FuzzOptions {
+  /** Which run: the same seed does the same. */
+  readonly seed: number;
+  /** How many steps (default 2000). Each driver that is made lives for some hundreds. */
+  readonly steps?: number;
+  /** Where to add what is seen. */
+  readonly counts?: FuzzCounts;
+  /**
+   * Whether listeners may throw {@link LISTENER_ERROR} (default false): the engine then sees unhandled rejections, which most test
+   * runners take for a failure.
+   */
+  readonly throwing?: boolean;
+}
+
+/** The driver did what it must not do. */
+export class FuzzFinding extends Error {
+  override readonly name = 'FuzzFinding';
+  /** The seed of the life that it was found in. */
+  readonly seed: number;
+
+  constructor(seed: number, message: string, options: { readonly cause: unknown }) {
+    super(message, options);
+    this.seed = seed;
+  }
+}
+
+const RING_RESET = CommonFeatures.set('RING_RESET').bits;
+const WAKES = ['interrupts', 'interrupts', 'polling', 'interrupts inside of calls', 'no interrupts'] as const;
+
+/** What the life of a driver with a seed is like. */
+function lifeOf<D extends ContractDriver>(subject: Subject<D>, seed: number, throwing: boolean): LifeOptions {
+  const random = new Random(seed);
+  const ring = random.pick(ringVariants);
+  const most = Math.max(1, ...(subject.requests ?? []).map(({ descriptors }) => descriptors));
+  const smallest = 2 ** Math.ceil(Math.log2(most));
+  return {
+    seed,
+    ring: { ...ring, features: random.oneIn(2) ? ring.features | RING_RESET : ring.features },
+    wake: random.pick(WAKES),
+    queueSize: smallest * random.pick([1, 1, 2, 4, 8]),
+    lying: random.oneIn(2),
+    troubled: !random.oneIn(4),
+    reentrant: random.oneIn(2),
+    throwing: throwing && random.oneIn(4),
+    steps: 20 + random.below(random.pick([50, 200, 1000])),
+  };
+}
+
+/**
+ * Runs a driver for some steps.
+ *
+ * @returns what was seen
+ * @throws {@link FuzzFinding} with the seed of the life that replays it: `fuzzDriver(subject, { seed, steps: 1 })`
+ */
+export async function fuzzDriver<D extends ContractDriver>(
+  subject: Subject<D>,
+  { seed, steps = 2000, counts = emptyFuzzCounts(), throwing = false }: FuzzOptions,
+): Promise<FuzzCounts> {
+  const end = counts.steps + steps;
+  for (let next = seed >>> 0; counts.steps < end; next = (next + 1) >>> 0) {
+    const options = lifeOf(subject, next, throwing);
+    const life = new Life(subject, options, counts);
+    try {
+      await life.run();
+    } catch (error) {
+      const { ring, ...rest } = options;
+      const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+      const cause =
+        error instanceof ContractBreach && error.cause !== undefined ? `\nbecause of ${describeError(error.cause)}` : '';
+      throw new FuzzFinding(
+        next,
+        `${subject.name}, seed ${next}, step ${life.step} of ${JSON.stringify({ ring: ring.name, ...rest })}:\n${text}${cause}\n` +
+          `before that: ${life.trace.join(', ')}`,
+        { cause: error },
+      );
+    }
+    counts.lives += 1;
+  }
+  return counts;
+}
