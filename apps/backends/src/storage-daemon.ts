@@ -33,7 +33,10 @@ export class StorageDaemon implements AsyncDisposable {
   }
 
   /** Starts it; the node that is exported must be named `disk`. */
-  static async start(folder: Folder, { blockdevs, objects = [], writable = true, queues = 1 }: DiskOptions): Promise<StorageDaemon> {
+  static async start(
+    folder: Folder,
+    { blockdevs, objects = [], writable = true, queues = 1 }: DiskOptions,
+  ): Promise<StorageDaemon> {
     const socket = folder.file('disk.sock');
     const monitor = folder.file('monitor.sock');
     const args = [
@@ -47,7 +50,11 @@ export class StorageDaemon implements AsyncDisposable {
       `type=vhost-user-blk,id=export,node-name=disk,addr.type=unix,addr.path=${socket},` +
         `writable=${writable ? 'on' : 'off'},num-queues=${queues}`,
     ];
-    return new StorageDaemon(await Backend.start('qemu-storage-daemon', args, [socket, monitor]), socket, monitor);
+    return new StorageDaemon(
+      await Backend.start('qemu-storage-daemon', args, [socket, monitor]),
+      socket,
+      monitor,
+    );
   }
 
   /** Runs a command of its monitor. */

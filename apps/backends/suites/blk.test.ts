@@ -32,7 +32,9 @@ function pattern(sector: number, bytes: number, seed: number): Uint8Array {
 
 const descriptors = () => readdirSync('/proc/self/fd').length;
 const mappings = () =>
-  readFileSync('/proc/self/maps', 'utf8').split('\n').filter((line) => line.includes('vhost-user')).length;
+  readFileSync('/proc/self/maps', 'utf8')
+    .split('\n')
+    .filter((line) => line.includes('vhost-user')).length;
 
 describe('a raw image', () => {
   it('is read and written in all ways, and holds what was written', async () => {
@@ -58,7 +60,7 @@ describe('a raw image', () => {
       buffer.bytes.set(pattern(7000, 2 * MIB, 2));
       await blk.write(7000, buffer.bytes.subarray(4096, MIB));
       put(7000, buffer.bytes.slice(4096, MIB));
-      const token = blk.writeNonBlocking(30_000, put(30_000, pattern(30_000, 4096, 3)));
+      const token = blk.submitWrite(30_000, put(30_000, pattern(30_000, 4096, 3)));
       while (blk.poll() < 0);
       blk.complete(token);
       await blk.flush();
@@ -126,7 +128,9 @@ describe('a raw image', () => {
       await Promise.all(lanes);
       await blk.flush();
     }
-    expect(readFileSync(path).subarray(512 * 208, 512 * 208 + 4096)).toEqual(Buffer.from(pattern(208, 4096, 9)));
+    expect(readFileSync(path).subarray(512 * 208, 512 * 208 + 4096)).toEqual(
+      Buffer.from(pattern(208, 4096, 9)),
+    );
   });
 
   it('grows, and the driver hears of it', async () => {
@@ -135,7 +139,7 @@ describe('a raw image', () => {
     using device = await open(daemon.socket);
     using blk = new VirtioBlk(device.transport, device.hal);
     const { promise, resolve } = Promise.withResolvers<number>();
-    blk.on('capacity', (capacity) => resolve(Number(capacity)));
+    blk.on('capacity', (capacity) => resolve(capacity));
     await daemon.execute('block_resize', { 'node-name': 'disk', size: 2 * SIZE });
     expect(await promise).toBe((2 * SIZE) / 512);
     await blk.write(SIZE / 512 + 5, pattern(5, 512, 5));
@@ -159,7 +163,9 @@ it('a qcow2 image holds what was written', async () => {
   execFileSync('qemu-img', ['convert', '-O', 'raw', path, raw]);
   const image = readFileSync(raw);
   for (let i = 0; i < 50; i += 1) {
-    expect(Buffer.compare(image.subarray(i * 256_000, i * 256_000 + 8192), pattern(i * 500, 8192, i))).toBe(0);
+    expect(Buffer.compare(image.subarray(i * 256_000, i * 256_000 + 8192), pattern(i * 500, 8192, i))).toBe(
+      0,
+    );
   }
 });
 
@@ -167,7 +173,10 @@ it('a read-only disk refuses writes', async () => {
   using folder = new Folder();
   const path = rawImage(folder);
   await using daemon = await StorageDaemon.start(folder, {
-    blockdevs: [`driver=file,node-name=file,filename=${path},read-only=on`, 'driver=raw,node-name=disk,file=file,read-only=on'],
+    blockdevs: [
+      `driver=file,node-name=file,filename=${path},read-only=on`,
+      'driver=raw,node-name=disk,file=file,read-only=on',
+    ],
     writable: false,
   });
   using device = await open(daemon.socket);
@@ -307,7 +316,9 @@ describe('a back end that', () => {
     using device = await open(daemon.socket);
     using blk = new VirtioBlk(device.transport, device.hal);
     using buffer = device.hal.alloc(16 * 512);
-    const reads = Array.from({ length: 16 }, (_, i) => blk.read(i, buffer.bytes.subarray(512 * i, 512 * i + 512)));
+    const reads = Array.from({ length: 16 }, (_, i) =>
+      blk.read(i, buffer.bytes.subarray(512 * i, 512 * i + 512)),
+    );
     const settled = Promise.allSettled(reads);
     await delay(20);
     blk.reset();

@@ -117,8 +117,9 @@ describe('a back end that lies', () => {
           const raw = Uint8Array.from([...header(Request[name], 5, size), ...bytes]);
           await backend.tell({ do: 'change', script: { raw, lies: { [Request[name]]: 'raw' } } });
           const code = await life(socket.path);
-          if (code !== undefined)
+          if (code !== undefined) {
             expect([...CODES, 'IO_ERROR', 'CONFIG_SPACE_TOO_SMALL', 'UNSUPPORTED']).toContain(code);
+          }
           await backend.tell({ do: 'close' });
         },
       ),

@@ -1,5 +1,5 @@
 /** Opens a device in another process: the one place that knows which parts belong together. */
-import { DeviceType, isDeviceType, VirtioError } from '@virtio/core';
+import { type DeviceType, isDeviceType, VirtioError } from '@virtio/core';
 import { disposeAtExit, EventPoller, Resources } from '@virtio/linux';
 import { configSizes } from './config-size.ts';
 import { Client, Server } from './dial.ts';

@@ -28,7 +28,7 @@ async function exercise(blk: VirtioBlk, disk: Disk): Promise<void> {
   await blk.read(3, back);
   expect(back.every((byte) => byte === 5)).toBe(true);
   blk.writeSync(4, back.fill(6));
-  const token = blk.readNonBlocking(4, back.fill(0));
+  const token = blk.submitRead(4, back.fill(0));
   while (blk.poll() < 0);
   blk.complete(token);
   expect(back.every((byte) => byte === 6)).toBe(true);

@@ -529,7 +529,8 @@ export class VhostUserTransport extends Transport {
     if (split && this.#needsReset === undefined) {
       const requests = vrings.filter(({ place }) => place.index >= firstRequestQueue(this.deviceType));
       for (const vring of requests) vring.kick();
-      for (const vring of requests) this.#drain(session, vring, () => this.#ringIndex(vring.place.driverArea));
+      for (const vring of requests)
+        {this.#drain(session, vring, () => this.#ringIndex(vring.place.driverArea));}
     }
     const bases = session.stopVrings(vrings.map(({ place }) => place.index));
     session.live = false;
@@ -586,7 +587,8 @@ export class VhostUserTransport extends Transport {
       return;
     }
     // With a record of what is in flight the next back end goes on with it; without, nobody knows.
-    if (this.#served && this.#inflight === undefined) this.#needReset('was lost, and the next back end is waited for');
+    if (this.#served && this.#inflight === undefined)
+      {this.#needReset('was lost, and the next back end is waited for');}
     void this.#reconnect();
   }
 
@@ -600,7 +602,7 @@ export class VhostUserTransport extends Transport {
       try {
         const socket = await this.#options.dialer.dial(true, signal);
         session = await Session.open(socket, this.#poller, this.#sessionOptions);
-        if (await this.#resume(session)) break;
+        if (await this.#resume(session)) continue;
         // The driver went on meanwhile; what it set up is told to a new connection.
         pause = RETRY_MS;
       } catch (error) {

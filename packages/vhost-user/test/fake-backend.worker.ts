@@ -53,7 +53,8 @@ const newState = (): BackendState => ({
   taken: 0,
 });
 let state = newState();
-const poller = new EventPoller();
+/** One for each back end: while there is none, nothing can happen here when the process ends. */
+let poller: EventPoller;
 
 let current: Connection | undefined;
 
@@ -62,7 +63,9 @@ class Connection {
   readonly regions: Region[] = [];
   readonly vrings: (Vring | undefined)[] = [];
   backend: UnixSocket | undefined;
-  record: { file: SharedFile | undefined; mapping: Mapping; bytes: Uint8Array<ArrayBuffer>; size: number } | undefined;
+  record:
+    | { file: SharedFile | undefined; mapping: Mapping; bytes: Uint8Array<ArrayBuffer>; size: number }
+    | undefined;
   #bytes = new Uint8Array(0);
   #descriptors: number[] = [];
   closed = false;
@@ -71,8 +74,6 @@ class Connection {
     this.socket = socket;
     poller.watch(socket.fd, () => this.pump(), true);
     state.connections += 1;
-    current = this;
-    this.pump();
   }
 
   pump(): void {
@@ -97,9 +98,13 @@ class Connection {
         // The kernel stops a read behind a message with descriptors: they belong to the last one of it.
         const fds = this.#bytes.length < 12 ? this.#descriptors.splice(0) : [];
         this.handle(new DataView(message.buffer), fds);
-        if (this.closed) return;
+        if (this.#isClosed()) return;
       }
     }
+  }
+
+  #isClosed(): boolean {
+    return this.closed;
   }
 
   close(): void {
@@ -384,8 +389,9 @@ class Connection {
         break;
     }
     for (const fd of fds) closeSync(fd);
-    if (!answered && !this.closed && (flags & NEED_REPLY) !== 0)
+    if (!answered && !this.closed && (flags & NEED_REPLY) !== 0) {
       this.u64(request, script.refuse === request ? 1n : 0n);
+    }
   }
 
   useRecord(file: SharedFile, size: number): void {
@@ -496,6 +502,7 @@ function start(begin: BackendCommand & { do: 'start' }): void {
   sectors = new Uint8Array(begin.disk);
   writeCounts = new Int32Array(begin.writes);
   state = newState();
+  poller = new EventPoller();
   dead = false;
   if (!connect) {
     rmSync(path, { force: true });
@@ -510,11 +517,15 @@ function listen(): void {
   if (connect) {
     if (state.connections > 0) return;
     const socket = UnixSocket.connect(path);
-    if (socket) new Connection(socket);
+    if (!socket) return;
+    current = new Connection(socket);
+    current.pump();
     return;
   }
   const socket = listener?.accept();
-  if (socket) new Connection(socket);
+  if (!socket) return;
+  current = new Connection(socket);
+  current.pump();
 }
 function die(): void {
   dead = true;
@@ -544,7 +555,8 @@ port.on('message', (command: BackendCommand) => {
       if (command.afterMs !== undefined) {
         setTimeout(() => {
           script.hold = false;
-          for (const vring of current?.vrings ?? []) for (const { complete } of vring?.held.splice(0) ?? []) complete();
+          for (const vring of current?.vrings ?? [])
+            {for (const { complete } of vring?.held.splice(0) ?? []) complete();}
         }, command.afterMs);
         break;
       }
@@ -584,6 +596,7 @@ port.on('message', (command: BackendCommand) => {
     }
     case 'stop':
       die();
+      poller[Symbol.dispose]();
       break;
   }
   port.postMessage({ ...state });

@@ -26,10 +26,7 @@ export interface PackageRequest {
  *
  * @throws {@link HarnessError} `MISSING_PACKAGES` without the rights to do so, with the command that does
  */
-export async function ensurePackages(
-  request: PackageRequest,
-  report: (line: string) => void,
-): Promise<void> {
+export async function ensurePackages(request: PackageRequest, report: (line: string) => void): Promise<void> {
   if ((await request.missing()).length === 0) return;
   await withLock(join(ensureCacheDir(), 'apt.lock'), async () => {
     const missing = await request.missing();
