@@ -43,9 +43,9 @@ const FATAL: readonly Lie[] = [
 const CODES = ['DEVICE_MISBEHAVED', 'DEVICE_REMOVED', 'NOT_READY', 'FEATURES_REFUSED'];
 
 /** Opens, drives and closes a disk; returns the code of the error with which that ended. */
-async function life(path: string): Promise<string | undefined> {
+async function life(path: string, timeoutMs = 150): Promise<string | undefined> {
   try {
-    using device = await openDisk(path, { timeoutMs: 60, reconnect: false });
+    using device = await openDisk(path, { timeoutMs, reconnect: false });
     using blk = new VirtioBlk(device.transport, device.hal);
     await blk.read(0, new Uint8Array(512));
     blk.reset();
@@ -62,7 +62,7 @@ describe('a back end that lies', () => {
     using socket = temporarySocket();
     const protocol = PROTOCOL | STATUS | INFLIGHT;
     await using backend = await FakeBackend.start(socket.path, { protocol });
-    expect(await life(socket.path)).toBeUndefined();
+    expect(await life(socket.path, 5000)).toBeUndefined();
     await backend.tell({ do: 'close' });
     const before = descriptors();
     for (const lie of [...FATAL, 'long payload', 'descriptors', 'twice', 'bytewise'] as const) {
@@ -88,7 +88,7 @@ describe('a back end that lies', () => {
       });
       const before = descriptors();
       {
-        using device = await openDisk(socket.path, { timeoutMs: 60, reconnect: true });
+        using device = await openDisk(socket.path, { timeoutMs: 150, reconnect: true });
         using blk = new VirtioBlk(device.transport, device.hal);
         const reading = blk.read(0, new Uint8Array(512));
         await backend.tell({ do: 'change', script: { lies: {} } });
@@ -118,12 +118,18 @@ describe('a back end that lies', () => {
           await backend.tell({ do: 'change', script: { raw, lies: { [Request[name]]: 'raw' } } });
           const code = await life(socket.path);
           if (code !== undefined) {
-            expect([...CODES, 'IO_ERROR', 'CONFIG_SPACE_TOO_SMALL', 'UNSUPPORTED']).toContain(code);
+            expect([
+              ...CODES,
+              'IO_ERROR',
+              'CONFIG_SPACE_TOO_SMALL',
+              'CONFIG_SPACE_MISSING',
+              'UNSUPPORTED',
+            ]).toContain(code);
           }
           await backend.tell({ do: 'close' });
         },
       ),
-      { numRuns: 60 },
+      { numRuns: 30 },
     );
     expect(descriptors()).toBe(before);
   });
@@ -133,7 +139,7 @@ describe('a back end that lies', () => {
     await using backend = await FakeBackend.start(socket.path, { queues: 0 });
     expect(await life(socket.path)).toBe('UNSUPPORTED');
     await backend.tell({ do: 'change', script: { queues: 2 ** 40, slots: 0 } });
-    expect(await life(socket.path)).toBeUndefined();
+    expect(await life(socket.path, 5000)).toBeUndefined();
     await backend.tell({ do: 'change', script: { config: new Uint8Array(96).fill(0xff) } });
     const code = await life(socket.path);
     if (code !== undefined) expect([...CODES, 'INVALID_DEVICE', 'UNSUPPORTED']).toContain(code);

@@ -42,6 +42,8 @@ export interface SessionOptions {
   readonly timeoutMs: number;
   /** Whether the connection is to survive its back end. */
   readonly reconnect: boolean;
+  /** Closes the session. */
+  readonly signal: AbortSignal;
   /** Sizes of the configuration space to try, the largest first. */
   readonly configSizes: readonly number[];
   readonly onConfigChange: (session: Session) => void;
@@ -78,11 +80,11 @@ export class Session implements Disposable {
       who: options.who,
       timeoutMs: options.timeoutMs,
       onLost: (error) => {
-        this.#backend?.[Symbol.dispose]();
-        this.live = false;
+        this.#end();
         options.onLost(this, error);
       },
     });
+    options.signal.addEventListener('abort', this.#close);
   }
 
   /**
@@ -238,9 +240,18 @@ export class Session implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    this.live = false;
-    this.#backend?.[Symbol.dispose]();
+    this.#end();
     this.#channel[Symbol.dispose]();
+  }
+
+  readonly #close = (): void => {
+    this[Symbol.dispose]();
+  };
+
+  #end(): void {
+    this.live = false;
+    this.#options.signal.removeEventListener('abort', this.#close);
+    this.#backend?.[Symbol.dispose]();
   }
 
   async #greet(poller: EventPoller): Promise<void> {

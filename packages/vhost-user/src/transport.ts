@@ -95,6 +95,8 @@ export class VhostUserTransport extends Transport {
   readonly #vrings = new Map<number, Vring>();
   readonly #closing = new AbortController();
   #session: Session | undefined;
+  /** The next session, which may have the vrings already, and whose answers are still waited for. */
+  #coming: Session | undefined;
   /** Why there is no session, and whether none will come. */
   #lost: VirtioError | undefined;
   #gone = false;
@@ -337,8 +339,8 @@ export class VhostUserTransport extends Transport {
   [Symbol.dispose](): void {
     if (this.#disposed) return;
     this.#disposed = true;
-    this.#closing.abort();
     if (!this.#gone) this.#reset();
+    this.#closing.abort();
     this.#connected?.reject(this.#disposedError());
     this.#connected?.promise.catch(() => undefined);
     this.#gone = true;
@@ -375,6 +377,7 @@ export class VhostUserTransport extends Transport {
       who: this.who(),
       timeoutMs: this.#options.timeoutMs,
       reconnect: this.#options.reconnect,
+      signal: this.#closing.signal,
       configSizes: this.#options.configSizes,
       onConfigChange: (session) => {
         if (session === this.#session) this.#configChange(session);
@@ -395,6 +398,7 @@ export class VhostUserTransport extends Transport {
 
   #take(session: Session): void {
     this.#session = session;
+    this.#coming = undefined;
     this.#lost = undefined;
     this.#configUnknown = false;
     this.#offered = session.features;
@@ -502,7 +506,7 @@ export class VhostUserTransport extends Transport {
 
   #reset(): void {
     this.#epoch += 1;
-    const session = this.#session;
+    const session = this.#session ?? this.#coming;
     if (session?.live === true) {
       try {
         this.#stop(session);
@@ -529,8 +533,9 @@ export class VhostUserTransport extends Transport {
     if (split && this.#needsReset === undefined) {
       const requests = vrings.filter(({ place }) => place.index >= firstRequestQueue(this.deviceType));
       for (const vring of requests) vring.kick();
-      for (const vring of requests)
-        {this.#drain(session, vring, () => this.#ringIndex(vring.place.driverArea));}
+      for (const vring of requests) {
+        this.#drain(session, vring, () => this.#ringIndex(vring.place.driverArea));
+      }
     }
     const bases = session.stopVrings(vrings.map(({ place }) => place.index));
     session.live = false;
@@ -587,8 +592,9 @@ export class VhostUserTransport extends Transport {
       return;
     }
     // With a record of what is in flight the next back end goes on with it; without, nobody knows.
-    if (this.#served && this.#inflight === undefined)
-      {this.#needReset('was lost, and the next back end is waited for');}
+    if (this.#served && this.#inflight === undefined) {
+      this.#needReset('was lost, and the next back end is waited for');
+    }
     void this.#reconnect();
   }
 
@@ -608,6 +614,7 @@ export class VhostUserTransport extends Transport {
       } catch (error) {
         if (VirtioError.is(error)) this.#lost = error;
       }
+      this.#coming = undefined;
       session?.[Symbol.dispose]();
       await delay(pause, undefined, { ref: false, signal }).catch(() => undefined);
       pause = Math.min(2 * pause, LONGEST_RETRY_MS);
@@ -622,6 +629,7 @@ export class VhostUserTransport extends Transport {
    */
   async #resume(session: Session): Promise<boolean> {
     const epoch = this.#epoch;
+    this.#coming = session;
     const hasConfig = session.config.length > 0 || this.#options.config !== undefined;
     const lacking = this.#accepted & ~visibleFeatures(this.deviceType, session.features, hasConfig);
     if (lacking !== 0n) {

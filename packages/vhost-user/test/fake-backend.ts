@@ -1,9 +1,11 @@
-/** A scripted vhost-user back end for tests, in a worker thread; see `fake-backend.worker.ts`. */
+/** A scripted vhost-user back end for tests, in a process of its own; see `fake-backend.process.ts`. */
+import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Worker } from 'node:worker_threads';
+import { fileURLToPath } from 'node:url';
+import { SharedFile } from '@virtio/linux';
 
 /** How the back end answers a request wrongly. */
 export type Lie =
@@ -49,8 +51,10 @@ export type BackendCommand =
       do: 'start';
       path: string;
       script: BackendScript;
-      disk: SharedArrayBuffer;
-      writes: SharedArrayBuffer;
+      /** The memory of the disk: sectors, then how often each was written. */
+      disk: string;
+      size: number;
+      sectorBytes: number;
       /** Connects, and does not listen. */
       connect: boolean;
     }
@@ -101,32 +105,38 @@ export function temporarySocket(): { path: string } & Disposable {
   };
 }
 
-/** What stays the same when one back end follows another. */
+const DISK_SIZE = 2 << 20;
+
+/** What stays the same when one back end follows another: memory that this process and the back end's share. */
 export class Disk {
-  readonly sectors = new SharedArrayBuffer(512 * SECTORS);
+  readonly #file = SharedFile.create('disk', DISK_SIZE, false);
+  readonly #mapping = this.#file.map(0, DISK_SIZE);
+  readonly bytes = new Uint8Array(this.#mapping.view(0, 512 * SECTORS));
   /** How often each sector was written. */
-  readonly writes = new SharedArrayBuffer(4 * SECTORS);
-  readonly bytes = new Uint8Array(this.sectors);
-  readonly writeCounts = new Int32Array(this.writes);
+  readonly writeCounts = new Int32Array(this.#mapping.view(512 * SECTORS, 4 * SECTORS));
+
+  /** Where another process finds it. */
+  get path(): string {
+    return `/proc/${process.pid}/fd/${this.#file.fd}`;
+  }
 }
 
-/** Threads whose back end has stopped: starting one takes a second. */
-const idle: Worker[] = [];
+/** Processes whose back end has stopped: starting one takes a second. */
+const idle: ChildProcess[] = [];
 
-function newWorker(): Worker {
-  return new Worker(new URL('./fake-backend.worker.ts', import.meta.url), {
+function newProcess(): ChildProcess {
+  return fork(fileURLToPath(new URL('./fake-backend.process.ts', import.meta.url)), {
     execArgv: ['--conditions=@virtio/source'],
-    // Descriptors that came through a socket or from a system call are closed by node:fs as well.
-    trackUnmanagedFds: false,
+    serialization: 'advanced',
   });
 }
 
 export class FakeBackend implements AsyncDisposable {
-  readonly #worker: Worker;
+  readonly #process: ChildProcess;
   #stopped = false;
 
-  private constructor(worker: Worker) {
-    this.#worker = worker;
+  private constructor(child: ChildProcess) {
+    this.#process = child;
   }
 
   static async start(
@@ -149,22 +159,24 @@ export class FakeBackend implements AsyncDisposable {
       clearStatus: 0,
       ...script,
     };
-    const backend = new FakeBackend(idle.pop() ?? newWorker());
-    backend.#worker.ref();
+    const backend = new FakeBackend(idle.pop() ?? newProcess());
+    backend.#process.ref();
+    backend.#process.channel?.ref();
     await backend.tell({
       do: 'start',
       path,
       script: whole,
-      disk: disk.sectors,
-      writes: disk.writes,
+      disk: disk.path,
+      size: DISK_SIZE,
+      sectorBytes: 512 * SECTORS,
       connect,
     });
     return backend;
   }
 
   async tell(command: BackendCommand): Promise<BackendState> {
-    const answer = once(this.#worker, 'message') as Promise<[BackendState]>;
-    this.#worker.postMessage(command);
+    const answer = once(this.#process, 'message') as Promise<[BackendState]>;
+    this.#process.send(command);
     return (await answer)[0];
   }
 
@@ -176,8 +188,9 @@ export class FakeBackend implements AsyncDisposable {
     if (this.#stopped) return;
     this.#stopped = true;
     await this.tell({ do: 'stop' });
-    this.#worker.unref();
-    idle.push(this.#worker);
+    this.#process.unref();
+    this.#process.channel?.unref();
+    idle.push(this.#process);
   }
 
   [Symbol.asyncDispose](): Promise<void> {

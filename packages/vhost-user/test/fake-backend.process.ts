@@ -1,19 +1,17 @@
 /**
- * A block device's vhost-user back end, in a thread of its own, as a front end waits for answers in place. It is scripted by
+ * A block device's vhost-user back end, in a process of its own, as a front end waits for answers in place. It is scripted by
  * messages: what it offers, what it answers wrongly, and when it dies.
  */
-import { closeSync, rmSync } from 'node:fs';
-import { parentPort } from 'node:worker_threads';
+import { closeSync, openSync, rmSync } from 'node:fs';
 import { EventPoller, Mapping, SharedFile, signalEventfd, UnixListener, UnixSocket } from '@virtio/linux';
 import { type DeviceQueue, PackedDeviceQueue } from '@virtio/testing';
 import type { BackendCommand, BackendScript, BackendState, Lie } from './fake-backend.ts';
 import { recordSize, SplitRing } from './split-ring.ts';
 
-const port = parentPort;
-if (port === null) throw new Error('this is a worker');
 let path = '';
 let script: BackendScript;
 let connect = false;
+let disk: Mapping | undefined;
 let sectors: Uint8Array = new Uint8Array(0);
 let writeCounts: Int32Array = new Int32Array(0);
 const NEED_REPLY = 8;
@@ -302,7 +300,7 @@ class Connection {
       case 12: {
         const vring = this.vring(index);
         [vring.kick = -1] = fds.splice(0, 1);
-        poller.watch(vring.kick, () => this.serve(index));
+        poller.watch(vring.kick, () => this.tryServe(index));
         break;
       }
       case 13:
@@ -322,7 +320,7 @@ class Connection {
         break;
       case 18:
         this.vring(index).enabled = payload.getUint32(4, true) === 1;
-        this.serve(index);
+        this.tryServe(index);
         break;
       case 21: {
         const [fd = -1] = fds.splice(0, 1);
@@ -398,6 +396,15 @@ class Connection {
     this.dropRecord();
     const mapping = file.map(0, file.size);
     this.record = { file, mapping, bytes: new Uint8Array(mapping.view()), size };
+  }
+
+  /** A ring that makes no sense ends the connection. */
+  tryServe(index: number): void {
+    try {
+      this.serve(index);
+    } catch {
+      this.close();
+    }
   }
 
   serve(index: number): void {
@@ -496,11 +503,15 @@ class Connection {
 let listener: UnixListener | undefined;
 let dead = true;
 
-/** A back end comes to life in this thread, which served others before. */
+/** A back end comes to life in this process, which served others before. */
 function start(begin: BackendCommand & { do: 'start' }): void {
   ({ path, script, connect } = begin);
-  sectors = new Uint8Array(begin.disk);
-  writeCounts = new Int32Array(begin.writes);
+  const fd = openSync(begin.disk, 'r+');
+  disk?.[Symbol.dispose]();
+  disk = Mapping.map({ size: begin.size, fd });
+  closeSync(fd);
+  sectors = new Uint8Array(disk.view(0, begin.sectorBytes));
+  writeCounts = new Int32Array(disk.view(begin.sectorBytes));
   state = newState();
   poller = new EventPoller();
   dead = false;
@@ -537,7 +548,8 @@ function die(): void {
   current?.close();
 }
 
-port.on('message', (command: BackendCommand) => {
+process.on('disconnect', () => process.exit());
+process.on('message', (command: BackendCommand) => {
   switch (command.do) {
     case 'start':
       start(command);
@@ -555,8 +567,9 @@ port.on('message', (command: BackendCommand) => {
       if (command.afterMs !== undefined) {
         setTimeout(() => {
           script.hold = false;
-          for (const vring of current?.vrings ?? [])
-            {for (const { complete } of vring?.held.splice(0) ?? []) complete();}
+          for (const vring of current?.vrings ?? []) {
+            for (const { complete } of vring?.held.splice(0) ?? []) complete();
+          }
         }, command.afterMs);
         break;
       }
@@ -599,5 +612,5 @@ port.on('message', (command: BackendCommand) => {
       poller[Symbol.dispose]();
       break;
   }
-  port.postMessage({ ...state });
+  process.send?.({ ...state });
 });
