@@ -21,7 +21,8 @@ const commands = {
 
 /** @param {readonly string[]} words */
 async function main([name = '', ...args]) {
-  const command = commands[name];
+  const drivers = name === 'fuzz' && args.some((word) => word.startsWith('--driver'));
+  const command = drivers ? { file: 'packages/testing/fuzz/main.ts' } : commands[name];
   if (command === undefined && name !== 'pnpm' && name !== 'exec') {
     throw new SetupError(`No command "${name}". There are: ${Object.keys(commands).join(', ')}, pnpm, exec.`);
   }

@@ -1,4 +1,6 @@
-// One set-up at a time in a folder: `npm start` and `npm test` may be started side by side.
+// One at a time: `npm start` and `npm test` may be started side by side, and must not both install, download or build.
+// This runs before anything is installed, so it is no library; and the libraries for it go by process ids or by age.
+import { randomUUID } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -7,8 +9,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
  * A process is its id and the time it started at: ids are used again, after a reboot above all.
  *
  * @param {string | number | undefined} pid
+ * @returns {string | undefined} `undefined` if there is no such process
  */
-function identify(pid) {
+export function identify(pid) {
   try {
     const stat = fs.readFileSync(`/proc/${pid}/stat`, 'utf8');
     // Field 22, counted behind the command's name, which may contain anything.
@@ -28,7 +31,7 @@ function identify(pid) {
  * @returns {Promise<T>}
  */
 export async function withLock(file, onWait, work) {
-  const mine = `${file}.${process.pid}`;
+  const mine = `${file}.${randomUUID()}`;
   fs.writeFileSync(mine, identify(process.pid) ?? '');
   try {
     for (let waited = false; ;) {
@@ -40,7 +43,7 @@ export async function withLock(file, onWait, work) {
       }
       const holder = readIfThere(file);
       if (holder !== undefined && identify(holder.split(' ')[0]) !== holder) {
-        fs.rmSync(file, { force: true });
+        takeAway(file, holder);
         continue;
       }
       if (!waited) onWait();
@@ -58,6 +61,26 @@ export async function withLock(file, onWait, work) {
   } finally {
     process.off('exit', release);
     release();
+  }
+}
+
+/**
+ * Removes a lock whose holder is gone, unless another process was faster and holds it by now.
+ *
+ * @param {string} file
+ * @param {string} holder
+ */
+function takeAway(file, holder) {
+  const stale = `${file}.${randomUUID()}`;
+  try {
+    fs.renameSync(file, stale);
+    if (readIfThere(stale) !== holder) fs.linkSync(stale, file);
+  } catch (error) {
+    // It is gone already, or has been taken anew.
+    if (!(error instanceof Error && 'code' in error && ['ENOENT', 'EEXIST'].includes(String(error.code))))
+      throw error;
+  } finally {
+    fs.rmSync(stale, { force: true });
   }
 }
 

@@ -48,4 +48,20 @@ const docs = `npm run docs
 
 Writes the reference manual of all packages to docs/reference/ (open its index.html). It takes no arguments.`;
 
-export const USAGE = { start, test, guest, bench, docs };
+const fuzz = `npm run fuzz -- [--minutes N] [--format split|packed] [--seed S] [--steps N]
+npm run fuzz -- --drivers [--minutes N]
+npm run fuzz -- --driver NAME [--minutes N] [--seed S] [--steps N]
+
+The first form tries the virtqueues against honest and lying devices, the others whole drivers. A finding prints the command
+that replays it.
+
+  --minutes N  how long in all (default 1)
+  --format F   one format of queue only: split or packed
+  --drivers    all drivers that have a test/contract-subject.ts, one after the other
+  --driver N   one of them, e.g. blk
+  --seed S     where to begin; of a driver, with --steps 1, the one life that has this seed
+  --steps N    steps of an episode of a queue (default 1,000,000), or of a driver in all
+
+Exit status: 0 without a finding, 1 with one, 2 if the arguments make no sense.`;
+
+export const USAGE = { start, test, guest, bench, docs, fuzz };

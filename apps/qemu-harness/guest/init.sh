@@ -39,6 +39,31 @@ if [ -n "$(ls /sys/class/iommu 2> /dev/null)" ]; then
   done
 fi
 
+# A processor whose timer was lost at boot hangs every process that sleeps on it. So each proves that its timer fires. This shell
+# must not sleep meanwhile, as it may be on such a processor.
+now() {
+  read -r seconds _ < /proc/uptime
+  seconds=${seconds%.*}
+}
+processors=$(seq 0 $(($(nproc) - 1)))
+for cpu in $processors; do
+  mask=$(printf %x $((1 << cpu)))
+  (taskset "$mask" usleep 20000 && taskset "$mask" usleep 20000 && : > /tmp/timer$cpu) &
+done
+now
+deadline=$((seconds + 10))
+for cpu in $processors; do
+  until [ -e /tmp/timer$cpu ]; do
+    now
+    if [ "$seconds" -ge "$deadline" ]; then
+      dmesg > /dev/console
+      say broken text "the timer of processor $cpu does not fire"
+      while :; do :; done
+    fi
+  done
+done
+rm -f /tmp/timer*
+
 say stage stage node
 node /guest/agent.mjs < $channel
 status=$?

@@ -15,6 +15,9 @@ export const CACHE_DIR = join(REPO_DIR, '.cache', 'guest');
 /** The last report. */
 export const REPORT_DIR = join(HARNESS_DIR, 'report');
 
+/** What is said while another process installs, downloads or builds. */
+export const WAITING = 'another set-up is running in this folder: waiting for it';
+
 /** The cache folder, made if it is missing. */
 export function ensureCacheDir(): string {
   mkdirSync(CACHE_DIR, { recursive: true });

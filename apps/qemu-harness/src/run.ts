@@ -2,7 +2,7 @@
 import { spawn } from 'node:child_process';
 import { HarnessError, type HarnessErrorCode } from './errors.ts';
 
-/** What {@link run} may be told. */
+/** Options of {@link run}. */
 export interface RunOptions {
   readonly cwd?: string;
   readonly env?: Readonly<Record<string, string>>;

@@ -10,7 +10,7 @@ import {
   type Qid,
   R,
   T,
-} from './messages.ts';
+} from './protocol.ts';
 
 const name = fc.uint8Array({ maxLength: 40 }).map(decodeUtf8Lossless);
 const qid: Arbitrary<Qid> = fc.record({
@@ -61,7 +61,7 @@ describe('messages', () => {
     fc.assert(
       fc.property(valuesOf(message), fc.nat(), (values, cut) => {
         const target = new Uint8Array(8192);
-        const length = encodeFields(new DataView(target.buffer), 0, message.fields, values);
+        const length = encodeFields(new DataView(target.buffer), 0, message.fields, values, message.name);
         if (length === 0) return;
         const reader = new Reader(target.subarray(0, cut % length));
         expect(() => reader.fields(message.fields)).toThrow(MalformedError);
@@ -107,7 +107,7 @@ describe('messages', () => {
 
   it('hold times before 1970', () => {
     const view = new DataView(new ArrayBuffer(8));
-    encodeFields(view, 0, { time: 'time' }, { time: -1 });
+    encodeFields(view, 0, { time: 'time' }, { time: -1 }, 'Ttime');
     expect(view.getBigInt64(0, true)).toBe(-1n);
     expect(new Reader(new Uint8Array(view.buffer)).fields({ time: 'time' })).toEqual({ time: -1 });
   });
@@ -137,7 +137,7 @@ describe('entries of directories', () => {
         const target = new Uint8Array(8192);
         let end = 0;
         for (const values of entries) {
-          end = encodeFields(new DataView(target.buffer), end, DirectoryEntry, values);
+          end = encodeFields(new DataView(target.buffer), end, DirectoryEntry, values, 'entry');
         }
         const reader = new Reader(target.subarray(0, end));
         const read: unknown[] = [];

@@ -3,7 +3,8 @@
  * that it may still write to: each byte is read once, each length is checked against the message before it is used, and
  * strings are copied before they are looked at.
  */
-import { decodeUtf8Lossless, encodeUtf8Lossless } from '@virtio/core';
+import { decodeUtf8Lossless, encodeUtf8Lossless, requireInteger, VirtioError } from '@virtio/core';
+import { MAX_U32 } from './check.ts';
 import {
   type FieldKind,
   type Fields,
@@ -12,9 +13,10 @@ import {
   type Message,
   type MessageValues,
   type Qid,
-} from './messages.ts';
+} from './protocol.ts';
 
 const TWO_32 = 4294967296;
+const MAX_U64 = 0xffff_ffff_ffff_ffffn;
 
 /** The message is not what its table says. */
 export class MalformedError extends Error {
@@ -43,6 +45,7 @@ export class UnencodableError extends Error {
  * @param data how many bytes of data follow it elsewhere: they count for the message's size
  * @returns the bytes written
  * @throws {@link UnencodableError}
+ * @throws {@link VirtioError} `INVALID_PARAM` for a value that its field cannot hold
  */
 export function encodeMessage<F extends Fields>(
   target: Uint8Array,
@@ -52,7 +55,7 @@ export function encodeMessage<F extends Fields>(
   data = 0,
 ): number {
   const view = new DataView(target.buffer, target.byteOffset, target.byteLength);
-  const end = encodeFields(view, HEADER_SIZE, message.fields, values);
+  const end = encodeFields(view, HEADER_SIZE, message.fields, values, message.name);
   view.setUint32(0, end + data, true);
   view.setUint8(4, message.type);
   view.setUint16(5, tag, true);
@@ -62,48 +65,53 @@ export function encodeMessage<F extends Fields>(
 /**
  * Writes fields without a header.
  *
+ * @param name the message, for errors
  * @returns where they end
  * @throws {@link UnencodableError}
+ * @throws {@link VirtioError} `INVALID_PARAM`
  */
 export function encodeFields<F extends Fields>(
   view: DataView,
   at: number,
   fields: F,
   values: MessageValues<F>,
+  name: string,
 ): number {
-  const writer = new Writer(view, at);
+  const writer = new Writer(view, at, name);
   for (const key in fields) {
     const value: unknown = values[key];
     switch (fields[key] as FieldKind) {
       case 'u8':
-        writer.view.setUint8(writer.take(1), value as number);
+        writer.u8(key, value);
         break;
       case 'u16':
-        writer.u16(value as number);
+        writer.u16(key, value);
         break;
       case 'u32':
-        writer.u32(value as number);
+        writer.u32(key, value);
         break;
       case 'u64':
-        writer.u64(value as bigint);
+        writer.u64(key, value);
         break;
       case 'size':
+        writer.number64(key, value, 0);
+        break;
       case 'time':
-        writer.number64(value as number);
+        writer.number64(key, value, Number.MIN_SAFE_INTEGER);
         break;
       case 'string':
-        writer.string(value as string);
+        writer.string(key, value);
         break;
       case 'qid':
-        writer.qid(value as Qid);
+        writer.qid(key, value as Qid);
         break;
       case 'names':
-        writer.u16((value as string[]).length);
-        for (const name of value as string[]) writer.string(name);
+        writer.count(key, (value as string[]).length);
+        for (const each of value as string[]) writer.string(key, each);
         break;
       case 'qids':
-        writer.u16((value as Qid[]).length);
-        for (const qid of value as Qid[]) writer.qid(qid);
+        writer.count(key, (value as Qid[]).length);
+        for (const qid of value as Qid[]) writer.qid(key, qid);
         break;
     }
   }
@@ -111,52 +119,75 @@ export function encodeFields<F extends Fields>(
 }
 
 class Writer {
-  readonly view: DataView;
   at: number;
 
-  constructor(view: DataView, at: number) {
-    this.view = view;
+  readonly #view: DataView;
+  readonly #name: string;
+
+  constructor(view: DataView, at: number, name: string) {
+    this.#view = view;
     this.at = at;
+    this.#name = name;
   }
 
-  take(bytes: number): number {
+  u8(key: string, value: unknown): void {
+    const byte = requireInteger(this.#name, key, value, 0, 0xff);
+    this.#view.setUint8(this.#take(1), byte);
+  }
+
+  count(key: string, elements: number): void {
+    this.u16(key, requireInteger(this.#name, `the number of ${key}`, elements, 0, MAX_WALK));
+  }
+
+  u16(key: string, value: unknown): void {
+    const half = requireInteger(this.#name, key, value, 0, 0xffff);
+    this.#view.setUint16(this.#take(2), half, true);
+  }
+
+  u32(key: string, value: unknown): void {
+    const word = requireInteger(this.#name, key, value, 0, MAX_U32);
+    this.#view.setUint32(this.#take(4), word, true);
+  }
+
+  u64(key: string, value: unknown): void {
+    if (typeof value !== 'bigint' || value < 0n || value > MAX_U64) {
+      throw this.#refuse(`${key} is ${String(value)} (${typeof value}); give a bigint from 0 to 2^64 - 1`);
+    }
+    this.#view.setBigUint64(this.#take(8), value, true);
+  }
+
+  number64(key: string, value: unknown, min: number): void {
+    const number = requireInteger(this.#name, key, value, min, Number.MAX_SAFE_INTEGER);
+    const at = this.#take(8);
+    this.#view.setUint32(at, number % TWO_32, true);
+    this.#view.setInt32(at + 4, Math.floor(number / TWO_32), true);
+  }
+
+  string(key: string, value: unknown): void {
+    if (typeof value !== 'string') throw this.#refuse(`${key} is of type ${typeof value}; give a string`);
+    const bytes = encodeUtf8Lossless(value);
+    if (bytes === undefined) throw new UnencodableError('EILSEQ');
+    if (bytes.length > 0xffff) throw new UnencodableError('ENAMETOOLONG');
+    this.u16(key, bytes.length);
+    const at = this.#take(bytes.length);
+    new Uint8Array(this.#view.buffer, this.#view.byteOffset + at, bytes.length).set(bytes);
+  }
+
+  qid(key: string, { type, version, path }: Qid): void {
+    this.u8(key, type);
+    this.u32(key, version);
+    this.u64(key, path);
+  }
+
+  #take(bytes: number): number {
     const { at } = this;
-    if (at + bytes > this.view.byteLength) throw new UnencodableError('ENAMETOOLONG');
+    if (at + bytes > this.#view.byteLength) throw new UnencodableError('ENAMETOOLONG');
     this.at = at + bytes;
     return at;
   }
 
-  u16(value: number): void {
-    this.view.setUint16(this.take(2), value, true);
-  }
-
-  u32(value: number): void {
-    this.view.setUint32(this.take(4), value, true);
-  }
-
-  u64(value: bigint): void {
-    this.view.setBigUint64(this.take(8), value, true);
-  }
-
-  number64(value: number): void {
-    const at = this.take(8);
-    this.view.setUint32(at, value, true);
-    this.view.setInt32(at + 4, Math.floor(value / TWO_32), true);
-  }
-
-  string(value: string): void {
-    const bytes = encodeUtf8Lossless(value);
-    if (bytes === undefined) throw new UnencodableError('EILSEQ');
-    if (bytes.length > 0xffff) throw new UnencodableError('ENAMETOOLONG');
-    this.u16(bytes.length);
-    const at = this.take(bytes.length);
-    new Uint8Array(this.view.buffer, this.view.byteOffset + at, bytes.length).set(bytes);
-  }
-
-  qid(qid: Qid): void {
-    this.view.setUint8(this.take(1), qid.type);
-    this.u32(qid.version);
-    this.u64(qid.path);
+  #refuse(what: string): VirtioError {
+    return new VirtioError('INVALID_PARAM', `${this.#name}: ${what}`);
   }
 }
 

@@ -2,11 +2,12 @@
  * Copies the contents of a file: many pieces at once, each of which is read and then written, so that the server reads and
  * writes at the same time.
  */
-import { isDirectory, type P9Client, WINDOW } from './client.ts';
+import type { Exchange } from './exchange.ts';
 import type { P9Fid } from './fid.ts';
-import { R, T } from './messages.ts';
-import { refuse } from './p9-error.ts';
+import { WINDOW } from './pipeline.ts';
+import { R, T } from './protocol.ts';
 import { CHECK, ROOM, type Task } from './task.ts';
+import { receiveWrite } from './transfer.ts';
 
 /** How much is asked for behind the end that the file is said to have. */
 const PROBE = 8168;
@@ -25,22 +26,27 @@ interface Piece {
   tag: number;
 }
 
-/** What was copied. */
+/** The result of a copy. */
 export interface Copied {
-  /** Where the source ended. */
+  /** The end of the source, in bytes from its start. */
   readonly end: number;
-  /** Where the copy ends: behind `end` if the source was longer a moment before. */
+  /** The end of the copy; behind `end` if the source became shorter meanwhile. */
   readonly written: number;
 }
 
-/**
- * Copies from one open file to another, from the beginning.
- *
- * @param size how many bytes the source is said to have
- */
-export function* copyData(client: P9Client, from: P9Fid, to: P9Fid, size: number): Task<Copied> {
-  if (isDirectory(from.qid)) throw refuse('EISDIR', T.read.name);
-  const copier = new Copier(client, from, to, size);
+/** A copy from one open file to another, from the beginning. */
+export interface Copy {
+  readonly from: P9Fid;
+  readonly to: P9Fid;
+  /** How many bytes the source is said to have. */
+  readonly size: number;
+  /** The most bytes of one message. */
+  readonly chunk: number;
+}
+
+/** Copies the contents of a file. */
+export function* copyData(exchange: Exchange, copy: Copy): Task<Copied> {
+  const copier = new Copier(exchange, copy);
   try {
     yield* copier.run();
   } finally {
@@ -53,22 +59,16 @@ class Copier {
   end = Infinity;
   written = 0;
 
-  readonly #client: P9Client;
-  readonly #from: P9Fid;
-  readonly #to: P9Fid;
-  readonly #size: number;
-  readonly #chunk: number;
+  readonly #exchange: Exchange;
+  readonly #copy: Copy;
   readonly #going: Piece[] = [];
   /** Buffers of pieces that are copied. */
   readonly #buffers: Uint8Array<ArrayBuffer>[] = [];
   #next = 0;
 
-  constructor(client: P9Client, from: P9Fid, to: P9Fid, size: number) {
-    this.#client = client;
-    this.#from = from;
-    this.#to = to;
-    this.#size = size;
-    this.#chunk = Math.min(client.chunkSize(from), client.chunkSize(to));
+  constructor(exchange: Exchange, copy: Copy) {
+    this.#exchange = exchange;
+    this.#copy = copy;
   }
 
   *run(): Task<void> {
@@ -100,17 +100,18 @@ class Copier {
 
   /** Waits for what is in flight when copying ends early. */
   *abandon(): Task<void> {
-    for (const { tag } of this.#going) if (tag >= 0) yield* this.#client.discard(tag);
+    for (const { tag } of this.#going) if (tag >= 0) yield* this.#exchange.discard(tag);
   }
 
   /** The next part of the file. Behind its end, one at a time looks whether there is more. */
   #nextPiece(): Piece | undefined {
     const position = this.#next;
-    const known = this.#size - position;
-    if (position >= this.end || (known <= 0 && this.#going.some((other) => other.position >= this.#size))) {
+    const { size, chunk } = this.#copy;
+    const known = size - position;
+    if (position >= this.end || (known <= 0 && this.#going.some((other) => other.position >= size))) {
       return undefined;
     }
-    const length = Math.min(this.#chunk, known > 0 ? known : Math.max(PROBE, -known));
+    const length = Math.min(chunk, known > 0 ? known : Math.max(PROBE, -known));
     this.#next += length;
     let buffer = this.#buffers.pop();
     if (buffer === undefined || buffer.length < length) buffer = new Uint8Array(length);
@@ -119,15 +120,16 @@ class Copier {
 
   #trySend(piece: Piece): void {
     const { position, buffer, length, filled, start } = piece;
-    const client = this.#client;
+    const { from, to } = this.#copy;
+    const exchange = this.#exchange;
     // Without requests of its own that will give memory back, the lack of it is an error.
     const send = this.#going.some(({ tag }) => tag >= 0) ? 'trySendMore' : 'trySend';
     if (filled > 0) {
       const data = buffer.subarray(start, start + filled);
-      piece.tag = client[send](T.write, { fid: this.#to.id, offset: position, count: filled }, { data });
+      piece.tag = exchange[send](T.write, { fid: to.id, offset: position, count: filled }, { data });
     } else {
       const room = buffer.subarray(0, length);
-      piece.tag = client[send](T.read, { fid: this.#from.id, offset: position, count: length }, { room });
+      piece.tag = exchange[send](T.read, { fid: from.id, offset: position, count: length }, { room });
     }
   }
 
@@ -136,14 +138,14 @@ class Copier {
     const { tag } = piece;
     piece.tag = -1;
     if (piece.filled === 0) {
-      const { count } = yield* this.#client.receive(tag, R.read);
+      const { count } = yield* this.#exchange.receive(tag, R.read);
       piece.filled = count;
       piece.start = 0;
       if (count > 0) return true;
       this.end = Math.min(this.end, piece.position);
       return false;
     }
-    const count = yield* this.#client.receiveWrite(tag, piece.filled);
+    const count = yield* receiveWrite(this.#exchange, tag, piece.filled);
     piece.position += count;
     piece.length -= count;
     piece.start += count;

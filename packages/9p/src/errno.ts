@@ -154,7 +154,7 @@ export function errnoName(errno: number): ErrnoName {
   return names.get(errno) ?? 'UNKNOWN';
 }
 
-/** What an error number means, in a few words. */
+/** The text of an error number. */
 export function errnoText(errno: number): string {
   const name = names.get(errno);
   return name === undefined ? `unknown error ${errno}` : table[name][1];

@@ -41,12 +41,17 @@ const operations: Record<string, (fs: P9FileSystem) => Promise<unknown>> = {
   },
 };
 
-describe('the server knows no fid but the root', () => {
+describe.each([
+  ['', true],
+  [', on a server whose qids tell no kinds', false],
+] as const)('the server knows no fid but the root%s', (_what, kindsInQids) => {
   it.each(Object.keys(operations))('after %s, whichever message was refused', async (name) => {
     let messages = Infinity;
     let refused = 0;
     for (let at = 1; at <= messages; at += 1) {
-      const rig = await mounted();
+      const rig = await mounted({}, {}, (server) => {
+        server.kindsInQids = kindsInQids;
+      });
       const { fs, server } = rig;
       // That types have to be asked for makes more messages.
       server.entryTypes = false;

@@ -2,26 +2,49 @@
  * Fids: the numbers by which the client names files to the server. A number is used again only when the server has said
  * that it has forgotten the fid; if what it said made no sense, the number is retired.
  */
-import type { Qid } from './messages.ts';
+import { P9Error, refuse } from './p9-error.ts';
+import { VirtioError } from '@virtio/core';
+import { type Message, type Qid, QidType } from './protocol.ts';
 
-/** A file, or a directory, that the server knows by a number. It is used up by `clunk`. */
+/** A fid: a file or a directory of the server's under a number that the client chose. `clunk` ends it. */
 export interface P9Fid {
   /** The number. */
   readonly id: number;
-  /** The file. Changes when `create` turns a directory's fid into that of the new file. */
+  /** Identifies the file. Changes when `create` turns a directory's fid into that of the new file. */
   qid: Qid;
-  /** The most bytes that the server takes or gives at once, after `open` or `create`; 0 if it does not say. */
+  /** The most bytes of one read or write, as the server told at `open` or `create`; 0 if it did not. */
   iounit: number;
-  /** Whether it may be used: not after it was clunked, or the session ended. */
+  /** Whether it was not clunked yet. */
   live: boolean;
-  /** The session that it belongs to. */
+  /** The number of the session that it belongs to. */
   readonly session: number;
 }
 
-/** Hands out the numbers of fids. */
-export class FidNumbers {
+/** Whether a file is a directory. */
+export function isDirectory({ type }: Qid): boolean {
+  return (type & QidType.DIRECTORY) !== 0;
+}
+
+/** Whether a file is a symbolic link. */
+export function isSymlink({ type }: Qid): boolean {
+  return (type & QidType.SYMLINK) !== 0;
+}
+
+/** The fids of one client, and the numbers that are free for new ones. */
+export class FidTable {
   readonly #free: number[] = [];
   #next = 0;
+  #session = 0;
+
+  /** Counts sessions: fids of an earlier one are stale. */
+  get session(): number {
+    return this.#session;
+  }
+
+  /** How many numbers the server knows, or may know. */
+  get used(): number {
+    return this.#next - this.#free.length;
+  }
 
   /** A number that the server does not use. */
   take(): number {
@@ -32,19 +55,41 @@ export class FidNumbers {
     return id;
   }
 
-  /** The server has forgotten the fid. */
+  /** The server has forgotten the fid, or never knew it. */
   release(id: number): void {
     this.#free.push(id);
   }
 
-  /** A new session: the server has forgotten all fids. */
-  reset(): void {
-    this.#free.length = 0;
-    this.#next = 0;
+  /** Releases a number that a request would have made a fid, if its error tells that the server has not made one. */
+  releaseUnmade(id: number, error: unknown): void {
+    // It refused, or was told to forget the request, or was never asked.
+    const unmade =
+      P9Error.is(error) ||
+      VirtioError.is(error, 'ABORTED') ||
+      VirtioError.is(error, 'QUEUE_FULL') ||
+      VirtioError.is(error, 'INVALID_PARAM');
+    if (unmade) this.release(id);
   }
 
-  /** How many numbers are in use or retired. */
-  get used(): number {
-    return this.#next - this.#free.length;
+  /** The fid that the server now knows by a number. */
+  create(id: number, qid: Qid): P9Fid {
+    return { id, qid, iounit: 0, live: true, session: this.#session };
+  }
+
+  /**
+   * Checks that a fid can be used.
+   *
+   * @throws {@link P9Error} `EBADF`, `ESTALE`
+   */
+  check(fid: P9Fid, message: Message): void {
+    if (!fid.live) throw refuse('EBADF', message.name);
+    if (fid.session !== this.#session) throw refuse('ESTALE', message.name);
+  }
+
+  /** A new session: the server has forgotten all fids. */
+  restart(): void {
+    this.#free.length = 0;
+    this.#next = 0;
+    this.#session += 1;
   }
 }

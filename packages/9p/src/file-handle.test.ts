@@ -132,8 +132,7 @@ describe('FileHandle', () => {
       expect(piece).toHaveLength(10);
       break;
     }
-    const bad = handle.createReadStream({ highWaterMark: 0 });
-    expect(await failure(() => bad.next())).toMatchObject({ code: 'INVALID_PARAM' });
+    expect(() => handle.createReadStream({ highWaterMark: 0 })).toThrow(/highWaterMark is 0/);
     await handle.close();
     await leavesNothing(rig, fs);
   });
@@ -195,7 +194,7 @@ describe('FileHandle', () => {
     const other = handle.createWriteStream({ start: 10 });
     await Promise.all([other.write('hello '), other.write(bytes('world'))]);
     expect(Buffer.from(server.find('/f')?.bytes.subarray(10, 21) ?? []).toString()).toBe('hello world');
-    expect(() => handle.createWriteStream({ start: -1 })).toThrow(/no size or position/);
+    expect(() => handle.createWriteStream({ start: -1 })).toThrow(/start is -1/);
 
     server.capacity = 10;
     const writer = new WritableStream(handle.createWriteStream()).getWriter();
@@ -309,7 +308,7 @@ describe('FileHandle', () => {
         code: 'INVALID_PARAM',
       });
       expect(() => handle.writeSync(buffer, offset, length, position)).toThrow(
-        /INVALID_PARAM|must lie|whole numbers/,
+        / is .*; give an integer from/,
       );
     }
     for (const wrong of [undefined, 5, new Uint32Array(2)] as unknown as Uint8Array[]) {

@@ -4,23 +4,25 @@
  * Operations that use the file's own position follow one another; all others may run at the same time. The fid is not
  * clunked before all of them have ended, so that its number never means another file to a request that is on its way.
  */
-import type { AbortSignalLike } from '@virtio/core';
+import type { SpinOptions, WaitOptions } from '@virtio/core';
+import { changes, type Changes, type Time } from './attributes.ts';
+import { type FsContext, named } from './context.ts';
 import type { P9Fid } from './fid.ts';
 import { FileSink, readPieces, splitLines } from './file-streams.ts';
+import { openFile, readAll, writeAt } from './files.ts';
 import {
   checkPosition,
   type HeldLock,
   type LockOptions,
   lockRequest,
+  toBuffers,
   type ReadStreamOptions,
-  signalOf,
   toTransfer,
   type Transfer,
   type TransferOptions,
   type WriteStreamOptions,
 } from './handle-options.ts';
-import { LockStatus, LockType, OpenFlag } from './messages.ts';
-import { changes, type FsContext, named, readAll, type Time, writeAt } from './operations.ts';
+import { type OpenFlags, parseOpenFlags } from './open-flags.ts';
 import {
   type Data,
   type DataStream,
@@ -30,13 +32,21 @@ import {
   type ReadFileOptions,
   readOptions,
   type ReadTextOptions,
-  type SignalOption,
+  type SyncOptions,
   toBytes,
   toChunks,
 } from './options.ts';
 import { refuse } from './p9-error.ts';
+import { LockStatus, LockType, OpenFlag } from './protocol.ts';
 import { Stats } from './stats.ts';
 import type { Task } from './task.ts';
+
+/** Opens a file. */
+export function* openHandle(fs: FsContext, path: string, flags: OpenFlags, mode: number): Task<FileHandle> {
+  const parsed = parseOpenFlags(flags);
+  const fid = yield* named('open', path, openFile(fs, path, parsed, mode));
+  return new FileHandle(fs, fid, path, parsed);
+}
 
 /** An open file. */
 export class FileHandle {
@@ -68,7 +78,7 @@ export class FileHandle {
   /**
    * Reads into a buffer, with many requests in flight if it is large.
    *
-   * @param buffer where to; while the promise is pending it belongs to the device
+   * @param buffer the destination; while the promise is pending it belongs to the device
    * @param options where in the buffer and in the file, or the offset in the buffer, with `length` and `position` behind
    * @returns how many bytes were read: fewer than asked for at the end of the file, and perhaps in other places; 0 at the end
    */
@@ -82,7 +92,7 @@ export class FileHandle {
     const bytesRead = await this.#run(
       'read',
       () => this.#read(transfer),
-      signalOf(options),
+      waitOf(options),
       transfer.position === null,
     );
     return { bytesRead, buffer };
@@ -91,18 +101,18 @@ export class FileHandle {
   /** As {@link FileHandle.read}, but spins, and returns how many bytes were read. */
   readSync(
     buffer: Uint8Array,
-    options?: Omit<TransferOptions, 'signal'> | number,
+    options?: SyncOptions<TransferOptions> | number,
     length?: number,
     position?: number | null,
   ): number {
     const transfer = toTransfer(buffer, options, length, position);
-    return this.#runSync('read', () => this.#read(transfer));
+    return this.#runSync('read', () => this.#read(transfer), spinOf(options));
   }
 
   /**
    * Writes all of a buffer or a text, with many requests in flight if it is large.
    *
-   * @param data what; while the promise is pending it belongs to the device
+   * @param data the bytes or the text; while the promise is pending they belong to the device
    * @param options where in the buffer and in the file, or the offset in the buffer, with `length` and `position` behind. A file
    * that is open to append is written at its end in any case.
    */
@@ -114,19 +124,19 @@ export class FileHandle {
   ): Promise<{ readonly bytesWritten: number; readonly buffer: D }> {
     const transfer = toTransfer(toBytes(data), options, length, position);
     const serial = transfer.position === null || this.#append;
-    await this.#run('write', () => this.#write(transfer), signalOf(options), serial);
+    await this.#run('write', () => this.#write(transfer), waitOf(options), serial);
     return { bytesWritten: transfer.part.length, buffer: data };
   }
 
   /** As {@link FileHandle.write}, but spins, and returns how many bytes were written. */
   writeSync(
     data: Data,
-    options?: Omit<TransferOptions, 'signal'> | number,
+    options?: SyncOptions<TransferOptions> | number,
     length?: number,
     position?: number | null,
   ): number {
     const transfer = toTransfer(toBytes(data), options, length, position);
-    this.#runSync('write', () => this.#write(transfer));
+    this.#runSync('write', () => this.#write(transfer), spinOf(options));
     return transfer.part.length;
   }
 
@@ -139,33 +149,39 @@ export class FileHandle {
   async readv<B extends readonly Uint8Array[]>(
     buffers: B,
     position: number | null = null,
+    options?: WaitOptions,
   ): Promise<{ readonly bytesRead: number; readonly buffers: B }> {
+    const parts = toBuffers(buffers);
     const at = checkPosition(position);
-    const bytesRead = await this.#run('read', () => this.#readv(buffers, at), undefined, at === null);
+    const bytesRead = await this.#run('read', () => this.#readv(parts, at), options, at === null);
     return { bytesRead, buffers };
   }
 
   /** As {@link FileHandle.readv}, but spins, and returns how many bytes were read. */
-  readvSync(buffers: readonly Uint8Array[], position: number | null = null): number {
+  readvSync(buffers: readonly Uint8Array[], position: number | null = null, options?: SpinOptions): number {
+    const parts = toBuffers(buffers);
     const at = checkPosition(position);
-    return this.#runSync('read', () => this.#readv(buffers, at));
+    return this.#runSync('read', () => this.#readv(parts, at), options);
   }
 
   /** Writes all of several buffers, one after the other, at a position or at the file's own. */
   async writev<B extends readonly Uint8Array[]>(
     buffers: B,
     position: number | null = null,
+    options?: WaitOptions,
   ): Promise<{ readonly bytesWritten: number; readonly buffers: B }> {
+    const parts = toBuffers(buffers);
     const at = checkPosition(position);
     const serial = at === null || this.#append;
-    const bytesWritten = await this.#run('write', () => this.#writev(buffers, at), undefined, serial);
+    const bytesWritten = await this.#run('write', () => this.#writev(parts, at), options, serial);
     return { bytesWritten, buffers };
   }
 
   /** As {@link FileHandle.writev}, but spins, and returns how many bytes were written. */
-  writevSync(buffers: readonly Uint8Array[], position: number | null = null): number {
+  writevSync(buffers: readonly Uint8Array[], position: number | null = null, options?: SpinOptions): number {
+    const parts = toBuffers(buffers);
     const at = checkPosition(position);
-    return this.#runSync('write', () => this.#writev(buffers, at));
+    return this.#runSync('write', () => this.#writev(parts, at), options);
   }
 
   /** Reads the file from its position to the end: as bytes, or as text if an encoding is given. */
@@ -175,42 +191,43 @@ export class FileHandle {
     options?: ReadFileOptions | ReadTextOptions | Encoding | null,
   ): Promise<Uint8Array<ArrayBuffer> | string> {
     const { encoding, signal } = readOptions(options);
-    return decodeAs(await this.#run('read', () => this.#readAll(), signal, true), encoding);
+    return decodeAs(await this.#run('read', () => this.#readAll(), { signal }, true), encoding);
   }
 
   /** As {@link FileHandle.readFile}, but spins. */
-  readFileSync(options?: ReadFileOptions | null): Uint8Array<ArrayBuffer>;
-  readFileSync(options: ReadTextOptions | Encoding): string;
+  readFileSync(options?: SyncOptions<ReadFileOptions> | null): Uint8Array<ArrayBuffer>;
+  readFileSync(options: SyncOptions<ReadTextOptions> | Encoding): string;
   readFileSync(
-    options?: ReadFileOptions | ReadTextOptions | Encoding | null,
+    options?: SyncOptions<ReadFileOptions> | SyncOptions<ReadTextOptions> | Encoding | null,
   ): Uint8Array<ArrayBuffer> | string {
+    const { encoding, ...spin } = readOptions(options);
     return decodeAs(
-      this.#runSync('read', () => this.#readAll()),
-      readOptions(options).encoding,
+      this.#runSync('read', () => this.#readAll(), spin),
+      encoding,
     );
   }
 
   /** Writes from the file's position on: a buffer, a text, or pieces as they come. The file is not truncated. */
-  async writeFile(data: Data | DataStream, { signal }: SignalOption = {}): Promise<void> {
+  async writeFile(data: Data | DataStream, options?: WaitOptions): Promise<void> {
     if (isAsyncIterable(data)) {
-      for await (const piece of data) await this.write(piece, { signal });
+      for await (const piece of data) await this.write(piece, options);
     } else {
-      for (const piece of toChunks(data)) await this.write(piece, { signal });
+      for (const piece of toChunks(data)) await this.write(piece, options);
     }
   }
 
   /** As {@link FileHandle.writeFile}, but spins. */
-  writeFileSync(data: Data | Iterable<Data>): void {
-    for (const piece of toChunks(data)) this.writeSync(piece);
+  writeFileSync(data: Data | Iterable<Data>, options?: SpinOptions): void {
+    for (const piece of toChunks(data)) this.writeSync(piece, options);
   }
 
   /** As {@link FileHandle.writeFile}. */
-  appendFile(data: Data | DataStream, options?: SignalOption): Promise<void> {
+  appendFile(data: Data | DataStream, options?: WaitOptions): Promise<void> {
     return this.writeFile(data, options);
   }
 
   /**
-   * Reads the file piece by piece, a few pieces ahead of who takes them.
+   * Reads the file piece by piece, a few pieces ahead of the consumer.
    *
    * @returns an iterable for `for await` and `ReadableStream.from`; the file stays open when it ends
    */
@@ -231,80 +248,80 @@ export class FileHandle {
   /**
    * Writes the file piece by piece.
    *
-   * @returns what `new WritableStream(…)` is made from, also of use by itself; the file stays open when it is closed
+   * @returns an underlying sink for `new WritableStream(…)`, also of use by itself; the file stays open when it is closed
    */
   createWriteStream(options: WriteStreamOptions = {}): FileSink {
     return new FileSink(this, options);
   }
 
   /** Reads the file's attributes. */
-  stat(): Promise<Stats> {
-    return this.#run('fstat', () => this.#stat());
+  stat(options?: WaitOptions): Promise<Stats> {
+    return this.#run('fstat', () => this.#stat(), options);
   }
 
   /** As {@link FileHandle.stat}, but spins. */
-  statSync(): Stats {
-    return this.#runSync('fstat', () => this.#stat());
+  statSync(options?: SpinOptions): Stats {
+    return this.#runSync('fstat', () => this.#stat(), options);
   }
 
   /** Changes the permissions. */
-  chmod(mode: number): Promise<void> {
-    return this.#run('fchmod', () => this.#set({ mode }));
+  chmod(mode: number, options?: WaitOptions): Promise<void> {
+    return this.#run('fchmod', () => this.#set({ mode }), options);
   }
 
   /** As {@link FileHandle.chmod}, but spins. */
-  chmodSync(mode: number): void {
-    this.#runSync('fchmod', () => this.#set({ mode }));
+  chmodSync(mode: number, options?: SpinOptions): void {
+    this.#runSync('fchmod', () => this.#set({ mode }), options);
   }
 
   /** Changes owner and group. */
-  chown(uid: number, gid: number): Promise<void> {
-    return this.#run('fchown', () => this.#set({ uid, gid }));
+  chown(uid: number, gid: number, options?: WaitOptions): Promise<void> {
+    return this.#run('fchown', () => this.#set({ uid, gid }), options);
   }
 
   /** As {@link FileHandle.chown}, but spins. */
-  chownSync(uid: number, gid: number): void {
-    this.#runSync('fchown', () => this.#set({ uid, gid }));
+  chownSync(uid: number, gid: number, options?: SpinOptions): void {
+    this.#runSync('fchown', () => this.#set({ uid, gid }), options);
   }
 
   /** Changes the times of the last access and the last change: to the microsecond, or with `bigint`s to the nanosecond. */
-  utimes(atime: Time, mtime: Time): Promise<void> {
-    return this.#run('futimes', () => this.#set({ atime, mtime }));
+  utimes(atime: Time, mtime: Time, options?: WaitOptions): Promise<void> {
+    return this.#run('futimes', () => this.#set({ atime, mtime }), options);
   }
 
   /** As {@link FileHandle.utimes}, but spins. */
-  utimesSync(atime: Time, mtime: Time): void {
-    this.#runSync('futimes', () => this.#set({ atime, mtime }));
+  utimesSync(atime: Time, mtime: Time, options?: SpinOptions): void {
+    this.#runSync('futimes', () => this.#set({ atime, mtime }), options);
   }
 
-  /** Cuts the file off, or extends it with zeros. */
-  truncate(size = 0): Promise<void> {
-    return this.#run('ftruncate', () => this.#set({ size }));
+  /** Sets the size of the file: cuts it off, or extends it with zeros. */
+  truncate(size = 0, options?: WaitOptions): Promise<void> {
+    return this.#run('ftruncate', () => this.#set({ size }), options);
   }
 
   /** As {@link FileHandle.truncate}, but spins. */
-  truncateSync(size = 0): void {
-    this.#runSync('ftruncate', () => this.#set({ size }));
+  truncateSync(size = 0, options?: SpinOptions): void {
+    this.#runSync('ftruncate', () => this.#set({ size }), options);
   }
 
   /** Has the server write all that it caches of the file to the disk. */
-  sync(): Promise<void> {
-    return this.#run('fsync', () => this.#fs.client.fsync(this.#fid, false));
+  sync(options?: WaitOptions): Promise<void> {
+    return this.#run('fsync', () => this.#fs.client.fsync(this.#fid, false), options);
   }
 
   /** As {@link FileHandle.sync}, but spins. */
-  fsyncSync(): void {
-    this.#runSync('fsync', () => this.#fs.client.fsync(this.#fid, false));
+  fsyncSync(options?: SpinOptions): void {
+    this.#runSync('fsync', () => this.#fs.client.fsync(this.#fid, false), options);
   }
 
   /** Has the server write the contents to the disk, and of the attributes only what is needed to find them. */
-  datasync(): Promise<void> {
-    return this.#run('fdatasync', () => this.#fs.client.fsync(this.#fid, true));
+  datasync(options?: WaitOptions): Promise<void> {
+    return this.#run('fdatasync', () => this.#fs.client.fsync(this.#fid, true), options);
   }
 
   /** As {@link FileHandle.datasync}, but spins. */
-  fdatasyncSync(): void {
-    this.#runSync('fdatasync', () => this.#fs.client.fsync(this.#fid, true));
+  fdatasyncSync(options?: SpinOptions): void {
+    this.#runSync('fdatasync', () => this.#fs.client.fsync(this.#fid, true), options);
   }
 
   /**
@@ -313,35 +330,38 @@ export class FileHandle {
    * @throws {@link P9Error} `EAGAIN` if somebody else has it; ask again later
    */
   lock(options: LockOptions = {}): Promise<void> {
-    return this.#run('lock', () => this.#lock(options));
+    return this.#run('lock', () => this.#lock(options), options);
   }
 
   /** As {@link FileHandle.lock}, but spins for the server's answer (not for the lock). */
-  lockSync(options: LockOptions = {}): void {
-    this.#runSync('lock', () => this.#lock(options));
+  lockSync(options: SyncOptions<LockOptions> = {}): void {
+    this.#runSync('lock', () => this.#lock(options), options);
   }
 
-  /** Takes a lock back, or a part of it. */
+  /** Removes a lock, or a part of it. */
   unlock(options: Omit<LockOptions, 'type'> = {}): Promise<void> {
-    return this.#run('unlock', () => this.#lock(options, LockType.UNLOCK));
+    return this.#run('unlock', () => this.#lock(options, LockType.UNLOCK), options);
   }
 
   /** As {@link FileHandle.unlock}, but spins. */
-  unlockSync(options: Omit<LockOptions, 'type'> = {}): void {
-    this.#runSync('unlock', () => this.#lock(options, LockType.UNLOCK));
+  unlockSync(options: SyncOptions<Omit<LockOptions, 'type'>> = {}): void {
+    this.#runSync('unlock', () => this.#lock(options, LockType.UNLOCK), options);
   }
 
-  /** Asks who would stand in the way of a lock. @returns a lock, or `undefined` if nobody does */
+  /** Looks for a lock that conflicts with this one. @returns it, or `undefined` */
   getLock(options: LockOptions = {}): Promise<HeldLock | undefined> {
-    return this.#run('getlock', () => this.#getLock(options));
+    return this.#run('getlock', () => this.#getLock(options), options);
   }
 
   /** As {@link FileHandle.getLock}, but spins. */
-  getLockSync(options: LockOptions = {}): HeldLock | undefined {
-    return this.#runSync('getlock', () => this.#getLock(options));
+  getLockSync(options: SyncOptions<LockOptions> = {}): HeldLock | undefined {
+    return this.#runSync('getlock', () => this.#getLock(options), options);
   }
 
-  /** Closes the file, when all operations on it have ended. Closing it twice does no harm. */
+  /**
+   * Closes the file, when all operations on it have ended. Closing it twice does no harm. It cannot be cancelled: the server has
+   * to hear of it.
+   */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
@@ -352,11 +372,11 @@ export class FileHandle {
    *
    * @throws {@link P9Error} `EBUSY` while operations with promises are going on
    */
-  closeSync(): void {
+  closeSync(options?: SpinOptions): void {
     if (this.#closing !== undefined) return;
     if (this.#users > 0) throw refuse('EBUSY', 'close', this.path);
     this.#closing = Promise.resolve();
-    this.#fs.client.runSync(named('close', this.path, this.#clunk()));
+    this.#fs.client.runSync(named('close', this.path, this.#clunk()), options);
   }
 
   /** The same as {@link FileHandle.close}, for `await using`. */
@@ -415,17 +435,17 @@ export class FileHandle {
     return new Stats(yield* this.#fs.client.getattr(this.#fid));
   }
 
-  #set(values: Parameters<typeof changes>[0]): Task<void> {
-    return this.#fs.client.setattr(this.#fid, changes(values));
+  *#set(values: Changes): Task<void> {
+    yield* this.#fs.client.setattr(this.#fid, changes(values));
   }
 
-  *#lock(options: LockOptions, type?: number): Task<void> {
+  *#lock(options: SyncOptions<LockOptions>, type?: number): Task<void> {
     const status = yield* this.#fs.client.lock(this.#fid, lockRequest(options, type), 0);
     if (status === LockStatus.SUCCESS) return;
     throw refuse(status === LockStatus.ERROR ? 'ENOLCK' : 'EAGAIN', 'lock');
   }
 
-  *#getLock(options: LockOptions): Task<HeldLock | undefined> {
+  *#getLock(options: SyncOptions<LockOptions>): Task<HeldLock | undefined> {
     const held = yield* this.#fs.client.getlock(this.#fid, lockRequest(options));
     if (held.type === LockType.UNLOCK) return undefined;
     return { ...held, type: held.type === LockType.READ ? 'read' : 'write' };
@@ -447,12 +467,12 @@ export class FileHandle {
   }
 
   /** Carries an operation out with promises. `serial` is for those that use the position. */
-  async #run<V>(syscall: string, task: () => Task<V>, signal?: AbortSignalLike, serial = false): Promise<V> {
+  async #run<V>(syscall: string, task: () => Task<V>, options?: WaitOptions, serial = false): Promise<V> {
     this.#enter(syscall);
     try {
       const { client } = this.#fs;
-      if (!serial) return await client.run(named(syscall, this.path, task()), signal);
-      const result = this.#tail.then(() => client.run(named(syscall, this.path, task()), signal));
+      if (!serial) return await client.run(named(syscall, this.path, task()), options);
+      const result = this.#tail.then(() => client.run(named(syscall, this.path, task()), options));
       this.#tail = result.catch(() => undefined);
       return await result;
     } finally {
@@ -460,10 +480,10 @@ export class FileHandle {
     }
   }
 
-  #runSync<V>(syscall: string, task: () => Task<V>): V {
+  #runSync<V>(syscall: string, task: () => Task<V>, options?: SpinOptions): V {
     this.#enter(syscall);
     try {
-      return this.#fs.client.runSync(named(syscall, this.path, task()));
+      return this.#fs.client.runSync(named(syscall, this.path, task()), options);
     } finally {
       this.#leave();
     }
@@ -478,4 +498,13 @@ export class FileHandle {
     this.#users -= 1;
     if (this.#users === 0) this.#idle?.();
   }
+}
+
+/** Of the first form of the arguments of `read` and `write`, the options. */
+function waitOf(options: TransferOptions | number | undefined): WaitOptions | undefined {
+  return typeof options === 'object' ? options : undefined;
+}
+
+function spinOf(options: SyncOptions<TransferOptions> | number | undefined): SpinOptions | undefined {
+  return typeof options === 'object' ? options : undefined;
 }

@@ -2,13 +2,14 @@
  * A file as a stream: async iterables of pieces and of lines, and the sink that a `WritableStream` is made from. None of it
  * needs a class that is not in ECMAScript.
  */
-import { type AbortSignalLike, decodeUtf8, VirtioError } from '@virtio/core';
+import { type AbortSignalLike, decodeUtf8, requireInteger } from '@virtio/core';
+import { CLIENT, checkSize } from './check.ts';
 import type { ReadStreamOptions, WriteStreamOptions } from './handle-options.ts';
-import { checkSize } from './operations.ts';
 import { type Data, toBytes } from './options.ts';
 import { refuse } from './p9-error.ts';
 
 const DEFAULT_PIECE = 524288;
+const MAX_PIECE = 0x7fff_ffff;
 
 /** How many pieces of a stream are read ahead. */
 const READ_AHEAD = 4;
@@ -35,18 +36,28 @@ interface Target {
   ): Promise<unknown>;
 }
 
-/** Reads a file piece by piece, a few ahead. */
-export async function* readPieces(
+/**
+ * Reads a file piece by piece, a few ahead.
+ *
+ * @throws {@link VirtioError} `INVALID_PARAM`, at once
+ */
+export function readPieces(
   file: Source,
-  { start = 0, end = Infinity, highWaterMark = DEFAULT_PIECE, signal }: ReadStreamOptions,
+  { start = 0, end, highWaterMark = DEFAULT_PIECE, signal }: ReadStreamOptions,
 ): AsyncGenerator<Uint8Array<ArrayBuffer>, undefined> {
-  if (!(Number.isInteger(highWaterMark) && highWaterMark > 0)) {
-    throw new VirtioError(
-      'INVALID_PARAM',
-      `highWaterMark is ${highWaterMark}; a piece has at least one byte`,
-    );
-  }
-  checkSize(start);
+  requireInteger(CLIENT, 'highWaterMark', highWaterMark, 1, MAX_PIECE);
+  checkSize('start', start);
+  const last = end === undefined || end === Infinity ? Infinity : checkSize('end', end);
+  return pieces(file, start, last, highWaterMark, signal);
+}
+
+async function* pieces(
+  file: Source,
+  start: number,
+  end: number,
+  highWaterMark: number,
+  signal: AbortSignalLike | undefined,
+): AsyncGenerator<Uint8Array<ArrayBuffer>, undefined> {
   const ahead: Promise<Uint8Array<ArrayBuffer>>[] = [];
   let next = start;
   const piece = async (position: number): Promise<Uint8Array<ArrayBuffer>> => {
@@ -114,7 +125,7 @@ function toLine(parts: readonly Uint8Array[]): string {
   return decodeUtf8(bytes.at(-1) === CARRIAGE_RETURN ? bytes.subarray(0, -1) : bytes);
 }
 
-/** Writes a file piece by piece; has the shape of what a `WritableStream` is made from. */
+/** Writes a file piece by piece; an underlying sink for `WritableStream`. */
 export class FileSink {
   readonly #file: Target;
   readonly #signal: AbortSignalLike | undefined;
@@ -124,7 +135,7 @@ export class FileSink {
   /** @internal sinks come from `FileHandle.createWriteStream` */
   constructor(file: Target, { start, signal }: WriteStreamOptions) {
     this.#file = file;
-    this.#next = start === undefined ? null : checkSize(start);
+    this.#next = start === undefined ? null : checkSize('start', start);
     this.#signal = signal;
   }
 
@@ -134,9 +145,9 @@ export class FileSink {
   }
 
   /**
-   * Writes a piece behind the one before.
+   * Writes a piece after the one before.
    *
-   * @param chunk what; it belongs to the device until the promise settles. Text becomes UTF-8.
+   * @param chunk the piece; it belongs to the device until the promise settles. Text becomes UTF-8.
    * @param controller a `WritableStream` gives its own, whose signal cancels the write when the stream is aborted
    */
   async write(chunk: Data, controller?: object): Promise<void> {

@@ -1,7 +1,7 @@
 import { CommonFeatures, decodeUtf8Lossless } from '@virtio/core';
 import { ringVariants } from '@virtio/testing';
 import { describe, expect, it } from 'vitest';
-import { refusal } from '../test/memory-server.ts';
+import { type MemoryServer, refusal } from '../test/memory-server.ts';
 import { bytes, failure, leavesNothing, mounted, pattern, same, setUp, usual } from '../test/set-up.ts';
 import { type Dirent, FileType, OpenFlag, P9FileSystem } from './index.ts';
 
@@ -41,9 +41,13 @@ describe.each(ringVariants)('P9FileSystem on a ring that is $name', ({ features 
 });
 
 describe.each([
-  ['split', usual],
-  ['packed', packed],
-])('P9FileSystem (%s ring)', (_name, features) => {
+  ['split ring', usual, true],
+  ['packed ring', packed, true],
+  ['qids that tell no kinds', usual, false],
+])('P9FileSystem (%s)', (_name, features, kindsInQids) => {
+  const prepare = (server: MemoryServer): void => {
+    server.kindsInQids = kindsInQids;
+  };
   const cases: [string, (fs: P9FileSystem, rig: Awaited<ReturnType<typeof mounted>>) => Promise<void>][] = [
     [
       'reads text, and refuses encodings that it does not have',
@@ -108,7 +112,8 @@ describe.each([
         await fs.stat('/small');
         server.log.length = 0;
         expect(same(await fs.readFile('/small'), pattern(30_000))).toBe(true);
-        expect(server.log.map(({ type }) => type)).toEqual([110, 12, 24, 116, 120]);
+        const kind = kindsInQids ? [] : [24];
+        expect(server.log.map(({ type }) => type)).toEqual([110, ...kind, 12, 24, 116, 120]);
       },
     ],
     [
@@ -117,7 +122,7 @@ describe.each([
         server.put('/f', pattern(100));
         for (const [type, syscall] of [
           [12, 'open'],
-          [24, 'read'],
+          [24, kindsInQids ? 'read' : 'open'],
           [116, 'read'],
         ] as const) {
           server.refuse = (asked) => (asked === type ? 5 : undefined);
@@ -201,8 +206,9 @@ describe.each([
     ],
     [
       'gives new files their permissions, less the umask, and their group',
-      async (_fs, { driver, server }) => {
-        const fs = await P9FileSystem.mount(driver, { umask: 0o027, gid: 42 });
+      async (usual, { driver, server }) => {
+        await usual.unmount();
+        await using fs = await P9FileSystem.mount(driver, { umask: 0o027, gid: 42 });
         await fs.writeFile('/a', '');
         await fs.writeFile('/b', '', { mode: 0o777 });
         await fs.mkdir('/c');
@@ -729,13 +735,13 @@ describe.each([
   ];
 
   it.each(cases)('%s', async (_what, body) => {
-    const rig = await mounted({ features });
+    const rig = await mounted({ features }, {}, prepare);
     await body(rig.fs, rig);
     await leavesNothing(rig, rig.fs);
   });
 
   it('has a synchronous form of all that it does', async () => {
-    const rig = await mounted({ features });
+    const rig = await mounted({ features }, {}, prepare);
     const { fs, server } = rig;
     fs.writeFileSync('/f', ['a', bytes('b')]);
     fs.appendFileSync('/f', 'c');

@@ -1,15 +1,23 @@
 /**
- * A shared tree in the shape of `node:fs/promises`, with the synchronous methods of `node:fs` added. Paths are strings
+ * A shared tree in the shape of `node:fs/promises`, with the synchronous methods of `node:fs` beside them. Paths are strings
  * with slashes; relative ones start at the root, as there is no working directory. Links are followed as a kernel does,
  * and never lead out of the tree.
+ *
+ * What an operation does is written once, as a task; here each is carried out in two ways, with promises and spinning.
  */
-import type { P9Fid } from './fid.ts';
-import type { FileHandle } from './file-handle.ts';
-import { type DirectoryCursor, directoryCursor } from './directories.ts';
-import { type MountOptions, P9FileSystemSync } from './file-system-sync.ts';
+import { requireInteger, type SpinOptions, VirtioError, type WaitOptions } from '@virtio/core';
+import * as attributes from './attributes.ts';
+import type { Time } from './attributes.ts';
+import { CLIENT, MAX_ID } from './check.ts';
+import { type ConnectOptions, P9Client } from './client.ts';
+import type { FsContext } from './context.ts';
+import * as entries from './entries.ts';
+import { type FileHandle, openHandle } from './file-handle.ts';
+import * as files from './files.ts';
+import * as listing from './listing.ts';
 import type { OpenFlags } from './open-flags.ts';
-import type { Time } from './operations.ts';
 import {
+  type CopyFileOptions,
   type Data,
   type DataStream,
   decodeAs,
@@ -22,17 +30,29 @@ import {
   type ReadTextOptions,
   type RmOptions,
   type SetxattrOptions,
-  type SignalOption,
+  type SyncOptions,
   toChunks,
   type WriteFileOptions,
 } from './options.ts';
+import * as removal from './remove.ts';
 import type { Dirent, StatFs, Stats } from './stats.ts';
+import type { Task } from './task.ts';
 import type { Virtio9p } from './virtio-9p.ts';
 
+/** Options of {@link P9FileSystem.mount}. */
+export interface MountOptions extends ConnectOptions, WaitOptions {
+  /** Permissions that new files and directories do not get (default 0o022). */
+  readonly umask?: number;
+  /** The group of new files (default 0). */
+  readonly gid?: number;
+}
+
 /**
- * A tree that the host shares.
+ * A tree of files that the host shares.
  *
- * What the server refuses rejects with a {@link P9Error} (`ENOENT`, `EACCES`, …), what goes wrong below with a `VirtioError`.
+ * What the server refuses is a {@link P9Error} (`ENOENT`, `EACCES`, …), what goes wrong below it a `VirtioError`. Each method with
+ * promises takes a `signal` that cancels it: the promise rejects with `ABORTED` when the server has let go of the request. Each
+ * method that spins takes `timeoutMs`: how long the server may take for an answer (default 60,000).
  *
  * @example
  * ```ts
@@ -51,39 +71,62 @@ import type { Virtio9p } from './virtio-9p.ts';
  * }
  * ```
  */
-export class P9FileSystem extends P9FileSystemSync implements AsyncDisposable {
+export class P9FileSystem implements Disposable, AsyncDisposable {
+  /** The client below, for what has no method here. */
+  readonly client: P9Client;
+
+  readonly #context: FsContext;
+  readonly #options: ConnectOptions;
+  #mounted = true;
+
+  private constructor(device: Virtio9p, options: SyncOptions<MountOptions>) {
+    const { umask = 0o022, gid = 0 } = options;
+    requireInteger(CLIENT, 'umask', umask, 0, 0o777);
+    requireInteger(CLIENT, 'gid', gid, 0, MAX_ID);
+    this.client = new P9Client(device);
+    this.#context = { client: this.client, umask, gid };
+    this.#options = options;
+  }
+
   /**
    * Mounts what a device shares.
    *
    * @param device the device, which no one else may use until the file system is unmounted; it is not disposed then
-   * @throws {@link VirtioError} `UNSUPPORTED` if the server does not speak 9P2000.L, `DEVICE_BUSY`, `DMA_ERROR`
+   * @throws {@link VirtioError} `ALREADY_USED` if the device has a file system that is not unmounted, `DEVICE_BUSY` if it has
+   * requests of someone else in flight, `UNSUPPORTED` if the server does not speak 9P2000.L, `INVALID_PARAM`, `DMA_ERROR`
    * @throws {@link P9Error} if the server does not let the user in
    */
   static async mount(device: Virtio9p, options: MountOptions = {}): Promise<P9FileSystem> {
     const fs = new P9FileSystem(device, options);
-    await fs.client.run(fs.connect());
+    await fs.client.run(fs.#connect(), options);
     return fs;
   }
 
   /** As {@link P9FileSystem.mount}, but spins. */
-  static mountSync(device: Virtio9p, options: MountOptions = {}): P9FileSystem {
+  static mountSync(device: Virtio9p, options: SyncOptions<MountOptions> = {}): P9FileSystem {
     const fs = new P9FileSystem(device, options);
-    fs.client.runSync(fs.connect());
+    fs.client.runSync(fs.#connect(), options);
     return fs;
   }
 
-  private constructor(device: Virtio9p, options: MountOptions) {
-    super(device, options);
-  }
-
   /** Connects to the server anew, after the device was reset. Handles that were open are `ESTALE` from then on. */
-  remount(): Promise<void> {
-    return this.client.run(this.connect());
+  remount(options?: WaitOptions): Promise<void> {
+    return this.client.run(this.#connect(), options);
   }
 
-  /** Takes leave of the server. Handles that are open are of no use afterwards; the device can be mounted anew. */
-  unmount(): Promise<void> {
-    return this.client.run(this.disconnect());
+  /** As {@link P9FileSystem.remount}, but spins. */
+  remountSync(options?: SpinOptions): void {
+    this.client.runSync(this.#connect(), options);
+  }
+
+  /** Ends the session with the server. Open handles are void afterwards; the device can be mounted anew. */
+  unmount(options?: WaitOptions): Promise<void> {
+    return this.client.run(this.#disconnect(), options);
+  }
+
+  /** As {@link P9FileSystem.unmount}, but spins. */
+  unmountSync(options?: SpinOptions): void {
+    this.client.runSync(this.#disconnect(), options);
   }
 
   /** The same as {@link P9FileSystem.unmount}, for `await using`. */
@@ -91,14 +134,19 @@ export class P9FileSystem extends P9FileSystemSync implements AsyncDisposable {
     await this.unmount();
   }
 
+  /** The same as {@link P9FileSystem.unmountSync}, for `using`. */
+  [Symbol.dispose](): void {
+    this.unmountSync();
+  }
+
   /** Opens a file. */
-  open(
-    path: string,
-    flags: OpenFlags = 'r',
-    mode = 0o666,
-    { signal }: SignalOption = {},
-  ): Promise<FileHandle> {
-    return this.client.run(this.tasks.open(path, flags, mode), signal);
+  open(path: string, flags: OpenFlags = 'r', mode = 0o666, options?: WaitOptions): Promise<FileHandle> {
+    return this.client.run(openHandle(this.#context, path, flags, mode), options);
+  }
+
+  /** As {@link P9FileSystem.open}, but spins. */
+  openSync(path: string, flags: OpenFlags = 'r', mode = 0o666, options?: SpinOptions): FileHandle {
+    return this.client.runSync(openHandle(this.#context, path, flags, mode), options);
   }
 
   /** Reads a file: as bytes, or as text if an encoding is given. */
@@ -109,18 +157,40 @@ export class P9FileSystem extends P9FileSystemSync implements AsyncDisposable {
     options?: ReadFileOptions | ReadTextOptions | Encoding | null,
   ): Promise<Uint8Array<ArrayBuffer> | string> {
     const { encoding, flag = 'r', signal } = readOptions(options);
-    return decodeAs(await this.client.run(this.tasks.readFile(path, flag), signal), encoding);
+    const bytes = await this.client.run(files.readFile(this.#context, path, flag), { signal });
+    return decodeAs(bytes, encoding);
+  }
+
+  /** As {@link P9FileSystem.readFile}, but spins. */
+  readFileSync(path: string, options?: SyncOptions<ReadFileOptions> | null): Uint8Array<ArrayBuffer>;
+  readFileSync(path: string, options: SyncOptions<ReadTextOptions> | Encoding): string;
+  readFileSync(
+    path: string,
+    options?: SyncOptions<ReadFileOptions> | SyncOptions<ReadTextOptions> | Encoding | null,
+  ): Uint8Array<ArrayBuffer> | string {
+    const { encoding, flag = 'r', ...rest } = readOptions(options);
+    return decodeAs(this.client.runSync(files.readFile(this.#context, path, flag), rest), encoding);
   }
 
   /** Writes a file, which is created or replaced: a buffer, a text, or pieces as they come. */
   async writeFile(path: string, data: Data | DataStream, options: WriteFileOptions = {}): Promise<void> {
     const { flag = 'w', mode = 0o666, signal } = options;
     if (!isAsyncIterable(data)) {
-      await this.client.run(this.tasks.writeFile(path, toChunks(data), flag, mode), signal);
+      await this.client.run(files.writeFile(this.#context, path, toChunks(data), flag, mode), { signal });
       return;
     }
     await using handle = await this.open(path, flag, mode, { signal });
     await handle.writeFile(data, { signal });
+  }
+
+  /** As {@link P9FileSystem.writeFile}, but spins. */
+  writeFileSync(
+    path: string,
+    data: Data | Iterable<Data>,
+    options: SyncOptions<WriteFileOptions> = {},
+  ): void {
+    const { flag = 'w', mode = 0o666 } = options;
+    this.client.runSync(files.writeFile(this.#context, path, toChunks(data), flag, mode), options);
   }
 
   /** Writes at the end of a file, which is created if need be. */
@@ -128,28 +198,9 @@ export class P9FileSystem extends P9FileSystemSync implements AsyncDisposable {
     return this.writeFile(path, data, { flag: 'a', ...options });
   }
 
-  /** Copies a file and its permissions, through this client. `exclusive`: the target must not exist yet. */
-  copyFile(
-    source: string,
-    target: string,
-    { exclusive = false, signal }: SignalOption & { readonly exclusive?: boolean } = {},
-  ): Promise<void> {
-    return this.client.run(this.tasks.copyFile(source, target, exclusive), signal);
-  }
-
-  /** Reads a file's attributes. */
-  stat(path: string): Promise<Stats> {
-    return this.client.run(this.tasks.stat(path));
-  }
-
-  /** Reads a file's attributes; those of the link itself if it is one. */
-  lstat(path: string): Promise<Stats> {
-    return this.client.run(this.tasks.lstat(path));
-  }
-
-  /** Rejects if there is no such file. It says nothing of permissions: the server has the last word on those. */
-  access(path: string): Promise<void> {
-    return this.client.run(this.tasks.access(path));
+  /** As {@link P9FileSystem.appendFile}, but spins. */
+  appendFileSync(path: string, data: Data | Iterable<Data>, options?: SyncOptions<WriteFileOptions>): void {
+    this.writeFileSync(path, data, { flag: 'a', ...options });
   }
 
   /**
@@ -159,133 +210,264 @@ export class P9FileSystem extends P9FileSystemSync implements AsyncDisposable {
    */
   readdir(path: string, options?: ReaddirOptions & { readonly withFileTypes?: false }): Promise<string[]>;
   readdir(path: string, options: ReaddirOptions & { readonly withFileTypes: true }): Promise<Dirent[]>;
-  async readdir(
+  readdir(path: string, options: ReaddirOptions = {}): Promise<string[] | Dirent[]> {
+    return this.client.run(listing.readdir(this.#context, path, options), options);
+  }
+
+  /** As {@link P9FileSystem.readdir}, but spins. */
+  readdirSync(
     path: string,
-    { withFileTypes = false, recursive = false, signal }: ReaddirOptions = {},
-  ): Promise<string[] | Dirent[]> {
-    const { client, tasks } = this;
-    if (recursive) {
-      const tree = await client.run(tasks.readdirTree(path), signal);
-      return withFileTypes ? tree.map(({ entry }) => entry) : tree.map(({ name }) => name);
-    }
-    return withFileTypes
-      ? client.run(tasks.readdirTypes(path), signal)
-      : client.run(tasks.readdir(path), signal);
+    options?: SyncOptions<ReaddirOptions> & { readonly withFileTypes?: false },
+  ): string[];
+  readdirSync(
+    path: string,
+    options: SyncOptions<ReaddirOptions> & { readonly withFileTypes: true },
+  ): Dirent[];
+  readdirSync(path: string, options: SyncOptions<ReaddirOptions> = {}): string[] | Dirent[] {
+    return this.client.runSync(listing.readdir(this.#context, path, options), options);
   }
 
   /** Lists a directory of any size, a part at a time. The directory is closed when the iteration ends. */
-  async *opendir(path: string, { signal }: SignalOption = {}): AsyncGenerator<Dirent, undefined> {
-    const { client, tasks } = this;
-    const fid: P9Fid = await client.run(tasks.openDirectory(path), signal);
+  async *opendir(path: string, options?: WaitOptions): AsyncGenerator<Dirent, undefined> {
+    const { client } = this;
+    const cursor = await client.run(listing.opendir(this.#context, path), options);
     try {
-      const cursor: DirectoryCursor = directoryCursor(fid);
       for (;;) {
-        const entries = await client.run(tasks.nextDirents(path, cursor), signal);
-        if (entries === undefined) return undefined;
-        yield* entries;
+        const part = await client.run(listing.nextDirents(this.#context, path, cursor), options);
+        if (part === undefined) return undefined;
+        yield* part;
       }
     } finally {
-      await client.run(client.forget(fid));
+      await client.run(client.forget(cursor.fid));
     }
   }
 
-  /** Makes a directory. @returns with `recursive` the first directory that was made, `undefined` if all were there */
-  async mkdir(
-    path: string,
-    { recursive = false, mode = 0o777 }: MkdirOptions = {},
-  ): Promise<string | undefined> {
-    const first = await this.client.run(this.tasks.mkdir(path, mode, recursive));
-    return recursive ? first : undefined;
+  /** Makes a directory. @returns with `recursive` the first directory that was made, `undefined` if all existed */
+  mkdir(path: string, options: MkdirOptions = {}): Promise<string | undefined> {
+    return this.client.run(entries.mkdir(this.#context, path, options), options);
+  }
+
+  /** As {@link P9FileSystem.mkdir}, but spins. */
+  mkdirSync(path: string, options: SyncOptions<MkdirOptions> = {}): string | undefined {
+    return this.client.runSync(entries.mkdir(this.#context, path, options), options);
+  }
+
+  /** Copies a file and its permissions, through this client. */
+  copyFile(source: string, target: string, options?: CopyFileOptions): Promise<void> {
+    return this.client.run(
+      files.copyFile(this.#context, source, target, options?.exclusive === true),
+      options,
+    );
+  }
+
+  /** As {@link P9FileSystem.copyFile}, but spins. */
+  copyFileSync(source: string, target: string, options?: SyncOptions<CopyFileOptions>): void {
+    this.client.runSync(files.copyFile(this.#context, source, target, options?.exclusive === true), options);
+  }
+
+  /** Reads a file's attributes. */
+  stat(path: string, options?: WaitOptions): Promise<Stats> {
+    return this.client.run(attributes.stat(this.#context, path), options);
+  }
+
+  /** As {@link P9FileSystem.stat}, but spins. */
+  statSync(path: string, options?: SpinOptions): Stats {
+    return this.client.runSync(attributes.stat(this.#context, path), options);
+  }
+
+  /** Reads a file's attributes; those of the link itself if it is one. */
+  lstat(path: string, options?: WaitOptions): Promise<Stats> {
+    return this.client.run(attributes.lstat(this.#context, path), options);
+  }
+
+  /** As {@link P9FileSystem.lstat}, but spins. */
+  lstatSync(path: string, options?: SpinOptions): Stats {
+    return this.client.runSync(attributes.lstat(this.#context, path), options);
+  }
+
+  /** Rejects if there is no such file. It does not check permissions, on which the server has the last word. */
+  access(path: string, options?: WaitOptions): Promise<void> {
+    return this.client.run(attributes.access(this.#context, path), options);
+  }
+
+  /** As {@link P9FileSystem.access}, but spins. */
+  accessSync(path: string, options?: SpinOptions): void {
+    this.client.runSync(attributes.access(this.#context, path), options);
   }
 
   /**
-   * Makes a directory for temporary files, with a name that nothing has yet and for its owner alone.
+   * Makes a directory for temporary files with a new name, for its owner alone.
    *
    * @param prefix the path, to which six characters are added
    * @returns the path of the directory
    */
-  mkdtemp(prefix: string): Promise<string> {
-    return this.client.run(this.tasks.mkdtemp(prefix));
+  mkdtemp(prefix: string, options?: WaitOptions): Promise<string> {
+    return this.client.run(entries.mkdtemp(this.#context, prefix), options);
+  }
+
+  /** As {@link P9FileSystem.mkdtemp}, but spins. */
+  mkdtempSync(prefix: string, options?: SpinOptions): string {
+    return this.client.runSync(entries.mkdtemp(this.#context, prefix), options);
   }
 
   /** Removes a file, or with `recursive` a tree, many entries at once. */
   rm(path: string, options: RmOptions = {}): Promise<void> {
-    return this.client.run(this.tasks.rm(path, options), options.signal);
+    return this.client.run(removal.rm(this.#context, path, options), options);
+  }
+
+  /** As {@link P9FileSystem.rm}, but spins. */
+  rmSync(path: string, options: SyncOptions<RmOptions> = {}): void {
+    this.client.runSync(removal.rm(this.#context, path, options), options);
   }
 
   /** Removes an empty directory. */
-  rmdir(path: string): Promise<void> {
-    return this.client.run(this.tasks.rmdir(path));
+  rmdir(path: string, options?: WaitOptions): Promise<void> {
+    return this.client.run(removal.rmdir(this.#context, path), options);
+  }
+
+  /** As {@link P9FileSystem.rmdir}, but spins. */
+  rmdirSync(path: string, options?: SpinOptions): void {
+    this.client.runSync(removal.rmdir(this.#context, path), options);
   }
 
   /** Removes a file. */
-  unlink(path: string): Promise<void> {
-    return this.client.run(this.tasks.unlink(path));
+  unlink(path: string, options?: WaitOptions): Promise<void> {
+    return this.client.run(removal.unlink(this.#context, path), options);
+  }
+
+  /** As {@link P9FileSystem.unlink}, but spins. */
+  unlinkSync(path: string, options?: SpinOptions): void {
+    this.client.runSync(removal.unlink(this.#context, path), options);
   }
 
   /** Renames a file or a directory; what had the new name is replaced. */
-  rename(path: string, newPath: string): Promise<void> {
-    return this.client.run(this.tasks.rename(path, newPath));
+  rename(path: string, newPath: string, options?: WaitOptions): Promise<void> {
+    return this.client.run(entries.rename(this.#context, path, newPath), options);
+  }
+
+  /** As {@link P9FileSystem.rename}, but spins. */
+  renameSync(path: string, newPath: string, options?: SpinOptions): void {
+    this.client.runSync(entries.rename(this.#context, path, newPath), options);
   }
 
   /** Gives a file another name. */
-  link(path: string, newPath: string): Promise<void> {
-    return this.client.run(this.tasks.link(path, newPath));
+  link(path: string, newPath: string, options?: WaitOptions): Promise<void> {
+    return this.client.run(entries.link(this.#context, path, newPath), options);
+  }
+
+  /** As {@link P9FileSystem.link}, but spins. */
+  linkSync(path: string, newPath: string, options?: SpinOptions): void {
+    this.client.runSync(entries.link(this.#context, path, newPath), options);
   }
 
   /** Makes a symbolic link at `path`. */
-  symlink(target: string, path: string): Promise<void> {
-    return this.client.run(this.tasks.symlink(target, path));
+  symlink(target: string, path: string, options?: WaitOptions): Promise<void> {
+    return this.client.run(entries.symlink(this.#context, target, path), options);
+  }
+
+  /** As {@link P9FileSystem.symlink}, but spins. */
+  symlinkSync(target: string, path: string, options?: SpinOptions): void {
+    this.client.runSync(entries.symlink(this.#context, target, path), options);
   }
 
   /** Makes a device node, a FIFO or a socket: `mode` is a `FileType` and permissions. */
-  mknod(path: string, mode: number, major = 0, minor = 0): Promise<void> {
-    return this.client.run(this.tasks.mknod(path, mode, major, minor));
+  mknod(path: string, mode: number, major = 0, minor = 0, options?: WaitOptions): Promise<void> {
+    return this.client.run(entries.mknod(this.#context, path, mode, major, minor), options);
   }
 
-  /** Reads where a symbolic link points. */
-  readlink(path: string): Promise<string> {
-    return this.client.run(this.tasks.readlink(path));
+  /** As {@link P9FileSystem.mknod}, but spins. */
+  mknodSync(path: string, mode: number, major = 0, minor = 0, options?: SpinOptions): void {
+    this.client.runSync(entries.mknod(this.#context, path, mode, major, minor), options);
+  }
+
+  /** Reads the target of a symbolic link. */
+  readlink(path: string, options?: WaitOptions): Promise<string> {
+    return this.client.run(entries.readlink(this.#context, path), options);
+  }
+
+  /** As {@link P9FileSystem.readlink}, but spins. */
+  readlinkSync(path: string, options?: SpinOptions): string {
+    return this.client.runSync(entries.readlink(this.#context, path), options);
   }
 
   /** The path of a file from the root, with no link in it. */
-  realpath(path: string): Promise<string> {
-    return this.client.run(this.tasks.realpath(path));
+  realpath(path: string, options?: WaitOptions): Promise<string> {
+    return this.client.run(entries.realpath(this.#context, path), options);
+  }
+
+  /** As {@link P9FileSystem.realpath}, but spins. */
+  realpathSync(path: string, options?: SpinOptions): string {
+    return this.client.runSync(entries.realpath(this.#context, path), options);
   }
 
   /** Changes permissions. */
-  chmod(path: string, mode: number): Promise<void> {
-    return this.client.run(this.tasks.chmod(path, mode));
+  chmod(path: string, mode: number, options?: WaitOptions): Promise<void> {
+    return this.client.run(attributes.chmod(this.#context, path, mode), options);
   }
 
-  /** Changes owner and group. */
-  chown(path: string, uid: number, gid: number): Promise<void> {
-    return this.client.run(this.tasks.chown(path, uid, gid));
+  /** As {@link P9FileSystem.chmod}, but spins. */
+  chmodSync(path: string, mode: number, options?: SpinOptions): void {
+    this.client.runSync(attributes.chmod(this.#context, path, mode), options);
+  }
+
+  /** Changes owner and group; -1 leaves one as it is. */
+  chown(path: string, uid: number, gid: number, options?: WaitOptions): Promise<void> {
+    return this.client.run(attributes.chown(this.#context, path, uid, gid), options);
+  }
+
+  /** As {@link P9FileSystem.chown}, but spins. */
+  chownSync(path: string, uid: number, gid: number, options?: SpinOptions): void {
+    this.client.runSync(attributes.chown(this.#context, path, uid, gid), options);
   }
 
   /** Changes owner and group; of the link itself if it is one. */
-  lchown(path: string, uid: number, gid: number): Promise<void> {
-    return this.client.run(this.tasks.lchown(path, uid, gid));
+  lchown(path: string, uid: number, gid: number, options?: WaitOptions): Promise<void> {
+    return this.client.run(attributes.lchown(this.#context, path, uid, gid), options);
+  }
+
+  /** As {@link P9FileSystem.lchown}, but spins. */
+  lchownSync(path: string, uid: number, gid: number, options?: SpinOptions): void {
+    this.client.runSync(attributes.lchown(this.#context, path, uid, gid), options);
   }
 
   /** Changes the times of the last access and the last change: to the microsecond, or with `bigint`s to the nanosecond. */
-  utimes(path: string, atime: Time, mtime: Time): Promise<void> {
-    return this.client.run(this.tasks.utimes(path, atime, mtime));
+  utimes(path: string, atime: Time, mtime: Time, options?: WaitOptions): Promise<void> {
+    return this.client.run(attributes.utimes(this.#context, path, atime, mtime), options);
+  }
+
+  /** As {@link P9FileSystem.utimes}, but spins. */
+  utimesSync(path: string, atime: Time, mtime: Time, options?: SpinOptions): void {
+    this.client.runSync(attributes.utimes(this.#context, path, atime, mtime), options);
   }
 
   /** As {@link P9FileSystem.utimes}; of the link itself if it is one. */
-  lutimes(path: string, atime: Time, mtime: Time): Promise<void> {
-    return this.client.run(this.tasks.lutimes(path, atime, mtime));
+  lutimes(path: string, atime: Time, mtime: Time, options?: WaitOptions): Promise<void> {
+    return this.client.run(attributes.lutimes(this.#context, path, atime, mtime), options);
   }
 
-  /** Cuts a file off, or extends it with zeros. */
-  truncate(path: string, size = 0): Promise<void> {
-    return this.client.run(this.tasks.truncate(path, size));
+  /** As {@link P9FileSystem.lutimes}, but spins. */
+  lutimesSync(path: string, atime: Time, mtime: Time, options?: SpinOptions): void {
+    this.client.runSync(attributes.lutimes(this.#context, path, atime, mtime), options);
   }
 
-  /** Asks about the file system that a file lies in. */
-  statfs(path: string): Promise<StatFs> {
-    return this.client.run(this.tasks.statfs(path));
+  /** Sets the size of a file: cuts it off, or extends it with zeros. */
+  truncate(path: string, size = 0, options?: WaitOptions): Promise<void> {
+    return this.client.run(attributes.truncate(this.#context, path, size), options);
+  }
+
+  /** As {@link P9FileSystem.truncate}, but spins. */
+  truncateSync(path: string, size = 0, options?: SpinOptions): void {
+    this.client.runSync(attributes.truncate(this.#context, path, size), options);
+  }
+
+  /** Reads the statistics of the file system of a file. */
+  statfs(path: string, options?: WaitOptions): Promise<StatFs> {
+    return this.client.run(attributes.statfs(this.#context, path), options);
+  }
+
+  /** As {@link P9FileSystem.statfs}, but spins. */
+  statfsSync(path: string, options?: SpinOptions): StatFs {
+    return this.client.runSync(attributes.statfs(this.#context, path), options);
   }
 
   /**
@@ -293,22 +475,62 @@ export class P9FileSystem extends P9FileSystemSync implements AsyncDisposable {
    *
    * @throws {@link P9Error} `ENODATA` if there is none of that name, `E2BIG` above 65,536 bytes
    */
-  getxattr(path: string, name: string): Promise<Uint8Array<ArrayBuffer>> {
-    return this.client.run(this.tasks.getxattr(path, name));
+  getxattr(path: string, name: string, options?: WaitOptions): Promise<Uint8Array<ArrayBuffer>> {
+    return this.client.run(attributes.getxattr(this.#context, path, name), options);
+  }
+
+  /** As {@link P9FileSystem.getxattr}, but spins. */
+  getxattrSync(path: string, name: string, options?: SpinOptions): Uint8Array<ArrayBuffer> {
+    return this.client.runSync(attributes.getxattr(this.#context, path, name), options);
   }
 
   /** The names of a file's extended attributes. */
-  listxattr(path: string): Promise<string[]> {
-    return this.client.run(this.tasks.listxattr(path));
+  listxattr(path: string, options?: WaitOptions): Promise<string[]> {
+    return this.client.run(attributes.listxattr(this.#context, path), options);
+  }
+
+  /** As {@link P9FileSystem.listxattr}, but spins. */
+  listxattrSync(path: string, options?: SpinOptions): string[] {
+    return this.client.runSync(attributes.listxattr(this.#context, path), options);
   }
 
   /** Sets an extended attribute. An empty value removes it: the protocol has no other way to say that. */
   setxattr(path: string, name: string, value: Uint8Array, options: SetxattrOptions = {}): Promise<void> {
-    return this.client.run(this.tasks.setxattr(path, name, value, options));
+    return this.client.run(attributes.setxattr(this.#context, path, name, value, options), options);
+  }
+
+  /** As {@link P9FileSystem.setxattr}, but spins. */
+  setxattrSync(
+    path: string,
+    name: string,
+    value: Uint8Array,
+    options: SyncOptions<SetxattrOptions> = {},
+  ): void {
+    this.client.runSync(attributes.setxattr(this.#context, path, name, value, options), options);
   }
 
   /** Removes an extended attribute. */
-  removexattr(path: string, name: string): Promise<void> {
-    return this.client.run(this.tasks.removexattr(path, name));
+  removexattr(path: string, name: string, options?: WaitOptions): Promise<void> {
+    return this.client.run(attributes.removexattr(this.#context, path, name), options);
+  }
+
+  /** As {@link P9FileSystem.removexattr}, but spins. */
+  removexattrSync(path: string, name: string, options?: SpinOptions): void {
+    this.client.runSync(attributes.removexattr(this.#context, path, name), options);
+  }
+
+  /** Connects to the server, anew if need be. */
+  *#connect(): Task<void> {
+    if (!this.#mounted) {
+      throw new VirtioError('DISPOSED', 'this 9P file system was unmounted; mount the device anew');
+    }
+    yield* this.client.connect(this.#options);
+  }
+
+  /** Ends the session with the server. */
+  *#disconnect(): Task<void> {
+    if (!this.#mounted) return;
+    this.#mounted = false;
+    yield* this.client.disconnect();
   }
 }

@@ -1,11 +1,11 @@
-/** What the methods of a file handle are told, and the defaults of it. */
-import { type AbortSignalLike, requireBytes, VirtioError } from '@virtio/core';
-import { LockType } from './messages.ts';
-import { checkSize } from './operations.ts';
-import { CLIENT, type SignalOption } from './options.ts';
+/** Options of the methods of a file handle, and their defaults. */
+import { requireBytes, requireInteger, VirtioError, type WaitOptions } from '@virtio/core';
+import { CLIENT, checkSize, MAX_U32, requireChoice, requireString } from './check.ts';
+import type { SyncOptions } from './options.ts';
+import { LockType } from './protocol.ts';
 
-/** Where in a buffer and where in a file to read or write. */
-export interface TransferOptions extends SignalOption {
+/** Options of `read` and `write`: the part of the buffer, and the place in the file. */
+export interface TransferOptions extends WaitOptions {
   /** The first byte of the buffer (default 0). */
   readonly offset?: number | undefined;
   /** How many bytes (default: to the end of the buffer). */
@@ -14,8 +14,8 @@ export interface TransferOptions extends SignalOption {
   readonly position?: number | null | undefined;
 }
 
-/** A part of a file, for a stream. */
-export interface ReadStreamOptions extends SignalOption {
+/** Options of `createReadStream` and `readLines`. */
+export interface ReadStreamOptions extends WaitOptions {
   /** The first byte (default 0). */
   readonly start?: number;
   /** The last byte, inclusive as in `node:fs` (default: the end of the file). */
@@ -24,37 +24,37 @@ export interface ReadStreamOptions extends SignalOption {
   readonly highWaterMark?: number;
 }
 
-/** Where a stream writes to a file. */
-export interface WriteStreamOptions extends SignalOption {
-  /** Where its first byte goes (default: to the file's own position, which moves on then). */
+/** Options of `createWriteStream`. */
+export interface WriteStreamOptions extends WaitOptions {
+  /** Where the first byte goes (default: to the file's own position, which moves on then). */
   readonly start?: number;
 }
 
-/** A lock on a part of a file. */
-export interface LockOptions {
+/** Options of `lock`, `unlock` and `getLock`. */
+export interface LockOptions extends WaitOptions {
   /** `read` can be shared with other readers, `write` with nobody (default `write`). */
   readonly type?: 'read' | 'write';
   /** The first byte (default 0). */
   readonly start?: number;
   /** How many bytes; 0, the default, for all from `start` on. */
   readonly length?: number;
-  /** Who asks: locks of one process do not stand in each other's way (default 1). */
+  /** The number of the process: locks of one process do not conflict (default 1). */
   readonly process?: number;
-  /** The name of this client, as other clients see it (default `virtio`). */
+  /** The name of this client for other clients (default `virtio`). */
   readonly client?: string;
 }
 
 /** A lock that somebody holds. */
 export interface HeldLock {
-  /** Whether others may read meanwhile. */
+  /** `read` is shared with other readers, `write` with nobody. */
   readonly type: 'read' | 'write';
   /** The first byte. */
   readonly start: number;
   /** How many bytes; 0 for all from `start` on. */
   readonly length: number;
-  /** Who has it. */
+  /** The number of the process that holds it. */
   readonly process: number;
-  /** The name of that one's client. */
+  /** The name of the client of that process. */
   readonly client: string;
 }
 
@@ -65,41 +65,51 @@ export interface Transfer {
 }
 
 export function lockRequest(
-  { type = 'write', start = 0, length = 0, process = 1, client = 'virtio' }: LockOptions,
-  number: number = type === 'read' ? LockType.READ : LockType.WRITE,
+  { type = 'write', start = 0, length = 0, process = 1, client = 'virtio' }: SyncOptions<LockOptions>,
+  number?: number,
 ): { type: number; start: number; length: number; process: number; client: string } {
-  return { type: number, start: checkSize(start), length: checkSize(length), process, client };
+  requireChoice('the type of a lock', type, ['read', 'write']);
+  requireString('client', client);
+  return {
+    type: number ?? (type === 'read' ? LockType.READ : LockType.WRITE),
+    start: checkSize('start', start),
+    length: checkSize('length', length),
+    process: requireInteger(CLIENT, 'process', process, 0, MAX_U32),
+    client,
+  };
 }
 
 /** A position in a file, or `null` for the file's own. */
 export function checkPosition(position: number | null): number | null {
-  return position === null ? null : checkSize(position);
+  return position === null ? null : checkSize('position', position);
 }
 
-export function signalOf(options: TransferOptions | number | undefined): AbortSignalLike | undefined {
-  return typeof options === 'object' ? options.signal : undefined;
+/** The buffers of a vectored call: a copy, as the caller may change the array while they are in use. */
+export function toBuffers(buffers: readonly Uint8Array[]): readonly Uint8Array[] {
+  const given: unknown = buffers;
+  if (!Array.isArray(given)) {
+    throw new VirtioError(
+      'INVALID_PARAM',
+      `${CLIENT}: buffers is of type ${typeof given}; give an array of Uint8Array`,
+    );
+  }
+  const copy = [...buffers];
+  for (const buffer of copy) requireBytes(CLIENT, buffer);
+  return copy;
 }
 
 export function toTransfer(
   buffer: Uint8Array,
-  options: TransferOptions | number | undefined,
+  options: SyncOptions<TransferOptions> | number | undefined,
   length: number | undefined,
   position: number | null | undefined,
 ): Transfer {
   requireBytes(CLIENT, buffer);
   const values = typeof options === 'object' ? options : { offset: options, length, position };
-  const offset = values.offset ?? 0;
-  const count = values.length ?? buffer.length - offset;
-  if (
-    !(Number.isInteger(offset) && Number.isInteger(count) && offset >= 0 && count >= 0) ||
-    offset + count > buffer.length
-  ) {
-    throw new VirtioError(
-      'INVALID_PARAM',
-      `asked for ${count} bytes at ${offset} of a buffer of ${buffer.length}; they must lie inside it`,
-    );
-  }
+  const offset = requireInteger(CLIENT, 'offset', values.offset ?? 0, 0, buffer.length);
+  const rest = buffer.length - offset;
+  const count = requireInteger(CLIENT, 'length', values.length ?? rest, 0, rest);
   const at = checkPosition(values.position ?? null);
-  if (at !== null) checkSize(at + count);
+  if (at !== null) checkSize('position + length', at + count);
   return { part: buffer.subarray(offset, offset + count), position: at };
 }

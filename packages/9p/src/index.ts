@@ -3,14 +3,23 @@
  *
  * @packageDocumentation
  */
-export * from './client.ts';
-export * from './engine.ts';
+export type { Time } from './attributes.ts';
+export {
+  type AttributeChanges,
+  type Attributes,
+  type ConnectOptions,
+  type LockRequest,
+  P9Client,
+  type RawDirectoryEntry,
+  type RawStatFs,
+  type Walk,
+} from './client.ts';
+export type { Copied } from './copy-data.ts';
 export * from './errno.ts';
 export type { P9Fid } from './fid.ts';
-export * from './file-handle.ts';
+export { FileHandle } from './file-handle.ts';
 export { FileSink } from './file-streams.ts';
-export * from './file-system.ts';
-export * from './file-system-sync.ts';
+export { type MountOptions, P9FileSystem } from './file-system.ts';
 export type {
   HeldLock,
   LockOptions,
@@ -18,10 +27,9 @@ export type {
   TransferOptions,
   WriteStreamOptions,
 } from './handle-options.ts';
-export * from './messages.ts';
 export type { OpenFlags } from './open-flags.ts';
-export type { Time } from './operations.ts';
 export type {
+  CopyFileOptions,
   Data,
   DataStream,
   Encoding,
@@ -31,10 +39,11 @@ export type {
   ReadTextOptions,
   RmOptions,
   SetxattrOptions,
-  SignalOption,
+  SyncOptions,
   WriteFileOptions,
 } from './options.ts';
 export { P9Error } from './p9-error.ts';
+export * from './protocol.ts';
 export { Dirent, type StatFs, Stats } from './stats.ts';
 export type { Task } from './task.ts';
 export * from './virtio-9p.ts';

@@ -1,6 +1,7 @@
 /** The flags of `open`, by the names that `node:fs` has for them. */
-import { VirtioError } from '@virtio/core';
-import { OpenFlag } from './messages.ts';
+import { requireInteger, VirtioError } from '@virtio/core';
+import { CLIENT } from './check.ts';
+import { OpenFlag } from './protocol.ts';
 
 const { RDONLY, WRONLY, RDWR, CREAT, EXCL, TRUNC, APPEND, SYNC } = OpenFlag;
 
@@ -21,7 +22,7 @@ const NAMES = {
   'as+': RDWR | CREAT | APPEND | SYNC,
 } as const;
 
-/** How a file is opened: a name of `node:fs`, or a sum of `OpenFlag`. */
+/** Flags of `open`: a name of `node:fs`, or a sum of `OpenFlag`. */
 export type OpenFlags = keyof typeof NAMES | number;
 
 /**
@@ -30,11 +31,10 @@ export type OpenFlags = keyof typeof NAMES | number;
  * @throws {@link VirtioError} `INVALID_PARAM`
  */
 export function parseOpenFlags(flags: OpenFlags): number {
-  if (typeof flags === 'number') return flags;
-  const number = (NAMES as Readonly<Record<string, number | undefined>>)[flags];
-  if (number !== undefined) return number;
+  if (typeof flags === 'number') return requireInteger(CLIENT, 'flags', flags, 0, 0x7fff_ffff);
+  if (Object.hasOwn(NAMES, flags)) return NAMES[flags];
   throw new VirtioError(
     'INVALID_PARAM',
-    `'${flags}' is no way to open a file; there are ${Object.keys(NAMES).join(', ')}, and numbers`,
+    `'${flags}' is not a way to open a file; there are ${Object.keys(NAMES).join(', ')}, and numbers`,
   );
 }

@@ -1,54 +1,65 @@
 /** The options that operations share, in the manner of `node:fs`. */
-import { type AbortSignalLike, decodeUtf8, encodeUtf8, requireBytes, VirtioError } from '@virtio/core';
+import {
+  decodeUtf8,
+  encodeUtf8,
+  requireBytes,
+  type SpinOptions,
+  VirtioError,
+  type WaitOptions,
+} from '@virtio/core';
+import { CLIENT } from './check.ts';
 import type { OpenFlags } from './open-flags.ts';
 
-/** An operation that can be cancelled. */
-export interface SignalOption {
-  /** Cancels the operation: its promise rejects with `ABORTED` when the server has let go of it. */
-  readonly signal?: AbortSignalLike | undefined;
-}
+/** Options of the form of a call that spins: those of its form with promises, with `timeoutMs` in place of `signal`. */
+export type SyncOptions<O> = Omit<O, 'signal'> & SpinOptions;
 
-/** The one encoding of text that there is. */
+/** The encoding of text: UTF-8. */
 export type Encoding = 'utf8' | 'utf-8';
 
-/** How a file is read as bytes. */
-export interface ReadFileOptions extends SignalOption {
+/** Options of `readFile`, for bytes. */
+export interface ReadFileOptions extends WaitOptions {
   readonly encoding?: null | undefined;
-  /** How it is opened (default `r`). */
+  /** How the file is opened (default `r`). */
   readonly flag?: OpenFlags;
 }
 
-/** How a file is read as text. */
-export interface ReadTextOptions extends SignalOption {
+/** Options of `readFile`, for text. */
+export interface ReadTextOptions extends WaitOptions {
   readonly encoding: Encoding;
-  /** How it is opened (default `r`). */
+  /** How the file is opened (default `r`). */
   readonly flag?: OpenFlags;
 }
 
-/** How a file is written. */
-export interface WriteFileOptions extends SignalOption {
-  /** How it is opened (default `w`). */
+/** Options of `writeFile` and `appendFile`. */
+export interface WriteFileOptions extends WaitOptions {
+  /** How the file is opened (default `w`; `a` of `appendFile`). */
   readonly flag?: OpenFlags;
-  /** Its permissions, if it is new (default 0o666, less the umask). */
+  /** The permissions of a new file (default 0o666, less the umask). */
   readonly mode?: number;
 }
 
-/** What can be written: text becomes UTF-8. */
+/** Data to write; text becomes UTF-8. */
 export type Data = string | Uint8Array;
 
-/** What can be written piece by piece. */
+/** Data to write piece by piece. */
 export type DataStream = Iterable<Data> | AsyncIterable<Data>;
 
-/** How a directory is made. */
-export interface MkdirOptions {
-  /** Whether missing directories above it are made as well, and an existing one is no error (default false). */
+/** Options of `copyFile`. */
+export interface CopyFileOptions extends WaitOptions {
+  /** Whether the target must not exist yet (default false). */
+  readonly exclusive?: boolean;
+}
+
+/** Options of `mkdir`. */
+export interface MkdirOptions extends WaitOptions {
+  /** Whether missing parents are made as well, and an existing directory is no error (default false). */
   readonly recursive?: boolean;
-  /** Its permissions (default 0o777, less the umask). */
+  /** The permissions (default 0o777, less the umask). */
   readonly mode?: number;
 }
 
-/** How a directory is listed. */
-export interface ReaddirOptions extends SignalOption {
+/** Options of `readdir`. */
+export interface ReaddirOptions extends WaitOptions {
   /** Whether entries come as `Dirent` (default false: as names). */
   readonly withFileTypes?: boolean;
   /**
@@ -58,22 +69,19 @@ export interface ReaddirOptions extends SignalOption {
   readonly recursive?: boolean;
 }
 
-/** How files are removed. */
-export interface RmOptions extends SignalOption {
+/** Options of `rm`. */
+export interface RmOptions extends WaitOptions {
   /** Whether a directory is removed with all that it holds (default false). */
   readonly recursive?: boolean;
   /** Whether it is no error if there is nothing to remove (default false). */
   readonly force?: boolean;
 }
 
-/** How an extended attribute is set. */
-export interface SetxattrOptions {
-  /** `create`: it must not exist yet; `replace`: it must exist. By default either will do. */
+/** Options of `setxattr`. */
+export interface SetxattrOptions extends WaitOptions {
+  /** `create`: it must not exist yet; `replace`: it must exist. By default it does not matter. */
   readonly only?: 'create' | 'replace';
 }
-
-/** Whose data is refused, for messages that stand for no device. */
-export const CLIENT = { who: (): string => '9P' };
 
 export function toBytes(data: unknown): Uint8Array {
   if (typeof data === 'string') return encodeUtf8(data);
@@ -118,9 +126,13 @@ export function decodeAs(
   );
 }
 
+/** Options of reading, in either form. */
+interface AnyReadOptions extends WaitOptions, SpinOptions {
+  readonly encoding?: Encoding | null | undefined;
+  readonly flag?: OpenFlags;
+}
+
 /** Options that may be given as the encoding alone. */
-export function readOptions(
-  options: ReadFileOptions | ReadTextOptions | Encoding | null | undefined,
-): ReadFileOptions | ReadTextOptions {
+export function readOptions(options: AnyReadOptions | Encoding | null | undefined): AnyReadOptions {
   return typeof options === 'string' ? { encoding: options } : (options ?? {});
 }

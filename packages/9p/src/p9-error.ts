@@ -1,28 +1,28 @@
 /**
- * What the server refused. These errors have the shape of those of `node:fs`, so that code written for it sees what it
- * expects; what goes wrong below the protocol (the device, the queue, a server that lies) is a `VirtioError`.
+ * Errors of the server. They have the shape of those of `node:fs`, so that code written for it sees what it expects; what goes
+ * wrong below the protocol (the device, the queue, a server that lies) is a `VirtioError`.
  */
 import { Errno, type ErrnoName, errnoName, errnoText } from './errno.ts';
 
-/** The server, or the client in its place, refused an operation: with Linux's name for the reason. */
+/** An operation that the server refused, or the client in its place, with Linux's name for the reason. */
 export class P9Error extends Error {
   override readonly name = 'P9Error';
   /** Linux's name of the error: `ENOENT`, `EACCES`, … */
   readonly code: ErrnoName;
   /** Linux's number of the error, negative as in `node:fs`. */
   readonly errno: number;
-  /** What was tried: `open`, `rename`, … */
+  /** The operation: `open`, `rename`, … */
   readonly syscall: string;
-  /** The path that it was tried on, if there is one. */
+  /** The path of the operation, if it has one. */
   declare readonly path?: string;
   /** The other path, of `rename`, `link`, `symlink` and `copyFile`. */
   declare readonly dest?: string;
 
   /**
    * @param errno the number of the error, positive
-   * @param syscall what was tried
-   * @param path on what
-   * @param dest to what
+   * @param syscall the operation
+   * @param path its path
+   * @param dest its other path
    */
   constructor(errno: number, syscall: string, path?: string, dest?: string) {
     const code = errnoName(errno);
@@ -41,7 +41,7 @@ export class P9Error extends Error {
   }
 }
 
-/** An error of the client's own making. */
+/** An error by the client in the server's place. */
 export function refuse(code: keyof typeof Errno, syscall: string, path?: string): P9Error {
   return new P9Error(Errno[code], syscall, path);
 }

@@ -3,12 +3,15 @@ import { bytes, failure, leavesNothing, mounted } from '../test/set-up.ts';
 import { splitLast, splitPath, wantsDirectory } from './resolve.ts';
 
 describe.each([
-  ['tells how far a walk came', true],
-  ['walks all or nothing', false],
-])('paths, on a server that %s', (_what, partialWalks) => {
+  ['tells how far a walk came', true, true],
+  ['walks all or nothing', false, true],
+  ['does not tell kinds of files in qids', true, false],
+])('paths, on a server that %s', (_what, partialWalks, kindsInQids) => {
   const walk = async (body: (rig: Awaited<ReturnType<typeof mounted>>) => Promise<void>): Promise<void> => {
-    const rig = await mounted();
-    rig.server.partialWalks = partialWalks;
+    const rig = await mounted({}, {}, (server) => {
+      server.partialWalks = partialWalks;
+      server.kindsInQids = kindsInQids;
+    });
     await body(rig);
     await leavesNothing(rig, rig.fs);
   };
@@ -19,7 +22,7 @@ describe.each([
       server.put(`/${deep}/f`, bytes('deep'));
       server.log.length = 0;
       expect(await fs.readFile(`/${deep}/f`, 'utf8')).toBe('deep');
-      expect(server.log.filter(({ type }) => type === 110)).toHaveLength(3);
+      expect(server.log.filter(({ type }) => type === 110)).toHaveLength(kindsInQids ? 3 : 41);
     }));
 
   it('may have dots, double dots and any number of slashes', () =>

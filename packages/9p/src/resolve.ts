@@ -4,11 +4,11 @@
  * `..` is taken back here, on the directories that were really gone through, and never sent. Absolute links start at the root
  * of the tree: a link cannot lead out of it.
  */
-import { VirtioError } from '@virtio/core';
-import { isDirectory, isSymlink, type P9Client, type Walk } from './client.ts';
+import { requirePath } from './check.ts';
+import type { P9Client, Walk } from './client.ts';
 import { Errno } from './errno.ts';
-import type { P9Fid } from './fid.ts';
-import { MAX_WALK } from './messages.ts';
+import { isDirectory, isSymlink, type P9Fid } from './fid.ts';
+import { MAX_WALK } from './protocol.ts';
 import { P9Error, refuse } from './p9-error.ts';
 import type { Task } from './task.ts';
 
@@ -66,14 +66,6 @@ export function* resolve(client: P9Client, path: string, options: ResolveOptions
   }
 }
 
-function requirePath(path: unknown): asserts path is string {
-  if (typeof path === 'string') return;
-  throw new VirtioError(
-    'INVALID_PARAM',
-    `9P: a path is a string, and ${typeof path} was given: ${String(path)}`,
-  );
-}
-
 class Resolver {
   /** Where the walk is. */
   at: P9Fid;
@@ -86,8 +78,8 @@ class Resolver {
   #names: string[];
   #directory: boolean;
   #links = 0;
-  /** Whether one name is walked at a time, as the server said nothing of how far it came. */
-  #stepwise = false;
+  /** Whether one name is walked at a time: the server said nothing of how far it came, or its qids tell no links. */
+  #stepwise: boolean;
 
   constructor(client: P9Client, path: string, options: ResolveOptions) {
     this.#client = client;
@@ -95,6 +87,7 @@ class Resolver {
     this.#names = splitPath(path);
     this.#directory = wantsDirectory(path);
     this.at = client.root;
+    this.#stepwise = !client.qidsTellKinds;
   }
 
   *run(): Task<Resolved> {
@@ -143,7 +136,11 @@ class Resolver {
     }
     const { fid, qids } = walk;
     const last = run.length === this.#names.length && !this.#options.follow && !this.#directory;
-    const link = qids.findIndex((qid, i) => isSymlink(qid) && !(last && i === run.length - 1));
+    const link = client.qidsTellKinds
+      ? qids.findIndex((qid, i) => isSymlink(qid) && !(last && i === run.length - 1))
+      : fid !== undefined && isSymlink(fid.qid) && !last
+        ? 0
+        : -1;
     if (link >= 0) {
       yield* client.forget(fid);
       yield* this.#follow(run.slice(0, link), run[link] as string);

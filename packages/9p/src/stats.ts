@@ -1,6 +1,6 @@
-/** What is known of files, directory entries and file systems, in the shape that `node:fs` gives it. */
+/** Attributes of files, directory entries and file systems, in the shape that `node:fs` gives them. */
 import type { Attributes, RawStatFs } from './client.ts';
-import { DirentType, FileType, type Qid } from './messages.ts';
+import { DirentType, FileType, type Qid } from './protocol.ts';
 
 const MS = 1000;
 const NS_PER_MS = 1e6;
@@ -49,30 +49,30 @@ abstract class Kind {
 
 /** The attributes of a file. Numbers above 2^53 are rounded. */
 export class Stats extends Kind {
-  /** Always 0: the protocol does not tell the device. */
+  /** Always 0: the protocol has no such field. */
   readonly dev = 0;
   /**
-   * The inode as the server numbers it, rounded if it is above 2^53: {@link Stats.qid} has all of it. QEMU 10 and later do not
-   * give the host's number by default: see `multidevs` there.
+   * The inode number of the server, rounded above 2^53; {@link Stats.qid} has it exactly. QEMU 10 and later do not give the host's
+   * number by default: see `multidevs` there.
    */
   readonly ino: number;
-  /** The server's name for the file: two files are the same if their `path` is. */
+  /** The server's identification of the file: two files are the same if their `path` is. */
   readonly qid: Qid;
   /** Type and permissions. */
   readonly mode: number;
-  /** How many names it has. */
+  /** The number of hard links. */
   readonly nlink: number;
-  /** Its owner. */
+  /** The number of the owner. */
   readonly uid: number;
-  /** Its group. */
+  /** The number of the group. */
   readonly gid: number;
-  /** The device that it stands for, if it is a device node. */
+  /** The device number of a device node. */
   readonly rdev: number;
-  /** Bytes. */
+  /** The size in bytes. */
   readonly size: number;
   /** The server's block size for transfers, in bytes. */
   readonly blksize: number;
-  /** Blocks of 512 bytes that it takes. */
+  /** The allocated blocks of 512 bytes. */
   readonly blocks: number;
   /** The last access, in milliseconds since 1970. */
   readonly atimeMs: number;
@@ -82,7 +82,7 @@ export class Stats extends Kind {
   readonly ctimeMs: number;
   /** The creation; 0 if the server does not tell. */
   readonly birthtimeMs: number;
-  /** The last access, in nanoseconds since 1970: the whole of it. */
+  /** The last access, in nanoseconds since 1970, exactly. */
   readonly atimeNs: bigint;
   /** The last change of the contents. */
   readonly mtimeNs: bigint;
@@ -160,7 +160,7 @@ export class Dirent extends Kind {
   }
 }
 
-/** What is known of a file system, in blocks of `bsize` bytes. */
+/** The statistics of a file system, in blocks of `bsize` bytes. */
 export interface StatFs {
   /** The type of the file system, as Linux numbers them. */
   readonly type: number;
@@ -168,7 +168,7 @@ export interface StatFs {
   readonly blocks: number;
   /** Free blocks. */
   readonly bfree: number;
-  /** Free blocks that a user may take. */
+  /** Free blocks for users other than root. */
   readonly bavail: number;
   /** Inodes. */
   readonly files: number;
@@ -176,7 +176,7 @@ export interface StatFs {
   readonly ffree: number;
   /** The longest name, in bytes. */
   readonly namelen: number;
-  /** What the file system is known by. */
+  /** The file system's identifier. */
   readonly fsid: bigint;
 }
 

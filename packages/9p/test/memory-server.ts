@@ -84,6 +84,8 @@ export class MemoryServer {
   iounit = 0;
   /** Whether a walk that does not come to its end tells how far it came. */
   partialWalks = true;
+  /** Whether the types in qids tell directories and links from files; v86's server has bits of the mode there. */
+  kindsInQids = true;
   /** Whether entries of directories come with their type. */
   entryTypes = true;
   /** Messages that it does not know. */
@@ -209,7 +211,7 @@ export class MemoryServer {
     const size = input.u32();
     const type = input.u8();
     const tag = input.u16();
-    const out = new Out();
+    const out = new Out(this.kindsInQids);
     let reply: Uint8Array;
     try {
       if (size !== message.length) {
@@ -531,7 +533,7 @@ export class MemoryServer {
     const room = input.u32();
     if (!open) throw refuse('EBADF');
     const names: [string, Inode][] = [['.', inode], ['..', inode], ...inode.entries];
-    const data = new Out();
+    const data = new Out(this.kindsInQids);
     for (let i = start; i < names.length; i += 1) {
       const [name, entry] = names[i] as [string, Inode];
       if (data.length + 24 + name.length > room) break;
@@ -732,8 +734,13 @@ class In {
 
 /** Collects bytes. */
 export class Out {
+  readonly #kindsInQids: boolean;
   #bytes = new Uint8Array(256);
   #length = 0;
+
+  constructor(kindsInQids = true) {
+    this.#kindsInQids = kindsInQids;
+  }
 
   get length(): number {
     return this.#length;
@@ -760,7 +767,8 @@ export class Out {
   }
 
   qid({ mode, number }: Inode): this {
-    const type = (mode & S_IFMT) === S_IFDIR ? 0x80 : (mode & S_IFMT) === S_IFLNK ? 0x02 : 0;
+    const kind = (mode & S_IFMT) === S_IFDIR ? 0x80 : (mode & S_IFMT) === S_IFLNK ? 0x02 : 0;
+    const type = this.#kindsInQids ? kind : (mode & S_IFMT) >> 8;
     return this.u8(type).u32(0).u64(number);
   }
 

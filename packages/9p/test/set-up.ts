@@ -44,8 +44,10 @@ export function setUp(options: Partial<FakeDeviceOptions> & FakeTransportOptions
 export async function mounted(
   options: Partial<FakeDeviceOptions> & FakeTransportOptions = {},
   mount: MountOptions = {},
+  prepare?: (server: MemoryServer) => void,
 ): Promise<Rig & { readonly fs: P9FileSystem }> {
   const rig = setUp(options);
+  prepare?.(rig.server);
   return { ...rig, fs: await P9FileSystem.mount(rig.driver, mount) };
 }
 

@@ -34,7 +34,11 @@ function requests(
       answer(chain, mark);
       chain.writeAt(chain.writable - 1, [0]);
     },
-    polling: { poll: (blk) => blk.poll(), complete: (blk, token) => blk.complete(token) },
+    polling: {
+      poll: (blk) => blk.poll(),
+      complete: (blk, token) => blk.complete(token),
+      cancel: (blk, token) => blk.cancel(token),
+    },
   };
 }
 
@@ -59,10 +63,9 @@ export const blkSubject: Subject<VirtioBlk> = {
         const [first, second] = [new Uint8Array(200), new Uint8Array(312)];
         const array = [first, second];
         return {
-          // The promise form of this driver takes no signal yet.
-          promise: (blk) => blk.read(mark, array),
+          promise: (blk, options) => blk.read(mark, array, options),
           sync: (blk, options) => blk.readSync(mark, array, options),
-          submit: (blk) => blk.readNonBlocking(mark, array),
+          submit: (blk) => blk.submitRead(mark, array),
           verify() {
             [...first, ...second].forEach((byte, at) => {
               if (byte !== byteOf(mark, at)) throw new Error(`byte ${at} of sector ${mark} is ${byte}`);
@@ -82,9 +85,9 @@ export const blkSubject: Subject<VirtioBlk> = {
       (mark) => {
         const array = [sector(mark)];
         return {
-          promise: (blk) => blk.write(mark, array),
+          promise: (blk, options) => blk.write(mark, array, options),
           sync: (blk, options) => blk.writeSync(mark, array, options),
-          submit: (blk) => blk.writeNonBlocking(mark, array),
+          submit: (blk) => blk.submitWrite(mark, array),
           verify: () => undefined,
           spoil() {
             array.length = 0;

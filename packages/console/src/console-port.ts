@@ -3,9 +3,10 @@
  * now; the synchronous and the asynchronous ones repeat that until it is done, and differ only in how they wait.
  */
 import {
-  abortable,
   encodeUtf8,
   requireBytes,
+  requireInteger,
+  requireWaitable,
   type SpinOptions,
   type Transport,
   VirtioError,
@@ -14,7 +15,6 @@ import {
 import type { PortSlot } from './port-slot.ts';
 import type { Receiver } from './receiver.ts';
 import { readableOf, type ReadableStreamClass, writableOf, type WritableStreamClass } from './streams.ts';
-import type { Transmitter } from './transmitter.ts';
 
 /** The size of a console in characters. */
 export interface ConsoleSize {
@@ -40,10 +40,8 @@ export interface PortHost {
   failure(): VirtioError | undefined;
   /** The way to the device, for messages. */
   readonly transport: Transport;
-  /** The device lied. */
-  fail(error: VirtioError): void;
-  /** Handles control messages that have come. */
-  lookForMessages(): void;
+  /** Takes control messages that have come. */
+  look(): void;
   /** Tells the device whether the port is open on this side. */
   announceOpen(port: ConsolePort, open: boolean): void;
 }
@@ -81,26 +79,18 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
   readonly #slot: PortSlot;
   readonly #state: Readonly<PortState>;
   readonly #receiver: Receiver;
-  readonly #transmitter: Transmitter;
-  /** The last write that is under way, so that the bytes of several are not mixed. */
-  #writing: Promise<void> = Promise.resolve();
+  /** The writes that are under way, oldest first, so that the bytes of several are not mixed. */
+  readonly #writes: object[] = [];
   /** This side was open once, and was closed. */
   #closed = false;
 
   /** @internal ports come from {@link VirtioConsole} */
-  constructor(
-    host: PortHost,
-    slot: PortSlot,
-    state: PortState,
-    receiver: Receiver,
-    transmitter: Transmitter,
-  ) {
+  constructor(host: PortHost, slot: PortSlot, state: PortState, receiver: Receiver) {
     this.id = slot.id;
     this.#host = host;
     this.#slot = slot;
     this.#state = state;
     this.#receiver = receiver;
-    this.#transmitter = transmitter;
   }
 
   /** The name that the device gave the port; it may come a moment after the port itself. */
@@ -142,7 +132,7 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
   /** Whether the device has taken all that was written. */
   get flushed(): boolean {
     this.#drainTransmitter();
-    return this.#transmitter.idle;
+    return this.#slot.transmit.idle;
   }
 
   /**
@@ -181,7 +171,7 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
 
   /** Waits until somebody has the far side open. Throws as {@link ConsolePort.read} does. */
   async waitForHost(options?: WaitOptions): Promise<void> {
-    while (!this.#hasHost()) await this.#slot.readers.wait(options);
+    while (!this.#hasHost()) await this.#slot.receive.wait(options);
   }
 
   /** Spins until somebody has the far side open. Throws as {@link ConsolePort.readSync} does. */
@@ -221,6 +211,7 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
    * @throws {@link VirtioError} as {@link ConsolePort.tryRead} does
    */
   skip(count: number): number {
+    requireInteger(this.#host.transport, 'count', count, 0, Number.MAX_SAFE_INTEGER);
     return this.#look() ? this.#receiver.skip(count) : 0;
   }
 
@@ -256,7 +247,7 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
 
   /** Waits until there is something to read, or the end of a session. Throws as {@link ConsolePort.read} does. */
   async waitForData(options?: WaitOptions): Promise<void> {
-    while (!this.#isReady()) await this.#slot.readers.wait(options);
+    while (!this.#isReady()) await this.#slot.receive.wait(options);
   }
 
   /** The same as {@link ConsolePort.waitForData}, spinning. */
@@ -288,6 +279,7 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
 
   /** Waits until there is something, and takes it as a new array; `undefined` at the end of a session. Throws as {@link ConsolePort.read} does. */
   async readChunk(options?: WaitOptions): Promise<Uint8Array<ArrayBuffer> | undefined> {
+    await this.#slot.receive.fairTurn();
     await this.waitForData(options);
     return this.#passEnd() ? undefined : this.#takeChunk();
   }
@@ -298,12 +290,33 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
     return this.#passEnd() ? undefined : this.#takeChunk();
   }
 
+  /**
+   * Waits until so many bytes are there, and takes them as a new array.
+   *
+   * @param count 1 to what the driver keeps (`readAhead`)
+   * @returns the bytes; fewer if the session ends first, `undefined` if it has ended
+   * @throws {@link VirtioError} `INVALID_PARAM`, and as {@link ConsolePort.read}; nothing was taken then
+   */
+  async readExact(count: number, options?: WaitOptions): Promise<Uint8Array<ArrayBuffer> | undefined> {
+    this.#checkCount(count);
+    while (!this.#has(count)) await this.#slot.receive.wait(options);
+    return this.#passEnd() ? undefined : this.#takeChunk(count);
+  }
+
+  /** The same as {@link ConsolePort.readExact}, spinning. */
+  readExactSync(count: number, options?: SpinOptions): Uint8Array<ArrayBuffer> | undefined {
+    this.#checkCount(count);
+    this.#spin(() => this.#has(count), options, `${count} bytes`);
+    return this.#passEnd() ? undefined : this.#takeChunk(count);
+  }
+
   /** Waits for a line and takes it, as {@link ConsolePort.tryReadLine} does; `undefined` at the end of a session. */
   async readLine(options?: WaitOptions): Promise<string | undefined> {
+    await this.#slot.receive.fairTurn();
     for (;;) {
       const line = this.#line();
       if (line !== undefined) return line.text;
-      await this.#slot.readers.wait(options);
+      await this.#slot.receive.wait(options);
     }
   }
 
@@ -374,7 +387,7 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
     this.#drainTransmitter();
     this.#checkPresent();
     this.#checkOpen();
-    return this.#hasReader() ? this.#transmitter.write(bytes) : 0;
+    return this.#hasReader() ? this.#slot.transmit.write(bytes) : 0;
   }
 
   /**
@@ -384,12 +397,24 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
    * @throws {@link VirtioError} as {@link ConsolePort.tryWrite} does, `ABORTED`, `UNSUPPORTED` without interrupts; a part of the
    * bytes may have been sent
    */
-  write(data: Uint8Array | string, options?: WaitOptions): Promise<void> {
-    const before = this.#writing;
-    const written = this.#writeAll(data, before, options);
-    // A write that is cancelled while it waits for its turn ends before those in front of it do.
-    this.#writing = written.then(undefined, () => before);
-    return written;
+  async write(data: Uint8Array | string, options?: WaitOptions): Promise<void> {
+    const bytes = this.#bytesOf(data);
+    this.#checkPresent();
+    requireWaitable(this.#host.transport, options);
+    const { transmit } = this.#slot;
+    const write = {};
+    this.#writes.push(write);
+    try {
+      while (this.#writes[0] !== write) await transmit.wait(options);
+      for (let sent = 0; ;) {
+        sent += this.tryWrite(bytes.subarray(sent));
+        if (sent === bytes.length) return;
+        await transmit.wait(options);
+      }
+    } finally {
+      this.#writes.splice(this.#writes.indexOf(write), 1);
+      transmit.wake();
+    }
   }
 
   /** The same as {@link ConsolePort.write}, spinning. `NOT_READY` also if it takes longer than is allowed. */
@@ -406,32 +431,14 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
    * @throws {@link VirtioError} `DEVICE_REMOVED`, `ABORTED`, `UNSUPPORTED` without interrupts, or why the device no longer works
    */
   async flush(options?: WaitOptions): Promise<void> {
-    let written = false;
-    void this.#writing.then(() => {
-      written = true;
-      this.#slot.writers.wake();
-    });
-    const done = (): boolean => written && this.#drained();
-    while (!done()) await this.#slot.writers.wait(options);
+    const before = [...this.#writes];
+    const done = (): boolean => !before.some((write) => this.#writes.includes(write)) && this.#drained();
+    while (!done()) await this.#slot.transmit.wait(options);
   }
 
   /** The same as {@link ConsolePort.flush}, spinning. */
   flushSync(options?: SpinOptions): void {
     this.#spin(() => this.#drained(), options, 'the end of the output');
-  }
-
-  /** @internal the device may have sent something */
-  lookForData(): void {
-    this.#drainReceiver();
-    if (this.#receiver.ready) this.#slot.readers.wake();
-    else this.#slot.readers.settle();
-  }
-
-  /** @internal the device may have taken something */
-  lookForRoom(): void {
-    this.#drainTransmitter();
-    if (this.#transmitter.ready) this.#slot.writers.wake();
-    else this.#slot.writers.settle();
   }
 
   #bytesOf(data: Uint8Array | string): Uint8Array {
@@ -440,28 +447,26 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
     return data;
   }
 
-  async #writeAll(
-    data: Uint8Array | string,
-    turn: Promise<void>,
-    options: WaitOptions | undefined,
-  ): Promise<void> {
-    const bytes = this.#bytesOf(data);
-    await abortable(this.#host.transport, turn, options);
-    for (let sent = 0; ;) {
-      sent += this.tryWrite(bytes.subarray(sent));
-      if (sent === bytes.length) return;
-      await this.#slot.writers.wait(options);
-    }
+  #checkCount(count: number): void {
+    requireInteger(this.#host.transport, 'count', count, 1, this.#receiver.capacity);
+  }
+
+  /** Whether so many bytes can be read, or no more come in this session. Throws if there never will be. */
+  #has(count: number): boolean {
+    this.#drainReceiver();
+    if (this.#receiver.available >= count || this.#receiver.ends) return true;
+    this.#checkReadable();
+    return false;
   }
 
   /** Waits for what control messages may bring, too. */
   #spin(done: () => boolean, options: SpinOptions | undefined, awaited: string): void {
     if (done()) return;
     const look = (): boolean => {
-      this.#host.lookForMessages();
+      this.#host.look();
       return done();
     };
-    this.#slot.receiveQueue.spin(look, options, `${awaited} of port ${this.id}`);
+    this.#slot.receive.spin(look, options, `${awaited} of port ${this.id}`);
   }
 
   /** Whether there is something to read, or the end of a session. Throws if there never will be. */
@@ -487,8 +492,8 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
     return this.#receiver.read(into);
   }
 
-  #takeChunk(): Uint8Array<ArrayBuffer> {
-    const chunk = new Uint8Array(Math.min(this.#receiver.available, MAX_CHUNK));
+  #takeChunk(most = MAX_CHUNK): Uint8Array<ArrayBuffer> {
+    const chunk = new Uint8Array(Math.min(this.#receiver.available, most));
     this.#take(chunk);
     return chunk;
   }
@@ -504,7 +509,7 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
 
   #drained(): boolean {
     this.#drainTransmitter();
-    if (this.#transmitter.idle) return true;
+    if (this.#slot.transmit.idle) return true;
     this.#checkPresent();
     return false;
   }
@@ -519,23 +524,12 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
     return this.#state.isConsole || this.#state.hostOpen;
   }
 
-  /** If the device lied, the driver fails; whoever asks next is told. */
   #drainReceiver(): void {
-    if (this.#host.failure() !== undefined) return;
-    try {
-      this.#receiver.drain();
-    } catch (error) {
-      this.#host.fail(error as VirtioError);
-    }
+    if (!this.#state.removed) this.#slot.receive.drain();
   }
 
   #drainTransmitter(): void {
-    if (this.#host.failure() !== undefined || this.#state.removed) return;
-    try {
-      this.#transmitter.drain();
-    } catch (error) {
-      this.#host.fail(error as VirtioError);
-    }
+    if (!this.#state.removed) this.#slot.transmit.drain();
   }
 
   #checkReadable(): void {

@@ -4,8 +4,8 @@
  * Messages to the device go one at a time, and before the next one all messages from the device are taken and their
  * buffers given back: QEMU answers a message with up to three of its own and drops those for which it has no buffer.
  */
-import { type DmaRegion, type OwningQueue, type Transport, VirtioError, type VirtQueue } from '@virtio/core';
-import { ConsoleControl } from './wire.ts';
+import { type ReceiveQueue, type Transport, type TransmitQueue, VirtioError } from '@virtio/core';
+import { ConsoleControl } from './protocol.ts';
 
 /**
  * The bytes of a buffer for messages from the device: a name may be so long, less the 8 bytes of the header. As many as Linux
@@ -33,40 +33,26 @@ interface Outgoing {
 /** Messages to and from the device. */
 export class ControlLink {
   /** The queue from the device. */
-  readonly receive: OwningQueue;
-  /** The queue to the device. */
-  readonly transmit: VirtQueue;
+  readonly receive: ReceiveQueue;
+  /** The queue to the device, with one buffer. */
+  readonly transmit: TransmitQueue;
 
   readonly #transport: Transport;
-  readonly #region: DmaRegion;
-  readonly #view: DataView;
   readonly #handle: (message: ControlMessage) => void;
   readonly #outgoing: Outgoing[] = [];
-  #sending = false;
   #receiving = false;
 
-  /**
-   * @param region where a message to the device lies
-   * @param handle is called with each message from the device
-   */
+  /** @param handle is called with each message from the device */
   constructor(
     transport: Transport,
-    receive: OwningQueue,
-    transmit: VirtQueue,
-    region: DmaRegion,
+    receive: ReceiveQueue,
+    transmit: TransmitQueue,
     handle: (message: ControlMessage) => void,
   ) {
     this.#transport = transport;
     this.receive = receive;
     this.transmit = transmit;
-    this.#region = region;
-    this.#view = new DataView(region.bytes.buffer, region.bytes.byteOffset, region.bytes.length);
     this.#handle = handle;
-  }
-
-  /** Whether the device has used all messages. */
-  get idle(): boolean {
-    return !this.#sending && this.#outgoing.length === 0;
   }
 
   /**
@@ -76,7 +62,7 @@ export class ControlLink {
   send(id: number, event: number, value: number): void {
     const last = this.#outgoing.findLast((message) => message.id === id && message.event === event);
     if (last?.value !== value) this.#outgoing.push({ id, event, value });
-    this.#next();
+    this.next();
   }
 
   /** Drops the messages about a port that are not sent yet. */
@@ -86,45 +72,36 @@ export class ControlLink {
   }
 
   /**
-   * Looks what the device has sent and used, and sends the next message.
+   * Takes what the device has sent, and sends the next message.
    *
    * @throws {@link VirtioError} `DEVICE_MISBEHAVED`
    */
-  drain(): void {
-    while (this.transmit.pop() >= 0) this.#sending = false;
+  take(): void {
     this.#receiving = true;
     try {
       this.receive.poll(this.#received);
     } finally {
       this.#receiving = false;
     }
-    this.#next();
+    this.next();
   }
 
-  /** After a reset of the device: nothing is queued, and all buffers are the driver's. */
+  /** After a reset of the device: nothing is queued. */
   reset(): void {
-    this.receive.reclaim();
     this.#outgoing.length = 0;
-    this.#sending = false;
   }
 
-  /** After a reset of the queue to the device: the message that it had is sent no more. */
-  resend(): void {
-    this.#sending = false;
-    this.#next();
-  }
-
-  #next(): void {
-    if (this.#sending || this.#receiving) return;
-    const message = this.#outgoing.shift();
-    if (message === undefined) return;
-    this.#sending = true;
-    ConsoleControl.write(this.#view, 0, message);
+  /** Sends the next message if the device has used the one before. */
+  next(): void {
+    if (this.#receiving || this.#outgoing.length === 0 || this.transmit.failure !== undefined) return;
+    const number = this.transmit.take();
+    if (number < 0) return;
+    const message = this.#outgoing.shift() as Outgoing;
+    const buffer = this.transmit.buffer(number);
+    const view = new DataView(buffer.buffer, buffer.byteOffset, buffer.length);
+    ConsoleControl.write(view, 0, { ...message });
     // One descriptor, as a legacy device wants it [5.3.6.4].
-    this.transmit.begin(1);
-    this.transmit.pushReadable(this.#region.address, ConsoleControl.size);
-    this.transmit.submit();
-    this.transmit.publish();
+    this.transmit.send(number, ConsoleControl.size);
     this.transmit.kick();
   }
 

@@ -1,6 +1,6 @@
 /** Output through the configuration space, for when nothing else works: before initialization, or after a disaster. */
 import { encodeUtf8, type Transport, VirtioError } from '@virtio/core';
-import { ConsoleConfig, ConsoleFeatures } from './wire.ts';
+import { ConsoleConfig, ConsoleFeatures } from './protocol.ts';
 
 /**
  * Writes to the console of a device, in whatever state the device is: it needs no queue, no interrupt and no negotiation.
@@ -28,7 +28,7 @@ export function emergencyWrite(transport: Transport, data: Uint8Array | string):
 /** @internal the device is known to have it */
 export function writeEmergency(transport: Transport, data: Uint8Array | string): void {
   const bytes = typeof data === 'string' ? encodeUtf8(data) : data;
-  for (const byte of bytes) transport.writeConfigSpace(ConsoleConfig.fields.emerg_wr, byte);
+  for (const byte of bytes) transport.writeConfigSpace(ConsoleConfig.fields.emergWr, byte);
 }
 
 /** @internal */

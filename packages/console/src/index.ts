@@ -13,4 +13,4 @@ export type {
   WritableStreamClass,
 } from './streams.ts';
 export { type ConsoleEvents, type ConsoleOptions, type PortQuery, VirtioConsole } from './virtio-console.ts';
-export { type ConsoleFeature, ConsoleFeatures } from './wire.ts';
+export { type ConsoleFeature, ConsoleFeatures } from './protocol.ts';

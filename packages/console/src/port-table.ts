@@ -5,12 +5,12 @@
  * exist, a name for nobody) is left aside and reported as a warning: QEMU announces a port twice, for one, if it is
  * plugged while the driver starts.
  */
-import { decodeUtf8, type DmaRegion, type Hal, VirtioError, type VirtQueue } from '@virtio/core';
+import { decodeUtf8, VirtioError } from '@virtio/core';
 import { ConsolePort, type ConsoleSize, type PortHost, type PortState } from './console-port.ts';
 import type { ControlLink, ControlMessage } from './control.ts';
 import type { PortEntry, PortSlot } from './port-slot.ts';
 import { Receiver } from './receiver.ts';
-import { ConsoleResize, ControlEvent } from './wire.ts';
+import { ConsoleResize, ControlEvent } from './protocol.ts';
 
 /** Something that happened to a port. */
 export interface PortEvent {
@@ -21,15 +21,8 @@ export interface PortEvent {
 /** What a {@link PortTable} needs of its driver. */
 export interface PortTableOptions {
   readonly host: PortHost;
-  readonly hal: Hal;
-  readonly plan: {
-    readonly buffers: number;
-    readonly bufferSize: number;
-    readonly readAhead: number;
-    readonly accessPlatform: boolean;
-  };
-  /** Allocates memory for transmit buffers that lives as long as the driver. */
-  readonly allocate: (bytes: number) => DmaRegion;
+  /** How many bytes each port keeps for whoever reads them. */
+  readonly readAhead: number;
   /** The way to the device, if it has control queues. */
   readonly control: () => ControlLink | undefined;
 }
@@ -103,35 +96,16 @@ export class PortTable {
   }
 
   /** The device no longer works. What was received stays. */
-  fail(error: VirtioError): void {
-    for (const slot of this.slots) {
-      slot.entry?.receiver.suspend();
-      slot.fail(error);
-    }
+  fail(): void {
+    for (const { entry } of this.slots) entry?.receiver.suspend();
   }
 
-  /** The device was reset: all buffers are the driver's. */
+  /** The device was reset. */
   reset(): void {
     for (const slot of this.slots) {
-      slot.receive?.reclaim();
-      slot.transmitter?.reset();
       // The device announces its ports anew; whether they are the same ones nobody knows.
       if (this.#options.control()) this.#remove(slot);
-    }
-  }
-
-  /** One queue was reset alone. */
-  restart(queue: VirtQueue): void {
-    for (const slot of this.slots) {
-      if (queue === slot.receiveQueue && slot.receive) {
-        slot.entry?.receiver.absorb();
-        slot.receive.reclaim();
-        slot.receive.postAll();
-        slot.readers.wake();
-      } else if (queue === slot.transmitQueue) {
-        if (slot.transmitter?.reset() === true) slot.writers.fail(this.#bytesLost(slot.id));
-        else slot.writers.wake();
-      }
+      else slot.entry?.receiver.resume(slot.receive);
     }
   }
 
@@ -151,15 +125,14 @@ export class PortTable {
       this.#send(id, ControlEvent.PORT_READY, 0);
       return;
     }
-    slot.receive?.postAll();
     this.#send(id, ControlEvent.PORT_READY, 1);
   }
 
   /** @param only whether there are no messages: the port is a console, and open on both sides as far as anybody knows */
   #add(slot: PortSlot, only: boolean): ConsolePort {
-    const { host, hal, plan, allocate } = this.#options;
-    const { buffers: count, bufferSize: size, accessPlatform } = plan;
-    const { receive, transmitter } = slot.prepare(hal, { count, size, accessPlatform, allocate });
+    const { host, readAhead } = this.#options;
+    slot.receive.open();
+    slot.transmit.open();
     const state: PortState = {
       name: undefined,
       isConsole: only,
@@ -168,8 +141,8 @@ export class PortTable {
       size: slot.id === 0 ? this.size : undefined,
       removed: false,
     };
-    const receiver = new Receiver(`${host.transport.who()}: port ${slot.id}`, receive, plan.readAhead);
-    const port = new ConsolePort(host, slot, state, receiver, transmitter);
+    const receiver = new Receiver(`${host.transport.who()}: port ${slot.id}`, slot.receive, readAhead);
+    const port = new ConsolePort(host, slot, state, receiver);
     slot.entry = { port, state, receiver };
     return port;
   }
@@ -230,13 +203,6 @@ export class PortTable {
         'DEVICE_MISBEHAVED',
         `${this.#options.host.transport.who()} ${what}. The message was left aside`,
       ),
-    );
-  }
-
-  #bytesLost(id: number): VirtioError {
-    return new VirtioError(
-      'DEVICE_RESET',
-      `${this.#options.host.transport.who()}: the transmit queue of port ${id} was reset; bytes that were on their way may be lost`,
     );
   }
 }

@@ -6,7 +6,7 @@
  *
  * When the far side closes the port, what it sent before is the end of a session: reads stop there once.
  */
-import { decodeUtf8, type OwningQueue, VirtioError } from '@virtio/core';
+import { decodeUtf8, type ReceiveQueue, VirtioError } from '@virtio/core';
 import { ByteRing } from './byte-ring.ts';
 
 const NEWLINE = 10;
@@ -15,7 +15,7 @@ const CARRIAGE_RETURN = 13;
 /** What a port has received. */
 export class Receiver {
   readonly #name: string;
-  #queue: OwningQueue | undefined;
+  #queue: ReceiveQueue | undefined;
   #ring: ByteRing;
 
   // Buffers that the device has filled and that are not all in the ring: numbers and lengths, oldest first.
@@ -36,18 +36,18 @@ export class Receiver {
    * @param queue whose buffers are posted
    * @param capacity how many bytes to keep for whoever reads them
    */
-  constructor(name: string, queue: OwningQueue, capacity: number) {
+  constructor(name: string, queue: ReceiveQueue, capacity: number) {
     this.#name = name;
     this.#queue = queue;
     this.#ring = new ByteRing(capacity);
   }
 
   /**
-   * Looks what the device has sent.
+   * Takes what the device has sent.
    *
    * @throws {@link VirtioError} `DEVICE_MISBEHAVED`
    */
-  drain(): void {
+  receive(): void {
     const queue = this.#queue;
     if (queue === undefined) return;
     // Bounded by the number of buffers: none goes back before this has ended.
@@ -76,7 +76,7 @@ export class Receiver {
 
   /** The far side closed the port: marks the end of what it sent. */
   end(): void {
-    this.drain();
+    this.receive();
     if (this.#ends.at(-1) !== this.#received) this.#ends.push(this.#received);
   }
 
@@ -150,6 +150,16 @@ export class Receiver {
     return undefined;
   }
 
+  /** How many bytes it keeps for whoever reads them. */
+  get capacity(): number {
+    return this.#ring.capacity;
+  }
+
+  /** Whether a session ended, so that no more comes to what can be read now. */
+  get ends(): boolean {
+    return this.#ends.length > 0;
+  }
+
   /** Whether the next reads get something, be it the end of a session, without waiting. */
   get ready(): boolean {
     return this.available > 0 || this.atEnd;
@@ -157,7 +167,7 @@ export class Receiver {
 
   /** Drops all that was received. */
   clear(): void {
-    this.drain();
+    this.receive();
     this.#ends.length = 0;
     this.#heldAt = 0;
     this.#lengths.fill(0);
@@ -189,11 +199,11 @@ export class Receiver {
   detach(): void {
     const queue = this.#queue;
     if (queue === undefined) return;
-    this.drain();
+    this.receive();
     const held = [...this.#held];
     this.absorb();
     for (const buffer of held) queue.repost(buffer);
-    if (held.length > 0) queue.flush();
+    if (held.length > 0) queue.kick();
     this.#queue = undefined;
   }
 
@@ -204,7 +214,7 @@ export class Receiver {
   }
 
   /** The device works again, and the queue is empty. */
-  resume(queue: OwningQueue): void {
+  resume(queue: ReceiveQueue): void {
     this.#queue = queue;
   }
 
@@ -239,6 +249,6 @@ export class Receiver {
     if (emptied === 0) return;
     this.#held.splice(0, emptied);
     this.#lengths.splice(0, emptied);
-    queue.flush();
+    queue.kick();
   }
 }

@@ -5,12 +5,11 @@ import {
   type DriverEvents,
   type DriverOptions,
   type Hal,
-  OwningQueue,
+  type ReceiveQueue,
+  requireInteger,
   type SpinOptions,
   type Transport,
   VirtioError,
-  type VirtQueue,
-  Waiters,
   type WaitOptions,
 } from '@virtio/core';
 import type { ConsolePort, ConsoleSize, PortHost } from './console-port.ts';
@@ -21,18 +20,21 @@ import { PortTable } from './port-table.ts';
 import {
   ConsoleConfig,
   type ConsoleFeature,
+  ConsoleControl,
   ConsoleFeatures,
   CONTROL_RECEIVE,
   CONTROL_TRANSMIT,
   ControlEvent,
   receiveQueueOf,
-} from './wire.ts';
+} from './protocol.ts';
 
-/** What {@link VirtioConsole} may be told. */
+/** Options of {@link VirtioConsole}. */
 export interface ConsoleOptions extends DriverOptions {
   /** Whether to accept several ports if the device has them (default true). Without, there is port 0 only, and it needs no opening. */
   readonly multiport?: boolean;
-  /** How many buffers each port has in each direction (default 16). */
+  /** The size of each port's queues in descriptors (default: that of `buffers`), as far as the device allows it. */
+  readonly queueSize?: number;
+  /** How many buffers each port has in each direction (default 16), as far as its queues hold them. */
   readonly buffers?: number;
   /** The bytes of each of them (default 4096). */
   readonly bufferSize?: number;
@@ -40,17 +42,17 @@ export interface ConsoleOptions extends DriverOptions {
   readonly readAhead?: number;
 }
 
-/** What {@link VirtioConsole} reports, by `on`. */
+/** The events of {@link VirtioConsole}. */
 export interface ConsoleEvents extends DriverEvents {
   /** The device has a new port. Its name, and whether it is a console, may come a moment later. */
   portAdded: ConsolePort;
-  /** The device has a port no more. */
+  /** The device removed a port. */
   portRemoved: ConsolePort;
   /** The name of a port came, it turned out to be a console, or its far side was opened or closed. */
   portChanged: ConsolePort;
   /** The size of a console changed. */
   resized: ConsolePort;
-  /** The device said something that makes no sense; it was left aside. */
+  /** The device sent a message that makes no sense, which was ignored. */
   warning: VirtioError;
 }
 
@@ -64,10 +66,11 @@ const DEFAULT_READ_AHEAD = 65536;
 const MAX_PORTS = 512;
 /** How many messages from the device there is room for. No more than QEMU's queue has by default. */
 const CONTROL_COUNT = 32;
-/** How often in a row there may be more messages after all were taken. */
-const MAX_EAGER = 4096;
+/** How long `port` waits for a device that is about to announce its ports, in milliseconds. */
+const ANNOUNCEMENT_MS = 1000;
 
 interface Plan {
+  readonly queueSize: number;
   readonly buffers: number;
   readonly bufferSize: number;
   readonly readAhead: number;
@@ -97,9 +100,8 @@ export class VirtioConsole extends Driver<ConsoleFeature, ConsoleEvents> {
   readonly #plan: Plan;
   readonly #table: PortTable;
   readonly #control: ControlLink | undefined;
-  readonly #watchers: Waiters;
-  #live = false;
-  #eager = 0;
+  /** Who waits for a port waits here. */
+  readonly #watchers: ReceiveQueue;
 
   /**
    * Initializes the device. With several ports these are announced by the device afterwards: see
@@ -117,15 +119,10 @@ export class VirtioConsole extends Driver<ConsoleFeature, ConsoleEvents> {
     const { table, control } = this.setUp(() => this.#makeQueues());
     this.#table = table;
     this.#control = control;
-    this.#watchers = control
-      ? new Waiters(transport, control.receive.queue, {
-          drain: this.#lookForMessages,
-          report: this.#lied,
-          always: true,
-        })
-      : table.first.readers;
-    if (control) transport.interrupts?.onQueue(control.transmit.index, this.#lookForMessages);
-    this.#goLive();
+    this.#watchers = control?.receive ?? table.first.receive;
+    this.start();
+    // 5.3.6.2.2: the device is told that it can announce its ports.
+    control?.send(0, ControlEvent.DEVICE_READY, 1);
   }
 
   /** The ports that the device has now, by number. */
@@ -140,22 +137,22 @@ export class VirtioConsole extends Driver<ConsoleFeature, ConsoleEvents> {
 
   /** The size of the console (of port 0), if the device tells. */
   get size(): ConsoleSize | undefined {
+    // Without interrupts nobody tells of a change.
+    if (this.transport.interrupts === undefined && this.failure === undefined) this.#readSize();
     return this.#table.size;
   }
 
   /**
-   * A port by its number; by default the first one, which is all that a device without `MULTIPORT` has.
+   * A port by its number; by default the first one, which is all that a device without `MULTIPORT` has. A device with several
+   * announces its ports after the driver is ready: this spins until it has, for a second at most.
    *
-   * @throws {@link VirtioError} `NOT_READY` if the device has no such port now
+   * @param options how long to wait for the device
+   * @throws {@link VirtioError} `NOT_READY` if the device has no such port, `INVALID_PARAM` if there can be none
    */
-  port(id = 0): ConsolePort {
-    this.#look();
-    const entry = this.#table.slots[id]?.entry;
-    if (entry !== undefined) return entry.port;
-    if (this.failure !== undefined) throw this.failure;
-    throw new VirtioError(
-      'NOT_READY',
-      `${this.transport.who()} has no port ${id} now; wait for it with waitForPort(${id})`,
+  port(id = 0, options: SpinOptions = { timeoutMs: ANNOUNCEMENT_MS }): ConsolePort {
+    return this.waitForPortSync(
+      requireInteger(this.transport, 'the port', id, 0, this.maxPorts - 1),
+      options,
     );
   }
 
@@ -185,14 +182,8 @@ export class VirtioConsole extends Driver<ConsoleFeature, ConsoleEvents> {
 
   /** The same as {@link VirtioConsole.waitForPort}, spinning. `NOT_READY` if it takes longer than is allowed. */
   waitForPortSync(which: PortQuery, options?: SpinOptions): ConsolePort {
-    let port = this.#find(which);
-    if (port === undefined) {
-      this.#table.first.receiveQueue.spin(
-        () => (port = this.#find(which)) !== undefined,
-        options,
-        'such a port',
-      );
-    }
+    let port: ConsolePort | undefined;
+    this.#watchers.spin(() => (port ??= this.#find(which)) !== undefined, options, 'such a port');
     return port as ConsolePort;
   }
 
@@ -208,91 +199,84 @@ export class VirtioConsole extends Driver<ConsoleFeature, ConsoleEvents> {
     writeEmergency(this.transport, data);
   }
 
-  override pollEvents(): void {
-    super.pollEvents();
-    this.#lookForMessages();
-    for (const port of this.ports) {
-      port.lookForData();
-      port.lookForRoom();
-    }
-  }
-
   protected override onConfigChange(): void {
     this.#readSize();
     this.#report();
   }
 
-  protected override onFailure(error: VirtioError): void {
-    this.#live = false;
-    this.#table.fail(error);
-    this.#watchers.fail(error);
+  protected override onFailure(): void {
+    this.#table.fail();
   }
 
   protected override onReset(): void {
-    this.#eager = 0;
     this.#control?.reset();
     this.#table.reset();
     this.#readSize();
   }
 
   protected override onLive(): void {
-    this.#goLive();
-  }
-
-  protected override onQueueReset(queue: VirtQueue): void {
-    if (queue === this.#control?.receive.queue) {
-      this.#control.receive.reclaim();
-      this.#control.receive.postAll();
-    } else if (queue === this.#control?.transmit) {
-      this.#control.resend();
-    } else {
-      this.#table.restart(queue);
-    }
-    this.#lookForMessages();
-  }
-
-  protected override onDispose(): void {
-    this.#control?.receive[Symbol.dispose]();
-    for (const slot of this.#table.slots) slot.receive?.[Symbol.dispose]();
+    this.#control?.send(0, ControlEvent.DEVICE_READY, 1);
+    this.#report();
   }
 
   #makeQueues(): { readonly table: PortTable; readonly control: ControlLink | undefined } {
     const multiport = this.features.has('MULTIPORT');
-    const size = this.#plan.buffers;
-    const count = multiport ? this.#countPorts() : 1;
-    const slots = Array.from({ length: count }, (_, id) => {
+    const { queueSize: size, buffers, bufferSize, readAhead } = this.#plan;
+    const queues = { size, tableLength: 0, buffers, bufferSize, closed: true };
+    const slots = Array.from({ length: multiport ? this.#countPorts() : 1 }, (_, id) => {
       const index = receiveQueueOf(id);
-      const receive = this.createQueue({ index, size, tableLength: 0 });
-      const transmit = this.createQueue({ index: index + 1, size, tableLength: 0 });
-      return new PortSlot(id, this.transport, receive, transmit, this.#lied);
+      const receive = this.createReceiveQueue({
+        ...queues,
+        index,
+        receive: () => {
+          slot.entry?.receiver.receive();
+          return slot.entry?.receiver.ready === true;
+        },
+        restarted: () => {
+          slot.entry?.receiver.absorb();
+        },
+      });
+      const slot = new PortSlot(id, receive, this.createTransmitQueue({ ...queues, index: index + 1 }));
+      return slot;
     });
-    const table = new PortTable(slots, {
-      host: this.#host,
-      plan: { ...this.#plan, accessPlatform: this.accessPlatform },
-      hal: this.hal,
-      allocate: (bytes) => this.allocate(bytes, 'driver-to-device'),
-      control: () => this.#control,
-    });
+    const table = new PortTable(slots, { host: this.#host, readAhead, control: () => this.#control });
     table.size = this.#sizeOfConfig();
     if (!multiport) {
       table.addOnly();
       return { table, control: undefined };
     }
-    const receive = this.createQueue({ index: CONTROL_RECEIVE, size: CONTROL_COUNT, tableLength: 0 });
-    const transmit = this.createQueue({ index: CONTROL_TRANSMIT, size: 2, tableLength: 0 });
-    const region = this.allocate(8, 'driver-to-device');
-    const { accessPlatform } = this;
-    const messages = new OwningQueue(receive, this.hal, { bufferSize: CONTROL_BUFFER, accessPlatform });
-    const control = new ControlLink(this.transport, messages, transmit, region, (message) =>
+    // Ports may come at any time, so interrupts for messages are always wanted.
+    const common = { tableLength: 0, always: true } as const;
+    const receive = this.createReceiveQueue({
+      ...common,
+      index: CONTROL_RECEIVE,
+      size: CONTROL_COUNT,
+      bufferSize: CONTROL_BUFFER,
+      receive: () => {
+        control.take();
+        return this.#report();
+      },
+    });
+    const transmit = this.createTransmitQueue({
+      ...common,
+      index: CONTROL_TRANSMIT,
+      size: 2,
+      buffers: 1,
+      bufferSize: ConsoleControl.size,
+      freed: () => {
+        control.next();
+      },
+    });
+    const control: ControlLink = new ControlLink(this.transport, receive, transmit, (message) =>
       table.handle(message),
     );
     return { table, control };
   }
 
-  /** How many ports there are queues for: as many as the device says, or fewer if it boasts. */
+  /** How many ports there are queues for: as many as the device says, or fewer if it says too many. */
   #countPorts(): number {
     const { transport } = this;
-    const max = transport.readConfigSpace(ConsoleConfig.fields.max_nr_ports);
+    const max = transport.readConfigSpace(ConsoleConfig.fields.maxNrPorts);
     if (max === 0) {
       throw new VirtioError(
         'INVALID_DEVICE',
@@ -304,24 +288,6 @@ export class VirtioConsole extends Driver<ConsoleFeature, ConsoleEvents> {
       count += 1;
     }
     return count;
-  }
-
-  #goLive(): void {
-    this.#live = true;
-    if (this.#control) {
-      this.#control.receive.postAll();
-      // 5.3.6.2.2: the device is told that it can announce its ports.
-      this.#control.send(0, ControlEvent.DEVICE_READY, 1);
-      // What comes is not looked at before the caller had a chance to listen.
-      this.#arm(this.#control);
-      return;
-    }
-    const { entry, receive } = this.#table.first;
-    if (entry && receive) {
-      entry.receiver.resume(receive);
-      receive.postAll();
-    }
-    this.#report();
   }
 
   #readSize(): void {
@@ -354,89 +320,48 @@ export class VirtioConsole extends Driver<ConsoleFeature, ConsoleEvents> {
     return undefined;
   }
 
-  /** Handles messages that have come, for calls that do not wait. */
-  #look(): void {
-    if (this.#control) this.#lookForMessages();
-  }
-
-  readonly #lookForMessages = (): void => {
+  /** Takes messages that have come. */
+  readonly #look = (): void => {
     const control = this.#control;
-    if (!control || !this.#live) return;
-    try {
-      control.drain();
-    } catch (error) {
-      this.fail(error as VirtioError);
-    }
-    this.#arm(control);
+    if (control === undefined) return;
+    control.transmit.drain();
+    control.receive.drain();
     this.#report();
   };
 
-  /** Ports may come at any time, so interrupts for messages are always wanted; they keep no event loop alive. */
-  #arm(control: ControlLink): void {
-    if (this.transport.interrupts === undefined || this.failure !== undefined) return;
-    try {
-      const received = control.receive.queue.enableInterrupts();
-      const used = control.transmit.enableInterrupts();
-      this.#eager = received ? this.#eager + 1 : 0;
-      if (this.#eager > MAX_EAGER) throw this.#flooded();
-      if (received || used) void Promise.resolve().then(this.#lookForMessages);
-    } catch (error) {
-      this.fail(error as VirtioError);
-    }
-  }
-
-  /** A device that sends as fast as it is listened to would keep everything else from running. */
-  #flooded(): VirtioError {
-    return this.transport.fail(
-      new VirtioError(
-        'DEVICE_MISBEHAVED',
-        `${this.transport.who()} sends control messages without end, faster than they can be looked at. ` +
-          'It is not trusted any more: reset or dispose its driver',
-      ),
-    );
-  }
-
-  /** Reports what has happened when all of it is done, so that listeners may do what they like. */
-  #report(): void {
+  /** Reports what has happened when all of it is done, so that listeners may do what they like. Returns whether that was something. */
+  #report(): boolean {
     const { events, warnings } = this.#table;
+    if (events.length === 0 && warnings.length === 0) return false;
     if (events.length > 0) this.#watchers.wake();
     for (let next = warnings.shift(); next; next = warnings.shift()) this.emit('warning', next);
     for (let next = events.shift(); next; next = events.shift()) this.emit(next.name, next.port);
+    return true;
   }
-
-  readonly #lied = (error: VirtioError): void => {
-    this.fail(error);
-  };
 
   readonly #host: PortHost = {
     failure: () => this.failure,
     transport: this.transport,
-    fail: this.#lied,
-    lookForMessages: this.#lookForMessages,
+    look: this.#look,
     announceOpen: (port, open) => {
       this.#table.setOpen(port, open);
-      this.#lookForMessages();
+      this.#look();
     },
   };
 }
 
-function planOf(
-  transport: Transport,
-  {
+function planOf(transport: Transport, options: ConsoleOptions): Plan {
+  const {
     buffers = DEFAULT_BUFFERS,
+    queueSize = buffers,
     bufferSize = DEFAULT_BUFFER_SIZE,
     readAhead = DEFAULT_READ_AHEAD,
-  }: ConsoleOptions,
-): Plan {
-  for (const [name, value, max] of [
-    ['buffers', buffers, 32768],
-    ['bufferSize', bufferSize, 2 ** 24],
-    ['readAhead', readAhead, 2 ** 30],
-  ] as const) {
-    if (Number.isInteger(value) && value >= 1 && value <= max) continue;
-    throw new VirtioError('INVALID_PARAM', `${transport.who()}: ${name} is ${value}; it takes 1 to ${max}`);
-  }
-  return { buffers, bufferSize, readAhead };
+  } = options;
+  requireInteger(transport, 'buffers', buffers, 1, 32768);
+  requireInteger(transport, 'queueSize', queueSize, 1, 32768);
+  requireInteger(transport, 'bufferSize', bufferSize, 1, 2 ** 24);
+  requireInteger(transport, 'readAhead', readAhead, 1, 2 ** 30);
+  return { buffers, queueSize, bufferSize, readAhead };
 }
 
 function fits(port: ConsolePort, which: PortQuery): boolean {

@@ -1,8 +1,8 @@
 /** The driver's hand that builds chains: at once or bit by bit, to the end or not, now and then in ways that make no sense. */
 import { type DmaRegion, VirtioError, type VirtQueue } from '@virtio/core';
+import type { Random } from '@virtio/testing';
 import type { Model } from './model.ts';
 import { type EpisodeCounts, type EpisodeOptions, expect } from './options.ts';
-import type { Random } from './random.ts';
 
 /** A chain that is being built. */
 interface OpenChain {

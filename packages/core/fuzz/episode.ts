@@ -24,14 +24,14 @@ import {
   FakeDevice,
   FakeHal,
   FakeTransport,
+  Moments,
   PackedDeviceQueue,
+  Random,
 } from '@virtio/testing';
 import { Builder, BUFFER_PAGES } from './builder.ts';
 import { harmlessLies, lies, type Scene } from './lies.ts';
 import { Model } from './model.ts';
-import { atMoment, noMoment } from './moments.ts';
 import { emptyCounts, type EpisodeCounts, type EpisodeOptions, expect, increment } from './options.ts';
-import { Random } from './random.ts';
 
 /** The queue did what it must not do. */
 export class Finding extends Error {
@@ -50,7 +50,8 @@ const PATIENCE = { honest: 0, blind: 5000, tainted: 200 } as const;
  * @throws {@link Finding} with the step at which the queue went wrong
  */
 export function runEpisode(options: EpisodeOptions, counts: EpisodeCounts = emptyCounts()): EpisodeCounts {
-  const episode = new Episode(options, counts);
+  using moments = new Moments();
+  const episode = new Episode(options, counts, moments);
   try {
     episode.run();
   } catch (error) {
@@ -58,8 +59,6 @@ export function runEpisode(options: EpisodeOptions, counts: EpisodeCounts = empt
       `step ${episode.step} of ${JSON.stringify(options)}: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`,
       { cause: error },
     );
-  } finally {
-    noMoment();
   }
   return counts;
 }
@@ -69,6 +68,7 @@ class Episode {
   readonly #options: EpisodeOptions;
   readonly #counts: EpisodeCounts;
   readonly #random: Random;
+  readonly #moments: Moments;
   readonly #fake: FakeDevice;
   readonly #transport: FakeTransport;
   readonly #queue: VirtQueue;
@@ -90,8 +90,9 @@ class Episode {
   #firstLie = '';
   #lastPopped = -1;
 
-  constructor(options: EpisodeOptions, counts: EpisodeCounts) {
+  constructor(options: EpisodeOptions, counts: EpisodeCounts, moments: Moments) {
     this.#options = options;
+    this.#moments = moments;
     this.#counts = counts;
     this.#random = new Random(options.seed);
     const { features: names, size, tableLength, legacy } = options;
@@ -132,7 +133,7 @@ class Episode {
         this.#judge(error);
       }
     }
-    noMoment();
+    this.#moments.clear();
     this.#transport.reset();
     this.#queue[Symbol.dispose]();
     this.#fake.hal.dmaDealloc(this.#buffers, false);
@@ -337,7 +338,7 @@ class Episode {
   #lieSoon(): void {
     if (this.#random.oneIn(2)) this.#lie();
     else {
-      atMoment(1 + this.#random.below(6), () => {
+      this.#moments.at(1 + this.#random.below(6), () => {
         this.#lie();
       });
     }
@@ -375,7 +376,7 @@ class Episode {
   }
 
   #reset(): void {
-    noMoment();
+    this.#moments.clear();
     this.#counts.resets += 1;
     if (
       this.#options.features.includes('RING_RESET') &&

@@ -4,8 +4,13 @@
  * driver may find out, or may not.
  */
 import type { DmaRegion } from '@virtio/core';
-import { type DeviceQueue, type FakeHal, PackedDeviceQueue, SplitDeviceQueue } from '@virtio/testing';
-import type { Random } from './random.ts';
+import {
+  type DeviceQueue,
+  type FakeHal,
+  PackedDeviceQueue,
+  type Random,
+  SplitDeviceQueue,
+} from '@virtio/testing';
 
 /** What the liar knows of the queue. */
 export interface Scene {

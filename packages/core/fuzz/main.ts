@@ -4,9 +4,9 @@
  */
 import { parseArgs } from 'node:util';
 import type { FeatureName } from '@virtio/core';
+import { Random } from '@virtio/testing';
 import { Finding, runEpisode } from './episode.ts';
 import { emptyCounts, type EpisodeOptions } from './options.ts';
-import { Random } from './random.ts';
 
 /** Steps of one episode: enough for several laps of the 16-bit index in a small queue. */
 const STEPS = 1_000_000;
@@ -33,16 +33,9 @@ function episode(seed: number, packed: boolean, steps: number): EpisodeOptions {
   };
 }
 
-const USAGE = `npm run fuzz -- [--minutes N] [--format split|packed] [--seed S] [--steps N]
-
-  --minutes N  how long in all (default 1), half of it for each format
-  --format F   one format only
-  --seed S     one episode: replay it with the format and the steps that a finding names
-  --steps N    steps of an episode (default ${STEPS.toLocaleString('en')})`;
-
 /** What the command line asks for, or `undefined` if it makes no sense. */
 function readOptions():
-  { help: boolean; minutes: number; steps: number; seed?: number; format?: 'split' | 'packed' } | undefined {
+  { minutes: number; steps: number; seed?: number; format?: 'split' | 'packed' } | undefined {
   try {
     const { values } = parseArgs({
       options: {
@@ -50,17 +43,16 @@ function readOptions():
         seed: { type: 'string' },
         format: { type: 'string' },
         steps: { type: 'string', default: String(STEPS) },
-        help: { type: 'boolean', default: false },
       },
     });
-    const { help, format, seed } = values;
+    const { format, seed } = values;
     const minutes = Number(values.minutes);
     const steps = Number(values.steps);
     if (!(minutes > 0) || !Number.isSafeInteger(steps) || steps <= 0) return undefined;
     if (seed !== undefined && !/^\d+$/.test(seed)) return undefined;
     if (format !== undefined && format !== 'split' && format !== 'packed') return undefined;
     return {
-      ...{ help, minutes, steps },
+      ...{ minutes, steps },
       ...(seed === undefined ? {} : { seed: Number(seed) }),
       ...(format === undefined ? {} : { format }),
     };
@@ -71,9 +63,9 @@ function readOptions():
 
 function main(): void {
   const options = readOptions();
-  if (options === undefined || options.help) {
-    if (options === undefined) process.exitCode = 2;
-    (options === undefined ? console.error : console.log)(USAGE);
+  if (options === undefined) {
+    console.error('These arguments make no sense; npm run fuzz -- --help tells which there are.');
+    process.exitCode = 2;
     return;
   }
   const { minutes, steps, format, seed: replay } = options;

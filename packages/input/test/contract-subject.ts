@@ -28,10 +28,16 @@ export const inputSubject: Subject<VirtioInput> = {
       call: (mark) => ({
         promise: (input, options) => input.sendStatus(EV_LED, 1, mark, options),
         sync: (input, options) => input.sendStatusSync(EV_LED, 1, mark, options),
+        submit: (input) => input.submitSendStatus(EV_LED, 1, mark),
         verify: () => undefined,
       }),
       markOf: (chain) => chain.header().getUint32(4, true),
       answer: () => undefined,
+      polling: {
+        poll: (input) => input.poll(),
+        complete: (input, token) => input.complete(token),
+        cancel: (input, token) => input.cancel(token),
+      },
     },
   ],
   receive: [

@@ -8,7 +8,7 @@ import { SystemFiles } from './system-files.ts';
 /** A virtio device that was found. */
 export type DeviceInfo = PciDeviceInfo | MmioDeviceInfo;
 
-/** What {@link listDevices} may be told. */
+/** Options of {@link listDevices}. */
 export interface DiscoveryOptions {
   /** Where `sys` and `proc` are (default `/`). */
   readonly root?: string;

@@ -149,7 +149,7 @@ export class DmaMemory implements Disposable {
   /**
    * Gives a region back; its views become empty.
    *
-   * @throws {@link VirtioError} `INVALID_PARAM` if it is none of this memory, or was given back before
+   * @throws {@link VirtioError} `INVALID_PARAM` if it is not of this memory, or was given back before
    */
   free(region: DmaRegion): void {
     if (this.#disposed) return;

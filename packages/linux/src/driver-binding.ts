@@ -8,7 +8,7 @@ import type { SystemFiles } from './system-files.ts';
 /** A kernel driver that hands devices to processes. */
 export type PassDriver = 'vfio-pci' | 'uio_pci_generic';
 
-/** What a binding may do. */
+/** Options of {@link DriverBinding}. */
 export interface BindOptions {
   /** Whether the device may be taken from another driver. */
   readonly takeOver: boolean;
@@ -63,7 +63,7 @@ export class DriverBinding implements Disposable {
     const { address, driver } = this.#device;
     const override = this.#previousOverride === '(null)' ? '' : this.#previousOverride;
     using steps = new Resources();
-    // In reverse: each is tried, whether or not one before it failed.
+    // Added last, done first; each step is tried even if one before it failed.
     if (driver !== undefined) this.#defer(steps, '/sys/bus/pci/drivers_probe', address);
     this.#defer(steps, `${pciPath(address)}/driver_override`, `${override}\n`);
     if (this.#current() === this.#driver) {
@@ -86,7 +86,7 @@ export class DriverBinding implements Disposable {
     }
   }
 
-  /** Adds a write of the way back. That a device is being unplugged, and so is nobody's any more, is no error. */
+  /** Adds a write to the steps back. A device that is being unplugged is gone by then, which is not an error. */
   #defer(steps: Resources, path: string, text: string): void {
     steps.defer(() => {
       try {

@@ -1,6 +1,6 @@
 /**
- * What is open when the process ends is closed. The kernel takes descriptors and memory by itself; it neither resets a device
- * that uses physical addresses nor gives a device back to the driver that it had.
+ * Closes what is open when the process ends. The kernel closes descriptors and frees memory by itself; it neither resets a device
+ * that uses physical addresses nor gives a device back to its former driver.
  */
 const open = new Set<Disposable>();
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;

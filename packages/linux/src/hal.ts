@@ -176,7 +176,7 @@ export abstract class LinuxHal implements Hal, Disposable {
     this.#memory.free(region);
   }
 
-  /** Refuses a device that does not use the addresses of this Hal. */
+  /** Throws if the device would not use the addresses of this Hal. */
   protected abstract checkAccess(accessPlatform: boolean): void;
 }
 

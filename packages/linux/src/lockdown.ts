@@ -1,4 +1,4 @@
-/** What to do when the kernel refuses registers: its lockdown (Secure Boot) answers root as it answers those who are not. */
+/** Advice for when the kernel refuses access to registers: by its lockdown (Secure Boot) it refuses root, too, with the same error. */
 import { errorName } from './system-error.ts';
 import type { SystemFiles } from './system-files.ts';
 

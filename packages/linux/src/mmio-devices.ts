@@ -102,7 +102,7 @@ export function commandLineWindows(commandLine: string): Announced[] {
       interrupt: Number(interrupt),
       platformName: `virtio-mmio.${id}`,
     };
-    // The kernel refuses interrupt 0. A window without bytes, or beyond all addresses, is none.
+    // The kernel refuses interrupt 0. A window that is empty or ends beyond 2^53 is ignored.
     if (window.interrupt === 0) return [];
     nextId = Number(id) + 1;
     return window.size > 0 && Number.isSafeInteger(window.address + window.size) ? [window] : [];

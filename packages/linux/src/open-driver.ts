@@ -72,7 +72,7 @@ function isOpen(what: DeviceAddress | OpenDevice): what is OpenDevice {
   return typeof what === 'object' && 'transport' in what;
 }
 
-/** Has a driver's disposal close the device, too, whatever happens to the driver's own. */
+/** Makes the disposal of a driver close the device as well, even if the driver's own part throws. */
 function ownDevice<D extends OpenDevice>(driver: D, device: OpenDevice): D {
   let open = true;
   const close = driver[Symbol.dispose].bind(driver);

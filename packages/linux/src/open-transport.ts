@@ -1,4 +1,4 @@
-/** Opens any virtio device of this machine: the one place that knows which parts belong together. */
+/** Opens a virtio device of this machine, through VFIO, sysfs or /dev/mem. */
 import { type Transport, VirtioError } from '@virtio/core';
 import type { MmioTransport } from '@virtio/mmio';
 import type { PciTransport } from '@virtio/pci';
@@ -14,21 +14,21 @@ import { PhysicalHal } from './physical-hal.ts';
 import { SystemFiles } from './system-files.ts';
 import { VfioHal } from './vfio-hal.ts';
 
-/** How {@link openTransport} opens a device. */
+/** Options of {@link openTransport}. */
 export interface OpenOptions {
   /**
    * Opens the device without the protection of an IOMMU. It then uses physical addresses: it, and a driver with a bug, can read
    * and write all memory of this machine, and if the process is killed (SIGKILL) before the device was reset, the device goes
-   * on writing to memory that is no longer ours. Needs root and huge pages. MMIO devices have no other way.
+   * on writing to memory that now belongs to others. Needs root and huge pages. MMIO devices can be opened in no other way.
    */
   readonly unsafePhysicalMemory?: boolean;
   /** Whether the device may be taken from a kernel driver that uses it. It is given back at the end. */
   readonly takeOver?: boolean;
-  /** The Hal of another open device, to share its DMA memory, which stays that device's to dispose. Default: one of its own. */
+  /** The Hal of another open device, to share its DMA memory; that device disposes it. Default: a new one. */
   readonly hal?: LinuxHal;
   /**
-   * How the device tells of used buffers. Default: the best that there is. `msix` and `intx` through VFIO, `uio` (INTx through
-   * uio_pci_generic) with physical memory on PCI, `polling` everywhere: it keeps a processor busy while somebody waits.
+   * How the device notifies of used buffers. Default: the best that is available. `msix` and `intx` through VFIO, `uio` (INTx through
+   * uio_pci_generic) with physical memory on PCI, `polling` everywhere: it keeps a processor busy while a caller waits.
    */
   readonly interrupts?: 'msix' | 'intx' | 'uio' | 'polling';
 }

@@ -42,7 +42,7 @@ export function listPciDevices(files: SystemFiles): PciDeviceInfo[] {
 /**
  * Describes one PCI function.
  *
- * @throws {@link VirtioError} `INVALID_PARAM` if the address is none, `NO_DEVICE` if there is no function
+ * @throws {@link VirtioError} `INVALID_PARAM` if it is not a PCI address, `NO_DEVICE` if there is no function
  */
 export function describePciDevice(files: SystemFiles, address: string): PciDeviceInfo {
   const normal = DeviceFunction.parse(address).toString();
@@ -52,7 +52,7 @@ export function describePciDevice(files: SystemFiles, address: string): PciDevic
   if (vendorId === undefined || deviceId === undefined) {
     throw new VirtioError(
       'NO_DEVICE',
-      `there is no PCI device at ${normal}; listDevices() tells which there are`,
+      `there is no PCI device at ${normal}; listDevices() lists those of this machine`,
     );
   }
   const subsystemId = files.number(`${path}/subsystem_device`) ?? 0;

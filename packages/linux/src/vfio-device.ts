@@ -130,7 +130,7 @@ export class VfioDevice implements Disposable {
   /**
    * Has interrupts of a kind signal eventfds, from the first.
    *
-   * @returns 0, or how many could be had if not all can
+   * @returns 0, or how many are available if not all are
    */
   setIrqs(index: number, eventfds: readonly number[]): number {
     const size = IrqSetHeader.size + 4 * eventfds.length;

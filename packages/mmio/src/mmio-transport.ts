@@ -43,7 +43,7 @@ export interface MmioIdentity {
   readonly vendor: number;
 }
 
-/** What an {@link MmioTransport} may be told. */
+/** Options of {@link MmioTransport}. */
 export interface MmioTransportOptions {
   /** Where the device is, for messages: `MMIO 0xa000000`. */
   readonly name: string;

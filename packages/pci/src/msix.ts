@@ -81,7 +81,7 @@ export class MsixCapability {
         throw new VirtioError(
           'INVALID_DEVICE',
           `${name}: its MSI-X ${what} is said to be at ${start} to ${start + length} of BAR ${place & 0x7}, ` +
-            `which ${bar?.kind === 'memory' ? `has ${bar.size} bytes` : 'is no memory BAR'}`,
+            `which ${bar?.kind === 'memory' ? `has ${bar.size} bytes` : 'is not a memory BAR'}`,
         );
       }
       return mapBar(bar.index, start, length);

@@ -100,7 +100,7 @@ export function virtioStructures(config: RegisterWindow, name: string): VirtioSt
       if (length >= EXTENDED_LENGTH) pciCfg ??= at;
       continue;
     }
-    // 4.1.4.1: reserved types are ignored; so is vendor data [4.1.4.8.2], which is none of the driver's business.
+    // 4.1.4.1: reserved types are ignored; so is vendor data [4.1.4.8.2], which a driver must not use without knowing it.
     if (length < (MIN_LENGTH[type] ?? Infinity)) continue;
     const bar = config.read8(at + VirtioPciCapField.BAR);
     // 4.1.4.1: reserved BARs are ignored.

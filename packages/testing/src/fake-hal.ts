@@ -19,7 +19,7 @@ const GUARD = 0xc5;
 /** What bounce buffers hold that the device has not written. */
 const POISON = 0xa5;
 
-/** What a {@link FakeHal} may be told. */
+/** Options of {@link FakeHal}. */
 export interface FakeHalOptions {
   /** The first address to hand out (default 0x100000). Above 2^32 it shows whether drivers keep the upper half. */
   readonly base?: number;

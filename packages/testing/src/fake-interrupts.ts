@@ -4,7 +4,7 @@
  */
 import { InterruptHandlers } from '@virtio/core';
 
-/** What a {@link FakeInterrupts} may be told. */
+/** Options of {@link FakeInterrupts}. */
 export interface FakeInterruptsOptions {
   /** Whether handlers are called at once instead of in a microtask (default false). */
   readonly synchronous?: boolean;

@@ -52,7 +52,7 @@ const CONFIG = 0x100;
 const ALL_ONES = 0xffffffff;
 const KNOWN_INTERRUPTS = InterruptStatus.QUEUE_INTERRUPT | InterruptStatus.DEVICE_CONFIGURATION_INTERRUPT;
 
-/** What a {@link FakeMmioDevice} may be told. */
+/** Options of {@link FakeMmioDevice}. */
 export interface FakeMmioDeviceOptions {
   /** The value of MagicValue (default the right one). */
   readonly magic?: number;

@@ -81,7 +81,7 @@ for (const [name, width, writable] of COMMON) {
   commonSize += width;
 }
 
-/** What a {@link FakePciDevice} may be told. */
+/** Options of {@link FakePciDevice}. */
 export interface FakePciDeviceOptions {
   /** Whether the device has a transitional device id and revision 0 (default false). Its legacy interface is not modelled. */
   readonly transitional?: boolean;

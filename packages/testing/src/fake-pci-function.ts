@@ -41,7 +41,7 @@ export interface FakeCapability {
   readonly body: ArrayLike<number>;
 }
 
-/** What a {@link FakePciFunction} may be told. */
+/** Options of {@link FakePciFunction}. */
 export interface FakePciFunctionOptions {
   readonly vendorId: number;
   readonly deviceId: number;

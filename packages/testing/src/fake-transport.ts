@@ -11,7 +11,7 @@ import {
 import type { FakeDevice } from './fake-device.ts';
 import { FakeInterrupts } from './fake-interrupts.ts';
 
-/** What a {@link FakeTransport} may be told. */
+/** Options of {@link FakeTransport}. */
 export interface FakeTransportOptions {
   /** How the device interrupts (default a new {@link FakeInterrupts}); `false` for a transport without interrupts. */
   readonly interrupts?: FakeInterrupts | false;

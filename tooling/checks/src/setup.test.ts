@@ -68,6 +68,19 @@ describe('withLock', () => {
     expect(fs.readdirSync(path.dirname(file))).toEqual([]);
   });
 
+  it('lets one in at a time, in one process, too', async () => {
+    let inside = 0;
+    let most = 0;
+    const work = async (): Promise<void> => {
+      most = Math.max(most, ++inside);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      inside -= 1;
+    };
+    await Promise.all([1, 2, 3].map(() => withLock(file, vi.fn(), work)));
+    expect(most).toBe(1);
+    expect(fs.readdirSync(path.dirname(file))).toEqual([]);
+  });
+
   it('waits for a holder that lives', async () => {
     const order: string[] = [];
     const first = withLock(file, vi.fn(), async () => {

@@ -21,7 +21,7 @@ export type Stage = 'firmware' | 'kernel' | 'init' | 'node' | 'ready';
 
 /** Why a guest is no longer there. */
 export interface GuestEnd {
-  readonly reason: 'power-off' | 'panic' | 'time-out' | 'stopped' | 'agent-died' | 'qemu-failed';
+  readonly reason: 'power-off' | 'panic' | 'broken' | 'time-out' | 'stopped' | 'agent-died' | 'qemu-failed';
   /** A sentence for people, with the last lines of the console where they help. */
   readonly message: string;
 }
@@ -50,7 +50,7 @@ export interface ProgramHandlers {
   readonly onMessage?: (body: unknown) => void;
 }
 
-const CONSOLE_LINES = 200;
+const CONSOLE_LINES = 1000;
 const SHOWN_LINES = 25;
 /** Under software emulation, on a busy machine. */
 const BOOT_MS = 120_000;
@@ -263,6 +263,10 @@ export class Guest {
       case 'warning':
         this.#events.onWarning?.(message.text);
         break;
+      case 'broken':
+        this.#detail = message.text;
+        this.#kill('broken');
+        break;
       case 'agent-died':
         this.#verdict ??= 'agent-died';
         this.#detail = `Node.js in the guest ended with status ${message.status}`;
@@ -312,6 +316,11 @@ export class Guest {
         return `The guest was stopped${where}.`;
       case 'panic':
         return `The guest's kernel panicked${where}.${tail}`;
+      case 'broken':
+        return (
+          `The guest cannot be used: ${this.#detail}${where}. What its kernel said of clocks and timers:\n` +
+          indent(this.#console.filter((line) => /apic|hpet|timer|tsc|clock|calibrat/i.test(line)).join('\n'))
+        );
       case 'time-out':
         return `The guest was stopped: ${this.#detail}${where}.${tail}`;
       case 'agent-died':

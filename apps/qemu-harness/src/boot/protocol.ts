@@ -23,6 +23,8 @@ export type FromGuest =
   /** A stage of the boot, with the seconds since the kernel started. `init` and `node` come from init. */
   | { readonly type: 'stage'; readonly stage: 'init' | 'node' | 'ready'; readonly uptime: number }
   | { readonly type: 'warning'; readonly text: string }
+  /** The guest cannot be used, and will do nothing more. Comes from init. */
+  | { readonly type: 'broken'; readonly text: string }
   | { readonly type: 'agent-died'; readonly status: string }
   /** One line from the host was taken. */
   | { readonly type: 'taken' }

@@ -1,29 +1,23 @@
-/** Private folders on the host that carry their owner's process id, so that a later run clears those of killed ones. */
+/** Private folders on the host that carry their owner's name, so that a later run clears those of killed ones. */
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { identify } from '@virtio/setup/lock';
 
 const PREFIX = 'virtio-guest-';
 
 /** Makes a folder that only this user can enter. Its path is short enough for a socket in it. */
 export function makeTemporary(): string {
   removeLeftovers();
-  return mkdtempSync(join(tmpdir(), `${PREFIX}${process.pid}-`));
+  const owner = identify(process.pid)?.replace(' ', '-') ?? '';
+  return mkdtempSync(join(tmpdir(), `${PREFIX}${owner}-`));
 }
 
 function removeLeftovers(): void {
   for (const name of readdirSync(tmpdir())) {
-    const pid = name.startsWith(PREFIX) ? Number(name.slice(PREFIX.length).split('-')[0]) : 0;
-    if (pid > 0 && !isAlive(pid)) rmSync(join(tmpdir(), name), { recursive: true, force: true });
-  }
-}
-
-/** Whether there is a process with this id. */
-export function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return error instanceof Error && 'code' in error && error.code === 'EPERM';
+    if (!name.startsWith(PREFIX)) continue;
+    const [pid = '', start] = name.slice(PREFIX.length).split('-');
+    // An id alone may be another process's by now, after a reboot above all.
+    if (identify(pid) !== `${pid} ${start}`) rmSync(join(tmpdir(), name), { recursive: true, force: true });
   }
 }

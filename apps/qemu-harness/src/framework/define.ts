@@ -33,13 +33,10 @@ export interface DeviceSpec {
   /** A disk image behind a block device. */
   readonly disk?: DiskSpec;
   /**
-   * QEMU arguments before and after the device. `{id}` is the device's id, `{dir}` the test's folder on the host,
-   * `{socket:NAME}` the path of a socket of `sockets`.
+   * QEMU arguments before and after the device. `{id}` is the device's id, `{dir}` the test's folder on the host.
    */
   readonly before?: readonly string[];
   readonly after?: readonly string[];
-  /** Names of unix sockets on which the host listens, for back ends to connect to; see {@link HostEnv.socket}. */
-  readonly sockets?: readonly string[];
   /** Put the device behind a port of its own, so that it can be unplugged (PCI only). */
   readonly hotplug?: boolean;
 }
@@ -87,25 +84,12 @@ export interface HostEnv {
   deviceId(device: string): string;
   /** The name of the block device behind a disk. */
   nodeName(device: string): string;
-  /** The image file of a disk. */
-  imagePath(device: string): string;
   /** What the guest would read of a disk, as another program sees the image: bytes, of any format. */
   readImage(device: string, offset: number, length: number): Promise<Uint8Array>;
   /** The SHA-256 of the same. */
   hashImage(device: string, offset: number, length: number): Promise<string>;
   /** What `qemu-img map` says of a disk: extents in bytes. */
   mapImage(device: string): Promise<readonly ImageExtent[]>;
-  /** The connection that QEMU made to a socket of {@link DeviceSpec.sockets}. */
-  socket(device: string, name: string): Promise<HostSocket>;
-}
-
-/** A connection of a back end. */
-export interface HostSocket {
-  write(bytes: Uint8Array): Promise<void>;
-  /** The next bytes: as many as asked for. */
-  read(length: number, timeoutMs?: number): Promise<Uint8Array>;
-  /** All bytes that came within a time. */
-  readFor(milliseconds: number): Promise<Uint8Array>;
 }
 
 /** An extent of an image. */

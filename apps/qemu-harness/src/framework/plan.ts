@@ -14,8 +14,6 @@ export interface PlannedDevice {
   readonly id: string;
   readonly location: PlannedLocation;
   readonly disk: PreparedDisk | undefined;
-  /** Paths of its sockets by name. */
-  readonly sockets: ReadonlyMap<string, string>;
 }
 
 /** A test with its devices. */
@@ -107,10 +105,8 @@ export async function planTest(
     const id = `t${number}-${name}`;
     const { args: portArgs, bus, location } = slots.take(id, spec.hotplug === true);
     const prepared = spec.disk === undefined ? undefined : await prepareDisk(spec.disk, id, directory);
-    const sockets = new Map(
-      (spec.sockets ?? []).map((socket) => [socket, join(directory, `${name}-${socket}`)]),
-    );
-    const fill = (word: string): string => fillIn(word, id, directory, sockets);
+    const fill = (word: string): string =>
+      word.replaceAll('{id}', id).replaceAll('{dir}', () => escape(directory));
     const properties = {
       ...cell.ring.properties,
       ...spec.properties,
@@ -119,7 +115,7 @@ export async function planTest(
     args.push(...portArgs, ...(prepared?.args ?? []), ...(spec.before ?? []).map(fill));
     args.push('-device', `${deviceName(spec, cell)},id=${id},${bus}${formatProperties(properties)}`);
     args.push(...(spec.after ?? []).map(fill));
-    devices.set(name, { id, location, disk: prepared, sockets });
+    devices.set(name, { id, location, disk: prepared });
   }
   return { test, directory, devices, args };
 }
@@ -136,16 +132,4 @@ export function formatProperties(properties: Properties): string {
         `,${name}=${typeof value === 'boolean' ? (value ? 'on' : 'off') : escape(String(value))}`,
     )
     .join('');
-}
-
-function fillIn(word: string, id: string, directory: string, sockets: ReadonlyMap<string, string>): string {
-  return word.replace(/\{(id|dir|socket:([^}]+))\}/g, (_whole, what: string, socket: string | undefined) => {
-    if (what === 'id') return id;
-    if (what === 'dir') return escape(directory);
-    const path = sockets.get(socket ?? '');
-    if (path === undefined) {
-      throw new Error(`'${word}' names the socket '${socket ?? ''}', which the device does not declare.`);
-    }
-    return escape(path);
-  });
 }

@@ -24,6 +24,8 @@ export interface RunRecord {
   /** `tcg` or `kvm`. */
   readonly accelerator: string;
   readonly ms: number;
+  /** Why guests that died were booted again, for the tests that had not begun. */
+  readonly reboots: readonly string[];
   readonly tests: readonly TestResult[];
 }
 

@@ -10,7 +10,7 @@ import {
 import { chooseAccelerator } from '../boot/accelerator.ts';
 import { HarnessError } from '../errors.ts';
 import { prepare } from '../prepare.ts';
-import { formatFailures, formatTable } from '../report/table.ts';
+import { formatFailures, formatReboots, formatTable } from '../report/table.ts';
 import { writeReport } from '../report/write.ts';
 import { qemuVersion } from '../setup/qemu-packages.ts';
 import type { Cell, GuestTest } from './define.ts';
@@ -91,6 +91,7 @@ export async function runSuites(options: SuiteOptions): Promise<number> {
       guest: { kernel: image.kernelRelease, node: image.nodeVersion },
       ...{ qemu, accelerator },
       ms: Math.round(own.reduce((sum, { ms }) => sum + ms, 0)),
+      reboots: own.flatMap(({ reboots }) => reboots),
       tests: tests.map((test) => resultOf(test, cell, own)),
     };
   });
@@ -98,6 +99,8 @@ export async function runSuites(options: SuiteOptions): Promise<number> {
   const report = createReport(started, performance.now() - began, runs, notes);
   const file = writeReport(report, options.json);
   console.log(`\n${formatTable(report, live)}\n`);
+  const reboots = formatReboots(report);
+  if (reboots !== '') console.log(reboots);
   const failures = formatFailures(report);
   if (failures !== '') console.log(failures);
   console.log(
@@ -114,6 +117,7 @@ interface PlannedGuest {
   readonly title: string;
   readonly tests: readonly GuestTest[];
   results: readonly TestResult[];
+  readonly reboots: string[];
   ms: number;
 }
 
@@ -123,7 +127,7 @@ function planGuests(selection: readonly Selection[]): readonly PlannedGuest[] {
     const wanted = tests.filter((test) => test.skip?.(cell) === undefined);
     return portions(wanted, cell.machine).map((portion, index, all): PlannedGuest => {
       const part = all.length > 1 ? ` (${index + 1}/${all.length})` : '';
-      return { cell, title: `${cellName(cell)}${part}`, tests: portion, results: [], ms: 0 };
+      return { cell, title: `${cellName(cell)}${part}`, tests: portion, results: [], reboots: [], ms: 0 };
     });
   });
 }
@@ -178,6 +182,7 @@ async function runShown(
         }
       },
       onReboot: (message) => {
+        guest.reboots.push(message);
         task.output = `${label}guest: booted again, as it died: ${message.replaceAll('\n', ' ')}`;
       },
       onTestStart: (test) => {

@@ -13,7 +13,7 @@ import type { GuestImage } from '../image/image.ts';
 import { lastLines } from '../run.ts';
 import type { Cell, GuestTest } from './define.ts';
 import { bundleSuites } from './discover.ts';
-import { createHostEnv, HostSockets } from './host-env.ts';
+import { createHostEnv } from './host-env.ts';
 import { planTest, SlotAllocator, type PlannedTest } from './plan.ts';
 import type { TestResult } from './results.ts';
 import { type CallHost, judge, TestProcess } from './test-process.ts';
@@ -106,14 +106,12 @@ async function attemptInGuest(
   settle: Settle,
 ): Promise<Attempt> {
   const parent = makeTemporary();
-  const sockets = new HostSockets();
   try {
     const slots = new SlotAllocator(cell);
     const planned: PlannedTest[] = [];
     for (const [number, test] of tests.entries()) {
       planned.push(await planTest(test, number, cell, slots, parent));
     }
-    for (const test of planned) await sockets.open(test);
     const { machine, transport } = cell;
     const devices = planned.flatMap(({ args }) => args);
     const config = { ...DEFAULT_CONFIG, machine, transport, accelerator, devices };
@@ -136,7 +134,7 @@ async function attemptInGuest(
         events.onTestStart?.(test.test);
         if (!process.isUsable) process = new TestProcess(guest);
         const last = begun === planned.length;
-        settle(test.test, await runTest(guest, process, test, cell, sockets, warnings, last));
+        settle(test.test, await runTest(guest, process, test, cell, warnings, last));
       }
       await guest.powerOff();
       return { rest: [] };
@@ -153,7 +151,6 @@ async function attemptInGuest(
       await guest.stop();
     }
   } finally {
-    sockets.close();
     rmSync(parent, { recursive: true, force: true });
   }
 }
@@ -164,13 +161,12 @@ async function runTest(
   process: TestProcess,
   planned: PlannedTest,
   cell: Cell,
-  sockets: HostSockets,
   warnings: readonly string[],
   last: boolean,
 ): Promise<Omit<TestResult, 'device' | 'name'>> {
   const { test } = planned;
   const { device, name } = test;
-  const env = createHostEnv(guest, planned, cell, sockets);
+  const env = createHostEnv(guest, planned, cell);
   const complained = guest.complaints.length;
   const call: CallHost = (key, args) => {
     const body = test.host?.[key];

@@ -19,9 +19,9 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { HARNESS_DIR, ensureCacheDir } from '../paths.ts';
+import { withLock } from '@virtio/setup/lock';
+import { HARNESS_DIR, WAITING, ensureCacheDir } from '../paths.ts';
 import { ensureGuestPackages, type GuestPackages } from '../setup/guest-packages.ts';
-import { withLock } from '../setup/lock.ts';
 import { encodeCpio, type CpioEntry } from './cpio.ts';
 import { moduleEntries } from './modules.ts';
 import { runtimeFiles, toEntries, type ImageFile } from './node-runtime.ts';
@@ -36,7 +36,7 @@ const APPLETS = (
   'sh [ ash awk basename cat chmod cp cut date dd df dirname dmesg du echo env expr false find free grep gunzip gzip ' +
   'head hexdump hostname id ifconfig insmod ip kill ln ls lsmod md5sum mkdir mknod modprobe mount mv nproc od pidof ' +
   'poweroff printf ps pwd readlink reboot rm rmdir rmmod sed seq sha256sum sleep sort stat stty sync sysctl tail tar ' +
-  'tee test timeout top touch tr true truncate umount uname uniq uptime wc which xargs xxd'
+  'taskset tee test timeout top touch tr true truncate umount uname uniq uptime usleep wc which xargs xxd'
 ).split(' ');
 
 /** A guest's image, ready to boot. */
@@ -65,20 +65,24 @@ export async function ensureImage(report: (line: string) => void): Promise<Guest
     nodeVersion: process.version,
   };
   if (!existsSync(directory)) {
-    await withLock(join(cache, 'image.lock'), async () => {
-      if (existsSync(directory)) return;
-      report(`guest image: building (kernel ${packages.kernelRelease}, Node.js ${process.version})`);
-      removeOldImages(cache);
-      const temporary = mkdtempSync(join(cache, 'new-image-'));
-      const entries: CpioEntry[] = [
-        ...skeleton(packages, init),
-        ...(await moduleEntries(packages)),
-        ...toEntries(files),
-      ];
-      writeFileSync(join(temporary, 'initramfs.cpio'), encodeCpio(entries));
-      copyFileSync(packages.kernel, join(temporary, 'vmlinuz'));
-      renameSync(temporary, directory);
-    });
+    await withLock(
+      join(cache, 'image.lock'),
+      () => report(WAITING),
+      async () => {
+        if (existsSync(directory)) return;
+        report(`guest image: building (kernel ${packages.kernelRelease}, Node.js ${process.version})`);
+        removeOldImages(cache);
+        const temporary = mkdtempSync(join(cache, 'new-image-'));
+        const entries: CpioEntry[] = [
+          ...skeleton(packages, init),
+          ...(await moduleEntries(packages)),
+          ...toEntries(files),
+        ];
+        writeFileSync(join(temporary, 'initramfs.cpio'), encodeCpio(entries));
+        copyFileSync(packages.kernel, join(temporary, 'vmlinuz'));
+        renameSync(temporary, directory);
+      },
+    );
   }
   const now = new Date();
   utimesSync(directory, now, now);

@@ -50,7 +50,7 @@ ${failures(report)}
 <h2>Matrix</h2>
 <div class="scroll">${matrix(report)}</div>
 ${report.remarks.map((remark) => `<p class="muted">${escapeHtml(remark)}</p>`).join('\n')}
-<h2>Every test</h2>
+${reboots(report)}<h2>Every test</h2>
 ${report.runs.map(runDetails).join('\n')}
 <h2>Environment</h2>
 ${environment(report)}
@@ -70,6 +70,21 @@ function failures(report: Report): string {
       ),
   );
   return items.length === 0 ? '' : `<h2>Failures</h2>\n${items.join('\n')}`;
+}
+
+function reboots(report: Report): string {
+  const items = report.runs.flatMap((run) =>
+    run.reboots.map(
+      (why) =>
+        `<details><summary>${escapeHtml(columnTitle(run).join(' · '))}: ${escapeHtml(why.split('\n', 1).join(''))}</summary>` +
+        `<pre>${escapeHtml(why)}</pre></details>`,
+    ),
+  );
+  if (items.length === 0) return '';
+  return `<h2>Guests that were booted again</h2>
+<p class="muted">They died, and tests that had not begun ran in another one. A test that a guest dies of has failed.</p>
+${items.join('\n')}
+`;
 }
 
 function matrix(report: Report): string {

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { createReport, isGreen, type RunRecord, type TestResult } from '../framework/results.ts';
 import { formatHtml } from './html.ts';
-import { formatFailures, formatTable } from './table.ts';
+import { formatFailures, formatReboots, formatTable } from './table.ts';
 
 const run = (ring: string, tests: TestResult[]): RunRecord => ({
   arch: 'x86_64',
@@ -12,6 +12,7 @@ const run = (ring: string, tests: TestResult[]): RunRecord => ({
   qemu: '10.0.2',
   accelerator: 'tcg',
   ms: 9000,
+  reboots: [],
   tests,
 });
 
@@ -44,6 +45,28 @@ describe('createReport', () => {
         createReport(new Date(0), 1, [run('split', [{ device: 'a', name: 'b', status: 'passed', ms: 1 }])]),
       ),
     ).toBe(true);
+  });
+});
+
+describe('guests that were booted again', () => {
+  const died = {
+    ...run('split', []),
+    reboots: ['The timer of processor 0 <does> not fire.\n[    0.1] console'],
+  };
+  const report = createReport(new Date(0), 1, [died]);
+
+  it('are told with their reason, a line each', () => {
+    expect(formatReboots(report)).toBe(
+      'booted again: q35 · pci-vfio · split: The timer of processor 0 <does> not fire.',
+    );
+    expect(formatReboots(REPORT)).toBe('');
+  });
+
+  it('stand in the report with the last lines of their consoles', () => {
+    expect(formatHtml(report)).toContain(
+      'The timer of processor 0 &lt;does&gt; not fire.\n[    0.1] console',
+    );
+    expect(formatHtml(REPORT)).not.toContain('booted again');
   });
 });
 

@@ -52,6 +52,17 @@ function cellText(run: RunRecord, device: string, colour: boolean): string {
   return parts.join('\n');
 }
 
+/** The guests that died and were booted again, for the terminal: a line each. */
+export function formatReboots(report: Report): string {
+  return report.runs
+    .flatMap((run) =>
+      run.reboots.map(
+        (why) => `booted again: ${columnTitle(run).join(' · ')}: ${why.split('\n', 1).join('')}`,
+      ),
+    )
+    .join('\n');
+}
+
 /** The failures with their details, for the terminal. */
 export function formatFailures(report: Report): string {
   const lines: string[] = [];

@@ -37,6 +37,8 @@ describe('parseGuestOptions', () => {
     [['--transport', 'usb', 's.ts'], /pci-vfio \(q35\)/],
     [['--wat', 's.ts'], /no option --wat/],
     [['--qemu'], /needs a value/],
+    [['--console=yes', 's.ts'], /takes no value/],
+    [['-x', 's.ts'], /no option -x/],
     [['--timeout', '-1', 's.ts'], /positive/],
     [['--qemu', "'", 's.ts'], /not closed/],
   ])('refuses %j', (argv, message) => {

@@ -1,4 +1,5 @@
 /** The command line of `guest`: options of the harness, then a script, then the script's own arguments. */
+import { parseArgs } from 'node:util';
 import { USAGE } from '@virtio/setup/usage';
 import { HarnessError } from '../errors.ts';
 import { splitArgs } from '../boot/split-args.ts';
@@ -20,6 +21,17 @@ export interface GuestOptions {
 const MACHINES = Object.keys(TRANSPORTS) as Machine[];
 const DEFAULT_TIMEOUT_S = 3600;
 
+const OPTIONS = {
+  qemu: { type: 'string', multiple: true },
+  disk: { type: 'string', multiple: true },
+  machine: { type: 'string' },
+  transport: { type: 'string' },
+  memory: { type: 'string' },
+  timeout: { type: 'string' },
+  console: { type: 'boolean' },
+  help: { type: 'boolean', short: 'h' },
+} as const;
+
 /**
  * Parses the arguments after `guest`.
  *
@@ -27,68 +39,33 @@ const DEFAULT_TIMEOUT_S = 3600;
  * @throws {@link HarnessError} `BAD_ARGUMENTS`
  */
 export function parseGuestOptions(argv: readonly string[]): GuestOptions | undefined {
-  const qemu: string[] = [];
-  const disks: string[] = [];
-  let machine: string | undefined;
-  let transport: string | undefined;
-  let memoryMiB: number | undefined;
-  let timeoutS = DEFAULT_TIMEOUT_S;
-  let console = false;
-  let index = 0;
-  for (; index < argv.length; index++) {
-    const word = argv[index] ?? '';
-    if (word === '--') {
-      index++;
-      break;
-    }
-    if (!word.startsWith('-')) break;
-    const [name, inline] = word.startsWith('--') ? splitOnce(word) : [word];
-    const value = (): string => {
-      const text = inline ?? argv[++index];
-      if (text === undefined) throw bad(`${name} needs a value`);
-      return text;
-    };
-    switch (name) {
-      case '--help':
-      case '-h':
-        return undefined;
-      case '--qemu':
-        qemu.push(...splitArgs(value()));
-        break;
-      case '--disk':
-        disks.push(value());
-        break;
-      case '--machine':
-        machine = value();
-        break;
-      case '--transport':
-        transport = value();
-        break;
-      case '--memory':
-        memoryMiB = positive(name, value());
-        break;
-      case '--timeout':
-        timeoutS = positive(name, value());
-        break;
-      case '--console':
-        console = true;
-        break;
-      default:
-        throw bad(`there is no option ${name}`);
-    }
+  // Values may begin with a dash (--qemu '-device …'), which the strict mode of parseArgs refuses.
+  const lenient = { options: OPTIONS, strict: false, allowPositionals: true, tokens: true } as const;
+  const script = parseArgs({ ...lenient, args: [...argv] }).tokens.find(({ kind }) => kind !== 'option');
+  const { values, tokens } = parseArgs({ ...lenient, args: argv.slice(0, script?.index) });
+  for (const token of tokens) {
+    if (token.kind !== 'option') continue;
+    const type = Object.entries(OPTIONS).find(([name]) => name === token.name)?.[1].type;
+    if (type === undefined) throw bad(`there is no option ${token.rawName}`);
+    if (type === 'string' && token.value === undefined) throw bad(`${token.rawName} needs a value`);
+    if (type === 'boolean' && token.value !== undefined) throw bad(`${token.rawName} takes no value`);
   }
-  const script = argv[index];
-  if (script === undefined) throw bad('a script is missing');
-  const chosen = chooseTransport(machine, transport);
+  // What parseArgs leaves open where it is not strict, and the loop has made sure of.
+  const texts = values as Partial<Record<'machine' | 'transport' | 'memory' | 'timeout', string>>;
+  const lists = values as Partial<Record<'qemu' | 'disk', readonly string[]>>;
+  if (values.help !== undefined) return undefined;
+  const args = argv.slice((script?.index ?? argv.length) + (script?.kind === 'option-terminator' ? 1 : 0));
+  const [file] = args;
+  if (file === undefined) throw bad('a script is missing');
   return {
-    ...chosen,
-    script,
-    args: argv.slice(index + 1),
-    qemu,
-    disks,
-    memoryMiB,
-    timeoutMs: timeoutS * 1000,
-    console,
+    ...chooseTransport(texts.machine, texts.transport),
+    script: file,
+    args: args.slice(1),
+    qemu: lists.qemu?.flatMap(splitArgs) ?? [],
+    disks: lists.disk ?? [],
+    memoryMiB: texts.memory === undefined ? undefined : positive('--memory', texts.memory),
+    timeoutMs: positive('--timeout', texts.timeout ?? String(DEFAULT_TIMEOUT_S)) * 1000,
+    console: values.console !== undefined,
   };
 }
 
@@ -108,11 +85,6 @@ function chooseTransport(
   throw bad(
     `--transport ${transport ?? ''}${machine === undefined ? '' : ` on ${machine}`}: there are ${known.join(', ')}`,
   );
-}
-
-function splitOnce(word: string): [string, string?] {
-  const at = word.indexOf('=');
-  return at < 0 ? [word] : [word.slice(0, at), word.slice(at + 1)];
 }
 
 function positive(name: string, text: string): number {

@@ -13,11 +13,11 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
+import { withLock } from '@virtio/setup/lock';
 import { HarnessError } from '../errors.ts';
-import { ensureCacheDir } from '../paths.ts';
+import { WAITING, ensureCacheDir } from '../paths.ts';
 import { run } from '../run.ts';
 import { Apt, releaseCodename } from './apt.ts';
-import { withLock } from './lock.ts';
 
 /** Changes when the folder's layout does. */
 const LAYOUT = 1;
@@ -49,17 +49,21 @@ export async function ensureGuestPackages(report: (line: string) => void): Promi
   const directory = join(cache, `packages-${releaseCodename()}-amd64-v${LAYOUT}`);
   return (
     readPackages(directory) ??
-    (await withLock(join(cache, 'packages.lock'), async () => {
-      const there = readPackages(directory);
-      if (there !== undefined) return there;
-      await download(cache, directory, report);
-      const packages = readPackages(directory);
-      if (packages !== undefined) return packages;
-      throw new HarnessError(
-        'IMAGE_FAILED',
-        `${directory} is incomplete although it was just made; delete it and try again.`,
-      );
-    }))
+    (await withLock(
+      join(cache, 'packages.lock'),
+      () => report(WAITING),
+      async () => {
+        const there = readPackages(directory);
+        if (there !== undefined) return there;
+        await download(cache, directory, report);
+        const packages = readPackages(directory);
+        if (packages !== undefined) return packages;
+        throw new HarnessError(
+          'IMAGE_FAILED',
+          `${directory} is incomplete although it was just made; delete it and try again.`,
+        );
+      },
+    ))
   );
 }
 

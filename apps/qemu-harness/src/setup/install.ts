@@ -3,11 +3,11 @@
  * no network is used.
  */
 import { join } from 'node:path';
+import { withLock } from '@virtio/setup/lock';
 import { HarnessError } from '../errors.ts';
-import { ensureCacheDir } from '../paths.ts';
+import { WAITING, ensureCacheDir } from '../paths.ts';
 import { run, tryRun } from '../run.ts';
 import { Apt, INSTALL_ENVIRONMENT } from './apt.ts';
-import { withLock } from './lock.ts';
 
 /** Packages that are wanted. */
 export interface PackageRequest {
@@ -28,7 +28,7 @@ export interface PackageRequest {
  */
 export async function ensurePackages(request: PackageRequest, report: (line: string) => void): Promise<void> {
   if ((await request.missing()).length === 0) return;
-  await withLock(join(ensureCacheDir(), 'apt.lock'), async () => {
+  const install = async (): Promise<void> => {
     const missing = await request.missing();
     if (missing.length === 0) return;
     const what = `${missing.join(' and ')} (${request.note})`;
@@ -62,7 +62,8 @@ export async function ensurePackages(request: PackageRequest, report: (line: str
         `apt installed ${missing.join(' and ')}, yet ${still.join(' and ')} did not become usable: ${request.unusable}`,
       );
     }
-  });
+  };
+  await withLock(join(ensureCacheDir(), 'apt.lock'), () => report(WAITING), install);
 }
 
 /** What to put before a command to run it as root: nothing for root, sudo where it works, `undefined` where it does not. */

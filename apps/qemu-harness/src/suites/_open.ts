@@ -1,19 +1,45 @@
 /** Opens the device of a test in the way of the guest it runs in. */
 import type { FeatureName, FeatureSet } from '@virtio/core';
-import { openTransport, type OpenOptions, type SomeTransport } from '@virtio/linux';
+import {
+  type DeviceAddress,
+  type DriverClass,
+  type LinuxHal,
+  type OpenDevice,
+  openDriver,
+  type OpenDriver,
+  type OpenOptions,
+  openTransport,
+  type SomeTransport,
+} from '@virtio/linux';
 import { equal } from 'node:assert/strict';
 import type { Cell, GuestContext } from '../framework/define.ts';
 
-/** Opens a device: through VFIO where there is an IOMMU, with physical addresses elsewhere. */
-export function open(
-  context: Pick<GuestContext, 'cell' | 'device'>,
+type Where = Pick<GuestContext, 'cell' | 'device'>;
+
+/** A device's address, and how to open it: through VFIO where there is an IOMMU, with physical addresses elsewhere. */
+function place({ cell, device }: Where, name: string): [DeviceAddress, OpenOptions] {
+  const location = device(name);
+  return [
+    location.kind === 'pci' ? location.address : location,
+    { unsafePhysicalMemory: cell.transport !== 'pci-vfio' },
+  ];
+}
+
+/** Opens a device. */
+export function open(context: Where, name: string, options: OpenOptions = {}): SomeTransport {
+  const [address, how] = place(context, name);
+  return openTransport(address, { ...how, ...options });
+}
+
+/** A driver of a device, over the rings for which the guest was started. It closes the device. */
+export function openWith<D extends OpenDevice & { readonly features: Features }>(
+  context: Where,
   name: string,
-  options: OpenOptions = {},
-): SomeTransport {
-  const location = context.device(name);
-  const unsafePhysicalMemory = context.cell.transport !== 'pci-vfio';
-  const what = location.kind === 'pci' ? location.address : location;
-  return openTransport(what, { unsafePhysicalMemory, ...options });
+  driver: DriverClass<D, object>,
+): OpenDriver<D, LinuxHal> {
+  const opened = openDriver(driver, ...place(context, name));
+  expectRing(opened.features, context.cell);
+  return opened;
 }
 
 /** Whether the guest's devices show the legacy interface only. */
@@ -21,8 +47,10 @@ export function isLegacy({ transport }: Cell): boolean {
   return transport === 'mmio-v1';
 }
 
+type Features = Pick<FeatureSet<string>, 'has'>;
+
 /** Fails unless the rings that were negotiated are those for which the guest was started. */
-export function expectRing(features: Pick<FeatureSet<string>, 'has'>, { ring, transport }: Cell): void {
+export function expectRing(features: Features, { ring, transport }: Cell): void {
   const { packed = false, event_idx = true, indirect_desc = true, in_order = false } = ring.properties;
   const expected = {
     RING_PACKED: packed,

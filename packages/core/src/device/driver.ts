@@ -421,6 +421,9 @@ export abstract class Driver<
       this.#generation = this.transport.readConfigGeneration();
       this.transport.finishInit();
       for (const { driverQueue } of this.#entries) driverQueue?.start();
+      // The device may have lied at once, which is no event while a reset is under way.
+      const { failure } = this;
+      if (failure !== undefined) throw failure;
     } catch (error) {
       // Why the device failed before counts no longer: this does.
       this.#end(error as VirtioError);

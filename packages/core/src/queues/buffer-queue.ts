@@ -6,7 +6,7 @@ import { requireInteger } from '../check.ts';
 import type { Transport } from '../device/transport.ts';
 import { VirtioError } from '../errors.ts';
 import { type BufferDirection, type DmaRegion, type Hal, PAGE_SIZE } from '../memory/hal.ts';
-import type { QueueOptions, VirtQueue } from '../ring/virt-queue.ts';
+import { MAX_QUEUE_SIZE, type QueueOptions, type VirtQueue } from '../ring/virt-queue.ts';
 import { Announcer } from './announcer.ts';
 import type { DriverQueue } from './driver-queue.ts';
 import { Interest } from './interest.ts';
@@ -23,7 +23,7 @@ const TURNS = 256;
 export interface BufferQueueOptions extends QueueOptions {
   /** The bytes of each buffer. */
   readonly bufferSize: number;
-  /** How many buffers (default: as many as the queue has descriptors). */
+  /** How many buffers (default, and at most: as many as the queue has descriptors). */
   readonly buffers?: number | undefined;
   /** Whether there are no buffers until {@link BufferQueue.open}, for queues that may never be used (default false). */
   readonly closed?: boolean;
@@ -78,7 +78,7 @@ export abstract class BufferQueue implements DriverQueue {
     this.transport = transport;
     this.report = report;
     this.bufferSize = requireInteger(transport, 'bufferSize', bufferSize, 1, MAX_BUFFER_SIZE);
-    this.buffers = requireInteger(transport, 'buffers', buffers, 1, queue.size);
+    this.buffers = Math.min(requireInteger(transport, 'buffers', buffers, 1, MAX_QUEUE_SIZE), queue.size);
     this.#hal = hal;
     // Buffers start at multiples of 8, so that structures in them are aligned.
     this.#stride = Math.ceil(bufferSize / 8) * 8;
@@ -208,7 +208,8 @@ export abstract class BufferQueue implements DriverQueue {
       listener();
     };
     this.#listeners = [...this.#listeners, entry];
-    this.#interest.begin();
+    // Not while the device has failed: after a reset.
+    this.update();
     return () => {
       this.#listeners = this.#listeners.filter((other) => other !== entry);
       this.update();

@@ -276,7 +276,8 @@ describe('a receive queue', () => {
   it('refuses buffers that make no sense', () => {
     expect(() => rig({ bufferSize: 0 })).toThrow(coded('INVALID_PARAM'));
     expect(() => rig({ bufferSize: 1.5 })).toThrow(coded('INVALID_PARAM'));
-    expect(() => rig({ buffers: 5 })).toThrow(coded('INVALID_PARAM'));
+    expect(() => rig({ buffers: 0 })).toThrow(coded('INVALID_PARAM'));
+    expect(rig({ buffers: 5 }).queue.buffers).toBe(4);
     expect(() => rig().queue.buffer(4)).toThrow(coded('INVALID_PARAM'));
   });
 });

@@ -509,7 +509,8 @@ export class RequestQueue<R = unknown> implements DriverQueue {
       listener();
     };
     this.#listeners = [...this.#listeners, entry];
-    this.#interest.begin();
+    // Not while the device has failed: after a reset.
+    this.#update();
     return () => {
       this.#listeners = this.#listeners.filter((other) => other !== entry);
       this.#update();

@@ -8,17 +8,24 @@ import { VirtioError } from '../errors.ts';
 import { BufferQueue, type BufferQueueOptions, type BufferQueueParts } from './buffer-queue.ts';
 
 /** Options of a {@link TransmitQueue}. */
-export type TransmitQueueOptions = BufferQueueOptions;
+export interface TransmitQueueOptions extends BufferQueueOptions {
+  /** Called when the device has given buffers back. What it throws fails the driver. */
+  readonly freed?: () => void;
+  /** Whether interrupts are wanted even while nobody waits (default false). They keep no event loop alive. */
+  readonly always?: boolean;
+}
 
 /** A queue whose buffers the device reads. {@link Driver.createTransmitQueue} makes it. */
 export class TransmitQueue extends BufferQueue {
   readonly #free: Uint16Array;
+  readonly #freed: (() => void) | undefined;
   #freeCount = 0;
   #news = false;
 
   /** @internal use {@link Driver.createTransmitQueue} */
   constructor(parts: BufferQueueParts, options: TransmitQueueOptions) {
-    super(parts, options, 'driver-to-device', false);
+    super(parts, options, 'driver-to-device', options.always);
+    this.#freed = options.freed;
     this.#free = new Uint16Array(this.buffers);
     this.#refill();
   }
@@ -102,6 +109,7 @@ export class TransmitQueue extends BufferQueue {
         this.#release(this.bufferOf[token] as number);
         this.#news = true;
       }
+      if (this.#news) this.#freed?.();
     } catch (error) {
       this.report(error as VirtioError);
       return;

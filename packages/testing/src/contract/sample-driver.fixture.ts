@@ -135,7 +135,9 @@ export class Sample extends Driver<never> {
   #receive(): boolean {
     this.#received.poll((bytes) => {
       if (bytes.length !== SIZE) {
-        throw this.transport.fail(new VirtioError('DEVICE_MISBEHAVED', `a message has ${bytes.length} bytes`));
+        throw this.transport.fail(
+          new VirtioError('DEVICE_MISBEHAVED', `a message has ${bytes.length} bytes`),
+        );
       }
       this.#marks.push(new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true));
     });

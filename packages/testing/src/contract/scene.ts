@@ -49,7 +49,7 @@ export interface Setting {
 }
 
 /** Microtasks that one turn gives: more than the deepest chain of promises of a driver. */
-const MICROTASKS = 40;
+const MICROTASKS = 16;
 /** After so many turns whatever is to come has come. */
 const PATIENCE = 30;
 
@@ -297,7 +297,7 @@ export class Scene<D extends ContractDriver> {
   }
 
   /** Checks that the driver works in all forms, for each kind of request that it has, and for more requests than it has slots. */
-  async works(rounds = 2 * this.setting.queueSize + 1): Promise<void> {
+  async works(rounds = this.setting.queueSize + 1): Promise<void> {
     const { answering } = this;
     this.answering = true;
     for (const requests of this.subject.requests ?? []) {

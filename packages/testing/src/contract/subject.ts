@@ -17,6 +17,7 @@ export const MAX_MARK = 1000;
 export interface ContractDriver extends Disposable {
   readonly failure: VirtioError | undefined;
   on(event: 'failure', listener: (error: VirtioError) => void): () => void;
+  on(event: 'used', listener: (queue: number) => void): () => void;
   reset(): void;
   pollEvents(): void;
   resetQueue?(index: number): void;

@@ -61,7 +61,11 @@ export class Causes {
    * @param allowed codes that need none
    */
   judge(error: unknown, since: Since, what: string, allowed: readonly VirtioErrorCode[]): void {
-    check(VirtioError.is(error), `${what} ended with ${describeError(error)}, which is not a VirtioError`, error);
+    check(
+      VirtioError.is(error),
+      `${what} ended with ${describeError(error)}, which is not a VirtioError`,
+      error,
+    );
     if (allowed.includes(error.code)) return;
     const { made, reset } = since;
     const right =

@@ -90,7 +90,9 @@ export async function fuzzDriver<D extends ContractDriver>(
       const { ring, ...rest } = options;
       const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
       const cause =
-        error instanceof ContractBreach && error.cause !== undefined ? `\nbecause of ${describeError(error.cause)}` : '';
+        error instanceof ContractBreach && error.cause !== undefined
+          ? `\nbecause of ${describeError(error.cause)}`
+          : '';
       throw new FuzzFinding(
         next,
         `${subject.name}, seed ${next}, step ${life.step} of ${JSON.stringify({ ring: ring.name, ...rest })}:\n${text}${cause}\n` +

@@ -45,6 +45,12 @@ interface Asked<D> {
   settled?: boolean;
 }
 
+/** Marks that must arrive, and marks that may. */
+interface Marks {
+  readonly must: Set<number>;
+  readonly may: Set<number>;
+}
+
 /** How deep calls from inside may be nested. */
 const MAX_DEPTH = 3;
 /** How many of the last actions a finding tells. */
@@ -82,13 +88,17 @@ export class Life<D extends ContractDriver> {
   /** Marks whose answers are wrong. */
   readonly #bad = new Set<number>();
   /** By receive queue: marks that were sent and not received, and those that need not come. */
-  readonly #sent = new Map<Receive<D>, { readonly must: Set<number>; readonly may: Set<number> }>();
+  readonly #sent = new Map<Receive<D>, Marks>();
   /** By transmit queue: marks that were accepted and that the device must get, and those that it may get. */
-  readonly #offered = new Map<Transmit<D>, { readonly must: Set<number>; readonly may: Set<number> }>();
+  readonly #offered = new Map<Transmit<D>, Marks>();
   readonly #findings: unknown[] = [];
   readonly #capacities = new Map<Requests<D>, number>();
 
+  /** Of listeners for what is used. */
+  readonly #removers: (() => void)[] = [];
   #depth = 0;
+  /** Calls of `submit` that have not returned; their requests may be answered. */
+  #submitting = 0;
   #spinning = false;
   /** The device neither looks at its queues nor answers: it has lied about them. */
   #deaf = false;
@@ -120,9 +130,9 @@ export class Life<D extends ContractDriver> {
       queueSize,
       transport: (device, transportOptions) =>
         new (class extends FakeTransport {
-          override getStatus(): ReturnType<FakeTransport['getStatus']> {
+          override checkAlive(): void {
             onStatus();
-            return super.getStatus();
+            super.checkAlive();
           }
         })(device, transportOptions),
     });
@@ -346,6 +356,27 @@ export class Life<D extends ContractDriver> {
     });
   }
 
+  /** Begins or ends to listen for what is used. */
+  #listenForUsed(): void {
+    const remove = this.#removers.pop();
+    if (remove !== undefined && this.#random.oneIn(2)) {
+      remove();
+      return;
+    }
+    if (remove !== undefined) this.#removers.push(remove);
+    this.#did('listen for used');
+    this.#call('on used', () => {
+      const added = this.#scene.driver.on('used', () => {
+        if (this.#quiet) return;
+        this.#guard(() => {
+          if (this.#random.oneIn(2)) this.#poll();
+          this.#inside('used');
+        });
+      });
+      this.#removers.push(added);
+    });
+  }
+
   // Requests.
 
   #ask(form: string): Asked<D> | undefined {
@@ -368,7 +399,9 @@ export class Life<D extends ContractDriver> {
     this.#did(`promise ${asked.mark}`);
     const options: { signal?: Canceller['signal'] } = {};
     if (this.#random.oneIn(2)) {
-      asked.canceller = this.#random.oneIn(3) ? (this.#cancellers.at(-1) ?? new Canceller()) : new Canceller();
+      asked.canceller = this.#random.oneIn(3)
+        ? (this.#cancellers.at(-1) ?? new Canceller())
+        : new Canceller();
       this.#cancellers.push(asked.canceller);
       options.signal = asked.canceller.signal;
     }
@@ -420,7 +453,7 @@ export class Life<D extends ContractDriver> {
     if (asked === undefined) return;
     this.#did(`submit ${asked.mark}`);
     try {
-      const token = asked.call.submit?.(this.#scene.driver) ?? -1;
+      const token = this.#submitCall(asked.call);
       check(Number.isInteger(token) && token >= 0, `submit returned ${token}`);
       // A reset inside of the call may have ended the request, or have come before it.
       const { made } = asked.since;
@@ -435,6 +468,15 @@ export class Life<D extends ContractDriver> {
       increment(this.#counts.ends, 'submitted');
     } catch (error) {
       this.#failed(asked, error, ['QUEUE_FULL']);
+    }
+  }
+
+  #submitCall(call: Call<D>): number {
+    this.#submitting += 1;
+    try {
+      return call.submit?.(this.#scene.driver) ?? -1;
+    } finally {
+      this.#submitting -= 1;
     }
   }
 
@@ -469,7 +511,10 @@ export class Life<D extends ContractDriver> {
     const asked = this.#tokens.get(token);
     if (asked === undefined) {
       // Something may have reset the driver inside of poll, or completed the request.
-      check(this.#causes.restarted(since.made) || this.#depth > 0, `poll returned token ${token}, which is of no request`);
+      check(
+        this.#causes.restarted(since.made) || this.#depth + this.#submitting > 0,
+        `poll returned token ${token}, which is of no request`,
+      );
       return;
     }
     check(!this.#polled.has(token), `poll returned token ${token} twice`);
@@ -487,11 +532,18 @@ export class Life<D extends ContractDriver> {
     } catch (error) {
       const ended = this.#tokens.get(token) !== asked;
       if ((error as { code?: string }).code === 'NOT_READY') {
-        check(!this.#polled.has(token) || this.#causes.tainted, 'complete of a request that poll returned is NOT_READY');
+        check(
+          !this.#polled.has(token) || this.#causes.tainted,
+          'complete of a request that poll returned is NOT_READY',
+        );
         return;
       }
       this.#drop(asked);
-      this.#failed({ ...asked, since: { ...asked.since, made: Math.min(asked.since.made, since.made) } }, error, ended ? ['WRONG_TOKEN'] : NO_CODES);
+      this.#failed(
+        { ...asked, since: { ...asked.since, made: Math.min(asked.since.made, since.made) } },
+        error,
+        ended ? ['WRONG_TOKEN'] : NO_CODES,
+      );
       return;
     }
     const wasLive = this.#tokens.get(token) === asked;
@@ -551,13 +603,21 @@ export class Life<D extends ContractDriver> {
   #succeeded(asked: Asked<D>, value: unknown): void {
     increment(this.#counts.ends, 'ok');
     const { mark, call, since } = asked;
-    check(asked.canceller?.signal.aborted !== true || asked.settled === true, 'a request that was aborted resolved');
+    check(
+      asked.canceller?.signal.aborted !== true || asked.settled === true,
+      'a request that was aborted resolved',
+    );
     if (this.#bad.has(mark) || this.#causes.after('lie', since.reset)) return;
     call.verify(value);
   }
 
   #failed(asked: Asked<D>, error: unknown, allowed: readonly VirtioErrorCode[]): void {
-    this.#judge(error, asked.since, `request ${asked.mark} (${asked.form})`, this.#bad.has(asked.mark) ? [...allowed, 'DEVICE_MISBEHAVED', 'IO_ERROR', 'UNSUPPORTED'] : allowed);
+    this.#judge(
+      error,
+      asked.since,
+      `request ${asked.mark} (${asked.form})`,
+      this.#bad.has(asked.mark) ? [...allowed, 'DEVICE_MISBEHAVED', 'IO_ERROR', 'UNSUPPORTED'] : allowed,
+    );
     this.#over.push(asked);
     mustBeUntouched(asked.call, asked.before, asked.mark);
   }
@@ -595,12 +655,21 @@ export class Life<D extends ContractDriver> {
   /** Some bytes of the answer are anything, or the length. What the device says of lengths is cut by the driver. */
   #answerBadly(chain: Chain, mark: number): void {
     const random = this.#random;
-    if (!chain.pending || chain.readable === 0 && chain.writable === 0) return;
+    if (!chain.pending || (chain.readable === 0 && chain.writable === 0)) return;
     this.#did(`answer ${mark} badly`);
     this.#bad.add(mark);
     this.#causes.happened('lie');
-    const length = random.pick([0, random.below(chain.writable + 1), chain.writable, chain.writable + 1 + random.below(1000), 0xffffffff]);
-    chain.writeAt(0, Uint8Array.from({ length: Math.min(length, chain.writable) }, () => random.bits() & 0xff));
+    const length = random.pick([
+      0,
+      random.below(chain.writable + 1),
+      chain.writable,
+      chain.writable + 1 + random.below(1000),
+      0xffffffff,
+    ]);
+    chain.writeAt(
+      0,
+      Uint8Array.from({ length: Math.min(length, chain.writable) }, () => random.bits() & 0xff),
+    );
     chain.complete(length);
   }
 
@@ -637,9 +706,12 @@ export class Life<D extends ContractDriver> {
   #nuisance(): void {
     const { interrupts, driver, device } = this.#scene;
     const random = this.#random;
-    switch (random.below(5)) {
+    switch (random.below(6)) {
       case 0:
         if (interrupts) interrupts.masked = !interrupts.masked;
+        return;
+      case 4:
+        this.#listenForUsed();
         return;
       case 1:
         this.#did('pollEvents');
@@ -761,8 +833,7 @@ export class Life<D extends ContractDriver> {
         if (this.#deaf || device.removed || device.queues[receive.queue]?.ring === undefined) return;
         this.#did('device sends');
         for (let n = random.below(4); n >= 0; n -= 1) {
-          const mark = this.#mark();
-          if (receive.send(device, mark)) state.must.add(mark);
+          this.#send(receive, state);
         }
         return;
       case 1:
@@ -803,6 +874,15 @@ export class Life<D extends ContractDriver> {
           }
         });
     }
+  }
+
+  /** The device sends a message, which the driver may take before this returns. */
+  #send(receive: Receive<D>, { must, may }: Marks): boolean {
+    const mark = this.#mark();
+    may.add(mark);
+    const sent = receive.send(this.#scene.device, mark);
+    if (may.delete(mark) && sent) must.add(mark);
+    return sent;
   }
 
   #transmit(): void {
@@ -872,7 +952,9 @@ export class Life<D extends ContractDriver> {
     const scene = this.#scene;
     for (const mark of scene.received.splice(0)) {
       if (this.#causes.tainted) continue;
-      const known = [...this.#offered.values()].some(({ must, may }) => must.delete(mark) || may.delete(mark));
+      const known = [...this.#offered.values()].some(
+        ({ must, may }) => must.delete(mark) || may.delete(mark),
+      );
       check(known, `the device got message ${mark}, which was not sent, or it got it twice`);
     }
     const [finding] = this.#findings;
@@ -882,7 +964,10 @@ export class Life<D extends ContractDriver> {
       failure === undefined || this.#failuresSinceReset > 0 || this.#resetFailed || this.#causes.disposed,
       `the driver has failed, and nobody was told: ${describeError(failure)}`,
     );
-    check(this.#failuresSinceReset <= 1, `${this.#failuresSinceReset} failures were reported without a reset in between`);
+    check(
+      this.#failuresSinceReset <= 1,
+      `${this.#failuresSinceReset} failures were reported without a reset in between`,
+    );
     if (!this.#causes.tainted) {
       scene.device.assertObeyed();
       equal(scene.device.hal.counts.faults, 0, 'accesses of the device to what it was not offered');
@@ -902,6 +987,7 @@ export class Life<D extends ContractDriver> {
     this.#quiet = true;
     try {
       this.#moments?.clear();
+      for (const remove of this.#removers.splice(0)) remove();
       scene.device.hal.failShare({ count: 0 });
       if (scene.interrupts) scene.interrupts.masked = false;
       scene.answering = true;
@@ -915,7 +1001,11 @@ export class Life<D extends ContractDriver> {
       this.#look();
       this.#counts.checks += 1;
       for (const requests of this.#kinds) {
-        equal(await scene.capacity(requests), this.#capacities.get(requests), 'requests that the device gets at once');
+        equal(
+          await scene.capacity(requests),
+          this.#capacities.get(requests),
+          'requests that the device gets at once',
+        );
       }
       await scene.works(3);
       await this.#checkMessages();
@@ -940,7 +1030,11 @@ export class Life<D extends ContractDriver> {
       const over = this.#waiting.size + this.#tokens.size + scene.held.length + this.#sending === 0;
       if (over && n > 3) break;
     }
-    equal([...this.#waiting].map(({ mark }) => mark).join(), '', 'promises that did not settle though the device answered');
+    equal(
+      [...this.#waiting].map(({ mark }) => mark).join(),
+      '',
+      'promises that did not settle though the device answered',
+    );
     equal(this.#tokens.size, 0, 'tokens that cannot be completed though the device answered');
     equal(this.#receiving, 0, 'waits for messages that did not end though they were aborted');
     equal(this.#sending, 0, 'messages that were not sent though the device takes all');
@@ -953,7 +1047,7 @@ export class Life<D extends ContractDriver> {
     for (const receive of this.#receives) {
       const state = this.#sent.get(receive);
       if (state === undefined) continue;
-      for (let quiet = 0; this.#dirty && quiet < 3; ) {
+      for (let quiet = 0; this.#dirty && quiet < 3;) {
         const mark = receive.take(scene.driver);
         if (mark !== -1) {
           state.must.delete(mark);
@@ -964,21 +1058,19 @@ export class Life<D extends ContractDriver> {
       }
       for (let round = 0; round < 2; round += 1) {
         for (let n = 0; n < this.#options.queueSize; n += 1) {
-          const mark = scene.mark();
-          if (receive.send(scene.device, mark)) state.must.add(mark);
+          this.#send(receive, state);
         }
-        for (let quiet = 0; quiet < 3; ) {
+        for (let quiet = 0; quiet < 3;) {
           const mark = receive.take(scene.driver);
           if (mark === -1) {
             quiet += 1;
             await scene.turn();
-          } else check(state.must.delete(mark) || state.may.delete(mark), `received ${mark}, which was not sent`);
+          } else
+            check(state.must.delete(mark) || state.may.delete(mark), `received ${mark}, which was not sent`);
         }
         equal([...state.must].join(), '', 'messages that were sent and did not come');
       }
-      const last = scene.mark();
-      check(receive.send(scene.device, last), "the driver has no buffer for a message");
-      state.must.add(last);
+      check(this.#send(receive, state), 'the driver has no buffer for a message');
       state.may.clear();
     }
     this.#dirty = false;
@@ -1006,7 +1098,8 @@ export class Life<D extends ContractDriver> {
     await scene.settle();
     const [finding] = this.#findings;
     if (finding !== undefined) throw finding as Error;
-    for (const { mark } of this.#waiting) throw new ContractBreach(`request ${mark} did not settle, not even after dispose`);
+    for (const { mark } of this.#waiting)
+      throw new ContractBreach(`request ${mark} did not settle, not even after dispose`);
     equal(this.#receiving + this.#sending, 0, 'messages that wait after dispose');
     this.#checkOver();
     if (tainted) scene.device.violations.length = 0;

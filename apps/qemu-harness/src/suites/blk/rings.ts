@@ -21,15 +21,16 @@ class Careless extends Driver<never> {
       table: new FeatureTable('Features', {}),
       supported: [],
     });
-    this.#requests = this.setUp(() => this.createRequestQueue({ index: 0 }, () => undefined));
+    this.#requests = this.setUp(() => this.createRequestQueue({ index: 0 }));
+    this.start();
   }
 
   async ask(): Promise<void> {
-    const slot = this.#requests.begin(1);
-    this.#requests.queue.pushReadable(NOWHERE, 16);
-    this.#requests.submit(slot);
-    this.#requests.flushSoon();
-    await this.#requests.done(slot);
+    await this.#requests.request({
+      buffers: 1,
+      fill: () => this.#requests.queue.pushReadable(NOWHERE, 16),
+      result: () => undefined,
+    });
   }
 }
 

@@ -97,9 +97,9 @@ export default [
       await shows(['caps'], () => input.setLed('LED_CAPSL', true));
       await shows(['num', 'caps'], () => input.setLedSync('LED_NUML', true));
       await shows(['scroll', 'num', 'caps'], () => {
-        const token = input.submitStatus(EventType.EV_LED, Led.LED_SCROLLL, 1);
-        while (!input.isStatusSent(token));
-        input.completeStatus(token);
+        const token = input.submitSendStatus(EventType.EV_LED, Led.LED_SCROLLL, 1);
+        while (input.poll() !== token);
+        input.complete(token);
       });
       await shows(['scroll', 'num'], () => input.setLed('LED_CAPSL', false));
       for (let n = 0; n < 300; n++) await input.setLed('LED_SCROLLL', n % 2 === 0);

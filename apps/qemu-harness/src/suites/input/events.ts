@@ -73,7 +73,7 @@ export default [
       const { input } = open;
       await context.host('send', { kind: 'keyboard', from: 0, to: 10 });
       const got: InputEvent[] = [];
-      while (got.length < 20) input.poll((type, code, value) => got.push({ type, code, value }));
+      while (got.length < 20) input.takeEvents((type, code, value) => got.push({ type, code, value }));
       await context.host('send', { kind: 'keyboard', from: 10, to: 20 });
       while (got.length < 30) {
         const event = input.popEvent();

@@ -15,7 +15,7 @@ import {
   pattern,
   type Properties,
 } from '../../framework/define.ts';
-import { expectRing, open } from '../_open.ts';
+import { openWith } from '../_open.ts';
 
 const FILE_SIZE = 4 << 20;
 
@@ -51,14 +51,8 @@ const host = {
   },
 };
 
-function openRng(context: Pick<GuestContext, 'cell' | 'device'>): { rng: VirtioRng } & Disposable {
-  using stack = new DisposableStack();
-  const device = stack.use(open(context, 'rng'));
-  const rng = stack.use(new VirtioRng(device.transport, device.hal));
-  expectRing(rng.features, context.cell);
-  const kept = stack.move();
-  return { rng, [Symbol.dispose]: () => kept.dispose() };
-}
+const openRng = (context: Pick<GuestContext, 'cell' | 'device'>): VirtioRng =>
+  openWith(context, 'rng', VirtioRng);
 
 export default [
   guestTest({
@@ -69,8 +63,7 @@ export default [
     prepare: makeFile,
     host,
     async guest(context) {
-      using opened = openRng(context);
-      const { rng } = opened;
+      using rng = openRng(context);
       const hash = createHash('sha256');
       let total = 0;
       const take = (bytes: Uint8Array): void => {
@@ -81,8 +74,7 @@ export default [
         take(await rng.fill(new Uint8Array(length)));
         take(rng.fillSync(new Uint8Array(length)));
         const buffer = new Uint8Array(length);
-        const token = rng.submit(buffer);
-        rng.flush();
+        const token = rng.submitRequestEntropy(buffer);
         while (rng.poll() !== token);
         take(buffer.subarray(0, rng.complete(token)));
         const values = rng.getRandomValues(new Uint32Array(length >> 2));
@@ -101,8 +93,7 @@ export default [
     prepare: makeFile,
     host,
     async guest(context) {
-      using opened = openRng(context);
-      const { rng } = opened;
+      using rng = openRng(context);
       const controller = new AbortController();
       // QEMU's first period begins with DRIVER_OK, the others with the first request after the one before. A request that comes just
       // as a period ends makes it forget its limit, and bytes: it asks its source twice.
@@ -135,8 +126,7 @@ export default [
     prepare: makeFile,
     host,
     async guest(context) {
-      using opened = openRng(context);
-      const { rng } = opened;
+      using rng = openRng(context);
       const first = await rng.fill(new Uint8Array(1024));
       // The quota is used up: this one waits.
       const waiting = rejects(rng.fill(new Uint8Array(64)), { code: 'DEVICE_RESET' });
@@ -154,8 +144,7 @@ export default [
     name: 'serves many at once from the entropy of the host',
     devices: { rng: { model: 'virtio-rng' } },
     async guest(context) {
-      using opened = openRng(context);
-      const { rng } = opened;
+      using rng = openRng(context);
       const buffers = await Promise.all(Array.from({ length: 100 }, () => rng.fill(new Uint8Array(1000))));
       const counts = new Array<number>(256).fill(0);
       for (const buffer of buffers) for (const byte of buffer) counts[byte] = (counts[byte] ?? 0) + 1;

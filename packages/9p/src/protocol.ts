@@ -1,10 +1,32 @@
 /**
- * The messages of 9P2000.L, each declared once as a table of fields in the order of the wire. All integers are
- * little-endian. There is no standard behind the dialect: the tables follow diod's description of it and what the
- * clients and servers of Linux and QEMU speak.
+ * What is on the wire: the device's features and configuration, and the messages of 9P2000.L, each declared once as a table of
+ * fields in the order of the wire. All integers are little-endian. The VIRTIO specification has only the number of the device (9),
+ * and 9P2000.L has no standard: the tables follow diod's description, and the clients and servers of Linux and QEMU.
  */
+import { FeatureTable, Layout } from '@virtio/core';
 
-/** What a field can be. */
+/** The feature bits of the 9P device. */
+export const P9Feature = {
+  /** The configuration space has a mount tag. */
+  MOUNT_TAG: 0,
+} as const;
+
+/** The names of {@link P9Feature}. */
+export type P9FeatureName = keyof typeof P9Feature;
+
+/** The features of the 9P device. */
+export const P9Features: FeatureTable<P9FeatureName> = new FeatureTable<P9FeatureName>(
+  'P9Features',
+  P9Feature,
+);
+
+/** The fixed part of the configuration space. The tag follows: so many bytes, with no zero at its end. */
+export const P9Config = new Layout('virtio_9p_config', { tagLength: 'u16' });
+
+/** The index of the one queue. */
+export const REQUEST_QUEUE = 0;
+
+/** The types of fields. */
 export type FieldKind =
   | 'u8'
   | 'u16'
@@ -23,13 +45,13 @@ export type FieldKind =
   /** Up to 16 qids, their number before them. */
   | 'qids';
 
-/** The server's own name for a file. */
+/** A qid: the server's identification of a file. */
 export interface Qid {
   /** Bits of {@link QidType}. */
   readonly type: number;
-  /** Changes when the file changes, if the server can tell. */
+  /** Changes when the file changes, on servers that keep track of it. */
   readonly version: number;
-  /** What the file is known by: the same for two names of one file, never the same for two files. */
+  /** Unique among the server's files: equal for two names of one file. */
   readonly path: bigint;
 }
 
@@ -58,7 +80,7 @@ interface KindValues {
   qids: readonly Qid[];
 }
 
-/** Field to kind, in the order of the wire. */
+/** The fields of a message and their types, in the order of the wire. */
 export type Fields = Readonly<Record<string, FieldKind>>;
 
 /** The values of a message. */
@@ -82,19 +104,22 @@ const message = <const F extends Fields>(name: string, type: number, fields: F):
 /** The bytes before the fields of every message: size, type and tag. */
 export const HEADER_SIZE = 7;
 
+/** The least room for a reply, in bytes: that of an error. */
+export const MIN_REPLY_SIZE = 11;
+
 /** The most names in one `Twalk`. */
 export const MAX_WALK = 16;
 
 /** The tag of `Tversion`. */
 export const NO_TAG = 0xffff;
 
-/** No fid, and no user. */
+/** The number that stands for no fid (`NOFID`). */
 export const NO_FID = 0xffff_ffff;
 
-/** The version of the protocol, as it is negotiated. */
+/** The version of the protocol for `Tversion`. */
 export const VERSION = '9P2000.L';
 
-/** What the client asks. `data` behind a table's name says that `count` bytes follow the fields. */
+/** Requests. */
 export const T = {
   statfs: message('Tstatfs', 8, { fid: 'u32' }),
   open: message('Tlopen', 12, { fid: 'u32', flags: 'u32' }),
@@ -170,7 +195,7 @@ export const T = {
   remove: message('Tremove', 122, { fid: 'u32' }),
 } as const;
 
-/** What the server answers. */
+/** Replies. */
 export const R = {
   error: message('Rlerror', 7, { errno: 'u32' }),
   statfs: message('Rstatfs', 9, {
@@ -244,7 +269,7 @@ export const R = {
 /** One entry of the data of `Rreaddir`. */
 export const DirectoryEntry = {
   qid: 'qid',
-  /** Where the entry after this one is: for the next `Treaddir`. */
+  /** The cookie of the next entry, for the next `Treaddir`. */
   offset: 'u64',
   /** As in Linux's `getdents`; see {@link DirentType}. */
   type: 'u8',
@@ -282,7 +307,7 @@ export const SetattrValid = {
 /** The type of a lock. */
 export const LockType = { READ: 0, WRITE: 1, UNLOCK: 2 } as const;
 
-/** What became of a `Tlock`. */
+/** The result of a `Tlock`. */
 export const LockStatus = { SUCCESS: 0, BLOCKED: 1, ERROR: 2, GRACE: 3 } as const;
 
 /** The flags of `Tlock`. */

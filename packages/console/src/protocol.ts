@@ -12,7 +12,7 @@ export const ConsoleFeatures: FeatureTable<ConsoleFeature> = new FeatureTable<Co
     SIZE: 0,
     /** There are several ports, and queues for control messages. */
     MULTIPORT: 1,
-    /** `emerg_wr` is valid. */
+    /** `emergWr` can be written. */
     EMERG_WRITE: 2,
   },
 );
@@ -21,8 +21,8 @@ export const ConsoleFeatures: FeatureTable<ConsoleFeature> = new FeatureTable<Co
 export const ConsoleConfig = new Layout('virtio_console_config', {
   cols: 'u16',
   rows: 'u16',
-  max_nr_ports: 'u32',
-  emerg_wr: 'u32',
+  maxNrPorts: 'u32',
+  emergWr: 'u32',
 });
 
 /** A control message, in either direction. @see VIRTIO 1.4, 5.3.6.2 */
@@ -37,7 +37,7 @@ export const ControlEvent = {
   DEVICE_READY: 0,
   /** The device has a new port. */
   DEVICE_ADD: 1,
-  /** The device has a port no more. */
+  /** The device removed a port. */
   DEVICE_REMOVE: 2,
   /** The driver is ready for a port. */
   PORT_READY: 3,

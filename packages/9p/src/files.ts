@@ -1,15 +1,13 @@
-/**
- * What a file system does with paths, as tasks. Each finds its file, does its work on it, and has the server forget the fid,
- * whatever happens.
- */
-import { decodeUtf8Lossless, VirtioError } from '@virtio/core';
-import { type AttributeChanges, isDirectory, isSymlink, type P9Client } from './client.ts';
-import { copyData } from './copy-data.ts';
-import type { P9Fid } from './fid.ts';
-import { OpenFlag, SetattrValid } from './messages.ts';
+/** What a file system does with the contents of files, as tasks. */
+import { changes } from './attributes.ts';
+import { checkMode } from './check.ts';
+import type { P9Client } from './client.ts';
+import { type FsContext, named } from './context.ts';
+import { isDirectory, isSymlink, type P9Fid } from './fid.ts';
+import { type OpenFlags, parseOpenFlags } from './open-flags.ts';
 import { P9Error, refuse } from './p9-error.ts';
-import { resolve, resolveParent } from './resolve.ts';
-import { Stats } from './stats.ts';
+import { OpenFlag } from './protocol.ts';
+import { resolve } from './resolve.ts';
 import type { Task } from './task.ts';
 
 /** A buffer for a file of which nothing is known: so much is read while its size is asked for. */
@@ -29,62 +27,10 @@ const MAX_RACES = 16;
 
 const { ACCMODE, CREAT, EXCL, NOFOLLOW, DIRECTORY, RDONLY } = OpenFlag;
 
-/** What all operations on a file system share. */
-export interface FsContext {
-  readonly client: P9Client;
-  /** Permissions that new files do not get. */
-  readonly umask: number;
-  /** The group of new files. */
-  readonly gid: number;
-}
-
-/** When a file was last accessed or changed: seconds since 1970 as a number, nanoseconds as a `bigint`, or a date. */
-export type Time = number | bigint | Date;
-
-const NS = 1_000_000_000n;
-
-/** Runs a task, and has its errors say what was tried and on which path. */
-export function* named<V>(syscall: string, path: string, task: Task<V>, dest?: string): Task<V> {
-  try {
-    return yield* task;
-  } catch (error) {
-    throw P9Error.is(error) ? new P9Error(-error.errno, syscall, path, dest) : error;
-  }
-}
-
-/** Does something with the file at a path. */
-export function* withFile<V>(
-  client: P9Client,
-  path: string,
-  follow: boolean,
-  use: (fid: P9Fid, names: readonly string[]) => Task<V>,
-): Task<V> {
-  const { fid, names } = yield* resolve(client, path, { follow });
-  try {
-    return yield* use(fid as P9Fid, names);
-  } finally {
-    yield* client.forget(fid);
-  }
-}
-
-/** Does something with the directory of a path's last name. */
-export function* withParent<V>(
-  client: P9Client,
-  path: string,
-  code: 'EEXIST' | 'EBUSY' | 'EINVAL',
-  use: (directory: P9Fid, name: string) => Task<V>,
-): Task<V> {
-  const { directory, name } = yield* resolveParent(client, path, code);
-  try {
-    return yield* use(directory, name);
-  } finally {
-    yield* client.forget(directory);
-  }
-}
-
 /** Opens a file, which is created if the flags say so. */
 export function* openFile(fs: FsContext, path: string, flags: number, mode: number): Task<P9Fid> {
   const { client } = fs;
+  const permissions = checkMode('mode', mode) & ~fs.umask;
   const follow = (flags & NOFOLLOW) === 0 && (flags & (CREAT | EXCL)) !== (CREAT | EXCL);
   for (let race = 1; ; race += 1) {
     const create = (flags & CREAT) !== 0;
@@ -93,19 +39,17 @@ export function* openFile(fs: FsContext, path: string, flags: number, mode: numb
     try {
       if (fid === undefined) {
         // The link was looked for already: what appears in the meantime is looked at anew.
-        yield* client.create(
-          target,
-          names.at(-1) as string,
-          flags | EXCL,
-          checkMode(mode) & ~fs.umask,
-          fs.gid,
-        );
+        yield* client.create(target, names.at(-1) as string, flags | EXCL, permissions, fs.gid);
         return target;
       }
       if (create && (flags & EXCL) !== 0) throw refuse('EEXIST', 'open');
       if (isSymlink(target.qid)) throw refuse('ELOOP', 'open');
       checkKind(target, flags);
       yield* client.open(target, flags & ~(CREAT | EXCL | NOFOLLOW));
+      // Servers that have seen no client but Linux's may leave it at that: Linux opens with O_TRUNC and truncates as well.
+      if ((flags & OpenFlag.TRUNC) !== 0 && !client.qidsTellKinds) {
+        yield* client.setattr(target, changes({ size: 0 }));
+      }
       return target;
     } catch (error) {
       yield* client.forget(target);
@@ -156,8 +100,8 @@ export function* readAll(client: P9Client, fid: P9Fid, start = 0): Task<Uint8Arr
 }
 
 /** Reads the file at a path. */
-export function* readFile(fs: FsContext, path: string, flags: number): Task<Uint8Array<ArrayBuffer>> {
-  const fid = yield* named('open', path, openFile(fs, path, flags, 0o666));
+export function* readFile(fs: FsContext, path: string, flags: OpenFlags): Task<Uint8Array<ArrayBuffer>> {
+  const fid = yield* named('open', path, openFile(fs, path, parseOpenFlags(flags), 0o666));
   try {
     return yield* named('read', path, readAll(fs.client, fid));
   } finally {
@@ -187,10 +131,11 @@ export function* writeFile(
   fs: FsContext,
   path: string,
   chunks: Iterable<Uint8Array>,
-  flags: number,
+  openFlags: OpenFlags,
   mode: number,
 ): Task<void> {
   const { client } = fs;
+  const flags = parseOpenFlags(openFlags);
   const fid = yield* named('open', path, openFile(fs, path, flags, mode));
   try {
     let offset = 0;
@@ -205,8 +150,12 @@ export function* writeFile(
   }
 }
 
-/** Copies a file. */
+/** Copies a file and its permissions. */
 export function* copyFile(fs: FsContext, source: string, target: string, exclusive: boolean): Task<void> {
+  yield* named('copyfile', source, copy(fs, source, target, exclusive), target);
+}
+
+function* copy(fs: FsContext, source: string, target: string, exclusive: boolean): Task<void> {
   const { client } = fs;
   const from = yield* openFile(fs, source, RDONLY, 0);
   try {
@@ -216,7 +165,7 @@ export function* copyFile(fs: FsContext, source: string, target: string, exclusi
     try {
       if (to.qid.path === from.qid.path) return;
       yield* client.setattr(to, changes({ size: 0 }));
-      const { end, written } = yield* copyData(client, from, to, size);
+      const { end, written } = yield* client.copy(from, to, size);
       // The file became shorter while it was copied.
       if (written > end) yield* client.setattr(to, changes({ size: end }));
       yield* client.clunk(to);
@@ -226,104 +175,4 @@ export function* copyFile(fs: FsContext, source: string, target: string, exclusi
   } finally {
     yield* client.forget(from);
   }
-}
-
-/** Reads the attributes of the file at a path. */
-export function* stat({ client }: FsContext, path: string, follow: boolean): Task<Stats> {
-  return yield* withFile(client, path, follow, function* (fid) {
-    return new Stats(yield* client.getattr(fid));
-  });
-}
-
-/** Changes attributes of the file at a path. */
-export function* setattr(
-  { client }: FsContext,
-  path: string,
-  values: AttributeChanges,
-  follow = true,
-): Task<void> {
-  yield* withFile(client, path, follow, (fid) => client.setattr(fid, values));
-}
-
-/** The fields of a change of attributes. */
-export function changes({
-  mode,
-  uid,
-  gid,
-  size,
-  atime,
-  mtime,
-}: {
-  mode?: number;
-  uid?: number;
-  gid?: number;
-  size?: number;
-  atime?: Time;
-  mtime?: Time;
-}): AttributeChanges {
-  const V = SetattrValid;
-  const [atimeSeconds, atimeNs] = timestamp(atime);
-  const [mtimeSeconds, mtimeNs] = timestamp(mtime);
-  return {
-    valid:
-      (mode === undefined ? 0 : V.MODE) |
-      (uid === undefined ? 0 : V.UID) |
-      (gid === undefined ? 0 : V.GID) |
-      (size === undefined ? 0 : V.SIZE) |
-      (atime === undefined ? 0 : V.ATIME | V.ATIME_SET) |
-      (mtime === undefined ? 0 : V.MTIME | V.MTIME_SET),
-    mode: checkMode(mode ?? 0),
-    uid: uid ?? 0,
-    gid: gid ?? 0,
-    size: checkSize(size ?? 0),
-    atime: atimeSeconds,
-    atimeNs,
-    mtime: mtimeSeconds,
-    mtimeNs,
-  };
-}
-
-/** A size or an offset that a file can have. */
-export function checkSize(size: number): number {
-  if (Number.isSafeInteger(size) && size >= 0) return size;
-  throw new VirtioError(
-    'INVALID_PARAM',
-    `${size} is no size or position; these are whole numbers from 0 to 2^53 - 1`,
-  );
-}
-
-/** Permissions, and what may stand above them: a string of octal digits would be taken for a decimal number. */
-export function checkMode(mode: number): number {
-  if (Number.isInteger(mode) && mode >= 0 && mode <= 0xffff) return mode;
-  throw new VirtioError('INVALID_PARAM', `${mode} (${typeof mode}) is no mode; give a number, such as 0o644`);
-}
-
-function timestamp(time: Time | undefined): [seconds: number, nanoseconds: number] {
-  if (time === undefined) return [0, 0];
-  if (typeof time === 'bigint') {
-    const rest = ((time % NS) + NS) % NS;
-    return [Number((time - rest) / NS), Number(rest)];
-  }
-  const seconds = time instanceof Date ? time.getTime() / 1000 : time;
-  if (!Number.isFinite(seconds)) {
-    throw new VirtioError(
-      'INVALID_PARAM',
-      `${String(time)} is no time; give seconds since 1970, nanoseconds as a bigint, or a valid Date`,
-    );
-  }
-  const whole = Math.floor(seconds);
-  // A number of seconds has microseconds left, today; the rest would be noise.
-  return [whole, Math.min(999_999, Math.round((seconds - whole) * 1e6)) * 1000];
-}
-
-/** The names of the extended attributes in a list of the server's. */
-export function xattrNames(list: Uint8Array): string[] {
-  const names: string[] = [];
-  for (let start = 0; start < list.length;) {
-    const zero = list.indexOf(0, start);
-    const end = zero < 0 ? list.length : zero;
-    if (end > start) names.push(decodeUtf8Lossless(list.subarray(start, end)));
-    start = end + 1;
-  }
-  return names;
 }

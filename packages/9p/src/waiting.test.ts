@@ -1,0 +1,148 @@
+/** Waiting for the server: time-outs, cancelled waits, and requests that nobody waits for any more. */
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { bytes, failure, leavesNothing, mounted, pattern, same, settle } from '../test/set-up.ts';
+import type { P9FileSystem } from './index.ts';
+
+const READ = 116;
+const CLUNK = 120;
+
+/** A clock that goes on by so many milliseconds each time that it is looked at. Returns the time that went by. */
+function clock(step: number): () => number {
+  let time = 0;
+  vi.spyOn(Date, 'now').mockImplementation(() => (time += step));
+  return () => time;
+}
+
+describe('a synchronous call', () => {
+  afterEach(() => {
+    vi.restoreAllMocks();
+  });
+
+  it('takes the time of one answer, however many requests are in flight', async () => {
+    const { fs, server, driver, device } = await mounted({}, { msize: 131_096 });
+    server.put('/f', pattern(4_000_000));
+    const handle = fs.openSync('/f');
+    server.hold = (type) => type === READ;
+    const elapsed = clock(10);
+    const buffer = new Uint8Array(4_000_000);
+    expect(() => handle.readSync(buffer, { position: 0, timeoutMs: 1000 })).toThrow(
+      expect.objectContaining({ code: 'NOT_READY' }) as Error,
+    );
+    expect(server.held.length).toBeGreaterThan(25);
+    expect(elapsed()).toBeLessThan(3000);
+    vi.restoreAllMocks();
+    // The late answers reach nobody, and their tags are free again.
+    server.hold = undefined;
+    server.release();
+    expect(buffer.every((byte) => byte === 0)).toBe(true);
+    const again = new Uint8Array(4_000_000);
+    expect(handle.readSync(again, { position: 0 })).toBe(again.length);
+    expect(same(again, pattern(4_000_000))).toBe(true);
+    handle.closeSync();
+    fs.unmountSync();
+    driver[Symbol.dispose]();
+    device.assertClean();
+  });
+
+  it('that times out as often as there are tags leaves them to others when the server has answered', async () => {
+    const rig = await mounted();
+    const { fs, server } = rig;
+    server.put('/f', pattern(100));
+    server.hold = () => true;
+    clock(10);
+    for (let i = 0; i < fs.client.capacity; i += 1) {
+      expect(() => fs.statSync('/f', { timeoutMs: 20 })).toThrow(
+        expect.objectContaining({ code: 'NOT_READY' }) as Error,
+      );
+    }
+    expect(() => fs.statSync('/f', { timeoutMs: 20 })).toThrow(
+      expect.objectContaining({ code: 'NOT_READY' }) as Error,
+    );
+    vi.restoreAllMocks();
+    const waiting = fs.stat('/f');
+    await settle();
+    server.hold = undefined;
+    server.release();
+    expect((await waiting).size).toBe(100);
+    expect(fs.statSync('/f').size).toBe(100);
+    await fs.unmount();
+    rig.driver[Symbol.dispose]();
+    rig.device.assertClean();
+  });
+
+  it('tells others of the answers that it came across', async () => {
+    const rig = await mounted();
+    const { fs, server, device } = rig;
+    server.put('/f', pattern(100));
+    device.automatic = false;
+    const waiting = fs.stat('/f');
+    await settle();
+    device.automatic = true;
+    device.run();
+    expect(fs.statSync('/f').size).toBe(100);
+    expect((await waiting).size).toBe(100);
+    await leavesNothing(rig, fs);
+  });
+
+  it('ends when a listener resets the device, and so do those who wait with promises', async () => {
+    const { fs, server, device, driver } = await mounted();
+    driver.on('failure', () => driver.reset());
+    server.hold = () => true;
+    const waiting = failure(() => fs.stat('/'));
+    await settle();
+    device.onNotify = () => device.needsReset();
+    const error = await failure(() => fs.statSync('/'));
+    expect(error).toMatchObject({ code: /DEVICE_(NEEDS_)?RESET/ });
+    device.onNotify = undefined;
+    expect(await waiting).toMatchObject({ code: 'DEVICE_RESET' });
+    expect(driver.failure).toBeUndefined();
+    server.hold = undefined;
+    server.held.length = 0;
+    await fs.remount();
+    expect((await fs.stat('/')).isDirectory()).toBe(true);
+    await fs.unmount();
+    driver[Symbol.dispose]();
+    device.assertClean();
+  });
+});
+
+describe('a wait that is cancelled', () => {
+  it.each<[string, (fs: P9FileSystem, signal: AbortSignal) => Promise<unknown>]>([
+    ['writeFile', (fs, signal) => fs.writeFile('/f', 'x', { signal })],
+    ['setxattr', (fs, signal) => fs.setxattr('/f', 'user.a', bytes('x'), { signal })],
+    ['unmount', (fs, signal) => fs.unmount({ signal })],
+  ])('for a file to be closed does not wait for a server that hangs: %s', async (_name, attempt) => {
+    const { fs, server, driver, device } = await mounted();
+    server.put('/f', bytes(''));
+    const abort = new AbortController();
+    server.hold = (type) => type === CLUNK;
+    const waiting = failure(() => attempt(fs, abort.signal));
+    await settle(100);
+    expect(server.held.length).toBeGreaterThan(0);
+    abort.abort();
+    expect(await waiting).toMatchObject({ code: 'ABORTED' });
+    server.hold = undefined;
+    server.release();
+    await fs.unmount();
+    driver[Symbol.dispose]();
+    device.assertClean();
+  });
+
+  it('leaves nothing that keeps the event loop alive, nor do clunks that are not waited for', async () => {
+    const { fs, server, driver, transport, device } = await mounted();
+    server.put('/f', bytes(''));
+    server.hold = (type) => type === CLUNK;
+    expect((await fs.stat('/f')).size).toBe(0);
+    expect(server.held).toHaveLength(1);
+    expect(transport.interrupts?.holds).toBe(0);
+    const abort = new AbortController();
+    const waiting = failure(() => fs.writeFile('/f', 'x', { signal: abort.signal }));
+    await settle(100);
+    expect(transport.interrupts?.holds).toBeGreaterThan(0);
+    abort.abort();
+    expect(await waiting).toMatchObject({ code: 'ABORTED' });
+    expect(transport.interrupts?.holds).toBe(0);
+    driver[Symbol.dispose]();
+    device.assertClean();
+  });
+});
