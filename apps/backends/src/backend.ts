@@ -1,7 +1,7 @@
 /** A back end as a process of its own, which listens at a Unix socket in a folder that is removed at the end. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -20,6 +20,14 @@ export class Folder implements Disposable {
   [Symbol.dispose](): void {
     rmSync(this.path, { recursive: true, force: true });
   }
+}
+
+/** Whether somebody accepts connections at a socket. The file is there a moment before. */
+function isListening(socket: string): boolean {
+  const accepting = /^\S+ \S+ \S+ 00010000 /;
+  return readFileSync('/proc/net/unix', 'utf8')
+    .split('\n')
+    .some((line) => accepting.test(line) && line.endsWith(` ${socket}`));
 }
 
 /** A program that serves a device. */
@@ -45,7 +53,7 @@ export class Backend implements AsyncDisposable {
     let failed: Error | undefined;
     child.on('error', (error) => (failed = error));
     const deadline = Date.now() + START_MS;
-    while (!sockets.every((socket) => existsSync(socket))) {
+    while (!sockets.every(isListening)) {
       if (failed !== undefined || child.exitCode !== null || Date.now() > deadline) {
         child.kill('SIGKILL');
         throw new Error(`${program} did not start: ${failed?.message ?? said}`, { cause: failed });
