@@ -157,7 +157,8 @@ describe('with reconnect', () => {
     await device.transport.whenConnected();
     expect(() => blk.reset()).toThrow(expect.objectContaining({ code: 'FEATURES_REFUSED' }));
     await second.tell({ do: 'change', script: { features: FEATURES } });
-    const { connections } = await second.tell({ do: 'close' });
+    const { connections } = await second.state();
+    await second.tell({ do: 'close' });
     await until(async () => (await second.state()).connections > connections, 'the next connection');
     await device.transport.whenConnected();
     blk.reset();
