@@ -32,6 +32,7 @@ Runs a TypeScript file in a Linux guest in which nothing but your script drives 
   --memory MIB      memory of the guest (default 1280)
   --timeout SECONDS stop the guest after this time (default 3600)
   --console         show the guest's kernel messages
+  --display         show the guest's display: in a window, or by VNC on a loopback socket; adds a GPU if --qemu has none
   --help            show this
 
 Without --disk and without a virtio device in --qemu, the guest gets an empty disk of 64 MiB that is thrown away.

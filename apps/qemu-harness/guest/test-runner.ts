@@ -15,15 +15,26 @@ const LOOK_MS = 5;
 
 type Start = ToTest & { type: 'start' };
 
-/** Runs the tests that the host names until it says that there are no more. */
+/** What stands before the arguments of a process or thread that runs a function apart. */
+const APART = '--apart';
+
+/** Runs the tests that the host names until it says that there are no more; in a process apart, the function that it is for. */
 export function serveTests(tests: readonly GuestTest[]): void {
+  const [flag, device, name, key = '', args = 'null'] = process.argv.slice(2);
+  if (flag === APART) {
+    const body = tests.find((test) => test.device === device && test.name === name)?.apart?.[key];
+    if (body === undefined) throw new Error(`There is no function '${key}' apart.`);
+    void body(JSON.parse(args) as never);
+    return;
+  }
   let calls = new Map<number, PromiseWithResolvers<unknown>>();
   let nextId = 1;
 
-  const context = ({ cell, devices }: Start): GuestContext => ({
+  const context = ({ device, name, cell, devices }: Start): GuestContext => ({
     cell,
     device: (key) => locate(key, devices[key]),
     note: (line) => say({ type: 'note', line }),
+    apart: (key, args = null) => [process.argv[1] ?? '', APART, device, name, key, JSON.stringify(args)],
     host: (key, ...args: readonly unknown[]) => {
       const call = Promise.withResolvers<unknown>();
       const id = nextId++;

@@ -48,6 +48,8 @@ function messages(name: string, type: number, data: number): Requests<Virtio9p> 
       return header.getUint8(4) === type ? header.getUint16(5, true) : -1;
     },
     answer: (chain, mark) => void chain.write(message(type + 1, mark, size)),
+    // The header of a reply is in the caller's buffer.
+    judgedInBuffers: true,
     polling: {
       poll: (driver) => driver.poll(),
       complete: (driver, token) => driver.complete(token),

@@ -20,6 +20,7 @@ export { SharedFile } from './shared-file.ts';
 export { eventfd, pollDescriptors, PollEvents, signalEventfd } from './syscalls.ts';
 export { Errno, errorName, SystemCallError, systemError } from './system-error.ts';
 export { type Received, UnixListener, UnixSocket } from './unix-socket.ts';
+export * from './tap.ts';
 export { VfioContainer } from './vfio-container.ts';
 export { VfioDevice } from './vfio-device.ts';
 export { type RegisterResolver, VfioHal } from './vfio-hal.ts';

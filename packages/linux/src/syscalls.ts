@@ -1,6 +1,6 @@
 /**
- * The system calls that Node.js does not offer, through koffi: mappings, ioctls, eventfds and epoll. Everything else
- * (opening, closing, reading and writing at a position) is `node:fs`, which takes the same descriptors.
+ * The system calls that Node.js does not offer, through koffi: mappings, ioctls, eventfds, epoll, and reading and
+ * writing without blocking. Everything else (opening, closing, reading and writing at a position) is `node:fs`, which takes the same descriptors.
  *
  * Constants are those of x86-64 and aarch64, which agree in all that is used here but the layout of `epoll_event`.
  */
@@ -46,6 +46,11 @@ const EPOLL_CLOEXEC = 0x80000;
 export type SocketCall =
   'socket' | 'socketpair' | 'bind' | 'listen' | 'connect' | 'accept4' | 'shutdown' | 'sendmsg' | 'recvmsg';
 
+/** `AF_INET`, `SOCK_DGRAM` and `SOCK_CLOEXEC` of `<sys/socket.h>`. */
+const AF_INET = 2;
+const SOCK_DGRAM = 2;
+const SOCK_CLOEXEC = 0x80000;
+
 type Native = (...args: unknown[]) => unknown;
 
 function load(): Readonly<Record<string, Native>> {
@@ -70,7 +75,6 @@ function load(): Readonly<Record<string, Native>> {
     eventfd_write: declare('eventfd_write', 'int', ['int', 'uint64_t']),
     fcntl: declare('fcntl', 'int', ['int', 'int', 'int']),
     fallocate: declare('fallocate', 'int', ['int', 'int', 'int64_t', 'int64_t']),
-    socket: declare('socket', 'int', ['int', 'int', 'int']),
     socketpair: declare('socketpair', 'int', ['int', 'int', 'int', 'void *']),
     bind: declare('bind', 'int', ['int', 'void *', 'uint']),
     listen: declare('listen', 'int', ['int', 'int']),
@@ -82,6 +86,9 @@ function load(): Readonly<Record<string, Native>> {
     poll: declare('poll', 'int', ['void *', 'ulong', 'int']),
     epoll_create1: declare('epoll_create1', 'int', ['int']),
     epoll_ctl: declare('epoll_ctl', 'int', ['int', 'int', 'int', 'void *']),
+    read: declare('read', 'int64_t', ['int', 'void *', 'size_t']),
+    write: declare('write', 'int64_t', ['int', 'void *', 'size_t']),
+    socket: declare('socket', 'int', ['int', 'int', 'int']),
     epoll_wait: declare('epoll_wait', 'int', ['int', 'void *', 'int', 'int']),
   };
 }
@@ -237,4 +244,35 @@ export function epollControl(epoll: number, operation: number, fd: number, event
 /** `epoll_wait(2)` that does not wait. Returns how many events were written. */
 export function epollPoll(epoll: number, events: Uint8Array, count: number): number {
   return call('epoll_wait', 'epoll_wait', epoll, events, count, 0);
+}
+
+/**
+ * `read(2)` of a descriptor that does not block; `node:fs` would throw where there is nothing.
+ *
+ * @returns the bytes that were read, or -1 if there is nothing now
+ */
+export function readNow(fd: number, bytes: Uint8Array): number {
+  return transferNow('read', fd, bytes);
+}
+
+/**
+ * `write(2)` to a descriptor that does not block.
+ *
+ * @returns the bytes that were written, or -1 if there is no room now
+ */
+export function writeNow(fd: number, bytes: Uint8Array): number {
+  return transferNow('write', fd, bytes);
+}
+
+function transferNow(name: 'read' | 'write', fd: number, bytes: Uint8Array): number {
+  const result = native(name)(fd, bytes, bytes.length) as number;
+  if (result >= 0) return result;
+  const errno = koffi.errno();
+  if (errno === constants.errno.EAGAIN || errno === constants.errno.EINTR) return -1;
+  throw new SystemCallError(name, errno);
+}
+
+/** A datagram socket of IPv4, which the kernel takes orders about network interfaces on. */
+export function inetSocket(): number {
+  return call('socket', 'socket', AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 }

@@ -101,11 +101,13 @@ export class Guest {
   #nextId = 1;
   #verdict: GuestEnd['reason'] | undefined;
   #detail = '';
+  #findings = '';
 
   private constructor(
     directory: string,
     sockets: { channel: Server; qmp: Server },
     argv: readonly string[],
+    environment: Readonly<Record<string, string>>,
     timeoutMs: number,
     events: GuestEvents,
   ) {
@@ -128,6 +130,7 @@ export class Guest {
     // setpriv has the kernel kill QEMU when this process is gone, even if it was killed itself.
     this.#qemu = spawn('setpriv', ['--pdeathsig', 'KILL', 'qemu-system-x86_64', ...argv], {
       stdio: ['ignore', 'pipe', 'pipe'],
+      env: { ...process.env, ...environment },
     });
     const splitLines = lineSplitter((line) => this.#consoleLine(line));
     this.#qemu.stdout?.setEncoding('utf8').on('data', splitLines);
@@ -167,7 +170,8 @@ export class Guest {
       appendFileSync(initramfs, encodeCpio(files));
       const paths = { channel: join(directory, 'channel'), qmp: join(directory, 'qmp') };
       const sockets = { channel: await listen(paths.channel), qmp: await listen(paths.qmp) };
-      return new Guest(directory, sockets, qemuArguments(config, image, initramfs, paths), timeoutMs, events);
+      const argv = qemuArguments(config, image, initramfs, paths);
+      return new Guest(directory, sockets, argv, config.environment ?? {}, timeoutMs, events);
     } catch (error) {
       rmSync(directory, { recursive: true, force: true });
       throw error;
@@ -229,6 +233,20 @@ export class Guest {
     this.#kill('time-out');
   }
 
+  /** Asks QEMU for the state of the interrupt controllers, which tells why a timer is lost, and ends the guest. */
+  async #examine(): Promise<void> {
+    try {
+      const qmp = await this.qmp;
+      for (const cpu of [0, 1]) {
+        const state = await qmp.execute('human-monitor-command', { 'command-line': `info lapic ${cpu}` });
+        this.#findings += `\nThe local APIC of processor ${cpu}:\n${indent(String(state).trim())}`;
+      }
+    } catch (error) {
+      this.#findings += `\nQEMU does not tell the state of the local APICs: ${String(error)}`;
+    }
+    this.#kill('broken');
+  }
+
   #kill(reason: GuestEnd['reason']): void {
     this.#verdict ??= reason;
     this.#qemu.kill('SIGKILL');
@@ -265,7 +283,7 @@ export class Guest {
         break;
       case 'broken':
         this.#detail = message.text;
-        this.#kill('broken');
+        void this.#examine();
         break;
       case 'agent-died':
         this.#verdict ??= 'agent-died';
@@ -319,7 +337,10 @@ export class Guest {
       case 'broken':
         return (
           `The guest cannot be used: ${this.#detail}${where}. What its kernel said of clocks and timers:\n` +
-          indent(this.#console.filter((line) => /apic|hpet|timer|tsc|clock|calibrat/i.test(line)).join('\n'))
+          indent(
+            this.#console.filter((line) => /apic|hpet|timer|tsc|clock|calibrat/i.test(line)).join('\n'),
+          ) +
+          this.#findings
         );
       case 'time-out':
         return `The guest was stopped: ${this.#detail}${where}.${tail}`;

@@ -43,6 +43,8 @@ export interface GuestConfig {
   readonly verbose: boolean;
   /** Arguments for the devices of this guest. */
   readonly devices: readonly string[];
+  /** Variables of QEMU's environment, for back ends that are told by them. */
+  readonly environment?: Readonly<Record<string, string>>;
 }
 
 /** The sockets on which the harness listens; QEMU connects to them. */

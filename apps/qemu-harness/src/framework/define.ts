@@ -37,6 +37,8 @@ export interface DeviceSpec {
    */
   readonly before?: readonly string[];
   readonly after?: readonly string[];
+  /** Variables of QEMU's environment, `{dir}` filled in. All devices of a guest share it: what is set twice must mean the same. */
+  readonly environment?: Readonly<Record<string, string>>;
   /** Put the device behind a port of its own, so that it can be unplugged (PCI only). */
   readonly hotplug?: boolean;
 }
@@ -90,6 +92,10 @@ export interface HostEnv {
   hashImage(device: string, offset: number, length: number): Promise<string>;
   /** What `qemu-img map` says of a disk: extents in bytes. */
   mapImage(device: string): Promise<readonly ImageExtent[]>;
+  /** What QEMU has said on its standard error: complaints, and what is traced. */
+  complaints(): string;
+  /** Leaves a picture in the report, under this title. */
+  picture(title: string, type: 'image/png' | 'image/svg+xml', bytes: Uint8Array): void;
 }
 
 /** An extent of an image. */
@@ -114,6 +120,11 @@ export interface GuestContext<H extends HostFunctions = HostFunctions> {
   host<K extends keyof H & string>(name: K, ...args: HostArguments<H[K]>): Promise<HostResult<H[K]>>;
   /** Adds a line to the test's detail in the report. */
   note(line: string): void;
+  /**
+   * The arguments with which Node.js, or a worker thread whose file is the first of them, runs a function of
+   * {@link GuestTest.apart}.
+   */
+  apart(name: string, args?: unknown): readonly [file: string, ...rest: string[]];
 }
 
 type HostArguments<F> = F extends (args: infer A, env: HostEnv) => unknown
@@ -140,6 +151,8 @@ export interface GuestTest<H extends HostFunctions = HostFunctions> {
   /** Prepares files in the test's folder on the host, before the guest boots. */
   readonly prepare?: (directory: string) => void | Promise<void>;
   readonly host?: H;
+  /** Functions that run in another process or thread of the guest; see {@link GuestContext.apart}. */
+  readonly apart?: Readonly<Record<string, (args: never) => unknown>>;
   /** Runs in a process of its own in the guest. It passes if it returns. */
   readonly guest: (context: GuestContext<H>) => void | Promise<void>;
 }

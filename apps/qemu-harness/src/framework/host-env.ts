@@ -3,9 +3,10 @@ import type { Guest } from '../boot/guest.ts';
 import type { Cell, HostEnv } from './define.ts';
 import { hashImage, mapImage, readImage, type PreparedDisk } from './disk-image.ts';
 import type { PlannedDevice, PlannedTest } from './plan.ts';
+import type { Picture } from './results.ts';
 
-/** The environment of a test's host functions. */
-export function createHostEnv(guest: Guest, planned: PlannedTest, cell: Cell): HostEnv {
+/** The environment of a test's host functions. Pictures that it leaves are added to `pictures`. */
+export function createHostEnv(guest: Guest, planned: PlannedTest, cell: Cell, pictures: Picture[]): HostEnv {
   const device = (name: string): PlannedDevice => {
     const found = planned.devices.get(name);
     if (found === undefined) throw new Error(`'${planned.test.name}' has no device '${name}'.`);
@@ -26,5 +27,9 @@ export function createHostEnv(guest: Guest, planned: PlannedTest, cell: Cell): H
     readImage: async (name, offset, length) => readImage(disk(name), offset, length),
     hashImage: async (name, offset, length) => hashImage(disk(name), offset, length),
     mapImage: async (name) => mapImage(disk(name)),
+    complaints: () => guest.complaints,
+    picture: (title, type, bytes) => {
+      pictures.push({ title, type, data: Buffer.from(bytes).toString('base64') });
+    },
   };
 }

@@ -23,6 +23,8 @@ export interface PlannedTest {
   readonly devices: ReadonlyMap<string, PlannedDevice>;
   /** QEMU's arguments for all of them. */
   readonly args: readonly string[];
+  /** Variables of QEMU's environment. */
+  readonly environment: Readonly<Record<string, string>>;
 }
 
 /** PCI slots 1 to 30 are free on q35; microvm has 24 windows with its second I/O APIC. */
@@ -101,6 +103,7 @@ export async function planTest(
   await test.prepare?.(directory);
   const devices = new Map<string, PlannedDevice>();
   const args: string[] = [];
+  const environment: Record<string, string> = {};
   for (const [name, spec] of Object.entries(test.devices)) {
     const id = `t${number}-${name}`;
     const { args: portArgs, bus, location } = slots.take(id, spec.hotplug === true);
@@ -115,9 +118,12 @@ export async function planTest(
     args.push(...portArgs, ...(prepared?.args ?? []), ...(spec.before ?? []).map(fill));
     args.push('-device', `${deviceName(spec, cell)},id=${id},${bus}${formatProperties(properties)}`);
     args.push(...(spec.after ?? []).map(fill));
+    for (const [variable, value] of Object.entries(spec.environment ?? {})) {
+      environment[variable] = value.replaceAll('{dir}', directory);
+    }
     devices.set(name, { id, location, disk: prepared });
   }
-  return { test, directory, devices, args };
+  return { test, directory, devices, args, environment };
 }
 
 function deviceName({ model }: DeviceSpec, { machine }: Cell): string {

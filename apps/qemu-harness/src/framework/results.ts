@@ -3,6 +3,14 @@
 /** What became of a test. */
 export type TestStatus = 'passed' | 'failed' | 'skipped';
 
+/** A picture that a test leaves in the report: what a display showed, or a wave. */
+export interface Picture {
+  readonly title: string;
+  readonly type: 'image/png' | 'image/svg+xml';
+  /** Its bytes in Base64. */
+  readonly data: string;
+}
+
 /** One test in one cell. */
 export interface TestResult {
   readonly device: string;
@@ -11,6 +19,7 @@ export interface TestResult {
   readonly ms: number;
   /** Why it failed or was skipped; what it noted. */
   readonly detail?: string;
+  readonly pictures?: readonly Picture[];
 }
 
 /** All tests in one cell. */

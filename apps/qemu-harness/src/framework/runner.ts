@@ -15,7 +15,7 @@ import type { Cell, GuestTest } from './define.ts';
 import { bundleSuites } from './discover.ts';
 import { createHostEnv } from './host-env.ts';
 import { planTest, SlotAllocator, type PlannedTest } from './plan.ts';
-import type { TestResult } from './results.ts';
+import type { Picture, TestResult } from './results.ts';
 import { type CallHost, judge, TestProcess } from './test-process.ts';
 
 /** What happens in a guest of tests. */
@@ -114,7 +114,11 @@ async function attemptInGuest(
     }
     const { machine, transport } = cell;
     const devices = planned.flatMap(({ args }) => args);
-    const config = { ...DEFAULT_CONFIG, machine, transport, accelerator, devices };
+    const environment = Object.assign({}, ...planned.map((test) => test.environment)) as Record<
+      string,
+      string
+    >;
+    const config = { ...DEFAULT_CONFIG, machine, transport, accelerator, devices, environment };
     const budget = tests.reduce((sum, test) => sum + timeoutMs(test) + EXTRA_MS, BOOT_MS);
     events.onBoot?.('starting', 0);
     const warnings: string[] = [];
@@ -166,7 +170,8 @@ async function runTest(
 ): Promise<Omit<TestResult, 'device' | 'name'>> {
   const { test } = planned;
   const { device, name } = test;
-  const env = createHostEnv(guest, planned, cell);
+  const pictures: Picture[] = [];
+  const env = createHostEnv(guest, planned, cell, pictures);
   const complained = guest.complaints.length;
   const call: CallHost = (key, args) => {
     const body = test.host?.[key];
@@ -190,6 +195,7 @@ async function runTest(
     status: failures.length > 0 ? 'failed' : 'passed',
     ms: course.ms,
     ...(detail.length === 0 ? {} : { detail: detail.join('\n') }),
+    ...(pictures.length === 0 ? {} : { pictures }),
   };
 }
 

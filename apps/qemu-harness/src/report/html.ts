@@ -1,5 +1,5 @@
 /** The report as one HTML file with nothing outside it: failures first, then the matrix, then every test. */
-import type { Report, RunRecord, TestResult } from '../framework/results.ts';
+import type { Picture, Report, RunRecord, TestResult } from '../framework/results.ts';
 import { columnTitle, devicesOf, tally } from './table.ts';
 
 const STYLE = `
@@ -25,6 +25,9 @@ pre { margin: .6rem 0 0; padding: .7rem .8rem; overflow-x: auto; background: var
 details { background: var(--card); border: 1px solid var(--line); margin: 0 0 .5rem; }
 summary { cursor: pointer; padding: .5rem .8rem; } details table { border: 0; width: 100%; } details td { border-width: 1px 0 0; }
 .mark { width: 1.4rem; font-weight: 700; } .time { text-align: right; white-space: nowrap; color: var(--muted); font-variant-numeric: tabular-nums; }
+.figures { display: flex; flex-wrap: wrap; gap: .8rem; margin: .6rem 0 0; }
+figure { margin: 0; } figure img { display: block; max-width: min(100%, 40rem); border: 1px solid var(--line); }
+figcaption { font-size: .85rem; color: var(--muted); }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .25rem 1.25rem; margin: 0; } dt { color: var(--muted); } dd { margin: 0; }
 `;
 
@@ -66,7 +69,7 @@ function failures(report: Report): string {
         (test) =>
           `<article><h3>${escapeHtml(test.device)}: ${escapeHtml(test.name)}</h3>` +
           `<span class="muted">${escapeHtml(columnTitle(run).join(' · '))}, ${duration(test.ms)}</span>` +
-          `<pre>${escapeHtml(test.detail ?? '')}</pre></article>`,
+          `<pre>${escapeHtml(test.detail ?? '')}</pre>${figures(test.pictures)}</article>`,
       ),
   );
   return items.length === 0 ? '' : `<h2>Failures</h2>\n${items.join('\n')}`;
@@ -122,15 +125,24 @@ function runDetails(run: RunRecord): string {
 <div class="scroll"><table>${run.tests.map(testRow).join('')}</table></div></details>`;
 }
 
-function testRow({ device, name, status, ms, detail }: TestResult): string {
+function testRow({ device, name, status, ms, detail, pictures }: TestResult): string {
   const more =
     detail === undefined || status === 'failed'
       ? ''
       : `<br><small>${escapeHtml(detail).replaceAll('\n', '<br>')}</small>`;
   return (
     `<tr><td class="mark ${COLOURS[status]}" title="${status}">${MARKS[status]}</td><td>${escapeHtml(device)}</td>` +
-    `<td>${escapeHtml(name)}${more}</td><td class="time">${status === 'skipped' ? '' : duration(ms)}</td></tr>`
+    `<td>${escapeHtml(name)}${more}${status === 'failed' ? '' : figures(pictures)}</td><td class="time">${status === 'skipped' ? '' : duration(ms)}</td></tr>`
   );
+}
+
+function figures(pictures: readonly Picture[] = []): string {
+  if (pictures.length === 0) return '';
+  const items = pictures.map(
+    ({ title, type, data }) =>
+      `<figure><img alt="${escapeHtml(title)}" src="data:${type};base64,${data}"><figcaption>${escapeHtml(title)}</figcaption></figure>`,
+  );
+  return `<div class="figures">${items.join('')}</div>`;
 }
 
 function environment({ runs }: Report): string {

@@ -88,6 +88,15 @@ describe('formatHtml', () => {
     expect(html).not.toMatch(/(?:src|href)=|url\(|@import/);
   });
 
+  it('shows the pictures that tests left, within itself', () => {
+    const pictures = [{ title: 'head <0>', type: 'image/png', data: 'aGVsbG8=' }] as const;
+    const test: TestResult = { device: 'gpu', name: 'shows', status: 'passed', ms: 1, pictures };
+    const shown = formatHtml(createReport(new Date(0), 1, [run('split', [test])]));
+    expect(shown).toContain('<img alt="head &lt;0&gt;" src="data:image/png;base64,aGVsbG8=">');
+    const failed = formatHtml(createReport(new Date(0), 1, [run('split', [{ ...test, status: 'failed' }])]));
+    expect(failed.match(/<img /g)).toHaveLength(1);
+  });
+
   it('shows counts in each cell of the matrix', () => {
     expect(html).toContain('<td class="fail">1 of 2 failed');
     expect(html).toContain('<td class="pass">1 passed');

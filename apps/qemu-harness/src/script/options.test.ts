@@ -2,6 +2,14 @@ import { describe, expect, it } from 'vitest';
 import { parseGuestOptions } from './options.ts';
 
 describe('parseGuestOptions', () => {
+  it('takes switches', () => {
+    expect(parseGuestOptions(['s.ts'])).toMatchObject({ console: false, display: false });
+    expect(parseGuestOptions(['--display', '--console', 's.ts'])).toMatchObject({
+      console: true,
+      display: true,
+    });
+  });
+
   it('leaves everything after the script to the script', () => {
     expect(parseGuestOptions(['--machine', 'microvm', 'a.ts', '--machine', 'q35', '--', 'x'])).toMatchObject({
       machine: 'microvm',

@@ -16,6 +16,8 @@ export interface GuestOptions {
   readonly memoryMiB: number | undefined;
   readonly timeoutMs: number;
   readonly console: boolean;
+  /** Show the guest's display. */
+  readonly display: boolean;
 }
 
 const MACHINES = Object.keys(TRANSPORTS) as Machine[];
@@ -29,6 +31,7 @@ const OPTIONS = {
   memory: { type: 'string' },
   timeout: { type: 'string' },
   console: { type: 'boolean' },
+  display: { type: 'boolean' },
   help: { type: 'boolean', short: 'h' },
 } as const;
 
@@ -66,6 +69,7 @@ export function parseGuestOptions(argv: readonly string[]): GuestOptions | undef
     memoryMiB: texts.memory === undefined ? undefined : positive('--memory', texts.memory),
     timeoutMs: positive('--timeout', texts.timeout ?? String(DEFAULT_TIMEOUT_S)) * 1000,
     console: values.console !== undefined,
+    display: values.display !== undefined,
   };
 }
 

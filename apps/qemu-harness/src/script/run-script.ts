@@ -12,6 +12,7 @@ import type { CpioEntry } from '../image/cpio.ts';
 import { prepare } from '../prepare.ts';
 import type { Progress } from '../terminal.ts';
 import { bundle } from './bundle.ts';
+import { displayBackEnds, planDisplay, vncAddress } from './display.ts';
 import type { GuestOptions } from './options.ts';
 
 const SCRATCH_BYTES = 64 * 1024 * 1024;
@@ -26,8 +27,11 @@ export async function runScript(options: GuestOptions, progress: Progress): Prom
   const module = await bundle(options.script);
   const scratch = makeTemporary();
   try {
-    const devices = [...diskArguments(options, scratch), ...options.qemu];
     const image = await prepare(progress.note);
+    const display = options.display
+      ? planDisplay(await displayBackEnds(), process.env, options.machine, options.qemu)
+      : undefined;
+    const devices = [...diskArguments(options, scratch), ...options.qemu, ...(display?.args ?? [])];
     const accelerator = await chooseAccelerator(image, progress.note);
     const config: GuestConfig = {
       ...DEFAULT_CONFIG,
@@ -49,6 +53,11 @@ export async function runScript(options: GuestOptions, progress: Progress): Prom
       onWarning: (text) => progress.print(`guest: ${text}`),
       ...(options.console ? { onConsole: (line: string) => progress.print(`[console] ${line}`) } : {}),
     });
+    if (display?.vnc === true) {
+      guest.qmp
+        .then(async (qmp) => progress.print(`guest: its display is at ${await vncAddress(qmp)} (VNC)`))
+        .catch(() => undefined);
+    }
     return await attend(guest, name, options.args, progress);
   } finally {
     rmSync(scratch, { recursive: true, force: true });
@@ -107,7 +116,11 @@ function diskArguments(options: GuestOptions, scratch: string): string[] {
     }
     return { path: resolve(path), format: imageFormat(path) };
   });
-  if (disks.length === 0 && !options.qemu.some((word) => /^(vhost-|virtio-)/.test(word))) {
+  if (
+    disks.length === 0 &&
+    !options.display &&
+    !options.qemu.some((word) => /^(vhost-|virtio-)/.test(word))
+  ) {
     const path = join(scratch, 'scratch.img');
     writeFileSync(path, '');
     truncateSync(path, SCRATCH_BYTES);

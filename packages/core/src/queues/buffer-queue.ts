@@ -23,8 +23,10 @@ const TURNS = 256;
 export interface BufferQueueOptions extends QueueOptions {
   /** The bytes of each buffer. */
   readonly bufferSize: number;
-  /** How many buffers (default, and at most: as many as the queue has descriptors). */
+  /** How many buffers (default, and at most: as many as the queue has descriptors for). */
   readonly buffers?: number | undefined;
+  /** The bytes at the start of each buffer that have a descriptor of their own, as legacy devices may want it (default 0: none). */
+  readonly head?: number | undefined;
   /** Whether there are no buffers until {@link BufferQueue.open}, for queues that may never be used (default false). */
   readonly closed?: boolean;
 }
@@ -47,6 +49,8 @@ export abstract class BufferQueue implements DriverQueue {
   /** How many buffers there are. */
   readonly buffers: number;
 
+  /** The bytes of each buffer that have a descriptor of their own. */
+  protected readonly head: number;
   protected readonly transport: Transport;
   protected readonly report: (error: VirtioError) => void;
   /** By token of the ring: the buffer that is in the chain. */
@@ -70,15 +74,22 @@ export abstract class BufferQueue implements DriverQueue {
 
   protected constructor(
     { queue, transport, hal, report }: BufferQueueParts,
-    { bufferSize, buffers = queue.size, closed = false }: BufferQueueOptions,
+    options: BufferQueueOptions,
     direction: BufferDirection,
     always: boolean | undefined,
   ) {
     this.queue = queue;
     this.transport = transport;
     this.report = report;
+    const { bufferSize, head = 0, closed = false } = options;
     this.bufferSize = requireInteger(transport, 'bufferSize', bufferSize, 1, MAX_BUFFER_SIZE);
-    this.buffers = Math.min(requireInteger(transport, 'buffers', buffers, 1, MAX_QUEUE_SIZE), queue.size);
+    this.head = requireInteger(transport, 'head', head, 0, bufferSize - 1);
+    const most = head > 0 ? Math.floor(queue.size / queue.descriptorsFor(2)) : queue.size;
+    const buffers = Math.min(
+      requireInteger(transport, 'buffers', options.buffers ?? most, 1, MAX_QUEUE_SIZE),
+      most,
+    );
+    this.buffers = buffers;
     this.#hal = hal;
     // Buffers start at multiples of 8, so that structures in them are aligned.
     this.#stride = Math.ceil(bufferSize / 8) * 8;

@@ -85,8 +85,11 @@ export class ReceiveQueue extends BufferQueue {
         `${this.transport.who()}: buffer ${number} of queue ${this.queue.index} is not the driver's to give back`,
       );
     }
-    this.queue.begin(1);
-    this.queue.pushWritable(this.addressOf(number), this.bufferSize);
+    const { head } = this;
+    const address = this.addressOf(number);
+    this.queue.begin(head > 0 ? 2 : 1);
+    if (head > 0) this.queue.pushWritable(address, head);
+    this.queue.pushWritable(address + head, this.bufferSize - head);
     this.bufferOf[this.queue.submit()] = number;
     this.taken[number] = 0;
   }

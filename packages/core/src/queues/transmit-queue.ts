@@ -66,9 +66,12 @@ export class TransmitQueue extends BufferQueue {
   send(number: number, length: number): void {
     this.#requireTaken(number);
     requireInteger(this.transport, 'length', length, 1, this.bufferSize);
-    // A buffer is free only if its descriptor is, too.
-    this.queue.begin(1);
-    this.queue.pushReadable(this.addressOf(number), length);
+    // A buffer is free only if its descriptors are, too.
+    const head = length > this.head ? this.head : 0;
+    const address = this.addressOf(number);
+    this.queue.begin(head > 0 ? 2 : 1);
+    if (head > 0) this.queue.pushReadable(address, head);
+    this.queue.pushReadable(address + head, length - head);
     this.bufferOf[this.queue.submit()] = number;
     this.taken[number] = 0;
   }

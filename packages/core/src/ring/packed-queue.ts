@@ -281,6 +281,11 @@ export class PackedQueue extends VirtQueue {
       this.eventIdx ? (EVENT_DESC << 16) | (this.#usedWrap << 15) | this.#usedNext : EVENT_ENABLE << 16,
     );
     // 2.8.22: what was used in between may not be announced, so look again, after the store.
+    return this.hasUsed();
+  }
+
+  override hasUsed(): boolean {
+    if (this.failure !== undefined) throw this.failure;
     return this.#batchEnd >= 0 || this.#hasUsed();
   }
 

@@ -232,6 +232,11 @@ export class SplitQueue extends VirtQueue {
     return token;
   }
 
+  override hasUsed(): boolean {
+    if (this.failure !== undefined) throw this.failure;
+    return this.#hasUsed();
+  }
+
   override disableInterrupts(): void {
     if (this.failure !== undefined) throw this.failure;
     if (this.eventIdx) {

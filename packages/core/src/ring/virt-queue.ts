@@ -299,6 +299,13 @@ export abstract class VirtQueue implements Disposable {
    */
   abstract pop(): number;
 
+  /**
+   * Whether {@link VirtQueue.pop} would return a chain. Takes nothing.
+   *
+   * @throws {@link VirtioError} `DEVICE_MISBEHAVED`; the device is then marked as failed
+   */
+  abstract hasUsed(): boolean;
+
   /** Asks the device not to interrupt for this queue. It may do so all the same. */
   abstract disableInterrupts(): void;
 

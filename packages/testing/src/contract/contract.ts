@@ -25,8 +25,8 @@ export interface ContractTest {
 
 /** The functions of a test runner: those of vitest or `node:test` fit. */
 export interface TestRunner {
-  describe(name: string, body: () => void): unknown;
-  it(name: string, body: () => Promise<void>): unknown;
+  readonly describe: (name: string, body: () => void) => unknown;
+  readonly it: (name: string, body: () => Promise<void>) => unknown;
 }
 
 /** Options of {@link contractTests}. */

@@ -732,8 +732,9 @@ function tokenBehaviours<D extends ContractDriver>(
         const token = scene.submit(call);
         for (const wrong of [-1, 0.5, NaN, Infinity, 2 ** 31, 2 ** 53, token + 0.5]) {
           complete(scene, wrong, 'WRONG_TOKEN', `what is no token (${wrong})`);
-          if (polling.cancel)
+          if (polling.cancel) {
             throws(() => polling.cancel?.(scene.driver, wrong), `cancel(${wrong})`, 'WRONG_TOKEN');
+          }
         }
         scene.answer();
         await scene.completed(requests, call, token);
@@ -878,9 +879,9 @@ async function giveUp<D extends ContractDriver>(
   const mark = scene.mark();
   const call = requests.call(mark);
   const before = copies(call);
-  if (form === 'sync')
+  if (form === 'sync') {
     throws(() => call.sync?.(scene.driver, { timeoutMs: 0 }), 'the synchronous form', 'NOT_READY');
-  else requests.polling?.cancel?.(scene.driver, scene.submit(call));
+  } else requests.polling?.cancel?.(scene.driver, scene.submit(call));
   return () => mustBeUntouched(call, before, mark);
 }
 
@@ -934,7 +935,8 @@ async function mustFail<D extends ContractDriver>(
 async function look<D extends ContractDriver>(scene: Scene<D>, requests: Requests<D>): Promise<void> {
   if (scene.hasPromises) return;
   scene.driver.pollEvents();
-  if (requests.polling)
+  if (requests.polling) {
     equal(requests.polling.poll(scene.driver), -1, 'poll() after what was given up was answered');
+  }
   await scene.settle();
 }

@@ -13,7 +13,7 @@ import {
   type WaitOptions,
 } from '@virtio/core';
 import { FakeDevice } from '../fake-device.ts';
-import type { Subject } from './subject.ts';
+import type { Call, Subject } from './subject.ts';
 
 /** No device of the specification. */
 const SAMPLE = 62;
@@ -32,8 +32,9 @@ function bytesOf(mark: number, length = SIZE): Uint8Array {
 function markOf(bytes: Uint8Array): number {
   const mark = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength).getUint32(0, true);
   bytesOf(mark, bytes.length).forEach((byte, at) => {
-    if (byte !== bytes[at])
+    if (byte !== bytes[at]) {
       throw new Error(`byte ${at} of what belongs to mark ${mark} is ${String(bytes[at])}`);
+    }
   });
   return mark;
 }
@@ -154,7 +155,7 @@ export const sampleSubject: Subject<Sample> = {
     {
       queue: REQUESTS,
       descriptors: 2,
-      call(mark) {
+      call(mark: number): Call<Sample> {
         const request = bytesOf(mark);
         const reply = new Uint8Array(SIZE);
         return {
@@ -162,8 +163,9 @@ export const sampleSubject: Subject<Sample> = {
           sync: (sample, options) => sample.askSync(request, reply, options),
           submit: (sample) => sample.submitAsk(request, reply),
           verify(length) {
-            if (length !== SIZE || markOf(reply) !== mark)
+            if (length !== SIZE || markOf(reply) !== mark) {
               throw new Error(`request ${mark} got another's answer`);
+            }
           },
           buffers: [reply],
         };

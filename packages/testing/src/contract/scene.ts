@@ -273,6 +273,7 @@ export class Scene<D extends ContractDriver> {
     } else {
       count = this.timeOutAll(requests);
       this.answer();
+      this.driver.pollEvents();
       await this.settle();
     }
     this.answering = answering;
@@ -320,8 +321,9 @@ export class Scene<D extends ContractDriver> {
   async idle(): Promise<void> {
     await this.settle();
     equal(this.interrupts?.holds ?? 0, 0, 'holds on the event loop while nobody waits');
-    if (this.interrupts instanceof FakePolling)
+    if (this.interrupts instanceof FakePolling) {
       check(!this.interrupts.busy, 'the event loop polls while nobody waits');
+    }
   }
 
   /** The device says that it has used a chain that does not exist. */
@@ -334,8 +336,9 @@ export class Scene<D extends ContractDriver> {
   async end(): Promise<void> {
     this.#dispose();
     await this.settle();
-    for (const { state, what } of this.#watched)
+    for (const { state, what } of this.#watched) {
       check(state !== 'pending', `${what} did not settle, not even after dispose`);
+    }
     this.device.assertClean();
     await this.idle();
     check(

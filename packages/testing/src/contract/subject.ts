@@ -86,6 +86,11 @@ export interface Requests<D> {
   markOf(chain: Chain): number;
   /** Writes the right answer to a chain. Who calls completes it. */
   answer(chain: Chain, mark: number): void;
+  /**
+   * Whether part of the answer that the driver judges lies in the caller's buffers, so that those of a bad answer may be written.
+   * Those of a request that was given up may not.
+   */
+  readonly judgedInBuffers?: boolean;
   /** The non-blocking form, if the driver has one. */
   readonly polling?: Polling<D>;
 }
@@ -101,9 +106,9 @@ export interface Receive<D> {
   /** Takes the next message that came, if there is one; returns its mark, or -1. Does not wait. */
   take(driver: D): number;
   /** Waits for the next message and takes it; returns its mark. */
-  promise?(driver: D, options: Cancel): Promise<number>;
+  readonly promise?: (driver: D, options: Cancel) => Promise<number>;
   /** The same, spinning. */
-  sync?(driver: D, options: Limit): number;
+  readonly sync?: (driver: D, options: Limit) => number;
 }
 
 /** What the driver sends without an answer, by buffers of its own. Leave out the forms that the driver does not have. */
@@ -113,11 +118,11 @@ export interface Transmit<D> {
   /** The index of the queue. */
   readonly queue: number;
   /** Sends a message if there is room now; returns whether it did. */
-  offer?(driver: D, mark: number): boolean;
+  readonly offer?: (driver: D, mark: number) => boolean;
   /** Sends a message as soon as there is room. */
-  promise?(driver: D, mark: number, options: Cancel): Promise<unknown>;
+  readonly promise?: (driver: D, mark: number, options: Cancel) => Promise<unknown>;
   /** The same, spinning. */
-  sync?(driver: D, mark: number, options: Limit): unknown;
+  readonly sync?: (driver: D, mark: number, options: Limit) => unknown;
   /** Which message a chain carries; -1 if it is none of these. */
   markOf(chain: Chain): number;
 }

@@ -69,10 +69,11 @@ export function transmitBehaviours<D extends ContractDriver>(transmit: Transmit<
           );
           await scene.turn();
         } else if (form === 'sync') sync?.call(transmit, scene.driver, mark, { timeoutMs: 1000 });
-        else
+        else {
           await scene.value(
             scene.watch(promise?.call(transmit, scene.driver, mark, {}) ?? Promise.resolve(), 'a message'),
           );
+        }
       }
       await scene.settle();
       equal(scene.received.join(), marks.join(), `messages that the device got (${form})`);
@@ -111,12 +112,13 @@ export function transmitBehaviours<D extends ContractDriver>(transmit: Transmit<
         for (const form of forms) {
           if (form === 'promise') {
             if (scene.hasPromises) await scene.rejection(start(scene).watched, 'DEVICE_MISBEHAVED');
-          } else
+          } else {
             throws(
-              () => transmit[form]?.(scene.driver, 1, { timeoutMs: 0 } as never),
+              () => transmit[form]?.(scene.driver, 1, { timeoutMs: 0 }),
               `the ${form} form`,
               'DEVICE_MISBEHAVED',
             );
+          }
         }
         equal(scene.failures.length, 1, 'failures that were reported');
         scene.driver.reset();
@@ -151,12 +153,9 @@ export function transmitBehaviours<D extends ContractDriver>(transmit: Transmit<
         scene.driver[Symbol.dispose]();
         for (const form of forms) {
           if (form === 'promise') await scene.rejection(start(scene).watched, 'DISPOSED');
-          else
-            throws(
-              () => transmit[form]?.(scene.driver, 1, { timeoutMs: 0 } as never),
-              `the ${form} form`,
-              'DISPOSED',
-            );
+          else {
+            throws(() => transmit[form]?.(scene.driver, 1, { timeoutMs: 0 }), `the ${form} form`, 'DISPOSED');
+          }
         }
       },
     },
@@ -207,8 +206,13 @@ export function transmitBehaviours<D extends ContractDriver>(transmit: Transmit<
           for (const { watched } of cancelled) await scene.rejection(watched, 'ABORTED');
           equal(canceller.signal.listeners, 0, 'listeners left on the signal');
           scene.received.length = 0;
-          for (let n = 0; n < sent.length && sent.some(({ watched }) => watched.state === 'pending'); n += 1)
+          for (
+            let n = 0;
+            n < sent.length && sent.some(({ watched }) => watched.state === 'pending');
+            n += 1
+          ) {
             await drain(scene);
+          }
           for (const { watched } of sent) await scene.value(watched);
           await drain(scene);
           equal(scene.received.join(), expected.join(), 'messages that the device got');

@@ -13,13 +13,13 @@
  * It is driven by a {@link Subject}, so that each driver of the contract can be fuzzed. A seed replays a run.
  */
 import { CommonFeatures } from '@virtio/core';
-import { LISTENER_ERROR } from '../contract/behaviour.ts';
 import { ContractBreach, describeError } from '../contract/check.ts';
 import type { ContractDriver, Subject } from '../contract/subject.ts';
 import { ringVariants } from '../ring-variants.ts';
 import { emptyFuzzCounts, type FuzzCounts } from './fuzz-counts.ts';
-import { Life, type LifeOptions } from './life.ts';
+import { Life } from './life.ts';
 import { Random } from './random.ts';
+import type { LifeOptions } from './world.ts';
 
 /** Options of {@link fuzzDriver}. */
 export interface FuzzOptions {

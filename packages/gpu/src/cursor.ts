@@ -1,0 +1,311 @@
+/** The image of a cursor on the host, and where it is shown. */
+import { requireInteger, type SpinOptions, VirtioError, type WaitOptions } from '@virtio/core';
+import type { SubmitCommandOptions } from './command-queue.ts';
+import {
+  resourceAttachBacking,
+  resourceCreate2d,
+  resourceDetachBacking,
+  resourceUnref,
+  transferToHost2d,
+} from './commands.ts';
+import type { RgbaImage } from './framebuffer.ts';
+import { GpuError } from './gpu-error.ts';
+import { CURSOR_BYTES, type GpuState } from './gpu-state.ts';
+import { convertPremultiplied, PixelFormat, type PixelShifts, pixelShifts } from './pixel-format.ts';
+import { BYTES_PER_PIXEL, CURSOR_SIZE, GpuCommandType } from './protocol.ts';
+import { ask, runSteps, runStepsSync, type Steps } from './steps.ts';
+
+/** Options of a new cursor. */
+export interface CursorOptions {
+  /** Its image: up to 64 by 64 pixels. A smaller one is in the upper left corner of a transparent square of that size. */
+  readonly image: RgbaImage;
+  /** The pixel of the image that points (default 0, 0). */
+  readonly hotX?: number;
+  readonly hotY?: number;
+}
+
+/** Where a cursor is shown. */
+export interface CursorPosition {
+  /** Default 0. */
+  readonly scanout?: number;
+  /** Where its hot spot is, in pixels of the display. */
+  readonly x: number;
+  readonly y: number;
+}
+
+/** Positions are 32 bits wide; Linux sends negative ones where a cursor reaches over the left or upper edge. */
+const MIN_POSITION = -(2 ** 31);
+const MAX_POSITION = 2 ** 32 - 1;
+
+/** An image of a cursor on the host. */
+export class Cursor implements Disposable, AsyncDisposable {
+  /** The id of the resource on the host. */
+  readonly resourceId: number;
+  /** The pixel of the image that points. */
+  readonly hotX: number;
+  readonly hotY: number;
+
+  readonly #state: GpuState;
+  readonly #epoch: number;
+  #destroyed = false;
+
+  /** @internal use {@link VirtioGpu.createCursor} */
+  constructor(state: GpuState, resourceId: number, hotX: number, hotY: number) {
+    this.#state = state;
+    this.#epoch = state.epoch;
+    this.resourceId = resourceId;
+    this.hotX = hotX;
+    this.hotY = hotY;
+  }
+
+  /** @internal Makes a cursor. Once the host has the image the guest needs no memory for it. */
+  static *create(state: GpuState, options: CursorOptions): Steps<Cursor> {
+    const { transport } = state.owner;
+    const { image, hotX = 0, hotY = 0 } = options;
+    const width = requireInteger(transport, "the cursor's width", image.width, 1, CURSOR_SIZE);
+    const height = requireInteger(transport, "the cursor's height", image.height, 1, CURSOR_SIZE);
+    requireInteger(transport, 'hotX', hotX, 0, CURSOR_SIZE - 1);
+    requireInteger(transport, 'hotY', hotY, 0, CURSOR_SIZE - 1);
+    if (image.data.length < width * height * BYTES_PER_PIXEL) {
+      throw new VirtioError(
+        'INVALID_PARAM',
+        `${transport.who()}: a cursor of ${width} by ${height} pixels has ${width * height * BYTES_PER_PIXEL} bytes R, G, B, A, ` +
+          `and ${image.data.length} were given`,
+      );
+    }
+    const format = PixelFormat.B8G8R8A8_UNORM;
+    const { epoch } = state;
+    const backing = state.allocate(CURSOR_BYTES, CURSOR_BYTES);
+    const id = state.takeId();
+    try {
+      const { bytes } = backing;
+      const words = new Uint32Array(bytes.buffer, bytes.byteOffset, CURSOR_BYTES / BYTES_PER_PIXEL);
+      const shifts = pixelShifts(format) as PixelShifts;
+      for (let row = 0; row < height; row += 1) {
+        convertPremultiplied(
+          image.data,
+          row * width * BYTES_PER_PIXEL,
+          words,
+          row * CURSOR_SIZE,
+          width,
+          shifts,
+        );
+      }
+      if (!backing.direct) backing.publish(0, CURSOR_BYTES);
+      const whole = { x: 0, y: 0, width: CURSOR_SIZE, height: CURSOR_SIZE };
+      yield* ask(resourceCreate2d({ resourceId: id, format, width: CURSOR_SIZE, height: CURSOR_SIZE }));
+      yield* ask(resourceAttachBacking(id, backing.entries));
+      // 5.7.6.6: the fence of the transfer has to be there before the image is used.
+      yield* ask(transferToHost2d(id, whole, 0));
+      yield* ask(resourceDetachBacking(id));
+    } catch (error) {
+      state.abandon(id, backing, epoch, error);
+      throw error;
+    }
+    state.free(backing);
+    return new Cursor(state, id, hotX, hotY);
+  }
+
+  /** Whether the device knows the image: not after {@link Cursor.destroy}, nor after a reset of the device. */
+  get live(): boolean {
+    return !this.#destroyed && this.#epoch === this.#state.epoch;
+  }
+
+  /**
+   * Gives a scanout this cursor, at a position.
+   *
+   * @throws {@link VirtioError} `INVALID_PARAM`, {@link GpuError}, `UNSUPPORTED`, `ABORTED`, `DISPOSED`, `DEVICE_RESET`, or why the
+   * device no longer works
+   * @see VIRTIO 1.4, 5.7.6.10
+   */
+  show(position: CursorPosition, options?: WaitOptions): Promise<void> {
+    return sendCursor(this.#state, this, position, options);
+  }
+
+  /** The same as {@link Cursor.show}, spinning. */
+  showSync(position: CursorPosition, options?: SpinOptions): void {
+    sendCursorSync(this.#state, this, position, options);
+  }
+
+  /**
+   * The same as {@link Cursor.show} without waiting; `gpu.complete(token)` ends it.
+   *
+   * @returns a token
+   */
+  submitShow(position: CursorPosition, options?: Pick<SubmitCommandOptions, 'kick'>): number {
+    return submitCursor(this.#state, this, position, options);
+  }
+
+  /** Hides the cursor where it is shown, and destroys its image on the host. Does nothing the second time. */
+  async destroy(): Promise<void> {
+    if (!this.#isOver()) {
+      await this.#hideAll((scanout) => sendCursor(this.#state, undefined, this.#at(scanout)));
+    }
+    await runSteps(this.#state.control, this.#destroySteps());
+  }
+
+  /** The same as {@link Cursor.destroy}, spinning. */
+  destroySync(options?: SpinOptions): void {
+    if (!this.#isOver()) {
+      for (const scanout of this.#scanouts()) {
+        sendCursorSync(this.#state, undefined, this.#at(scanout), options);
+      }
+    }
+    runStepsSync(this.#state.control, this.#destroySteps(), options);
+  }
+
+  /** The same as {@link Cursor.destroySync}; a device that no longer works has nothing to be told. */
+  [Symbol.dispose](): void {
+    if (this.#state.owner.failure === undefined) this.destroySync();
+  }
+
+  /** The same as {@link Cursor.destroy}; a device that no longer works has nothing to be told. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#state.owner.failure === undefined) await this.destroy();
+  }
+
+  /** @internal Refuses an image that is no more. */
+  check(): void {
+    const { transport } = this.#state.owner;
+    if (this.#destroyed) {
+      throw new VirtioError(
+        'DISPOSED',
+        `${transport.who()}: the cursor of resource ${this.resourceId} is destroyed; make a new one`,
+      );
+    }
+    if (this.#epoch !== this.#state.epoch) {
+      throw this.#state.lost(`the cursor of resource ${this.resourceId}`);
+    }
+  }
+
+  #isOver(): boolean {
+    return this.#destroyed || this.#epoch !== this.#state.epoch;
+  }
+
+  async #hideAll(hide: (scanout: number) => Promise<void>): Promise<void> {
+    for (const scanout of this.#scanouts()) await hide(scanout);
+  }
+
+  /** The scanouts whose cursor this is. */
+  #scanouts(): number[] {
+    return [...this.#state.cursors.keys()].filter((scanout) => this.#state.cursors[scanout]?.cursor === this);
+  }
+
+  #at(scanout: number): CursorPosition {
+    const { x, y } = this.#state.cursorOf(scanout);
+    return { scanout, x, y };
+  }
+
+  *#destroySteps(): Steps<void> {
+    if (this.#isOver()) {
+      this.#destroyed = true;
+      return;
+    }
+    this.#destroyed = true;
+    try {
+      yield* ask(resourceUnref(this.resourceId));
+    } catch (error) {
+      if (!(error instanceof GpuError)) throw error;
+    }
+    if (this.#epoch === this.#state.epoch) this.#state.giveId(this.resourceId);
+  }
+}
+
+/** What is asked of a scanout's cursor: `undefined` hides it, `'move'` leaves its image. */
+export type CursorChange = Cursor | undefined | 'move';
+
+/** Changes a scanout's cursor and waits until the device has. */
+export function sendCursor(
+  state: GpuState,
+  change: CursorChange,
+  position: CursorPosition,
+  options?: WaitOptions,
+): Promise<void> {
+  try {
+    const { requests } = state.cursorQueue;
+    const { x, y, scanout } = checkCursor(state, change, position);
+    requests.checkWaitable(options);
+    const slot = requests.crowded ? -1 : startCursor(state, change, scanout, x, y, false);
+    const answer =
+      slot >= 0
+        ? requests.settled(slot, options)
+        : requests.whenRoom(2, () => startCursor(state, change, scanout, x, y, false), options);
+    return answer as Promise<void>;
+  } catch (error) {
+    const reason = error as Error;
+    return Promise.reject(reason);
+  }
+}
+
+/** The same, spinning. */
+export function sendCursorSync(
+  state: GpuState,
+  change: CursorChange,
+  position: CursorPosition,
+  options?: SpinOptions,
+): void {
+  const { requests } = state.cursorQueue;
+  requests.checkSpin(options);
+  const { x, y, scanout } = checkCursor(state, change, position);
+  requests.waitSync(startCursor(state, change, scanout, x, y, true), options);
+}
+
+/** The same without waiting. */
+export function submitCursor(
+  state: GpuState,
+  change: CursorChange,
+  position: CursorPosition,
+  options?: Pick<SubmitCommandOptions, 'kick'>,
+): number {
+  const { requests } = state.cursorQueue;
+  const { x, y, scanout } = checkCursor(state, change, position);
+  const token = requests.token(startCursor(state, change, scanout, x, y, true));
+  if (options?.kick !== false) requests.kick();
+  return token;
+}
+
+function checkCursor(
+  state: GpuState,
+  change: CursorChange,
+  { scanout = 0, x, y }: CursorPosition,
+): { readonly scanout: number; readonly x: number; readonly y: number } {
+  const { transport, scanouts, failure } = state.owner;
+  if (failure !== undefined) throw failure;
+  requireInteger(transport, 'scanout', scanout, 0, scanouts - 1);
+  requireInteger(transport, 'x', x, MIN_POSITION, MAX_POSITION);
+  requireInteger(transport, 'y', y, MIN_POSITION, MAX_POSITION);
+  if (change instanceof Cursor) change.check();
+  return { scanout, x, y };
+}
+
+function startCursor(
+  state: GpuState,
+  change: CursorChange,
+  scanout: number,
+  x: number,
+  y: number,
+  must: boolean,
+): number {
+  const place = state.cursorOf(scanout);
+  const cursor = change === 'move' ? place.cursor : change;
+  // It may have been destroyed while this waited for room.
+  if (change instanceof Cursor) change.check();
+  const type = change === 'move' ? GpuCommandType.MOVE_CURSOR : GpuCommandType.UPDATE_CURSOR;
+  // A move has the image's id, too: QEMU hides a cursor that is moved without one.
+  const id = cursor?.resourceId ?? 0;
+  const slot = state.cursorQueue.startCursor(
+    type,
+    scanout,
+    x,
+    y,
+    id,
+    cursor?.hotX ?? 0,
+    cursor?.hotY ?? 0,
+    must,
+  );
+  if (slot < 0) return slot;
+  place.cursor = cursor;
+  place.x = x;
+  place.y = y;
+  return slot;
+}

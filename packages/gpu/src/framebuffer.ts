@@ -1,0 +1,442 @@
+/**
+ * A picture in the guest's memory and its copy on the host. Drawing changes the memory only; a flush copies what changed and
+ * shows it.
+ */
+import { requireInteger, type SpinOptions, VirtioError, type WaitOptions } from '@virtio/core';
+import type { Backing } from './backing.ts';
+import {
+  type Rect,
+  resourceAttachBacking,
+  resourceCreate2d,
+  resourceDetachBacking,
+  resourceFlush,
+  resourceUnref,
+  setScanout,
+  transferToHost2d,
+} from './commands.ts';
+import type { SubmitCommandOptions } from './command-queue.ts';
+import { GpuError } from './gpu-error.ts';
+import type { GpuState } from './gpu-state.ts';
+import {
+  convertRgba,
+  PixelFormat,
+  type PixelFormatNumber,
+  type PixelShifts,
+  pixelShifts,
+} from './pixel-format.ts';
+import { BYTES_PER_PIXEL } from './protocol.ts';
+import { ask, runSteps, runStepsSync, type Steps } from './steps.ts';
+
+/** Options of a new framebuffer. */
+export interface FramebufferOptions {
+  /** Pixels. */
+  readonly width: number;
+  readonly height: number;
+  /** One of {@link PixelFormat} (default `B8G8R8X8_UNORM`, which every device has). */
+  readonly format?: PixelFormatNumber;
+  /**
+   * The most bytes of one piece of DMA memory: a multiple of 4096 (default: as large as the platform has). With more pieces than
+   * one, what is flushed is copied once more.
+   */
+  readonly maxPiece?: number;
+}
+
+/** A picture in bytes R, G, B, A, row by row: the shape of the Web's `ImageData`. */
+export interface RgbaImage {
+  readonly width: number;
+  readonly height: number;
+  readonly data: Uint8Array | Uint8ClampedArray;
+}
+
+/** The most bytes of a framebuffer: what arrays of all engines take. */
+const MAX_BYTES = 2 ** 31 - 4096;
+const MAX_PIECE = 2 ** 31;
+const PAGE = 4096;
+
+/** A picture in the guest's memory, and a 2D resource on the host. */
+export class Framebuffer implements Disposable, AsyncDisposable {
+  /** Pixels. */
+  readonly width: number;
+  readonly height: number;
+  /** One of {@link PixelFormat}. */
+  readonly format: PixelFormatNumber;
+  /** Bytes from a row to the next: four times the width. */
+  readonly stride: number;
+  /** The id of the resource on the host. */
+  readonly resourceId: number;
+  /** All pixels row by row, as bytes in the order of {@link Framebuffer.format}. Empty once the framebuffer is destroyed. */
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  /** The same as little-endian words, one a pixel; see {@link packPixel}. */
+  readonly pixels: Uint32Array<ArrayBuffer>;
+
+  readonly #state: GpuState;
+  readonly #backing: Backing;
+  readonly #shifts: PixelShifts;
+  readonly #whole: Rect;
+  readonly #epoch: number;
+  #destroyed = false;
+
+  /** @internal use {@link VirtioGpu.createFramebuffer} or {@link VirtioGpu.setUpFramebuffer} */
+  constructor(
+    state: GpuState,
+    resourceId: number,
+    backing: Backing,
+    width: number,
+    height: number,
+    format: PixelFormatNumber,
+  ) {
+    this.#state = state;
+    this.#backing = backing;
+    this.#shifts = pixelShifts(format) as PixelShifts;
+    this.#whole = { x: 0, y: 0, width, height };
+    this.#epoch = state.epoch;
+    this.width = width;
+    this.height = height;
+    this.format = format;
+    this.stride = width * BYTES_PER_PIXEL;
+    this.resourceId = resourceId;
+    const { bytes } = backing;
+    this.bytes = bytes;
+    this.pixels = new Uint32Array(bytes.buffer, bytes.byteOffset, width * height);
+  }
+
+  /** @internal Makes a framebuffer. */
+  static *create(state: GpuState, options: FramebufferOptions): Steps<Framebuffer> {
+    const { transport } = state.owner;
+    const { format = PixelFormat.B8G8R8X8_UNORM } = options;
+    const width = requireInteger(transport, 'width', options.width, 1, MAX_BYTES / BYTES_PER_PIXEL);
+    const height = requireInteger(transport, 'height', options.height, 1, MAX_BYTES / BYTES_PER_PIXEL);
+    const maxPiece = requireInteger(transport, 'maxPiece', options.maxPiece ?? MAX_PIECE, PAGE, MAX_PIECE);
+    if (maxPiece % PAGE !== 0) {
+      throw new VirtioError(
+        'INVALID_PARAM',
+        `${transport.who()}: maxPiece is ${maxPiece}; give a multiple of ${PAGE}`,
+      );
+    }
+    const size = width * height * BYTES_PER_PIXEL;
+    if (size > MAX_BYTES) {
+      throw new VirtioError(
+        'INVALID_PARAM',
+        `${transport.who()}: a framebuffer of ${width} by ${height} pixels has ${size} bytes; ${MAX_BYTES} is the limit`,
+      );
+    }
+    const id = state.takeId();
+    const { epoch } = state;
+    let backing: Backing | undefined;
+    try {
+      // The command is built first, as it checks the format.
+      const create = resourceCreate2d({ resourceId: id, format, width, height });
+      backing = state.allocate(size, maxPiece);
+      yield* ask(create);
+      yield* ask(resourceAttachBacking(id, backing.entries));
+    } catch (error) {
+      if (backing === undefined) state.giveId(id);
+      else state.abandon(id, backing, epoch, error);
+      throw error;
+    }
+    return new Framebuffer(state, id, backing, width, height, format);
+  }
+
+  /** Whether the device knows the resource: not after {@link Framebuffer.destroy}, nor after a reset of the device. */
+  get live(): boolean {
+    return !this.#destroyed && this.#epoch === this.#state.epoch;
+  }
+
+  /**
+   * Copies a picture into the framebuffer's memory; a part that lies outside is left out. Nothing is shown before the next flush.
+   *
+   * @param x where its left edge comes; may be negative, as may `y`
+   * @throws {@link VirtioError} `INVALID_PARAM` if `data` has fewer bytes than the size takes
+   */
+  drawImage(image: RgbaImage, x = 0, y = 0): void {
+    const { transport } = this.#state.owner;
+    const { width, height, data } = image;
+    requireInteger(transport, "the image's width", width, 0, MAX_BYTES);
+    requireInteger(transport, "the image's height", height, 0, MAX_BYTES);
+    requireInteger(transport, 'x', x, -MAX_BYTES, MAX_BYTES);
+    requireInteger(transport, 'y', y, -MAX_BYTES, MAX_BYTES);
+    if (data.length < width * height * BYTES_PER_PIXEL) {
+      throw new VirtioError(
+        'INVALID_PARAM',
+        `${transport.who()}: an image of ${width} by ${height} pixels has ${width * height * BYTES_PER_PIXEL} bytes R, G, B, A, ` +
+          `and ${data.length} were given`,
+      );
+    }
+    const left = Math.max(0, x);
+    const count = Math.min(this.width, x + width) - left;
+    if (count <= 0) return;
+    const bottom = Math.min(this.height, y + height);
+    for (let row = Math.max(0, y); row < bottom; row += 1) {
+      const from = ((row - y) * width + left - x) * BYTES_PER_PIXEL;
+      convertRgba(data, from, this.pixels, row * this.width + left, count, this.#shifts);
+    }
+  }
+
+  /**
+   * Copies what was drawn to the host and shows it on all scanouts that show the framebuffer.
+   *
+   * @param rects what has changed (default: everything); only that is copied
+   * @throws {@link VirtioError} `INVALID_PARAM` for a rectangle that is not inside, {@link GpuError}, `UNSUPPORTED`, `ABORTED`,
+   * `DISPOSED`, `DEVICE_RESET`, or why the device no longer works
+   * @see VIRTIO 1.4, 5.7.6.2
+   */
+  async flush(rects: Rect | readonly Rect[] = this.#whole, options?: WaitOptions): Promise<void> {
+    this.#check(rects);
+    const { requests } = this.#state.control;
+    requests.checkWaitable(options);
+    if (isRect(rects)) {
+      this.#publish(rects);
+      await Promise.all([this.#send(rects, true, options), this.#send(rects, false, options)]);
+      return;
+    }
+    const answers: Promise<unknown>[] = [];
+    for (const rect of rects) {
+      this.#publish(rect);
+      answers.push(this.#send(rect, true, options), this.#send(rect, false, options));
+    }
+    await Promise.all(answers);
+  }
+
+  /** The same as {@link Framebuffer.flush}, spinning. Allocates nothing. */
+  flushSync(rects: Rect | readonly Rect[] = this.#whole, options?: SpinOptions): void {
+    this.#check(rects);
+    this.#state.control.requests.checkSpin(options);
+    if (isRect(rects)) {
+      this.#flushSync(rects, options);
+      return;
+    }
+    for (const rect of rects) this.#flushSync(rect, options);
+  }
+
+  /**
+   * Asks the device to copy a rectangle to the host, without showing it. `gpu.complete(token)` ends it.
+   *
+   * @returns a token
+   * @throws {@link VirtioError} `QUEUE_FULL`, and as {@link Framebuffer.flush} does
+   */
+  submitTransfer(rect: Rect = this.#whole, options?: Pick<SubmitCommandOptions, 'kick'>): number {
+    this.#check(rect);
+    this.#publish(rect);
+    return this.#submit(rect, true, options);
+  }
+
+  /**
+   * Asks the device to show what was copied of a rectangle. Commands are carried out in their order, so that it may be sent at
+   * once behind {@link Framebuffer.submitTransfer}.
+   *
+   * @returns a token
+   * @throws {@link VirtioError} `QUEUE_FULL`, and as {@link Framebuffer.flush} does
+   */
+  submitResourceFlush(rect: Rect = this.#whole, options?: Pick<SubmitCommandOptions, 'kick'>): number {
+    this.#check(rect);
+    return this.#submit(rect, false, options);
+  }
+
+  /**
+   * Shows the framebuffer, as it was flushed last, on a scanout, in place of what was there: with two framebuffers, page flipping.
+   *
+   * @param rect the part that is shown (default: everything)
+   * @throws {@link VirtioError} as {@link Framebuffer.flush} does
+   * @see VIRTIO 1.4, 5.7.6.3
+   */
+  async show(scanout = 0, rect: Rect = this.#whole, options?: WaitOptions): Promise<void> {
+    await runSteps(this.#state.control, this.showSteps(scanout, rect), options);
+  }
+
+  /** The same as {@link Framebuffer.show}, spinning. */
+  showSync(scanout = 0, rect: Rect = this.#whole, options?: SpinOptions): void {
+    runStepsSync(this.#state.control, this.showSteps(scanout, rect), options);
+  }
+
+  /**
+   * Takes the framebuffer from all scanouts, destroys its resource, and gives its memory back once the device no longer uses it.
+   * Does nothing the second time.
+   *
+   * @throws {@link VirtioError} if the device does not answer; the memory is kept until it is reset
+   */
+  async destroy(): Promise<void> {
+    await runSteps(this.#state.control, this.destroySteps());
+  }
+
+  /** The same as {@link Framebuffer.destroy}, spinning. */
+  destroySync(options?: SpinOptions): void {
+    runStepsSync(this.#state.control, this.destroySteps(), options);
+  }
+
+  /** The same as {@link Framebuffer.destroySync}; a device that no longer works has nothing to be told. */
+  [Symbol.dispose](): void {
+    if (this.#state.owner.failure === undefined) this.destroySync();
+  }
+
+  /** The same as {@link Framebuffer.destroy}; a device that no longer works has nothing to be told. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#state.owner.failure === undefined) await this.destroy();
+  }
+
+  /** @internal */
+  *showSteps(scanout: number, rect: Rect): Steps<void> {
+    const { transport, scanouts } = this.#state.owner;
+    this.#check(rect);
+    requireInteger(transport, 'scanout', scanout, 0, scanouts - 1);
+    yield* ask(setScanout(scanout, this.resourceId, rect));
+    if (this.#epoch === this.#state.epoch) this.#state.shown[scanout] = this;
+    // Without it some devices go on showing what they showed.
+    yield* ask(resourceFlush(this.resourceId, rect));
+  }
+
+  /** @internal Copies everything to the host. */
+  *transferSteps(): Steps<void> {
+    this.#publish(this.#whole);
+    yield* ask(transferToHost2d(this.resourceId, this.#whole, 0));
+  }
+
+  /** @internal Gives up a framebuffer that was not set up to the end. */
+  abandon(reason: unknown): void {
+    if (this.#destroyed) return;
+    this.#destroyed = true;
+    const { shown } = this.#state;
+    for (let scanout = 0; scanout < shown.length; scanout += 1) {
+      if (shown[scanout] === this) shown[scanout] = undefined;
+    }
+    this.#state.abandon(this.resourceId, this.#backing, this.#epoch, reason);
+  }
+
+  /** @internal */
+  *destroySteps(): Steps<void> {
+    if (this.#destroyed) return;
+    this.#destroyed = true;
+    const state = this.#state;
+    if (this.#epoch !== state.epoch) {
+      state.free(this.#backing);
+      return;
+    }
+    try {
+      for (let scanout = 0; scanout < state.shown.length; scanout += 1) {
+        if (state.shown[scanout] !== this) continue;
+        state.shown[scanout] = undefined;
+        yield* tolerant(ask(setScanout(scanout, 0, { x: 0, y: 0, width: 0, height: 0 })));
+      }
+      for (let scanout = 0; scanout < state.setUp.length; scanout += 1) {
+        if (state.setUp[scanout] === this) state.setUp[scanout] = undefined;
+      }
+      yield* tolerant(ask(resourceDetachBacking(this.resourceId)));
+      yield* tolerant(ask(resourceUnref(this.resourceId)));
+    } catch (error) {
+      if (this.#epoch === state.epoch) state.keepUntilReset(this.#backing);
+      else state.free(this.#backing);
+      throw error;
+    }
+    state.free(this.#backing);
+    if (this.#epoch === state.epoch) state.giveId(this.resourceId);
+  }
+
+  /** Refuses a rectangle outside, and a framebuffer that is no more. */
+  #check(rects: Rect | readonly Rect[]): void {
+    const { transport, failure } = this.#state.owner;
+    if (failure !== undefined) throw failure;
+    if (this.#destroyed) {
+      throw new VirtioError(
+        'DISPOSED',
+        `${transport.who()}: the framebuffer of resource ${this.resourceId} is destroyed; make a new one`,
+      );
+    }
+    if (this.#epoch !== this.#state.epoch) {
+      throw this.#state.lost(`the framebuffer of resource ${this.resourceId}`);
+    }
+    if (isRect(rects)) this.#checkRect(rects);
+    else for (const rect of rects) this.#checkRect(rect);
+  }
+
+  #checkRect({ x, y, width, height }: Rect): void {
+    const { transport } = this.#state.owner;
+    requireInteger(transport, 'x', x, 0, this.width - 1);
+    requireInteger(transport, 'y', y, 0, this.height - 1);
+    requireInteger(transport, 'width', width, 1, this.width - x);
+    requireInteger(transport, 'height', height, 1, this.height - y);
+  }
+
+  /** Brings a rectangle to the memory that the device sees. */
+  #publish({ x, y, width, height }: Rect): void {
+    const backing = this.#backing;
+    if (backing.direct) return;
+    if (width === this.width) {
+      backing.publish(y * this.stride, height * this.stride);
+      return;
+    }
+    const from = y * this.stride + x * BYTES_PER_PIXEL;
+    for (let row = 0; row < height; row += 1) {
+      backing.publish(from + row * this.stride, width * BYTES_PER_PIXEL);
+    }
+  }
+
+  #send(
+    { x, y, width, height }: Rect,
+    transfer: boolean,
+    options: WaitOptions | undefined,
+  ): Promise<unknown> {
+    const { requests } = this.#state.control;
+    // The rectangle is the caller's; it may change it while the command waits for room.
+    const own = { x, y, width, height };
+    try {
+      const slot = requests.crowded ? -1 : this.#start(own, transfer, false);
+      if (slot >= 0) return requests.settled(slot, options);
+      return requests.whenRoom(2, () => this.#start(own, transfer, false), options);
+    } catch (error) {
+      const reason = error as Error;
+      return Promise.reject(reason);
+    }
+  }
+
+  #flushSync(rect: Rect, options: SpinOptions | undefined): void {
+    const { requests } = this.#state.control;
+    this.#publish(rect);
+    const transfer = this.#start(rect, true, true);
+    const transferToken = requests.token(transfer);
+    let flush: number;
+    try {
+      flush = this.#start(rect, false, true);
+    } catch (error) {
+      // No room for the second: the first goes alone.
+      requests.kick();
+      requests.cancel(transferToken);
+      throw error;
+    }
+    const flushToken = requests.token(flush);
+    try {
+      requests.waitSync(transfer, options);
+    } catch (error) {
+      if (this.#epoch === this.#state.epoch && this.#state.owner.failure === undefined) {
+        requests.cancel(flushToken);
+      }
+      throw error;
+    }
+    requests.waitSync(flush, options);
+  }
+
+  #submit(rect: Rect, transfer: boolean, options: Pick<SubmitCommandOptions, 'kick'> | undefined): number {
+    const { requests } = this.#state.control;
+    const token = requests.token(this.#start(rect, transfer, true));
+    if (options?.kick !== false) requests.kick();
+    return token;
+  }
+
+  #start(rect: Rect, transfer: boolean, must: boolean): number {
+    const { control } = this.#state;
+    if (!transfer) return control.startFlush(this.resourceId, rect, must);
+    const offset = rect.y * this.stride + rect.x * BYTES_PER_PIXEL;
+    return control.startTransfer(this.resourceId, rect, offset, must);
+  }
+}
+
+function isRect(rects: Rect | readonly Rect[]): rects is Rect {
+  return !Array.isArray(rects);
+}
+
+/** Goes on where the device refuses, as what was to be undone is undone then; and where the caller has left. */
+function* tolerant(steps: Steps<void>): Steps<void> {
+  try {
+    yield* steps;
+  } catch (error) {
+    if (!(error instanceof GpuError) && !VirtioError.is(error, 'ABORTED')) throw error;
+  }
+}

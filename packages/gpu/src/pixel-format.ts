@@ -1,0 +1,143 @@
+/**
+ * The formats of pixels: four bytes each, that differ in their order. Numbers are those of the specification, whose names
+ * give the bytes in the order in which they lie in memory.
+ */
+import { BYTES_PER_PIXEL } from './protocol.ts';
+
+/**
+ * The formats of 2D resources, by number. `X` is a byte without a meaning.
+ *
+ * @see VIRTIO 1.4, 5.7.6.8
+ */
+export const PixelFormat = {
+  B8G8R8A8_UNORM: 1,
+  B8G8R8X8_UNORM: 2,
+  A8R8G8B8_UNORM: 3,
+  X8R8G8B8_UNORM: 4,
+  R8G8B8A8_UNORM: 67,
+  X8B8G8R8_UNORM: 68,
+  A8B8G8R8_UNORM: 121,
+  R8G8B8X8_UNORM: 134,
+} as const;
+
+/** The number of a format. */
+export type PixelFormatNumber = (typeof PixelFormat)[keyof typeof PixelFormat];
+
+/** Where the parts of a pixel are in its 32-bit little-endian word: the lowest bit of each. */
+export interface PixelShifts {
+  readonly red: number;
+  readonly green: number;
+  readonly blue: number;
+  readonly alpha: number;
+  /** Whether the format has alpha; if not, the byte is filled with 255 all the same. */
+  readonly hasAlpha: boolean;
+}
+
+const ORDERS: Readonly<Record<PixelFormatNumber, string>> = {
+  1: 'BGRA',
+  2: 'BGRX',
+  3: 'ARGB',
+  4: 'XRGB',
+  67: 'RGBA',
+  68: 'XBGR',
+  121: 'ABGR',
+  134: 'RGBX',
+};
+
+const SHIFTS: ReadonlyMap<number, PixelShifts> = new Map(
+  Object.entries(ORDERS).map(([format, order]) => [
+    Number(format),
+    {
+      red: 8 * order.indexOf('R'),
+      green: 8 * order.indexOf('G'),
+      blue: 8 * order.indexOf('B'),
+      alpha: 8 * order.search(/[AX]/),
+      hasAlpha: order.includes('A'),
+    },
+  ]),
+);
+
+/** Where the parts of a pixel are, or `undefined` if there is no such format. */
+export function pixelShifts(format: number): PixelShifts | undefined {
+  return SHIFTS.get(format);
+}
+
+/**
+ * A pixel as a 32-bit word, to be stored in a little-endian `Uint32Array`.
+ *
+ * @param red 0 to 255, as are the others
+ *
+ * @example
+ * ```ts
+ * import { packPixel, PixelFormat } from '@virtio/gpu';
+ *
+ * const orange = packPixel(PixelFormat.B8G8R8X8_UNORM, 255, 165, 0); // 0xffffa500
+ * console.log(orange.toString(16));
+ * ```
+ */
+export function packPixel(
+  format: PixelFormatNumber,
+  red: number,
+  green: number,
+  blue: number,
+  alpha = 255,
+): number {
+  const shifts = SHIFTS.get(format) as PixelShifts;
+  return (
+    (((red & 255) << shifts.red) |
+      ((green & 255) << shifts.green) |
+      ((blue & 255) << shifts.blue) |
+      ((shifts.hasAlpha ? alpha & 255 : 255) << shifts.alpha)) >>>
+    0
+  );
+}
+
+/**
+ * Converts pixels from bytes R, G, B, A, as canvases and image files have them.
+ *
+ * @param from the first byte of the first pixel
+ * @param to the index of the first word
+ * @param count pixels
+ */
+export function convertRgba(
+  rgba: Uint8Array | Uint8ClampedArray,
+  from: number,
+  words: Uint32Array,
+  to: number,
+  count: number,
+  { red, green, blue, alpha, hasAlpha }: PixelShifts,
+): void {
+  const opaque = hasAlpha ? 0 : 255 << alpha;
+  for (let i = 0, at = from; i < count; i += 1, at += BYTES_PER_PIXEL) {
+    const a = hasAlpha ? (rgba[at + 3] as number) << alpha : opaque;
+    words[to + i] =
+      ((rgba[at] as number) << red) |
+      ((rgba[at + 1] as number) << green) |
+      ((rgba[at + 2] as number) << blue) |
+      a;
+  }
+}
+
+/** The same for an image of a cursor, with colours multiplied by alpha, as displays compose them. */
+export function convertPremultiplied(
+  rgba: Uint8Array | Uint8ClampedArray,
+  from: number,
+  words: Uint32Array,
+  to: number,
+  count: number,
+  { red, green, blue, alpha }: PixelShifts,
+): void {
+  for (let i = 0, at = from; i < count; i += 1, at += BYTES_PER_PIXEL) {
+    const a = rgba[at + 3] as number;
+    words[to + i] =
+      (multiply(rgba[at] as number, a) << red) |
+      (multiply(rgba[at + 1] as number, a) << green) |
+      (multiply(rgba[at + 2] as number, a) << blue) |
+      (a << alpha);
+  }
+}
+
+/** `value × alpha / 255`, rounded. */
+function multiply(value: number, alpha: number): number {
+  return Math.round((value * alpha) / 255);
+}

@@ -1,0 +1,623 @@
+/**
+ * The driver of GPU devices.
+ *
+ * There are two levels. Displays, framebuffers and cursors are for those who want pictures on a screen. Below them every command
+ * of the control queue is a value that can be sent in three ways, for those who bring a renderer of their own.
+ */
+import {
+  DeviceType,
+  Driver,
+  type DriverEvents,
+  type DriverOptions,
+  type FeatureName,
+  type Hal,
+  type SharedMemory,
+  type SpinOptions,
+  type Transport,
+  VirtioError,
+  type WaitOptions,
+} from '@virtio/core';
+import {
+  commandMemory,
+  CommandQueue,
+  CONTROL_ANSWER_ROOM,
+  CURSOR_ANSWER_ROOM,
+  type RequestOptions,
+  type RequestSyncOptions,
+  type SubmitCommandOptions,
+} from './command-queue.ts';
+import {
+  type CommandLimits,
+  type Display,
+  getDisplayInfo,
+  getEdid,
+  type GpuCommand,
+  setScanout,
+} from './commands.ts';
+import {
+  Cursor,
+  type CursorOptions,
+  type CursorPosition,
+  sendCursor,
+  sendCursorSync,
+  submitCursor,
+} from './cursor.ts';
+import { type Edid, parseEdid } from './edid.ts';
+import { Framebuffer, type FramebufferOptions } from './framebuffer.ts';
+import { GpuState } from './gpu-state.ts';
+import {
+  CONTROL_QUEUE,
+  CURSOR_QUEUE,
+  GpuConfig,
+  GpuEvent,
+  GpuFeature,
+  type GpuFeatureName,
+  GpuFeatures,
+  type GpuFeatureSet,
+  HOST_VISIBLE_REGION,
+  MAX_SCANOUTS,
+} from './protocol.ts';
+import { ask, runSteps, runStepsSync, type Steps } from './steps.ts';
+
+/** Options of {@link VirtioGpu}. */
+export interface GpuOptions extends Omit<DriverOptions, 'without'> {
+  /** Features that the driver is not to accept, the device's own or others: `['VIRGL']` to stay with 2D. */
+  readonly without?: readonly (FeatureName | GpuFeatureName)[];
+  /** The size of the control queue in descriptors, two or three a command (default 64), as far as the device allows it. */
+  readonly queueSize?: number;
+}
+
+/** The events of {@link VirtioGpu}. */
+export interface GpuEvents extends DriverEvents {
+  /**
+   * The displays have changed: where each of them is now. Framebuffers stay as they are, and go on being shown, until they are
+   * changed.
+   */
+  display: readonly Display[];
+}
+
+/** Options of {@link VirtioGpu.setUpFramebuffer}. */
+export interface SetUpOptions extends Partial<FramebufferOptions> {
+  /** The scanout that shows it (default 0). */
+  readonly scanout?: number;
+}
+
+declare const RESULT: unique symbol;
+
+/** The token of a command that was submitted, whose result is a `T`. */
+export type GpuToken<T> = number & { readonly [RESULT]?: T };
+
+const DEFAULT_QUEUE_SIZE = 64;
+const CURSOR_QUEUE_SIZE = 16;
+
+/** The specification's proposal where no display tells its size. @see VIRTIO 1.4, 5.7.5 */
+const FALLBACK = { width: 1024, height: 768 } as const;
+
+/** How long the question for new displays may spin where there are no promises. */
+const DISPLAY_MS = 1000;
+
+const NOTHING = { x: 0, y: 0, width: 0, height: 0 } as const;
+
+/**
+ * The driver of a GPU device.
+ *
+ * @see VIRTIO 1.4, 5.7
+ *
+ * @example
+ * ```ts
+ * import type { Hal, Transport } from '@virtio/core';
+ * import { VirtioGpu } from '@virtio/gpu';
+ *
+ * export async function blueScreen(transport: Transport, hal: Hal): Promise<void> {
+ *   using gpu = new VirtioGpu(transport, hal);
+ *   const screen = await gpu.setUpFramebuffer();
+ *   screen.pixels.fill(0x000000ff);
+ *   await screen.flush();
+ * }
+ * ```
+ */
+export class VirtioGpu extends Driver<GpuFeatureName, GpuEvents> {
+  readonly #state: GpuState;
+  readonly #control: CommandQueue;
+  readonly #cursor: CommandQueue;
+  readonly #limits: {
+    scanouts: number;
+    capsets: number;
+    blobAlignment: number;
+    hostVisible: SharedMemory | undefined;
+    readonly mapped: Set<number>;
+  };
+  /** A question for new displays is under way, and whether there has been another event since. */
+  #asking = false;
+  #askAgain = false;
+
+  /**
+   * Takes the device over. It shows nothing yet.
+   *
+   * @throws {@link VirtioError} `INVALID_PARAM`, `FEATURES_REFUSED`, `UNSUPPORTED` if a queue is missing,
+   * `CONFIG_SPACE_TOO_SMALL`, `CONFIG_SPACE_MISSING`, `DMA_ERROR`
+   */
+  constructor(transport: Transport, hal: Hal, options: GpuOptions = {}) {
+    const { without = [], queueSize = DEFAULT_QUEUE_SIZE, ...others } = options;
+    const own = Object.keys(GpuFeature) as GpuFeatureName[];
+    super(
+      transport,
+      hal,
+      {
+        deviceType: DeviceType.Gpu,
+        table: GpuFeatures,
+        supported: own.filter((name) => !without.includes(name)),
+        choose: withoutOrphans,
+      },
+      {
+        ...others,
+        without: without.filter((name): name is FeatureName => !own.includes(name as GpuFeatureName)),
+      },
+    );
+    const limits = {
+      scanouts: 0,
+      capsets: 0,
+      blobAlignment: 1,
+      hostVisible: undefined,
+      mapped: new Set<number>(),
+    };
+    this.#limits = limits;
+    const { control, cursor } = this.setUp(() => {
+      this.#readConfig();
+      return {
+        control: this.#queue(CONTROL_QUEUE, queueSize, CONTROL_ANSWER_ROOM),
+        // QEMU uses commands of cursors without a word.
+        cursor: this.#queue(CURSOR_QUEUE, CURSOR_QUEUE_SIZE, CURSOR_ANSWER_ROOM),
+      };
+    });
+    this.#control = control;
+    this.#cursor = cursor;
+    const failure = (): VirtioError | undefined => this.failure;
+    this.#state = new GpuState(
+      {
+        transport,
+        hal,
+        get failure() {
+          return failure();
+        },
+        get scanouts() {
+          return limits.scanouts;
+        },
+        usesAccessPlatform: () => this.accessPlatform,
+      },
+      control,
+      cursor,
+    );
+    this.start();
+  }
+
+  /** How many scanouts the device has, 16 at most. Displays at them may be switched off. */
+  get scanouts(): number {
+    return this.#limits.scanouts;
+  }
+
+  /** How many capability sets the device has: 0 without VIRGL. */
+  get capsets(): number {
+    return this.#limits.capsets;
+  }
+
+  /** To what sizes and offsets of blobs have to be aligned, in bytes: 1 without BLOB_ALIGNMENT. */
+  get blobAlignment(): number {
+    return this.#limits.blobAlignment;
+  }
+
+  /** The memory in which blobs of the host are mapped, if the device has such a region. @see VIRTIO 1.4, 5.7.5 */
+  get hostVisible(): SharedMemory | undefined {
+    return this.#limits.hostVisible;
+  }
+
+  // Displays.
+
+  /**
+   * Asks where the display of each scanout is.
+   *
+   * @throws {@link GpuError}, {@link VirtioError} `UNSUPPORTED` without interrupts, `ABORTED`, or why the device no longer works
+   * @see VIRTIO 1.4, 5.7.6.8
+   */
+  async displays(options?: WaitOptions): Promise<readonly Display[]> {
+    return this.#own(await this.#control.request(getDisplayInfo(), options));
+  }
+
+  /** The same as {@link VirtioGpu.displays}, spinning. Throws `NOT_READY` after the time allowed. */
+  displaysSync(options?: SpinOptions): readonly Display[] {
+    return this.#own(this.#control.requestSync(getDisplayInfo(), options));
+  }
+
+  /**
+   * Asks for the EDID of a scanout.
+   *
+   * @returns `undefined` if the display tells none
+   * @throws {@link VirtioError} `UNSUPPORTED` if EDID was not negotiated, and as {@link VirtioGpu.displays} does
+   */
+  async edid(scanout = 0, options?: WaitOptions): Promise<Edid | undefined> {
+    return this.#readEdid(scanout, await this.#control.request(getEdid(scanout), options));
+  }
+
+  /** The same as {@link VirtioGpu.edid}, spinning. */
+  edidSync(scanout = 0, options?: SpinOptions): Edid | undefined {
+    return this.#readEdid(scanout, this.#control.requestSync(getEdid(scanout), options));
+  }
+
+  // Framebuffers.
+
+  /**
+   * Makes a framebuffer and shows it on a scanout, in the size that its display wants unless another is given. What was set up
+   * for the scanout in this way before is destroyed once the new one is shown: so this is how to change the resolution, too.
+   *
+   * @throws {@link VirtioError} `INVALID_PARAM`, `DMA_ERROR`, {@link GpuError}, `UNSUPPORTED`, `ABORTED`, or why the device no
+   * longer works
+   * @see VIRTIO 1.4, 5.7.6.1
+   */
+  async setUpFramebuffer(options: SetUpOptions = {}, wait?: WaitOptions): Promise<Framebuffer> {
+    return runSteps(this.#control, this.#setUp(options), wait);
+  }
+
+  /** The same as {@link VirtioGpu.setUpFramebuffer}, spinning. */
+  setUpFramebufferSync(options: SetUpOptions = {}, wait?: SpinOptions): Framebuffer {
+    return runStepsSync(this.#control, this.#setUp(options), wait);
+  }
+
+  /**
+   * Makes a framebuffer that is not shown yet. It lives until it is destroyed, or the driver disposed.
+   *
+   * @throws {@link VirtioError} as {@link VirtioGpu.setUpFramebuffer} does
+   */
+  async createFramebuffer(options: FramebufferOptions, wait?: WaitOptions): Promise<Framebuffer> {
+    this.checkUsable();
+    return runSteps(this.#control, Framebuffer.create(this.#state, options), wait);
+  }
+
+  /** The same as {@link VirtioGpu.createFramebuffer}, spinning. */
+  createFramebufferSync(options: FramebufferOptions, wait?: SpinOptions): Framebuffer {
+    this.checkUsable();
+    return runStepsSync(this.#control, Framebuffer.create(this.#state, options), wait);
+  }
+
+  /**
+   * Switches a scanout off. A framebuffer that was shown there stays.
+   *
+   * @throws {@link VirtioError} as {@link VirtioGpu.displays} does
+   */
+  async disableScanout(scanout: number, options?: WaitOptions): Promise<void> {
+    await this.#control.request(setScanout(scanout, 0, NOTHING), options);
+    this.#state.shown[scanout] = undefined;
+  }
+
+  /** The same as {@link VirtioGpu.disableScanout}, spinning. */
+  disableScanoutSync(scanout: number, options?: SpinOptions): void {
+    this.#control.requestSync(setScanout(scanout, 0, NOTHING), options);
+    this.#state.shown[scanout] = undefined;
+  }
+
+  // Cursors.
+
+  /**
+   * Brings the image of a cursor to the host. It is not shown yet.
+   *
+   * @throws {@link VirtioError} `INVALID_PARAM` if the image is larger than 64 by 64 pixels, or has too few bytes; else as
+   * {@link VirtioGpu.setUpFramebuffer} does
+   * @see VIRTIO 1.4, 5.7.6.6
+   */
+  async createCursor(options: CursorOptions, wait?: WaitOptions): Promise<Cursor> {
+    this.checkUsable();
+    return runSteps(this.#control, Cursor.create(this.#state, options), wait);
+  }
+
+  /** The same as {@link VirtioGpu.createCursor}, spinning. */
+  createCursorSync(options: CursorOptions, wait?: SpinOptions): Cursor {
+    this.checkUsable();
+    return runStepsSync(this.#control, Cursor.create(this.#state, options), wait);
+  }
+
+  /**
+   * Moves the cursor of a scanout.
+   *
+   * @throws {@link VirtioError} as {@link Cursor.show} does
+   * @see VIRTIO 1.4, 5.7.6.10
+   */
+  moveCursor(position: CursorPosition, options?: WaitOptions): Promise<void> {
+    return sendCursor(this.#state, 'move', position, options);
+  }
+
+  /** The same as {@link VirtioGpu.moveCursor}, spinning. */
+  moveCursorSync(position: CursorPosition, options?: SpinOptions): void {
+    sendCursorSync(this.#state, 'move', position, options);
+  }
+
+  /** The same as {@link VirtioGpu.moveCursor} without waiting. Returns a token for {@link VirtioGpu.complete}. */
+  submitMoveCursor(position: CursorPosition, options?: Pick<SubmitCommandOptions, 'kick'>): GpuToken<void> {
+    return submitCursor(this.#state, 'move', position, options);
+  }
+
+  /** Hides the cursor of a scanout. Its image stays on the host. */
+  hideCursor(scanout = 0, options?: WaitOptions): Promise<void> {
+    return sendCursor(this.#state, undefined, this.#placeOf(scanout), options);
+  }
+
+  /** The same as {@link VirtioGpu.hideCursor}, spinning. */
+  hideCursorSync(scanout = 0, options?: SpinOptions): void {
+    sendCursorSync(this.#state, undefined, this.#placeOf(scanout), options);
+  }
+
+  /** The same as {@link VirtioGpu.hideCursor} without waiting. Returns a token for {@link VirtioGpu.complete}. */
+  submitHideCursor(scanout = 0, options?: Pick<SubmitCommandOptions, 'kick'>): GpuToken<void> {
+    return submitCursor(this.#state, undefined, this.#placeOf(scanout), options);
+  }
+
+  // Commands.
+
+  /** An id for a resource of the caller's, which none of the driver's has. Give it back by {@link VirtioGpu.freeResourceId}. */
+  nextResourceId(): number {
+    return this.#state.takeId();
+  }
+
+  /** The caller's resource is destroyed, and its id free. */
+  freeResourceId(id: number): void {
+    this.#state.giveId(id);
+  }
+
+  /**
+   * Sends a command to the control queue and waits for its answer.
+   *
+   * @param command one of `Command`
+   * @throws {@link GpuError} what the device answers if it refuses; {@link VirtioError} `UNSUPPORTED` without interrupts, or if the
+   * command needs a feature that was not negotiated, `INVALID_PARAM`, `ABORTED`, or why the device no longer works
+   *
+   * @example
+   * ```ts
+   * import { Command, PixelFormat, type VirtioGpu } from '@virtio/gpu';
+   *
+   * export async function make(gpu: VirtioGpu, width: number, height: number): Promise<number> {
+   *   const resourceId = gpu.nextResourceId();
+   *   await gpu.request(Command.resourceCreate2d({ resourceId, format: PixelFormat.R8G8B8A8_UNORM, width, height }));
+   *   return resourceId;
+   * }
+   * ```
+   */
+  async request<T>(command: GpuCommand<T>, options?: RequestOptions): Promise<T> {
+    return this.#control.request(command, options);
+  }
+
+  /** The same as {@link VirtioGpu.request}, spinning. Throws `NOT_READY` after the time allowed. */
+  requestSync<T>(command: GpuCommand<T>, options?: RequestSyncOptions): T {
+    return this.#control.requestSync(command, options);
+  }
+
+  /**
+   * The same as {@link VirtioGpu.request} without waiting.
+   *
+   * @returns a token, for {@link VirtioGpu.complete}
+   * @throws {@link VirtioError} `QUEUE_FULL`, and as {@link VirtioGpu.request} does
+   */
+  submit<T>(command: GpuCommand<T>, options?: SubmitCommandOptions): GpuToken<T> {
+    return this.#control.submit(command, options);
+  }
+
+  /** Tells the device of what was submitted with `kick: false`. */
+  kick(): void {
+    this.#control.requests.kick();
+    this.#cursor.requests.kick();
+  }
+
+  /**
+   * The next command that is done and was submitted to be polled for, on either queue.
+   *
+   * @returns its token, once, or -1
+   * @throws {@link VirtioError} why the device no longer works
+   */
+  poll(): number {
+    const token = this.#control.requests.poll();
+    return token >= 0 ? token : this.#cursor.requests.poll();
+  }
+
+  /**
+   * Whether {@link VirtioGpu.complete} will end the command.
+   *
+   * @throws {@link VirtioError} `WRONG_TOKEN`
+   */
+  isDone(token: number): boolean {
+    return this.#queueOf(token).requests.isDone(token);
+  }
+
+  /**
+   * Ends a command that is done.
+   *
+   * @returns its result
+   * @throws {@link GpuError} what the device answers if it refuses; {@link VirtioError} `NOT_READY`, `WRONG_TOKEN`, or why the
+   * command was lost
+   */
+  complete<T>(token: GpuToken<T>): T {
+    return this.#queueOf(token).requests.complete(token) as T;
+  }
+
+  /**
+   * Gives a command up. The device carries it out all the same.
+   *
+   * @throws {@link VirtioError} `WRONG_TOKEN`
+   */
+  cancel(token: number): void {
+    this.#queueOf(token).requests.cancel(token);
+  }
+
+  protected override onConfigChange(): void {
+    if (this.#takeEvent()) this.#askForDisplays();
+  }
+
+  protected override onReset(): void {
+    this.#state.forget();
+    this.#limits.mapped.clear();
+    this.#readConfig();
+  }
+
+  protected override onDispose(): void {
+    this.#state.dispose();
+  }
+
+  #queue(index: number, size: number, answerRoom: number): CommandQueue {
+    const requests = this.createRequestQueue(
+      { index, size },
+      {
+        judge: (slot, length) => (index === CONTROL_QUEUE ? this.#control : this.#cursor).judge(slot, length),
+        result: () => undefined,
+      },
+      [index, 2],
+    );
+    const memory = this.allocate(commandMemory(requests.slots, answerRoom), 'both');
+    const limits = this.#limits;
+    const commandLimits: CommandLimits = {
+      get blobAlignment() {
+        return limits.blobAlignment;
+      },
+      get hostVisibleLength() {
+        return limits.hostVisible?.length ?? 0;
+      },
+      mapped: limits.mapped,
+      who: () => this.transport.who(),
+    };
+    return new CommandQueue(
+      requests,
+      memory,
+      {
+        transport: this.transport,
+        limits: commandLimits,
+        has: (feature) => this.features.has(feature),
+        fail: (error) => this.fail(error),
+        quirk: (queue, message) => this.quirk(queue, message),
+      },
+      answerRoom,
+      index === CURSOR_QUEUE,
+    );
+  }
+
+  /** Reads the configuration, which a reset may have changed. */
+  #readConfig(): void {
+    const { transport } = this;
+    const { fields } = GpuConfig;
+    const limits = this.#limits;
+    const scanouts = transport.readConfigSpace(fields.numScanouts);
+    limits.scanouts = Math.min(scanouts, MAX_SCANOUTS);
+    if (scanouts > MAX_SCANOUTS) {
+      this.quirk(CONTROL_QUEUE, `has ${scanouts} scanouts; ${MAX_SCANOUTS} are the most, and are used`);
+    }
+    limits.capsets = this.features.has('VIRGL') ? transport.readConfigSpace(fields.numCapsets) : 0;
+    limits.blobAlignment = 1;
+    if (this.features.has('BLOB_ALIGNMENT')) {
+      const alignment = transport.readConfigSpace(fields.blobAlignment);
+      if (Number.isInteger(Math.log2(alignment))) limits.blobAlignment = alignment;
+      else {
+        this.quirk(CONTROL_QUEUE, `aligns blobs to ${alignment} bytes, which is no power of two; 1 is used`);
+      }
+    }
+    limits.hostVisible = transport.sharedMemory(HOST_VISIBLE_REGION);
+    // What changed earlier is in the answers to all questions from now on.
+    this.#takeEvent();
+  }
+
+  /** Whether there is an event about displays; it is cleared. */
+  #takeEvent(): boolean {
+    const { fields } = GpuConfig;
+    if ((this.transport.readConfigSpace(fields.eventsRead) & GpuEvent.DISPLAY) === 0) return false;
+    this.transport.writeConfigSpace(fields.eventsClear, GpuEvent.DISPLAY);
+    return true;
+  }
+
+  /** Finds out what has changed, and tells it. */
+  #askForDisplays(): void {
+    if (this.#asking) {
+      this.#askAgain = true;
+      return;
+    }
+    this.#asking = true;
+    this.#askAgain = false;
+    if (this.transport.interrupts !== undefined) {
+      this.displays().then(this.#tellDisplays, this.#tellNothing);
+      return;
+    }
+    let displays: readonly Display[];
+    try {
+      displays = this.displaysSync({ timeoutMs: DISPLAY_MS });
+    } catch (error) {
+      this.#tellNothing(error);
+      return;
+    }
+    this.#tellDisplays(displays);
+  }
+
+  readonly #tellDisplays = (displays: readonly Display[]): void => {
+    this.#asking = false;
+    // An answer from before the latest event may be old.
+    if (this.#askAgain) this.#askForDisplays();
+    else this.emit('display', displays);
+  };
+
+  readonly #tellNothing = (error: unknown): void => {
+    this.#asking = false;
+    if (this.failure !== undefined || VirtioError.is(error, 'DEVICE_RESET')) return;
+    this.quirk(CONTROL_QUEUE, `said that its displays have changed, and did not tell how: ${String(error)}`);
+  };
+
+  /** Of the 16 that every device answers with, those of the scanouts that it has. */
+  #own(displays: readonly Display[]): readonly Display[] {
+    return displays.slice(0, this.scanouts);
+  }
+
+  #readEdid(scanout: number, bytes: Uint8Array): Edid | undefined {
+    try {
+      const edid = parseEdid(bytes);
+      if (!edid.checksumOk) {
+        this.quirk(CONTROL_QUEUE, `gave an EDID of scanout ${scanout} whose checksum is wrong`);
+      }
+      return edid;
+    } catch (error) {
+      if (!VirtioError.is(error, 'INVALID_DEVICE')) throw error;
+      return undefined;
+    }
+  }
+
+  *#setUp(options: SetUpOptions): Steps<Framebuffer> {
+    this.checkUsable();
+    const { scanout = 0, ...others } = options;
+    const state = this.#state;
+    let { width, height } = options;
+    if (width === undefined || height === undefined) {
+      const display = (yield* ask(getDisplayInfo()))[scanout];
+      const known = display?.enabled === true && display.width > 0 && display.height > 0;
+      ({ width, height } = known ? display : FALLBACK);
+    }
+    const framebuffer = yield* Framebuffer.create(state, { ...others, width, height });
+    const { epoch } = state;
+    try {
+      yield* framebuffer.transferSteps();
+      yield* framebuffer.showSteps(scanout, { x: 0, y: 0, width, height });
+    } catch (error) {
+      framebuffer.abandon(error);
+      throw error;
+    }
+    const old = state.setUp[scanout];
+    if (epoch === state.epoch) state.setUp[scanout] = framebuffer;
+    if (old !== undefined) yield* old.destroySteps();
+    return framebuffer;
+  }
+
+  #placeOf(scanout: number): CursorPosition {
+    const place = this.#state.cursors[scanout];
+    return { scanout, x: place?.x ?? 0, y: place?.y ?? 0 };
+  }
+
+  #queueOf(token: number): CommandQueue {
+    return token % 2 === CURSOR_QUEUE ? this.#cursor : this.#control;
+  }
+}
+
+/** 2.2.1: a feature is not accepted without those that it needs. */
+function withoutOrphans(accepted: GpuFeatureSet): GpuFeatureSet {
+  let { bits } = accepted;
+  if (!accepted.has('VIRGL')) bits &= ~GpuFeatures.mask('CONTEXT_INIT');
+  if (!accepted.has('RESOURCE_BLOB')) bits &= ~GpuFeatures.mask('BLOB_ALIGNMENT');
+  return GpuFeatures.fromBits(bits);
+}

@@ -1,0 +1,450 @@
+/**
+ * What both drivers of a network device have in common: features, configuration, the control queue, and the events of the link.
+ *
+ * Control commands go one at a time, as a device that is behind with one would be confused by the next: the ring has room for the
+ * chain of one. A command whose caller gave up stays with the device until it is answered, and the next waits for that.
+ */
+import {
+  Driver,
+  type DriverEvents,
+  type DriverOptions,
+  Feature,
+  type FeatureName,
+  DeviceType,
+  type DmaRegion,
+  type Hal,
+  type Request,
+  type RequestQueue,
+  requireInteger,
+  type SpinOptions,
+  type SubmitOptions,
+  type Transport,
+  VirtioError,
+  type WaitOptions,
+} from '@virtio/core';
+import { type HashLimits, type LinkState, NetConfig } from './config.ts';
+import { type ControlTarget, join, NetControl, type NetCommand } from './control.ts';
+import {
+  BASE_FEATURES,
+  NetFeature,
+  type NetFeatureName,
+  NetFeatures,
+  RECEIVE_OFFLOADS,
+  type ReceiveOffload,
+  withRequirements,
+} from './features.ts';
+import { HeaderCodec } from './header.ts';
+import { isStation, parseMac, randomMac } from './mac.ts';
+import { ControlAck, ETHERNET_HEADER_SIZE, NetStatus, QUEUE_PAIRS, VLAN_TAG_SIZE } from './protocol.ts';
+
+/** Options of both drivers. */
+export interface NetDriverOptions extends Omit<DriverOptions, 'without'> {
+  /** Features that the driver is not to accept, the device's own or others: `['CTRL_VLAN']`, `['RING_PACKED']`. */
+  readonly without?: readonly (NetFeatureName | FeatureName)[];
+  /** The size of each queue for packets, in descriptors (default 256, or what the device allows). */
+  readonly queueSize?: number;
+  /** How many pairs of queues to set up (default 1). One is in use until `NetControl.setQueuePairs` or `setRss` was sent. */
+  readonly queuePairs?: number;
+  /**
+   * Which offloads the device may leave to the receiver: packets with partial checksums, and packets larger than those on the wire.
+   * `true` takes all that the device offers (default: none, so that every packet is complete).
+   */
+  readonly receiveOffloads?: boolean | readonly ReceiveOffload[];
+  /** The address where the device has none (default: a random one). */
+  readonly macAddress?: string | Uint8Array;
+}
+
+/** The events of a network device. */
+export interface NetEvents extends DriverEvents {
+  /** The link came up or went down, or its speed has changed. */
+  link: LinkState;
+  /**
+   * The device asks for packets that tell the network where this station is now, such as a gratuitous ARP; it was moved, perhaps. The
+   * driver confirms that to the device.
+   */
+  announce: undefined;
+}
+
+/** The bytes for the answer to a command, for each of the two slots. */
+const ANSWER_SIZE = 2048;
+
+/** In place of an answer, before there is one. */
+const UNANSWERED = 0xff;
+
+/** The offloads that make packets larger than those on the wire. */
+const LARGE = ['GUEST_TSO4', 'GUEST_TSO6', 'GUEST_UFO', 'GUEST_USO4', 'GUEST_USO6'] as const;
+
+/** The types of tagged packets: with the tag of a customer, and of a provider. */
+const VLAN_TYPES: readonly number[] = [0x8100, 0x88a8];
+
+/** The type of a packet that starts at an offset of a buffer; it may end before. */
+export function etherType(buffer: Uint8Array, offset: number): number {
+  return ((buffer[offset + 12] ?? 0) << 8) | (buffer[offset + 13] ?? 0);
+}
+
+/** The names of the features to be accepted. */
+function wantedFeatures(options: NetDriverOptions, extra: readonly NetFeatureName[]): NetFeatureName[] {
+  const { receiveOffloads = false, without = [] } = options;
+  const unknown = without.find((name) => !(name in NetFeature) && !(name in Feature));
+  if (unknown !== undefined) {
+    throw new VirtioError(
+      'INVALID_PARAM',
+      `there is no feature '${unknown}' to go without; see NetFeature and Feature`,
+    );
+  }
+  const offloads: readonly ReceiveOffload[] =
+    typeof receiveOffloads === 'boolean' ? (receiveOffloads ? RECEIVE_OFFLOADS : []) : receiveOffloads;
+  const strange = offloads.find((name) => !RECEIVE_OFFLOADS.includes(name));
+  if (strange !== undefined) {
+    throw new VirtioError(
+      'INVALID_PARAM',
+      `there is no receive offload '${strange}'; there are ${RECEIVE_OFFLOADS.join(', ')}`,
+    );
+  }
+  // The segments of a large packet are of no interest to who gets none.
+  const both: readonly NetFeatureName[] = offloads.length > 0 ? ['RSC_EXT', 'CTRL_GUEST_OFFLOADS'] : [];
+  const all: readonly NetFeatureName[] = [...BASE_FEATURES, ...extra, ...offloads, ...both];
+  return all.filter((name) => !without.includes(name));
+}
+
+/** The base of {@link VirtioNet} and {@link VirtioNetRaw}. */
+export abstract class NetDriver extends Driver<NetFeatureName, NetEvents> {
+  /** Reads and writes the headers of packets. */
+  protected readonly codec: HeaderCodec;
+  /** How many pairs of queues are set up. */
+  readonly queuePairs: number;
+  /** How many pairs of queues the device can use. */
+  readonly maxQueuePairs: number;
+  /** The largest MTU: that of the device, or 1500. */
+  readonly mtu: number;
+  /** What can be hashed, for `NetControl.setRss` and `setHash`. */
+  readonly hashLimits: HashLimits;
+
+  readonly #config: NetConfig;
+  readonly #target: ControlTarget & { macAddress: Uint8Array };
+  #commands: RequestQueue | undefined;
+  #answers: DmaRegion | undefined;
+  #link: LinkState;
+  #live = false;
+  /** Whether the device asked for an announcement that it does not know to have been seen. */
+  #unacknowledged = false;
+  /** Whether it is being told so. */
+  #acknowledging = false;
+
+  protected constructor(
+    transport: Transport,
+    hal: Hal,
+    options: NetDriverOptions,
+    extra: readonly NetFeatureName[],
+  ) {
+    const local = options.macAddress === undefined ? undefined : parseMac(options.macAddress);
+    if (local !== undefined && !isStation(local)) {
+      throw new VirtioError(
+        'INVALID_PARAM',
+        `${transport.who()}: macAddress is all zeros or a multicast address`,
+      );
+    }
+    const supported = wantedFeatures(options, extra);
+    const without = (options.without ?? []).filter((name): name is FeatureName => name in Feature);
+    super(
+      transport,
+      hal,
+      { deviceType: DeviceType.Network, table: NetFeatures, supported, choose: withRequirements },
+      { without },
+    );
+    this.codec = new HeaderCodec(this.features);
+    this.#config = new NetConfig(transport, this.features, (message) => {
+      this.quirk(0, message);
+    });
+    try {
+      this.maxQueuePairs = this.#config.readMaxQueuePairs();
+      this.queuePairs = Math.min(
+        requireInteger(transport, 'queuePairs', options.queuePairs ?? 1, QUEUE_PAIRS.MIN, QUEUE_PAIRS.MAX),
+        this.maxQueuePairs,
+      );
+      this.mtu = this.#config.readMtu();
+      this.hashLimits = this.#config.readHashLimits();
+      this.#link = this.#config.readLink(this.#config.readStatus());
+      this.#target = {
+        features: this.features,
+        maxQueuePairs: this.maxQueuePairs,
+        queuePairs: this.queuePairs,
+        activePairs: 1,
+        hashLimits: this.hashLimits,
+        macAddress: this.#config.readMac() ?? local ?? randomMac(),
+        statsTypes: undefined,
+      };
+    } catch (error) {
+      // So that the device and the transport are given back as after any other failure of the set-up.
+      this.setUp(() => {
+        throw error;
+      });
+      throw error;
+    }
+  }
+
+  /** Sets up the control queue; called inside `setUp`. */
+  protected setUpControl(): void {
+    if (!this.features.has('CTRL_VQ')) return;
+    // 5.1.2: behind all pairs that there could be.
+    const index = 2 * (this.features.has('MQ') || this.features.has('RSS') ? this.maxQueuePairs : 1);
+    const framed = this.framed;
+    this.#commands = this.createRequestQueue({ index, size: framed ? 4 : 2, tableLength: 0 });
+    this.#answers = this.allocate(this.#commands.slots * ANSWER_SIZE, 'device-to-driver');
+  }
+
+  /** The last part of a constructor, when all fields are set: the device becomes live. */
+  protected override start(): void {
+    super.start();
+    this.#live = true;
+    // Who made the driver can listen first.
+    void Promise.resolve().then(() => {
+      try {
+        if (this.failure === undefined) this.onConfigChange();
+      } catch (error) {
+        this.fail(error as VirtioError);
+      }
+    });
+  }
+
+  /** Whether headers must have descriptors of their own: so it was before the specification. */
+  protected get framed(): boolean {
+    return !this.features.has('VERSION_1') && !this.features.has('ANY_LAYOUT');
+  }
+
+  /** The device's address: its own, that of the last `NetControl.setMacAddress`, or a local one if it has none. A copy. */
+  get macAddress(): Uint8Array<ArrayBuffer> {
+    return Uint8Array.from(this.#target.macAddress);
+  }
+
+  /** The link: always up where the device does not tell. */
+  get link(): LinkState {
+    return this.#link;
+  }
+
+  /** How many pairs of queues packets may be sent on. Received is on all that are set up. */
+  get activePairs(): number {
+    return this.#target.activePairs;
+  }
+
+  /** The bytes of the header ahead of each packet. */
+  get headerSize(): number {
+    return this.codec.size;
+  }
+
+  /** Whether packets may come that are larger than those on the wire. */
+  protected get takesLarge(): boolean {
+    return LARGE.some((name) => this.features.has(name));
+  }
+
+  /**
+   * 5.1.4.2: nothing is sent beyond the MTU, unless the device cuts it.
+   *
+   * @throws {@link VirtioError} `INVALID_PARAM`
+   */
+  protected checkLength(length: number, isCut: boolean, type: number): void {
+    if (isCut || !this.features.has('MTU')) return;
+    // The MTU does not count what is ahead of the payload, which a VLAN tag makes longer.
+    const most = this.mtu + ETHERNET_HEADER_SIZE + (VLAN_TYPES.includes(type) ? VLAN_TAG_SIZE : 0);
+    if (length <= most) return;
+    throw new VirtioError(
+      'INVALID_PARAM',
+      `${this.transport.who()}: a packet of ${length} bytes is to be sent; ${most} is what its MTU of ${this.mtu} allows`,
+    );
+  }
+
+  /**
+   * Sends a control command and waits for its answer, and before for its turn: one command is with the device at a time.
+   *
+   * @returns the command's result, if it has one
+   * @throws {@link VirtioError} `UNSUPPORTED` if a feature is lacking, `INVALID_PARAM`; `IO_ERROR` if the device refuses;
+   * `ABORTED`, or why the answer was lost
+   *
+   * @example
+   * ```ts
+   * import { NetControl, type VirtioNet } from '@virtio/net';
+   *
+   * export async function listenTo(net: VirtioNet, group: string): Promise<void> {
+   *   await net.control(NetControl.setPromiscuous(false));
+   *   await net.control(NetControl.setMacTable({ multicast: [group] }));
+   * }
+   * ```
+   */
+  async control<T>(command: NetCommand<T>, options?: WaitOptions): Promise<T> {
+    const commands = this.#requireCommands(command);
+    return commands.request(this.#request(commands, command), options);
+  }
+
+  /**
+   * The same, spinning.
+   *
+   * @throws {@link VirtioError} as {@link NetDriver.control}; `QUEUE_FULL` while another command is with the device; `NOT_READY`
+   * after `options.timeoutMs` (60,000): the device may still obey
+   */
+  controlSync<T>(command: NetCommand<T>, options?: SpinOptions): T {
+    const commands = this.#requireCommands(command);
+    return commands.requestSync(this.#request(commands, command), options);
+  }
+
+  /**
+   * Sends a control command without waiting for its answer.
+   *
+   * @returns a token for {@link NetDriver.completeControl}
+   * @throws {@link VirtioError} `UNSUPPORTED`, `INVALID_PARAM`; `QUEUE_FULL` while another command is with the device
+   */
+  submitControl(command: NetCommand<unknown>, options?: SubmitOptions): number {
+    const commands = this.#requireCommands(command);
+    return commands.submitRequest(this.#request(commands, command), options);
+  }
+
+  /** Shows the device a command that was submitted with `kick: false`. */
+  kickControl(): void {
+    this.#commands?.kick();
+  }
+
+  /** The next command that was answered: its token, once, or -1. Throws why the device no longer works. */
+  pollControl(): number {
+    this.checkUsable();
+    return this.#commands?.poll() ?? -1;
+  }
+
+  /**
+   * Ends a command that was answered.
+   *
+   * @returns the command's result, if it has one
+   * @throws {@link VirtioError} `IO_ERROR` if the device refused; `NOT_READY`, `WRONG_TOKEN`, or why the answer was lost
+   */
+  completeControl(token: number): unknown {
+    if (this.#commands !== undefined) return this.#commands.complete(token);
+    throw new VirtioError(
+      'WRONG_TOKEN',
+      `${this.transport.who()} has no control queue, so there is no command ${token}`,
+    );
+  }
+
+  /** Gives a command up. The device may still obey it. `WRONG_TOKEN` if there is none. */
+  cancelControl(token: number): void {
+    if (this.#commands === undefined) this.completeControl(token);
+    else this.#commands.cancel(token);
+  }
+
+  override pollEvents(): void {
+    super.pollEvents();
+    if (this.#unacknowledged) this.#acknowledge();
+  }
+
+  protected override onConfigChange(): void {
+    if (!this.#live) return;
+    const status = this.#config.readStatus();
+    const link = this.#config.readLink(status);
+    const announce =
+      this.features.has('GUEST_ANNOUNCE') &&
+      (status & NetStatus.ANNOUNCE) !== 0 &&
+      !this.#unacknowledged &&
+      !this.#acknowledging;
+    if (announce) this.#unacknowledged = true;
+    const { up, speed, duplex } = this.#link;
+    if (link.up !== up || link.speed !== speed || link.duplex !== duplex) {
+      this.#link = link;
+      this.emit('link', link);
+    }
+    // A listener may have reset the driver, after which this was looked at anew.
+    if (!announce || !this.#mustAcknowledge()) return;
+    this.emit('announce', undefined);
+    if (this.#mustAcknowledge()) this.#acknowledge();
+  }
+
+  protected override onReset(): void {
+    // A device forgets what commands have set.
+    this.#target.activePairs = 1;
+    this.#target.macAddress = this.#config.readMac() ?? this.#target.macAddress;
+    this.#target.statsTypes = undefined;
+    this.#unacknowledged = false;
+    this.#acknowledging = false;
+  }
+
+  protected override onLive(): void {
+    this.onConfigChange();
+  }
+
+  #mustAcknowledge(): boolean {
+    return this.#unacknowledged && this.failure === undefined;
+  }
+
+  /** 5.1.9.5.4.1: tells the device that its wish was seen; as soon as no other command is with it. */
+  #acknowledge(): void {
+    const commands = this.#commands;
+    if (commands === undefined) return;
+    const request = this.#request(commands, NetControl.acknowledgeAnnounce());
+    try {
+      if (this.transport.interrupts === undefined) {
+        commands.cancel(commands.submitRequest(request));
+        this.#unacknowledged = false;
+        return;
+      }
+      this.#unacknowledged = false;
+      this.#acknowledging = true;
+      const done = (): void => {
+        this.#acknowledging = false;
+      };
+      // A refusal changes nothing: the device asks again, or does not.
+      commands.request(request).then(done, done);
+    } catch (error) {
+      // Another command is with the device: pollEvents() tries again.
+      if (!VirtioError.is(error, 'QUEUE_FULL')) throw error;
+    }
+  }
+
+  #requireCommands(command: NetCommand<unknown>): RequestQueue {
+    this.checkUsable();
+    const lacking = command.features.filter((feature) => !this.features.has(feature));
+    if (this.#commands !== undefined && lacking.length === 0) return this.#commands;
+    throw new VirtioError(
+      'UNSUPPORTED',
+      `${this.transport.who()} does not take the command ${command.name}: it needs ` +
+        `${(lacking.length === 0 ? ['CTRL_VQ'] : lacking).join(', ')}, and ${String(this.features)} were negotiated`,
+    );
+  }
+
+  #request<T>(commands: RequestQueue, command: NetCommand<T>): Request<T> {
+    const target = this.#target;
+    const data = command.data(target);
+    const pieces = data instanceof Uint8Array ? [data] : data;
+    const size = 1 + (command.resultSize?.(target) ?? 0);
+    if (size > ANSWER_SIZE) {
+      throw new VirtioError(
+        'INVALID_PARAM',
+        `${command.name}: the answer would have ${size} bytes; there is room for ${ANSWER_SIZE}. Ask for less at once`,
+      );
+    }
+    const { bytes, address } = this.#answers as DmaRegion;
+    const head = Uint8Array.of(command.class, command.command);
+    // 5.1.9.8: a legacy device may want a descriptor for each part.
+    const parts = this.framed
+      ? [head, ...pieces.filter(({ length }) => length > 0)]
+      : [join([head, ...pieces])];
+    return {
+      buffers: parts.length + 1,
+      fill: (slot) => {
+        for (const part of parts) commands.shareReadable(slot, part);
+        bytes[slot * ANSWER_SIZE] = UNANSWERED;
+        commands.queue.pushWritable(address + slot * ANSWER_SIZE, size);
+        command.sent?.(target);
+      },
+      // Devices report all kinds of used lengths here, so what counts is whether the answer was written.
+      result: (slot, usedLength) => {
+        const start = slot * ANSWER_SIZE;
+        const ack = bytes[start];
+        if (ack === ControlAck.OK) {
+          const end = Math.min(size, Math.max(1, usedLength));
+          return command.value(bytes.slice(start + 1, start + end), target);
+        }
+        throw new VirtioError(
+          'IO_ERROR',
+          `${this.transport.who()} refused the command ${command.name}` +
+            (ack === ControlAck.ERR ? '' : `; its answer is ${ack} and neither OK (0) nor ERR (1)`),
+        );
+      },
+    };
+  }
+}

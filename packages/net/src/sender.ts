@@ -1,0 +1,277 @@
+/**
+ * Sends packets on one queue: each is copied behind a header into a buffer of the queue's, or built there. Buffers that the device has
+ * used are taken back when one is needed. Who waits for one is served in order.
+ */
+import {
+  requireBytes,
+  requireInteger,
+  requireWaitable,
+  type SpinOptions,
+  type Transport,
+  type TransmitQueue,
+  VirtioError,
+  type WaitOptions,
+} from '@virtio/core';
+import type { HeaderCodec, TransmitHeader } from './header.ts';
+
+/** Options of all that sends. */
+export interface SendOptions {
+  /** The pair of queues (default 0); below `activePairs`. */
+  readonly pair?: number;
+  /** What the device shall do with the packet (default: send it as it is). */
+  readonly header?: TransmitHeader;
+}
+
+/** What a {@link Sender} is made of. */
+export interface SenderParts {
+  readonly transport: Transport;
+  readonly queue: TransmitQueue;
+  readonly codec: HeaderCodec;
+  /** Refuses a packet beyond the MTU, unless the device cuts it. */
+  readonly checkMtu: (frame: Uint8Array, isCut: boolean) => void;
+}
+
+/** A buffer in which a packet is built. Send it, or give it back unsent: with `using`, that is done for you. */
+export class TransmitBuffer implements Disposable {
+  /** Room for the packet. What is in it before it was written is of no meaning. */
+  readonly data: Uint8Array<ArrayBuffer>;
+  readonly #send: (length: number, header: TransmitHeader | undefined, kick: boolean) => void;
+  readonly #putBack: () => void;
+  #taken = true;
+
+  /** @internal use `VirtioNet.takeBuffer` */
+  constructor(
+    data: Uint8Array<ArrayBuffer>,
+    send: (length: number, header: TransmitHeader | undefined, kick: boolean) => void,
+    putBack: () => void,
+  ) {
+    this.data = data;
+    this.#send = send;
+    this.#putBack = putBack;
+  }
+
+  /**
+   * Sends the packet.
+   *
+   * @param length its bytes, from the start of {@link TransmitBuffer.data}
+   * @param options `header`: what the device shall do with it; `kick: false`: the device is not told yet
+   * @throws {@link VirtioError} `INVALID_PARAM`, also if it was sent or given back; `UNSUPPORTED`, `DEVICE_RESET`, or why the device
+   * no longer works
+   */
+  send(length: number, options: { readonly header?: TransmitHeader; readonly kick?: boolean } = {}): void {
+    if (!this.#taken) {
+      throw new VirtioError('INVALID_PARAM', 'the buffer was sent or given back; take another');
+    }
+    this.#send(length, options.header, options.kick !== false);
+    this.#taken = false;
+  }
+
+  /** Gives the buffer back if it was not sent. */
+  [Symbol.dispose](): void {
+    if (!this.#taken) return;
+    this.#taken = false;
+    this.#putBack();
+  }
+}
+
+/** The sending half of a pair of queues. */
+export class Sender {
+  readonly queue: TransmitQueue;
+  /** Changes when the device was reset and all buffers are free again. */
+  generation = 0;
+
+  readonly #transport: Transport;
+  readonly #codec: HeaderCodec;
+  readonly #checkMtu: (frame: Uint8Array, isCut: boolean) => void;
+  /** Who waits for a buffer, one behind the other. */
+  #line: Promise<unknown> = Promise.resolve();
+  #waiting = 0;
+
+  constructor({ transport, queue, codec, checkMtu }: SenderParts) {
+    this.#transport = transport;
+    this.queue = queue;
+    this.#codec = codec;
+    this.#checkMtu = checkMtu;
+  }
+
+  /** Whether a packet could be sent now. */
+  get isReady(): boolean {
+    const { queue } = this;
+    if (queue.failure !== undefined || this.#waiting > 0) return false;
+    if (queue.available === 0) queue.drain();
+    return queue.available > 0;
+  }
+
+  /** The longest packet that a buffer holds. */
+  get room(): number {
+    return this.queue.bufferSize - this.#codec.size;
+  }
+
+  /** Sends a packet if there is a buffer for it and nobody waits for one; the device is told by a kick. */
+  trySend(frame: Uint8Array, header: TransmitHeader | undefined): boolean {
+    this.#check(frame, header);
+    return this.#waiting === 0 && this.#put(frame, header);
+  }
+
+  /** Sends a packet as soon as there is a buffer and it is its turn. */
+  async send(frame: Uint8Array, header: TransmitHeader | undefined, options?: WaitOptions): Promise<void> {
+    this.#checkUsable();
+    requireWaitable(this.#transport, options);
+    if (this.trySend(frame, header)) {
+      this.queue.kickSoon();
+      return;
+    }
+    const { generation } = this;
+    await this.#inLine(() => this.#sendWhenFree(frame, header, generation, options), options);
+  }
+
+  /** Sends a packet, spinning until there is a buffer. */
+  sendSync(frame: Uint8Array, header: TransmitHeader | undefined, options?: SpinOptions): void {
+    this.#check(frame, header);
+    this.queue.spin(() => this.#put(frame, header), options, 'room for a packet');
+    this.queue.kick();
+  }
+
+  /** A buffer to build a packet in, or `undefined`. */
+  take(): TransmitBuffer | undefined {
+    const { queue } = this;
+    const number = this.#waiting > 0 ? -1 : queue.take();
+    if (number < 0) return undefined;
+    const { generation } = this;
+    const bytes = queue.buffer(number);
+    const { size } = this.#codec;
+    return new TransmitBuffer(
+      bytes.subarray(size),
+      (length, header, kick) => {
+        if (generation !== this.generation) throw this.#wasReset();
+        requireInteger(this.#transport, 'length', length, 0, this.room);
+        this.#check(bytes.subarray(size, size + length), header);
+        this.#write(bytes, header, length);
+        queue.send(number, size + length);
+        if (kick) queue.kick();
+      },
+      () => {
+        if (generation === this.generation && queue.failure === undefined) queue.putBack(number);
+      },
+    );
+  }
+
+  /** Waits until the device has taken all that was sent. */
+  async flush(options?: WaitOptions): Promise<void> {
+    const { queue } = this;
+    this.#checkUsable();
+    requireWaitable(this.#transport, options);
+    for (;;) {
+      this.#checkUsable();
+      queue.kick();
+      queue.drain();
+      if (queue.idle && this.#waiting === 0) return;
+      await queue.wait(options);
+    }
+  }
+
+  /** The same, spinning. */
+  flushSync(options?: SpinOptions): void {
+    const { queue } = this;
+    this.#checkUsable();
+    queue.kick();
+    queue.spin(
+      () => {
+        queue.drain();
+        this.#checkUsable();
+        return queue.idle;
+      },
+      options,
+      'all packets to be sent',
+    );
+  }
+
+  /** Runs `send` when all before have run. Who cancels leaves at once; his turn then passes. */
+  #inLine(send: () => Promise<void>, options: WaitOptions | undefined): Promise<void> {
+    this.#waiting += 1;
+    const sent = this.#line.then(send).finally(() => {
+      this.#waiting -= 1;
+    });
+    this.#line = sent.catch(() => undefined);
+    const signal = options?.signal;
+    if (signal === undefined) return sent;
+    return new Promise((resolve, reject) => {
+      const leave = (): void => {
+        signal.removeEventListener('abort', leave);
+        const { reason } = signal;
+        reject(
+          new VirtioError('ABORTED', `${this.#transport.who()}: the wait was cancelled by its caller`, {
+            cause: reason,
+          }),
+        );
+      };
+      signal.addEventListener('abort', leave);
+      sent
+        .finally(() => {
+          signal.removeEventListener('abort', leave);
+        })
+        .then(resolve, reject);
+    });
+  }
+
+  #checkUsable(): void {
+    if (this.queue.failure !== undefined) throw this.queue.failure;
+  }
+
+  #wasReset(): VirtioError {
+    return new VirtioError(
+      'DEVICE_RESET',
+      `${this.#transport.who()} was reset, and the packet was not sent: send it again`,
+    );
+  }
+
+  async #sendWhenFree(
+    frame: Uint8Array,
+    header: TransmitHeader | undefined,
+    generation: number,
+    options: WaitOptions | undefined,
+  ): Promise<void> {
+    requireWaitable(this.#transport, options);
+    for (;;) {
+      if (generation !== this.generation) throw this.#wasReset();
+      // The caller may have changed the array in the meantime.
+      this.#check(frame, header);
+      if (this.#put(frame, header)) break;
+      await this.queue.wait(options);
+    }
+    this.queue.kickSoon();
+  }
+
+  #put(frame: Uint8Array, header: TransmitHeader | undefined): boolean {
+    const { queue } = this;
+    const number = queue.take();
+    if (number < 0) return false;
+    const bytes = queue.buffer(number);
+    const { size } = this.#codec;
+    try {
+      this.#write(bytes, header, frame.length);
+    } catch (error) {
+      queue.putBack(number);
+      throw error;
+    }
+    bytes.set(frame, size);
+    queue.send(number, size + frame.length);
+    return true;
+  }
+
+  #write(bytes: Uint8Array, header: TransmitHeader | undefined, length: number): void {
+    if (header === undefined) this.#codec.clear(bytes);
+    else this.#codec.write(bytes, header, length);
+  }
+
+  #check(frame: Uint8Array, header: TransmitHeader | undefined): void {
+    requireBytes(this.#transport, frame);
+    if (frame.length > this.room) {
+      throw new VirtioError(
+        'INVALID_PARAM',
+        `${this.#transport.who()}: a packet of ${frame.length} bytes is to be sent, and a buffer holds ${this.room}; see transmitBufferSize`,
+      );
+    }
+    this.#checkMtu(frame, header?.gso !== undefined);
+  }
+}

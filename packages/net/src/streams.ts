@@ -1,0 +1,100 @@
+/**
+ * Web Streams of packets. Streams are no part of ECMAScript, so their classes are handed in: those of the platform, or of a library
+ * in an engine that has none. What a class must be like stands here in types, as far as it is used.
+ */
+import type { AbortSignalLike, WaitOptions } from '@virtio/core';
+import type { ReceivedPacket } from './received-packet.ts';
+
+/** What a `ReadableStream` gives its source. */
+export interface FrameController {
+  /** Hands a packet to the reader. */
+  enqueue(frame: Uint8Array<ArrayBuffer>): void;
+}
+
+/** What a `ReadableStream` is made from. */
+export interface FrameSource {
+  pull(controller: FrameController): Promise<void>;
+  cancel(reason?: unknown): void;
+}
+
+/** The class `ReadableStream`, as far as it is needed. */
+export type ReadableStreamClass<S> = new (
+  source: FrameSource,
+  strategy: { readonly highWaterMark: number },
+) => S;
+
+/** What a `WritableStream` is made from. */
+export interface FrameSink {
+  /** @param controller may have a `signal` that is aborted when the stream is, even during a write */
+  write(frame: Uint8Array, controller: object): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** The class `WritableStream`, as far as it is needed. */
+export type WritableStreamClass<S> = new (sink: FrameSink) => S;
+
+/** Where packets come from and go to: a driver. */
+export interface FramePort {
+  receive(options?: WaitOptions): Promise<ReceivedPacket>;
+  tryReceive(): ReceivedPacket | undefined;
+  send(frame: Uint8Array, options?: WaitOptions): Promise<void>;
+  flush(options?: WaitOptions): Promise<void>;
+}
+
+/** How many packets are handed on at once, if so many are there. */
+const BATCH = 32;
+
+/** Cancels waits. */
+export class Cancellation implements AbortSignalLike {
+  aborted = false;
+  reason: unknown;
+  readonly #listeners = new Set<() => void>();
+
+  addEventListener(_type: 'abort', listener: () => void): void {
+    this.#listeners.add(listener);
+  }
+
+  removeEventListener(_type: 'abort', listener: () => void): void {
+    this.#listeners.delete(listener);
+  }
+
+  abort(reason?: unknown): void {
+    this.aborted = true;
+    this.reason = reason;
+    for (const listener of [...this.#listeners]) listener();
+  }
+}
+
+/**
+ * Makes a stream of what is received, each chunk a packet of its own memory. It asks for packets only when its reader does, so a
+ * reader that stops leaves them with the device.
+ */
+export function readableOf<S>(port: FramePort, ReadableStream: ReadableStreamClass<S>): S {
+  const cancellation = new Cancellation();
+  const source: FrameSource = {
+    async pull(controller) {
+      let packet: ReceivedPacket | undefined = await port.receive({ signal: cancellation });
+      for (let count = 0; packet !== undefined; count += 1) {
+        try {
+          controller.enqueue(packet.copy());
+        } finally {
+          packet.release();
+        }
+        packet = count < BATCH - 1 ? port.tryReceive() : undefined;
+      }
+    },
+    cancel(reason) {
+      cancellation.abort(reason);
+    },
+  };
+  return new ReadableStream(source, { highWaterMark: 0 });
+}
+
+/** Makes a stream to the network. A write is done when there was room for the packet, closing when the device has taken all. */
+export function writableOf<S>(port: FramePort, WritableStream: WritableStreamClass<S>): S {
+  return new WritableStream({
+    write: (frame, controller) =>
+      port.send(frame, { signal: (controller as { readonly signal?: AbortSignalLike }).signal }),
+    close: () => port.flush(),
+  });
+}

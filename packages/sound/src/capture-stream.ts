@@ -1,0 +1,179 @@
+/**
+ * Capture: all periods of the buffer are with the device or hold what it captured, in order, until they are read.
+ */
+import { requireBytes, type SpinOptions, type WaitOptions } from '@virtio/core';
+import { copyPart } from './copy.ts';
+import { PcmStream, type PcmStreamParts } from './pcm-stream.ts';
+import type { Steps } from './steps.ts';
+import { type ReadableStreamClass, readableOf } from './streams.ts';
+
+/**
+ * An open stream that captures.
+ *
+ * @example
+ * ```ts
+ * import type { VirtioSound } from '@virtio/sound';
+ *
+ * // A second of what the microphone hears, mono.
+ * export async function listen(sound: VirtioSound): Promise<Int16Array> {
+ *   using stream = await sound.openCapture({ format: 'S16', rate: 48_000, channels: 1 });
+ *   const samples = new Int16Array(48_000);
+ *   const bytes = new Uint8Array(samples.buffer);
+ *   for (let at = 0; at < bytes.length;) at += await stream.read(bytes.subarray(at));
+ *   return samples;
+ * }
+ * ```
+ */
+export class CaptureStream extends PcmStream {
+  /** What was captured and not read: periods, the oldest at `#head`. */
+  readonly #ring: readonly Uint8Array[];
+  readonly #lengths: Int32Array;
+  #head = 0;
+  #filled = 0;
+  /** How much of the oldest period was read. */
+  #offset = 0;
+  #readable = 0;
+  /** The stream was stopped: what is left is all that comes. */
+  #ended = false;
+
+  /** @internal use `VirtioSound.openCapture` */
+  constructor(parts: PcmStreamParts) {
+    super(parts);
+    const { periodBytes } = parts.parameters;
+    this.#ring = Array.from({ length: this.periods }, () => new Uint8Array(periodBytes));
+    this.#lengths = new Int32Array(this.periods);
+  }
+
+  /** How often the device ran out of periods while the stream ran, as nobody read: each time frames were lost. */
+  get overruns(): number {
+    return this.xruns;
+  }
+
+  /** How many bytes can be read now without waiting. */
+  get readableBytes(): number {
+    this.queue.drain();
+    return this.#readable;
+  }
+
+  /**
+   * Reads frames, and starts the stream if it was only just opened. Waits until there is at least one byte.
+   *
+   * @param into is filled from its start, as far as there is something. Give it room for whole frames: then whole frames come
+   * @returns how many bytes were read; 0 only after `stop`, when all that was captured has been read
+   * @throws {@link VirtioError} `IO_ERROR` if the device failed to capture a period since the last call, `ABORTED`, `UNSUPPORTED` without
+   * interrupts, `DISPOSED`, or why the device no longer works
+   */
+  read(into: Uint8Array, options?: WaitOptions): Promise<number> {
+    return this.run(this.#read(into), options);
+  }
+
+  /** As {@link CaptureStream.read}, spinning; `NOT_READY` after `timeoutMs`. */
+  readSync(into: Uint8Array, options?: SpinOptions): number {
+    return this.runSync(this.#read(into), options);
+  }
+
+  /**
+   * Reads what is there, and does not start the stream.
+   *
+   * @returns how many bytes were read; 0 if there is nothing now
+   * @throws {@link VirtioError} as {@link CaptureStream.read}
+   */
+  submitRead(into: Uint8Array): number {
+    requireBytes(this.transport, into);
+    this.check();
+    // Who reads with a promise is first.
+    if (this.line.length > 0) return 0;
+    const count = this.#take(into);
+    this.#refill();
+    return count;
+  }
+
+  /**
+   * A stream of the Web to read from: its chunks are periods. Cancelling it stops this stream.
+   *
+   * @param ReadableStream the class, as streams are no part of ECMAScript
+   */
+  readable<S>(ReadableStream: ReadableStreamClass<S>): S {
+    return readableOf(this, ReadableStream);
+  }
+
+  protected override get bufferedBytes(): number {
+    return this.#readable;
+  }
+
+  protected override arrived(data: Uint8Array, length: number): void {
+    if (length === 0) return;
+    let place = this.#head + this.#filled;
+    if (place >= this.periods) place -= this.periods;
+    // All of the memory, as that needs no view of a part; what is behind the captured bytes is never looked at.
+    (this.#ring[place] as Uint8Array).set(data);
+    this.#lengths[place] = length;
+    this.#filled += 1;
+    this.#readable += length;
+  }
+
+  protected override beforeStart(): void {
+    this.#ended = false;
+    // 5.14.6.8.2.2: the queue is populated before the stream is started.
+    this.#refill();
+  }
+
+  protected override afterRelease(): void {
+    this.#ended = true;
+  }
+
+  protected override *closeSteps(): Steps<void> {
+    yield* this.releaseSteps();
+  }
+
+  *#read(into: Uint8Array): Steps<number> {
+    requireBytes(this.transport, into);
+    const me = {};
+    try {
+      yield* this.turn(me);
+      this.check();
+      if (this.state === 'prepared') yield* this.startSteps();
+      for (;;) {
+        const count = this.#take(into);
+        this.#refill();
+        if (count > 0 || into.length === 0 || this.#ended) return count;
+        yield this.until(() => this.#readable > 0 || this.#ended, 'captured frames');
+        this.check();
+      }
+    } finally {
+      this.leave(me);
+    }
+  }
+
+  /** Copies what was captured, as far as there is room for it. */
+  #take(into: Uint8Array): number {
+    let count = 0;
+    while (this.#filled > 0 && count < into.length) {
+      const length = this.#lengths[this.#head] as number;
+      const period = this.#ring[this.#head] as Uint8Array;
+      const part = Math.min(length - this.#offset, into.length - count);
+      copyPart(period, this.#offset, part, into, count);
+      count += part;
+      this.#offset += part;
+      if (this.#offset < length) break;
+      this.#offset = 0;
+      this.#filled -= 1;
+      this.#head = this.#head + 1 === this.periods ? 0 : this.#head + 1;
+    }
+    this.#readable -= count;
+    return count;
+  }
+
+  /** Gives the device all periods that hold nothing. */
+  #refill(): void {
+    if (this.#ended || this.releasing) return;
+    let posted = false;
+    while (
+      this.withDevice + this.#filled < this.periods &&
+      this.post(undefined, this.parameters.periodBytes)
+    ) {
+      posted = true;
+    }
+    if (posted) this.announce();
+  }
+}

@@ -1,0 +1,437 @@
+/**
+ * The tx or the rx queue: I/O messages of all streams of a direction, each in DMA memory of its slot. A period costs no allocation: its
+ * bytes are copied to the slot's memory, which lies behind the header and before the status.
+ *
+ * Header, data and status are three descriptors, as Linux sends them: there are devices that go by that. For capture, data and status lie
+ * next to each other, as QEMU writes the status behind the bytes that it captured, not at the buffer's end.
+ */
+import {
+  type DmaRegion,
+  type Request,
+  type RequestHandler,
+  type RequestQueue,
+  requireWaitable,
+  spin,
+  type SpinOptions,
+  type SubmitOptions,
+  type Transport,
+  VirtioError,
+  type WaitOptions,
+} from '@virtio/core';
+import { copyPart } from './copy.ts';
+import { PcmStatus, PcmXfer, SoundStatus, statusName } from './protocol.ts';
+import { SlotMemory } from './slot-memory.ts';
+
+/** The descriptors of an I/O message. */
+export const IO_DESCRIPTORS = 3;
+
+/** Where the data of a slot begin: a multiple of any sample's size. */
+const DATA = 16;
+const STATUS_SIZE = PcmStatus.size;
+
+/** Who gets periods back. */
+export interface PeriodOwner {
+  readonly id: number;
+  /**
+   * The device has used a period.
+   *
+   * @param data the memory of the period, all of it; valid during the call
+   * @param length the bytes that were captured, at most those of the period; for playback 0
+   * @param status as the device wrote it
+   * @param latency in bytes, as the device wrote it: a hint
+   */
+  used(data: Uint8Array, length: number, status: number, latency: number): void;
+}
+
+/** What became of a transfer. */
+export interface Transferred {
+  /** The bytes that were played or captured. */
+  readonly length: number;
+  /** How far the device says that it is behind, in bytes: a hint. */
+  readonly latencyBytes: number;
+}
+
+interface Waiting {
+  readonly resolve: () => void;
+  readonly reject: (error: VirtioError) => void;
+}
+
+/** What a {@link PeriodQueue} needs of the driver. */
+export interface PeriodQueueParts {
+  readonly transport: Transport;
+  /** Whether the device writes the data: capture. */
+  readonly capture: boolean;
+  readonly allocate: (bytes: number) => DmaRegion;
+  readonly quirk: (message: string) => void;
+}
+
+/** Carries periods. */
+export class PeriodQueue implements RequestHandler<undefined> {
+  readonly #transport: Transport;
+  readonly #capture: boolean;
+  readonly #memory: SlotMemory;
+  readonly #quirk: (message: string) => void;
+  readonly #waiting = new Set<Waiting>();
+  #requests: RequestQueue<Transferred | undefined> | undefined;
+  #unlisten: (() => void) | undefined;
+  #draining = false;
+  #moves = 0;
+  /** Tokens of transfers that are polled for, and those of them that were seen to be done. */
+  readonly #transfers = new Set<number>();
+  readonly #done: number[] = [];
+
+  // By slot.
+  #owners: (PeriodOwner | undefined)[] = [];
+  #lengths = new Int32Array(0);
+  readonly #views: DataView[] = [];
+  readonly #datas: Uint8Array[] = [];
+
+  // What #look read last.
+  #captured = 0;
+  #status = 0;
+  #latency = 0;
+
+  constructor({ transport, capture, allocate, quirk }: PeriodQueueParts) {
+    this.#transport = transport;
+    this.#capture = capture;
+    this.#quirk = quirk;
+    this.#memory = new SlotMemory(allocate);
+  }
+
+  /** Gives it the queue that it is the handler of. */
+  attach(requests: RequestQueue<Transferred | undefined>): void {
+    this.#requests = requests;
+    this.#owners = new Array<undefined>(requests.slots).fill(undefined);
+    this.#lengths = new Int32Array(requests.slots);
+  }
+
+  /** How many periods can be with the device at most, of all streams together. */
+  get capacity(): number {
+    const { queue } = this.#queue;
+    return Math.floor(queue.size / queue.descriptorsFor(IO_DESCRIPTORS));
+  }
+
+  /** Why nothing works any more, until the driver is reset. */
+  get failure(): VirtioError | undefined {
+    return this.#requests?.failure;
+  }
+
+  /**
+   * Gives the device a period. It sees it after {@link PeriodQueue.announce}.
+   *
+   * @param data for playback: the bytes are copied from its start
+   * @param length the bytes to be played, or the room for what is captured
+   * @returns false if there is no room now
+   */
+  post(owner: PeriodOwner, data: Uint8Array | undefined, length: number): boolean {
+    const requests = this.#queue;
+    const slot = requests.tryBegin(IO_DESCRIPTORS);
+    if (slot < 0) return false;
+    let address: number;
+    try {
+      address = this.#prepare(slot, length);
+    } catch (error) {
+      requests.rewind(slot);
+      throw error;
+    }
+    const view = this.#views[slot] as DataView;
+    view.setUint32(0, owner.id, true);
+    // So that a status that the device did not write is no status.
+    view.setUint32(DATA + length, 0, true);
+    view.setUint32(DATA + length + 4, 0, true);
+    const memory = this.#datas[slot] as Uint8Array;
+    const { queue } = requests;
+    queue.pushReadable(address, PcmXfer.size);
+    if (this.#capture) {
+      queue.pushWritable(address + DATA, length);
+    } else {
+      if (data !== undefined) copyPart(data, 0, length, memory, 0);
+      queue.pushReadable(address + DATA, length);
+    }
+    queue.pushWritable(address + DATA + length, STATUS_SIZE);
+    this.#lengths[slot] = length;
+    this.#owners[slot] = owner;
+    requests.submit(slot);
+    return true;
+  }
+
+  /** Shows the device all periods. One that polls is not notified. */
+  announce(polling: boolean): void {
+    const requests = this.#queue;
+    if (requests.failure !== undefined) throw requests.failure;
+    if (polling) requests.queue.publish();
+    else requests.kick();
+  }
+
+  /** Takes back all periods that the device has used, and wakes those who wait. */
+  drain(): void {
+    const requests = this.#requests;
+    if (requests === undefined || this.#draining || requests.failure !== undefined) return;
+    this.#draining = true;
+    let any = false;
+    try {
+      for (let token = requests.poll(); token >= 0; token = requests.poll()) {
+        any = true;
+        if (this.#transfers.has(token)) this.#done.push(token);
+        else requests.complete(token);
+        if (this.failure !== undefined) break;
+      }
+    } catch (error) {
+      // Why the queue failed is what all calls throw from now on.
+      if (this.failure === undefined) throw error;
+    } finally {
+      this.#draining = false;
+    }
+    if (any) {
+      this.#moves += 1;
+      this.wake();
+    }
+  }
+
+  /** Gives up all periods of an owner: what becomes of them reaches nobody. Their memory stays theirs until the device is done. */
+  abandon(owner: PeriodOwner): void {
+    for (let slot = 0; slot < this.#owners.length; slot += 1) {
+      if (this.#owners[slot] === owner) this.#owners[slot] = undefined;
+    }
+  }
+
+  /** Changes when something came back: what failed for want of room may work again then. */
+  get moves(): number {
+    // Stays a small integer: what comes round to the same number after thousands of moves was tried long before.
+    return ((this.#moves & 0x3fff) << 16) | this.#queue.queue.availableDescriptors;
+  }
+
+  // Single I/O messages of the caller's.
+
+  /** Transfers a buffer and waits until the device has used it. */
+  transfer(stream: number, buffer: Uint8Array, options?: WaitOptions): Promise<Transferred> {
+    return this.#queue.request(this.#request(stream, buffer), options);
+  }
+
+  /** Transfers a buffer and spins until the device has used it. */
+  transferSync(stream: number, buffer: Uint8Array, options?: SpinOptions): Transferred {
+    return this.#queue.requestSync(this.#request(stream, buffer), options);
+  }
+
+  /** Transfers a buffer without waiting; returns the token. */
+  submitTransfer(stream: number, buffer: Uint8Array, options?: SubmitOptions): number {
+    const token = this.#queue.submitRequest(this.#request(stream, buffer), options);
+    this.#transfers.add(token);
+    return token;
+  }
+
+  /** The next submitted transfer that the device has used: its token, or -1. */
+  pollTransfer(): number {
+    this.drain();
+    for (;;) {
+      const token = this.#done.shift();
+      if (token === undefined) {
+        if (this.failure !== undefined) throw this.failure;
+        return -1;
+      }
+      if (this.#transfers.has(token)) return token;
+    }
+  }
+
+  /** Ends a transfer that was submitted. */
+  completeTransfer(token: number): Transferred {
+    this.#requireTransfer(token);
+    try {
+      const result = this.#queue.complete(token);
+      this.#freed(token);
+      // A transfer has a result of its own; only periods have none.
+      return result ?? { length: 0, latencyBytes: 0 };
+    } catch (error) {
+      if (!VirtioError.is(error, 'NOT_READY')) this.#freed(token);
+      throw error;
+    }
+  }
+
+  /** Gives a submitted transfer up. */
+  cancelTransfer(token: number): void {
+    this.#requireTransfer(token);
+    this.#transfers.delete(token);
+    this.#queue.cancel(token);
+  }
+
+  /** Shows the device all that was submitted with `kick: false`. */
+  kick(): void {
+    this.#queue.kick();
+  }
+
+  /** Lets all who wait look again. */
+  wake(): void {
+    if (this.#waiting.size === 0) return;
+    const waiting = [...this.#waiting];
+    this.#waiting.clear();
+    for (const { resolve } of waiting) resolve();
+    this.#rest();
+  }
+
+  /** The queue was reset: the device has nothing any more, and all tokens are void. */
+  forget(error: VirtioError): void {
+    this.#owners.fill(undefined);
+    this.#transfers.clear();
+    this.#done.length = 0;
+    this.fail(error);
+  }
+
+  /** The device no longer works. */
+  fail(error: VirtioError): void {
+    const waiting = [...this.#waiting];
+    this.#waiting.clear();
+    for (const { reject } of waiting) reject(error);
+    this.#rest();
+  }
+
+  /** Waits until something has changed; look again then. */
+  wait(options?: WaitOptions): Promise<void> {
+    return new Promise((resolve, reject) => {
+      requireWaitable(this.#transport, options);
+      if (this.failure !== undefined) throw this.failure;
+      const signal = options?.signal;
+      const leave = (): void => {
+        signal?.removeEventListener('abort', aborted);
+      };
+      const waiting: Waiting = {
+        resolve: () => {
+          leave();
+          resolve();
+        },
+        reject: (error) => {
+          leave();
+          reject(error);
+        },
+      };
+      const aborted = (): void => {
+        this.#waiting.delete(waiting);
+        this.#rest();
+        waiting.reject(
+          new VirtioError('ABORTED', `${this.#transport.who()}: the wait was cancelled by its caller`, {
+            cause: signal?.reason,
+          }),
+        );
+      };
+      signal?.addEventListener('abort', aborted);
+      this.#waiting.add(waiting);
+      this.#unlisten ??= this.#queue.listen(() => {
+        this.drain();
+      });
+    });
+  }
+
+  /** Spins until something holds. */
+  spin(done: () => boolean, awaited: string, options?: SpinOptions): void {
+    spin(
+      this.#transport,
+      () => {
+        this.drain();
+        if (this.failure !== undefined) throw this.failure;
+        return done();
+      },
+      options,
+      awaited,
+    );
+  }
+
+  /** @internal the device has used the request of a slot */
+  result(slot: number, usedLength: number): undefined {
+    const owner = this.#owners[slot];
+    this.#owners[slot] = undefined;
+    if (owner === undefined) return;
+    this.#look(slot, this.#lengths[slot] as number, usedLength);
+    const status = this.#status;
+    if (status < SoundStatus.OK || status > SoundStatus.IO_ERR || usedLength < STATUS_SIZE) {
+      this.#quirk(
+        `a period of stream ${owner.id} was used with ${statusName(status)} and length ${usedLength}`,
+      );
+    }
+    owner.used(this.#datas[slot] as Uint8Array, this.#captured, status, this.#latency);
+  }
+
+  /** A transfer has ended: its slot is free for a period. */
+  #freed(token: number): void {
+    this.#transfers.delete(token);
+    this.#moves += 1;
+    this.wake();
+  }
+
+  #requireTransfer(token: number): void {
+    if (this.#transfers.has(token)) return;
+    throw new VirtioError(
+      'WRONG_TOKEN',
+      `${this.#transport.who()}: ${String(token)} is not the token of a transfer that was submitted and not completed`,
+    );
+  }
+
+  #request(stream: number, buffer: Uint8Array): Request<Transferred> {
+    const { length } = buffer;
+    const capture = this.#capture;
+    return {
+      buffers: IO_DESCRIPTORS,
+      fill: (slot) => {
+        const requests = this.#queue;
+        const address = this.#prepare(slot, capture ? length : 0);
+        const view = this.#views[slot] as DataView;
+        const at = capture ? DATA + length : DATA;
+        view.setUint32(0, stream, true);
+        view.setUint32(at, 0, true);
+        view.setUint32(at + 4, 0, true);
+        requests.queue.pushReadable(address, PcmXfer.size);
+        if (capture) requests.queue.pushWritable(address + DATA, length);
+        else requests.shareReadable(slot, buffer);
+        requests.queue.pushWritable(address + at, STATUS_SIZE);
+      },
+      judge: (slot, usedLength) => {
+        this.#look(slot, capture ? length : 0, usedLength);
+        if (this.#status === SoundStatus.OK) return;
+        throw new VirtioError(
+          'IO_ERROR',
+          `${this.#transport.who()}: a transfer of ${length} bytes of stream ${stream} was answered with ${statusName(this.#status)}; ` +
+            'see whether the stream is prepared, and what the host says',
+        );
+      },
+      result: (slot, usedLength) => {
+        this.#look(slot, capture ? length : 0, usedLength);
+        if (capture) buffer.set((this.#datas[slot] as Uint8Array).subarray(0, this.#captured));
+        return { length: capture ? this.#captured : length, latencyBytes: this.#latency };
+      },
+    };
+  }
+
+  /** Reads the end of an I/O message. */
+  #look(slot: number, room: number, usedLength: number): void {
+    const view = this.#views[slot] as DataView;
+    let at = DATA + room;
+    this.#captured = this.#capture ? Math.min(room, Math.max(0, usedLength - STATUS_SIZE)) : 0;
+    // The status stands at the end, as the descriptors say, or behind what was captured, as QEMU writes it.
+    if (this.#capture && this.#captured < room && view.getUint32(at, true) === 0) at = DATA + this.#captured;
+    this.#status = view.getUint32(at, true);
+    this.#latency = view.getUint32(at + 4, true);
+  }
+
+  get #queue(): RequestQueue<Transferred | undefined> {
+    if (this.#requests === undefined) throw new TypeError('the queue is not there yet');
+    return this.#requests;
+  }
+
+  /** Nobody waits any more: the device need not interrupt. */
+  #rest(): void {
+    if (this.#waiting.size > 0 || this.#unlisten === undefined) return;
+    const unlisten = this.#unlisten;
+    this.#unlisten = undefined;
+    unlisten();
+  }
+
+  /** Sees to it that a slot has memory for a period; returns its address. */
+  #prepare(slot: number, length: number): number {
+    const { bytes, address } = this.#memory.region(slot, DATA + length + STATUS_SIZE);
+    if (this.#views[slot]?.buffer !== bytes.buffer || this.#views[slot].byteOffset !== bytes.byteOffset) {
+      this.#views[slot] = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+      this.#datas[slot] = bytes.subarray(DATA, DATA + length);
+    } else if (this.#datas[slot]?.length !== length) {
+      this.#datas[slot] = bytes.subarray(DATA, DATA + length);
+    }
+    return address;
+  }
+}

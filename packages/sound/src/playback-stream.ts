@@ -1,0 +1,286 @@
+/**
+ * Playback: what is written is gathered to whole periods, as the specification asks for, and given to the device when they are full. The
+ * stream starts by itself when its buffer is full, and by `drain` before that.
+ */
+import { type SpinOptions, VirtioError, type WaitOptions } from '@virtio/core';
+import { copyPart } from './copy.ts';
+import { isWholeFrames } from './formats.ts';
+import { PcmStream, type PcmStreamParts } from './pcm-stream.ts';
+import { bytesOf, type PcmData } from './samples.ts';
+import type { Steps } from './steps.ts';
+import { type WritableStreamClass, writableOf } from './streams.ts';
+
+/**
+ * An open stream that plays.
+ *
+ * @example
+ * ```ts
+ * import type { VirtioSound } from '@virtio/sound';
+ *
+ * // A second of a tone.
+ * export async function beep(sound: VirtioSound): Promise<void> {
+ *   await using stream = await sound.openPlayback({ format: 'S16', rate: 48_000, channels: 1 });
+ *   const tone = Int16Array.from({ length: 48_000 }, (_, n) => 10_000 * Math.sin((2 * Math.PI * 440 * n) / 48_000));
+ *   await stream.write(tone);
+ * } // closing plays out what was written
+ * ```
+ */
+export class PlaybackStream extends PcmStream {
+  readonly #staged: Uint8Array;
+  #stagedLength = 0;
+  #draining = false;
+  /** The bytes of the periods that the device has: all are whole, but for the last one before the end. */
+  #bytesWithDevice = 0;
+  #lastPeriod = 0;
+
+  /** @internal use `VirtioSound.openPlayback` */
+  constructor(parts: PcmStreamParts) {
+    super(parts);
+    this.#staged = new Uint8Array(parts.parameters.periodBytes);
+  }
+
+  /** How often the device ran out of periods while the stream ran: each time there was a gap. */
+  get underruns(): number {
+    return this.xruns;
+  }
+
+  /** How many bytes can be written now without waiting. */
+  get writableBytes(): number {
+    this.queue.drain();
+    const { periodBytes } = this.parameters;
+    const free = Math.min(this.periods, this.queue.capacity) - this.withDevice;
+    return Math.max(0, free) * periodBytes + periodBytes - this.#stagedLength;
+  }
+
+  /**
+   * Writes frames. Returns when all of them are in the buffer, which is when the device has taken enough of those before. Calls wait for
+   * each other. The array must not change until then.
+   *
+   * @param data whole frames: bytes in the stream's format, or an array of integers or floats of the stream's format
+   * @param options a signal that cancels the wait; a part of the frames may be in the buffer then
+   * @throws {@link VirtioError} `INVALID_PARAM` for a part of a frame, `IO_ERROR` if the device failed to play a period since the last call,
+   * `ABORTED` if cancelled or by `stop`, `UNSUPPORTED` without interrupts, `DISPOSED`, or why the device no longer works
+   */
+  write(data: PcmData, options?: WaitOptions): Promise<void> {
+    return this.run(this.#write(data), options);
+  }
+
+  /** As {@link PlaybackStream.write}, spinning; `NOT_READY` after `timeoutMs`. */
+  writeSync(data: PcmData, options?: SpinOptions): void {
+    this.runSync(this.#write(data), options);
+  }
+
+  /**
+   * Writes as much as fits now, and does not start the stream: call {@link PcmStream.start}, or `VirtioSound.control.submit` with
+   * `streamCommand(id, 'START')`, when enough is in the buffer.
+   *
+   * @returns how many bytes were taken: whole frames, from the start of `data`
+   * @throws {@link VirtioError} as {@link PlaybackStream.write}
+   */
+  submitWrite(data: PcmData): number {
+    const bytes = this.#frames(data);
+    this.check();
+    // Who writes with a promise is first.
+    if (this.line.length > 0) return 0;
+    this.#requirePrepared();
+    return this.#accept(bytes, 0);
+  }
+
+  /**
+   * Plays all that was written, and halts the stream then. The device has all of it in its hands when this returns; whether it was heard,
+   * it does not tell.
+   *
+   * @throws {@link VirtioError} as {@link PlaybackStream.write}; `INVALID_PARAM` if the stream is paused
+   */
+  drain(options?: WaitOptions): Promise<void> {
+    return this.run(this.#drain(), options);
+  }
+
+  /** As {@link PlaybackStream.drain}, spinning; `NOT_READY` after `timeoutMs`. */
+  drainSync(options?: SpinOptions): void {
+    this.runSync(this.#drain(), options);
+  }
+
+  /**
+   * A stream of the Web to write to, with back-pressure. Frames may be cut anywhere between two chunks. Closing it plays out what was written
+   * and leaves this stream open; aborting it stops this stream.
+   *
+   * @param WritableStream the class, as streams are no part of ECMAScript
+   */
+  writable<S>(WritableStream: WritableStreamClass<S>): S {
+    return writableOf(this, WritableStream);
+  }
+
+  protected override get bufferedBytes(): number {
+    return this.#bytesWithDevice + this.#stagedLength;
+  }
+
+  protected override get starves(): boolean {
+    return super.starves && !this.#draining;
+  }
+
+  protected override arrived(): void {
+    const { periodBytes } = this.parameters;
+    // Only the last one before the end is shorter, and it comes back last.
+    this.#bytesWithDevice -= this.withDevice === 0 && this.#lastPeriod > 0 ? this.#lastPeriod : periodBytes;
+    if (this.withDevice === 0) {
+      this.#bytesWithDevice = 0;
+      this.#lastPeriod = 0;
+    }
+  }
+
+  protected override beforeStart(): void {
+    return;
+  }
+
+  protected override afterRelease(): void {
+    this.#stagedLength = 0;
+    this.#bytesWithDevice = 0;
+    this.#lastPeriod = 0;
+  }
+
+  protected override *closeSteps(): Steps<void> {
+    if (!this.paused && (this.withDevice > 0 || this.#stagedLength > 0)) yield* this.#drain();
+    yield* this.releaseSteps();
+  }
+
+  #frames(data: PcmData): Uint8Array {
+    const value: unknown = data;
+    if (!ArrayBuffer.isView(value) || value instanceof DataView) {
+      throw new VirtioError(
+        'INVALID_PARAM',
+        `${this.who()}: samples were expected in a typed array, and something else was given`,
+      );
+    }
+    const bytes = bytesOf(data);
+    if (isWholeFrames(this.parameters, bytes.length)) return bytes;
+    const { format, channels } = this.parameters;
+    throw new VirtioError(
+      'INVALID_PARAM',
+      `${this.who()}: ${bytes.length} bytes are no whole frames of ${channels} ${format} samples, which take ${this.frameBytes} bytes each`,
+    );
+  }
+
+  #requirePrepared(): void {
+    const { state } = this;
+    if (state === 'prepared' || state === 'running' || state === 'stopped') return;
+    throw new VirtioError(
+      'INVALID_PARAM',
+      `${this.who()} is ${state === 'unknown' ? 'in an unknown state' : state}, so no frames can be written; stop() it, then start() it`,
+    );
+  }
+
+  *#write(data: PcmData): Steps<void> {
+    const bytes = this.#frames(data);
+    const me = {};
+    try {
+      yield* this.turn(me);
+      this.check();
+      if (this.releasing) yield this.until(() => !this.releasing, 'the release');
+      const { epoch } = this;
+      if (this.state === 'released') yield* this.command('PREPARE');
+      for (let at = 0; ;) {
+        this.check();
+        if (this.epoch !== epoch) throw this.#stopped();
+        this.#requirePrepared();
+        at = this.#accept(bytes, at);
+        if (this.#isFull && this.#startsItself) yield* this.command('START');
+        if (at >= bytes.length) return;
+        yield this.until(() => this.#hasRoom || this.epoch !== epoch, 'room in the buffer');
+      }
+    } finally {
+      this.leave(me);
+    }
+  }
+
+  *#drain(): Steps<void> {
+    const me = {};
+    try {
+      yield* this.turn(me);
+      this.check();
+      const { epoch } = this;
+      if (this.paused) {
+        throw new VirtioError(
+          'INVALID_PARAM',
+          `${this.who()} is paused, so what was written is not played; start() it, or stop()`,
+        );
+      }
+      this.#draining = true;
+      while (this.#stagedLength > 0) {
+        // 5.14.6.8.1.2: the end of the stream may be shorter than a period.
+        this.#lastPeriod = this.#stagedLength;
+        if (this.#post()) {
+          this.announce();
+          break;
+        }
+        this.#lastPeriod = 0;
+        if (this.#startsItself) yield* this.command('START');
+        yield this.until(() => this.mayPost || this.epoch !== epoch, 'room for the last period');
+        this.check();
+        if (this.epoch !== epoch) throw this.#stopped();
+      }
+      if (this.withDevice > 0 && this.#startsItself) yield* this.command('START');
+      while (this.withDevice > 0) {
+        yield this.until(() => this.withDevice === 0 || this.epoch !== epoch, 'the end of the frames');
+        if (this.epoch !== epoch) throw this.#stopped();
+        this.check();
+      }
+      if (this.state === 'running') yield* this.command('STOP');
+    } finally {
+      this.#draining = false;
+      this.leave(me);
+    }
+  }
+
+  #stopped(): VirtioError {
+    return new VirtioError(
+      'ABORTED',
+      `${this.who()} was stopped while frames were being written or played; start anew`,
+    );
+  }
+
+  /** Whether the device has as many periods as it can get. */
+  get #isFull(): boolean {
+    return !this.mayPost;
+  }
+
+  get #startsItself(): boolean {
+    return (
+      !this.paused &&
+      !this.releasing &&
+      this.withDevice > 0 &&
+      (this.state === 'prepared' || this.state === 'stopped')
+    );
+  }
+
+  get #hasRoom(): boolean {
+    return this.#stagedLength < this.#staged.length || this.mayPost;
+  }
+
+  /** Takes bytes from `at` on, as many as there is room for; returns where they end. */
+  #accept(bytes: Uint8Array, at: number): number {
+    const { periodBytes } = this.parameters;
+    let posted = false;
+    for (;;) {
+      if (this.#stagedLength === periodBytes) {
+        if (!this.#post()) break;
+        posted = true;
+      }
+      if (at >= bytes.length) break;
+      const count = Math.min(periodBytes - this.#stagedLength, bytes.length - at);
+      copyPart(bytes, at, count, this.#staged, this.#stagedLength);
+      this.#stagedLength += count;
+      at += count;
+    }
+    if (posted) this.announce();
+    return at;
+  }
+
+  /** Gives the device what is gathered. */
+  #post(): boolean {
+    if (!this.post(this.#staged, this.#stagedLength)) return false;
+    this.#bytesWithDevice += this.#stagedLength;
+    this.#stagedLength = 0;
+    return true;
+  }
+}

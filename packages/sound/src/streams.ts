@@ -1,0 +1,105 @@
+/**
+ * Streams of the Web around PCM streams. They are no part of ECMAScript, so their classes are handed in: those of the platform, or of a
+ * library in an engine that has none. What a class must be like stands here in types, as far as it is used.
+ */
+import { type AbortSignalLike, VirtioError, type WaitOptions } from '@virtio/core';
+import { bytesOf, type PcmData } from './samples.ts';
+
+/** What a `ReadableStream` gives its source. */
+export interface ChunkController {
+  /** Hands a chunk to the reader. */
+  enqueue(chunk: Uint8Array<ArrayBuffer>): void;
+  /** Ends the stream. */
+  close(): void;
+}
+
+/** What a `ReadableStream` is made from. */
+export interface ChunkSource {
+  pull(controller: ChunkController): Promise<void>;
+  cancel(reason?: unknown): Promise<void>;
+}
+
+/** The class `ReadableStream`, as far as it is needed. */
+export type ReadableStreamClass<S> = new (
+  source: ChunkSource,
+  strategy: { readonly highWaterMark: number },
+) => S;
+
+/** What a `WritableStream` is made from. */
+export interface ChunkSink {
+  /** @param controller may have a `signal` that is aborted when the stream is, even during a write */
+  write(chunk: PcmData, controller: object): Promise<void>;
+  close(): Promise<void>;
+  abort(reason?: unknown): Promise<void>;
+}
+
+/** The class `WritableStream`, as far as it is needed. */
+export type WritableStreamClass<S> = new (sink: ChunkSink) => S;
+
+/** Where chunks come from: a capture. */
+export interface ChunkReader {
+  readonly parameters: { readonly periodBytes: number };
+  readonly closed: boolean;
+  read(into: Uint8Array, options?: WaitOptions): Promise<number>;
+  stop(): Promise<void>;
+}
+
+/** Where chunks go: a playback. */
+export interface ChunkWriter {
+  readonly frameBytes: number;
+  readonly closed: boolean;
+  write(data: Uint8Array, options?: WaitOptions): Promise<void>;
+  drain(options?: WaitOptions): Promise<void>;
+  stop(): Promise<void>;
+}
+
+/** Makes a stream of what is captured. It asks for a period only when its reader does (a high water mark of 0). */
+export function readableOf<S>(reader: ChunkReader, ReadableStream: ReadableStreamClass<S>): S {
+  const source: ChunkSource = {
+    async pull(controller) {
+      const chunk = new Uint8Array(reader.parameters.periodBytes);
+      const count = await reader.read(chunk);
+      if (count === 0) controller.close();
+      else controller.enqueue(count === chunk.length ? chunk : chunk.slice(0, count));
+    },
+    async cancel() {
+      // A pull that waits ends with the stream.
+      if (!reader.closed) await reader.stop();
+    },
+  };
+  return new ReadableStream(source, { highWaterMark: 0 });
+}
+
+/** Makes a stream that is played. A write is done when all of its bytes are in the buffer, closing when the device has played them. */
+export function writableOf<S>(writer: ChunkWriter, WritableStream: WritableStreamClass<S>): S {
+  // A chunk may end in the middle of a frame.
+  let rest: Uint8Array = new Uint8Array(0);
+  const frame = Math.ceil(writer.frameBytes);
+  const sink: ChunkSink = {
+    write: async (chunk, controller) => {
+      const { signal } = controller as { readonly signal?: AbortSignalLike };
+      const bytes = bytesOf(chunk);
+      let joined = bytes;
+      if (rest.length > 0) {
+        joined = new Uint8Array(rest.length + bytes.length);
+        joined.set(rest);
+        joined.set(bytes, rest.length);
+      }
+      const whole = joined.length - (joined.length % frame);
+      rest = joined.slice(whole);
+      if (whole > 0) await writer.write(joined.subarray(0, whole), { signal });
+    },
+    close: async () => {
+      await writer.drain();
+      if (rest.length === 0) return;
+      throw new VirtioError(
+        'INVALID_PARAM',
+        `the stream ended with ${rest.length} bytes of a frame of ${frame}; they were not played`,
+      );
+    },
+    abort: async () => {
+      if (!writer.closed) await writer.stop();
+    },
+  };
+  return new WritableStream(sink);
+}

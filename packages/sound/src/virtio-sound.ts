@@ -1,0 +1,510 @@
+/**
+ * The sound device has four queues: control requests, events, and one for the periods of each direction, which all streams share. This is
+ * the driver; what can be asked of the device stands in `control`, and what plays and captures in the streams that it opens.
+ */
+import {
+  DeviceType,
+  Driver,
+  type DriverEvents,
+  type DriverOptions,
+  type Hal,
+  type ReceiveQueue,
+  requireBytes,
+  requireInteger,
+  type RequestQueue,
+  type SpinOptions,
+  type SubmitOptions,
+  type Transport,
+  VirtioError,
+  type VirtQueue,
+  type WaitOptions,
+} from '@virtio/core';
+import { CaptureStream } from './capture-stream.ts';
+import { type PcmParameters, streamCommand } from './commands.ts';
+import { ControlQueue } from './control-queue.ts';
+import { bytesOfFrames, type PcmFormatName } from './formats.ts';
+import type { AudioDirection, StreamInfo } from './info.ts';
+import { parseNotification, type SoundNotification } from './notifications.ts';
+import { type PcmStream, type PcmStreamParts, releaseSteps } from './pcm-stream.ts';
+import { PeriodQueue, type Transferred } from './period-queue.ts';
+import { PlaybackStream } from './playback-stream.ts';
+import {
+  type PcmFeatureName,
+  SoundConfigLayout,
+  SoundEventLayout,
+  type SoundFeatureName,
+  SoundFeatures,
+  SoundQueue,
+} from './protocol.ts';
+import { SoundControl, type SoundCounts } from './sound-control.ts';
+import { SlotMemory } from './slot-memory.ts';
+import { ask, type Steps } from './steps.ts';
+
+/** Options of {@link VirtioSound}. */
+export interface SoundOptions extends DriverOptions {
+  /** The size of each queue in descriptors (default 64, which QEMU's device has), where the device allows it. */
+  readonly queueSize?: number;
+  /** Whether control elements are used, where the device has them (default true). */
+  readonly controls?: boolean;
+}
+
+/** The events of {@link VirtioSound}. */
+export interface SoundEvents extends DriverEvents {
+  /** The device told something of itself. */
+  notification: SoundNotification;
+  /** A stream ran out of periods, as the device says or as the driver sees: its number. */
+  xrun: number;
+}
+
+/** How a stream is to be opened. */
+export interface OpenOptions {
+  /** The number of the stream (default: the first one of the direction that is not open). */
+  readonly stream?: number;
+  /** The sample format (default S16). */
+  readonly format?: PcmFormatName;
+  /** Frames a second (default 48,000). */
+  readonly rate?: number;
+  /** How many channels (default 2). */
+  readonly channels?: number;
+  /** The bytes of a period (default: 20 ms). */
+  readonly periodBytes?: number;
+  /** The bytes of the whole buffer, a multiple of `periodBytes` (default: 5 periods). */
+  readonly bufferBytes?: number;
+  /** What of the stream's features to use (default: EVT_XRUNS and MSG_POLLING, where it has them). */
+  readonly features?: readonly PcmFeatureName[];
+}
+
+const DEFAULT_QUEUE_SIZE = 64;
+const DEFAULT_PERIODS = 5;
+/** Notifications that nobody takes are kept up to so many; then the oldest are dropped. */
+const MAX_NOTIFICATIONS = 256;
+
+/** The features that are used where a stream has them. */
+const PREFERRED: readonly PcmFeatureName[] = ['EVT_XRUNS', 'MSG_POLLING'];
+
+/**
+ * The driver of a sound device.
+ *
+ * @see VIRTIO 1.4, 5.14
+ *
+ * @example
+ * ```ts
+ * import type { Hal, Transport } from '@virtio/core';
+ * import { VirtioSound } from '@virtio/sound';
+ *
+ * export async function play(transport: Transport, hal: Hal, samples: Int16Array): Promise<void> {
+ *   using sound = new VirtioSound(transport, hal);
+ *   const stream = await sound.openPlayback({ format: 'S16', rate: 44_100, channels: 2 });
+ *   await stream.write(samples);
+ *   await stream.close();
+ * }
+ * ```
+ */
+export class VirtioSound extends Driver<SoundFeatureName, SoundEvents> {
+  /** The control requests: jacks, streams, channel maps, control elements. */
+  readonly control: SoundControl;
+
+  readonly #commands: ControlQueue;
+  readonly #events: ReceiveQueue;
+  readonly #tx: PeriodQueue;
+  readonly #rx: PeriodQueue;
+  readonly #streams = new Map<number, PcmStream>();
+  /** Streams that are being opened. */
+  readonly #opening = new Set<number>();
+  readonly #notifications: SoundNotification[] = [];
+  #lostNotifications = 0;
+  #received = 0;
+  #resets = 0;
+
+  /**
+   * Takes the device over.
+   *
+   * @throws {@link VirtioError} `INVALID_PARAM` if it is not a sound device, `FEATURES_REFUSED`, `DMA_ERROR`, `UNSUPPORTED` if a queue is
+   * missing, `CONFIG_SPACE_TOO_SMALL`
+   */
+  constructor(transport: Transport, hal: Hal, options: SoundOptions = {}) {
+    const { queueSize = DEFAULT_QUEUE_SIZE, controls = true } = options;
+    requireInteger(transport, 'queueSize', queueSize, 4, 32_768);
+    super(
+      transport,
+      hal,
+      { deviceType: DeviceType.Sound, table: SoundFeatures, supported: controls ? ['CTLS'] : [] },
+      options,
+    );
+    const allocate = (bytes: number) => this.allocate(bytes, 'both');
+    const quirk = (queue: number) => (message: string) => this.quirk(queue, message);
+    this.#tx = new PeriodQueue({ transport, capture: false, allocate, quirk: quirk(SoundQueue.TX) });
+    this.#rx = new PeriodQueue({ transport, capture: true, allocate, quirk: quirk(SoundQueue.RX) });
+    const { requests, events, counts } = this.setUp(() => {
+      const control: RequestQueue = this.createRequestQueue({ index: SoundQueue.CONTROL, size: queueSize });
+      const received = this.createReceiveQueue({
+        index: SoundQueue.EVENT,
+        size: queueSize,
+        bufferSize: SoundEventLayout.size,
+        receive: () => this.#receive(),
+        always: true,
+      });
+      this.#tx.attach(
+        this.createRequestQueue<Transferred | undefined>({ index: SoundQueue.TX, size: queueSize }, this.#tx),
+      );
+      this.#rx.attach(
+        this.createRequestQueue<Transferred | undefined>({ index: SoundQueue.RX, size: queueSize }, this.#rx),
+      );
+      return { requests: control, events: received, counts: this.#readCounts() };
+    });
+    this.#events = events;
+    this.#commands = new ControlQueue({
+      transport,
+      requests,
+      memory: new SlotMemory(allocate),
+      quirk: quirk(SoundQueue.CONTROL),
+    });
+    this.control = new SoundControl(transport, this.#commands, counts);
+    this.start();
+  }
+
+  // Streams.
+
+  /**
+   * Opens a stream that plays: sets its parameters and prepares it.
+   *
+   * @throws {@link VirtioError} `INVALID_PARAM` for what the stream cannot do, `ALREADY_USED` if it is open or there is none left,
+   * `UNSUPPORTED`, `IO_ERROR` if the device refuses, `ABORTED`, or why the device no longer works
+   */
+  openPlayback(options?: OpenOptions, wait?: WaitOptions): Promise<PlaybackStream> {
+    return this.control.run(
+      this.#open('output', options, (parts) => new PlaybackStream(parts)),
+      wait,
+    );
+  }
+
+  /** As {@link VirtioSound.openPlayback}, spinning. */
+  openPlaybackSync(options?: OpenOptions, spin?: SpinOptions): PlaybackStream {
+    return this.control.runSync(
+      this.#open('output', options, (parts) => new PlaybackStream(parts)),
+      spin,
+    );
+  }
+
+  /**
+   * Opens a stream that captures: sets its parameters and prepares it. It starts when it is first read.
+   *
+   * @throws {@link VirtioError} as {@link VirtioSound.openPlayback}
+   */
+  openCapture(options?: OpenOptions, wait?: WaitOptions): Promise<CaptureStream> {
+    return this.control.run(
+      this.#open('input', options, (parts) => new CaptureStream(parts)),
+      wait,
+    );
+  }
+
+  /** As {@link VirtioSound.openCapture}, spinning. */
+  openCaptureSync(options?: OpenOptions, spin?: SpinOptions): CaptureStream {
+    return this.control.runSync(
+      this.#open('input', options, (parts) => new CaptureStream(parts)),
+      spin,
+    );
+  }
+
+  // Single I/O messages, for those who drive a stream by `control` themselves.
+
+  /**
+   * Transfers a buffer of a stream: plays it, or fills it with what is captured. It should be a period long. Returns when the device has
+   * used it, which it does while the stream runs.
+   *
+   * @param direction that of the stream, which decides about the queue
+   * @throws {@link VirtioError} `INVALID_PARAM` if there is no such stream, `IO_ERROR` if the device failed, `ABORTED`, or why the device no
+   * longer works
+   */
+  async transfer(
+    direction: AudioDirection,
+    stream: number,
+    buffer: Uint8Array,
+    options?: WaitOptions,
+  ): Promise<Transferred> {
+    this.#checkTransfer(stream, buffer);
+    return this.#queue(direction).transfer(stream, buffer, options);
+  }
+
+  /** As {@link VirtioSound.transfer}, spinning; `NOT_READY` after `timeoutMs`. */
+  transferSync(
+    direction: AudioDirection,
+    stream: number,
+    buffer: Uint8Array,
+    options?: SpinOptions,
+  ): Transferred {
+    this.#checkTransfer(stream, buffer);
+    return this.#queue(direction).transferSync(stream, buffer, options);
+  }
+
+  /**
+   * Transfers a buffer without waiting.
+   *
+   * @returns the token of the transfer
+   * @throws {@link VirtioError} `INVALID_PARAM`, `QUEUE_FULL`, or why the device no longer works
+   */
+  submitTransfer(
+    direction: AudioDirection,
+    stream: number,
+    buffer: Uint8Array,
+    options?: SubmitOptions,
+  ): number {
+    this.#checkTransfer(stream, buffer);
+    return this.#queue(direction).submitTransfer(stream, buffer, options);
+  }
+
+  /** The next submitted transfer of a direction that the device has used: its token, or -1. */
+  pollTransfer(direction: AudioDirection): number {
+    return this.#queue(direction).pollTransfer();
+  }
+
+  /**
+   * Ends a transfer that was submitted: its buffer is the caller's again.
+   *
+   * @throws {@link VirtioError} `NOT_READY`, `WRONG_TOKEN`, `IO_ERROR` if the device failed
+   */
+  completeTransfer(direction: AudioDirection, token: number): Transferred {
+    return this.#queue(direction).completeTransfer(token);
+  }
+
+  /** Gives a transfer up. Its buffer, if it lies in DMA memory, stays the device's until that is done with it. */
+  cancelTransfer(direction: AudioDirection, token: number): void {
+    this.#queue(direction).cancelTransfer(token);
+  }
+
+  /** Shows the device all transfers that were submitted with `kick: false`. */
+  kickTransfers(direction: AudioDirection): void {
+    this.#queue(direction).kick();
+  }
+
+  // Notifications.
+
+  /** How many notifications were dropped, as nobody took them: 256 are kept. */
+  get lostNotifications(): number {
+    return this.#lostNotifications;
+  }
+
+  /** The oldest notification that was not taken, or `undefined`. Listeners to `notification` get all of them besides. */
+  popNotification(): SoundNotification | undefined {
+    this.checkUsable();
+    this.#events.drain();
+    const notification = this.#notifications.shift();
+    // The device may have lied just now.
+    if (notification === undefined) this.checkUsable();
+    return notification;
+  }
+
+  /** The next notification. */
+  async nextNotification(options?: WaitOptions): Promise<SoundNotification> {
+    for (;;) {
+      const notification = this.popNotification();
+      if (notification !== undefined) return notification;
+      await this.#events.wait(options);
+    }
+  }
+
+  /** As {@link VirtioSound.nextNotification}, spinning; `NOT_READY` after `timeoutMs`. */
+  nextNotificationSync(options?: SpinOptions): SoundNotification {
+    const found: { notification?: SoundNotification | undefined } = {};
+    this.#events.spin(
+      () => (found.notification = this.popNotification()) !== undefined,
+      options,
+      'a notification',
+    );
+    if (found.notification === undefined) throw new TypeError('the wait ended without a notification');
+    return found.notification;
+  }
+
+  protected override onFailure(error: VirtioError): void {
+    this.#tx.fail(error);
+    this.#rx.fail(error);
+  }
+
+  protected override onQueueReset({ index }: VirtQueue): void {
+    const direction = index === SoundQueue.TX ? 'output' : index === SoundQueue.RX ? 'input' : undefined;
+    if (direction === undefined) return;
+    const lost = new VirtioError(
+      'DEVICE_RESET',
+      `${this.transport.who()}: queue ${index} was reset with the periods of all its streams; open them anew`,
+    );
+    this.#queue(direction).forget(lost);
+    for (const stream of [...this.#streams.values()]) {
+      if (stream.info.direction === direction) stream.end(lost);
+    }
+  }
+
+  protected override onReset(): void {
+    this.#resets += 1;
+    const lost = new VirtioError(
+      'DEVICE_RESET',
+      `${this.transport.who()} was reset while the stream was open, so it has no parameters any more; open it anew`,
+    );
+    this.#tx.forget(lost);
+    this.#rx.forget(lost);
+    for (const stream of [...this.#streams.values()]) stream.end(lost);
+    this.#streams.clear();
+    this.#opening.clear();
+    this.#notifications.length = 0;
+    this.#commands.forget();
+    this.control.forget(this.#readCounts());
+  }
+
+  #readCounts(): SoundCounts {
+    const { jacks, streams, chmaps, controls } = SoundConfigLayout.fields;
+    const read = (field: typeof jacks): number => this.transport.readConfigSpace(field);
+    return {
+      jacks: read(jacks),
+      streams: read(streams),
+      channelMaps: read(chmaps),
+      // 5.14.5.1: not read without CTLS; devices from before 1.4 do not have it.
+      controls: this.features.has('CTLS') ? read(controls) : 0,
+    };
+  }
+
+  #receive(): boolean {
+    const before = this.#received;
+    this.#events.poll((bytes) => {
+      if (bytes.length < SoundEventLayout.size) {
+        this.quirk(
+          SoundQueue.EVENT,
+          `an event has ${bytes.length} bytes in place of ${SoundEventLayout.size}; it was left out`,
+        );
+        return;
+      }
+      const { code, data } = SoundEventLayout.read(
+        new DataView(bytes.buffer, bytes.byteOffset, bytes.length),
+      );
+      const notification = parseNotification(code, data, this.control);
+      if (notification === undefined) {
+        this.quirk(
+          SoundQueue.EVENT,
+          `event 0x${code.toString(16)} of 0x${data.toString(16)} is of nothing there is; it was left out`,
+        );
+        return;
+      }
+      this.#received += 1;
+      if (this.#notifications.length === MAX_NOTIFICATIONS) {
+        this.#notifications.shift();
+        this.#lostNotifications += 1;
+      }
+      this.#notifications.push(notification);
+      this.#tell(notification);
+    });
+    return this.#received !== before;
+  }
+
+  #tell(notification: SoundNotification): void {
+    if (notification.type === 'control' && notification.changed.includes('INFO')) {
+      this.control.forgetControl(notification.control);
+    }
+    if (notification.type === 'xrun') {
+      const stream = this.#streams.get(notification.stream);
+      if (stream === undefined) this.emit('xrun', notification.stream);
+      else stream.countXrun();
+    }
+    this.emit('notification', notification);
+  }
+
+  *#open<S extends PcmStream>(
+    direction: AudioDirection,
+    options: OpenOptions = {},
+    make: (parts: PcmStreamParts) => S,
+  ): Steps<S> {
+    const info = yield* this.#choose(direction, options.stream);
+    const { id } = info;
+    if (this.#streams.has(id) || this.#opening.has(id)) {
+      throw new VirtioError(
+        'ALREADY_USED',
+        `${this.transport.who()}: stream ${id} is open already; close it first, or take another`,
+      );
+    }
+    const parameters = parametersOf(info, options);
+    const resets = this.#resets;
+    this.#opening.add(id);
+    try {
+      // Whoever had it before.
+      yield* releaseSteps(id, this.control.streamState(id));
+      yield* this.control.parametersSteps(id, parameters);
+      this.#checkReset(id, resets);
+      yield* ask(streamCommand(id, 'PREPARE'));
+      this.#checkReset(id, resets);
+    } finally {
+      this.#opening.delete(id);
+    }
+    const stream = make({
+      transport: this.transport,
+      commands: this.#commands,
+      periods: this.#queue(direction),
+      info,
+      parameters,
+      closed: () => {
+        if (this.#streams.get(id) === stream) this.#streams.delete(id);
+      },
+      xrun: () => this.emit('xrun', id),
+      quirk: (message) => this.quirk(direction === 'output' ? SoundQueue.TX : SoundQueue.RX, message),
+    });
+    this.#streams.set(id, stream);
+    return stream;
+  }
+
+  *#choose(direction: AudioDirection, wanted: number | undefined): Steps<StreamInfo> {
+    if (wanted !== undefined) {
+      const info = yield* this.control.streamSteps(wanted);
+      if (info.direction === direction) return info;
+      throw new VirtioError(
+        'INVALID_PARAM',
+        `${this.transport.who()}: stream ${wanted} is an ${info.direction}, not an ${direction}`,
+      );
+    }
+    let open = 0;
+    for (let id = 0; id < this.control.streams; id += 1) {
+      const info = yield* this.control.streamSteps(id);
+      if (info.direction !== direction) continue;
+      if (!this.#streams.has(id) && !this.#opening.has(id)) return info;
+      open += 1;
+    }
+    throw open > 0
+      ? new VirtioError(
+          'ALREADY_USED',
+          `${this.transport.who()}: all streams of direction ${direction} are open (${open}); close one first`,
+        )
+      : new VirtioError('UNSUPPORTED', `${this.transport.who()} has no stream of direction ${direction}`);
+  }
+
+  /** A reset may come between an answer and what waits for it. */
+  #checkReset(id: number, resets: number): void {
+    if (this.#resets === resets) return;
+    throw new VirtioError(
+      'DEVICE_RESET',
+      `${this.transport.who()} was reset while stream ${id} was being opened; open it anew`,
+    );
+  }
+
+  #queue(direction: AudioDirection): PeriodQueue {
+    // Callers without types may give something else.
+    const queues: Readonly<Record<string, PeriodQueue>> = { output: this.#tx, input: this.#rx };
+    const queue = Object.hasOwn(queues, direction) ? queues[direction] : undefined;
+    if (queue !== undefined) return queue;
+    throw new VirtioError(
+      'INVALID_PARAM',
+      `${this.transport.who()}: the direction is ${direction}; give 'output' or 'input'`,
+    );
+  }
+
+  #checkTransfer(stream: number, buffer: Uint8Array): void {
+    requireInteger(this.transport, 'the stream', stream, 0, Math.max(0, this.control.streams - 1));
+    requireBytes(this.transport, buffer);
+    requireInteger(this.transport, "the buffer's length", buffer.length, 1, 0x1000_0000);
+  }
+}
+
+function parametersOf(info: StreamInfo, options: OpenOptions): PcmParameters {
+  const { format = 'S16', rate = 48_000, channels = 2 } = options;
+  // 20 ms, in whole bytes whatever the format. What makes no sense is refused when parameters are checked.
+  const frames = rate > 0 ? Math.max(2, 2 * Math.round(rate / 100)) : 2;
+  const usable = Number.isInteger(channels) && channels > 0 && info.formats.includes(format);
+  const { periodBytes = usable ? bytesOfFrames({ format, channels }, frames) : 1 } = options;
+  const { bufferBytes = DEFAULT_PERIODS * periodBytes } = options;
+  const { features = PREFERRED.filter((feature) => info.features.includes(feature)) } = options;
+  return { format, rate, channels, periodBytes, bufferBytes, features };
+}
