@@ -231,6 +231,9 @@ describe('VirtioNetRaw', () => {
       expect(net.canSendOn(pair)).toBe(true);
     }
     expect(model.sent.map(({ pair }) => pair)).toEqual([2, 0, 1]);
+    // Nor is one of a direction taken for one of the other.
+    const receiving = net.receiveBegin(new Uint8Array(1526));
+    expect(() => net.transmitComplete(receiving)).toThrow(code('WRONG_TOKEN'));
     expect(() => net.receiveComplete(77)).toThrow(code('WRONG_TOKEN'));
     expect(() => net.receiveComplete(-1)).toThrow(code('WRONG_TOKEN'));
     expect(() => net.receiveBegin(new Uint8Array(1526), { pair: 3 })).toThrow(code('INVALID_PARAM'));

@@ -96,10 +96,9 @@ export class VirtioNetRaw extends NetDriver {
         const create = (index: number, writable: boolean): RawQueue => {
           const buffers: (Uint8Array | undefined)[] = [];
           const handler = this.#handler(buffers, writable);
-          const requests = this.createRequestQueue({ index, size: queueSize }, handler, [
-            pair,
-            this.queuePairs,
-          ]);
+          // No two requests have the same token, whichever their queue.
+          const lane = [index, 2 * this.queuePairs] as const;
+          const requests = this.createRequestQueue({ index, size: queueSize }, handler, lane);
           return { requests, buffers, handler };
         };
         return { receive: create(2 * pair, true), transmit: create(2 * pair + 1, false) };
@@ -423,8 +422,8 @@ export class VirtioNetRaw extends NetDriver {
 
   #ofToken(queues: readonly RawQueue[], token: number): RequestQueue<number> {
     // What is no token is refused by the first.
-    const lane = Number.isInteger(token) && token >= 0 ? token % queues.length : 0;
-    return (queues[lane] as RawQueue).requests;
+    const index = Number.isInteger(token) && token >= 0 ? token % (2 * queues.length) : 0;
+    return (queues[index >> 1] as RawQueue).requests;
   }
 }
 

@@ -121,22 +121,6 @@ const makeRawNetSubject = (): Subject<VirtioNetRaw> => ({
   open: (transport, hal) => new VirtioNetRaw(transport, hal, { macAddress: '02:00:00:00:00:01' }),
   requests: [
     {
-      name: 'sent packet',
-      queue: TRANSMIT,
-      descriptors: 2,
-      call: (mark) => ({
-        promise: (net, options) => net.send(frameOf(mark), options),
-        // That it went out is all that there is to see.
-        verify: (result) => {
-          if (result !== undefined) {
-            throw new Error(`${JSON.stringify(result)} came of a packet that was sent`);
-          }
-        },
-      }),
-      markOf: markOfFrame,
-      answer: () => undefined,
-    },
-    {
       name: 'sent buffer',
       queue: TRANSMIT,
       descriptors: 1,

@@ -41,7 +41,8 @@ class Switch {
   constructor(socket: Socket) {
     this.#socket = socket;
     socket.on('error', () => undefined);
-    socket.on('data', (data) => this.#take(data));
+    // It was paused so that nothing is lost before somebody listens.
+    socket.on('data', (data) => this.#take(data)).resume();
   }
 
   pause(paused: boolean): void {
