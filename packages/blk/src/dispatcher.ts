@@ -1,6 +1,7 @@
 /** Spreads requests over the queues of a device, in three forms: non-blocking, synchronous, with promises. */
 import {
-  asError, requireInteger,
+  asError,
+  requireInteger,
   type SpinOptions,
   type SubmitOptions,
   VirtioError,

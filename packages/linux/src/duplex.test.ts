@@ -105,8 +105,9 @@ describe('toDuplex', () => {
     const near = toDuplex(one);
     let more = true;
     let written = 0;
-    for (; more && written < 1_000_000; written += 1000)
+    for (; more && written < 1_000_000; written += 1000) {
       more = near.write(Buffer.alloc(1000, written & 0xff));
+    }
     expect(written).toBeLessThan(100_000);
     near.end();
     let got = 0;
