@@ -3,11 +3,11 @@ import js from '@eslint/js';
 import { defineConfig, globalIgnores } from 'eslint/config';
 import tseslint from 'typescript-eslint';
 
-const tests = ['**/*.test.ts', '**/bench/**/*.ts', '**/fuzz/**/*.ts'];
+const tests = ['**/*.test.ts', '**/bench/**/*.ts', '**/fuzz/**/*.ts', '**/test/**/*.ts'];
 
 /** Packages with no operating system below them: neither Node.js nor the DOM nor a transport-specific import. */
 const transports = ['mmio', 'pci', 'pci-x86'];
-const notDevices = ['core', 'testing', 'linux', ...transports];
+const notDevices = ['core', 'testing', 'linux', 'vhost-user', ...transports];
 
 const onlyWorkspace = (allowed, what) => [
   'error',
@@ -63,6 +63,7 @@ export default defineConfig(
     rules: {
       '@typescript-eslint/no-non-null-assertion': 'off',
       '@typescript-eslint/require-await': 'off',
+      '@typescript-eslint/explicit-module-boundary-types': 'off',
       '@typescript-eslint/unbound-method': 'off',
       'no-console': 'off',
     },
@@ -95,6 +96,16 @@ export default defineConfig(
       'no-restricted-imports': onlyWorkspace(
         ['@virtio/core', '@virtio/pci', '@virtio/mmio', 'koffi', 'node:[a-z/_]+'],
         'linux imports core, pci, mmio, koffi and Node.js only',
+      ),
+    },
+  },
+  {
+    files: ['packages/vhost-user/src/**/*.ts'],
+    ignores: tests,
+    rules: {
+      'no-restricted-imports': onlyWorkspace(
+        ['@virtio/core', '@virtio/linux', 'node:[a-z/_]+'],
+        'vhost-user imports core, linux and Node.js only',
       ),
     },
   },

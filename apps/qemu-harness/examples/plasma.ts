@@ -10,14 +10,16 @@ import { listDevices, openDriver } from '@virtio/linux';
 const SECONDS = Number(process.argv[2] ?? 60);
 
 const found = listDevices().find(({ deviceType }) => deviceType === DeviceType.Gpu);
-if (found === undefined)
+if (found === undefined) {
   throw new Error("there is no GPU: add --display, or --qemu '-device virtio-gpu-pci'");
+}
 using gpu = openDriver(VirtioGpu, found, { unsafePhysicalMemory: found.kind === 'mmio' });
 
 let screen = await gpu.setUpFramebuffer();
-let resized = false;
+let resizes = 0;
+let seen = 0;
 gpu.on('display', () => {
-  resized = true;
+  resizes += 1;
 });
 
 // A wave, and a circle of colours.
@@ -51,8 +53,8 @@ const began = performance.now();
 let shown = began;
 let frames = 0;
 for (let time = 0; performance.now() - began < SECONDS * 1000; time += 2) {
-  if (resized) {
-    resized = false;
+  if (resizes !== seen) {
+    seen = resizes;
     screen = await gpu.setUpFramebuffer();
   }
   draw(screen, time);

@@ -44,7 +44,7 @@ export const OVERHEAD = 2;
 /** What a {@link BlkQueue} needs of its driver. */
 export interface BlkQueueHost {
   /** Makes the queue below. */
-  readonly createRequests: (handler: RequestHandler<unknown>) => RequestQueue<unknown>;
+  readonly createRequests: (handler: RequestHandler<unknown>) => RequestQueue;
   /** DMA memory that lives as long as the driver. */
   readonly allocate: (bytes: number) => DmaRegion;
   /** Whether VERSION_1 was negotiated. Older devices may report wrong lengths. */
@@ -60,7 +60,7 @@ export interface BlkQueueHost {
 /** Builds and judges the requests of one queue. */
 export class BlkQueue implements RequestHandler<unknown> {
   /** The queue below. */
-  readonly requests: RequestQueue<unknown>;
+  readonly requests: RequestQueue;
   /** The most bytes of a segment. */
   sizeMax = Infinity;
   /** The block size of the disk in bytes. */

@@ -1,5 +1,6 @@
 /** Spreads requests over the queues of a device, in three forms: non-blocking, synchronous, with promises. */
 import {
+  asError,
   requireInteger,
   type SpinOptions,
   type SubmitOptions,
@@ -56,7 +57,7 @@ export class Dispatcher {
       const { type, sector, data, segments, decode } = command();
       return this.run(type, sector, data, segments, options, decode) as Promise<R>;
     } catch (error) {
-      return Promise.reject(error as Error);
+      return Promise.reject(asError(error));
     }
   }
 

@@ -6,6 +6,7 @@
  * device makes of it concerns that request alone.
  */
 import {
+  asError,
   DeviceType,
   Driver,
   type DriverEvents,
@@ -217,7 +218,7 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
       const segments = this.#measure(READ, sector, data);
       return this.#dispatcher.run(RequestType.IN, sector, data, segments, options) as Promise<void>;
     } catch (error) {
-      return Promise.reject(error as Error);
+      return Promise.reject(asError(error));
     }
   }
 
@@ -245,7 +246,7 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
       const segments = this.#measureWrite(WRITE, sector, data);
       return this.#dispatcher.run(RequestType.OUT, sector, data, segments, options) as Promise<void>;
     } catch (error) {
-      return Promise.reject(error as Error);
+      return Promise.reject(asError(error));
     }
   }
 

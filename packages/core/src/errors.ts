@@ -102,3 +102,8 @@ export class VirtioError extends Error {
     return value instanceof VirtioError && (code === undefined || value.code === code);
   }
 }
+
+/** What was thrown, as an `Error`, for a promise to reject with. */
+export function asError(thrown: unknown): Error {
+  return thrown instanceof Error ? thrown : new Error(String(thrown), { cause: thrown });
+}

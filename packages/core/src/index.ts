@@ -18,7 +18,7 @@ export * from './memory/hal.ts';
 export * from './memory/layout.ts';
 export * from './memory/registers.ts';
 export * from './queues/buffer-queue.ts';
-export * from './queues/driver-queue.ts';
+export type * from './queues/driver-queue.ts';
 export * from './queues/receive-queue.ts';
 export * from './queues/request-queue.ts';
 export { spin, type SpinOptions } from './queues/spin.ts';

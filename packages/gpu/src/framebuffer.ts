@@ -23,6 +23,7 @@ import {
   type PixelFormatNumber,
   type PixelShifts,
   pixelShifts,
+  rgbaWords,
 } from './pixel-format.ts';
 import { BYTES_PER_PIXEL } from './protocol.ts';
 import { ask, runSteps, runStepsSync, type Steps } from './steps.ts';
@@ -166,9 +167,10 @@ export class Framebuffer implements Disposable, AsyncDisposable {
     const count = Math.min(this.width, x + width) - left;
     if (count <= 0) return;
     const bottom = Math.min(this.height, y + height);
+    const words = rgbaWords(data, width * height);
     for (let row = Math.max(0, y); row < bottom; row += 1) {
-      const from = ((row - y) * width + left - x) * BYTES_PER_PIXEL;
-      convertRgba(data, from, this.pixels, row * this.width + left, count, this.#shifts);
+      const from = (row - y) * width + left - x;
+      convertRgba(words, from, this.pixels, row * this.width + left, count, this.#shifts);
     }
   }
 

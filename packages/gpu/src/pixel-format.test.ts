@@ -8,6 +8,7 @@ import {
   type PixelFormatNumber,
   type PixelShifts,
   pixelShifts,
+  rgbaWords,
 } from './pixel-format.ts';
 
 const cases = Object.entries(PixelFormat).map(([name, format]) => ({
@@ -36,7 +37,7 @@ describe.each(cases)('$name', ({ name, format, order }) => {
   it('converts images, a part of a buffer to a part of another', () => {
     const rgba = Uint8Array.of(9, 9, 9, 9, 250, 2, 3, 4, 5, 6, 7, 200);
     const words = new Uint32Array(4);
-    convertRgba(rgba, 4, words, 1, 2, shifts);
+    convertRgba(rgbaWords(rgba, 3), 1, words, 1, 2, shifts);
     expect([...new Uint8Array(words.buffer)]).toEqual([
       ...[0, 0, 0, 0],
       ...bytesOf(order, { R: 250, G: 2, B: 3, A: 4 }),
@@ -47,6 +48,16 @@ describe.each(cases)('$name', ({ name, format, order }) => {
 });
 
 describe('pixels', () => {
+  it('are taken from wherever they lie', () => {
+    const bytes = Uint8Array.of(0, 1, 2, 3, 4, 5, 6, 7, 8, 9);
+    for (const offset of [0, 1, 2]) {
+      const words = rgbaWords(bytes.subarray(offset), 2);
+      expect([...new Uint8Array(words.buffer, words.byteOffset, 8)]).toEqual([
+        ...bytes.subarray(offset, offset + 8),
+      ]);
+    }
+  });
+
   it('of unknown formats are none', () => {
     expect(pixelShifts(0)).toBeUndefined();
     expect(pixelShifts(5)).toBeUndefined();

@@ -93,14 +93,25 @@ export function packPixel(
 }
 
 /**
- * Converts pixels from bytes R, G, B, A, as canvases and image files have them.
+ * The words of an image in bytes R, G, B, A; a copy where they are not at a multiple of four.
  *
- * @param from the first byte of the first pixel
+ * @param count pixels
+ */
+export function rgbaWords(rgba: Uint8Array | Uint8ClampedArray, count: number): Uint32Array {
+  const { buffer, byteOffset } = rgba;
+  if (byteOffset % BYTES_PER_PIXEL === 0) return new Uint32Array(buffer, byteOffset, count);
+  return new Uint32Array(Uint8Array.from(rgba.subarray(0, count * BYTES_PER_PIXEL)).buffer);
+}
+
+/**
+ * Converts pixels from words of bytes R, G, B, A, as canvases and image files have them.
+ *
+ * @param from the index of the first pixel
  * @param to the index of the first word
  * @param count pixels
  */
 export function convertRgba(
-  rgba: Uint8Array | Uint8ClampedArray,
+  rgba: Uint32Array,
   from: number,
   words: Uint32Array,
   to: number,
@@ -108,13 +119,24 @@ export function convertRgba(
   { red, green, blue, alpha, hasAlpha }: PixelShifts,
 ): void {
   const opaque = hasAlpha ? 0 : 255 << alpha;
-  for (let i = 0, at = from; i < count; i += 1, at += BYTES_PER_PIXEL) {
-    const a = hasAlpha ? (rgba[at + 3] as number) << alpha : opaque;
+  if (red === 16 && green === 8 && blue === 0) {
+    // The two that displays have, with shifts that the engine knows.
+    const mask = hasAlpha ? 0xff000000 : 0;
+    for (let i = 0; i < count; i += 1) {
+      const word = rgba[from + i] as number;
+      words[to + i] = ((word & 255) << 16) | (word & 0xff00) | ((word >>> 16) & 255) | (word & mask) | opaque;
+    }
+    return;
+  }
+  const kept = hasAlpha ? 255 : 0;
+  for (let i = 0; i < count; i += 1) {
+    const word = rgba[from + i] as number;
     words[to + i] =
-      ((rgba[at] as number) << red) |
-      ((rgba[at + 1] as number) << green) |
-      ((rgba[at + 2] as number) << blue) |
-      a;
+      ((word & 255) << red) |
+      (((word >>> 8) & 255) << green) |
+      (((word >>> 16) & 255) << blue) |
+      (((word >>> 24) & kept) << alpha) |
+      opaque;
   }
 }
 

@@ -113,7 +113,7 @@ const EVENT_TYPES = 32;
 export class VirtioInput extends Driver<never> implements AsyncIterable<InputEvent> {
   readonly #ring: EventRing;
   readonly #events: ReceiveQueue;
-  readonly #status: RequestQueue<void>;
+  readonly #status: RequestQueue;
   readonly #statusView: DataView;
   readonly #statusAddress: number;
   /** A mark is due, but there was no room for it. */
@@ -147,7 +147,7 @@ export class VirtioInput extends Driver<never> implements AsyncIterable<InputEve
           this.#restart();
         },
       });
-      const status = this.createRequestQueue<void>({ index: STATUS_QUEUE, ...size, tableLength: 0 });
+      const status = this.createRequestQueue({ index: STATUS_QUEUE, ...size, tableLength: 0 });
       const statusRegion = this.allocate(status.slots * EVENT_SIZE, 'driver-to-device');
       return { events, status, statusRegion };
     });

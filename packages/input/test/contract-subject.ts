@@ -47,8 +47,9 @@ export const inputSubject: Subject<VirtioInput> = {
       send: (device, mark) => device.send(EVENTS, event(EV_REL, Rel.REL_X, mark)),
       take(input) {
         // What may have been lost is told in the stream, and is no message of the device's.
-        for (let next = input.popEvent(); next; next = input.popEvent())
+        for (let next = input.popEvent(); next; next = input.popEvent()) {
           if (next.type === EV_REL) return next.value;
+        }
         return -1;
       },
       async promise(input, options) {

@@ -14,6 +14,7 @@ import { epollControl, epollCreate, epollPoll } from './syscalls.ts';
 const CTL_ADD = 1;
 const CTL_DEL = 2;
 const EPOLLIN = 0x1;
+const EPOLLOUT = 0x4;
 const EPOLLET = 0x80000000;
 
 /** `struct epoll_event` is packed on x86-64 only; its data is a number that we choose. */
@@ -42,10 +43,14 @@ export class EventPoller implements Disposable {
     this.#handle.unref();
   }
 
-  /** Calls `handler` each time after `fd` was signalled; several signals may be one call. */
-  watch(fd: number, handler: () => void): void {
+  /**
+   * Calls `handler` each time after `fd` was signalled; several signals may be one call.
+   *
+   * @param writable whether it is also signalled when it can be written again
+   */
+  watch(fd: number, handler: () => void, writable = false): void {
     const event = new DataView(new ArrayBuffer(EVENT.size));
-    event.setUint32(0, EPOLLIN | EPOLLET, true);
+    event.setUint32(0, (EPOLLIN | EPOLLET | (writable ? EPOLLOUT : 0)) >>> 0, true);
     event.setUint32(EVENT.data, fd, true);
     epollControl(this.#epoll, CTL_ADD, fd, new Uint8Array(event.buffer));
     this.#watches.set(fd, { fd, handler, signalled: false });

@@ -52,7 +52,7 @@ export class IovaSpace {
     }
     throw new VirtioError(
       'DMA_ERROR',
-      `the IOMMU has no ${size} bytes of device addresses left; free DMA memory that is no longer used`,
+      `there are no ${size} bytes of device addresses left; free DMA memory that is no longer used`,
     );
   }
 

@@ -26,12 +26,25 @@ export const MapFlags = {
 } as const;
 
 /** Flags of `memfd_create`: `<linux/memfd.h>`. */
-export const MemfdFlags = { CLOEXEC: 1, HUGETLB: 4, HUGE_2MB: 21 << 26 } as const;
+export const MemfdFlags = { CLOEXEC: 1, ALLOW_SEALING: 2, HUGETLB: 4, HUGE_2MB: 21 << 26 } as const;
+
+/** `F_ADD_SEALS` and `F_GET_SEALS`, and the seals: `<linux/fcntl.h>`. */
+export const Seals = { ADD: 1033, GET: 1034, SEAL: 1, SHRINK: 2, GROW: 4 } as const;
+
+/** Modes of `fallocate`: `<linux/falloc.h>`. */
+const FALLOC_PUNCH_HOLE = 3;
+
+/** Events of `poll`: `<asm-generic/poll.h>`. */
+export const PollEvents = { IN: 1, OUT: 4 } as const;
 
 /** `EFD_CLOEXEC | EFD_NONBLOCK` of `<sys/eventfd.h>`. */
 const EVENTFD_FLAGS = 0x80800;
 /** `EPOLL_CLOEXEC` of `<sys/epoll.h>`. */
 const EPOLL_CLOEXEC = 0x80000;
+
+/** The calls of sockets. */
+export type SocketCall =
+  'socket' | 'socketpair' | 'bind' | 'listen' | 'connect' | 'accept4' | 'shutdown' | 'sendmsg' | 'recvmsg';
 
 /** `AF_INET`, `SOCK_DGRAM` and `SOCK_CLOEXEC` of `<sys/socket.h>`. */
 const AF_INET = 2;
@@ -59,6 +72,18 @@ function load(): Readonly<Record<string, Native>> {
     getpagesize: declare('getpagesize', 'int', []),
     eventfd: declare('eventfd', 'int', ['uint', 'int']),
     memfd_create: declare('memfd_create', 'int', ['const char *', 'uint']),
+    eventfd_write: declare('eventfd_write', 'int', ['int', 'uint64_t']),
+    fcntl: declare('fcntl', 'int', ['int', 'int', 'int']),
+    fallocate: declare('fallocate', 'int', ['int', 'int', 'int64_t', 'int64_t']),
+    socketpair: declare('socketpair', 'int', ['int', 'int', 'int', 'void *']),
+    bind: declare('bind', 'int', ['int', 'void *', 'uint']),
+    listen: declare('listen', 'int', ['int', 'int']),
+    connect: declare('connect', 'int', ['int', 'void *', 'uint']),
+    accept4: declare('accept4', 'int', ['int', 'uintptr_t', 'uintptr_t', 'int']),
+    shutdown: declare('shutdown', 'int', ['int', 'int']),
+    sendmsg: declare('sendmsg', 'int64_t', ['int', 'uintptr_t', 'int']),
+    recvmsg: declare('recvmsg', 'int64_t', ['int', 'uintptr_t', 'int']),
+    poll: declare('poll', 'int', ['void *', 'ulong', 'int']),
     epoll_create1: declare('epoll_create1', 'int', ['int']),
     epoll_ctl: declare('epoll_ctl', 'int', ['int', 'int', 'int', 'void *']),
     read: declare('read', 'int64_t', ['int', 'void *', 'size_t']),
@@ -73,6 +98,20 @@ let functions: Readonly<Record<string, Native>> | undefined;
 function native(name: string): Native {
   functions ??= load();
   return functions[name] as Native;
+}
+
+/**
+ * Calls a function that returns -1 and sets `errno` when it fails, again if a signal interrupted it.
+ *
+ * @returns its result, or `-errno`
+ */
+export function tryCall(name: SocketCall, ...args: unknown[]): number {
+  for (;;) {
+    const result = native(name)(...args) as number;
+    if (result >= 0) return result;
+    const errno = koffi.errno();
+    if (errno !== constants.errno.EINTR) return -errno;
+  }
 }
 
 /** Calls a function that returns -1 and sets `errno` when it fails. */
@@ -147,6 +186,44 @@ export function systemPageSize(): number {
 /** A new eventfd with the count 0, which does not block. */
 export function eventfd(): number {
   return call('eventfd', 'eventfd', 0, EVENTFD_FLAGS);
+}
+
+/** Adds 1 to the count of an eventfd, which signals it. */
+export function signalEventfd(fd: number): void {
+  native('eventfd_write')(fd, 1);
+}
+
+/**
+ * Adds seals to a memfd, after which nobody can take them away.
+ *
+ * @throws {@link SystemCallError}
+ */
+export function addSeals(fd: number, seals: number): void {
+  call('fcntl', 'F_ADD_SEALS', fd, Seals.ADD, seals);
+}
+
+/** Gives pages of a file back to the system; they read as zeros afterwards. */
+export function punchHole(fd: number, offset: number, size: number): void {
+  call('fallocate', 'fallocate', fd, FALLOC_PUNCH_HOLE, offset, size);
+}
+
+/**
+ * Waits in place until one of the descriptors is ready, closed or broken.
+ *
+ * @param waits pairs of a descriptor and `PollEvents`
+ * @param timeoutMs milliseconds
+ * @returns whether one is; a signal or the time that is up ends the wait as well
+ */
+export function pollDescriptors(
+  waits: readonly (readonly [fd: number, events: number])[],
+  timeoutMs: number,
+): boolean {
+  const view = new DataView(new ArrayBuffer(8 * waits.length));
+  waits.forEach(([fd, events], i) => {
+    view.setInt32(8 * i, fd, true);
+    view.setInt16(8 * i + 4, events, true);
+  });
+  return (native('poll')(new Uint8Array(view.buffer), waits.length, Math.ceil(timeoutMs)) as number) > 0;
 }
 
 /** `memfd_create(2)`. */

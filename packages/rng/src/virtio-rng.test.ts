@@ -182,8 +182,9 @@ describe('VirtioRng', () => {
   it('gives a slot back when its buffer cannot be shared', () => {
     const { rng, device } = setUp();
     device.hal.failShare({ count: 20 });
-    for (let i = 0; i < 20; i += 1)
+    for (let i = 0; i < 20; i += 1) {
       expect(() => rng.submitRequestEntropy(new Uint8Array(1), { kick: false })).toThrow(code('DMA_ERROR'));
+    }
     expect(rng.fillSync(new Uint8Array(1))).toHaveLength(1);
   });
 

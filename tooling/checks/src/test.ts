@@ -17,6 +17,7 @@ interface Step {
 }
 
 const unitReport = path.join(cache, 'test/unit.json');
+const backendReport = path.join(cache, 'test/backends.json');
 const guestReport = path.join(cache, 'test/guest.json');
 const harness = ['node', '--conditions=@virtio/source', 'apps/qemu-harness/src/main.ts'] as const;
 /** turbo remembers by content what passed, so that a repeated run soon reaches the guests. */
@@ -47,6 +48,19 @@ const steps: readonly Step[] = [
     title: 'guest tests',
     command: [...harness, 'test', '--json', guestReport],
     count: () => countGuestTests(guestReport),
+  },
+  // No guest is booted: programs of the host serve the devices. Which packages they are in, apps/backends says.
+  {
+    title: 'vhost-user back ends',
+    command: [
+      'vitest',
+      'run',
+      '--config=apps/backends/vitest.config.ts',
+      '--reporter=default',
+      '--reporter=json',
+      `--outputFile.json=${backendReport}`,
+    ],
+    count: () => countUnitTests(backendReport),
   },
   {
     title: 'unit tests',
@@ -99,7 +113,7 @@ for (const [index, step] of steps.entries()) {
   const verdict = counts.failed > 0 ? 'FAILED' : 'ok';
   const detail =
     step.count === undefined ? '' : `  ${counts.passed} passed, ${counts.failed} failed${skipped}`;
-  const line = `${verdict.padEnd(8)}${step.title.padEnd(18)}${took.padStart(9)}${detail}`;
+  const line = `${verdict.padEnd(8)}${step.title.padEnd(21)}${took.padStart(9)}${detail}`;
   console.log(`[${index + 1}/${steps.length}] ${line.trimEnd()}`);
   table.push(line);
   sum.passed += counts.passed;

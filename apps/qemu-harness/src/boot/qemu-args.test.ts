@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { DEFAULT_CONFIG, qemuArguments, type GuestConfig } from './qemu-args.ts';
 
 const IMAGE = { key: 'k', kernel: '/k', initramfs: '/i', kernelRelease: '6.1', nodeVersion: 'v24' };
-const build = (config: Pick<GuestConfig, 'machine' | 'transport'>): string =>
+const build = (config: Pick<GuestConfig, 'machine' | 'transport'> & Partial<GuestConfig>): string =>
   qemuArguments({ ...DEFAULT_CONFIG, accelerator: 'tcg', ...config }, IMAGE, '/run', {
     channel: '/c,1',
     qmp: '/q',
@@ -25,6 +25,14 @@ describe('qemuArguments', () => {
   it('chooses the version of MMIO devices', () => {
     expect(build({ machine: 'microvm', transport: 'mmio-v1' })).toContain('virtio-mmio.force-legacy=on');
     expect(build({ machine: 'microvm', transport: 'mmio-v2' })).toContain('virtio-mmio.force-legacy=off');
+  });
+
+  it('shares the guest’s memory only for devices that are programs of their own', () => {
+    const guest = { machine: 'q35', transport: 'pci-physical', memoryMiB: 512 } as const;
+    expect(build(guest)).not.toContain('share=on');
+    expect(build({ ...guest, sharedMemory: true })).toContain(
+      '-object memory-backend-memfd,id=memory,size=512M,share=on -machine memory-backend=memory',
+    );
   });
 
   it('opens no network port, and doubles commas in paths', () => {

@@ -41,6 +41,8 @@ export interface GuestConfig {
   readonly tscKhz: number | undefined;
   /** Show all kernel messages. */
   readonly verbose: boolean;
+  /** Programs of the host reach the guest's memory: devices that are processes of their own (vhost-user). */
+  readonly sharedMemory: boolean;
   /** Arguments for the devices of this guest. */
   readonly devices: readonly string[];
   /** Variables of QEMU's environment, for back ends that are told by them. */
@@ -60,6 +62,7 @@ export const DEFAULT_CONFIG = {
   hugePages: 192,
   cpus: 2,
   verbose: false,
+  sharedMemory: false,
   devices: [],
 } as const;
 
@@ -87,6 +90,12 @@ export function qemuArguments(
       ? ['-accel', 'kvm', '-cpu', 'host']
       : ['-accel', 'tcg,thread=multi', '-cpu', 'max']),
     ...['-smp', String(config.cpus), '-m', `${config.memoryMiB}M`],
+    ...(config.sharedMemory
+      ? [
+          ...['-object', `memory-backend-memfd,id=memory,size=${config.memoryMiB}M,share=on`],
+          ...['-machine', 'memory-backend=memory'],
+        ]
+      : []),
     ...['-kernel', image.kernel, '-initrd', initramfs, '-append', kernelCommandLine(config)],
     ...['-chardev', 'stdio,id=console,signal=off,mux=off', '-serial', 'chardev:console'],
     ...chardev('channel', sockets.channel),

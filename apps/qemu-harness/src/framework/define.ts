@@ -41,6 +41,20 @@ export interface DeviceSpec {
   readonly environment?: Readonly<Record<string, string>>;
   /** Put the device behind a port of its own, so that it can be unplugged (PCI only). */
   readonly hotplug?: boolean;
+  /** A program of the host that is the device (vhost-user), and shares the guest's memory. */
+  readonly backend?: BackendSpec;
+}
+
+/** The programs that can be devices. */
+export type BackendProgram = 'vhost-device-vsock';
+
+/** A program that is a device. */
+export interface BackendSpec {
+  readonly program: BackendProgram;
+  /** Its arguments; `{dir}` is the test's folder on the host. */
+  readonly args: readonly string[];
+  /** The socket on which it listens for QEMU, with `{dir}`. */
+  readonly socket: string;
 }
 
 /** A disk image, made for the test. */
@@ -92,6 +106,10 @@ export interface HostEnv {
   hashImage(device: string, offset: number, length: number): Promise<string>;
   /** What `qemu-img map` says of a disk: extents in bytes. */
   mapImage(device: string): Promise<readonly ImageExtent[]>;
+  /** Kills the program behind a device. */
+  killBackend(device: string): Promise<void>;
+  /** Starts the program behind a device again. */
+  startBackend(device: string): Promise<void>;
   /** What QEMU has said on its standard error: complaints, and what is traced. */
   complaints(): string;
   /** Leaves a picture in the report, under this title. */

@@ -1,12 +1,19 @@
 /** What the host's half of a test can do, for one test in one guest. */
 import type { Guest } from '../boot/guest.ts';
+import type { Backends } from './backends.ts';
 import type { Cell, HostEnv } from './define.ts';
 import { hashImage, mapImage, readImage, type PreparedDisk } from './disk-image.ts';
-import type { PlannedDevice, PlannedTest } from './plan.ts';
+import type { PlannedBackend, PlannedDevice, PlannedTest } from './plan.ts';
 import type { Picture } from './results.ts';
 
 /** The environment of a test's host functions. Pictures that it leaves are added to `pictures`. */
-export function createHostEnv(guest: Guest, planned: PlannedTest, cell: Cell, pictures: Picture[]): HostEnv {
+export function createHostEnv(
+  guest: Guest,
+  planned: PlannedTest,
+  cell: Cell,
+  backends: Backends,
+  pictures: Picture[],
+): HostEnv {
   const device = (name: string): PlannedDevice => {
     const found = planned.devices.get(name);
     if (found === undefined) throw new Error(`'${planned.test.name}' has no device '${name}'.`);
@@ -15,6 +22,11 @@ export function createHostEnv(guest: Guest, planned: PlannedTest, cell: Cell, pi
   const disk = (name: string): PreparedDisk => {
     const found = device(name).disk;
     if (found === undefined) throw new Error(`The device '${name}' of '${planned.test.name}' is not a disk.`);
+    return found;
+  };
+  const backend = (name: string): PlannedBackend => {
+    const found = device(name).backend;
+    if (found === undefined) throw new Error(`No program is the device '${name}' of '${planned.test.name}'.`);
     return found;
   };
   return {
@@ -31,5 +43,7 @@ export function createHostEnv(guest: Guest, planned: PlannedTest, cell: Cell, pi
     picture: (title, type, bytes) => {
       pictures.push({ title, type, data: Buffer.from(bytes).toString('base64') });
     },
+    killBackend: async (name) => backends.kill(backend(name)),
+    startBackend: async (name) => backends.start(backend(name)),
   };
 }

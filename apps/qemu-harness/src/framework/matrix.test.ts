@@ -16,6 +16,19 @@ describe('isIncluded', () => {
     expect(where(test('rng', true), 'checks')).toEqual(FOR_ALL_DEVICES);
   });
 
+  it('runs a test that the first kind of guest cannot in the first one that can', () => {
+    const picky = (can: readonly string[]): GuestTest => ({
+      ...test('rng', false),
+      skip: ({ transport }) => (can.includes(transport) ? undefined : 'not there'),
+    });
+    expect(where(picky(['pci-physical', 'mmio-v2']), 'short')).toEqual([
+      ALL[0],
+      'q35 · pci-physical · split',
+    ]);
+    expect(where(picky(['mmio-v2']), 'checks')).toEqual([ALL[0], 'microvm · mmio-v2 · split']);
+    expect(where(picky([]), 'short')).toEqual([ALL[0]]);
+  });
+
   it('checks disks through every transport in full, and through every ring', () => {
     expect(where(test('blk', false), 'short')).toEqual([ALL[0]]);
     expect(where(test('blk', false), 'checks')).toEqual([

@@ -60,6 +60,24 @@ describe('planTest', () => {
     expect(args.at(-1)).toBe('virtconsole,bus=t0-a.0,chardev=t0-a-c');
   });
 
+  it('names the program that is a device, and its socket in the test’s folder', async () => {
+    const { devices, directory: folder } = await plan(MMIO, {
+      a: {
+        model: 'vhost-user-vsock',
+        backend: {
+          program: 'vhost-device-vsock',
+          args: ['--socket', '{dir}/vhost', '--uds-path={dir}/a'],
+          socket: '{dir}/vhost',
+        },
+      },
+    });
+    expect(devices.get('a')?.backend).toEqual({
+      program: 'vhost-device-vsock',
+      args: ['--socket', `${folder}/vhost`, `--uds-path=${folder}/a`],
+      socket: `${folder}/vhost`,
+    });
+  });
+
   it('makes an image of the size and content that were asked for', async () => {
     const { args, devices } = await plan(PCI, { a: disk({ size: 1_500_672, seed: 7 }, { 'num-queues': 2 }) });
     const path = devices.get('a')?.disk?.path ?? '';

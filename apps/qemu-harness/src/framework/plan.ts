@@ -5,7 +5,7 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { escape } from '../boot/qemu-args.ts';
-import type { Cell, DeviceSpec, GuestTest, Properties } from './define.ts';
+import type { BackendProgram, Cell, DeviceSpec, GuestTest, Properties } from './define.ts';
 import { prepareDisk, type PreparedDisk } from './disk-image.ts';
 import type { PlannedLocation } from './runner-protocol.ts';
 
@@ -14,6 +14,15 @@ export interface PlannedDevice {
   readonly id: string;
   readonly location: PlannedLocation;
   readonly disk: PreparedDisk | undefined;
+  readonly backend: PlannedBackend | undefined;
+}
+
+/** A program that is a device, ready to be started. */
+export interface PlannedBackend {
+  readonly program: BackendProgram;
+  readonly args: readonly string[];
+  /** The path of the socket on which it listens. */
+  readonly socket: string;
 }
 
 /** A test with its devices. */
@@ -118,10 +127,16 @@ export async function planTest(
     args.push(...portArgs, ...(prepared?.args ?? []), ...(spec.before ?? []).map(fill));
     args.push('-device', `${deviceName(spec, cell)},id=${id},${bus}${formatProperties(properties)}`);
     args.push(...(spec.after ?? []).map(fill));
+    const path = (word: string): string => word.replaceAll('{dir}', directory);
+    const backend = spec.backend && {
+      program: spec.backend.program,
+      args: spec.backend.args.map(path),
+      socket: path(spec.backend.socket),
+    };
     for (const [variable, value] of Object.entries(spec.environment ?? {})) {
       environment[variable] = value.replaceAll('{dir}', directory);
     }
-    devices.set(name, { id, location, disk: prepared });
+    devices.set(name, { id, location, disk: prepared, backend });
   }
   return { test, directory, devices, args, environment };
 }

@@ -13,6 +13,7 @@ import { prepare } from '../prepare.ts';
 import { formatFailures, formatReboots, formatTable } from '../report/table.ts';
 import { writeReport } from '../report/write.ts';
 import { qemuVersion } from '../setup/qemu-packages.ts';
+import { ensurePrograms } from './backends.ts';
 import type { Cell, GuestTest } from './define.ts';
 import { discoverTests } from './discover.ts';
 import { cellName, type Extent, isIncluded, MATRIX, remarks } from './matrix.ts';
@@ -51,7 +52,8 @@ export async function runSuites(options: SuiteOptions): Promise<number> {
   const interruption = new AbortController();
   const interrupt = (): void => interruption.abort();
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, interrupt);
-  let ready: (Pick<RunnerOptions, 'image' | 'accelerator' | 'files'> & { qemu: string }) | undefined;
+  let ready:
+    (Pick<RunnerOptions, 'image' | 'accelerator' | 'files' | 'programs'> & { qemu: string }) | undefined;
   const guests = planGuests(selection);
   try {
     await list(live, [
@@ -61,7 +63,9 @@ export async function runSuites(options: SuiteOptions): Promise<number> {
           const report = (line: string): void => void (task.output = line);
           const image = await prepare(report);
           const accelerator = await chooseAccelerator(image, report);
-          ready = { image, accelerator, files: await suiteFiles(), qemu: await qemuVersion() };
+          const wanted = guests.flatMap(({ tests }) => tests);
+          const programs = await ensurePrograms(wanted, report);
+          ready = { image, accelerator, files: await suiteFiles(), programs, qemu: await qemuVersion() };
           task.title = `QEMU ${ready.qemu} (${ready.accelerator}), guest: Linux ${image.kernelRelease}, Node.js ${image.nodeVersion}`;
         },
       },

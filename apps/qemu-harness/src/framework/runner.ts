@@ -11,6 +11,7 @@ import { HarnessError } from '../errors.ts';
 import type { CpioEntry } from '../image/cpio.ts';
 import type { GuestImage } from '../image/image.ts';
 import { lastLines } from '../run.ts';
+import { Backends, type Programs } from './backends.ts';
 import type { Cell, GuestTest } from './define.ts';
 import { bundleSuites } from './discover.ts';
 import { createHostEnv } from './host-env.ts';
@@ -33,6 +34,8 @@ export interface RunnerOptions {
   readonly accelerator: Accelerator;
   /** What the guest gets beside the image: {@link suiteFiles}. */
   readonly files: readonly CpioEntry[];
+  /** The programs that are devices of tests. */
+  readonly programs: Programs;
   readonly events: RunnerEvents;
   /** Ends the run: the guest is stopped, remaining tests fail. */
   readonly signal: AbortSignal;
@@ -102,23 +105,26 @@ interface Attempt {
 async function attemptInGuest(
   tests: readonly GuestTest[],
   cell: Cell,
-  { image, accelerator, files, events, signal }: RunnerOptions,
+  { image, accelerator, files, programs, events, signal }: RunnerOptions,
   settle: Settle,
 ): Promise<Attempt> {
   const parent = makeTemporary();
+  const backends = new Backends(programs);
   try {
     const slots = new SlotAllocator(cell);
     const planned: PlannedTest[] = [];
     for (const [number, test] of tests.entries()) {
       planned.push(await planTest(test, number, cell, slots, parent));
     }
+    for (const test of planned) await backends.open(test);
     const { machine, transport } = cell;
     const devices = planned.flatMap(({ args }) => args);
     const environment = Object.assign({}, ...planned.map((test) => test.environment)) as Record<
       string,
       string
     >;
-    const config = { ...DEFAULT_CONFIG, machine, transport, accelerator, devices, environment };
+    const sharedMemory = planned.some((test) => [...test.devices.values()].some(({ backend }) => backend));
+    const config = { ...DEFAULT_CONFIG, machine, transport, accelerator, devices, environment, sharedMemory };
     const budget = tests.reduce((sum, test) => sum + timeoutMs(test) + EXTRA_MS, BOOT_MS);
     events.onBoot?.('starting', 0);
     const warnings: string[] = [];
@@ -138,7 +144,7 @@ async function attemptInGuest(
         events.onTestStart?.(test.test);
         if (!process.isUsable) process = new TestProcess(guest);
         const last = begun === planned.length;
-        settle(test.test, await runTest(guest, process, test, cell, warnings, last));
+        settle(test.test, await runTest(guest, process, test, cell, backends, warnings, last));
       }
       await guest.powerOff();
       return { rest: [] };
@@ -155,6 +161,7 @@ async function attemptInGuest(
       await guest.stop();
     }
   } finally {
+    await backends.close();
     rmSync(parent, { recursive: true, force: true });
   }
 }
@@ -165,13 +172,14 @@ async function runTest(
   process: TestProcess,
   planned: PlannedTest,
   cell: Cell,
+  backends: Backends,
   warnings: readonly string[],
   last: boolean,
 ): Promise<Omit<TestResult, 'device' | 'name'>> {
   const { test } = planned;
   const { device, name } = test;
   const pictures: Picture[] = [];
-  const env = createHostEnv(guest, planned, cell, pictures);
+  const env = createHostEnv(guest, planned, cell, backends, pictures);
   const complained = guest.complaints.length;
   const call: CallHost = (key, args) => {
     const body = test.host?.[key];

@@ -29,7 +29,7 @@ export function planDisplay(
   const gpu = qemu.some((word) => word.startsWith('virtio-gpu'))
     ? []
     : ['-device', machine === 'q35' ? 'virtio-gpu-pci' : 'virtio-gpu-device'];
-  const desktop = (env['DISPLAY'] ?? '') !== '' || (env['WAYLAND_DISPLAY'] ?? '') !== '';
+  const desktop = (env.DISPLAY ?? '') !== '' || (env.WAYLAND_DISPLAY ?? '') !== '';
   const window = desktop ? WINDOWS.find((name) => available.includes(name)) : undefined;
   if (window !== undefined) return { args: [...gpu, '-display', window], vnc: false };
   return { args: [...gpu, '-vnc', '127.0.0.1:0,to=99,share=ignore'], vnc: true };

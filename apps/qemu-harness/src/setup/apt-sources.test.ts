@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { deriveSources, formatDeb822, parseDeb822, parseOneLine } from './apt-sources.ts';
+import { deriveSources, formatDeb822, parseDeb822, parseOneLine, sourcesOfSuite } from './apt-sources.ts';
 
 const DEB822 = `# the system
 Types: deb deb-src
@@ -108,5 +108,20 @@ describe('deriveSources', () => {
 
   it('asks for no backports of a rolling release', () => {
     expect(derive('deb http://m.example/ sid main', 'sid')).toEqual(['http://m.example/ sid']);
+  });
+});
+
+describe('sourcesOfSuite', () => {
+  it('asks the mirror of the release, with its key, for another suite', () => {
+    const [source, ...more] = sourcesOfSuite(deriveSources(parseDeb822(DEB822), 'bookworm'), 'unstable');
+    expect(more).toEqual([]);
+    expect(source).toMatchObject({
+      types: ['deb'],
+      uris: ['http://mirror.example/debian'],
+      suites: ['unstable'],
+      components: ['main'],
+    });
+    expect(source?.fields.get('Signed-By')).toBe('/usr/share/keyrings/example.gpg');
+    expect(sourcesOfSuite([], 'unstable')).toEqual([]);
   });
 });

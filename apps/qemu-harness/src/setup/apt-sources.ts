@@ -129,6 +129,18 @@ export function deriveSources(sources: readonly AptSource[], codename: string): 
   return [...derived, ...backports];
 }
 
+/**
+ * The sources of another suite on the mirrors of the release: for single packages that the release does not have.
+ *
+ * @param sources what {@link deriveSources} made
+ * @returns one source, or none if there is no mirror
+ */
+export function sourcesOfSuite(sources: readonly AptSource[], suite: string): AptSource[] {
+  // A mirror of security fixes has nothing else.
+  const mirror = sources.find(({ suites }) => !suites.every((name) => /[-/](updates|security)$/.test(name)));
+  return mirror === undefined ? [] : [{ ...mirror, suites: [suite] }];
+}
+
 function suiteRest(suite: string, name: string): string {
   return suite.startsWith(name) ? suite.slice(name.length) : '';
 }

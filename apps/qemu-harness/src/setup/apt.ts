@@ -6,7 +6,14 @@ import { mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { HarnessError } from '../errors.ts';
 import { run, tryRun, type RunOptions } from '../run.ts';
-import { deriveSources, formatDeb822, parseDeb822, parseOneLine, type AptSource } from './apt-sources.ts';
+import {
+  deriveSources,
+  formatDeb822,
+  parseDeb822,
+  parseOneLine,
+  sourcesOfSuite,
+  type AptSource,
+} from './apt-sources.ts';
 
 /** How apt is to be asked, wherever it is asked. */
 const ENVIRONMENT = { DEBIAN_FRONTEND: 'noninteractive', NEEDRESTART_MODE: 'l' } as const;
@@ -64,10 +71,14 @@ export class Apt {
   readonly codename: string;
   readonly #options: readonly string[];
 
-  /** @param directory where the lists are kept */
-  constructor(directory: string) {
+  /**
+   * @param directory where the lists are kept
+   * @param suite another suite of the same mirrors, to be used in place of the release
+   */
+  constructor(directory: string, suite?: string) {
     this.codename = releaseCodename();
-    const sources = deriveSources(systemSources(), this.codename);
+    const own = deriveSources(systemSources(), this.codename);
+    const sources = suite === undefined ? own : sourcesOfSuite(own, suite);
     if (sources.length === 0) {
       throw new HarnessError(
         'UNSUPPORTED_HOST',

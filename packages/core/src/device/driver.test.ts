@@ -294,8 +294,9 @@ describe('requests', () => {
   it('gives up spinning after the time allowed; the late answer reaches nobody', () => {
     const { device, driver, end } = make();
     device.automatic = false;
-    for (let n = 0; n < 2; n += 1)
+    for (let n = 0; n < 2; n += 1) {
       expect(() => driver.echoSync({ timeoutMs: 1 })).toThrow(coded('NOT_READY'));
+    }
     expect(() => driver.echoSync({ timeoutMs: 1 })).toThrow(coded('QUEUE_FULL'));
     device.run();
     expect(driver.requests[0].poll()).toBe(-1);

@@ -233,7 +233,7 @@ export abstract class Driver<
       this.#events.emit('quirk', {
         queue,
         message: `${this.transport.who()}: ${message}`,
-      } as EventMap['quirk']);
+      });
     }
   }
 
@@ -388,7 +388,7 @@ export abstract class Driver<
   fail(error: VirtioError): void {
     if (this.#failure !== undefined) return;
     this.#end(error);
-    if (!this.#resetting) this.emit('failure', error as EventMap['failure']);
+    if (!this.#resetting) this.emit('failure', error);
   }
 
   /**

@@ -1,4 +1,5 @@
 /** Typed events without the DOM's EventTarget or Node.js's EventEmitter. */
+import { asError } from '../errors.ts';
 
 /** Calls listeners by the name of an event. */
 export class Events<Map extends object> {
@@ -39,7 +40,7 @@ export class Events<Map extends object> {
       try {
         (listener as (value: Map[Name]) => void)(value);
       } catch (error) {
-        void Promise.reject(error as Error);
+        void Promise.reject(asError(error));
       }
     }
   }

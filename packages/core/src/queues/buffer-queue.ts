@@ -4,7 +4,7 @@
  */
 import { requireInteger } from '../check.ts';
 import type { Transport } from '../device/transport.ts';
-import { VirtioError } from '../errors.ts';
+import { asError, VirtioError } from '../errors.ts';
 import { type BufferDirection, type DmaRegion, type Hal, PAGE_SIZE } from '../memory/hal.ts';
 import { MAX_QUEUE_SIZE, type QueueOptions, type VirtQueue } from '../ring/virt-queue.ts';
 import { Announcer } from './announcer.ts';
@@ -300,7 +300,7 @@ export abstract class BufferQueue implements DriverQueue {
       try {
         listener();
       } catch (error) {
-        void Promise.reject(error as Error);
+        void Promise.reject(asError(error));
       }
     }
   };

@@ -54,7 +54,10 @@ class Bytes extends Driver<never> {
 
 function rig(
   options: Partial<ReceiveQueueOptions> = {},
-  { features = 0n, interrupts = new FakeInterrupts() as FakeInterrupts | false } = {},
+  {
+    features = 0n,
+    interrupts = new FakeInterrupts(),
+  }: { readonly features?: bigint; readonly interrupts?: FakeInterrupts | false } = {},
 ) {
   const device = new FakeDevice({ type: DeviceType.Input, features, queues: [4] });
   const transport = new FakeTransport(device, { interrupts });

@@ -15,7 +15,7 @@
  * inside `notify`. So nothing here keeps a state of the queue across a call that may lead outside.
  */
 import type { Transport } from '../device/transport.ts';
-import { VirtioError } from '../errors.ts';
+import { asError, VirtioError } from '../errors.ts';
 import type { VirtQueue } from '../ring/virt-queue.ts';
 import { Announcer } from './announcer.ts';
 import type { DriverQueue } from './driver-queue.ts';
@@ -371,7 +371,7 @@ export class RequestQueue<R = unknown> implements DriverQueue {
           : this.whenRoom(request.buffers, () => this.#start(request), options);
       return result as Promise<unknown> as Promise<T>;
     } catch (error) {
-      return Promise.reject(error as Error);
+      return Promise.reject(asError(error));
     }
   }
 
@@ -526,7 +526,7 @@ export class RequestQueue<R = unknown> implements DriverQueue {
         any = true;
         this.#used(this.#slotOf[token] as number, this.queue.usedLength);
         // What was settled may have led to a failure.
-        if (this.failure !== undefined) break;
+        if (this.queue.failure !== undefined) break;
       }
     } catch (error) {
       any = true;
@@ -594,7 +594,7 @@ export class RequestQueue<R = unknown> implements DriverQueue {
       try {
         listener();
       } catch (error) {
-        void Promise.reject(error as Error);
+        void Promise.reject(asError(error));
       }
     }
   };

@@ -26,7 +26,7 @@ export function spinTime(named: Named, options: SpinOptions | undefined): number
   if (typeof timeoutMs === 'number' && timeoutMs >= 0) return timeoutMs;
   throw new VirtioError(
     'INVALID_PARAM',
-    `${typeof named === 'string' ? named : named.who()}: timeoutMs is ${String(timeoutMs)}; give milliseconds, 0 or more`,
+    `${typeof named === 'string' ? named : named.who()}: timeoutMs is ${typeof timeoutMs === 'number' ? timeoutMs : `a ${typeof timeoutMs}`}; give milliseconds, 0 or more`,
   );
 }
 

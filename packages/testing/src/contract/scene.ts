@@ -69,6 +69,8 @@ export class Scene<D extends ContractDriver> {
   answering = true;
   /** Called when the device gets a request, before it is answered; never answered if it returns false. */
   onRequest: (() => unknown) | undefined;
+  /** Called before a request is answered. */
+  onAnswer: ((mark: number) => void) | undefined;
   /** The failures that the driver reported. */
   readonly failures: unknown[] = [];
 
@@ -380,7 +382,10 @@ export class Scene<D extends ContractDriver> {
       if (requests.queue !== queue) continue;
       const mark = requests.markOf(chain);
       if (mark < 0) continue;
-      this.#hold(chain, mark, () => requests.answer(chain, mark));
+      this.#hold(chain, mark, () => {
+        this.onAnswer?.(mark);
+        requests.answer(chain, mark);
+      });
       return;
     }
     if (this.subject.other === undefined) {

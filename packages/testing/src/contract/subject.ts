@@ -5,7 +5,7 @@
  * Everything that goes to the device or comes from it carries a mark, a small number: so it is seen whether an answer reached
  * its own request, and whether anything was lost, sent twice or mixed up.
  */
-import type { AbortSignalLike, Hal, VirtioError } from '@virtio/core';
+import type { AbortSignalLike, Hal, VirtioError, VirtioErrorCode } from '@virtio/core';
 import type { Chain } from '../chain.ts';
 import type { FakeDevice } from '../fake-device.ts';
 import type { FakeTransport } from '../fake-transport.ts';
@@ -152,6 +152,8 @@ export interface Subject<D extends ContractDriver> {
    * @param turn lets promises and interrupts go on
    */
   ready?(driver: D, device: FakeDevice, turn: () => Promise<void>): Promise<void> | void;
+  /** With which errors calls may end between a reset and {@link Subject.ready} (default `DEVICE_RESET`), as what was made ready is gone. */
+  readonly unready?: readonly VirtioErrorCode[];
   /**
    * What the device does with a chain of the queues below that is of none of the kinds below, such as a control message among
    * data. It is completed afterwards.

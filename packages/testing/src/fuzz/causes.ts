@@ -3,7 +3,8 @@ import { VirtioError, type VirtioErrorCode } from '@virtio/core';
 import { check, describeError } from '../contract/check.ts';
 
 /** What happens to a driver. */
-export type Cause = 'reset' | 'queue reset' | 'lie' | 'needs reset' | 'removed' | 'disposed' | 'share';
+export type Cause =
+  'ready' | 'reset' | 'queue reset' | 'lie' | 'needs reset' | 'removed' | 'disposed' | 'share';
 
 /** The time of a call. */
 export interface Since {
@@ -11,6 +12,8 @@ export interface Since {
   readonly made: number;
   /** The last reset before that: what failed since then still counts. */
   readonly reset: number;
+  /** When the driver was made ready last. */
+  readonly ready: number;
 }
 
 /** Keeps what happened. */
@@ -27,7 +30,7 @@ export class Causes {
   /** The time of a call that is made now. */
   since(): Since {
     this.#now += 1;
-    return { made: this.#now, reset: this.#last.get('reset') ?? 0 };
+    return { made: this.#now, reset: this.#last.get('reset') ?? 0, ready: this.#last.get('ready') ?? 0 };
   }
 
   /** Whether something ever happened since a time. */

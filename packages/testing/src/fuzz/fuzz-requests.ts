@@ -27,10 +27,13 @@ export class FuzzRequests<D extends ContractDriver> {
   /** Promises that have not settled. */
   readonly #waiting = new Set<Asked<D>>();
   /** Tokens that were returned and not completed, cancelled or reset. */
-  readonly #tokens = new Map<number, Asked<D>>();
-  readonly #polled = new Set<number>();
+  readonly #tokens = new Set<Asked<D>>();
+  /** Those of them that `poll` returned. */
+  readonly #polled = new Set<Asked<D>>();
   /** Tokens that are void. */
   readonly #stale: { readonly requests: Requests<D>; readonly token: number }[] = [];
+  /** Marks of requests that were answered: their buffers may have been written, also before they are completed. */
+  readonly #answered = new Set<number>();
   /** Requests that failed or were given up: their buffers must stay as they are. */
   readonly #over: Asked<D>[] = [];
   /** Calls of `submit` that have not returned; their requests may be answered. */
@@ -38,6 +41,7 @@ export class FuzzRequests<D extends ContractDriver> {
 
   constructor(world: World<D>) {
     this.#world = world;
+    world.scene.onAnswer = (mark) => this.#answered.add(mark);
   }
 
   /** Requests that have not ended. */
@@ -84,7 +88,10 @@ export class FuzzRequests<D extends ContractDriver> {
         this.#waiting.delete(asked);
         const allowed = this.#world.endsOfWaits(asked.canceller);
         // All slots may be done and wait to be completed.
-        if (asked.requests.polling !== undefined) allowed.push('QUEUE_FULL');
+        const { queue } = asked.requests;
+        if (this.#world.kinds.some((kind) => kind.queue === queue && kind.polling !== undefined)) {
+          allowed.push('QUEUE_FULL');
+        }
         this.#world.guard(() => this.#failed(asked, error, allowed));
       },
     );
@@ -123,9 +130,11 @@ export class FuzzRequests<D extends ContractDriver> {
         this.#stale.push({ requests: asked.requests, token });
         return;
       }
-      check(!this.#tokens.has(token), `submit returned token ${token}, which another request has`);
+      const { queue } = asked.requests;
+      const other = [...this.#tokens].some((live) => live.token === token && live.requests.queue === queue);
+      check(!other, `submit returned token ${token}, which another request has`);
       asked.token = token;
-      this.#tokens.set(token, asked);
+      this.#tokens.add(asked);
       this.#world.trace.push(`= token ${token}`);
       increment(this.#world.counts.ends, 'submitted');
     } catch (error) {
@@ -156,10 +165,18 @@ export class FuzzRequests<D extends ContractDriver> {
     return false;
   }
 
+  /** The request that a token names: of the queue that was polled, or of another that is polled together with it. */
+  #find(queue: number, token: number): Asked<D> | undefined {
+    const named = [...this.#tokens].filter((asked) => asked.token === token);
+    return named.find((asked) => asked.requests.queue === queue) ?? named[0];
+  }
+
   poll(): void {
-    const pollings = new Set(this.#world.kinds.flatMap(({ polling }) => (polling ? [polling] : [])));
-    if (pollings.size === 0) return;
-    const polling = this.#world.random.pick([...pollings]);
+    const kinds = this.#world.kinds.filter(({ polling }) => polling !== undefined);
+    if (kinds.length === 0) return;
+    const kind = this.#world.random.pick(kinds);
+    const { polling } = kind;
+    if (polling === undefined) return;
     const since = this.#world.causes.since();
     this.#world.did('poll');
     let token: number;
@@ -170,7 +187,7 @@ export class FuzzRequests<D extends ContractDriver> {
       return;
     }
     if (token === -1) return;
-    const asked = this.#tokens.get(token);
+    const asked = this.#find(kind.queue, token);
     if (asked === undefined) {
       // Something may have reset the driver inside of poll, or completed the request.
       check(
@@ -179,8 +196,8 @@ export class FuzzRequests<D extends ContractDriver> {
       );
       return;
     }
-    check(!this.#polled.has(token), `poll returned token ${token} twice`);
-    this.#polled.add(token);
+    check(!this.#polled.has(asked), `poll returned token ${token} twice`);
+    this.#polled.add(asked);
     if (!this.#world.random.oneIn(4)) this.complete(asked);
   }
 
@@ -192,10 +209,10 @@ export class FuzzRequests<D extends ContractDriver> {
     try {
       value = requests.polling?.complete(this.#world.scene.driver, token);
     } catch (error) {
-      const ended = this.#tokens.get(token) !== asked;
+      const ended = !this.#tokens.has(asked);
       if ((error as { code?: string }).code === 'NOT_READY') {
         check(
-          !this.#polled.has(token) || this.#world.causes.tainted,
+          !this.#polled.has(asked) || this.#world.causes.tainted,
           'complete of a request that poll returned is NOT_READY',
         );
         return;
@@ -208,7 +225,7 @@ export class FuzzRequests<D extends ContractDriver> {
       );
       return;
     }
-    const wasLive = this.#tokens.get(token) === asked;
+    const wasLive = this.#tokens.has(asked);
     this.#drop(asked);
     if (wasLive) this.#succeeded(asked, value);
   }
@@ -234,7 +251,7 @@ export class FuzzRequests<D extends ContractDriver> {
       }
       return;
     }
-    const tokens = [...this.#tokens.values()];
+    const tokens = [...this.#tokens];
     if (tokens.length === 0) return;
     const asked = random.pick(tokens);
     const { polling } = asked.requests;
@@ -247,15 +264,10 @@ export class FuzzRequests<D extends ContractDriver> {
     try {
       polling.cancel(this.#world.scene.driver, token);
     } catch (error) {
-      this.#world.judge(
-        error,
-        since,
-        'cancel',
-        this.#tokens.get(token) === asked ? NO_CODES : ['WRONG_TOKEN'],
-      );
+      this.#world.judge(error, since, 'cancel', this.#tokens.has(asked) ? NO_CODES : ['WRONG_TOKEN']);
     }
     this.#drop(asked);
-    this.#over.push(asked);
+    if (!this.#answered.has(asked.mark)) this.#over.push(asked);
   }
 
   abort(): void {
@@ -266,9 +278,8 @@ export class FuzzRequests<D extends ContractDriver> {
 
   #drop(asked: Asked<D>): void {
     const { token = -1, requests } = asked;
-    if (this.#tokens.get(token) !== asked) return;
-    this.#tokens.delete(token);
-    this.#polled.delete(token);
+    if (!this.#tokens.delete(asked)) return;
+    this.#polled.delete(asked);
     // Of a driver that has failed, the tokens are void only when it is reset.
     if (this.#world.scene.driver.failure === undefined) this.#stale.push({ requests, token });
   }
@@ -285,7 +296,7 @@ export class FuzzRequests<D extends ContractDriver> {
       error,
       asked.since,
       `request ${asked.mark} (${asked.form})`,
-      this.#world.bad.has(asked.mark)
+      this.#world.bad.has(asked.mark) || this.#world.causes.after('lie', asked.since.reset)
         ? [...allowed, 'DEVICE_MISBEHAVED', 'IO_ERROR', 'UNSUPPORTED']
         : allowed,
     );
@@ -297,11 +308,12 @@ export class FuzzRequests<D extends ContractDriver> {
   checkOver(): void {
     for (const { call, before, mark } of this.#over.splice(0)) mustBeUntouched(call, before, mark);
     this.#world.bad.clear();
+    this.#answered.clear();
   }
 
   /** Completes all that have a token and are done. */
   completeAll(): void {
-    for (const asked of [...this.#tokens.values()]) this.complete(asked);
+    for (const asked of [...this.#tokens]) this.complete(asked);
   }
 
   /** Checks that all have ended. */
@@ -312,10 +324,10 @@ export class FuzzRequests<D extends ContractDriver> {
 
   /** What was in flight is lost, of all queues or of one. */
   void(queue?: number): void {
-    for (const asked of [...this.#tokens.values()]) {
+    for (const asked of [...this.#tokens]) {
       if (queue !== undefined && asked.requests.queue !== queue) continue;
       this.#drop(asked);
-      this.#over.push(asked);
+      if (!this.#answered.has(asked.mark)) this.#over.push(asked);
     }
   }
 }

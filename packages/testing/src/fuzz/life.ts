@@ -67,8 +67,10 @@ export class Life<D extends ContractDriver> {
 
   async run(): Promise<void> {
     const { scene, options, counts, causes, random, moments, kinds } = this.#world;
+    const { subject } = scene;
     try {
       await scene.ready();
+      causes.happened('ready');
       for (const requests of kinds) this.#capacities.set(requests, await scene.capacity(requests));
       scene.received.length = 0;
       this.#listen();
@@ -76,6 +78,7 @@ export class Life<D extends ContractDriver> {
       for (; this.step < options.steps && !causes.disposed; this.step += 1) {
         counts.steps += 1;
         const start = Date.now();
+        if (subject.ready !== undefined && causes.restarted(causes.since().ready)) await this.#ready();
         await this.#act();
         this.#look();
         // Of a device that is gone there is not much more to see.
@@ -384,14 +387,31 @@ export class Life<D extends ContractDriver> {
   }
 
   async #ready(): Promise<void> {
-    if (
-      this.#world.causes.disposed ||
-      this.#world.causes.removed ||
-      this.#world.scene.driver.failure !== undefined
-    ) {
-      return;
+    const { causes, scene, moments } = this.#world;
+    if (causes.disposed || causes.removed || scene.driver.failure !== undefined || this.#world.deaf) return;
+    if (!causes.restarted(causes.since().ready)) return;
+    const { quiet } = this.#world;
+    const { answering } = scene;
+    // The device behaves meanwhile.
+    this.#world.quiet = true;
+    scene.answering = true;
+    moments?.clear();
+    scene.device.hal.failShare({ count: 0 });
+    if (scene.interrupts) scene.interrupts.masked = false;
+    try {
+      // What is left in other queues may take the room that is needed.
+      for (let n = 0; scene.subject.ready !== undefined && n < 4; n += 1) {
+        scene.answer();
+        scene.driver.pollEvents();
+        this.#requests.completeAll();
+        await scene.turn();
+      }
+      await scene.ready();
+      causes.happened('ready');
+    } finally {
+      this.#world.quiet = quiet;
+      scene.answering = answering;
     }
-    await this.#world.scene.ready();
   }
 
   /** What the device got by transmit queues must have been sent. */

@@ -61,6 +61,8 @@ export class World<D extends ContractDriver> {
   /** Nothing happens but what a check does. */
   quiet = false;
 
+  readonly #subject: Subject<D>;
+
   constructor(
     subject: Subject<D>,
     options: LifeOptions,
@@ -68,6 +70,7 @@ export class World<D extends ContractDriver> {
     scene: Scene<D>,
     moments: Moments | undefined,
   ) {
+    this.#subject = subject;
     this.options = options;
     this.counts = counts;
     this.scene = scene;
@@ -89,7 +92,12 @@ export class World<D extends ContractDriver> {
   judge(error: unknown, since: Since, what: string, allowed: readonly VirtioErrorCode[] = []): void {
     // What the device overwrote is not the driver's doing.
     if (error instanceof DriverViolation && this.causes.tainted) return;
-    this.causes.judge(error, since, what, allowed);
+    // A reset from inside of something has taken what was made ready.
+    const unready =
+      this.#subject.ready !== undefined && this.causes.restarted(since.ready)
+        ? (this.#subject.unready ?? (['DEVICE_RESET'] as const))
+        : [];
+    this.causes.judge(error, since, what, [...allowed, ...unready]);
     const { code } = error as { code: string };
     this.trace.push(`= ${code}`);
     increment(this.counts.ends, code);

@@ -116,8 +116,9 @@ export function makePicture({ width, height, seed, rects = [] }: PictureSpec): P
     h: number,
     colour: readonly [number, number, number],
   ): void => {
-    for (let row = y; row < y + h; row++)
+    for (let row = y; row < y + h; row++) {
       for (let column = x; column < x + w; column++) put(column, row, ...colour);
+    }
   };
   fill(0, 0, corner, corner, [255, 0, 0]);
   fill(width - corner, 0, corner, corner, [0, 255, 0]);

@@ -112,8 +112,9 @@ export class VncViewer {
     const { take } = { take: (length: number) => this.#reader.take(length) };
     this.#socket.write(await take(12));
     const types = await take((await take(1)).readUInt8());
-    if (!types.includes(SECURITY_NONE))
+    if (!types.includes(SECURITY_NONE)) {
       throw new Error(`the VNC server wants one of ${types.toString('hex')}`);
+    }
     this.#socket.write(Uint8Array.of(SECURITY_NONE));
     const result = (await take(4)).readUInt32BE();
     if (result !== 0) throw new Error(`the VNC server refused: ${result}`);

@@ -8,6 +8,7 @@ import { type DeviceSpec, type GuestContext, type HostEnv, type Properties } fro
 import { expectRing, open } from '../_open.ts';
 import { frames, numbered, type Signal, whole } from './_signal.ts';
 import { readWav } from './_wav.ts';
+import { drawWaves } from './_wave.ts';
 
 /** How many frames of the numbered signal can be captured. */
 export const CAPTURE_FRAMES = 1_000_000;
@@ -165,15 +166,26 @@ export const host = {
    * closed: whoever calls has played silence behind the signals.
    */
   async judge(
-    { expected, frames: least }: { expected: readonly Expected[]; frames: number },
-    { directory }: HostEnv,
+    {
+      expected,
+      frames: least,
+      picture = false,
+    }: { expected: readonly Expected[]; frames: number; picture?: boolean },
+    env: HostEnv,
   ): Promise<Verdict> {
-    const path = join(directory, 'played.wav');
+    const path = join(env.directory, 'played.wav');
     const deadline = performance.now() + PATIENCE_MS;
     while ((!existsSync(path) || statSync(path).size < 44 + 4 * least) && performance.now() < deadline) {
       await delay(50);
     }
     const { samples, complete, rate } = readWav(path);
+    if (picture) {
+      const waves = [
+        { title: 'played', samples },
+        ...expected.map(({ signal }) => ({ title: 'expected', samples: whole(signal) })),
+      ];
+      env.picture('What was played, and what was expected', 'image/svg+xml', drawWaves(waves));
+    }
     return { ...judge(samples, expected), complete, rate };
   },
   /** Looks for the channels of a signal, each for itself: they were played by two streams. Returns what is wrong with each. */

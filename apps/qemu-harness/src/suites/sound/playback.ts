@@ -61,7 +61,11 @@ export default [
       await stream.write(silence(TAIL));
       await stream.close();
       const seconds = (performance.now() - began) / 1000;
-      const verdict = await context.host('judge', { expected: [{ signal }], frames: signal.frames });
+      const verdict = await context.host('judge', {
+        expected: [{ signal }],
+        frames: signal.frames,
+        picture: true,
+      });
       expectPlayed(verdict, 48_000);
       equal(stream.failedPeriods, 0);
       context.note(

@@ -1,0 +1,20 @@
+// The suites against back ends of others: `npm run backends`. They are no unit tests, as they need the back ends' packages.
+import { defaultServerConditions } from 'vite';
+import { defineConfig } from 'vitest/config';
+
+const conditions = ['@virtio/source', ...defaultServerConditions];
+
+export default defineConfig({
+  resolve: { conditions },
+  ssr: { resolve: { conditions } },
+  test: {
+    name: 'back ends',
+    root: import.meta.dirname,
+    include: ['suites/**/*.test.ts'],
+    globalSetup: ['src/setup.ts'],
+    environment: 'node',
+    // One after the other: back ends and drivers poll, and each suite wants a processor of its own.
+    fileParallelism: false,
+    testTimeout: 60_000,
+  },
+});

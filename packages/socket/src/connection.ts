@@ -1,0 +1,375 @@
+/**
+ * One connection as the manager sees it: packets go in, packets that are due come out. Nothing here waits; those who do stand in
+ * {@link WaitLine}s. What is due and cannot be sent yet is a bit, not a packet in a queue, so that no peer can make anything grow.
+ */
+import { type Transport, VirtioError } from '@virtio/core';
+import { Act, type ConnectionEnd, ConnectionState } from './connection-state.ts';
+import { ReceiveCredit, SendCredit } from './credit.ts';
+import {
+  HEADER_SIZE,
+  type VsockHeader,
+  VsockOp,
+  VsockSeqFlags,
+  VsockShutdown,
+  VsockType,
+} from './protocol.ts';
+import { ReceiveBuffer } from './receive-buffer.ts';
+import { type Waiting, WaitLine } from './wait-line.ts';
+
+/** An address: a context ID and a port. @see VIRTIO 1.4, 5.10.6.2 */
+export interface VsockAddress {
+  /** The context ID: 2 is the host. */
+  readonly cid: number;
+  /** The port, 0 to 2^32 - 1. */
+  readonly port: number;
+}
+
+/** Packets without data that are due, as bits in the order in which they are sent. */
+export const Due = {
+  REQUEST: 1,
+  RESPONSE: 2,
+  CREDIT_UPDATE: 4,
+  CREDIT_REQUEST: 8,
+  SHUTDOWN: 16,
+  RST: 32,
+} as const;
+
+/** The operation of each bit of {@link Due}, by its position. */
+export const DUE_OPS = [
+  VsockOp.REQUEST,
+  VsockOp.RESPONSE,
+  VsockOp.CREDIT_UPDATE,
+  VsockOp.CREDIT_REQUEST,
+  VsockOp.SHUTDOWN,
+  VsockOp.RST,
+] as const;
+
+/** What has happened to a connection, as bits in the order in which it is told. */
+export const Happened = {
+  REQUEST: 1,
+  CONNECTED: 2,
+  RECEIVED: 4,
+  CREDIT: 8,
+  SHUTDOWN: 16,
+  DISCONNECTED: 32,
+} as const;
+
+/** What a connection needs of its manager. */
+export interface ConnectionHost {
+  readonly transport: Transport;
+  readonly waiting: Waiting;
+  /** Packets are due: sends them now, or when there is room. */
+  due(connection: Connection): void;
+  /** The connection is over: its addresses are free. */
+  ended(connection: Connection): void;
+  /** This side has shut down all; the peer is to confirm that in time. */
+  closing(connection: Connection): void;
+  /** Something has happened: {@link Happened} bits. */
+  happened(connection: Connection, what: number): void;
+  /** The peer was sloppy, and nothing was at risk. */
+  sloppy(message: string): void;
+  /** Why the device no longer works, if so. */
+  failure(): VirtioError | undefined;
+}
+
+/** What there is for whoever reads. */
+export type Readiness = 'data' | 'end' | 'nothing';
+
+/** One connection. */
+export class Connection {
+  readonly peer: VsockAddress;
+  readonly localPort: number;
+  /** One of {@link VsockType}. */
+  readonly type: number;
+  readonly state: ConnectionState;
+  readonly credit: SendCredit;
+  readonly receiveCredit: ReceiveCredit;
+  readonly buffer: ReceiveBuffer;
+  readonly readers: WaitLine;
+  readonly writers: WaitLine;
+  /** Those who wait for the beginning or the end. */
+  readonly watchers: WaitLine;
+
+  /** {@link Due} bits. */
+  due = 0;
+  /** Whether the connection is in the manager's line of those to whom packets are due. */
+  inDueLine = false;
+  /** {@link Happened} bits that were not told. */
+  happened = 0;
+  /** Whether the connection is in the manager's line of those to whom something has happened. */
+  inEventLine = false;
+  /** When the peer's answer is overdue, in milliseconds as of `Date.now()`. */
+  deadline = Infinity;
+  /** The next connection in the manager's table with the same hash. */
+  next: Connection | undefined;
+  /** Why the device no longer works, if that ended the connection. */
+  failure: VirtioError | undefined;
+
+  readonly #host: ConnectionHost;
+  /** Whether the peer knows of the connection. */
+  #known: boolean;
+  #askedForCredit = false;
+
+  constructor(
+    host: ConnectionHost,
+    peer: VsockAddress,
+    localPort: number,
+    type: number,
+    bufferSize: number,
+    incoming: boolean,
+  ) {
+    this.#host = host;
+    this.peer = peer;
+    this.localPort = localPort;
+    this.type = type;
+    this.state = new ConnectionState(incoming);
+    this.#known = incoming;
+    this.credit = new SendCredit();
+    this.receiveCredit = new ReceiveCredit(bufferSize);
+    this.buffer = new ReceiveBuffer(bufferSize);
+    this.readers = new WaitLine(host.waiting);
+    this.writers = new WaitLine(host.waiting);
+    this.watchers = new WaitLine(host.waiting);
+  }
+
+  get isSeqpacket(): boolean {
+    return this.type === VsockType.SEQPACKET;
+  }
+
+  /** Asks the peer for the connection, or accepts what it asked for. */
+  begin(): void {
+    this.#isDue(this.state.phase === 'connecting' ? Due.REQUEST : Due.RESPONSE);
+  }
+
+  /**
+   * A packet came.
+   *
+   * @param bytes the buffer, with `header.len` bytes of data from {@link HEADER_SIZE} on
+   * @param complete false if the device claims more data than it wrote
+   * @returns whether the packet asks for a new connection in place of this one, which is over
+   */
+  receive(header: VsockHeader, bytes: Uint8Array, complete: boolean): boolean {
+    const { op } = header;
+    if (header.type !== this.type || (!complete && op === VsockOp.RW)) {
+      // Data are missing, or were never for this kind of socket: what comes after them would be wrong.
+      if (op !== VsockOp.RST) this.#act(this.state.abort('protocol'));
+      return false;
+    }
+    const { inFlight, free } = this.credit;
+    if (op !== VsockOp.RST && op !== VsockOp.REQUEST && op !== VsockOp.INVALID) this.#takeCredit(header);
+    const act = this.state.receive(op, header.flags);
+    if (op === VsockOp.RW) this.#takeData(act, header, bytes);
+    else if (header.len > 0) this.#host.sloppy(`operation ${op} has ${header.len} bytes of data`);
+    this.#act(act);
+    // There are devices that confirm a shutdown only if all that was sent before is gone by then.
+    if (this.state.phase === 'closing' && inFlight > 0 && this.credit.inFlight === 0) {
+      this.#isDue(Due.SHUTDOWN);
+    }
+    if (this.credit.free > free) {
+      this.writers.wake();
+      if (this.state.canSend) this.#host.happened(this, Happened.CREDIT);
+    }
+    return (act & Act.REPLACED) !== 0;
+  }
+
+  /** What there is for whoever reads. Throws why there will be nothing any more, once all is read. */
+  get readiness(): Readiness {
+    if (this.isSeqpacket ? this.buffer.message !== undefined : this.buffer.length > 0) return 'data';
+    const { state } = this;
+    if (state.end !== undefined && state.end !== 'clean') throw this.error(state.end);
+    const isOver = state.phase !== 'connecting' && !state.canReceive;
+    return isOver ? 'end' : 'nothing';
+  }
+
+  /** Throws unless data can be sent, now or later. */
+  checkWritable(): void {
+    const { state } = this;
+    if (state.canSend || state.phase === 'connecting') return;
+    if (state.end !== undefined && state.end !== 'clean') throw this.error(state.end);
+    const who = (state.localShutdown & VsockShutdown.SEND) !== 0 ? 'this side has' : 'the peer has';
+    throw new VirtioError(
+      'SOCKET_SHUTDOWN',
+      `${this.name}: ${who} shut the connection down, so nothing can be sent any more`,
+    );
+  }
+
+  /** Bytes were taken out of the buffer. */
+  consumed(bytes: number): void {
+    this.receiveCredit.consumed(bytes);
+    if (this.state.phase === 'closed') {
+      if (this.buffer.length === 0) this.buffer.clear();
+      return;
+    }
+    if (this.state.phase === 'closing') return;
+    const drained = this.isSeqpacket ? this.buffer.message === undefined : this.buffer.length === 0;
+    if (this.receiveCredit.updateIsDue(drained)) this.#isDue(Due.CREDIT_UPDATE);
+  }
+
+  /** Asks the peer how much room it has, once for each time that there was none. */
+  askForCredit(): void {
+    if (this.#askedForCredit || !this.state.canSend) return;
+    this.#askedForCredit = true;
+    this.#isDue(Due.CREDIT_REQUEST);
+  }
+
+  /** Tells the peer how much room there is. */
+  updateCredit(): void {
+    if (this.state.phase === 'established') this.#isDue(Due.CREDIT_UPDATE);
+  }
+
+  /** This side will not send, or not receive, any more: {@link VsockShutdown} bits. */
+  shutdown(flags: number): void {
+    this.#act(this.state.shutdown(flags));
+    // Only if the caller says so: that both are done does not mean that all was read.
+    if ((flags & VsockShutdown.RECEIVE) !== 0) this.#dropReceived();
+  }
+
+  /** This side ends the connection. */
+  abort(end: 'aborted' | 'timed-out' | 'protocol'): void {
+    this.#act(this.state.abort(end));
+    this.#dropReceived();
+  }
+
+  /** The device forgot all connections, or no longer works. */
+  lose(failure?: VirtioError): void {
+    this.due = 0;
+    this.failure = failure;
+    this.#act(this.state.transportReset());
+  }
+
+  /** Fills a header for a packet of this connection; `len` and `srcCid` are left to whoever sends it. */
+  fill(header: VsockHeader, op: number, flags: number): void {
+    header.dstCid = this.peer.cid;
+    header.srcPort = this.localPort;
+    header.dstPort = this.peer.port;
+    header.type = this.type;
+    header.op = op;
+    header.flags = flags;
+    header.bufAlloc = this.receiveCredit.bufAlloc;
+    header.fwdCnt = this.receiveCredit.fwdCnt;
+  }
+
+  /** The next packet that is due was sent: one of {@link DUE_OPS}. */
+  sent(op: number): void {
+    if (op === VsockOp.REQUEST) this.#known = true;
+    if (op === VsockOp.CREDIT_UPDATE) this.receiveCredit.updated();
+  }
+
+  /** The connection for messages. */
+  get name(): string {
+    const { peer, localPort } = this;
+    return `${this.#host.transport.who()}: connection of port ${localPort} with port ${peer.port} of CID ${peer.cid}`;
+  }
+
+  /** Why the connection is over, for whoever still wants something of it. */
+  error(end: ConnectionEnd): VirtioError {
+    const { name } = this;
+    switch (end) {
+      case 'clean':
+        return new VirtioError('SOCKET_CLOSED', `${name} is closed; make a new one`);
+      case 'refused':
+        return new VirtioError(
+          'SOCKET_REFUSED',
+          `${name} was refused: nobody listens on that port, or the peer has no room for another connection`,
+        );
+      case 'reset':
+        return new VirtioError('SOCKET_RESET', `${name} was reset by the peer; data may be missing`);
+      case 'protocol':
+        return new VirtioError(
+          'SOCKET_PROTOCOL',
+          `${name} was ended, as the peer sent what the protocol does not allow: too much, or at the wrong time`,
+        );
+      case 'aborted':
+        return new VirtioError('SOCKET_ABORTED', `${name} was aborted by this side`);
+      case 'timed-out':
+        return new VirtioError('SOCKET_TIMED_OUT', `${name}: the peer did not answer in time`);
+      case 'transport-reset':
+        return (
+          this.#host.failure() ??
+          this.failure ??
+          new VirtioError(
+            'SOCKET_TRANSPORT_RESET',
+            `${name} is lost, as the device lost all connections; connect again`,
+          )
+        );
+    }
+  }
+
+  #takeCredit(header: VsockHeader): void {
+    const { credit } = this;
+    if (!credit.update(header.bufAlloc, header.fwdCnt)) {
+      this.#host.sloppy(`the peer counts ${header.fwdCnt} bytes as taken, which cannot be`);
+    }
+    if (credit.free > 0) this.#askedForCredit = false;
+  }
+
+  #takeData(act: number, header: VsockHeader, bytes: Uint8Array): void {
+    if ((act & (Act.TAKE_DATA | Act.DROP_DATA)) === 0) return;
+    const { receiveCredit, buffer } = this;
+    if (!receiveCredit.received(header.len)) {
+      this.#act(this.state.abort('protocol'));
+      return;
+    }
+    if ((act & Act.DROP_DATA) !== 0) {
+      this.consumed(header.len);
+      return;
+    }
+    buffer.push(bytes, HEADER_SIZE, header.len);
+    if (this.isSeqpacket && !this.#takeBoundary(header.flags)) {
+      this.#act(this.state.abort('protocol'));
+      return;
+    }
+    if (!this.isSeqpacket && header.len === 0) return;
+    if (this.isSeqpacket && buffer.message === undefined) return;
+    this.readers.wake();
+    this.#host.happened(this, Happened.RECEIVED);
+  }
+
+  /** 5.10.6.6: a message ends where it says, and must end before the buffer is full. */
+  #takeBoundary(flags: number): boolean {
+    if ((flags & VsockSeqFlags.EOM) !== 0) return this.buffer.endMessage((flags & VsockSeqFlags.EOR) !== 0);
+    return this.receiveCredit.free > 0 || this.buffer.message !== undefined;
+  }
+
+  #dropReceived(): void {
+    const { length } = this.buffer;
+    this.buffer.clear();
+    if (length > 0) this.consumed(length);
+  }
+
+  #isDue(bits: number): void {
+    this.due |= bits;
+    this.#host.due(this);
+  }
+
+  #act(act: number): void {
+    if (act === Act.NONE) return;
+    if ((act & Act.QUIRK) !== 0) this.#host.sloppy('a packet makes no sense in the state of its connection');
+    if ((act & Act.CONNECTED) !== 0) {
+      this.deadline = Infinity;
+      this.#host.happened(this, Happened.CONNECTED);
+    }
+    if ((act & Act.PEER_SHUTDOWN) !== 0) this.#host.happened(this, Happened.SHUTDOWN);
+    if ((act & Act.ENDED) !== 0) {
+      this.due = 0;
+      this.deadline = Infinity;
+      // What the peer has never heard of need not be ended there.
+      const isKnown = this.#known || this.state.end === 'protocol';
+      if ((act & Act.SEND_RST) !== 0 && isKnown) this.#isDue(Due.RST);
+      this.#host.ended(this);
+      this.#host.happened(this, Happened.DISCONNECTED);
+    } else {
+      if ((act & Act.SEND_SHUTDOWN) !== 0) {
+        if (this.state.phase === 'closing') this.#host.closing(this);
+        this.#isDue(Due.SHUTDOWN);
+      }
+      if ((act & Act.SEND_CREDIT) !== 0) this.#isDue(Due.CREDIT_UPDATE);
+      if ((act & Act.SEND_RST) !== 0) this.#isDue(Due.RST);
+    }
+    if ((act & (Act.CONNECTED | Act.PEER_SHUTDOWN | Act.ENDED | Act.SEND_SHUTDOWN)) !== 0) {
+      this.readers.wake();
+      this.writers.wake();
+      this.watchers.wake();
+    }
+  }
+}

@@ -1,0 +1,472 @@
+/**
+ * The driver of socket devices: packets in, packets out, events. It knows nothing of connections; {@link VsockConnectionManager}
+ * does, and takes the packets once it is attached.
+ */
+import {
+  DeviceType,
+  Driver,
+  type DriverEvents,
+  type DriverOptions,
+  type Hal,
+  type ReceiveQueue,
+  requireBytes,
+  requireInteger,
+  requireWaitable,
+  type SpinOptions,
+  type Transport,
+  type TransmitQueue,
+  VirtioError,
+  type VirtQueue,
+  type WaitOptions,
+} from '@virtio/core';
+import {
+  EVENT_QUEUE,
+  HEADER_SIZE,
+  RX_QUEUE,
+  TX_QUEUE,
+  VsockConfig,
+  VsockEventId,
+  VsockEventLayout,
+  type VsockFeatureName,
+  VsockFeatures,
+  VsockHeader,
+  VsockType,
+} from './protocol.ts';
+
+/** Options of {@link VirtioSocket}. */
+export interface SocketOptions extends DriverOptions {
+  /** Descriptors of the queues of packets (default: as many as the device has). */
+  readonly queueSize?: number;
+  /** Buffers for packets in each direction (default 64, or fewer if the queue is smaller). */
+  readonly buffers?: number;
+  /** Bytes of each buffer, of which the header takes 44 (default 16384; at least 64, at most 65580: devices send and take 64 KiB of data). */
+  readonly bufferSize?: number;
+}
+
+/** Events of {@link VirtioSocket}. */
+export interface SocketEvents extends DriverEvents {
+  /** The device lost all connections, e.g. in a migration; with the guest's CID, which may be another one now. */
+  transportReset: number;
+}
+
+/** What takes the packets of a {@link VirtioSocket}. */
+export interface PacketHandler {
+  /**
+   * A packet came.
+   *
+   * @param header valid during the call
+   * @param bytes the buffer: `header.len` bytes of data from {@link HEADER_SIZE} on, valid during the call
+   * @param complete false if the device claims more data than it wrote
+   * @returns false to have the packet again later
+   */
+  packet(header: VsockHeader, bytes: Uint8Array, complete: boolean): boolean;
+  /** The device lost all connections. */
+  transportReset(): void;
+  /** The device no longer works, or was reset. */
+  failed(error: VirtioError): void;
+}
+
+const DEFAULT_BUFFERS = 64;
+const DEFAULT_BUFFER_SIZE = 16_384;
+const MIN_BUFFER_SIZE = 64;
+/** The most data that a packet of the devices in use has. */
+const MAX_DATA = 65_536;
+const MAX_BUFFERS = 32_768;
+const EVENT_BUFFERS = 8;
+const RESERVED_CIDS: readonly number[] = [0, 1, 2, 0xffffffff];
+
+/**
+ * A socket device.
+ *
+ * @example
+ * ```ts
+ * import { openDriver } from '@virtio/linux';
+ * import { VirtioSocket, VsockConnectionManager } from '@virtio/socket';
+ *
+ * using device = openDriver(VirtioSocket, '0000:00:03.0');
+ * using sockets = new VsockConnectionManager(device);
+ * const connection = await sockets.connect({ cid: 2, port: 1234 });
+ * await connection.write('hello\n');
+ * await connection.close();
+ * ```
+ *
+ * @see VIRTIO 1.4, 5.10
+ */
+export class VirtioSocket extends Driver<VsockFeatureName, SocketEvents> {
+  /** The most data that one packet can carry to the device, in bytes. */
+  readonly maxData: number;
+
+  readonly #rx: ReceiveQueue;
+  readonly #tx: TransmitQueue;
+  readonly #event: ReceiveQueue;
+  readonly #rxViews: DataView[] = [];
+  readonly #txViews: DataView[] = [];
+  /** Packets that came and were not handled: buffer and length of each, in turn. */
+  readonly #arrived: Uint32Array;
+  #arrivedHead = 0;
+  #arrivedCount = 0;
+  readonly #header = new VsockHeader();
+  #handler: PacketHandler | undefined;
+  #dispatching = false;
+  #guestCid = 0;
+
+  /**
+   * Initializes the device; packets come in from then on.
+   *
+   * @throws {@link VirtioError} `INVALID_PARAM`, `FEATURES_REFUSED`, `UNSUPPORTED` if a queue is missing, `INVALID_DEVICE` if
+   * the guest's CID is a reserved one, `DMA_ERROR`
+   */
+  constructor(transport: Transport, hal: Hal, options: SocketOptions = {}) {
+    const { queueSize, buffers, bufferSize = DEFAULT_BUFFER_SIZE } = options;
+    requireInteger(transport, 'bufferSize', bufferSize, MIN_BUFFER_SIZE, HEADER_SIZE + MAX_DATA);
+    if (buffers !== undefined) requireInteger(transport, 'buffers', buffers, 2, MAX_BUFFERS);
+    super(
+      transport,
+      hal,
+      {
+        deviceType: DeviceType.Socket,
+        table: VsockFeatures,
+        supported: ['STREAM', 'SEQPACKET', 'NO_IMPLIED_STREAM'],
+      },
+      options,
+    );
+    this.maxData = bufferSize - HEADER_SIZE;
+    const { rx, tx, event } = this.setUp(() => {
+      this.#readCid();
+      const common = (index: number): { index: number; bufferSize: number; tableLength: number } => ({
+        index,
+        bufferSize,
+        tableLength: 0,
+        ...(queueSize === undefined ? {} : { size: queueSize }),
+      });
+      const count = (index: number): number => {
+        const most = Math.min(queueSize ?? MAX_BUFFERS, transport.maxQueueSize(index));
+        return Math.max(1, Math.min(buffers ?? DEFAULT_BUFFERS, most));
+      };
+      return {
+        rx: this.createReceiveQueue({
+          ...common(RX_QUEUE),
+          buffers: count(RX_QUEUE),
+          receive: () => this.#receive(),
+          restarted: () => this.#forgetArrived(),
+          always: true,
+        }),
+        tx: this.createTransmitQueue({ ...common(TX_QUEUE), buffers: count(TX_QUEUE) }),
+        event: this.createReceiveQueue({
+          index: EVENT_QUEUE,
+          tableLength: 0,
+          bufferSize: VsockEventLayout.size,
+          buffers: Math.max(1, Math.min(EVENT_BUFFERS, transport.maxQueueSize(EVENT_QUEUE))),
+          receive: () => this.#receiveEvents(),
+          always: true,
+        }),
+      };
+    });
+    this.#rx = rx;
+    this.#tx = tx;
+    this.#event = event;
+    this.#arrived = new Uint32Array(rx.buffers * 2);
+    for (let n = 0; n < rx.buffers; n += 1) this.#rxViews.push(viewOf(rx.buffer(n)));
+    for (let n = 0; n < tx.buffers; n += 1) this.#txViews.push(viewOf(tx.buffer(n)));
+    this.start();
+  }
+
+  /** The context ID of this guest. It can change with a `transportReset`. */
+  get guestCid(): number {
+    return this.#guestCid;
+  }
+
+  /** Whether sockets of a {@link VsockType} can be used with this device. @see VIRTIO 1.4, 5.10.3.1 */
+  supports(type: number): boolean {
+    if (type === VsockType.SEQPACKET) return this.features.has('SEQPACKET');
+    return (
+      type === VsockType.STREAM && (this.features.has('STREAM') || !this.features.has('NO_IMPLIED_STREAM'))
+    );
+  }
+
+  /** How many packets could be sent now. */
+  get room(): number {
+    this.#tx.drain();
+    return this.#tx.available;
+  }
+
+  /**
+   * Sends a packet if there is room now. `srcCid` is always the guest's, and `len` that of `data`.
+   *
+   * @returns false if there is no room
+   * @throws {@link VirtioError} `INVALID_PARAM` if there are more data than {@link VirtioSocket.maxData}, or why the device no longer
+   * works
+   */
+  trySend(header: VsockHeader, data?: Uint8Array): boolean {
+    this.#checkData(data);
+    const number = this.takeBuffer();
+    if (number < 0) return false;
+    this.sendBuffer(number, header, data, 0, data?.length ?? 0);
+    this.kick();
+    return true;
+  }
+
+  /** The same as {@link VirtioSocket.trySend}, waiting for room. Throws also `ABORTED`, `UNSUPPORTED` without interrupts. */
+  async send(header: VsockHeader, data?: Uint8Array, options?: WaitOptions): Promise<void> {
+    this.checkUsable();
+    this.#checkData(data);
+    requireWaitable(this.transport, options);
+    while (!this.trySend(header, data)) await this.waitForRoom(options);
+  }
+
+  /** The same as {@link VirtioSocket.trySend}, spinning until there is room. Throws also `NOT_READY`. */
+  sendSync(header: VsockHeader, data?: Uint8Array, options?: SpinOptions): void {
+    this.#tx.spin(() => this.trySend(header, data), options, 'room for a packet');
+  }
+
+  /**
+   * Calls `handler` with each packet that came and that nobody has handled. With a {@link VsockConnectionManager} there is none.
+   *
+   * @param handler gets the header and the data, both valid during the call
+   * @param most how many packets it wants (default: all that came)
+   * @returns how many packets there were
+   * @throws {@link VirtioError} why the device no longer works
+   */
+  poll(handler: (header: Readonly<VsockHeader>, data: Uint8Array) => void, most = Infinity): number {
+    this.drain();
+    this.checkUsable();
+    const wanted = Math.min(most, this.#arrivedCount);
+    let count = 0;
+    for (; count < wanted && this.#arrivedCount > 0; count += 1) {
+      this.#handleNext((header, bytes, complete) => {
+        if (complete) handler(header, bytes.subarray(HEADER_SIZE, HEADER_SIZE + header.len));
+        return true;
+      });
+    }
+    if (count > 0 && this.failure === undefined) this.#rx.kick();
+    return count;
+  }
+
+  /** Waits until a packet came that nobody has handled. Throws `ABORTED`, `UNSUPPORTED`, or why the device no longer works. */
+  async waitForPacket(options?: WaitOptions): Promise<void> {
+    for (;;) {
+      this.drain();
+      if (this.#arrivedCount > 0) return;
+      await this.#rx.wait(options);
+    }
+  }
+
+  /** The same as {@link VirtioSocket.waitForPacket}, spinning. Throws also `NOT_READY`. */
+  waitForPacketSync(options?: SpinOptions): void {
+    this.spin(() => this.#arrivedCount > 0, options, 'a packet');
+  }
+
+  override pollEvents(): void {
+    super.pollEvents();
+    this.drain();
+  }
+
+  /**
+   * Hands all packets to a handler from now on.
+   *
+   * @internal
+   * @throws {@link VirtioError} `ALREADY_USED` if there is one
+   */
+  attach(handler: PacketHandler): void {
+    this.checkUsable();
+    if (this.#handler !== undefined) {
+      throw new VirtioError(
+        'ALREADY_USED',
+        `${this.transport.who()} has a connection manager; use that one, or dispose of it first`,
+      );
+    }
+    this.#handler = handler;
+  }
+
+  /** @internal Ends what {@link VirtioSocket.attach} began. */
+  detach(handler: PacketHandler): void {
+    if (this.#handler === handler) this.#handler = undefined;
+  }
+
+  /** @internal Looks what has come, and hands it on. */
+  drain(): void {
+    if (this.failure !== undefined) return;
+    this.#event.drain();
+    this.#rx.drain();
+  }
+
+  /** @internal A buffer to be sent, or -1. */
+  takeBuffer(): number {
+    return this.#tx.take();
+  }
+
+  /** @internal Sends a buffer that was taken; the device sees it after {@link VirtioSocket.kick}. */
+  sendBuffer(
+    number: number,
+    header: VsockHeader,
+    data: Uint8Array | undefined,
+    from: number,
+    length: number,
+  ): void {
+    const view = this.#txViews[number] as DataView;
+    header.srcCid = this.#guestCid;
+    header.len = length;
+    header.encode(view);
+    if (data !== undefined && length > 0) {
+      const isWhole = from === 0 && length === data.length;
+      this.#tx.buffer(number).set(isWhole ? data : data.subarray(from, from + length), HEADER_SIZE);
+    }
+    this.#tx.send(number, HEADER_SIZE + length);
+  }
+
+  /** @internal Shows the device what was sent. */
+  kick(): void {
+    this.#tx.kick();
+  }
+
+  /** @internal Waits until a buffer may be free. */
+  waitForRoom(options?: WaitOptions): Promise<void> {
+    return this.#tx.wait(options);
+  }
+
+  /** @internal Spins, looking what has come, until `done`. */
+  spin(done: () => boolean, options: SpinOptions | undefined, awaited: string): void {
+    const look = (): boolean => {
+      this.drain();
+      this.checkUsable();
+      return done();
+    };
+    this.#rx.spin(look, options, awaited);
+  }
+
+  /** @internal The device was sloppy, and nothing was at risk. */
+  sloppy(message: string): void {
+    this.quirk(RX_QUEUE, message);
+  }
+
+  protected override onFailure(error: VirtioError): void {
+    this.#forgetArrived();
+    this.#handler?.failed(error);
+  }
+
+  protected override onReset(): void {
+    this.#readCid();
+  }
+
+  /** Packets of the queue are lost, and with them data: no connection can go on. */
+  protected override onQueueReset(queue: VirtQueue): void {
+    if (queue.index === EVENT_QUEUE) return;
+    this.#handler?.failed(
+      new VirtioError(
+        'DEVICE_RESET',
+        `${this.transport.who()}: queue ${queue.index} was reset, so packets of this connection may be lost; connect again`,
+      ),
+    );
+  }
+
+  #receive(): boolean {
+    for (let number = this.#rx.pop(); number >= 0; number = this.#rx.pop()) {
+      const { buffers } = this.#rx;
+      const at = ((this.#arrivedHead + this.#arrivedCount) % buffers) * 2;
+      this.#arrived[at] = number;
+      this.#arrived[at + 1] = this.#rx.usedLength;
+      this.#arrivedCount += 1;
+    }
+    this.resume();
+    return this.#arrivedCount > 0;
+  }
+
+  /** @internal Hands on the packets that the handler did not want before. */
+  resume(): void {
+    const handler = this.#handler;
+    if (handler === undefined || this.#dispatching || this.#arrivedCount === 0) return;
+    this.#dispatching = true;
+    try {
+      const take = (header: VsockHeader, bytes: Uint8Array, complete: boolean): boolean =>
+        handler.packet(header, bytes, complete);
+      while (this.#arrivedCount > 0 && this.#handler === handler && this.#handleNext(take));
+    } finally {
+      this.#dispatching = false;
+      if (this.failure === undefined) this.#rx.kick();
+    }
+  }
+
+  /** Handles the oldest packet that came and gives its buffer back, unless the handler wants it again later. */
+  #handleNext(handle: (header: VsockHeader, bytes: Uint8Array, complete: boolean) => boolean): boolean {
+    const at = this.#arrivedHead * 2;
+    const number = this.#arrived[at] as number;
+    const used = this.#arrived[at + 1] as number;
+    const header = this.#header;
+    const bytes = this.#rx.buffer(number);
+    const resets = this.#resets;
+    if (used < HEADER_SIZE) {
+      this.sloppy(`a packet has ${used} bytes, less than its header of ${HEADER_SIZE}`);
+    } else if (!header.decode(this.#rxViews[number] as DataView)) {
+      this.sloppy('the upper half of a CID is not zero');
+    } else {
+      const complete = header.len <= used - HEADER_SIZE;
+      if (header.len !== used - HEADER_SIZE) {
+        this.sloppy(`a packet of ${used} bytes says that it has ${HEADER_SIZE} + ${header.len}`);
+      }
+      if (!handle(header, bytes, complete)) return false;
+    }
+    // Whoever handled it may have reset or disposed the driver.
+    if (resets !== this.#resets || this.failure !== undefined) return false;
+    this.#arrivedHead = (this.#arrivedHead + 1) % this.#rx.buffers;
+    this.#arrivedCount -= 1;
+    // There are devices that give a buffer back without writing to it: they must not repeat an old packet.
+    bytes.fill(0, 0, HEADER_SIZE);
+    this.#rx.repost(number);
+    return true;
+  }
+
+  #resets = 0;
+
+  #forgetArrived(): void {
+    this.#resets += 1;
+    this.#arrivedHead = 0;
+    this.#arrivedCount = 0;
+  }
+
+  #receiveEvents(): boolean {
+    let resets = 0;
+    this.#event.poll((bytes) => {
+      if (bytes.length < VsockEventLayout.size) {
+        this.quirk(EVENT_QUEUE, `an event has ${bytes.length} bytes, less than ${VsockEventLayout.size}`);
+        return;
+      }
+      const id = viewOf(bytes).getUint32(VsockEventLayout.offset.id, true);
+      if (id === VsockEventId.TRANSPORT_RESET) resets += 1;
+      else this.quirk(EVENT_QUEUE, `the device reports event ${id}, which is unknown`);
+    });
+    if (resets > 0) {
+      this.#readCid();
+      this.#handler?.transportReset();
+      this.emit('transportReset', this.#guestCid);
+    }
+    return resets > 0;
+  }
+
+  /** 5.10.4: the upper half is reserved and zero, some values of the lower one cannot be. */
+  #readCid(): void {
+    const { transport } = this;
+    const { guest_cid: low, guest_cid_high: high } = VsockConfig.fields;
+    const [cid, upper] = transport.readConsistent(() => [
+      transport.readConfigSpace(low),
+      transport.readConfigSpace(high),
+    ]);
+    if (upper !== 0 || RESERVED_CIDS.includes(cid)) {
+      throw new VirtioError(
+        'INVALID_DEVICE',
+        `${transport.who()} has 0x${(upper * 2 ** 32 + cid).toString(16)} as the guest's CID, which is reserved; ` +
+          'give the device a CID of 3 or more',
+      );
+    }
+    this.#guestCid = cid;
+  }
+
+  #checkData(data: Uint8Array | undefined): void {
+    if (data === undefined) return;
+    requireBytes(this.transport, data);
+    requireInteger(this.transport, 'the length of the data', data.length, 0, this.maxData);
+  }
+}
+
+function viewOf(bytes: Uint8Array): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}

@@ -1,0 +1,99 @@
+/**
+ * Those who wait for one thing of one connection. A packet for one connection wakes nobody of the others, however many there are.
+ * While somebody waits the event loop stays alive; the queue of received packets has its interrupts anyway.
+ */
+import { requireWaitable, type Transport, VirtioError, type WaitOptions } from '@virtio/core';
+
+/** Knows whether anybody waits in any of its lines, and keeps the event loop alive as long. */
+export class Waiting {
+  readonly transport: Transport;
+  readonly #changed: () => void;
+  #lines = 0;
+
+  /** @param changed called when the first line begins to wait, and when the last one no longer does */
+  constructor(transport: Transport, changed: () => void) {
+    this.transport = transport;
+    this.#changed = changed;
+  }
+
+  /** Whether anybody waits. */
+  get anybody(): boolean {
+    return this.#lines > 0;
+  }
+
+  /** @internal A line begins to wait. */
+  begin(): void {
+    this.#lines += 1;
+    this.transport.interrupts?.hold();
+    if (this.#lines === 1) this.#changed();
+  }
+
+  /** @internal A line no longer waits. */
+  end(): void {
+    this.#lines -= 1;
+    this.transport.interrupts?.release();
+    if (this.#lines === 0) this.#changed();
+  }
+}
+
+/** A line of promises. */
+export class WaitLine {
+  readonly #all: Waiting;
+  readonly #waiting = new Set<() => void>();
+  #holding = false;
+  #wakes = 0;
+
+  constructor(all: Waiting) {
+    this.#all = all;
+  }
+
+  /** How often those who wait were woken: a device may answer before whoever asked begins to wait. */
+  get wakes(): number {
+    return this.#wakes;
+  }
+
+  /**
+   * Waits for the next {@link WaitLine.wake}; whoever waits looks again then.
+   *
+   * @throws {@link VirtioError} `ABORTED`, `UNSUPPORTED` if the transport has no interrupts
+   */
+  wait(options?: WaitOptions): Promise<void> {
+    const { transport } = this.#all;
+    const signal = options?.signal;
+    return new Promise((resolve, reject) => {
+      requireWaitable(transport, options);
+      const go = (): void => {
+        signal?.removeEventListener('abort', aborted);
+        resolve();
+      };
+      const aborted = (): void => {
+        signal?.removeEventListener('abort', aborted);
+        this.#waiting.delete(go);
+        this.#settle();
+        const message = `${transport.who()}: the wait was cancelled by its caller`;
+        reject(new VirtioError('ABORTED', message, { cause: signal?.reason }));
+      };
+      signal?.addEventListener('abort', aborted);
+      this.#waiting.add(go);
+      this.#settle();
+    });
+  }
+
+  /** Lets all who wait look again. */
+  wake(): void {
+    this.#wakes += 1;
+    if (this.#waiting.size === 0) return;
+    const waiting = [...this.#waiting];
+    this.#waiting.clear();
+    for (const go of waiting) go();
+    this.#settle();
+  }
+
+  #settle(): void {
+    const holds = this.#waiting.size > 0;
+    if (holds === this.#holding) return;
+    this.#holding = holds;
+    if (holds) this.#all.begin();
+    else this.#all.end();
+  }
+}

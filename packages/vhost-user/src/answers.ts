@@ -1,0 +1,80 @@
+/** What answers must look like. The back end is not trusted: each is checked before anything of it is used. */
+import { type FieldTable, type Layout, type Values, VirtioError } from '@virtio/core';
+import { ConfigAccess, Inflight, U64, VringState } from './protocol.ts';
+import type { Message } from './message.ts';
+
+/** Makes a value of the answer to a request. */
+export type Parser<T> = (message: Message) => T;
+
+function lied(what: string): VirtioError {
+  return new VirtioError('DEVICE_MISBEHAVED', what);
+}
+
+function structure<T extends FieldTable>(layout: Layout<T>, { payload }: Message): Values<T> {
+  if (payload.byteLength !== layout.size) {
+    throw lied(`answered with ${payload.byteLength} bytes where a ${layout.name} has ${layout.size}`);
+  }
+  return layout.read(payload);
+}
+
+/** A number. */
+export const parseU64: Parser<bigint> = (message) => structure(U64, message).value;
+
+/** A number that counts something: larger ones are as good as the limit. */
+export function parseCount(limit: number): Parser<number> {
+  return (message) => {
+    const value = parseU64(message);
+    return value > BigInt(limit) ? limit : Number(value);
+  };
+}
+
+/** The state of the vring that was asked for. */
+export function parseVringState(index: number): Parser<number> {
+  return (message) => {
+    const state = structure(VringState, message);
+    if (state.index !== index) {
+      throw lied(`answered with the state of vring ${state.index} when asked for that of vring ${index}`);
+    }
+    return state.num;
+  };
+}
+
+/**
+ * The configuration space, from its start: at most the bytes that were asked for. Some back ends answer with fewer, and with none
+ * for an error.
+ */
+export function parseConfig(length: number): Parser<Uint8Array<ArrayBuffer>> {
+  return ({ payload }) => {
+    if (payload.byteLength < ConfigAccess.size) return new Uint8Array(0);
+    const { offset, size } = ConfigAccess.read(payload);
+    const bytes = payload.byteLength - ConfigAccess.size;
+    if (bytes === 0) return new Uint8Array(0);
+    if (offset !== 0 || bytes > length || size > bytes) {
+      throw lied(
+        `answered with ${bytes} bytes of configuration, said to be ${size} at ${offset}, when asked for ${length} at 0`,
+      );
+    }
+    return new Uint8Array(payload.buffer, payload.byteOffset + ConfigAccess.size, size).slice();
+  };
+}
+
+/** The record of requests in flight: memory of the back end's, which we keep for it. */
+export interface InflightRecord {
+  /** The memory. */
+  readonly fd: number;
+  readonly mmapSize: bigint;
+  readonly mmapOffset: bigint;
+}
+
+/** The record of requests in flight; the caller closes its descriptor. */
+export const parseInflight: Parser<InflightRecord> = (message) => {
+  const { mmapSize, mmapOffset } = structure(Inflight, message);
+  const [fd] = message.descriptors;
+  if (message.descriptors.length !== 1 || fd === undefined) {
+    throw lied(
+      `answered with ${message.descriptors.length} descriptors when asked for the record of requests in flight, which is one`,
+    );
+  }
+  message.descriptors.length = 0;
+  return { fd, mmapSize, mmapOffset };
+};

@@ -1,0 +1,9 @@
+/**
+ * VirtIO devices of another process, over a Unix socket: the front end of the vhost-user protocol.
+ *
+ * @packageDocumentation
+ */
+export { VhostUserHal } from './hal.ts';
+export { VhostUserInterrupts } from './interrupts.ts';
+export { openVhostUser, type VhostUserDevice, type VhostUserOptions } from './open.ts';
+export { VhostUserTransport } from './transport.ts';

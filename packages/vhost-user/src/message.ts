@@ -1,0 +1,95 @@
+/**
+ * Messages as bytes, both ways. Nothing here knows of sockets: the reader says how many bytes it wants next and is given them,
+ * in whatever pieces. A descriptor belongs to the message with whose bytes it came.
+ */
+import { VirtioError } from '@virtio/core';
+import { Header, HeaderFlag, MAX_PAYLOAD } from './protocol.ts';
+
+/** A message that was received. */
+export interface Message {
+  /** Its number. */
+  readonly request: number;
+  /** The flags of the header. */
+  readonly flags: number;
+  /** What follows the header. */
+  readonly payload: DataView<ArrayBuffer>;
+  /** Descriptors that came along. Who takes one out of the array closes it; the others are closed when the message was handled. */
+  readonly descriptors: number[];
+}
+
+/**
+ * A message as bytes.
+ *
+ * @param flags `HeaderFlag`; the version is added
+ */
+export function encodeMessage(request: number, payload: Uint8Array, flags = 0): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(Header.size + payload.length);
+  Header.write(new DataView(bytes.buffer), 0, {
+    request,
+    flags: HeaderFlag.VERSION | flags,
+    size: payload.length,
+  });
+  bytes.set(payload, Header.size);
+  return bytes;
+}
+
+/** Puts messages together from what arrives. */
+export class MessageReader {
+  #bytes = new Uint8Array(Header.size);
+  #have = 0;
+  #descriptors: number[] = [];
+
+  /** How many bytes the message lacks; to be given no more than these. */
+  get needed(): number {
+    return this.#bytes.length - this.#have;
+  }
+
+  /** Whether a message has begun and is not complete. */
+  get partial(): boolean {
+    return this.#have > 0;
+  }
+
+  /** Takes the descriptors of a message that will not become complete; the caller closes them. */
+  takeDescriptors(): number[] {
+    return this.#descriptors.splice(0);
+  }
+
+  /**
+   * Adds bytes.
+   *
+   * @returns the message, if it is complete
+   * @throws {@link VirtioError} `DEVICE_MISBEHAVED` for a header that is none
+   */
+  push(bytes: Uint8Array, descriptors: readonly number[] = []): Message | undefined {
+    this.#descriptors.push(...descriptors);
+    this.#bytes.set(bytes, this.#have);
+    this.#have += bytes.length;
+    if (this.needed > 0) return undefined;
+    const view = new DataView(this.#bytes.buffer);
+    const { request, flags, size } = Header.read(view);
+    if (this.#have === Header.size) {
+      if ((flags & HeaderFlag.VERSION_MASK) !== HeaderFlag.VERSION) {
+        throw new VirtioError(
+          'DEVICE_MISBEHAVED',
+          `message ${request} has version ${flags & HeaderFlag.VERSION_MASK} of the protocol; there is version 1`,
+        );
+      }
+      if (size > MAX_PAYLOAD) {
+        throw new VirtioError(
+          'DEVICE_MISBEHAVED',
+          `message ${request} has ${size} bytes of payload; none that was asked for has more than ${MAX_PAYLOAD}`,
+        );
+      }
+      if (size > 0) {
+        const larger = new Uint8Array(Header.size + size);
+        larger.set(this.#bytes);
+        this.#bytes = larger;
+        return undefined;
+      }
+    }
+    const payload = new DataView(this.#bytes.buffer, Header.size);
+    this.#bytes = new Uint8Array(Header.size);
+    this.#have = 0;
+    return { request, flags, payload, descriptors: this.takeDescriptors() };
+  }
+}

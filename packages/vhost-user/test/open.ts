@@ -1,0 +1,23 @@
+/** Opens a disk of a fake back end. */
+import { DeviceType } from '@virtio/core';
+import { openVhostUser, type VhostUserDevice, type VhostUserOptions } from '../src/index.ts';
+
+/** A disk with short time-outs. */
+export function openDisk(path: string, options: Partial<VhostUserOptions> = {}): Promise<VhostUserDevice> {
+  return openVhostUser(path, {
+    deviceType: DeviceType.Block,
+    timeoutMs: 500,
+    hugePages: false,
+    memorySize: 4 << 20,
+    ...options,
+  });
+}
+
+/** Waits until `holds`, or fails. */
+export async function until(holds: () => boolean | Promise<boolean>, what: string): Promise<void> {
+  const deadline = Date.now() + 5000;
+  while (!(await holds())) {
+    if (Date.now() > deadline) throw new Error(`${what} did not come about`);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+}
