@@ -20,6 +20,7 @@ import {
   type SubmitOptions,
   type Transport,
   VirtioError,
+  type VirtQueue,
   type WaitOptions,
 } from '@virtio/core';
 import { type HashLimits, type LinkState, NetConfig } from './config.ts';
@@ -345,6 +346,10 @@ export abstract class NetDriver extends Driver<NetFeatureName, NetEvents> {
     const { up, speed, duplex } = this.#link;
     if (link.up !== up || link.speed !== speed || link.duplex !== duplex) {
       this.#link = link;
+      // QEMU stops asking for notifications when it drops what is sent while the link is down (packed rings), and does not begin again.
+      if (link.up && !up) {
+        for (const queue of this.transmitQueues()) if (queue.inFlight > 0) queue.notify();
+      }
       this.emit('link', link);
     }
     // A listener may have reset the driver, after which this was looked at anew.
@@ -365,6 +370,9 @@ export abstract class NetDriver extends Driver<NetFeatureName, NetEvents> {
   protected override onLive(): void {
     this.onConfigChange();
   }
+
+  /** The rings that packets are sent on. */
+  protected abstract transmitQueues(): readonly VirtQueue[];
 
   #mustAcknowledge(): boolean {
     return this.#unacknowledged && this.failure === undefined;

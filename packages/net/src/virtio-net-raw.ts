@@ -15,6 +15,7 @@ import {
   type SubmitOptions,
   type Transport,
   VirtioError,
+  type VirtQueue,
   type WaitOptions,
 } from '@virtio/core';
 import type { ReceiveHeader, TransmitHeader } from './header.ts';
@@ -302,6 +303,10 @@ export class VirtioNetRaw extends NetDriver {
     this.checkUsable();
     for (const { requests } of this.#receive) requests.kick();
     for (const { requests } of this.#transmit) requests.kick();
+  }
+
+  protected override transmitQueues(): readonly VirtQueue[] {
+    return this.#transmit.map(({ requests }) => requests.queue);
   }
 
   /** How answers are judged; by slot, the buffer that the device has. */

@@ -673,6 +673,24 @@ describe('configuration', () => {
     clean(made);
   });
 
+  it.each(['split', 'packed'])(
+    'notifies a device that stopped asking for that while the link was down (%s)',
+    async (ring) => {
+      const packed = ring === 'packed' ? CommonFeatures.set('RING_PACKED').bits : 0n;
+      const made = setUp({ features: (QEMU & ~SPLIT) | packed, queueSize: 4 });
+      const { model, net } = made;
+      model.setLink(false);
+      model.device.queue(1).suppressNotifications();
+      await net.send(frame(60, 1));
+      await turns();
+      expect(model.sent).toEqual([]);
+      model.setLink(true);
+      await turns();
+      expect(model.sent.map((packet) => packet.frame)).toEqual([frame(60, 1)]);
+      clean(made);
+    },
+  );
+
   it('hears of the link by pollEvents, too', () => {
     const made = setUp({ interrupts: false });
     const listener = vi.fn();

@@ -324,6 +324,10 @@ export class VirtioNet extends NetDriver {
     return writableOf(this, WritableStream);
   }
 
+  protected override transmitQueues(): readonly VirtQueue[] {
+    return this.#senders.map(({ queue }) => queue.queue);
+  }
+
   protected override onReset(): void {
     super.onReset();
     for (const sender of this.#senders) sender.generation += 1;

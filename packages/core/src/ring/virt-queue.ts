@@ -278,8 +278,13 @@ export abstract class VirtQueue implements Disposable {
    */
   kick(): boolean {
     if (!this.shouldNotify()) return false;
-    this.transport.notify(this.index, this.nextAvail());
+    this.notify();
     return true;
+  }
+
+  /** Notifies the device, whether it asked for that or not: for devices that have forgotten to ask. */
+  notify(): void {
+    this.transport.notify(this.index, this.nextAvail());
   }
 
   /**

@@ -213,19 +213,27 @@ export default [
       const change = async (up: boolean): Promise<void> => {
         const { promise, resolve } = Promise.withResolvers<undefined>();
         heard = () => resolve(undefined);
-        const keepAlive = setInterval(() => undefined, 1000);
+        // Where there are no interrupts somebody has to look.
+        const looking = setInterval(() => net.pollEvents(), 20);
         await context.host('setLink', { up });
         await promise;
-        clearInterval(keepAlive);
+        clearInterval(looking);
         equal(net.link.up, up);
       };
       await change(false);
-      for (let n = 0; n < 600; n += 1) await net.send(makeFrame(n, GUEST_MAC, HOST_MAC));
-      await net.flush();
+      // Less than fills the ring: on packed rings QEMU takes the first, and no others until the link is up.
+      for (let n = 0; n < 100; n += 1) await net.send(makeFrame(5000, GUEST_MAC, HOST_MAC));
+      await delay(100);
       await change(true);
-      await net.send(makeFrame(0, GUEST_MAC, HOST_MAC));
-      const seen = await context.host('seen', { frames: 1 });
-      deepEqual([seen.frames, seen.good], [1, 1]);
+      await net.flush();
+      await delay(200);
+      const { frames } = await context.host('seen', { frames: 0 });
+      if (context.cell.ring.properties['packed'] !== true) equal(frames, 0);
+      await context.host('restart', null);
+      for (let n = 0; n < 1000; n += 1) await net.send(makeFrame(n, GUEST_MAC, HOST_MAC));
+      await net.flush();
+      const seen = await context.host('seen', { frames: 1000 });
+      deepEqual([seen.frames, seen.good, seen.firstWrong], [1000, 1000, '']);
       deepEqual(changes, [false, true]);
     },
   }),
@@ -243,10 +251,11 @@ export default [
       for (let round = 0; round < 3; round += 1) {
         const { promise, resolve } = Promise.withResolvers<undefined>();
         const stop = net.on('announce', () => resolve(undefined));
-        const keepAlive = setInterval(() => undefined, 1000);
+        // Where there are no interrupts somebody has to look.
+        const looking = setInterval(() => net.pollEvents(), 20);
         await context.host('announce', null);
         await promise;
-        clearInterval(keepAlive);
+        clearInterval(looking);
         stop();
         // QEMU asks again only if it was told that the last wish was seen.
         await net.control(NetControl.setPromiscuous(true));
