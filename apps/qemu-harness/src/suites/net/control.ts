@@ -228,7 +228,7 @@ export default [
       await net.flush();
       await delay(200);
       const { frames } = await context.host('seen', { frames: 0 });
-      if (context.cell.ring.properties['packed'] !== true) equal(frames, 0);
+      if (context.cell.ring.properties.packed !== true) equal(frames, 0);
       await context.host('restart', null);
       for (let n = 0; n < 1000; n += 1) await net.send(makeFrame(n, GUEST_MAC, HOST_MAC));
       await net.flush();
