@@ -279,7 +279,8 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
 
   /** Waits until there is something, and takes it as a new array; `undefined` at the end of a session. Throws as {@link ConsolePort.read} does. */
   async readChunk(options?: WaitOptions): Promise<Uint8Array<ArrayBuffer> | undefined> {
-    await this.#slot.receive.fairTurn();
+    const turn = this.#slot.receive.fairTurn();
+    if (turn !== undefined) await turn;
     await this.waitForData(options);
     return this.#passEnd() ? undefined : this.#takeChunk();
   }
@@ -312,7 +313,8 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
 
   /** Waits for a line and takes it, as {@link ConsolePort.tryReadLine} does; `undefined` at the end of a session. */
   async readLine(options?: WaitOptions): Promise<string | undefined> {
-    await this.#slot.receive.fairTurn();
+    const turn = this.#slot.receive.fairTurn();
+    if (turn !== undefined) await turn;
     for (;;) {
       const line = this.#line();
       if (line !== undefined) return line.text;

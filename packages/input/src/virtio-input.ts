@@ -286,7 +286,8 @@ export class VirtioInput extends Driver<never> implements AsyncIterable<InputEve
    * @throws {@link VirtioError} `ABORTED`, `UNSUPPORTED` without interrupts, or why the device no longer works
    */
   async nextEvent(options?: WaitOptions): Promise<InputEvent> {
-    await this.#events.fairTurn();
+    const turn = this.#events.fairTurn();
+    if (turn !== undefined) await turn;
     for (;;) {
       const event = this.popEvent();
       if (event !== undefined) return event;

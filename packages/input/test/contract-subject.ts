@@ -1,6 +1,6 @@
 /** The driver of input devices, described for the contract. The value of an event is its mark. */
 import { DeviceType } from '@virtio/core';
-import { FakeDevice, type Subject } from '@virtio/testing';
+import { type Cancel, FakeDevice, type Limit, type Subject } from '@virtio/testing';
 import { EventType, Rel, VirtioInput } from '../src/index.ts';
 
 const EVENTS = 0;
@@ -45,20 +45,20 @@ export const inputSubject: Subject<VirtioInput> = {
       name: 'events',
       queue: EVENTS,
       send: (device, mark) => device.send(EVENTS, event(EV_REL, Rel.REL_X, mark)),
-      take(input) {
+      take(input: VirtioInput): number {
         // What may have been lost is told in the stream, and is no message of the device's.
         for (let next = input.popEvent(); next; next = input.popEvent()) {
           if (next.type === EV_REL) return next.value;
         }
         return -1;
       },
-      async promise(input, options) {
+      async promise(input: VirtioInput, options: Cancel): Promise<number> {
         for (;;) {
           const { type, value } = await input.nextEvent(options);
           if (type === EV_REL) return value;
         }
       },
-      sync(input, options) {
+      sync(input: VirtioInput, options: Limit): number {
         for (;;) {
           const { type, value } = input.nextEventSync(options);
           if (type === EV_REL) return value;

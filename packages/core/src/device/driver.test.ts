@@ -209,6 +209,42 @@ describe('requests', () => {
     end();
   });
 
+  it('lets nobody else go for a signal that calls a listener which was removed', async () => {
+    const { device, driver, end } = make();
+    device.automatic = false;
+    const [requests] = driver.requests;
+    const tokens = [driver.submit(), driver.submit()];
+    requests.kick();
+    const listeners: (() => void)[] = [];
+    const signal = {
+      aborted: false,
+      addEventListener: (_type: 'abort', listener: () => void) => void listeners.push(listener),
+      removeEventListener: () => undefined,
+    };
+    const unlucky = requests.request(
+      {
+        buffers: 2,
+        fill: () => {
+          throw new VirtioError('DMA_ERROR', 'no memory');
+        },
+        result: () => 0,
+      },
+      { signal },
+    );
+    const waiting = Array.from({ length: 3 }, (_, n) => driver.echo(0, { tag: 7 + n }));
+    device.run();
+    requests.drain();
+    await expect(unlucky).rejects.toThrow(coded('DMA_ERROR'));
+    for (const listener of listeners) listener();
+    for (const token of tokens) driver.finish(token);
+    for (let n = 0; n < 10; n += 1) {
+      await new Promise((resolve) => setImmediate(resolve));
+      device.run();
+    }
+    expect(await Promise.all(waiting)).toEqual([7, 8, 9]);
+    end();
+  });
+
   it('lets one who waits for room go, and the room to the next', async () => {
     const { device, driver, end } = make();
     device.automatic = false;

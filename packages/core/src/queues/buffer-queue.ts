@@ -187,14 +187,16 @@ export abstract class BufferQueue implements DriverQueue {
   /**
    * For loops that hand over what is there without waiting: once in a while it lets timers and other work of the event loop have
    * a turn, which a device that never stops sending would keep from it.
+   *
+   * @returns a promise to be awaited, or `undefined` if no turn is due
    */
-  async fairTurn(): Promise<void> {
+  fairTurn(): Promise<void> | undefined {
     this.#turns += 1;
-    if (this.#turns < TURNS) return;
+    if (this.#turns < TURNS) return undefined;
     this.#turns = 0;
     const { interrupts } = this.transport;
-    if (interrupts === undefined) return;
-    await new Promise<void>((resolve) => {
+    if (interrupts === undefined) return undefined;
+    return new Promise<void>((resolve) => {
       interrupts.hold();
       interrupts.defer(() => {
         interrupts.release();

@@ -755,7 +755,10 @@ export class RequestQueue<R = unknown> implements DriverQueue {
       if (this.#generation[waiter.slot] === waiter.generation) this.#giveUp(waiter.slot);
       return;
     }
-    this.#room.splice(this.#room.indexOf(waiter), 1);
+    // A signal may call listeners that were removed meanwhile: others must not leave in its place.
+    const place = this.#room.indexOf(waiter);
+    if (place < 0) return;
+    this.#room.splice(place, 1);
     this.#makeRoom();
     this.#update();
   }
