@@ -99,7 +99,12 @@ export class VirtioNetRaw extends NetDriver {
           const handler = this.#handler(buffers, writable);
           // No two requests have the same token, whichever their queue.
           const lane = [index, 2 * this.queuePairs] as const;
-          const requests = this.createRequestQueue({ index, size: queueSize }, handler, lane);
+          const requests = this.createRequestQueue(
+            // As of VirtioNet: QEMU's event of a packed ring may have gone by.
+            { index, size: queueSize, ignoreEvent: !writable },
+            handler,
+            lane,
+          );
           return { requests, buffers, handler };
         };
         return { receive: create(2 * pair, true), transmit: create(2 * pair + 1, false) };

@@ -412,6 +412,8 @@ export class VirtioNet extends NetDriver {
     const queue = this.createTransmitQueue({
       index: 2 * pair + 1,
       size: queueSize,
+      // After its back end was blocked, QEMU asks for an event of a packed ring that has gone by.
+      ignoreEvent: true,
       bufferSize: transmitSize,
       buffers: options.transmitBuffers ?? defaultBuffers(most(2 * pair + 1), transmitSize),
       head,

@@ -53,6 +53,8 @@ export class PackedQueue extends VirtQueue {
   #batchEnd = -1;
   #batchLength = 0;
 
+  readonly #ignoreEvent: boolean;
+
   #token = 0;
   #first = 0;
   #firstFlags = 0;
@@ -68,6 +70,7 @@ export class PackedQueue extends VirtQueue {
     options: QueueOptions,
   ) {
     super(transport, hal, features, size, options);
+    this.#ignoreEvent = options.ignoreEvent === true;
     const ringBytes = size * DESCRIPTOR_SIZE;
     const ring = this.allocate(ringBytes + 2 * EVENT_SIZE, 'both');
     const { buffer, byteOffset } = ring.bytes;
@@ -223,7 +226,7 @@ export class PackedQueue extends VirtQueue {
     // 2.8.21.3.1: the flags were stored before; both fields are read at once.
     const event = Atomics.load(this.#deviceEvent, 0);
     const flags = (event >>> 16) & 3;
-    if (flags !== EVENT_DESC || !this.eventIdx) return flags !== EVENT_DISABLE;
+    if (flags !== EVENT_DESC || !this.eventIdx || this.#ignoreEvent) return flags !== EVENT_DISABLE;
     if (added >= this.size) return true;
     let offset = event & 0x7fff;
     if (((event >>> 15) & 1) !== this.#publishedWrap) offset -= this.size;

@@ -47,6 +47,11 @@ export interface QueueOptions {
   readonly index: number;
   /** The size wanted, in descriptors (default 256). The device's maximum is the limit; a split ring rounds down to a power of two. */
   readonly size?: number;
+  /**
+   * Packed rings: notify the device whenever it has not disabled that, whatever event it asks for (default false). For devices whose
+   * event is out of date.
+   */
+  readonly ignoreEvent?: boolean;
   /** The descriptors in each indirect table (default 16); 0 never uses tables. */
   readonly tableLength?: number;
 }

@@ -1,5 +1,4 @@
 /** The kernel's IP stack on top of the driver, through a Tap, against QEMU's user network. */
-import { notOnPackedRings } from './_packed.ts';
 import { Tap } from '@virtio/linux';
 import { formatMac, type VirtioNet } from '@virtio/net';
 import { deepEqual, equal, ok } from 'node:assert/strict';
@@ -178,7 +177,6 @@ export default [
     device: 'net',
     name: "the kernel's stack gets a lease and pings through a Tap; the host fetches a page from a server in the guest",
     essential: true,
-    skip: notOnPackedRings,
     timeoutS: 120,
     devices: { net: userNetwork() },
     prepare,
