@@ -15,6 +15,8 @@ export interface DiskWork {
   readonly count: number;
   /** Requests at a time. */
   readonly depth: number;
+  /** Whether it polls, so that it can be terminated at any time. */
+  readonly polling?: boolean;
 }
 
 /** What it tells at the end. */
@@ -28,7 +30,7 @@ export interface DiskReport {
   readonly failures: readonly string[];
 }
 
-const { plan, first, count, depth } = workerData as DiskWork;
+const { plan, first, count, depth, polling } = workerData as DiskWork;
 const port = parentPort;
 if (port === null) throw new Error('this is to be run as a worker thread');
 const errors: Record<string, number> = {};
@@ -39,7 +41,7 @@ let stop = false;
 let gone = false;
 
 {
-  using blk = openQueue(VirtioBlk, plan);
+  using blk = openQueue(VirtioBlk, plan, polling === true ? { interrupts: 'polling' } : {});
   blk.on('failure', ({ code }) => {
     failures.push(code);
     gone = code !== 'DEVICE_RESET';

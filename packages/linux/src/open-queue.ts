@@ -16,6 +16,7 @@ import {
   VirtioError,
 } from '@virtio/core';
 import { BLOCK_SIZE, type DmaBlock, type DmaSource } from './dma-memory.ts';
+import { disposeAtExit } from './exit-cleanup.ts';
 import { EventPoller } from './event-poller.ts';
 import { LinuxHal } from './hal.ts';
 import { Mapping } from './mapping.ts';
@@ -120,8 +121,10 @@ class LinuxThread implements QueuePlatform {
   readonly #notify: readonly Notify[];
   readonly #lines: QueueInterrupts | undefined;
   #closed = false;
+  /** The driver is not to be disposed at the end of the thread any more. */
+  forget: (() => void) | undefined;
 
-  constructor(plan: QueuePlan) {
+  constructor(plan: QueuePlan, polling: boolean) {
     this.hal = new ThreadHal(new PlanMemory(plan.name, plan.memory));
     const interrupts = plan.queues.flatMap(({ interrupt }) => (interrupt === undefined ? [] : [interrupt]));
     this.#descriptors.push(...interrupts);
@@ -139,7 +142,7 @@ class LinuxThread implements QueuePlatform {
         word[0] = data ? (next << 16) | value : value;
       };
     });
-    if (interrupts.length === plan.queues.length) this.#lines = new QueueInterrupts(interrupts);
+    if (interrupts.length === plan.queues.length && !polling) this.#lines = new QueueInterrupts(interrupts);
     this.interrupts =
       this.#lines ?? new PollingInterrupts({ schedule: (callback) => setImmediate(callback) });
   }
@@ -155,10 +158,21 @@ class LinuxThread implements QueuePlatform {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
+    this.forget?.();
     this.#lines?.close();
     this.hal[Symbol.dispose]();
     for (const descriptor of this.#descriptors) closeSync(descriptor);
   }
+}
+
+/** Options of {@link openQueue}, beside those of the driver. */
+export interface OpenQueueOptions {
+  /**
+   * How the thread hears of used buffers (default: by the device's interrupts, if they have a descriptor). `polling` looks at the rings
+   * at each turn of the event loop while somebody waits, which keeps a processor busy; a thread that does can be terminated at any
+   * time.
+   */
+  readonly interrupts?: 'polling';
 }
 
 /**
@@ -168,7 +182,9 @@ class LinuxThread implements QueuePlatform {
  * Requests end with `DEVICE_RESET` when the other thread resets the device, and the driver works again by itself; they end with
  * `DEVICE_REMOVED` and the like when its driver does. The event `failure` tells of both. `reset()` is `UNSUPPORTED` here.
  *
- * Dispose the driver before the thread ends, and before the driver that has the device.
+ * Dispose the driver before the driver that has the device. When the thread ends by itself, by `process.exit` or by an error, that is
+ * done; not by `worker.terminate()`, which also ends the whole process if an interrupt comes at that moment, unless the thread polls:
+ * have a thread end by itself.
  *
  * @param driver its class: `VirtioBlk`
  * @param plan what `queueFor` of the other thread's driver gave, as it was posted
@@ -190,7 +206,10 @@ class LinuxThread implements QueuePlatform {
 export function openQueue<D extends ThreadDriver, O extends object>(
   driver: QueueDriverClass<D, O>,
   plan: QueuePlan,
-  options?: NoInfer<O>,
+  options?: OpenQueueOptions & NoInfer<O>,
 ): D & { readonly hal: LinuxHal } {
-  return openQueuePlan(driver, plan, new LinuxThread(plan), options) as D & { readonly hal: LinuxHal };
+  const thread = new LinuxThread(plan, options?.interrupts === 'polling');
+  const opened = openQueuePlan(driver, plan, thread, options);
+  thread.forget = disposeAtExit(opened);
+  return opened as D & { readonly hal: LinuxHal };
 }

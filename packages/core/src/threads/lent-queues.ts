@@ -158,7 +158,7 @@ export class LentQueues implements DriverQueue {
   }
 
   restart(): void {
-    this.#fresh = true;
+    if (!this.#lent || this.#control.isClosed) this.#fresh = true;
     this.#copyConfig();
   }
 
