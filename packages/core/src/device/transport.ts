@@ -20,6 +20,7 @@ import type {
   ReadableValues,
   WritableField,
 } from '../memory/layout.ts';
+import type { VirtQueue } from '../ring/virt-queue.ts';
 
 /** How long a device may take to reset, in milliseconds. */
 const RESET_TIMEOUT_MS = 10_000;
@@ -177,6 +178,11 @@ export abstract class Transport implements Disposable {
   /** Ends {@link Transport.claim}. */
   unclaim(driver: object): void {
     if (this.#driver === driver) this.#driver = undefined;
+  }
+
+  /** Called for each queue that was made for the device; what {@link traceTransport} returns watches them. */
+  watchQueue(_queue: VirtQueue): void {
+    // Nobody watches by default.
   }
 
   /**
