@@ -24,7 +24,7 @@ import {
   PciTransport,
   virtioDeviceType,
 } from '@virtio/pci';
-import { machine } from './machine.ts';
+import { machine, x86Machine } from './machine.ts';
 import { loop, setInterrupts } from './prelude.ts';
 import { discoverX86 } from './x86.ts';
 
@@ -57,7 +57,8 @@ let found: readonly BareDevice[] | undefined;
 
 /** All virtio devices of the board. */
 export function listDevices(): readonly BareDevice[] {
-  found ??= machine.arch === 'x86_64' ? discoverX86() : discoverTree();
+  const x86 = x86Machine();
+  found ??= x86 === undefined ? discoverTree() : discoverX86(x86);
   return found;
 }
 

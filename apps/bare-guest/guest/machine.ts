@@ -42,6 +42,8 @@ export interface X86Machine extends Machine {
   cpuid(leaf: number, subleaf: number): readonly [number, number, number, number];
   /** Executes VMCALL; throws if the processor does not know the instruction. */
   hypercall(call: number, a: number, b: number, c: number): number;
+  /** The next vector of an interrupt that came, or -1. */
+  interrupt(): number;
 }
 
 /** The machine. */
