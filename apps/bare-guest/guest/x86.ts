@@ -16,7 +16,7 @@ import { CAM_SIZE, type ConfigAccess, type DeviceFunction, MmioCam, MsixCapabili
 import { PortCam, PortRegion } from '@virtio/pci-x86';
 import { type BareDevice, hal, mmioDevice, pciDevices, polling } from './board.ts';
 import { machine, type X86Machine } from './machine.ts';
-import { loop, setInterrupts } from './prelude.ts';
+import { drainConsole, loop, setInterrupts } from './prelude.ts';
 
 /** Offsets in the start information of PVH. */
 const PVH = { COMMAND_LINE: 24, ROOT_POINTER: 32 } as const;
@@ -26,6 +26,8 @@ const IO_APIC = 0xfec0_0000;
 const FIRST_LINE = 0x30;
 const FIRST_MESSAGE = 0x60;
 const LAST_MESSAGE = 0xef;
+/** The first serial port's. */
+const CONSOLE_LINE = 4;
 const FOREVER = 0x7fff_ffff;
 
 const read: ReadMemory = (address, size) =>
@@ -60,6 +62,8 @@ class Vectors implements InterruptController {
 export function discoverX86(x86: X86Machine): readonly BareDevice[] {
   const router = new InterruptRouter(new Vectors(x86), loop);
   setInterrupts(() => router.poll(), FOREVER);
+  routeLine(CONSOLE_LINE);
+  router.mmio(FIRST_LINE + CONSOLE_LINE).onLine(drainConsole);
   const info = new DataView(machine.map(machine.bootInfo, 56));
   const commandLine = textAt(info.getUint32(PVH.COMMAND_LINE, true));
   const devices = commandLineDevices(commandLine).flatMap(({ address, size, interrupt }) => [

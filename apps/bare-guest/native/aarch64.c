@@ -25,6 +25,7 @@ void arch_init(void)
 	asm volatile("mrs %0, cntfrq_el0" : "=r"(frequency));
 	uart[0x2c / 4] = 0x70;  /* 8 bits, FIFO */
 	uart[0x30 / 4] = 0x301; /* on, both ways */
+	uart[0x38 / 4] = 0x50;  /* interrupts when something comes */
 	/* It ends a wfi. Interrupts stay masked (DAIF): the loop asks the GIC. */
 	gicd[0x100 / 4] = 1u << TIMER_INTERRUPT;
 }

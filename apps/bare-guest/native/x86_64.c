@@ -85,6 +85,8 @@ void arch_init(void)
 	calibrate();
 	out8(COM1 + 3, 3); /* 8 bits */
 	out8(COM1 + 2, 1); /* FIFO */
+	out8(COM1 + 4, 8); /* lets interrupts out */
+	out8(COM1 + 1, 1); /* when something comes */
 }
 
 void arch_putc(char c)
