@@ -327,7 +327,7 @@ export class FileHandle {
   /**
    * Locks a part of the file against other clients of the server.
    *
-   * @throws {@link P9Error} `EAGAIN` if somebody else has it; ask again later
+   * @throws {@link P9Error} `EAGAIN` if another holder has it; ask again later
    */
   lock(options: LockOptions = {}): Promise<void> {
     return this.#run('lock', () => this.#lock(options), options);

@@ -22,7 +22,7 @@ const GROWTH = 4;
 /** The longest file that is read into one buffer. */
 const MAX_BUFFER = 0x7fff_ffff;
 
-/** How often opening starts over because somebody creates and removes the file at the same time. */
+/** How often opening starts over because another program creates and removes the file at the same time. */
 const MAX_RACES = 16;
 
 const { ACCMODE, CREAT, EXCL, NOFOLLOW, DIRECTORY, RDONLY } = OpenFlag;

@@ -44,7 +44,7 @@ export interface LockOptions extends WaitOptions {
   readonly client?: string;
 }
 
-/** A lock that somebody holds. */
+/** A lock that is held. */
 export interface HeldLock {
   /** `read` is shared with other readers, `write` with nobody. */
   readonly type: 'read' | 'write';

@@ -329,7 +329,7 @@ export class Tags {
     );
   }
 
-  /** Hears of answers and of losses while somebody waits: that asks for interrupts, and keeps the event loop alive. */
+  /** Takes answers and losses while a caller waits: that asks for interrupts, and keeps the event loop alive. */
   #listen(): void {
     if (this.#deafen !== undefined) return;
     const answered = this.device.on('used', this.look);

@@ -503,7 +503,7 @@ export class RequestQueue<R = unknown> implements DriverQueue {
   }
 
   /**
-   * Calls a listener when requests that are polled for are done, by interrupts, which are asked for while somebody listens.
+   * Calls a listener when requests that are polled for are done, by interrupts, which are asked for while there is a listener.
    *
    * @returns a function that removes the listener
    */
