@@ -56,7 +56,10 @@ function diskArguments({ disks, qemu, transport }: BareScriptOptions, scratch: s
   const paths = [...disks];
   for (const path of disks) {
     if (statSync(path, { throwIfNoEntry: false })?.isFile() !== true) {
-      throw new HarnessError('BAD_ARGUMENTS', `There is no disk image ${path}; make one: truncate -s 64M ${path}`);
+      throw new HarnessError(
+        'BAD_ARGUMENTS',
+        `There is no disk image ${path}; make one: truncate -s 64M ${path}`,
+      );
     }
   }
   if (paths.length === 0 && !qemu.some((word) => /^(vhost-|virtio-)/.test(word))) {

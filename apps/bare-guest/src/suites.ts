@@ -9,7 +9,12 @@ import { Backends, ensurePrograms, type Programs } from '@virtio/qemu-harness/sr
 import type { Cell, GuestTest, Ring } from '@virtio/qemu-harness/src/framework/define.ts';
 import { discoverTests, suiteFiles } from '@virtio/qemu-harness/src/framework/discover.ts';
 import { createHostEnv } from '@virtio/qemu-harness/src/framework/host-env.ts';
-import { type PlannedTest, planTest, type Slot, type Slots } from '@virtio/qemu-harness/src/framework/plan.ts';
+import {
+  type PlannedTest,
+  planTest,
+  type Slot,
+  type Slots,
+} from '@virtio/qemu-harness/src/framework/plan.ts';
 import type { Picture, TestResult } from '@virtio/qemu-harness/src/framework/results.ts';
 import { HARNESS_DIR } from '@virtio/qemu-harness/src/paths.ts';
 import type { BareState, FromBare } from '../guest/suites/serve.ts';
@@ -178,7 +183,10 @@ export async function runPortion(
         image: options.image,
         script,
         devices: planned.flatMap(({ args }) => args),
-        environment: Object.assign({}, ...planned.map(({ environment }) => environment)) as Record<string, string>,
+        environment: Object.assign({}, ...planned.map(({ environment }) => environment)) as Record<
+          string,
+          string
+        >,
         sharedMemory: planned.some((test) => [...test.devices.values()].some(({ backend }) => backend)),
         timeoutMs: BOOT_MS + seconds * 1000,
       },
@@ -189,7 +197,9 @@ export async function runPortion(
     );
     session.onState = (state) => states.push(state);
     void guest.ended.then(({ status }) => {
-      session.end(`The guest ended with status ${status ?? 'none'}.\n${session.lines.slice(-20).join('\n')}\n${guest.complaints}`);
+      session.end(
+        `The guest ended with status ${status ?? 'none'}.\n${session.lines.slice(-20).join('\n')}\n${guest.complaints}`,
+      );
     });
     try {
       const dead = await session.wait(BOOT_MS, 'ready');
@@ -216,7 +226,8 @@ export async function runPortion(
         results.push(result);
         options.onTestEnd?.(result);
         // What a test left undone would disturb the next one.
-        if (result.status === 'failed' && session.over === undefined && verdict !== undefined) await guest.stop();
+        if (result.status === 'failed' && session.over === undefined && verdict !== undefined)
+          await guest.stop();
       }
       guest.send({ type: 'end' });
       if (session.over !== undefined) await guest.stop();

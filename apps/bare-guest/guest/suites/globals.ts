@@ -13,7 +13,10 @@ class Signal {
 
   static timeout(ms: number): Signal {
     const controller = new Controller();
-    setTimeout(() => controller.abort(Object.assign(new Error('it took too long'), { name: 'TimeoutError' })), ms);
+    setTimeout(
+      () => controller.abort(Object.assign(new Error('it took too long'), { name: 'TimeoutError' })),
+      ms,
+    );
     return controller.signal;
   }
 
@@ -70,7 +73,8 @@ class Stack {
   }
 
   dispose(): void {
-    for (let callback = this.#callbacks.pop(); callback !== undefined; callback = this.#callbacks.pop()) callback();
+    for (let callback = this.#callbacks.pop(); callback !== undefined; callback = this.#callbacks.pop())
+      callback();
   }
 
   [Symbol.dispose](): void {
@@ -83,7 +87,9 @@ class AsyncStack {
 
   use<T extends AsyncDisposable | Disposable | null | undefined>(value: T): T {
     if (value !== null && value !== undefined) {
-      this.defer(() => (Symbol.asyncDispose in value ? value[Symbol.asyncDispose]() : value[Symbol.dispose]()));
+      this.defer(() =>
+        Symbol.asyncDispose in value ? value[Symbol.asyncDispose]() : value[Symbol.dispose](),
+      );
     }
     return value;
   }
