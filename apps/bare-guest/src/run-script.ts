@@ -34,16 +34,16 @@ export async function runBareScript(
       { machine, image, script, devices, timeoutMs },
       { onLine: (line) => console.log(line) },
     );
-    let interrupted = false;
+    const end = { interrupted: false };
     const stop = (): void => {
-      interrupted = true;
+      end.interrupted = true;
       void guest.stop();
     };
     for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, stop);
     const { status, timedOut } = await guest.ended;
     for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.off(signal, stop);
     if (guest.complaints !== '') console.error(guest.complaints);
-    if (interrupted) return STATUS_INTERRUPTED;
+    if (end.interrupted) return STATUS_INTERRUPTED;
     if (timedOut) console.error(`guest: it was still running after ${Math.round(timeoutMs / 1000)} s`);
     return status ?? STATUS_GUEST_DIED;
   } finally {

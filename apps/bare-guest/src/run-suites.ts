@@ -29,7 +29,6 @@ import {
   type SuiteTest,
 } from './suites.ts';
 import { runTour } from './tour.ts';
-import { runTour } from './tour.ts';
 
 /** What a bare guest says it has in place of a kernel. */
 const NO_KERNEL = 'none';
@@ -52,7 +51,7 @@ function cells(arch: Architecture): readonly BareCell[] {
 /** Of the kinds, those that a short run takes: each transport and each ring, once an architecture. */
 const isShort = ({ machine, ring }: BareCell): boolean => (machine.transport === 'pci') === (ring === PACKED);
 
-/** Devices whose tests move megabytes or play in real time: a short run has them in one kind of guest. */
+/** Devices whose tests move megabytes or play in real time: a short run has them in the boot that drives all devices alone. */
 const SLOW: ReadonlySet<string> = new Set(['console', 'sound']);
 
 const cellName = ({ machine, ring }: BareCell): string =>
@@ -79,7 +78,6 @@ export async function runBareSuites({ filters, full, json }: BareTestOptions): P
   for (const arch of ARCHITECTURES) images.set(arch, await ensureBareImage(arch, say));
   const all = await discoverSuites();
   const kinds = ARCHITECTURES.flatMap(cells);
-  const [first] = kinds;
   const selected = kinds
     .filter((cell) => full || filters.length > 0 || isShort(cell))
     .map((cell): CellRun => {
@@ -87,7 +85,7 @@ export async function runBareSuites({ filters, full, json }: BareTestOptions): P
         const text = `${test.device}: ${test.name}`;
         const named = filters.every((word) => text.includes(word) || cellName(cell).includes(word));
         if (filters.length > 0) return named;
-        return full || (test.essential === true && (!SLOW.has(test.device) || cell === first));
+        return full || (test.essential === true && !SLOW.has(test.device));
       });
       return { cell, tests: wanted, runs: [], results: [], tour: undefined, ms: 0 };
     })
@@ -107,7 +105,7 @@ export async function runBareSuites({ filters, full, json }: BareTestOptions): P
     const cellBegan = performance.now();
     if (cell.machine.transport === 'mmio-v2' && cell.ring === SPLIT && filters.length === 0) {
       run.tour = await runTour(cell.machine, image);
-      say(`${cellName(cell)} · ${run.tour.status} ${run.tour.name} (${run.tour.ms} ms)`);
+      say(`${cellName(cell)} · ${run.tour.status} ${run.tour.name}: ${run.tour.detail ?? ''}`);
     }
     for (const portion of portions(runnable, cell.machine)) {
       try {
@@ -140,6 +138,7 @@ export async function runBareSuites({ filters, full, json }: BareTestOptions): P
   const records = selected.map((run) => recordOf(run, qemu));
   const report = createReport(started, performance.now() - began, records, [
     ...measures(selected, images),
+    ...(full ? [] : ['Bare guests: consoles and sound are driven in the boot with all devices alone; main.ts test --full runs all tests.']),
     'Bare guests: tests that need an operating system in the guest are skipped, each with its reason; what unplugs a device needs firmware that sets up the port.',
   ]);
   if (json !== undefined) writeFileSync(json, `${JSON.stringify(report, null, 2)}\n`);

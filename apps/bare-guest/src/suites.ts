@@ -156,7 +156,7 @@ const BOOT_MS = 60_000;
 
 export { ensurePrograms };
 
-/** Runs tests in one guest, which has room for their devices. The test that it dies of has failed; those after it run in another. */
+/** Runs tests in one guest, which has room for their devices. The test that it dies of has failed, and so have those after it. */
 export async function runPortion(
   tests: readonly SuiteTest[],
   cell: BareCell,
@@ -208,8 +208,9 @@ export async function runPortion(
         const base = { device: test.device, name: test.name };
         const began = performance.now();
         const pictures: Picture[] = [];
-        if (dead !== undefined || session.over !== undefined) {
-          results.push({ ...base, status: 'failed', ms: 0, detail: dead ?? session.over ?? '' });
+        const over = dead ?? session.ending();
+        if (over !== undefined) {
+          results.push({ ...base, status: 'failed', ms: 0, detail: over });
           continue;
         }
         const env = createHostEnv(guest, plan, view, backends, pictures);
@@ -226,11 +227,9 @@ export async function runPortion(
         results.push(result);
         options.onTestEnd?.(result);
         // What a test left undone would disturb the next one.
-        if (result.status === 'failed' && session.over === undefined && verdict !== undefined)
-          await guest.stop();
+        if (verdict !== undefined) await guest.stop();
       }
       guest.send({ type: 'end' });
-      if (session.over !== undefined) await guest.stop();
       const { ms } = await guest.ended;
       return { results, states, ms, scriptBytes: script.length };
     } finally {
@@ -268,6 +267,11 @@ class Session {
     this.#waiting?.resolve();
   }
 
+  /** Why the guest is no longer there, by now. */
+  ending(): string | undefined {
+    return this.over;
+  }
+
   /** Waits for something. Returns what went wrong, if it did not come. */
   async wait(ms: number, what: string): Promise<string | undefined> {
     if (this.over !== undefined) return this.over;
@@ -279,7 +283,7 @@ class Session {
     clearTimeout(timer);
     this.#waiting = undefined;
     if (this.#reached.has(what)) return undefined;
-    return this.over ?? `It did not end within ${ms / 1000} s.\n${this.lines.slice(-20).join('\n')}`;
+    return this.ending() ?? `It did not end within ${ms / 1000} s.\n${this.lines.slice(-20).join('\n')}`;
   }
 
   take(message: FromBare): void {

@@ -52,7 +52,7 @@ class Stack {
   #callbacks: (() => void)[] = [];
 
   use<T extends Disposable | null | undefined>(value: T): T {
-    if (value !== null && value !== undefined) this.defer(() => value[Symbol.dispose]());
+    if (value) this.defer(() => value[Symbol.dispose]());
     return value;
   }
 
@@ -73,8 +73,9 @@ class Stack {
   }
 
   dispose(): void {
-    for (let callback = this.#callbacks.pop(); callback !== undefined; callback = this.#callbacks.pop())
+    for (let callback = this.#callbacks.pop(); callback !== undefined; callback = this.#callbacks.pop()) {
       callback();
+    }
   }
 
   [Symbol.dispose](): void {
@@ -86,7 +87,7 @@ class AsyncStack {
   #callbacks: (() => unknown)[] = [];
 
   use<T extends AsyncDisposable | Disposable | null | undefined>(value: T): T {
-    if (value !== null && value !== undefined) {
+    if (value) {
       this.defer(() =>
         Symbol.asyncDispose in value ? value[Symbol.asyncDispose]() : value[Symbol.dispose](),
       );
@@ -127,6 +128,11 @@ class Decoder {
     return decodeUtf8(bytes);
   }
 }
+
+// Of Node.js' own, a buffer is equal to any bytes that are the same.
+Buffer.prototype.equals = function equals(this: Buffer, other: Uint8Array): boolean {
+  return Buffer.compare(this, other) === 0;
+};
 
 Object.assign(globalThis, {
   Buffer,

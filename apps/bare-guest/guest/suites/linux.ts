@@ -1,6 +1,6 @@
 /** Stands for `@virtio/linux` in tests that run in a bare guest: the same functions, over the board's devices. */
 import type { Transport } from '@virtio/core';
-import { BareHal } from '@virtio/bare';
+import type { BareHal } from '@virtio/bare';
 import { type BareDevice, hal, listDevices } from '../board.ts';
 import { NotHere } from '../not-here.ts';
 import { openDriver as openBare, type DriverClass } from '../index.ts';
@@ -56,12 +56,6 @@ export function openDriver<D extends Disposable>(
   if (typeof where === 'object' && 'transport' in where)
     return new driver(where.transport, where.hal, options);
   return openBare(driver, find(where), options);
-}
-
-export class Tap {
-  constructor() {
-    throw new NotHere('@virtio/linux', 'Tap');
-  }
 }
 
 export function toDuplex(): never {
