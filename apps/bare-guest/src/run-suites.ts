@@ -51,8 +51,8 @@ function cells(arch: Architecture): readonly BareCell[] {
 /** Of the kinds, those that a short run takes: each transport and each ring, once an architecture. */
 const isShort = ({ machine, ring }: BareCell): boolean => (machine.transport === 'pci') === (ring === PACKED);
 
-/** Devices whose tests move megabytes or play in real time: a short run has them in the boot that drives all devices alone. */
-const SLOW: ReadonlySet<string> = new Set(['console', 'sound']);
+/** Devices whose tests move megabytes, draw each pixel or play in real time: a short run has them in the boot that drives all devices alone. */
+const SLOW: ReadonlySet<string> = new Set(['console', 'gpu', 'sound']);
 
 const cellName = ({ machine, ring }: BareCell): string =>
   `${machine.arch} · bare · ${machine.name} · ${machine.transport} · ${ring.name}`;
@@ -138,7 +138,7 @@ export async function runBareSuites({ filters, full, json }: BareTestOptions): P
   const records = selected.map((run) => recordOf(run, qemu));
   const report = createReport(started, performance.now() - began, records, [
     ...measures(selected, images),
-    ...(full ? [] : ['Bare guests: consoles and sound are driven in the boot with all devices alone; main.ts test --full runs all tests.']),
+    ...(full ? [] : ['Bare guests: consoles, displays and sound are driven in the boot with all devices alone; main.ts test --full runs all tests.']),
     'Bare guests: tests that need an operating system in the guest are skipped, each with its reason; what unplugs a device needs firmware that sets up the port.',
   ]);
   if (json !== undefined) writeFileSync(json, `${JSON.stringify(report, null, 2)}\n`);
