@@ -19,7 +19,6 @@ interface Step {
 const unitReport = path.join(cache, 'test/unit.json');
 const backendReport = path.join(cache, 'test/backends.json');
 const guestReport = path.join(cache, 'test/guest.json');
-const bareReport = path.join(cache, 'test/bare.json');
 const harness = ['node', '--conditions=@virtio/source', 'apps/qemu-harness/src/main.ts'] as const;
 /** turbo remembers by content what passed, so that a repeated run soon reaches the guests. */
 const turbo = (task: string): Step['command'] => [
@@ -72,19 +71,6 @@ const tests: readonly Step[] = [
     title: 'guest tests',
     command: [...harness, 'test', '--json', guestReport],
     count: () => countGuestTests(guestReport),
-  },
-  // The same tests with no operating system, on three architectures; the results go into the same report.
-  {
-    title: 'bare guests',
-    command: [
-      'node',
-      '--conditions=@virtio/source',
-      'apps/bare-guest/src/main.ts',
-      'test',
-      '--json',
-      bareReport,
-    ],
-    count: () => countGuestTests(bareReport),
   },
   // No guest is booted: programs of the host serve the devices. Which packages they are in, apps/backends says.
   {
