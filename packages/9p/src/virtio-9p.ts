@@ -288,6 +288,7 @@ export class Virtio9p extends Driver<P9FeatureName, P9Events> {
       if (length === 0) return undefined;
       return transport.readConfigSpace({
         name: 'virtio_9p_config.tag',
+        access: 'read-only',
         type: `bytes${length}`,
         offset: P9Config.size,
         size: length,

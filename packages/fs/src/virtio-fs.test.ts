@@ -1,4 +1,4 @@
-import { VirtioError } from '@virtio/core';
+import { type FieldTable, type Layout, type Values, VirtioError } from '@virtio/core';
 import { type Chain, type FakeDevice, FakeTransport } from '@virtio/testing';
 import { describe, expect, it, vi } from 'vitest';
 import { fsDevice } from '../test/contract-subject.ts';
@@ -39,10 +39,7 @@ function reply({ chain, unique }: Asked, body: Uint8Array | number = new Uint8Ar
   chain.write(bytes);
 }
 
-const encode = <T extends Parameters<typeof Out.entry.write>[2]>(
-  layout: { readonly size: number; write(view: DataView, at: number, values: T): void },
-  values: T,
-): Uint8Array => {
+const encode = <T extends FieldTable>(layout: Layout<T>, values: Partial<Values<T>>): Uint8Array => {
   const bytes = new Uint8Array(layout.size);
   layout.write(new DataView(bytes.buffer), 0, values);
   return bytes;
