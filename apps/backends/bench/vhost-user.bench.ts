@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { VirtioBlk } from '@virtio/blk';
 import { ensureUnpacked } from '@virtio/qemu-harness/unpacked';
-import { openDriver } from '../src/index.ts';
+import { openDriver } from '@virtio/vhost-user';
 
 const DEPTHS = [1, 8, 32, 128];
 const ROUNDS = Number(process.env.VHOST_ROUNDS ?? 3);
@@ -130,7 +130,15 @@ function blkio(command: readonly string[], depth: number, polling: boolean): num
   const [program = '', ...args] = command;
   const said = execFileSync(
     program,
-    [...args, 'virtio-blk-vhost-user', socket, String(depth), String(BLOCK), String(SECONDS), polling ? '1' : '0'],
+    [
+      ...args,
+      'virtio-blk-vhost-user',
+      socket,
+      String(depth),
+      String(BLOCK),
+      String(SECONDS),
+      polling ? '1' : '0',
+    ],
     { encoding: 'utf8' },
   );
   return Number(/IOPS=(\d+)/.exec(said)?.[1]);
@@ -164,14 +172,17 @@ async function measure(title: string, command: readonly string[] | undefined): P
     for (const [name, value] of Object.entries(results)) {
       const base = against[name];
       const ratio = base === undefined ? '' : `  ${(value / base).toFixed(2)}`;
-      console.log(`  depth ${String(depth).padStart(3)}  ${name.padEnd(20)} ${String(Math.round(value)).padStart(9)}${ratio}`);
+      console.log(
+        `  depth ${String(depth).padStart(3)}  ${name.padEnd(20)} ${String(Math.round(value)).padStart(9)}${ratio}`,
+      );
     }
   }
 }
 
 try {
   const command = await libblkio();
-  if (sources === undefined) console.log('../shared/bench is not there: libblkio and the null back end are left out.');
+  if (sources === undefined)
+    console.log('../shared/bench is not there: libblkio and the null back end are left out.');
   console.log(`${readFileSync('/proc/loadavg', 'utf8').trim()} (load); compare runs of a quiet machine only`);
   const daemon = await start('qemu-storage-daemon', [
     '--blockdev',
