@@ -44,7 +44,7 @@ script cannot be bundled; 130 after Ctrl-C.`;
 
 const bench = `npm run bench [-- WORD …]
 
-Runs the benchmarks in packages/*/bench whose path contains one of the words, e.g. blk; without a word all of them, and then
+Runs the benchmarks in packages/*/bench and apps/*/bench whose path contains one of the words, e.g. blk; without a word all of them, and then
 the sizes of the packages.`;
 
 const docs = `npm run docs

@@ -1,6 +1,6 @@
 /** Attributes of files, directory entries and file systems, in the shape that `node:fs` gives them. */
 import type { Attributes, RawStatFs } from './client.ts';
-import { DirentType, FileType, type Qid } from './protocol.ts';
+import { DirentType, FileType, type Qid } from './numbers.ts';
 
 const MS = 1000;
 const NS_PER_MS = 1e6;

@@ -1,12 +1,12 @@
 /** What a file system does with the contents of files, as tasks. */
 import { changes } from './attributes.ts';
 import { checkMode } from './check.ts';
-import type { P9Client } from './client.ts';
+import type { FileClient } from './client.ts';
 import { type FsContext, named } from './context.ts';
-import { isDirectory, isSymlink, type P9Fid } from './fid.ts';
+import { isDirectory, isSymlink, type Fid } from './client.ts';
 import { type OpenFlags, parseOpenFlags } from './open-flags.ts';
-import { P9Error, refuse } from './p9-error.ts';
-import { OpenFlag } from './protocol.ts';
+import { FileError, refuse } from './file-error.ts';
+import { OpenFlag } from './numbers.ts';
 import { resolve } from './resolve.ts';
 import type { Task } from './task.ts';
 
@@ -28,14 +28,14 @@ const MAX_RACES = 16;
 const { ACCMODE, CREAT, EXCL, NOFOLLOW, DIRECTORY, RDONLY } = OpenFlag;
 
 /** Opens a file, which is created if the flags say so. */
-export function* openFile(fs: FsContext, path: string, flags: number, mode: number): Task<P9Fid> {
+export function* openFile(fs: FsContext, path: string, flags: number, mode: number): Task<Fid> {
   const { client } = fs;
   const permissions = checkMode('mode', mode) & ~fs.umask;
   const follow = (flags & NOFOLLOW) === 0 && (flags & (CREAT | EXCL)) !== (CREAT | EXCL);
   for (let race = 1; ; race += 1) {
     const create = (flags & CREAT) !== 0;
     const { fid, directory, names } = yield* resolve(client, path, { follow, create });
-    const target = fid ?? (yield* own(client, directory as P9Fid));
+    const target = fid ?? (yield* own(client, directory as Fid));
     try {
       if (fid === undefined) {
         // The link was looked for already: what appears in the meantime is looked at anew.
@@ -54,18 +54,18 @@ export function* openFile(fs: FsContext, path: string, flags: number, mode: numb
     } catch (error) {
       yield* client.forget(target);
       const raced = fid === undefined ? 'EEXIST' : 'ENOENT';
-      if (!P9Error.is(error, raced) || !create || (flags & EXCL) !== 0 || race === MAX_RACES) throw error;
+      if (!FileError.is(error, raced) || !create || (flags & EXCL) !== 0 || race === MAX_RACES) throw error;
     }
   }
 }
 
 /** A fid that may be turned into another: the root's is cloned. */
-function* own(client: P9Client, fid: P9Fid): Task<P9Fid> {
+function* own(client: FileClient, fid: Fid): Task<Fid> {
   return fid === client.root ? yield* client.clone(fid) : fid;
 }
 
 /** Servers differ in what they say about directories that are to be written, so this says it. */
-function checkKind({ qid }: P9Fid, flags: number): void {
+function checkKind({ qid }: Fid, flags: number): void {
   if (isDirectory(qid)) {
     if ((flags & ACCMODE) !== RDONLY || (flags & (CREAT | OpenFlag.TRUNC)) !== 0) {
       throw refuse('EISDIR', 'open');
@@ -76,7 +76,7 @@ function checkKind({ qid }: P9Fid, flags: number): void {
 }
 
 /** Reads all of an open file. */
-export function* readAll(client: P9Client, fid: P9Fid, start = 0): Task<Uint8Array<ArrayBuffer>> {
+export function* readAll(client: FileClient, fid: Fid, start = 0): Task<Uint8Array<ArrayBuffer>> {
   const first = new Uint8Array(SMALL_BUFFER);
   const { count, size } = yield* client.readFirst(fid, first, start);
   const expected = Math.max(0, size - start);
@@ -111,8 +111,8 @@ export function* readFile(fs: FsContext, path: string, flags: OpenFlags): Task<U
 
 /** Writes to an open file at a position, or at its end if it is open to append. */
 export function* writeAt(
-  client: P9Client,
-  fid: P9Fid,
+  client: FileClient,
+  fid: Fid,
   bytes: Uint8Array,
   offset: number,
   append: boolean,

@@ -1,10 +1,13 @@
 /**
  * One text for two ways to wait. The client's operations are generators that yield whenever there is something to wait for;
- * `P9Client.run` goes on with promises, `P9Client.runSync` by spinning. A generator that needs several
+ * `FileClient.run` goes on with promises, `FileClient.runSync` by spinning. A generator that needs several
  * answers sends all its requests first and then waits for each, so that many are in flight in either way.
  */
 
-/** An operation of a client, for {@link P9Client.run} or {@link P9Client.runSync}. */
+/** How many requests one task has in flight. */
+export const WINDOW = 32;
+
+/** An operation of a client, for {@link FileClient.run} or {@link FileClient.runSync}. */
 export type Task<T> = Generator<number, T, undefined>;
 
 /** Yielded to wait for a free tag. All other values that are not {@link CHECK} are tags to wait for an answer to. */

@@ -1,12 +1,12 @@
 /** Listing directories, as tasks. What concerns many entries is asked for many at once. */
 import { VirtioError } from '@virtio/core';
-import type { P9Client, RawDirectoryEntry } from './client.ts';
+import type { FileClient, RawDirectoryEntry } from './client.ts';
 import { type FsContext, named, withFile } from './context.ts';
-import { isDirectory, type P9Fid } from './fid.ts';
+import { isDirectory, type Fid } from './client.ts';
 import type { ReaddirOptions } from './options.ts';
-import { P9Error, refuse } from './p9-error.ts';
-import { WINDOW } from './pipeline.ts';
-import { FileType, OpenFlag } from './protocol.ts';
+import { FileError, refuse } from './file-error.ts';
+import { WINDOW } from './task.ts';
+import { FileType, OpenFlag } from './numbers.ts';
 import { resolve, trimSlashes } from './resolve.ts';
 import { Dirent, direntKind, Stats } from './stats.ts';
 import type { Task } from './task.ts';
@@ -27,7 +27,7 @@ const { RDONLY, DIRECTORY } = OpenFlag;
 
 /** How far a directory was read. */
 export interface DirectoryCursor {
-  readonly fid: P9Fid;
+  readonly fid: Fid;
   readonly room: Uint8Array;
   cookie: bigint;
   /** How often `.` and `..` came. */
@@ -46,7 +46,7 @@ interface TreeEntry {
 
 /** A directory of a tree that is being listed. */
 interface Level {
-  readonly directory: P9Fid;
+  readonly directory: Fid;
   /** Its path from the top, with a slash at its end. */
   readonly prefix: string;
   /** The directories in it that are still to be listed. */
@@ -90,7 +90,7 @@ export function* nextDirents(
 }
 
 /** All entries of a directory whose fid is not open. */
-export function* listDirectory(client: P9Client, directory: P9Fid): Task<RawDirectoryEntry[]> {
+export function* listDirectory(client: FileClient, directory: Fid): Task<RawDirectoryEntry[]> {
   const fid = yield* client.clone(directory);
   try {
     yield* client.open(fid, RDONLY | DIRECTORY);
@@ -107,9 +107,9 @@ export function* listDirectory(client: P9Client, directory: P9Fid): Task<RawDire
   }
 }
 
-function* openDirectory(client: P9Client, path: string): Task<DirectoryCursor> {
+function* openDirectory(client: FileClient, path: string): Task<DirectoryCursor> {
   const { fid } = yield* resolve(client, path, { follow: true });
-  const directory = fid as P9Fid;
+  const directory = fid as Fid;
   try {
     if (!isDirectory(directory.qid)) throw refuse('ENOTDIR', 'readdir');
     yield* client.open(directory, RDONLY | DIRECTORY);
@@ -120,12 +120,12 @@ function* openDirectory(client: P9Client, path: string): Task<DirectoryCursor> {
   }
 }
 
-function directoryCursor(fid: P9Fid): DirectoryCursor {
+function directoryCursor(fid: Fid): DirectoryCursor {
   return { fid, room: new Uint8Array(READDIR_ROOM), cookie: 0n, dots: 0, mark: 0n, steps: 0, lap: 1 };
 }
 
 /** The next entries of an open directory, without `.` and `..`; `undefined` at the end. */
-function* nextEntries(client: P9Client, cursor: DirectoryCursor): Task<RawDirectoryEntry[] | undefined> {
+function* nextEntries(client: FileClient, cursor: DirectoryCursor): Task<RawDirectoryEntry[] | undefined> {
   const entries = yield* client.readdir(cursor.fid, cursor.cookie, cursor.room);
   const last = entries.at(-1);
   if (last === undefined) return undefined;
@@ -141,7 +141,7 @@ function* nextEntries(client: P9Client, cursor: DirectoryCursor): Task<RawDirect
  * Finds cookies that lead in a circle. Each is compared with one of before, which is replaced after 1, 2, 4, 8, … answers: so a
  * circle is found within three times the answers that lead into it and around it once, and nothing but that cookie is kept.
  */
-function checkProgress(client: P9Client, cursor: DirectoryCursor): void {
+function checkProgress(client: FileClient, cursor: DirectoryCursor): void {
   if (cursor.cookie === cursor.mark) throw endless(client, 'its cookies lead in a circle');
   cursor.steps += 1;
   if (cursor.steps < cursor.lap) return;
@@ -150,23 +150,23 @@ function checkProgress(client: P9Client, cursor: DirectoryCursor): void {
   cursor.lap *= 2;
 }
 
-function endless(client: P9Client, what: string): VirtioError {
+function endless(client: FileClient, what: string): VirtioError {
   return new VirtioError(
     'DEVICE_MISBEHAVED',
     `${client.device.transport.who()}: the server lists a directory without end: ${what}`,
   );
 }
 
-function* list(client: P9Client, fid: P9Fid): Task<RawDirectoryEntry[]> {
+function* list(client: FileClient, fid: Fid): Task<RawDirectoryEntry[]> {
   if (!isDirectory(fid.qid)) throw refuse('ENOTDIR', 'scandir');
   return yield* listDirectory(client, fid);
 }
 
 /** Lists a directory and all those below it, one after the other. */
-function* listTree(client: P9Client, root: P9Fid, path: string): Task<TreeEntry[]> {
+function* listTree(client: FileClient, root: Fid, path: string): Task<TreeEntry[]> {
   const top = trimSlashes(path);
   const found: TreeEntry[] = [];
-  const enter = function* (directory: P9Fid, prefix: string): Task<Level> {
+  const enter = function* (directory: Fid, prefix: string): Task<Level> {
     const parentPath = prefix === '' ? path : `${top}/${prefix.slice(0, -1)}`;
     const rest: string[] = [];
     const entries = yield* list(client, directory);
@@ -189,14 +189,14 @@ function* listTree(client: P9Client, root: P9Fid, path: string): Task<TreeEntry[
         continue;
       }
       if (levels.length > MAX_DEPTH) throw refuse('ELOOP', 'scandir');
-      let fid: P9Fid | undefined;
+      let fid: Fid | undefined;
       try {
         ({ fid } = yield* client.walk(level.directory, [name]));
         if (fid !== undefined) levels.push(yield* enter(fid, `${level.prefix}${name}/`));
       } catch (error) {
         yield* client.forget(fid);
         // What is no longer there, or no longer a directory, holds nothing.
-        if (!P9Error.is(error, 'ENOENT') && !P9Error.is(error, 'ENOTDIR')) throw error;
+        if (!FileError.is(error, 'ENOENT') && !FileError.is(error, 'ENOTDIR')) throw error;
       }
     }
     return found;
@@ -207,8 +207,8 @@ function* listTree(client: P9Client, root: P9Fid, path: string): Task<TreeEntry[
 
 /** Asks for the types that the server did not tell. Entries that are gone by then are left out. */
 function* toDirents(
-  client: P9Client,
-  directory: P9Fid | undefined,
+  client: FileClient,
+  directory: Fid | undefined,
   path: string,
   entries: readonly RawDirectoryEntry[],
 ): Task<Dirent[]> {
@@ -235,8 +235,8 @@ function* toDirents(
 
 /** The attributes of entries of a directory, asked for many at once; `undefined` for those that are gone. */
 function* statEntries(
-  client: P9Client,
-  directory: P9Fid,
+  client: FileClient,
+  directory: Fid,
   names: readonly string[],
 ): Task<(Stats | undefined)[]> {
   const all: (Stats | undefined)[] = [];

@@ -1,7 +1,7 @@
 import os from 'node:os';
 import { describe, expect, it } from 'vitest';
 import { Errno, errnoName, errnoText } from './errno.ts';
-import { P9Error } from './p9-error.ts';
+import { FileError } from './file-error.ts';
 
 describe('error numbers', () => {
   it.runIf(process.platform === 'linux' && process.arch === 'x64')(
@@ -28,18 +28,18 @@ describe('error numbers', () => {
   });
 });
 
-describe('P9Error', () => {
+describe('FileError', () => {
   it('has the shape of the errors of node:fs', () => {
-    const error = new P9Error(Errno.EXDEV, 'rename', '/a', '/b');
+    const error = new FileError(Errno.EXDEV, 'rename', '/a', '/b');
     expect(error).toMatchObject({ code: 'EXDEV', errno: -18, syscall: 'rename', path: '/a', dest: '/b' });
     expect(error.message).toBe("EXDEV: cross-device link not permitted, rename '/a' -> '/b'");
-    expect(P9Error.is(error, 'EXDEV')).toBe(true);
-    expect(P9Error.is(error, 'ENOENT')).toBe(false);
-    expect(P9Error.is(new Error('EXDEV'))).toBe(false);
+    expect(FileError.is(error, 'EXDEV')).toBe(true);
+    expect(FileError.is(error, 'ENOENT')).toBe(false);
+    expect(FileError.is(new Error('EXDEV'))).toBe(false);
   });
 
   it('has no path where there is none', () => {
-    const error = new P9Error(Errno.EIO, 'read');
+    const error = new FileError(Errno.EIO, 'read');
     expect(Object.keys(error)).not.toContain('path');
     expect(error.message).toBe('EIO: input/output error, read');
   });

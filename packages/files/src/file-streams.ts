@@ -6,7 +6,7 @@ import { type AbortSignalLike, decodeUtf8, requireInteger } from '@virtio/core';
 import { CLIENT, checkSize } from './check.ts';
 import type { ReadStreamOptions, WriteStreamOptions } from './handle-options.ts';
 import { type Data, toBytes } from './options.ts';
-import { refuse } from './p9-error.ts';
+import { refuse } from './file-error.ts';
 
 const DEFAULT_PIECE = 524288;
 const MAX_PIECE = 0x7fff_ffff;

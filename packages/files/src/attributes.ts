@@ -3,10 +3,10 @@ import { decodeUtf8Lossless, requireBytes, VirtioError } from '@virtio/core';
 import { CLIENT, checkMode, checkOwner, checkSize, requireChoice, requireString } from './check.ts';
 import type { AttributeChanges } from './client.ts';
 import { type FsContext, named, withFile } from './context.ts';
-import { isDirectory } from './fid.ts';
+import { isDirectory } from './client.ts';
 import type { SetxattrOptions } from './options.ts';
-import { refuse } from './p9-error.ts';
-import { SetattrValid } from './protocol.ts';
+import { refuse } from './file-error.ts';
+import { SetattrValid } from './numbers.ts';
 import { type StatFs, Stats, toStatFs } from './stats.ts';
 import type { Task } from './task.ts';
 

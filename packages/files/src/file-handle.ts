@@ -7,7 +7,7 @@
 import type { SpinOptions, WaitOptions } from '@virtio/core';
 import { changes, type Changes, type Time } from './attributes.ts';
 import { type FsContext, named } from './context.ts';
-import type { P9Fid } from './fid.ts';
+import type { Fid } from './client.ts';
 import { FileSink, readPieces, splitLines } from './file-streams.ts';
 import { openFile, readAll, writeAt } from './files.ts';
 import {
@@ -36,8 +36,8 @@ import {
   toBytes,
   toChunks,
 } from './options.ts';
-import { refuse } from './p9-error.ts';
-import { LockStatus, LockType, OpenFlag } from './protocol.ts';
+import { refuse } from './file-error.ts';
+import { LockStatus, LockType, OpenFlag } from './numbers.ts';
 import { Stats } from './stats.ts';
 import type { Task } from './task.ts';
 
@@ -54,7 +54,7 @@ export class FileHandle {
   readonly path: string;
 
   readonly #fs: FsContext;
-  readonly #fid: P9Fid;
+  readonly #fid: Fid;
   readonly #append: boolean;
   #position = 0;
   #users = 0;
@@ -63,7 +63,7 @@ export class FileHandle {
   #tail: Promise<unknown> = Promise.resolve();
 
   /** @internal handles come from `open` */
-  constructor(fs: FsContext, fid: P9Fid, path: string, flags: number) {
+  constructor(fs: FsContext, fid: Fid, path: string, flags: number) {
     this.#fs = fs;
     this.#fid = fid;
     this.path = path;
@@ -239,7 +239,7 @@ export class FileHandle {
    * Reads the file line by line, as UTF-8. A line ends with a line feed, or with a carriage return and one; neither is part of it.
    *
    * @returns an iterable for `for await`; the file stays open when it ends
-   * @throws {@link P9Error} `EOVERFLOW` if a line has more than 16 MiB
+   * @throws {@link FileError} `EOVERFLOW` if a line has more than 16 MiB
    */
   readLines(options: ReadStreamOptions = {}): AsyncGenerator<string, undefined> {
     return splitLines(readPieces(this, options), this.path);
@@ -327,7 +327,7 @@ export class FileHandle {
   /**
    * Locks a part of the file against other clients of the server.
    *
-   * @throws {@link P9Error} `EAGAIN` if another holder has it; ask again later
+   * @throws {@link FileError} `EAGAIN` if another holder has it; ask again later
    */
   lock(options: LockOptions = {}): Promise<void> {
     return this.#run('lock', () => this.#lock(options), options);
@@ -370,7 +370,7 @@ export class FileHandle {
   /**
    * Closes the file and spins.
    *
-   * @throws {@link P9Error} `EBUSY` while operations with promises are going on
+   * @throws {@link FileError} `EBUSY` while operations with promises are going on
    */
   closeSync(options?: SpinOptions): void {
     if (this.#closing !== undefined) return;

@@ -5,8 +5,8 @@
 import { Errno, type ErrnoName, errnoName, errnoText } from './errno.ts';
 
 /** An operation that the server refused, or the client in its place, with Linux's name for the reason. */
-export class P9Error extends Error {
-  override readonly name = 'P9Error';
+export class FileError extends Error {
+  override readonly name: string = 'FileError';
   /** Linux's name of the error: `ENOENT`, `EACCES`, … */
   readonly code: ErrnoName;
   /** Linux's number of the error, negative as in `node:fs`. */
@@ -35,13 +35,13 @@ export class P9Error extends Error {
     if (dest !== undefined) this.dest = dest;
   }
 
-  /** Whether `value` is a {@link P9Error}, by default of any code. */
-  static is(value: unknown, code?: ErrnoName): value is P9Error {
-    return value instanceof P9Error && (code === undefined || value.code === code);
+  /** Whether `value` is a {@link FileError}, by default of any code. */
+  static is(value: unknown, code?: ErrnoName): value is FileError {
+    return value instanceof FileError && (code === undefined || value.code === code);
   }
 }
 
 /** An error by the client in the server's place. */
-export function refuse(code: keyof typeof Errno, syscall: string, path?: string): P9Error {
-  return new P9Error(Errno[code], syscall, path);
+export function refuse(code: keyof typeof Errno, syscall: string, path?: string): FileError {
+  return new FileError(Errno[code], syscall, path);
 }

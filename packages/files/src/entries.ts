@@ -3,9 +3,9 @@ import { requireInteger } from '@virtio/core';
 import { statFile } from './attributes.ts';
 import { CLIENT, checkMode, MAX_U32, requirePath, requireString } from './check.ts';
 import { type FsContext, named, withFile, withParent } from './context.ts';
-import { isSymlink } from './fid.ts';
+import { isSymlink } from './client.ts';
 import type { MkdirOptions } from './options.ts';
-import { P9Error, refuse } from './p9-error.ts';
+import { FileError, refuse } from './file-error.ts';
 import { isUnknownMessage } from './remove.ts';
 import { resolve, splitLast, trimSlashes } from './resolve.ts';
 import type { Task } from './task.ts';
@@ -40,13 +40,13 @@ function* makeDirectory(
     return trimSlashes(path);
   } catch (error) {
     if (!recursive) throw error;
-    if (P9Error.is(error, 'EEXIST')) {
+    if (FileError.is(error, 'EEXIST')) {
       const existing = yield* statFile(fs, path, true);
       if (!existing.isDirectory()) throw error;
       return undefined;
     }
     const { parent } = splitLast(path);
-    if (!P9Error.is(error, 'ENOENT') || parent === '/') throw error;
+    if (!FileError.is(error, 'ENOENT') || parent === '/') throw error;
     const first = yield* makeDirectory(fs, parent, mode, true);
     const made = yield* makeDirectory(fs, path, mode, true);
     return first ?? made;
@@ -71,7 +71,7 @@ function* makeTemporary({ client, gid }: FsContext, prefix: string): Task<string
       );
       return path;
     } catch (error) {
-      if (!P9Error.is(error, 'EEXIST') || attempt === MAX_ATTEMPTS) throw error;
+      if (!FileError.is(error, 'EEXIST') || attempt === MAX_ATTEMPTS) throw error;
     }
   }
 }

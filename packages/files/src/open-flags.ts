@@ -1,7 +1,7 @@
 /** The flags of `open`, by the names that `node:fs` has for them. */
 import { requireInteger, VirtioError } from '@virtio/core';
 import { CLIENT } from './check.ts';
-import { OpenFlag } from './protocol.ts';
+import { OpenFlag } from './numbers.ts';
 
 const { RDONLY, WRONLY, RDWR, CREAT, EXCL, TRUNC, APPEND, SYNC } = OpenFlag;
 

@@ -5,11 +5,11 @@
  * of the tree: a link cannot lead out of it.
  */
 import { requirePath } from './check.ts';
-import type { P9Client, Walk } from './client.ts';
+import type { FileClient, Walk } from './client.ts';
 import { Errno } from './errno.ts';
-import { isDirectory, isSymlink, type P9Fid } from './fid.ts';
-import { MAX_WALK } from './protocol.ts';
-import { P9Error, refuse } from './p9-error.ts';
+import { isDirectory, isSymlink, type Fid } from './client.ts';
+import { MAX_WALK } from './numbers.ts';
+import { FileError, refuse } from './file-error.ts';
 import type { Task } from './task.ts';
 
 /** How many links one path may lead through, as in Linux. */
@@ -23,9 +23,9 @@ const WALK = 'walk';
 /** What a path leads to. */
 export interface Resolved {
   /** The file, to be forgotten by the caller; `undefined` if there is no such entry in `directory`. */
-  readonly fid: P9Fid | undefined;
+  readonly fid: Fid | undefined;
   /** If there is no such file: the directory where it would be, to be forgotten by the caller. */
-  readonly directory: P9Fid | undefined;
+  readonly directory: Fid | undefined;
   /** The names from the root, with no link among them but perhaps the last one. */
   readonly names: readonly string[];
 }
@@ -51,9 +51,9 @@ export function wantsDirectory(path: string): boolean {
 /**
  * Finds a file.
  *
- * @throws {@link P9Error} `ENOENT`, `ENOTDIR`, `ELOOP`, `ENAMETOOLONG`, and what the server says
+ * @throws {@link FileError} `ENOENT`, `ENOTDIR`, `ELOOP`, `ENAMETOOLONG`, and what the server says
  */
-export function* resolve(client: P9Client, path: string, options: ResolveOptions): Task<Resolved> {
+export function* resolve(client: FileClient, path: string, options: ResolveOptions): Task<Resolved> {
   requirePath(path);
   if (path === '') throw refuse('ENOENT', WALK);
   if (path.includes('\0')) throw refuse('EINVAL', WALK);
@@ -68,9 +68,9 @@ export function* resolve(client: P9Client, path: string, options: ResolveOptions
 
 class Resolver {
   /** Where the walk is. */
-  at: P9Fid;
+  at: Fid;
 
-  readonly #client: P9Client;
+  readonly #client: FileClient;
   readonly #options: ResolveOptions;
   /** The names from the root to {@link Resolver.at}. */
   #done: string[] = [];
@@ -81,7 +81,7 @@ class Resolver {
   /** Whether one name is walked at a time: the server said nothing of how far it came, or its qids tell no links. */
   #stepwise: boolean;
 
-  constructor(client: P9Client, path: string, options: ResolveOptions) {
+  constructor(client: FileClient, path: string, options: ResolveOptions) {
     this.#client = client;
     this.#options = options;
     this.#names = splitPath(path);
@@ -125,7 +125,7 @@ class Resolver {
     try {
       walk = yield* client.walk(this.at, run);
     } catch (error) {
-      if (!P9Error.is(error)) throw error;
+      if (!FileError.is(error)) throw error;
       if (run.length > 1) {
         this.#stepwise = true;
         return undefined;
@@ -200,7 +200,7 @@ class Resolver {
     this.#done.push(...names);
   }
 
-  *#moveTo(fid: P9Fid): Task<void> {
+  *#moveTo(fid: Fid): Task<void> {
     const { at } = this;
     this.at = fid;
     yield* this.#client.forget(at);
@@ -208,7 +208,7 @@ class Resolver {
 }
 
 /** Walks any number of names from the root, with no link among them. */
-function* walkAll(client: P9Client, names: readonly string[]): Task<P9Fid> {
+function* walkAll(client: FileClient, names: readonly string[]): Task<Fid> {
   let at = client.root;
   for (let i = 0; i < names.length; i += MAX_WALK) {
     let walk: Walk;
@@ -217,7 +217,7 @@ function* walkAll(client: P9Client, names: readonly string[]): Task<P9Fid> {
     } finally {
       yield* client.forget(at);
     }
-    if (walk.fid === undefined) throw new P9Error(Errno.ENOENT, WALK);
+    if (walk.fid === undefined) throw new FileError(Errno.ENOENT, WALK);
     at = walk.fid;
   }
   return at;
@@ -241,18 +241,18 @@ export function splitLast(path: string): { readonly parent: string; readonly nam
  * Finds the directory of a path's last name, which need not exist.
  *
  * @returns the directory, to be forgotten by the caller, and the name
- * @throws {@link P9Error} `code` if the path has no last name, or that is `.` or `..`
+ * @throws {@link FileError} `code` if the path has no last name, or that is `.` or `..`
  */
 export function* resolveParent(
-  client: P9Client,
+  client: FileClient,
   path: string,
   code: 'EEXIST' | 'EBUSY' | 'EINVAL',
-): Task<{ readonly directory: P9Fid; readonly name: string }> {
+): Task<{ readonly directory: Fid; readonly name: string }> {
   requirePath(path);
   if (path === '') throw refuse('ENOENT', WALK);
   const { parent, name } = splitLast(path);
   if (name.includes('\0')) throw refuse('EINVAL', WALK);
   if (name === '' || name === '.' || name === '..') throw refuse(code, WALK);
   const { fid } = yield* resolve(client, `${parent}/.`, { follow: true });
-  return { directory: fid as P9Fid, name };
+  return { directory: fid as Fid, name };
 }

@@ -1,11 +1,11 @@
 /** Removing files, directories and trees, as tasks. */
-import type { P9Client } from './client.ts';
+import type { FileClient } from './client.ts';
 import { type FsContext, named, withParent } from './context.ts';
-import { isDirectory, type P9Fid } from './fid.ts';
+import { isDirectory, type Fid } from './client.ts';
 import { listDirectory, MAX_DEPTH } from './listing.ts';
 import type { RmOptions } from './options.ts';
-import { P9Error, refuse } from './p9-error.ts';
-import { AT_REMOVEDIR } from './protocol.ts';
+import { FileError, refuse } from './file-error.ts';
+import { AT_REMOVEDIR } from './numbers.ts';
 import type { Task } from './task.ts';
 
 /** Not one of Linux's, but what old servers answer to a message that they do not know. */
@@ -25,7 +25,7 @@ export function* rmdir({ client }: FsContext, path: string): Task<void> {
   yield* named('rmdir', path, task);
 }
 
-function* unlinkIn(client: P9Client, directory: P9Fid, name: string, flags: number): Task<void> {
+function* unlinkIn(client: FileClient, directory: Fid, name: string, flags: number): Task<void> {
   try {
     yield* client.unlinkat(directory, name, flags);
   } catch (error) {
@@ -56,24 +56,24 @@ function* remove({ client }: FsContext, path: string, recursive: boolean, force:
         yield* unlinkIn(client, directory, name, 0);
       } catch (error) {
         if (!recursive || !mayBeDirectory(error)) throw error;
-        yield* removeTree(client, directory, name, error as P9Error);
+        yield* removeTree(client, directory, name, error as FileError);
       }
     });
   } catch (error) {
-    if (!(force && P9Error.is(error, 'ENOENT'))) throw error;
+    if (!(force && FileError.is(error, 'ENOENT'))) throw error;
   }
 }
 
 /** A directory that is being removed, and what in it is left to remove: directories, or what the server would not. */
 interface Level {
-  readonly parent: P9Fid;
+  readonly parent: Fid;
   readonly name: string;
-  readonly directory: P9Fid;
+  readonly directory: Fid;
   readonly rest: { readonly name: string; readonly reason: Error }[];
 }
 
 /** Removes a directory with all that it holds. A stack in place of recursion keeps deep trees from being slow. */
-function* removeTree(client: P9Client, parent: P9Fid, name: string, reason: Error): Task<void> {
+function* removeTree(client: FileClient, parent: Fid, name: string, reason: Error): Task<void> {
   const levels: Level[] = [yield* emptyDirectory(client, parent, name, reason)];
   try {
     for (let level = levels.at(-1); level !== undefined; level = levels.at(-1)) {
@@ -93,7 +93,7 @@ function* removeTree(client: P9Client, parent: P9Fid, name: string, reason: Erro
 }
 
 /** Removes all files of a directory, many at once. */
-function* emptyDirectory(client: P9Client, parent: P9Fid, name: string, reason: Error): Task<Level> {
+function* emptyDirectory(client: FileClient, parent: Fid, name: string, reason: Error): Task<Level> {
   const { fid: directory } = yield* client.walk(parent, [name]);
   if (directory === undefined) throw refuse('ENOENT', 'rm');
   try {
@@ -114,7 +114,7 @@ function* emptyDirectory(client: P9Client, parent: P9Fid, name: string, reason: 
 }
 
 /** Removes a file on a server that does not know the message for it. @returns false if it may be a directory */
-function* removedOtherwise(client: P9Client, directory: P9Fid, name: string, reason: Error): Task<boolean> {
+function* removedOtherwise(client: FileClient, directory: Fid, name: string, reason: Error): Task<boolean> {
   if (!isUnknownMessage(reason)) return false;
   try {
     yield* unlinkIn(client, directory, name, 0);
@@ -127,14 +127,14 @@ function* removedOtherwise(client: P9Client, directory: P9Fid, name: string, rea
 
 /** What servers answer when a directory is to be removed as a file; v86's removes it if it is empty, and else says ENOTEMPTY. */
 function mayBeDirectory(error: unknown): boolean {
-  return P9Error.is(error) && ['EISDIR', 'EPERM', 'EACCES', 'ENOTEMPTY'].includes(error.code);
+  return FileError.is(error) && ['EISDIR', 'EPERM', 'EACCES', 'ENOTEMPTY'].includes(error.code);
 }
 
 /** Whether the server does not know a message, so that an older one may do. */
 export function isUnknownMessage(error: unknown): boolean {
   return (
-    P9Error.is(error, 'EOPNOTSUPP') ||
-    P9Error.is(error, 'ENOSYS') ||
-    (P9Error.is(error) && error.errno === -ENOTSUPP)
+    FileError.is(error, 'EOPNOTSUPP') ||
+    FileError.is(error, 'ENOSYS') ||
+    (FileError.is(error) && error.errno === -ENOTSUPP)
   );
 }

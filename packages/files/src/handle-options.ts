@@ -2,7 +2,7 @@
 import { requireBytes, requireInteger, VirtioError, type WaitOptions } from '@virtio/core';
 import { CLIENT, checkSize, MAX_U32, requireChoice, requireString } from './check.ts';
 import type { SyncOptions } from './options.ts';
-import { LockType } from './protocol.ts';
+import { LockType } from './numbers.ts';
 
 /** Options of `read` and `write`: the part of the buffer, and the place in the file. */
 export interface TransferOptions extends WaitOptions {

@@ -7,7 +7,7 @@ export const MAX_U32 = 0xffff_ffff;
 export const MAX_ID = MAX_U32 - 1;
 
 /** Whose arguments are refused, for messages that stand for no device. */
-export const CLIENT = '9P';
+export const CLIENT = 'the file system';
 
 /** A size of a file, or a position in it. */
 export function checkSize(name: string, value: unknown): number {

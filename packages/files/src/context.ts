@@ -1,13 +1,13 @@
 /** What all operations on a file system share. */
-import type { P9Client } from './client.ts';
-import type { P9Fid } from './fid.ts';
-import { P9Error } from './p9-error.ts';
+import type { FileClient } from './client.ts';
+import type { Fid } from './client.ts';
+import { FileError } from './file-error.ts';
 import { resolve, resolveParent } from './resolve.ts';
 import type { Task } from './task.ts';
 
 /** A file system, to the tasks that work on it. */
 export interface FsContext {
-  readonly client: P9Client;
+  readonly client: FileClient;
   /** Permissions that new files do not get. */
   readonly umask: number;
   /** The group of new files. */
@@ -19,20 +19,20 @@ export function* named<V>(syscall: string, path: string, task: Task<V>, dest?: s
   try {
     return yield* task;
   } catch (error) {
-    throw P9Error.is(error) ? new P9Error(-error.errno, syscall, path, dest) : error;
+    throw FileError.is(error) ? new FileError(-error.errno, syscall, path, dest) : error;
   }
 }
 
 /** Does something with the file at a path, and has the server forget its fid. */
 export function* withFile<V>(
-  client: P9Client,
+  client: FileClient,
   path: string,
   follow: boolean,
-  use: (fid: P9Fid, names: readonly string[]) => Task<V>,
+  use: (fid: Fid, names: readonly string[]) => Task<V>,
 ): Task<V> {
   const { fid, names } = yield* resolve(client, path, { follow });
   try {
-    return yield* use(fid as P9Fid, names);
+    return yield* use(fid as Fid, names);
   } finally {
     yield* client.forget(fid);
   }
@@ -40,10 +40,10 @@ export function* withFile<V>(
 
 /** Does something with the directory of a path's last name, and has the server forget its fid. */
 export function* withParent<V>(
-  client: P9Client,
+  client: FileClient,
   path: string,
   code: 'EEXIST' | 'EBUSY' | 'EINVAL',
-  use: (directory: P9Fid, name: string) => Task<V>,
+  use: (directory: Fid, name: string) => Task<V>,
 ): Task<V> {
   const { directory, name } = yield* resolveParent(client, path, code);
   try {
