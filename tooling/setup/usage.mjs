@@ -33,6 +33,7 @@ Runs a TypeScript file in a Linux guest in which nothing but your script drives 
   --timeout SECONDS stop the guest after this time (default 3600)
   --console         show the guest's kernel messages
   --display         show the guest's display: in a window, or by VNC on a loopback socket; adds a GPU if --qemu has none
+  --sound FILE      add a sound device; what it plays becomes a WAV file
   --help            show this
 
 Without --disk and without a virtio device in --qemu, the guest gets an empty disk of 64 MiB that is thrown away.
