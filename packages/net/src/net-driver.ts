@@ -388,8 +388,10 @@ export abstract class NetDriver extends Driver<NetFeatureName, NetEvents> {
     const request = this.#request(commands, NetControl.acknowledgeAnnounce());
     try {
       if (this.transport.interrupts === undefined) {
-        commands.cancel(commands.submitRequest(request));
+        // Given up before the device is told: it may answer inside the notification, and a listener there take the result.
+        commands.cancel(commands.submitRequest(request, { kick: false }));
         this.#unacknowledged = false;
+        commands.kick();
         return;
       }
       this.#unacknowledged = false;
