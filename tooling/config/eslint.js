@@ -7,7 +7,7 @@ const tests = ['**/*.test.ts', '**/bench/**/*.ts', '**/fuzz/**/*.ts', '**/test/*
 
 /** Packages with no operating system below them: neither Node.js nor the DOM nor a transport-specific import. */
 const transports = ['mmio', 'pci', 'pci-x86'];
-const notDevices = ['core', 'testing', 'linux', 'vhost-user', ...transports];
+const notDevices = ['core', 'testing', 'linux', 'vhost-user', 'cli', ...transports];
 
 const onlyWorkspace = (allowed, what) => [
   'error',

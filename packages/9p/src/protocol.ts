@@ -21,7 +21,7 @@ export const P9Features: FeatureTable<P9FeatureName> = new FeatureTable<P9Featur
 );
 
 /** The fixed part of the configuration space. The tag follows: so many bytes, with no zero at its end. */
-export const P9Config = new Layout('virtio_9p_config', { tagLength: 'u16' });
+export const P9Config = new Layout('virtio_9p_config', { tagLength: 'u16 read-only' });
 
 /** The index of the one queue. */
 export const REQUEST_QUEUE = 0;

@@ -2,7 +2,14 @@
  * The configuration space as plain values: only the fields that the negotiated features vouch for, checked once, so that
  * nothing later divides by a zero that the device made up.
  */
-import { type FieldType, type FieldValue, type Field, type Transport, VirtioError } from '@virtio/core';
+import {
+  type Field,
+  type FieldType,
+  type FieldValue,
+  type ReadableField,
+  type Transport,
+  VirtioError,
+} from '@virtio/core';
 import { BlkConfigLayout, type BlkFeatureSet } from './protocol.ts';
 
 /** Legacy CHS geometry. */
@@ -130,7 +137,8 @@ export function readBlkConfig(transport: Transport, features: BlkFeatureSet): Bl
 
 function readFields(transport: Transport, features: BlkFeatureSet): BlkConfig {
   const { fields } = BlkConfigLayout;
-  const read = <T extends FieldType>(field: Field<T>): FieldValue<T> => transport.readConfigSpace(field);
+  const read = <T extends FieldType>(field: ReadableField<T>): FieldValue<T> =>
+    transport.readConfigSpace(field);
   const insist = (holds: boolean, field: Field, value: number): void => {
     if (holds) return;
     throw new VirtioError(

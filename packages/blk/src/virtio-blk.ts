@@ -133,6 +133,9 @@ const MOST_LIFETIME = 11;
  * @see VIRTIO 1.4, 5.2
  */
 export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
+  /** The type of the devices that it drives. */
+  static readonly deviceType = DeviceType.Block;
+
   /** The zones, if the disk is zoned. */
   readonly zones: BlkZones | undefined;
 

@@ -19,10 +19,10 @@ export const ConsoleFeatures: FeatureTable<ConsoleFeature> = new FeatureTable<Co
 
 /** The configuration space. @see VIRTIO 1.4, 5.3.4 */
 export const ConsoleConfig = new Layout('virtio_console_config', {
-  cols: 'u16',
-  rows: 'u16',
-  maxNrPorts: 'u32',
-  emergWr: 'u32',
+  cols: 'u16 read-only',
+  rows: 'u16 read-only',
+  maxNrPorts: 'u32 read-only',
+  emergWr: 'u32 write-only',
 });
 
 /** A control message, in either direction. @see VIRTIO 1.4, 5.3.6.2 */

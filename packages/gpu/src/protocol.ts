@@ -52,11 +52,11 @@ export const BYTES_PER_PIXEL = 4;
 
 /** The configuration space. @see VIRTIO 1.4, 5.7.4 */
 export const GpuConfig = new Layout('virtio_gpu_config', {
-  eventsRead: 'u32',
-  eventsClear: 'u32',
-  numScanouts: 'u32',
-  numCapsets: 'u32',
-  blobAlignment: 'u32',
+  eventsRead: 'u32 read-only',
+  eventsClear: 'u32 write-only',
+  numScanouts: 'u32 read-only',
+  numCapsets: 'u32 read-only',
+  blobAlignment: 'u32 read-only',
 });
 
 /** The bits of `events_read` and `events_clear`. */

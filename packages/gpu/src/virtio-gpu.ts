@@ -117,6 +117,9 @@ const NOTHING = { x: 0, y: 0, width: 0, height: 0 } as const;
  * ```
  */
 export class VirtioGpu extends Driver<GpuFeatureName, GpuEvents> {
+  /** The type of the devices that it drives. */
+  static readonly deviceType = DeviceType.Gpu;
+
   readonly #state: GpuState;
   readonly #control: CommandQueue;
   readonly #cursor: CommandQueue;

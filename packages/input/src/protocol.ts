@@ -26,9 +26,9 @@ export const InputConfigSelect = {
 export const InputConfig = new Layout('virtio_input_config', {
   select: 'u8',
   subsel: 'u8',
-  size: 'u8',
-  reserved: 'bytes5',
-  u: 'bytes128',
+  size: 'u8 read-only',
+  reserved: 'bytes5 read-only',
+  u: 'bytes128 read-only',
 });
 
 /** The range of an axis. Linux has signed values here, and so has a device that mirrors it. @see VIRTIO 1.4, 5.8.4 */

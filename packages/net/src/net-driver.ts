@@ -110,6 +110,9 @@ function wantedFeatures(options: NetDriverOptions, extra: readonly NetFeatureNam
 
 /** The base of {@link VirtioNet} and {@link VirtioNetRaw}. */
 export abstract class NetDriver extends Driver<NetFeatureName, NetEvents> {
+  /** The type of the devices that it drives. */
+  static readonly deviceType = DeviceType.Network;
+
   /** Reads and writes the headers of packets. */
   protected readonly codec: HeaderCodec;
   /** Whether headers must have descriptors of their own: so it was before the specification [5.1.9.8]. */

@@ -23,16 +23,16 @@ export const MAX_OFFLOAD_FRAME = 65_589;
  * @see VIRTIO 1.4, 5.1.4
  */
 export const NetConfigLayout = new Layout('virtio_net_config', {
-  mac: 'bytes6',
-  status: 'u16',
-  maxVirtqueuePairs: 'u16',
-  mtu: 'u16',
-  speed: 'u32',
-  duplex: 'u8',
-  rssMaxKeySize: 'u8',
-  rssMaxIndirectionTableLength: 'u16',
-  supportedHashTypes: 'u32',
-  supportedTunnelTypes: 'u32',
+  mac: 'bytes6 read-only',
+  status: 'u16 read-only',
+  maxVirtqueuePairs: 'u16 read-only',
+  mtu: 'u16 read-only',
+  speed: 'u32 read-only',
+  duplex: 'u8 read-only',
+  rssMaxKeySize: 'u8 read-only',
+  rssMaxIndirectionTableLength: 'u16 read-only',
+  supportedHashTypes: 'u32 read-only',
+  supportedTunnelTypes: 'u32 read-only',
 });
 
 /** The bits of `status`. @see VIRTIO 1.4, 5.1.4 */

@@ -21,7 +21,10 @@ export const VsockFeatures: FeatureTable<VsockFeatureName> = new FeatureTable<Vs
 );
 
 /** The configuration space; the upper half of the CID is reserved and zero. @see VIRTIO 1.4, 5.10.4 */
-export const VsockConfig = new Layout('virtio_vsock_config', { guest_cid: 'u32', guest_cid_high: 'u32' });
+export const VsockConfig = new Layout('virtio_vsock_config', {
+  guest_cid: 'u32 read-only',
+  guest_cid_high: 'u32 read-only',
+});
 
 /** The header of a packet; the upper halves of both CIDs are reserved and zero. @see VIRTIO 1.4, 5.10.6 */
 export const VsockHdr = new Layout('virtio_vsock_hdr', {

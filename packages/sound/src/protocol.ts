@@ -41,10 +41,10 @@ export const SoundQueue = {
  * @see VIRTIO 1.4, 5.14.4
  */
 export const SoundConfigLayout = new Layout('virtio_snd_config', {
-  jacks: 'u32',
-  streams: 'u32',
-  chmaps: 'u32',
-  controls: 'u32',
+  jacks: 'u32 read-only',
+  streams: 'u32 read-only',
+  chmaps: 'u32 read-only',
+  controls: 'u32 read-only',
 });
 
 /**

@@ -75,7 +75,7 @@ export function missingExports(names: readonly string[]): string[] {
     if (member === undefined) return true;
     if ((symbol.flags & ts.SymbolFlags.Alias) !== 0) symbol = checker.getAliasedSymbol(symbol);
     const instance = checker.getDeclaredTypeOfSymbol(symbol).getProperty(member);
-    return instance !== undefined || symbol.exports?.has(member as ts.__String) === true;
+    return instance !== undefined || symbol.exports?.has(ts.escapeLeadingUnderscores(member)) === true;
   };
   return names.filter((name) => !exists(name));
 }

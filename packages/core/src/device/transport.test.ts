@@ -16,6 +16,8 @@ const Config = new Layout('config', {
   offset: 'i32',
 });
 
+const Guarded = new Layout('guarded', { status: 'u8 read-only', clear: 'u8 write-only', mode: 'u16' });
+
 const coded = (code: string): Error => expect.objectContaining({ code }) as Error;
 
 function make(options: Partial<ConstructorParameters<typeof FakeDevice>[0]> = {}) {
@@ -279,6 +281,32 @@ describe('the configuration space', () => {
       coded('CONFIG_SPACE_MISSING'),
     );
     expect(read).not.toHaveBeenCalled();
+  });
+
+  it('is neither read where it is write-only nor written where it is read-only', () => {
+    const { device, transport } = make({ config: Uint8Array.of(1, 2, 3, 0) });
+    transport.beginInit({ table: Blk, supported: [] });
+    const touched: string[] = [];
+    device.onConfigRead = (offset) => touched.push(`read ${offset}`);
+    device.onConfigWrite = (offset) => touched.push(`write ${offset}`);
+    const { status, clear, mode } = Guarded.fields;
+    // @ts-expect-error -- the field is write-only
+    expect(() => transport.readConfigSpace(clear)).toThrow(coded('INVALID_PARAM'));
+    expect(() => {
+      // @ts-expect-error -- the field is read-only
+      transport.writeConfigSpace(status, 5);
+    }).toThrow(coded('INVALID_PARAM'));
+    const values = transport.readConfigLayout(Guarded);
+    expect(values).toEqual({ status: 1, mode: 3 });
+    // @ts-expect-error -- the field is write-only
+    expect(values.clear).toBeUndefined();
+    expect(touched).toEqual(['read 0', 'read 2']);
+
+    expect(transport.readConfigSpace(status)).toBe(1);
+    transport.writeConfigSpace(clear, 1);
+    transport.writeConfigSpace(mode, 7);
+    expect(transport.readConfigSpace(mode)).toBe(7);
+    expect(touched).toEqual(['read 0', 'read 2', 'read 0', 'write 1', 'write 2', 'read 2']);
   });
 
   it('is written at the width of each field', () => {

@@ -9,7 +9,18 @@ import { VirtioError } from '../errors.ts';
 import { Feature, type FeatureName, type FeatureSet, type FeatureTable } from './features.ts';
 import { PAGE_SIZE } from '../memory/hal.ts';
 import type { InterruptSource } from './interrupts.ts';
-import type { Field, FieldTable, FieldType, FieldValue, Layout, Values } from '../memory/layout.ts';
+import type {
+  Field,
+  FieldAccess,
+  FieldTable,
+  FieldType,
+  FieldValue,
+  Layout,
+  ReadableField,
+  ReadableValues,
+  WritableField,
+} from '../memory/layout.ts';
+import type { VirtQueue } from '../ring/virt-queue.ts';
 
 /** How long a device may take to reset, in milliseconds. */
 const RESET_TIMEOUT_MS = 10_000;
@@ -169,6 +180,11 @@ export abstract class Transport implements Disposable {
     if (this.#driver === driver) this.#driver = undefined;
   }
 
+  /** Called for each queue that was made for the device; what {@link traceTransport} returns watches them. */
+  watchQueue(_queue: VirtQueue): void {
+    // Nobody watches by default.
+  }
+
   /**
    * Resets the device and waits until it has.
    *
@@ -284,31 +300,35 @@ export abstract class Transport implements Disposable {
   /**
    * Reads one field of the configuration space, a wide one consistently.
    *
-   * @throws {@link VirtioError} `CONFIG_SPACE_MISSING`, `CONFIG_SPACE_TOO_SMALL`
+   * @throws {@link VirtioError} `CONFIG_SPACE_MISSING`, `CONFIG_SPACE_TOO_SMALL`; `INVALID_PARAM` for a write-only field
    */
-  readConfigSpace<T extends FieldType>(field: Field<T>): FieldValue<T> {
+  readConfigSpace<T extends FieldType>(field: ReadableField<T>): FieldValue<T> {
     this.#checkConfig(field);
+    this.#checkAccess(field, 'write-only');
     return field.size <= 4 && !field.type.startsWith('bytes')
       ? this.#readField(field)
       : this.readConsistent(() => this.#readField(field));
   }
 
-  /** Reads all fields of a part of the configuration space, consistently. */
-  readConfigLayout<T extends FieldTable>(layout: Layout<T>): Values<T> {
-    const fields = Object.entries(layout.fields) as [string, Field][];
+  /** Reads all fields of a part of the configuration space but those that are write-only, consistently. */
+  readConfigLayout<T extends FieldTable>(layout: Layout<T>): ReadableValues<T> {
+    const fields = (Object.entries(layout.fields) as [string, Field][]).filter(
+      ([, { access }]) => access !== 'write-only',
+    );
     for (const [, field] of fields) this.#checkConfig(field);
     return this.readConsistent(() =>
       Object.fromEntries(fields.map(([name, field]) => [name, this.#readField(field)])),
-    ) as Values<T>;
+    ) as ReadableValues<T>;
   }
 
   /**
    * Writes one field of the configuration space.
    *
-   * @throws {@link VirtioError} `CONFIG_SPACE_MISSING`, `CONFIG_SPACE_TOO_SMALL`
+   * @throws {@link VirtioError} `CONFIG_SPACE_MISSING`, `CONFIG_SPACE_TOO_SMALL`; `INVALID_PARAM` for a read-only field
    */
-  writeConfigSpace<T extends FieldType>(field: Field<T>, value: FieldValue<T>): void {
+  writeConfigSpace<T extends FieldType>(field: WritableField<T>, value: FieldValue<T>): void {
     this.#checkConfig(field);
+    this.#checkAccess(field, 'read-only');
     const { offset, size, type } = field as Field;
     if (value instanceof Uint8Array) {
       value.forEach((byte, i) => {
@@ -354,6 +374,13 @@ export abstract class Transport implements Disposable {
       return type === 'i32' ? value | 0 : value;
     };
     return read() as FieldValue<T>;
+  }
+
+  /** For callers without types. */
+  #checkAccess({ name, access }: Field, refused: FieldAccess): void {
+    if (access !== refused) return;
+    const act = refused === 'read-only' ? 'written' : 'read';
+    throw new VirtioError('INVALID_PARAM', `${this.who()}: ${name} is ${access} and cannot be ${act}`);
   }
 
   #checkConfig(field: Field): void {

@@ -7,7 +7,13 @@ describe('Layout', () => {
   it('places fields one behind the other', () => {
     expect(Example.offset).toEqual({ a: 0, b: 1, c: 3, d: 7, e: 15, f: 18 });
     expect(Example.size).toBe(22);
-    expect(Example.fields.d).toEqual({ name: 'example.d', type: 'u64', offset: 7, size: 8 });
+    expect(Example.fields.d).toEqual({
+      name: 'example.d',
+      access: 'read-write',
+      type: 'u64',
+      offset: 7,
+      size: 8,
+    });
   });
 
   it('writes little-endian and reads back', () => {
@@ -43,6 +49,19 @@ describe('Layout', () => {
     expect(() => Example.read(view, -1)).toThrow(refused);
     expect(() => Example.write(view, 0, { e: new Uint8Array(4) })).toThrow(refused);
     expect(() => Example.write(view, 0, { e: 5 as never })).toThrow(refused);
+  });
+
+  it('takes the access to a field from its declaration, and does not mind it in memory', () => {
+    const Config = new Layout('config', { a: 'bytes3 read-only', b: 'u16 write-only', c: 'u8' });
+    expect(Object.values(Config.fields).map(({ type, access }) => `${type} ${access}`)).toEqual([
+      'bytes3 read-only',
+      'u16 write-only',
+      'u8 read-write',
+    ]);
+    expect(Config.offset).toEqual({ a: 0, b: 3, c: 5 });
+    const view = new DataView(new ArrayBuffer(Config.size));
+    Config.write(view, 0, { a: Uint8Array.of(1, 2, 3), b: 4, c: 5 });
+    expect(Config.read(view)).toEqual({ a: Uint8Array.of(1, 2, 3), b: 4, c: 5 });
   });
 
   it('copies bytes, so that they do not change under the caller', () => {

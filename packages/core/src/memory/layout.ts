@@ -17,10 +17,27 @@ export type FieldValue<T extends FieldType> = T extends 'u64'
     ? Uint8Array
     : number;
 
+/** What a driver may do with a field of a configuration space. */
+export type FieldAccess = 'read-write' | 'read-only' | 'write-only';
+
+/** How a field is declared: its type, and behind a space that it is read-only or write-only, if it is. */
+export type FieldDeclaration = FieldType | `${FieldType} ${Exclude<FieldAccess, 'read-write'>}`;
+
+/** The type in a declaration. */
+export type FieldTypeOf<D extends FieldDeclaration> = D extends `${infer T extends FieldType} ${FieldAccess}`
+  ? T
+  : Extract<D, FieldType>;
+
+/** What a driver may do with a field that is declared so. */
+export type FieldAccessOf<D extends FieldDeclaration> =
+  D extends `${FieldType} ${infer A extends FieldAccess}` ? A : 'read-write';
+
 /** A field with its place in the structure. */
-export interface Field<T extends FieldType = FieldType> {
+export interface Field<T extends FieldType = FieldType, A extends FieldAccess = FieldAccess> {
   /** Its name in the table. */
   readonly name: string;
+  /** What a driver may do with it in a configuration space. */
+  readonly access: A;
   /** How its bytes are read. */
   readonly type: T;
   /** Bytes from the start of the structure. */
@@ -29,11 +46,24 @@ export interface Field<T extends FieldType = FieldType> {
   readonly size: number;
 }
 
-/** The table that a structure is declared with: field to type, in the order of the specification. */
-export type FieldTable = Readonly<Record<string, FieldType>>;
+/** A field that a driver may read from a configuration space. */
+export type ReadableField<T extends FieldType = FieldType> = Field<T, 'read-write' | 'read-only'>;
+
+/** A field that a driver may write to a configuration space. */
+export type WritableField<T extends FieldType = FieldType> = Field<T, 'read-write' | 'write-only'>;
+
+/** The table that a structure is declared with: field to declaration, in the order of the specification. */
+export type FieldTable = Readonly<Record<string, FieldDeclaration>>;
 
 /** The values of a structure. */
-export type Values<T extends FieldTable> = { -readonly [K in keyof T]: FieldValue<T[K]> };
+export type Values<T extends FieldTable> = { -readonly [K in keyof T]: FieldValue<FieldTypeOf<T[K]>> };
+
+/** The values of a configuration space that a driver may read. */
+export type ReadableValues<T extends FieldTable> = {
+  -readonly [K in keyof T as FieldAccessOf<T[K]> extends 'write-only' ? never : K]: FieldValue<
+    FieldTypeOf<T[K]>
+  >;
+};
 
 const SIZES: Readonly<Record<string, number>> = { u8: 1, u16: 2, u32: 4, u64: 8, i32: 4 };
 
@@ -42,7 +72,9 @@ function sizeOf(type: FieldType): number {
 }
 
 /**
- * A structure.
+ * A structure in memory, or a configuration space. What a field's declaration says of access concerns configuration spaces:
+ * `Transport` neither reads a write-only field nor writes a read-only one, and TypeScript refuses it. In memory, where tests
+ * also play the device, all fields are read and written.
  *
  * @example
  * ```ts
@@ -61,7 +93,7 @@ export class Layout<T extends FieldTable> {
   /** Bytes. */
   readonly size: number;
   /** The fields by name. */
-  readonly fields: { readonly [K in keyof T]: Field<T[K]> };
+  readonly fields: { readonly [K in keyof T]: Field<FieldTypeOf<T[K]>, FieldAccessOf<T[K]>> };
   /** The offsets of the fields in bytes, for hot paths. */
   readonly offset: { readonly [K in keyof T]: number };
 
@@ -70,9 +102,10 @@ export class Layout<T extends FieldTable> {
     const fields: Record<string, Field> = {};
     const offsets: Record<string, number> = {};
     let offset = 0;
-    for (const [field, type] of Object.entries(table)) {
+    for (const [field, declaration] of Object.entries(table)) {
+      const [type, access = 'read-write'] = declaration.split(' ') as [FieldType, FieldAccess?];
       const size = sizeOf(type);
-      fields[field] = { name: `${name}.${field}`, type, offset, size };
+      fields[field] = { name: `${name}.${field}`, access, type, offset, size };
       offsets[field] = offset;
       offset += size;
     }

@@ -1,13 +1,15 @@
 import { type Access, FakeDevice, FakeHal, FakeTransport } from '@virtio/testing';
 import { describe, expect, it } from 'vitest';
-import { BareHal, type Machine } from '../../examples/bare-hal.ts';
-import { DeviceType } from '../device/device-type.ts';
-import { Driver } from '../device/driver.ts';
-import { BufferChains } from '../ring/buffer-chains.ts';
-import { VirtioError } from '../errors.ts';
-import { FeatureTable } from '../device/features.ts';
-import { PAGE_SIZE } from './hal.ts';
-import type { VirtQueue } from '../ring/virt-queue.ts';
+import {
+  BufferChains,
+  DeviceType,
+  Driver,
+  FeatureTable,
+  PAGE_SIZE,
+  VirtioError,
+  type VirtQueue,
+} from '@virtio/core';
+import { BareHal, type Machine } from './bare-hal.ts';
 
 const BASE = 0x8000_0000;
 
@@ -47,7 +49,7 @@ class Echo extends Driver<never> {
   }
 }
 
-describe('the example of a Hal without an operating system', () => {
+describe('a Hal without an operating system', () => {
   it('carries requests of a driver, in buffers of DMA memory and in others, and takes no more memory with time', () => {
     const host = machine(16);
     const hal = new BareHal(host);
