@@ -32,6 +32,8 @@ Runs a TypeScript file in a Linux guest in which nothing but your script drives 
   --memory MIB      memory of the guest (default 1280)
   --timeout SECONDS stop the guest after this time (default 3600)
   --console         show the guest's kernel messages
+  --bare ARCH       no Linux at all: a small JavaScript engine on riscv64, aarch64 or x86_64; see apps/bare-guest. Of the other
+                    options it has --disk (raw), --qemu, --timeout and --transport mmio-v2 (default), mmio-v1 or pci
   --display         show the guest's display: in a window, or by VNC on a loopback socket; adds a GPU if --qemu has none
   --help            show this
 

@@ -2,6 +2,7 @@
 import {
   BareHal,
   deviceTreeSize,
+  interruptsOf,
   type DeviceTreeNode,
   GicV2,
   InterruptRouter,
@@ -24,8 +25,8 @@ import {
   PciTransport,
   virtioDeviceType,
 } from '@virtio/pci';
-import { machine } from './machine.ts';
-import { loop, setInterrupts } from './prelude.ts';
+import { machine, x86Machine } from './machine.ts';
+import { drainConsole, loop, setInterrupts } from './prelude.ts';
 import { discoverX86 } from './x86.ts';
 
 /** A device, not opened. */
@@ -57,7 +58,8 @@ let found: readonly BareDevice[] | undefined;
 
 /** All virtio devices of the board. */
 export function listDevices(): readonly BareDevice[] {
-  found ??= machine.arch === 'x86_64' ? discoverX86() : discoverTree();
+  const x86 = x86Machine();
+  found ??= x86 === undefined ? discoverTree() : discoverX86(x86);
   return found;
 }
 
@@ -145,6 +147,9 @@ function startInterrupts(tree: DeviceTreeNode): InterruptRouter {
     if (controller === undefined) continue;
     const router = new InterruptRouter(controller, loop);
     setInterrupts(() => router.poll(), FOREVER);
+    const console = [...tree.all()].find((one) => one.isCompatible('ns16550a') || one.isCompatible('arm,pl011'));
+    const source = sourceOf(console && interruptsOf(tree, console)[0]);
+    if (source !== undefined) router.mmio(source).onLine(drainConsole);
     return router;
   }
   throw new Error('the board has no interrupt controller that is known here');

@@ -22,6 +22,8 @@ export interface Machine {
   map(address: number, size: number): ArrayBuffer;
   /** Bytes that the engine uses, and the most that its heap ever had in use. */
   heap(): { readonly used: number; readonly peak: number };
+  /** Mixes whole blocks of 64 bytes, from an offset, into a SHA-256 state of 32 bytes. */
+  sha256Blocks(state: ArrayBufferLike, bytes: ArrayBufferLike, offset: number, blocks: number): void;
   /** Collects garbage. */
   collect(): void;
   /** Called between jobs; returns whether there will be another turn. */
@@ -42,6 +44,8 @@ export interface X86Machine extends Machine {
   cpuid(leaf: number, subleaf: number): readonly [number, number, number, number];
   /** Executes VMCALL; throws if the processor does not know the instruction. */
   hypercall(call: number, a: number, b: number, c: number): number;
+  /** The next vector of an interrupt that came, or -1. */
+  interrupt(): number;
 }
 
 /** The machine. */

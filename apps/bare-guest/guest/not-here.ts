@@ -8,3 +8,11 @@ export class NotHere extends Error {
     super(`there is no ${what} of ${module} in a bare guest`);
   }
 }
+
+/** A stand-in for an export that a bare guest does not have: using it throws. */
+export function notHere(module: string, name: string): unknown {
+  const refuse = (): never => {
+    throw new NotHere(module, name);
+  };
+  return new Proxy(refuse, { apply: refuse, construct: refuse, get: refuse });
+}

@@ -48,13 +48,20 @@ function uncaught(error: unknown): void {
   machine.exit(1);
 }
 
+/** Takes what came on the serial port: also the handler of its interrupt. */
+export function drainConsole(): boolean {
+  const first = machine.read();
+  for (let byte = first; byte >= 0; byte = machine.read()) takeByte(byte);
+  return first >= 0;
+}
+
 machine.turn = (): boolean => {
   for (const [promise, reason] of unhandled) {
     unhandled.delete(promise);
     uncaught(reason);
   }
   try {
-    for (let byte = machine.read(); byte >= 0; byte = machine.read()) takeByte(byte);
+    drainConsole();
     return loop.turn();
   } catch (error) {
     uncaught(error);
@@ -69,6 +76,16 @@ Object.assign(globalThis, {
   setTimeout: (callback: (...values: unknown[]) => void, ms = 0, ...values: unknown[]) =>
     loop.setTimer(() => callback(...values), Math.max(ms, 0)),
   clearTimeout: (id: number) => loop.clearTimer(id),
+  setInterval: (callback: () => void, ms = 0) => {
+    const id = { current: 0 };
+    const again = (): void => {
+      id.current = loop.setTimer(again, Math.max(ms, 1));
+      callback();
+    };
+    id.current = loop.setTimer(again, Math.max(ms, 1));
+    return id;
+  },
+  clearInterval: (id: { readonly current: number } | undefined) => loop.clearTimer(id?.current ?? 0),
   setImmediate: (callback: () => void) => loop.schedule(callback),
   queueMicrotask: (callback: () => void) => void Promise.resolve().then(callback),
 });

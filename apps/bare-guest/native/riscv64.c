@@ -17,6 +17,8 @@ static volatile uint64_t *const mtime = (volatile uint64_t *)0x200bff8;
 void arch_init(void)
 {
 	*mtimecmp = ~0ull;
+	uart[2] = 1; /* FIFO */
+	uart[1] = 1; /* interrupts when something comes */
 	/* These end a wfi when pending. Interrupts stay masked (mstatus.MIE): the loop asks the PLIC. */
 	asm volatile("csrw mie, %0" : : "r"(MIE_TIMER | MIE_EXTERNAL));
 }

@@ -11,13 +11,14 @@ import { HarnessError } from '@virtio/qemu-harness/src/errors.ts';
 const APP = fileURLToPath(new URL('..', import.meta.url));
 const GUEST = join(APP, 'guest');
 
-/** Bundles a file. */
-export async function bundleFile(file: string): Promise<Uint8Array> {
+/** Bundles a file. Its arguments become the global `scriptArgs`. */
+export async function bundleFile(file: string, args: readonly string[] = []): Promise<Uint8Array> {
   const path = resolve(file);
   if (!existsSync(path) || !statSync(path).isFile()) {
     throw new HarnessError('BUNDLE_FAILED', `There is no file ${path}.`);
   }
-  return bundleText(`import ${JSON.stringify(path)};`, dirname(path), []);
+  const text = `import ${JSON.stringify(path)};`;
+  return bundleText(text, dirname(path), [], `globalThis.scriptArgs = ${JSON.stringify(args)};`);
 }
 
 /** Bundles a module that is given as text, with stand-ins for modules in place of them. */
@@ -25,11 +26,13 @@ export async function bundleText(
   contents: string,
   resolveDir: string,
   plugins: readonly Plugin[],
+  banner = '',
 ): Promise<Uint8Array> {
   const options: BuildOptions = {
     stdin: { contents, resolveDir, sourcefile: 'script.ts', loader: 'ts' },
     inject: [join(GUEST, 'polyfill.ts'), join(GUEST, 'prelude.ts')],
     plugins: [...plugins, missing],
+    banner: { js: banner },
     absWorkingDir: APP,
     nodePaths: [join(APP, 'node_modules')],
     alias: { '@virtio/bare-guest': join(GUEST, 'index.ts') },
@@ -64,16 +67,17 @@ const missing: Plugin = {
   name: 'missing',
   setup(host) {
     host.onResolve({ filter: /^(node:|koffi$|fast-png$)/ }, ({ path }) => ({ path, namespace: 'missing' }));
-    host.onLoad({ filter: /.*/, namespace: 'missing' }, ({ path }) => ({
-      contents:
-        `const { NotHere } = require(${JSON.stringify(join(GUEST, 'not-here.ts'))});` +
-        `const use = (name) => new Proxy(function () {}, {` +
-        ` apply() { throw new NotHere(${JSON.stringify(path)}, name); },` +
-        ` construct() { throw new NotHere(${JSON.stringify(path)}, name); } });` +
-        `module.exports = new Proxy({ __esModule: true }, { get: (target, name) => name in target ? target[name] : typeof name === 'string' ? use(name) : undefined });`,
-      resolveDir: GUEST,
-      loader: 'js',
-    }));
+    host.onLoad({ filter: /.*/, namespace: 'missing' }, async ({ path }) => {
+      const names = path.startsWith('node:') ? Object.keys((await import(path)) as object) : ['decode', 'encode'];
+      const lines = [
+        `import { notHere } from ${JSON.stringify(join(GUEST, 'not-here.ts'))};`,
+        ...names
+          .filter((name) => name !== 'default')
+          .map((name, index) => `const v${index} = notHere(${JSON.stringify(path)}, '${name}'); export { v${index} as ${name} };`),
+        `export default notHere(${JSON.stringify(path)}, 'default');`,
+      ];
+      return { contents: lines.join('\n'), resolveDir: GUEST, loader: 'js' };
+    });
   },
 };
 

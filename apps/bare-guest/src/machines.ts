@@ -93,7 +93,7 @@ export function machineFor(arch: Architecture, transport: BareTransport): BareMa
         ...{ arch, transport, name: pci ? 'q35' : 'microvm', program: 'qemu-system-x86_64' },
         args: pci
           ? ['-machine', 'q35', '-cpu', 'max']
-          : ['-machine', 'microvm,acpi=off,rtc=on,isa-serial=on', '-cpu', 'max', ...legacy(transport)],
+          : ['-machine', 'microvm,acpi=off,rtc=on,pit=on,isa-serial=on', '-cpu', 'max', ...legacy(transport)],
         slots: pci ? 30 : 8,
         window: mmio(0xfeb0_0000, 0x200),
       };

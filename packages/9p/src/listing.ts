@@ -170,7 +170,9 @@ function* listTree(client: P9Client, root: P9Fid, path: string): Task<TreeEntry[
     const parentPath = prefix === '' ? path : `${top}/${prefix.slice(0, -1)}`;
     const rest: string[] = [];
     const entries = yield* list(client, directory);
-    for (const entry of yield* toDirents(client, directory, parentPath, entries)) {
+    // A variable of its own: QuickJS 2025-04-26 miscompiles a loop over a yield*.
+    const dirents = yield* toDirents(client, directory, parentPath, entries);
+    for (const entry of dirents) {
       found.push({ name: `${prefix}${entry.name}`, entry });
       if (entry.isDirectory()) rest.push(entry.name);
     }

@@ -53,12 +53,17 @@ export function mmioDevices(root: DeviceTreeNode): readonly TreeMmioDevice[] {
   const result: TreeMmioDevice[] = [];
   for (const node of root.all()) {
     const [window] = node.isCompatible('virtio,mmio') && node.enabled ? node.windows() : [];
-    if (window !== undefined) result.push({ ...window, interrupts: interruptsOf(node, nodes) });
+    if (window !== undefined) result.push({ ...window, interrupts: interruptsAmong(node, nodes) });
   }
   return result.sort((a, b) => a.address - b.address);
 }
 
-function interruptsOf(
+/** The interrupts of a node. */
+export function interruptsOf(root: DeviceTreeNode, node: DeviceTreeNode): readonly TreeInterrupt[] {
+  return interruptsAmong(node, handles(root));
+}
+
+function interruptsAmong(
   node: DeviceTreeNode,
   nodes: ReadonlyMap<number, DeviceTreeNode>,
 ): readonly TreeInterrupt[] {

@@ -2,6 +2,10 @@
  * One error class for all drivers and transports. The `code` is stable and made for `switch`; the message is made for a
  * person: what was asked, what happened, what to do next.
  */
+import { requireDispose } from './ecmascript.ts';
+
+// Here, as every module with a class to be disposed of imports this one, which so runs first.
+requireDispose(Symbol);
 
 /** Where the manual is published, ending with a slash; empty while it is not: addresses are then relative to its root. */
 const MANUAL = '';

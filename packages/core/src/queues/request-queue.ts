@@ -448,6 +448,7 @@ export class RequestQueue<R = unknown> implements DriverQueue {
    * @throws {@link VirtioError} why the device no longer works
    */
   poll(): number {
+    const lost = this.#lost;
     if (this.#doneCount === 0) this.drain();
     if (this.#doneCount > 0) {
       const slot = this.#doneRing[this.#doneHead] as number;
@@ -455,6 +456,8 @@ export class RequestQueue<R = unknown> implements DriverQueue {
       return this.token(slot);
     }
     if (this.failure !== undefined) throw this.failure;
+    // Found just now, and brought back by a listener, or by itself: all tokens are void.
+    if (this.#lost !== lost && this.#lost !== undefined) throw this.#lost;
     return -1;
   }
 
@@ -532,7 +535,10 @@ export class RequestQueue<R = unknown> implements DriverQueue {
       any = true;
       this.#report(error as VirtioError);
     }
-    if (!any) return;
+    if (!any) {
+      this.#transport.look();
+      return;
+    }
     if (this.#room.length > 0) this.#makeRoom();
     this.#update();
   }
