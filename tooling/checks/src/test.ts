@@ -87,6 +87,7 @@ const tests: readonly Step[] = [
     count: () => countUnitTests(unitReport),
   },
   { title: 'conformance', command: ['node', 'tooling/checks/src/conformance.ts', unitReport, guestReport] },
+  { title: 'support table', command: ['node', 'tooling/checks/src/support.ts', guestReport] },
 ];
 
 const seconds = (ms: number): string => `${(ms / 1000).toFixed(1)} s`;
