@@ -52,6 +52,15 @@ const docs = `npm run docs
 
 Writes the reference manual of all packages to docs/reference/ (open its index.html). It takes no arguments.`;
 
+const api = `npm run api -- [--write | --since REF]
+
+Compares the public interface of each package, as built, with the report that is committed (packages/NAME/NAME.api.md).
+
+  --write      write the reports anew
+  --since REF  compare nothing; fail if a report changed since REF and no changeset names its package
+
+Exit status: 0 if all is as it should be, 1 if not, 2 if the arguments make no sense. \`npm run build\` comes first.`;
+
 const fuzz = `npm run fuzz -- [--minutes N] [--format split|packed] [--seed S] [--steps N]
 npm run fuzz -- --drivers [--minutes N]
 npm run fuzz -- --driver NAME [--minutes N] [--seed S] [--steps N]
@@ -68,4 +77,4 @@ that replays it.
 
 Exit status: 0 without a finding, 1 with one, 2 if the arguments make no sense.`;
 
-export const USAGE = { start, test, guest, bench, docs, fuzz };
+export const USAGE = { start, test, guest, bench, docs, api, fuzz };
