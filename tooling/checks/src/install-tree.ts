@@ -9,6 +9,23 @@ import { libraries } from './workspace.ts';
  */
 const OUTSIDERS: Readonly<Record<string, readonly string[]>> = {
   '@virtio/linux': ['koffi', '@koromix/koffi-*'],
+  '@virtio/cli': [
+    '@bomb.sh/tab',
+    '@colors/colors',
+    'ansi-regex',
+    'cli-progress',
+    'cli-table3',
+    'commander',
+    'emoji-regex',
+    'fast-png',
+    'fflate',
+    'iobuffer',
+    'is-fullwidth-code-point',
+    'picocolors',
+    'string-width',
+    'strip-ansi',
+    'wavefile',
+  ],
 };
 
 /** What `@types/node` is made of. */
