@@ -241,8 +241,9 @@ export class TinyStack {
     const bits = (of: Uint8Array): number => ((be16(of, 0) << 16) | be16(of, 2)) >>> (32 - this.#prefix);
     const isNear = bits(address) === bits(this.#address);
     const hop = isNear ? address : this.#gateway;
-    if (hop === undefined)
+    if (hop === undefined) {
       throw new Error(`${dotted(address)} is in another network, and there is no gateway`);
+    }
     await this.#sendFrame(await this.#resolve(hop), ETHER_IPV4, this.#ip(address, protocol, data));
   }
 

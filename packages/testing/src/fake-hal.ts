@@ -184,8 +184,9 @@ export class FakeHal implements Hal, DeviceMemory {
   /** The DMA region that was posted. */
   attach({ pointer }: PostedMemory): DmaRegion {
     const region = this.#find(pointer)?.region;
-    if (region === undefined)
+    if (region === undefined) {
       throw this.#misused(`memory at ${hex(pointer)} was attached, but is not allocated`);
+    }
     return region;
   }
 
