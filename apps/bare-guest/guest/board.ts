@@ -147,7 +147,9 @@ function startInterrupts(tree: DeviceTreeNode): InterruptRouter {
     if (controller === undefined) continue;
     const router = new InterruptRouter(controller, loop);
     setInterrupts(() => router.poll(), FOREVER);
-    const console = [...tree.all()].find((one) => one.isCompatible('ns16550a') || one.isCompatible('arm,pl011'));
+    const console = [...tree.all()].find(
+      (one) => one.isCompatible('ns16550a') || one.isCompatible('arm,pl011'),
+    );
     const source = sourceOf(console && interruptsOf(tree, console)[0]);
     if (source !== undefined) router.mmio(source).onLine(drainConsole);
     return router;

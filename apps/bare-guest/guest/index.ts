@@ -15,7 +15,13 @@ export type DriverClass<D, O extends DriverOptions> = new (transport: Transport,
 export function findDevice(type: DeviceType): BareDevice {
   const device = listDevices().find(({ deviceType }) => deviceType === type);
   if (device !== undefined) return device;
-  throw new Error(`there is no device of type ${type}; there are ${listDevices().map(({ name }) => name).join(', ') || 'none'}`);
+  throw new Error(
+    `there is no device of type ${type}; there are ${
+      listDevices()
+        .map(({ name }) => name)
+        .join(', ') || 'none'
+    }`,
+  );
 }
 
 /** Opens a device with its driver. Disposing the driver closes the device. */

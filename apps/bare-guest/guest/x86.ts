@@ -12,7 +12,16 @@ import {
   type ReadMemory,
 } from '@virtio/bare';
 import type { InterruptSource, RegisterWindow } from '@virtio/core';
-import { CAM_SIZE, type ConfigAccess, type DeviceFunction, MmioCam, MsixCapability, type PciInterrupts, PciRoot, physicalFunction } from '@virtio/pci';
+import {
+  CAM_SIZE,
+  type ConfigAccess,
+  type DeviceFunction,
+  MmioCam,
+  MsixCapability,
+  type PciInterrupts,
+  PciRoot,
+  physicalFunction,
+} from '@virtio/pci';
 import { PortCam, PortRegion } from '@virtio/pci-x86';
 import { type BareDevice, hal, mmioDevice, pciDevices, polling } from './board.ts';
 import { machine, type X86Machine } from './machine.ts';

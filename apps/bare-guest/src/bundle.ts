@@ -27,6 +27,7 @@ export async function bundleText(
   resolveDir: string,
   plugins: readonly Plugin[],
   banner = '',
+  alias: Readonly<Record<string, string>> = {},
 ): Promise<Uint8Array> {
   const options: BuildOptions = {
     stdin: { contents, resolveDir, sourcefile: 'script.ts', loader: 'ts' },
@@ -35,7 +36,7 @@ export async function bundleText(
     banner: { js: banner },
     absWorkingDir: APP,
     nodePaths: [join(APP, 'node_modules')],
-    alias: { '@virtio/bare-guest': join(GUEST, 'index.ts') },
+    alias: { '@virtio/bare-guest': join(GUEST, 'index.ts'), ...alias },
   };
   try {
     const result = await build({
@@ -68,12 +69,17 @@ const missing: Plugin = {
   setup(host) {
     host.onResolve({ filter: /^(node:|koffi$|fast-png$)/ }, ({ path }) => ({ path, namespace: 'missing' }));
     host.onLoad({ filter: /.*/, namespace: 'missing' }, async ({ path }) => {
-      const names = path.startsWith('node:') ? Object.keys((await import(path)) as object) : ['decode', 'encode'];
+      const names = path.startsWith('node:')
+        ? Object.keys((await import(path)) as object)
+        : ['decode', 'encode'];
       const lines = [
         `import { notHere } from ${JSON.stringify(join(GUEST, 'not-here.ts'))};`,
         ...names
           .filter((name) => name !== 'default')
-          .map((name, index) => `const v${index} = notHere(${JSON.stringify(path)}, '${name}'); export { v${index} as ${name} };`),
+          .map(
+            (name, index) =>
+              `const v${index} = notHere(${JSON.stringify(path)}, '${name}'); export { v${index} as ${name} };`,
+          ),
         `export default notHere(${JSON.stringify(path)}, 'default');`,
       ];
       return { contents: lines.join('\n'), resolveDir: GUEST, loader: 'js' };

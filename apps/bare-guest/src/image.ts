@@ -1,6 +1,15 @@
 /** Builds the image of an architecture: the native layer, linked with the engine. It is kept by the content of all that goes in. */
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { ensureCacheDir } from '@virtio/qemu-harness/src/paths.ts';
@@ -54,7 +63,10 @@ export async function ensureBareImage(
       const only = (folder: string, end: string): string => {
         const name = readdirSync(folder).find((entry) => entry.endsWith(end));
         if (name !== undefined) return join(folder, name);
-        throw new HarnessError('IMAGE_FAILED', `${folder} has nothing that ends with ${end}; delete it and try again.`);
+        throw new HarnessError(
+          'IMAGE_FAILED',
+          `${folder} has nothing that ends with ${end}; delete it and try again.`,
+        );
       };
       const lib = join(packages, 'lib');
       const includes = [only(join(packages, 'include'), '-linux-musl'), join(packages, 'include', 'quickjs')];

@@ -3,6 +3,7 @@ import { USAGE } from '@virtio/setup/usage';
 import { HarnessError } from '@virtio/qemu-harness/src/errors.ts';
 import { createProgress } from '@virtio/qemu-harness/src/terminal.ts';
 import { parseScriptOptions, parseTestOptions } from './options.ts';
+import { runPortability } from './portability.ts';
 import { runBareScript } from './run-script.ts';
 import { runBareSuites } from './run-suites.ts';
 
@@ -16,6 +17,8 @@ async function main([command, ...args]: readonly string[]): Promise<number> {
     }
     case 'test':
       return runBareSuites(parseTestOptions(args));
+    case 'unit':
+      return runPortability(args);
     default:
       console.error(USAGE.guest);
       return 2;

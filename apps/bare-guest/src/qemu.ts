@@ -67,7 +67,10 @@ export class BareGuest {
     writeFileSync(script, Buffer.concat([header, config.script, Buffer.alloc(1)]));
     const server = await listen(join(directory, 'qmp'));
     const qmp = Promise.withResolvers<QmpClient>();
-    server.once('connection', (socket: Socket) => void QmpClient.connect(socket).then(qmp.resolve, qmp.reject));
+    server.once(
+      'connection',
+      (socket: Socket) => void QmpClient.connect(socket).then(qmp.resolve, qmp.reject),
+    );
     qmp.promise.catch(() => undefined);
 
     const { machine, image } = config;
@@ -75,7 +78,12 @@ export class BareGuest {
     // setpriv has the kernel kill QEMU when this process is gone, even if it was killed itself.
     const qemu = spawn(
       'setpriv',
-      ['--pdeathsig', 'KILL', machine.program, ...bareArguments(config, image, script, join(directory, 'qmp'))],
+      [
+        '--pdeathsig',
+        'KILL',
+        machine.program,
+        ...bareArguments(config, image, script, join(directory, 'qmp')),
+      ],
       { stdio: ['pipe', 'pipe', 'pipe'], env: { ...process.env, ...config.environment } },
     );
     const ended = Promise.withResolvers<BareEnd>();

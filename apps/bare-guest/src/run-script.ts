@@ -34,16 +34,16 @@ export async function runBareScript(
       { machine, image, script, devices, timeoutMs },
       { onLine: (line) => console.log(line) },
     );
-    let interrupted = false;
+    const end = { interrupted: false };
     const stop = (): void => {
-      interrupted = true;
+      end.interrupted = true;
       void guest.stop();
     };
     for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, stop);
     const { status, timedOut } = await guest.ended;
     for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.off(signal, stop);
     if (guest.complaints !== '') console.error(guest.complaints);
-    if (interrupted) return STATUS_INTERRUPTED;
+    if (end.interrupted) return STATUS_INTERRUPTED;
     if (timedOut) console.error(`guest: it was still running after ${Math.round(timeoutMs / 1000)} s`);
     return status ?? STATUS_GUEST_DIED;
   } finally {
@@ -56,7 +56,10 @@ function diskArguments({ disks, qemu, transport }: BareScriptOptions, scratch: s
   const paths = [...disks];
   for (const path of disks) {
     if (statSync(path, { throwIfNoEntry: false })?.isFile() !== true) {
-      throw new HarnessError('BAD_ARGUMENTS', `There is no disk image ${path}; make one: truncate -s 64M ${path}`);
+      throw new HarnessError(
+        'BAD_ARGUMENTS',
+        `There is no disk image ${path}; make one: truncate -s 64M ${path}`,
+      );
     }
   }
   if (paths.length === 0 && !qemu.some((word) => /^(vhost-|virtio-)/.test(word))) {

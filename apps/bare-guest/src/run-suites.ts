@@ -2,8 +2,14 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { HarnessError, messageOf } from '@virtio/qemu-harness/src/errors.ts';
-import type { Ring } from '@virtio/qemu-harness/src/framework/define.ts';
-import { createReport, isGreen, type Report, type RunRecord, type TestResult } from '@virtio/qemu-harness/src/framework/results.ts';
+import type { GuestTest, Ring } from '@virtio/qemu-harness/src/framework/define.ts';
+import {
+  createReport,
+  isGreen,
+  type Report,
+  type RunRecord,
+  type TestResult,
+} from '@virtio/qemu-harness/src/framework/results.ts';
 import { REPORT_DIR } from '@virtio/qemu-harness/src/paths.ts';
 import { formatFailures, formatTable } from '@virtio/qemu-harness/src/report/table.ts';
 import { writeReport } from '@virtio/qemu-harness/src/report/write.ts';
@@ -12,7 +18,17 @@ import { type BareImage, ensureBareImage } from './image.ts';
 import { ARCHITECTURES, type Architecture, machineFor } from './machines.ts';
 import type { BareTestOptions } from './options.ts';
 import { ensureEmulators } from './packages.ts';
-import { type BareCell, type BareRun, discoverSuites, ensurePrograms, portions, reasonAgainst, runPortion, type SuiteTest } from './suites.ts';
+import {
+  type BareCell,
+  type BareRun,
+  discoverSuites,
+  ensurePrograms,
+  portions,
+  reasonAgainst,
+  runPortion,
+  type SuiteTest,
+} from './suites.ts';
+import { runTour } from './tour.ts';
 
 /** What a bare guest says it has in place of a kernel. */
 const NO_KERNEL = 'none';
@@ -35,6 +51,9 @@ function cells(arch: Architecture): readonly BareCell[] {
 /** Of the kinds, those that a short run takes: each transport and each ring, once an architecture. */
 const isShort = ({ machine, ring }: BareCell): boolean => (machine.transport === 'pci') === (ring === PACKED);
 
+/** Devices whose tests move megabytes, draw each pixel or play in real time: a short run has them in the boot that drives all devices alone. */
+const SLOW: ReadonlySet<string> = new Set(['console', 'gpu', 'sound']);
+
 const cellName = ({ machine, ring }: BareCell): string =>
   `${machine.arch} · bare · ${machine.name} · ${machine.transport} · ${ring.name}`;
 
@@ -44,6 +63,8 @@ interface CellRun {
   readonly tests: readonly SuiteTest[];
   readonly runs: BareRun[];
   readonly results: TestResult[];
+  /** The boot that drives all devices. */
+  tour: TestResult | undefined;
   ms: number;
 }
 
@@ -56,19 +77,25 @@ export async function runBareSuites({ filters, full, json }: BareTestOptions): P
   const images = new Map<Architecture, BareImage>();
   for (const arch of ARCHITECTURES) images.set(arch, await ensureBareImage(arch, say));
   const all = await discoverSuites();
-  const selected = ARCHITECTURES.flatMap(cells)
+  const kinds = ARCHITECTURES.flatMap(cells);
+  const selected = kinds
     .filter((cell) => full || filters.length > 0 || isShort(cell))
     .map((cell): CellRun => {
       const wanted = all.filter(({ test }) => {
         const text = `${test.device}: ${test.name}`;
         const named = filters.every((word) => text.includes(word) || cellName(cell).includes(word));
-        return filters.length > 0 ? named : full || test.essential === true;
+        if (filters.length > 0) return named;
+        return full || (test.essential === true && !SLOW.has(test.device));
       });
-      return { cell, tests: wanted, runs: [], results: [], ms: 0 };
+      return { cell, tests: wanted, runs: [], results: [], tour: undefined, ms: 0 };
     })
     .filter(({ tests }) => tests.length > 0);
-  if (selected.length === 0) throw new HarnessError('BAD_ARGUMENTS', `No test matches '${filters.join(' ')}'.`);
-  const programs = await ensurePrograms(all.map(({ test }) => test), say);
+  if (selected.length === 0)
+    throw new HarnessError('BAD_ARGUMENTS', `No test matches '${filters.join(' ')}'.`);
+  const programs = await ensurePrograms(
+    all.map(({ test }) => test),
+    say,
+  );
 
   for (const run of selected) {
     const { cell } = run;
@@ -76,19 +103,31 @@ export async function runBareSuites({ filters, full, json }: BareTestOptions): P
     const image = images.get(cell.machine.arch);
     if (image === undefined) continue;
     const cellBegan = performance.now();
+    if (cell.machine.transport === 'mmio-v2' && cell.ring === SPLIT && filters.length === 0) {
+      run.tour = await runTour(cell.machine, image);
+      say(`${cellName(cell)} · ${run.tour.status} ${run.tour.name}: ${run.tour.detail ?? ''}`);
+    }
     for (const portion of portions(runnable, cell.machine)) {
       try {
         const guest = await runPortion(portion, cell, {
           image,
           programs,
           onTestEnd: ({ device, name, status, ms, detail = '' }) =>
-            say(`${cellName(cell)} · ${status} ${device}: ${name} (${ms} ms)${status === 'passed' ? '' : `: ${detail.split('\n', 1).join('')}`}`),
+            say(
+              `${cellName(cell)} · ${status} ${device}: ${name} (${ms} ms)${status === 'passed' ? '' : `: ${detail.split('\n', 1).join('')}`}`,
+            ),
         });
         run.runs.push(guest);
         run.results.push(...guest.results);
       } catch (error) {
         for (const { test } of portion) {
-          run.results.push({ device: test.device, name: test.name, status: 'failed', ms: 0, detail: messageOf(error) });
+          run.results.push({
+            device: test.device,
+            name: test.name,
+            status: 'failed',
+            ms: 0,
+            detail: messageOf(error),
+          });
         }
       }
     }
@@ -99,6 +138,7 @@ export async function runBareSuites({ filters, full, json }: BareTestOptions): P
   const records = selected.map((run) => recordOf(run, qemu));
   const report = createReport(started, performance.now() - began, records, [
     ...measures(selected, images),
+    ...(full ? [] : ['Bare guests: consoles, displays and sound are driven in the boot with all devices alone; main.ts test --full runs all tests.']),
     'Bare guests: tests that need an operating system in the guest are skipped, each with its reason; what unplugs a device needs firmware that sets up the port.',
   ]);
   if (json !== undefined) writeFileSync(json, `${JSON.stringify(report, null, 2)}\n`);
@@ -107,12 +147,14 @@ export async function runBareSuites({ filters, full, json }: BareTestOptions): P
   for (const remark of report.remarks) say(remark);
   const failures = formatFailures(report);
   if (failures !== '') say(failures);
-  say(`${report.passed} passed, ${report.failed} failed, ${report.skipped} skipped in ${Math.round(report.ms / 1000)} s`);
+  say(
+    `${report.passed} passed, ${report.failed} failed, ${report.skipped} skipped in ${Math.round(report.ms / 1000)} s`,
+  );
   say(`Report: ${file}`);
   return isGreen(report) ? 0 : 1;
 }
 
-function recordOf({ cell, tests, results, ms }: CellRun, qemu: string): RunRecord {
+function recordOf({ cell, tests, results, tour, ms }: CellRun, qemu: string): RunRecord {
   return {
     arch: cell.machine.arch,
     machine: `${cell.machine.arch}, bare`,
@@ -122,14 +164,16 @@ function recordOf({ cell, tests, results, ms }: CellRun, qemu: string): RunRecor
     ...{ qemu, accelerator: 'tcg' },
     ms: Math.round(ms),
     reboots: [],
-    tests: tests.map(({ test }): TestResult => {
-      const { device, name } = test;
-      const reason = reasonAgainst(test, cell);
-      if (reason !== undefined) return { device, name, status: 'skipped', ms: 0, detail: reason };
-      const found = results.find((result) => result.device === device && result.name === name);
-      return found ?? { device, name, status: 'failed', ms: 0, detail: 'It was not run.' };
-    }),
+    tests: [...(tour === undefined ? [] : [tour]), ...tests.map(({ test }) => resultOf(test, cell, results))],
   };
+}
+
+function resultOf(test: GuestTest, cell: BareCell, results: readonly TestResult[]): TestResult {
+  const { device, name } = test;
+  const reason = reasonAgainst(test, cell);
+  if (reason !== undefined) return { device, name, status: 'skipped', ms: 0, detail: reason };
+  const found = results.find((result) => result.device === device && result.name === name);
+  return found ?? { device, name, status: 'failed', ms: 0, detail: 'It was not run.' };
 }
 
 const kib = (bytes: number): string => `${Math.round(bytes / 1024)} KiB`;
@@ -145,7 +189,8 @@ function measures(runs: readonly CellRun[], images: ReadonlyMap<Architecture, Ba
     const script = Math.max(...boots.map(({ scriptBytes }) => scriptBytes));
     return [
       `Bare ${arch}: image ${kib(images.get(arch)?.size ?? 0)}, script with tests ${kib(script)}; the script ran at the earliest ` +
-        `${Math.round(ready)} ms after reset; heap ${kib(heap)} in use between tests, ${kib(peak)} at its peak.`,
+        `${Math.round(ready)} ms after reset; heap ${kib(heap)} in use between tests, ${kib(peak)} at its peak.` +
+        runs.flatMap(({ cell, tour }) => (cell.machine.arch === arch && tour?.detail !== undefined ? [` One boot with a device of each kind: ${tour.detail}.`] : [])).join(''),
     ];
   });
 }
@@ -160,6 +205,11 @@ function beside(report: Report): Report {
   }
   const kept = other.runs.filter(({ guest }) => guest.kernel !== NO_KERNEL);
   const remarks = [...other.remarks.filter((line) => !line.startsWith('Bare ')), ...report.remarks];
-  const merged = createReport(new Date(other.started), other.ms + report.ms, [...kept, ...report.runs], remarks);
+  const merged = createReport(
+    new Date(other.started),
+    other.ms + report.ms,
+    [...kept, ...report.runs],
+    remarks,
+  );
   return kept.length === 0 ? report : merged;
 }

@@ -9,7 +9,12 @@ import { Backends, ensurePrograms, type Programs } from '@virtio/qemu-harness/sr
 import type { Cell, GuestTest, Ring } from '@virtio/qemu-harness/src/framework/define.ts';
 import { discoverTests, suiteFiles } from '@virtio/qemu-harness/src/framework/discover.ts';
 import { createHostEnv } from '@virtio/qemu-harness/src/framework/host-env.ts';
-import { type PlannedTest, planTest, type Slot, type Slots } from '@virtio/qemu-harness/src/framework/plan.ts';
+import {
+  type PlannedTest,
+  planTest,
+  type Slot,
+  type Slots,
+} from '@virtio/qemu-harness/src/framework/plan.ts';
 import type { Picture, TestResult } from '@virtio/qemu-harness/src/framework/results.ts';
 import { HARNESS_DIR } from '@virtio/qemu-harness/src/paths.ts';
 import type { BareState, FromBare } from '../guest/suites/serve.ts';
@@ -151,7 +156,7 @@ const BOOT_MS = 60_000;
 
 export { ensurePrograms };
 
-/** Runs tests in one guest, which has room for their devices. The test that it dies of has failed; those after it run in another. */
+/** Runs tests in one guest, which has room for their devices. The test that it dies of has failed, and so have those after it. */
 export async function runPortion(
   tests: readonly SuiteTest[],
   cell: BareCell,
@@ -178,7 +183,10 @@ export async function runPortion(
         image: options.image,
         script,
         devices: planned.flatMap(({ args }) => args),
-        environment: Object.assign({}, ...planned.map(({ environment }) => environment)) as Record<string, string>,
+        environment: Object.assign({}, ...planned.map(({ environment }) => environment)) as Record<
+          string,
+          string
+        >,
         sharedMemory: planned.some((test) => [...test.devices.values()].some(({ backend }) => backend)),
         timeoutMs: BOOT_MS + seconds * 1000,
       },
@@ -189,7 +197,9 @@ export async function runPortion(
     );
     session.onState = (state) => states.push(state);
     void guest.ended.then(({ status }) => {
-      session.end(`The guest ended with status ${status ?? 'none'}.\n${session.lines.slice(-20).join('\n')}\n${guest.complaints}`);
+      session.end(
+        `The guest ended with status ${status ?? 'none'}.\n${session.lines.slice(-20).join('\n')}\n${guest.complaints}`,
+      );
     });
     try {
       const dead = await session.wait(BOOT_MS, 'ready');
@@ -198,8 +208,9 @@ export async function runPortion(
         const base = { device: test.device, name: test.name };
         const began = performance.now();
         const pictures: Picture[] = [];
-        if (dead !== undefined || session.over !== undefined) {
-          results.push({ ...base, status: 'failed', ms: 0, detail: dead ?? session.over ?? '' });
+        const over = dead ?? session.ending();
+        if (over !== undefined) {
+          results.push({ ...base, status: 'failed', ms: 0, detail: over });
           continue;
         }
         const env = createHostEnv(guest, plan, view, backends, pictures);
@@ -216,10 +227,9 @@ export async function runPortion(
         results.push(result);
         options.onTestEnd?.(result);
         // What a test left undone would disturb the next one.
-        if (result.status === 'failed' && session.over === undefined && verdict !== undefined) await guest.stop();
+        if (verdict !== undefined) await guest.stop();
       }
       guest.send({ type: 'end' });
-      if (session.over !== undefined) await guest.stop();
       const { ms } = await guest.ended;
       return { results, states, ms, scriptBytes: script.length };
     } finally {
@@ -257,6 +267,11 @@ class Session {
     this.#waiting?.resolve();
   }
 
+  /** Why the guest is no longer there, by now. */
+  ending(): string | undefined {
+    return this.over;
+  }
+
   /** Waits for something. Returns what went wrong, if it did not come. */
   async wait(ms: number, what: string): Promise<string | undefined> {
     if (this.over !== undefined) return this.over;
@@ -268,7 +283,7 @@ class Session {
     clearTimeout(timer);
     this.#waiting = undefined;
     if (this.#reached.has(what)) return undefined;
-    return this.over ?? `It did not end within ${ms / 1000} s.\n${this.lines.slice(-20).join('\n')}`;
+    return this.ending() ?? `It did not end within ${ms / 1000} s.\n${this.lines.slice(-20).join('\n')}`;
   }
 
   take(message: FromBare): void {

@@ -39,7 +39,8 @@ export function findRootPointer(read: ReadMemory): number | undefined {
  */
 export function ecamRanges(read: ReadMemory, rootPointer: number): readonly EcamRange[] {
   const pointer = read(rootPointer, 20);
-  if (pointer === undefined || signature(pointer, 0, 8) !== 'RSD PTR ' || sum(pointer, 0, 20) !== 0) return [];
+  if (pointer === undefined) return [];
+  if (signature(pointer, 0, 8) !== 'RSD PTR ' || sum(pointer, 0, 20) !== 0) return [];
   const extended = (pointer[15] ?? 0) >= 2 ? read(rootPointer, 36) : undefined;
   const wide = extended !== undefined && u64(extended, 24) !== 0;
   const root = table(read, wide ? u64(extended, 24) : u32(pointer, 16), wide ? 'XSDT' : 'RSDT');

@@ -36,7 +36,9 @@ describe('BareLoop', () => {
     loop.run();
     expect(seen).toEqual(['soon', 'late']);
     expect(idled).toEqual([5, 15]);
-    expect(() => loop.setTimer(() => undefined, NaN)).toThrow(expect.objectContaining({ code: 'INVALID_PARAM' }));
+    expect(() => loop.setTimer(() => undefined, NaN)).toThrow(
+      expect.objectContaining({ code: 'INVALID_PARAM' }),
+    );
   });
 
   it('waits for interrupts while it is held, and ends when it is not', () => {

@@ -13,7 +13,8 @@ const UNITS: Readonly<Record<string, number>> = { '': 1, k: 1024, m: 1024 ** 2, 
  * Reads every `virtio_mmio.device=<size>@<address>:<irq>[:<id>]` of a command line. What does not have that form is passed over.
  */
 export function commandLineDevices(commandLine: string): readonly CommandLineDevice[] {
-  const form = /(?:^|\s)virtio_mmio\.device=(0x[\da-f]+|\d+)([kmg]?)@(0x[\da-f]+|\d+):(0x[\da-f]+|\d+)(?::\d+)?(?=\s|$)/gi;
+  const form =
+    /(?:^|\s)virtio_mmio\.device=(0x[\da-f]+|\d+)([kmg]?)@(0x[\da-f]+|\d+):(0x[\da-f]+|\d+)(?::\d+)?(?=\s|$)/gi;
   return [...commandLine.matchAll(form)].map(([, size, unit = '', address, interrupt]) => ({
     address: Number(address),
     size: Number(size) * (UNITS[unit.toLowerCase()] ?? 1),

@@ -3,7 +3,13 @@ import type { RegisterWindow } from '@virtio/core';
 import type { InterruptController } from './router.ts';
 
 /** Offsets in a PLIC; each context (a processor in a mode) has its own enable bits and its own claim register. */
-const PLIC = { ENABLE: 0x2000, ENABLE_STRIDE: 0x80, CONTEXT: 0x20_0000, CONTEXT_STRIDE: 0x1000, CLAIM: 4 } as const;
+const PLIC = {
+  ENABLE: 0x2000,
+  ENABLE_STRIDE: 0x80,
+  CONTEXT: 0x20_0000,
+  CONTEXT_STRIDE: 0x1000,
+  CLAIM: 4,
+} as const;
 
 /**
  * The platform-level interrupt controller of RISC-V.
@@ -55,7 +61,14 @@ export class Plic implements InterruptController {
 }
 
 /** Distributor and processor interface of a GICv2. */
-const GICD = { CTLR: 0, ISENABLER: 0x100, ICENABLER: 0x180, IPRIORITYR: 0x400, ITARGETSR: 0x800, ICFGR: 0xc00 } as const;
+const GICD = {
+  CTLR: 0,
+  ISENABLER: 0x100,
+  ICENABLER: 0x180,
+  IPRIORITYR: 0x400,
+  ITARGETSR: 0x800,
+  ICFGR: 0xc00,
+} as const;
 const GICC = { CTLR: 0, PMR: 4, IAR: 0xc, EOIR: 0x10 } as const;
 const NO_INTERRUPT = 1020;
 

@@ -19,7 +19,7 @@ function flatten(root: Node): Uint8Array<ArrayBuffer> {
       words.push(new DataView(Uint8Array.from(padded.slice(at, at + 4)).buffer).getUint32(0));
     }
   };
-  const text = (value: string): number[] => [...value, '\0'].map((letter) => letter.charCodeAt(0));
+  const text = (value: string): number[] => Array.from(`${value}\0`, (letter) => letter.charCodeAt(0));
   const offset = (name: string): number => {
     if (!names.includes(name)) names.push(name);
     return names.slice(0, names.indexOf(name)).join('\0').length + (names.indexOf(name) > 0 ? 1 : 0);
@@ -46,8 +46,8 @@ function flatten(root: Node): Uint8Array<ArrayBuffer> {
   const strings = names.flatMap(text);
   const size = 40 + 4 * words.length + strings.length;
   const view = new DataView(new ArrayBuffer(size));
-  [0xd00dfeed, size, 40, 40 + 4 * words.length, 0, 17, 16, 0, strings.length, 4 * words.length].forEach((word, index) =>
-    view.setUint32(4 * index, word),
+  [0xd00dfeed, size, 40, 40 + 4 * words.length, 0, 17, 16, 0, strings.length, 4 * words.length].forEach(
+    (word, index) => view.setUint32(4 * index, word),
   );
   words.forEach((word, index) => view.setUint32(40 + 4 * index, word));
   const bytes = new Uint8Array(view.buffer);
@@ -69,7 +69,9 @@ const BOARD: Node = {
         'virtio_mmio@2000': {
           properties: { compatible: 'virtio,mmio', reg: [0x2000, 0x200], interrupts: [2], status: 'okay' },
         },
-        'virtio_mmio@4000': { properties: { compatible: 'virtio,mmio', reg: [0x4000, 0x200], status: 'disabled' } },
+        'virtio_mmio@4000': {
+          properties: { compatible: 'virtio,mmio', reg: [0x4000, 0x200], status: 'disabled' },
+        },
       },
     },
     'pcie@30000000': {
@@ -116,7 +118,10 @@ describe('a flattened device tree', () => {
       [0x1000_1000, 0x200],
       [0x1000_2000, 0x200],
     ]);
-    expect(devices.map(({ interrupts }) => interrupts.map(({ cells }) => cells))).toEqual([[[2]], [[3], [4]]]);
+    expect(devices.map(({ interrupts }) => interrupts.map(({ cells }) => cells))).toEqual([
+      [[2]],
+      [[3], [4]],
+    ]);
     expect(devices[0]?.interrupts[0]?.controller?.name).toBe('plic@c000000');
   });
 
@@ -144,7 +149,9 @@ describe('a flattened device tree', () => {
   it('is refused where it is cut off or damaged, whatever the place, and never read beyond its end', () => {
     expect(() => parseDeviceTree(new Uint8Array(64))).toThrow(/magic/);
     for (let length = 8; length < bytes.length; length += 1) {
-      expect(() => parseDeviceTree(bytes.subarray(0, length))).toThrow(expect.objectContaining({ code: 'INVALID_PARAM' }));
+      expect(() => parseDeviceTree(bytes.subarray(0, length))).toThrow(
+        expect.objectContaining({ code: 'INVALID_PARAM' }),
+      );
     }
     for (let at = 8; at < bytes.length; at += 1) {
       const damaged = bytes.slice();

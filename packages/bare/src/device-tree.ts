@@ -178,7 +178,7 @@ export function parseDeviceTree(bytes: Uint8Array): DeviceTreeNode {
   let root: DeviceTreeNode | undefined;
   let node: DeviceTreeNode | undefined;
   let depth = 0;
-  for (let at = structure; ; ) {
+  for (let at = structure; ;) {
     const token = word(at);
     at += 4;
     if (token === TOKEN.BEGIN_NODE) {

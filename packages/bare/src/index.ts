@@ -8,11 +8,6 @@ export * from './bare-hal.ts';
 export * from './bare-loop.ts';
 export * from './command-line.ts';
 export * from './controllers.ts';
-export {
-  type AddressWindow,
-  deviceTreeSize,
-  DeviceTreeNode,
-  parseDeviceTree,
-} from './device-tree.ts';
+export { type AddressWindow, deviceTreeSize, DeviceTreeNode, parseDeviceTree } from './device-tree.ts';
 export * from './router.ts';
 export * from './tree-devices.ts';

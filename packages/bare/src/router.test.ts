@@ -43,7 +43,11 @@ describe('InterruptRouter', () => {
     controller.pending = [7];
     expect(router.poll()).toBe(true);
     expect(router.poll()).toBe(false);
-    expect({ calls, completed: controller.completed, spurious: router.spurious }).toEqual({ calls: 1, completed: [7], spurious: 0 });
+    expect({ calls, completed: controller.completed, spurious: router.spurious }).toEqual({
+      calls: 1,
+      completed: [7],
+      spurious: 0,
+    });
     line.hold();
     expect(holds.count).toBe(1);
     line.release();

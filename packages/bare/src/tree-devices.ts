@@ -145,7 +145,7 @@ function mapInterrupt(
   const mask = node.cells('interrupt-map-mask');
   const map = node.cells('interrupt-map');
   const wanted = [(at.bus << 16) | (at.device << 11) | (at.function << 8), 0, 0, pin];
-  for (let place = 0; place + 5 <= map.length; ) {
+  for (let place = 0; place + 5 <= map.length;) {
     const controller = nodes.get(map[place + 4] ?? -1);
     if (controller === undefined) return undefined;
     const addressCells = controller.cell('#address-cells') ?? 0;

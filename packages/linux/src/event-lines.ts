@@ -1,6 +1,6 @@
 /**
  * Interrupts of a PCI device that reach a process through descriptors, as VFIO's and UIO's do: waited for on Node's event
- * loop, which they keep alive while somebody waits.
+ * loop, which they keep alive while a caller waits.
  */
 import { closeSync } from 'node:fs';
 import { InterruptLines } from '@virtio/pci';

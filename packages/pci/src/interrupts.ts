@@ -27,7 +27,7 @@ export interface PciInterrupts {
   /** Sets the one handler for the removal of the device (hot-unplug). `undefined` removes it. */
   onRemoval(handler: (() => void) | undefined): void;
 
-  /** Somebody waits: an event loop stays alive while there are more holds than releases. */
+  /** A caller waits: an event loop stays alive while there are more holds than releases. */
   hold(): void;
 
   /** Ends one {@link PciInterrupts.hold}. */

@@ -78,6 +78,7 @@ export interface VhostUserTransportOptions {
   readonly timeoutMs: number;
   readonly reconnect: boolean;
   readonly polling: boolean;
+  readonly spinUs: number;
   readonly maxQueueSize: number;
   readonly queues: number | undefined;
   readonly config: Uint8Array | undefined;
@@ -136,7 +137,7 @@ export class VhostUserTransport extends Transport {
     this.name = options.name;
     this.#poller = options.poller;
     this.#memory = options.memory;
-    this.interrupts = new VhostUserInterrupts(options.poller, options.polling);
+    this.interrupts = new VhostUserInterrupts(options.poller, options.polling, options.spinUs);
   }
 
   /**

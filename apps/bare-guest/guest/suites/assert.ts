@@ -17,7 +17,8 @@ export function ok(value: unknown, message?: string): asserts value {
 }
 
 export function equal(actual: unknown, expected: unknown, message?: string): void {
-  if (!Object.is(actual, expected)) fail(`${message ?? 'not equal'}: ${format(actual)}, not ${format(expected)}`);
+  if (!Object.is(actual, expected))
+    fail(`${message ?? 'not equal'}: ${format(actual)}, not ${format(expected)}`);
 }
 
 export function notEqual(actual: unknown, other: unknown, message?: string): void {
@@ -65,10 +66,11 @@ function judge(error: unknown, expected: Expected): void {
   if (expected instanceof RegExp) {
     match(String(error), expected);
   } else if (typeof expected === 'function') {
-    if ('prototype' in expected && expected.prototype instanceof Error) {
-      ok(error instanceof (expected as unknown as new () => Error), `another error: ${format(error)}`);
+    const check = expected as ((error: unknown) => unknown) & { readonly prototype?: unknown };
+    if (check.prototype instanceof Error) {
+      ok(error instanceof (check as unknown as new () => Error), `another error: ${format(error)}`);
     } else {
-      equal(expected(error), true, `another error: ${format(error)}`);
+      equal(check(error), true, `another error: ${format(error)}`);
     }
   } else {
     for (const [key, value] of Object.entries(expected)) {

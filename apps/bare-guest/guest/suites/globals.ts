@@ -13,7 +13,10 @@ class Signal {
 
   static timeout(ms: number): Signal {
     const controller = new Controller();
-    setTimeout(() => controller.abort(Object.assign(new Error('it took too long'), { name: 'TimeoutError' })), ms);
+    setTimeout(
+      () => controller.abort(Object.assign(new Error('it took too long'), { name: 'TimeoutError' })),
+      ms,
+    );
     return controller.signal;
   }
 
@@ -49,7 +52,7 @@ class Stack {
   #callbacks: (() => void)[] = [];
 
   use<T extends Disposable | null | undefined>(value: T): T {
-    if (value !== null && value !== undefined) this.defer(() => value[Symbol.dispose]());
+    if (value) this.defer(() => value[Symbol.dispose]());
     return value;
   }
 
@@ -70,7 +73,9 @@ class Stack {
   }
 
   dispose(): void {
-    for (let callback = this.#callbacks.pop(); callback !== undefined; callback = this.#callbacks.pop()) callback();
+    for (let callback = this.#callbacks.pop(); callback !== undefined; callback = this.#callbacks.pop()) {
+      callback();
+    }
   }
 
   [Symbol.dispose](): void {
@@ -82,8 +87,10 @@ class AsyncStack {
   #callbacks: (() => unknown)[] = [];
 
   use<T extends AsyncDisposable | Disposable | null | undefined>(value: T): T {
-    if (value !== null && value !== undefined) {
-      this.defer(() => (Symbol.asyncDispose in value ? value[Symbol.asyncDispose]() : value[Symbol.dispose]()));
+    if (value) {
+      this.defer(() =>
+        Symbol.asyncDispose in value ? value[Symbol.asyncDispose]() : value[Symbol.dispose](),
+      );
     }
     return value;
   }
@@ -121,6 +128,11 @@ class Decoder {
     return decodeUtf8(bytes);
   }
 }
+
+// Of Node.js' own, a buffer is equal to any bytes that are the same.
+Buffer.prototype.equals = function equals(this: Buffer, other: Uint8Array): boolean {
+  return Buffer.compare(this, other) === 0;
+};
 
 Object.assign(globalThis, {
   Buffer,

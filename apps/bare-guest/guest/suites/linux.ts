@@ -1,6 +1,6 @@
 /** Stands for `@virtio/linux` in tests that run in a bare guest: the same functions, over the board's devices. */
 import type { Transport } from '@virtio/core';
-import { BareHal } from '@virtio/bare';
+import type { BareHal } from '@virtio/bare';
 import { type BareDevice, hal, listDevices } from '../board.ts';
 import { NotHere } from '../not-here.ts';
 import { openDriver as openBare, type DriverClass } from '../index.ts';
@@ -34,7 +34,12 @@ const withAlloc = Object.assign(hal, {
 function find(where: Exclude<Address, Opened>): BareDevice {
   const name = typeof where === 'string' ? `PCI ${where}` : `MMIO 0x${where.address.toString(16)}`;
   const device = listDevices().find((one) => one.name === name);
-  if (device === undefined) throw new Error(`there is no ${name}; there are ${listDevices().map((one) => one.name).join(', ')}`);
+  if (device === undefined)
+    throw new Error(
+      `there is no ${name}; there are ${listDevices()
+        .map((one) => one.name)
+        .join(', ')}`,
+    );
   return device;
 }
 
@@ -43,15 +48,14 @@ export function openTransport(where: Exclude<Address, Opened>): Opened {
   return { transport, hal: withAlloc, [Symbol.dispose]: () => transport[Symbol.dispose]() };
 }
 
-export function openDriver<D extends Disposable>(driver: DriverClass<D, object>, where: Address, options?: object): D {
-  if (typeof where === 'object' && 'transport' in where) return new driver(where.transport, where.hal, options);
+export function openDriver<D extends Disposable>(
+  driver: DriverClass<D, object>,
+  where: Address,
+  options?: object,
+): D {
+  if (typeof where === 'object' && 'transport' in where)
+    return new driver(where.transport, where.hal, options);
   return openBare(driver, find(where), options);
-}
-
-export class Tap {
-  constructor() {
-    throw new NotHere('@virtio/linux', 'Tap');
-  }
 }
 
 export function toDuplex(): never {

@@ -24,7 +24,9 @@ type Start = ToTest & { type: 'start' };
 const state = (): void => say({ type: 'state', ms: machine.now(), heap: machine.heap() });
 
 /** Loads suites when a test of theirs is asked for: a module that cannot be loaded here fails its own tests alone. */
-export function serveTests(suites: Readonly<Record<string, () => Promise<{ default: readonly GuestTest[] }>>>): void {
+export function serveTests(
+  suites: Readonly<Record<string, () => Promise<{ default: readonly GuestTest[] }>>>,
+): void {
   const calls = new Map<number, PromiseWithResolvers<unknown>>();
   let nextId = 1;
   // The loop lives until the host ends it.
@@ -46,7 +48,7 @@ export function serveTests(suites: Readonly<Record<string, () => Promise<{ defau
       calls.set(nextId, call);
       say({ type: 'call', id: nextId, name: key, args: args[0] ?? null });
       nextId += 1;
-      return call.promise as never;
+      return call.promise as Promise<never>;
     },
   });
 

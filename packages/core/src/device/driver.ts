@@ -59,7 +59,7 @@ export interface DriverEvents {
   quirk: Quirk;
   /**
    * A queue has something for those who poll: the index of the queue. Interrupts are asked for, and the event loop is kept
-   * alive, while somebody listens.
+   * alive, while there is a listener.
    */
   used: number;
 }

@@ -427,6 +427,26 @@ export class RequestQueue<R = unknown> implements DriverQueue {
     return this.#finish(slot) as R;
   }
 
+  /**
+   * The same for two requests that were just submitted, the second of which makes no sense without the first: both are out of reach of
+   * `poll()` from before the device is told of them. If the first one fails, the second is given up.
+   *
+   * @returns the result of the second
+   * @throws {@link VirtioError} as {@link RequestQueue.requestSync}
+   */
+  waitSyncBoth(first: number, second: number, options?: SpinOptions): R {
+    const generation = this.#generation[second];
+    this.#waits[second] = SPUN;
+    try {
+      this.waitSync(first, options);
+    } catch (error) {
+      if (this.#generation[second] === generation) this.#giveUp(second);
+      throw error;
+    }
+    if (this.#generation[second] !== generation) throw this.#lostError();
+    return this.waitSync(second, options);
+  }
+
   // Tokens.
 
   /**
@@ -503,7 +523,7 @@ export class RequestQueue<R = unknown> implements DriverQueue {
   }
 
   /**
-   * Calls a listener when requests that are polled for are done, by interrupts, which are asked for while somebody listens.
+   * Calls a listener when requests that are polled for are done, by interrupts, which are asked for while there is a listener.
    *
    * @returns a function that removes the listener
    */

@@ -41,7 +41,7 @@ export const DescriptorFlag = {
   USED: 1 << 15,
 } as const;
 
-/** What a queue may be told. */
+/** Options of a queue. */
 export interface QueueOptions {
   /** The index of the queue. */
   readonly index: number;
