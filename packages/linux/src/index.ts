@@ -3,6 +3,7 @@
  *
  * @packageDocumentation
  */
+export type { PostedMemory } from '@virtio/core';
 export { type DeviceInfo, type DiscoveryOptions, listDevices } from './discovery.ts';
 export { BLOCK_SIZE, type DmaBlock, type DmaSource } from './dma-memory.ts';
 export { type ByteConnection, type ConnectionDuplex, type DuplexOptions, toDuplex } from './duplex.ts';
