@@ -13,6 +13,7 @@ export { type AddressRange, IovaSpace } from './iova-space.ts';
 export { Mapping, type MappingOptions } from './mapping.ts';
 export type { MmioDeviceInfo, MmioWindow } from './mmio-devices.ts';
 export * from './open-driver.ts';
+export type { OpenOptions } from './open-options.ts';
 export * from './open-transport.ts';
 export type { PciDeviceInfo } from './pci-devices.ts';
 export { PhysicalHal } from './physical-hal.ts';
