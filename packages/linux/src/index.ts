@@ -15,6 +15,7 @@ export { Mapping, type MappingOptions } from './mapping.ts';
 export type { MmioDeviceInfo, MmioWindow } from './mmio-devices.ts';
 export * from './open-driver.ts';
 export { openQueue, type OpenQueueOptions } from './open-queue.ts';
+export type { OpenOptions } from './open-options.ts';
 export * from './open-transport.ts';
 export type { PciDeviceInfo } from './pci-devices.ts';
 export { PhysicalHal } from './physical-hal.ts';

@@ -22,6 +22,7 @@ import type { DeviceFunction } from './device-function.ts';
 import { isTransitional, VIRTIO_VENDOR_ID, virtioDeviceType } from './device-id.ts';
 import { InterruptDispatcher, type PciInterrupts } from './interrupts.ts';
 import { type AddressSpace, physicalFunction } from './physical-function.ts';
+import type { MapBar, PciTransportOptions } from './pci-transport-options.ts';
 import { because } from './reasons.ts';
 import {
   type StructureFault,
@@ -94,31 +95,12 @@ const FEATURE_WORDS = 4;
 
 const mask = (bit: number): bigint => 1n << BigInt(bit);
 
-/** Maps `length` bytes of a BAR from `offset`. Throws `UNSUPPORTED` for a BAR that the platform cannot map (I/O space). */
-export type MapBar = (bar: number, offset: number, length: number) => RegisterWindow;
-
 /** Which queues of a device are administration virtqueues. */
 export interface AdminQueues {
   /** The index of the first. */
   readonly index: number;
   /** How many there are, one after the other. */
   readonly count: number;
-}
-
-/** A PCI function as the platform gives it to {@link PciTransport}. */
-export interface PciTransportOptions {
-  /** Where the function is. */
-  readonly at: DeviceFunction;
-  /** Its configuration space. */
-  readonly config: RegisterWindow;
-  /** Maps a part of a BAR. */
-  readonly mapBar: MapBar;
-  /** Its BARs, if the platform knows them; else they are read and sized. */
-  readonly bars?: Bars;
-  /** Its interrupt lines, or any other source of interrupts, e.g. `PollingInterrupts`. None: the driver is polled. */
-  readonly interrupts?: PciInterrupts | InterruptSource;
-  /** Called at the end of disposal: gives back what the platform holds for the function. */
-  readonly onDispose?: () => void;
 }
 
 /**
