@@ -22,10 +22,11 @@ export function drawWaves(waves: readonly Wave[], rate: number): Uint8Array {
   const step = [0.1, 0.2, 0.5, 1, 2, 5, 10, 30].find((one) => seconds / one <= 20) ?? 60;
   const axis: string[] = [];
   for (let n = 0; n * step <= seconds; n += 1) {
-    const x = ((n * step * WIDTH) / seconds).toFixed(1);
+    const x = Number(((n * step * WIDTH) / seconds).toFixed(1));
+    const anchor = n === 0 ? 'start' : x > WIDTH - 20 ? 'end' : 'middle';
     axis.push(
       `<path class="grid" d="M${x} 0V${height - AXIS}"/>` +
-        `<text x="${x}" y="${height - 6}" text-anchor="${n === 0 ? 'start' : 'middle'}">${Number((n * step).toFixed(1))} s</text>`,
+        `<text x="${x}" y="${height - 6}" text-anchor="${anchor}">${Number((n * step).toFixed(1))} s</text>`,
     );
   }
   const rows = waves.flatMap(({ title, samples }, number) =>
