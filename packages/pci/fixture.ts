@@ -15,7 +15,8 @@ import {
 } from '@virtio/testing';
 import { DeviceFunction } from './src/device-function.ts';
 import { InterruptLines } from './src/interrupts.ts';
-import { PciTransport, type PciTransportOptions } from './src/pci-transport.ts';
+import type { PciTransportOptions } from './src/pci-transport-options.ts';
+import { PciTransport } from './src/pci-transport.ts';
 
 export interface Fixture {
   readonly hal: FakeHal;
