@@ -2,9 +2,19 @@
 import tab from '@bomb.sh/tab/commander';
 import { Command } from 'commander';
 import manifest from '../package.json' with { type: 'json' };
+import { addBind } from './commands/bind.ts';
 import { addBlk } from './commands/blk.ts';
+import { addConsole } from './commands/console.ts';
+import { addGpu } from './commands/gpu.ts';
+import { addInput } from './commands/input.ts';
 import { addList } from './commands/list.ts';
+import { addNet } from './commands/net.ts';
+import { addP9 } from './commands/p9.ts';
 import { addProbe } from './commands/probe.ts';
+import { addRng } from './commands/rng.ts';
+import { addSocket } from './commands/socket.ts';
+import { addSound } from './commands/sound.ts';
+import { addTrace } from './commands/trace.ts';
 import type { Host } from './host.ts';
 
 /** Makes the program for one command line. */
@@ -25,7 +35,15 @@ export function createProgram(host: Host): Command {
       'after',
       '\nA device is pci:0000:00:03.0 (or 0000:00:03.0), mmio:0xfeb00e00 or vhost-user:/path/to/socket.',
     );
-  for (const add of [addList, addProbe, addBlk]) add(program, host);
+  addList(program, host);
+  addProbe(program, host);
+  addBind(program, host);
+  addTrace(program, host, async (argv, traced) => {
+    await createProgram(traced).parseAsync(argv, { from: 'user' });
+  });
+  for (const add of [addBlk, addNet, addConsole, addRng, addInput, addSocket, addP9, addGpu, addSound]) {
+    add(program, host);
+  }
   tab(program);
   return program;
 }

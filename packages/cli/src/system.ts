@@ -63,8 +63,9 @@ export class LinuxSystem implements System {
     for (const device of this.#kernelDevices(address)) {
       const bits = read(join(device, 'features'));
       // One digit a bit, the lowest first.
-      if (bits !== undefined && /^[01]+$/.test(bits))
-        {return BigInt(`0b${Array.from(bits).reverse().join('')}`);}
+      if (bits !== undefined && /^[01]+$/.test(bits)) {
+        return BigInt(`0b${Array.from(bits).reverse().join('')}`);
+      }
     }
     return undefined;
   }
@@ -82,6 +83,13 @@ export class LinuxSystem implements System {
     const path = this.#pciPath(address);
     const current = this.#driver(path);
     if (current !== undefined && current === driver) return;
+    // Looked at first: a device without any driver would help nobody.
+    if (driver !== undefined && !list(join(this.#root, 'sys/bus/pci/drivers')).includes(driver)) {
+      throw new VirtioError(
+        'MODULE_MISSING',
+        `the kernel has no driver ${driver}; load its module: modprobe ${driver}`,
+      );
+    }
     if (current !== undefined) {
       if (!takeOver) {
         throw new VirtioError('DEVICE_BUSY', `PCI ${address} is in use by the kernel's driver ${current}`);
@@ -92,9 +100,10 @@ export class LinuxSystem implements System {
     this.#write(join(this.#root, 'sys/bus/pci/drivers_probe'), address);
     const now = this.#driver(path);
     if (driver !== undefined && now !== driver) {
+      this.#write(join(path, 'driver_override'), '\n');
       throw new VirtioError(
-        'MODULE_MISSING',
-        `PCI ${address} was not taken by ${driver}; it has ${now ?? 'no driver'}. Load the module: modprobe ${driver}`,
+        'SYSTEM_ERROR',
+        `PCI ${address} was offered to ${driver}, which did not take it; it has ${now ?? 'no driver'}. The kernel's log says why`,
       );
     }
   }

@@ -44,6 +44,7 @@ export async function bench(host: Host, device: string, options: BenchOptions): 
     printer.note(`overwriting ${formatSize(range.length)} from byte ${range.start} on of ${target}`);
   }
 
+  printer.note(`${write ? 'writing' : 'reading'} for ${seconds} s`);
   const platform = driver.features.has('ACCESS_PLATFORM');
   const pages = Math.ceil(block / PAGE_SIZE);
   const region = driver.hal.dmaAlloc(pages * depth, 'both', platform);

@@ -127,10 +127,10 @@ export default [
       equal(closed.stderr, '');
 
       const bench = start(['blk', 'bench', ...at, '--seconds', '60']);
-      setTimeout(() => bench.child.kill('SIGINT'), 3000);
+      bench.child.stderr?.once('data', () => bench.child.kill('SIGINT'));
       const interrupted = await bench.ended;
       equal(interrupted.status, 130, interrupted.stderr);
-      equal(interrupted.stderr, '');
+      equal(interrupted.stderr, 'reading for 60 s\n');
 
       const dump = (await good(['blk', 'read', ...at, '--hex', '--count', '1'])).toString().split('\n');
       match(dump[0] ?? '', /^00000000 {2}([0-9a-f]{2} ){15}[0-9a-f]{2} {2}\|.{16}\|$/);

@@ -1,0 +1,141 @@
+import { describe, expect, it } from 'vitest';
+import { virtio } from '../test/fake-host.ts';
+import { formatAddress, parseAddress } from './address.ts';
+import { splitWords } from './commands/p9-shell.ts';
+import { HexDump } from './hexdump.ts';
+import { toJson, wantsColor } from './output.ts';
+import { formatSize, parseCount, parseSize } from './quantities.ts';
+
+describe('addresses', () => {
+  it.each([
+    ['pci:0000:00:03.0', 'pci:0000:00:03.0'],
+    ['0000:00:03.0', 'pci:0000:00:03.0'],
+    ['00:1F.7', 'pci:0000:00:1f.7'],
+    ['mmio:0xfeb00e00', 'mmio:0xfeb00e00'],
+    ['mmio:0xfeb00e00+0x1000', 'mmio:0xfeb00e00+0x1000'],
+    ['vhost-user:/tmp/a socket:1', 'vhost-user:/tmp/a socket:1'],
+  ])('takes %s', (text, formatted) => {
+    expect(formatAddress(parseAddress(text))).toBe(formatted);
+  });
+
+  it.each([
+    '',
+    'pci:',
+    'pci:0000:00:20.0',
+    '00:03.8',
+    'mmio:feb00e00',
+    'mmio:00:03.0',
+    'vhost-user:',
+    'usb:1',
+  ])('refuses "%s" with advice', (text) => {
+    expect(() => parseAddress(text)).toThrow(/is not the address of a device/);
+  });
+});
+
+describe('quantities', () => {
+  it('reads sizes', () => {
+    expect(['512', '4K', '1M', '2GiB', '0x200', '1.5k'].map(parseSize)).toEqual([
+      512,
+      4096,
+      1048576,
+      2 ** 31,
+      512,
+      1536,
+    ]);
+    for (const text of ['', 'K', '-1', '1X', '0.3', '9999999999T']) expect(() => parseSize(text)).toThrow();
+    for (const text of ['1.5', '-1', 'x', '1K']) expect(() => parseCount(text)).toThrow();
+  });
+
+  it('writes sizes', () => {
+    expect([0, 512, 1024, 1536, 64 * 2 ** 20].map(formatSize)).toEqual([
+      '0 bytes',
+      '512 bytes',
+      '1 KiB',
+      '1.5 KiB',
+      '64 MiB',
+    ]);
+  });
+});
+
+describe('output', () => {
+  it('has colours on terminals only, and as NO_COLOR and --color say', () => {
+    const terminal = { isTTY: true } as never;
+    const file = { isTTY: false } as never;
+    expect(wantsColor(terminal, {})).toBe(true);
+    expect(wantsColor(terminal, { NO_COLOR: '1' })).toBe(false);
+    expect(wantsColor(terminal, { NO_COLOR: '1' }, true)).toBe(true);
+    expect(wantsColor(terminal, { TERM: 'dumb' })).toBe(false);
+    expect(wantsColor(file, {})).toBe(false);
+    expect(wantsColor(file, { FORCE_COLOR: '1' })).toBe(true);
+  });
+
+  it('writes JSON of what drivers have', () => {
+    expect(toJson({ a: 5n, b: 2n ** 60n, c: Uint8Array.of(1, 255), d: Infinity })).toBe(
+      '{"a":5,"b":"0x1000000000000000","c":"01ff","d":null}',
+    );
+  });
+
+  it('dumps bytes, and repeats nothing', () => {
+    const bytes = new Uint8Array(80).fill(0x41, 0, 4);
+    expect(new HexDump().lines(bytes, 0x200)).toEqual([
+      '00000200  41 41 41 41 00 00 00 00 00 00 00 00 00 00 00 00  |AAAA............|',
+      '00000210  00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00  |................|',
+      '*',
+    ]);
+  });
+});
+
+describe('the command line', () => {
+  it('splits the words of the shell', () => {
+    expect(splitWords(`put "a b" 'c d' e`)).toEqual(['put', 'a b', 'c d', 'e']);
+  });
+
+  it('tells what there is', async () => {
+    const { status, out } = await virtio('--help');
+    expect(status).toBe(0);
+    for (const name of [
+      'list',
+      'probe',
+      'bind',
+      'unbind',
+      'trace',
+      'blk',
+      'net',
+      'console',
+      'rng',
+      'input',
+      'socket',
+      '9p',
+      'gpu',
+      'sound',
+    ]) {
+      expect(out).toMatch(new RegExp(`^  ${name}`, 'm'));
+    }
+  });
+
+  it.each([
+    ['frobnicate', /unknown command/],
+    ['blk read', /missing required argument 'device'/],
+    ['blk read 0000:00:03.0 --length 5X', /It takes a size in bytes/],
+    ['blk read 0000:00:03.0 --sector 1 --offset 2', /cannot be used with/],
+    ['probe nonsense', /"nonsense" is not the address of a device\nhint: write pci:0000:00:03.0/],
+    ['probe vhost-user:/tmp/x', /does not tell what it is\nhint: add --type/],
+    ['probe vhost-user:/tmp/x --type nothing', /"nothing" is not a type of device/],
+  ])('ends with 2 and says why: %s', async (line, message) => {
+    const { status, err } = await virtio(line);
+    expect(err).toMatch(message);
+    expect(status).toBe(2);
+  });
+
+  it('reports errors as JSON where JSON was asked for', async () => {
+    const { status, err } = await virtio('probe 0000:00:03.0 --json');
+    expect(status).toBe(3);
+    expect(JSON.parse(err)).toEqual({
+      error: {
+        code: 'NO_DEVICE',
+        message: 'there is no device at pci:0000:00:03.0',
+        advice: 'virtio list shows the devices of this machine',
+      },
+    });
+  });
+});

@@ -1,0 +1,127 @@
+/** A small shell on a share. */
+import type { P9FileSystem } from '@virtio/9p';
+import { posix } from 'node:path';
+import { createInterface } from 'node:readline/promises';
+import { reportOf } from '../errors.ts';
+import type { Host } from '../host.ts';
+import type { Printer } from '../output.ts';
+import { get, list, put } from './p9-files.ts';
+
+const HELP = `ls [path]          list a folder
+cd [path]          go to a folder
+pwd                where this is
+cat path           show a file
+get path [file]    copy a file from the share
+put file [path]    copy a file to the share
+mkdir path         make a folder
+rm [-r] path       remove a file, or a folder with all that is in it
+mv from to         rename
+ln -s target path  make a link
+exit               leave (or Ctrl-D)`;
+
+/** What stands at one place of the share, and can be gone on from. */
+interface Place {
+  at: string;
+}
+
+/** Reads commands from standard input until its end. On a terminal a failed command is told; in a script it ends the shell. */
+export async function shell(fs: P9FileSystem, host: Host, printer: Printer): Promise<void> {
+  const terminal = host.stdin.isTTY === true;
+  const place: Place = { at: '/' };
+  const lines = createInterface({
+    input: host.stdin,
+    ...(terminal && { output: host.stdout }),
+    terminal,
+    signal: host.signal,
+  });
+  lines.setPrompt('9p:/> ');
+  if (terminal) lines.prompt();
+  // Commands that come while one runs wait in the iterator.
+  for await (const line of lines) {
+    const words = splitWords(line);
+    if (words[0] === 'exit') break;
+    try {
+      await carryOut(fs, host, printer, place, words);
+    } catch (error) {
+      if (!terminal || host.signal.aborted) throw error;
+      printer.line(`${words[0] ?? ''}: ${reportOf(error).message}`);
+    }
+    lines.setPrompt(`9p:${place.at}> `);
+    if (terminal) lines.prompt();
+  }
+  host.signal.throwIfAborted();
+}
+
+/** The words of a line; quotes keep spaces. */
+export function splitWords(line: string): string[] {
+  return Array.from(
+    line.matchAll(/"([^"]*)"|'([^']*)'|(\S+)/g),
+    ([, double, single, bare]) => double ?? single ?? bare ?? '',
+  );
+}
+
+async function carryOut(
+  fs: P9FileSystem,
+  host: Host,
+  printer: Printer,
+  place: Place,
+  [command = '', ...args]: readonly string[],
+): Promise<void> {
+  const { signal } = host;
+  const full = (path: string): string => posix.resolve(place.at, path);
+  const need = (count: number): readonly string[] => {
+    if (args.length < count) {
+      throw new Error(`it takes ${count} ${count === 1 ? 'argument' : 'arguments'}; see help`);
+    }
+    return args;
+  };
+  switch (command) {
+    case '':
+      return;
+    case 'help':
+      printer.line(HELP);
+      return;
+    case 'pwd':
+      printer.line(place.at);
+      return;
+    case 'cd': {
+      const to = full(args[0] ?? '/');
+      if (!(await fs.stat(to, { signal })).isDirectory()) throw new Error(`${to} is not a folder`);
+      place.at = to;
+      return;
+    }
+    case 'ls':
+      return list(fs, printer, full(args[0] ?? '.'), { signal });
+    case 'cat':
+      return get(fs, host, printer, full(need(1)[0] ?? ''), '-');
+    case 'get': {
+      const [path = '', file = posix.basename(path)] = need(1);
+      return get(fs, host, printer, full(path), file);
+    }
+    case 'put': {
+      const [file = '', path = posix.basename(file)] = need(1);
+      return put(fs, host, printer, file, full(path), true);
+    }
+    case 'mkdir':
+      await fs.mkdir(full(need(1)[0] ?? ''), { recursive: true, signal });
+      return;
+    case 'rm': {
+      const recursive = args[0] === '-r';
+      const path = recursive ? need(2)[1] : need(1)[0];
+      await fs.rm(full(path ?? ''), { recursive, signal });
+      return;
+    }
+    case 'mv': {
+      const [from = '', to = ''] = need(2);
+      await fs.rename(full(from), full(to));
+      return;
+    }
+    case 'ln': {
+      const [, target = '', path = ''] = need(3);
+      await fs.symlink(target, full(path));
+      return;
+    }
+    default:
+      throw new Error('there is no such command; see help');
+  }
+}

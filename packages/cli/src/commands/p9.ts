@@ -1,0 +1,97 @@
+/** `virtio 9p`: files that a host shares. */
+import type { P9FileSystem } from '@virtio/9p';
+import { DeviceType } from '@virtio/core';
+import type { Command } from 'commander';
+import type { Host } from '../host.ts';
+import { Printer } from '../output.ts';
+import { addDeviceOptions, type DeviceOptions, openWith } from '../session.ts';
+
+interface ListOptions extends DeviceOptions {
+  readonly recursive?: boolean;
+}
+
+interface PutOptions extends DeviceOptions {
+  readonly force?: boolean;
+}
+
+/** Adds the commands. */
+export function addP9(program: Command, host: Host): void {
+  const p9 = program.command('9p').description('files that the host shares');
+
+  addDeviceOptions(
+    p9
+      .command('ls')
+      .description('list a folder')
+      .argument('<device>', 'its address')
+      .argument('[path]', 'the folder', '/')
+      .option('-r, --recursive', 'all that is below, too'),
+  ).action(async (device: string, path: string, options: ListOptions) => {
+    const printer = new Printer(host, options);
+    await withShare(host, device, options, async (fs) => {
+      const { list } = await import('./p9-files.ts');
+      await list(fs, printer, path, { ...options, signal: host.signal });
+    });
+  });
+
+  addDeviceOptions(
+    p9
+      .command('get')
+      .description('copy a file from the host')
+      .argument('<device>', 'its address')
+      .argument('<path>', 'the file on the share')
+      .argument('[file]', 'where it goes (default: standard output)', '-'),
+  ).action(async (device: string, path: string, file: string, options: DeviceOptions) => {
+    const printer = new Printer(host, options);
+    await withShare(host, device, options, async (fs) => {
+      const { get } = await import('./p9-files.ts');
+      await get(fs, host, printer, path, file);
+    });
+  });
+
+  addDeviceOptions(
+    p9
+      .command('put')
+      .description('copy a file to the host')
+      .argument('<device>', 'its address')
+      .argument('<file>', 'the file; - is standard input')
+      .argument('<path>', 'where it goes on the share')
+      .option('-f, --force', 'overwrite what is there'),
+  ).action(async (device: string, file: string, path: string, options: PutOptions) => {
+    const printer = new Printer(host, options);
+    await withShare(host, device, options, async (fs) => {
+      const { put } = await import('./p9-files.ts');
+      await put(fs, host, printer, file, path, options.force === true);
+    });
+  });
+
+  addDeviceOptions(
+    p9
+      .command('shell')
+      .description('go around in the share: ls, cd, cat, get, put, mkdir, rm, mv, …')
+      .argument('<device>', 'its address'),
+  ).action(async (device: string, options: DeviceOptions) => {
+    const printer = new Printer(host, options);
+    await withShare(host, device, options, async (fs) => {
+      const { shell } = await import('./p9-shell.ts');
+      await shell(fs, host, printer);
+    });
+  });
+}
+
+/** Mounts the share for as long as `use` takes. */
+async function withShare(
+  host: Host,
+  device: string,
+  options: DeviceOptions,
+  use: (fs: P9FileSystem) => Promise<void>,
+): Promise<void> {
+  const { P9FileSystem, Virtio9p } = await import('@virtio/9p');
+  using opened = await openWith(host, device, options, DeviceType.P9, Virtio9p);
+  const fs = await P9FileSystem.mount(opened.driver, { signal: host.signal });
+  try {
+    await use(fs);
+  } finally {
+    // After SIGINT the device is reset, which ends the mount as well.
+    if (!host.signal.aborted) await fs.unmount();
+  }
+}

@@ -1,0 +1,109 @@
+/** Standard input and output as one side of a conversation: a terminal in raw mode, or pipes. */
+import { once } from 'node:events';
+import type { Host } from './host.ts';
+
+/** Ctrl-], as telnet has it: ends a conversation on a terminal. */
+const ESCAPE = 0x1d;
+
+/** The other side: a port, a connection. */
+export interface Conversation {
+  /** What comes from there; ends when it ends. */
+  readonly incoming: AsyncIterable<Uint8Array>;
+  write(bytes: Uint8Array): Promise<void>;
+  /** Called when standard input has ended. */
+  endWriting(): Promise<void>;
+}
+
+/** How to converse. */
+export interface ConverseOptions {
+  /** Whether a terminal passes each key on as it is pressed. */
+  readonly raw: boolean;
+  /** Ends the conversation. */
+  readonly signal: AbortSignal;
+  /** Whether it ends with standard input; otherwise with the other side. */
+  readonly endsWithInput: boolean;
+}
+
+/**
+ * Carries bytes both ways until it ends. A terminal is back in its own mode afterwards, whatever happens.
+ *
+ * @param make gets a signal that is aborted when the conversation is over
+ */
+export async function converse(
+  host: Host,
+  options: ConverseOptions,
+  make: (signal: AbortSignal) => Conversation,
+): Promise<void> {
+  const { stdin, stdout } = host;
+  const over = new AbortController();
+  const signal = AbortSignal.any([options.signal, over.signal]);
+  const conversation = make(signal);
+  using _terminal = rawMode(host, options.raw);
+
+  const output = async (): Promise<void> => {
+    for await (const bytes of conversation.incoming) {
+      if (!stdout.write(bytes)) await once(stdout, 'drain', { signal });
+    }
+  };
+  const input = async (): Promise<void> => {
+    for await (const bytes of readInput(host, signal)) {
+      const end = options.raw && stdin.isTTY === true ? bytes.indexOf(ESCAPE) : -1;
+      if (end >= 0) {
+        over.abort();
+        return;
+      }
+      await conversation.write(bytes);
+    }
+    if (signal.aborted) return;
+    await conversation.endWriting();
+    if (options.endsWithInput) over.abort();
+  };
+  const sides = [
+    output().finally(() => {
+      over.abort();
+    }),
+    input(),
+  ];
+  const results = await Promise.allSettled(sides);
+  for (const result of results) {
+    if (result.status === 'rejected' && !over.signal.aborted) throw result.reason;
+    if (result.status === 'rejected' && !isAbort(result.reason)) throw result.reason;
+  }
+  options.signal.throwIfAborted();
+}
+
+function isAbort(error: unknown): boolean {
+  const { name, code } = error as NodeJS.ErrnoException;
+  return name === 'AbortError' || code === 'ABORT_ERR' || code === 'ABORTED';
+}
+
+/** What comes on standard input, until its end or the signal. */
+export async function* readInput(
+  { stdin }: Host,
+  signal: AbortSignal,
+): AsyncGenerator<Uint8Array, undefined> {
+  const abort = (): void => {
+    stdin.destroy();
+  };
+  signal.addEventListener('abort', abort, { once: true });
+  try {
+    if (!signal.aborted) for await (const bytes of stdin) yield bytes as Uint8Array;
+  } catch (error) {
+    // Destroyed by the signal.
+    if (!signal.aborted) throw error;
+  } finally {
+    signal.removeEventListener('abort', abort);
+  }
+  return undefined;
+}
+
+/** Raw mode while it lasts, where there is a terminal. */
+function rawMode({ stdin }: Host, wanted: boolean): Disposable {
+  const raw = wanted && stdin.isTTY === true && stdin.setRawMode !== undefined;
+  if (raw) stdin.setRawMode?.(true);
+  return {
+    [Symbol.dispose]: () => {
+      if (raw) stdin.setRawMode?.(false);
+    },
+  };
+}
