@@ -51,7 +51,7 @@ await net.send(new Uint8Array(60).fill(0xff, 0, 6));
 console.log(`net: ${formatMac(net.macAddress)}`);
 
 using sound = openDriver(VirtioSound, findDevice(DeviceType.Sound));
-console.log(`sound: ${sound.streams} streams`);
+console.log(`sound: ${sound.control.streams} streams`);
 
 const { used, peak } = machine.heap();
 console.log(`heap: ${used} bytes in use, ${peak} at the most`);
