@@ -131,8 +131,8 @@ export default defineConfig(
     ignores: [...tests, ...notDevices.map((name) => `packages/${name}/**`)],
     rules: {
       'no-restricted-imports': onlyWorkspace(
-        ['@virtio/core'],
-        'A device imports core only: no transport, no other device',
+        ['@virtio/core', '@virtio/files'],
+        'A device imports core only (a file system files, too): no transport, no other device',
       ),
     },
   },

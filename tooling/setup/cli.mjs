@@ -16,6 +16,7 @@ const commands = {
   test: { file: `${checks}/test.ts` },
   bench: { file: `${checks}/bench.ts` },
   docs: { file: `${checks}/docs.ts` },
+  api: { file: `${checks}/api.ts` },
   fuzz: { file: 'packages/core/fuzz/main.ts' },
 };
 

@@ -1,5 +1,5 @@
 /**
- * The configuration space as plain values: only the fields that the negotiated features vouch for, checked once, so that
+ * The configuration space as plain values: only the fields that are valid with the negotiated features, checked once, so that
  * nothing later divides by a zero that the device made up.
  */
 import {
@@ -127,7 +127,7 @@ const MODELS = [undefined, 'host-managed', 'host-aware'] as const;
 export const HOST_MANAGED = 1;
 
 /**
- * Reads what the negotiated features vouch for.
+ * Reads the fields that are valid with the negotiated features.
  *
  * @throws {@link VirtioError} `CONFIG_SPACE_TOO_SMALL`, `CONFIG_SPACE_MISSING`, or `INVALID_DEVICE` for values that make no sense
  */

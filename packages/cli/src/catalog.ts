@@ -31,7 +31,7 @@ function entry<D>(
   describe: (driver: D, signal: AbortSignal) => Facts | Promise<Facts>,
 ): Entry {
   return {
-    features: features as FeatureTable<string>,
+    features: features,
     open: (transport, hal, without) =>
       new driver(transport, hal, { without } as never) as unknown as Driver<string>,
     describe: (opened, signal) => describe(opened as unknown as D, signal),
@@ -105,7 +105,11 @@ const ENTRIES: Readonly<Partial<Record<DeviceType, () => Promise<Entry>>>> = {
   },
   [DeviceType.Sound]: async () => {
     const { SoundFeatures, VirtioSound } = await import('@virtio/sound');
-    return entry(SoundFeatures, VirtioSound, (sound) => ({ ...sound.control.counts }));
+    return entry(SoundFeatures, VirtioSound, async ({ control }, signal) => {
+      const { jacks, streams, channelMaps, controls } = control;
+      const infos = streams === 0 ? [] : await control.streamInfos(undefined, { signal });
+      return { jacks, streams, channelMaps, controls, streamInfos: infos };
+    });
   },
 };
 

@@ -16,9 +16,9 @@ export type Colors = ReturnType<typeof pc.createColors>;
 /** Whether a stream gets colours: terminals do, unless NO_COLOR says otherwise; FORCE_COLOR and --color win. */
 export function wantsColor({ isTTY = false }: Output, env: Host['env'], color?: boolean): boolean {
   if (color !== undefined) return color;
-  if ((env['NO_COLOR'] ?? '') !== '') return false;
-  if ((env['FORCE_COLOR'] ?? '') !== '') return env['FORCE_COLOR'] !== '0';
-  return isTTY && env['TERM'] !== 'dumb';
+  if ((env.NO_COLOR ?? '') !== '') return false;
+  if ((env.FORCE_COLOR ?? '') !== '') return env.FORCE_COLOR !== '0';
+  return isTTY && env.TERM !== 'dumb';
 }
 
 /** JSON of anything that commands have: `bigint`, bytes as hexadecimal digits, `Infinity` as null. */

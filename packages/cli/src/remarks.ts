@@ -1,5 +1,6 @@
 /** What a device has wrong, as far as a look at its registers tells. */
 import { CommonFeatures, Feature, type FeatureTable, type Transport } from '@virtio/core';
+import { unnamed } from './bits.ts';
 
 /** A remark. */
 export interface Remark {
@@ -79,10 +80,7 @@ export function remarksOn(table: FeatureTable<string>, seen: Observed): Remark[]
       add('error', '2.2.2', `it offers ${name} without ${needed.join(' or ')}, which that needs`);
     }
   }
-  const named = table.set(...table.names(offered)).bits;
-  const unknown = [...(offered & ~named).toString(2)]
-    .reverse()
-    .flatMap((digit, bit) => (digit === '1' ? [bit] : []));
+  const unknown = unnamed(table, offered);
   if (unknown.length > 0) {
     add('info', '2.2', `bits ${unknown.join(', ')} have no name in VIRTIO 1.4`);
   }
@@ -103,6 +101,8 @@ export function remarksOnConfig(transport: Transport): Remark[] {
   const before = transport.readConfigGeneration();
   for (let offset = 0; offset < size; offset += 4) {
     const word = transport.readConfig(offset, 4);
+    // What lies beyond the device's own fields often reads as ones, and devices may end within a word.
+    if (word === 0xffffffff) continue;
     const halves = transport.readConfig(offset, 2) + transport.readConfig(offset + 2, 2) * 65536;
     const bytes = [0, 1, 2, 3].reduce((sum, at) => sum + transport.readConfig(offset + at, 1) * 256 ** at, 0);
     const again = transport.readConfig(offset, 4);

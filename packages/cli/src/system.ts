@@ -63,7 +63,8 @@ export class LinuxSystem implements System {
     for (const device of this.#kernelDevices(address)) {
       const bits = read(join(device, 'features'));
       // One digit a bit, the lowest first.
-      if (bits !== undefined && /^[01]+$/.test(bits)) return BigInt(`0b${[...bits].reverse().join('')}`);
+      if (bits !== undefined && /^[01]+$/.test(bits))
+        {return BigInt(`0b${Array.from(bits).reverse().join('')}`);}
     }
     return undefined;
   }
@@ -152,7 +153,7 @@ export class LinuxSystem implements System {
   #platformFolders(address: number): string[] {
     const folder = join(this.#root, 'sys/bus/platform/devices');
     const info = this.listDevices().find((device) => device.kind === 'mmio' && device.address === address);
-    if (info === undefined || info.driver === undefined) return [];
+    if (info?.driver === undefined) return [];
     // Which of them has this window: the resource of ACPI or the command line carries its name, a device tree's begins with the address.
     const iomem = read(join(this.#root, 'proc/iomem')) ?? '';
     const start = address.toString(16).padStart(8, '0');

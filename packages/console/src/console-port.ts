@@ -108,7 +108,7 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
     return this.#state.size;
   }
 
-  /** Whether somebody has the far side open. Always true for a device with one port only, which cannot tell. */
+  /** Whether a program of the host has the far side open. Always true for a device with one port only, which cannot tell. */
   get hostOpen(): boolean {
     return this.#state.hostOpen;
   }
@@ -169,12 +169,12 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
     this.close();
   }
 
-  /** Waits until somebody has the far side open. Throws as {@link ConsolePort.read} does. */
+  /** Waits until a program of the host has the far side open. Throws as {@link ConsolePort.read} does. */
   async waitForHost(options?: WaitOptions): Promise<void> {
     while (!this.#hasHost()) await this.#slot.receive.wait(options);
   }
 
-  /** Spins until somebody has the far side open. Throws as {@link ConsolePort.readSync} does. */
+  /** Spins until a program of the host has the far side open. Throws as {@link ConsolePort.readSync} does. */
   waitForHostSync(options?: SpinOptions): void {
     this.#spin(() => this.#hasHost(), options, 'somebody at the far side');
   }
@@ -521,7 +521,7 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
     return this.#state.hostOpen;
   }
 
-  /** Whether bytes that are sent now reach somebody. */
+  /** Whether bytes that are sent now reach a program of the host. */
   #hasReader(): boolean {
     return this.#state.isConsole || this.#state.hostOpen;
   }

@@ -1,16 +1,25 @@
 /**
  * The ports of a device, and what the device's messages make of them.
  *
- * The device is believed what it says about ports as far as that does no harm. What makes no sense (a port that does not
- * exist, a name for nobody) is left aside and reported as a warning: QEMU announces a port twice, for one, if it is
- * plugged while the driver starts.
+ * What the device says about ports is taken as true where that does no harm. A message that makes no sense (about a port that does
+ * not exist) is ignored and reported as a warning: QEMU, for example, announces a port twice if it is plugged while the driver
+ * starts.
  */
 import { decodeUtf8, VirtioError } from '@virtio/core';
 import { ConsolePort, type ConsoleSize, type PortHost, type PortState } from './console-port.ts';
 import type { ControlLink, ControlMessage } from './control.ts';
-import type { PortEntry, PortSlot } from './port-slot.ts';
+import type { PortSlot } from './port-slot.ts';
 import { Receiver } from './receiver.ts';
 import { ConsoleResize, ControlEvent } from './protocol.ts';
+
+/** A port, while the device has it. */
+export interface PortEntry {
+  readonly port: ConsolePort;
+  readonly state: PortState;
+  readonly receiver: Receiver;
+}
+
+type Slot = PortSlot<PortEntry>;
 
 /** Something that happened to a port. */
 export interface PortEvent {
@@ -29,7 +38,7 @@ export interface PortTableOptions {
 
 /** The ports by number, and what is to be reported about them. */
 export class PortTable {
-  readonly slots: readonly PortSlot[];
+  readonly slots: readonly Slot[];
   /** What happened and was not reported yet. */
   readonly events: PortEvent[] = [];
   /** What the device said that makes no sense, not reported yet. */
@@ -40,14 +49,14 @@ export class PortTable {
   readonly #options: PortTableOptions;
 
   /** @param slots all places for ports, at least one */
-  constructor(slots: readonly PortSlot[], options: PortTableOptions) {
+  constructor(slots: readonly Slot[], options: PortTableOptions) {
     this.slots = slots;
     this.#options = options;
   }
 
   /** The place of port 0, which every device has. */
-  get first(): PortSlot {
-    return this.slots[0] as PortSlot;
+  get first(): Slot {
+    return this.slots[0] as Slot;
   }
 
   /** Adds the port of a device that has no others and no messages about it. */
@@ -110,7 +119,7 @@ export class PortTable {
   }
 
   /** 5.3.5: the port is made ready, and the device told so. */
-  #added(slot: PortSlot): void {
+  #added(slot: Slot): void {
     const { id } = slot;
     if (slot.entry !== undefined) {
       this.#warn(`added port ${id} again`);
@@ -129,7 +138,7 @@ export class PortTable {
   }
 
   /** @param only whether there are no messages: the port is a console, and open on both sides as far as anybody knows */
-  #add(slot: PortSlot, only: boolean): ConsolePort {
+  #add(slot: Slot, only: boolean): ConsolePort {
     const { host, readAhead } = this.#options;
     slot.receive.open();
     slot.transmit.open();
@@ -147,7 +156,7 @@ export class PortTable {
     return port;
   }
 
-  #remove(slot: PortSlot): void {
+  #remove(slot: Slot): void {
     const { entry, id } = slot;
     if (entry === undefined) return;
     entry.state.removed = true;

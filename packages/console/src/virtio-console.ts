@@ -16,7 +16,7 @@ import type { ConsolePort, ConsoleSize, PortHost } from './console-port.ts';
 import { CONTROL_BUFFER, ControlLink } from './control.ts';
 import { noEmergencyWrite, writeEmergency } from './emergency-write.ts';
 import { PortSlot } from './port-slot.ts';
-import { PortTable } from './port-table.ts';
+import { type PortEntry, PortTable } from './port-table.ts';
 import {
   ConsoleConfig,
   type ConsoleFeature,
@@ -239,7 +239,11 @@ export class VirtioConsole extends Driver<ConsoleFeature, ConsoleEvents> {
           slot.entry?.receiver.absorb();
         },
       });
-      const slot = new PortSlot(id, receive, this.createTransmitQueue({ ...queues, index: index + 1 }));
+      const slot = new PortSlot<PortEntry>(
+        id,
+        receive,
+        this.createTransmitQueue({ ...queues, index: index + 1 }),
+      );
       return slot;
     });
     const table = new PortTable(slots, { host: this.#host, readAhead, control: () => this.#control });

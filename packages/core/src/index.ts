@@ -30,3 +30,7 @@ export * from './ring/create-queue.ts';
 export * from './ring/packed-queue.ts';
 export * from './ring/split-queue.ts';
 export * from './ring/virt-queue.ts';
+export type { LentQueues, QueuePlanOptions } from './threads/lent-queues.ts';
+export * from './threads/open-queue-plan.ts';
+export type * from './threads/queue-plan.ts';
+export type { QueueTransport, ThreadDriver } from './threads/queue-transport.ts';

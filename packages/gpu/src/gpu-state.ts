@@ -6,17 +6,17 @@ import { type Hal, type Transport, VirtioError } from '@virtio/core';
 import { Backing } from './backing.ts';
 import type { CommandQueue } from './command-queue.ts';
 import { resourceDetachBacking, resourceUnref } from './commands.ts';
-import type { Cursor } from './cursor.ts';
-import type { Framebuffer } from './framebuffer.ts';
 import { GpuError } from './gpu-error.ts';
 import { CURSOR_SIZE } from './protocol.ts';
+import type { Steps } from './steps.ts';
 
 /** How long an attempt to give a resource back may spin where there are no promises. */
 const ABANDON_MS = 1000;
 
 /** The cursor of a scanout. */
 export interface CursorPlace {
-  cursor: Cursor | undefined;
+  /** The `Cursor` that is shown, as far as a request names it. */
+  cursor: { readonly resourceId: number; readonly hotX: number; readonly hotY: number } | undefined;
   x: number;
   y: number;
 }
@@ -35,10 +35,10 @@ export class GpuState {
   readonly owner: GpuOwner;
   readonly control: CommandQueue;
   readonly cursorQueue: CommandQueue;
-  /** By scanout: what it shows. */
-  readonly shown: (Framebuffer | undefined)[] = [];
+  /** By scanout: the `Framebuffer` that it shows. */
+  readonly shown: (object | undefined)[] = [];
   /** By scanout: what was set up for it and is destroyed when the next is. */
-  readonly setUp: (Framebuffer | undefined)[] = [];
+  readonly setUp: ({ destroySteps(): Steps<void> } | undefined)[] = [];
   readonly cursors: CursorPlace[] = [];
   /** Changes with each reset, which takes all resources away. */
   epoch = 0;

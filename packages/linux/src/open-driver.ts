@@ -1,7 +1,8 @@
 /** Opens a device and its driver in one: what belongs together is disposed together. */
 import type { Hal, Transport } from '@virtio/core';
 import type { LinuxHal } from './hal.ts';
-import { type DeviceAddress, type OpenOptions, openTransport } from './open-transport.ts';
+import type { OpenOptions } from './open-options.ts';
+import { type DeviceAddress, openTransport } from './open-transport.ts';
 
 /** A device that is open: the way to its registers, and the memory that it reaches. Disposing closes both. */
 export interface OpenDevice extends Disposable {

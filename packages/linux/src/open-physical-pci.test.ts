@@ -7,7 +7,7 @@ import type { PciTransport } from '@virtio/pci';
 import { FakeDevice, FakePciDevice } from '@virtio/testing';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { openPhysicalPci } from './open-physical-pci.ts';
-import type { OpenOptions } from './open-transport.ts';
+import type { OpenOptions } from './open-options.ts';
 import { describePciDevice, pciPath } from './pci-devices.ts';
 import { FakeMachine } from './sysfs.fixture.ts';
 import { SystemFiles } from './system-files.ts';

@@ -2,7 +2,7 @@
 import { DeviceStatus, VirtioError } from '@virtio/core';
 import { DeviceFunction, PciTransport } from '@virtio/pci';
 import { DriverBinding, releaseDevice } from './driver-binding.ts';
-import type { OpenOptions } from './open-transport.ts';
+import type { OpenOptions } from './open-options.ts';
 import { groupType, pciBars, type PciDeviceInfo } from './pci-devices.ts';
 import { PhysicalPciDevice } from './physical-pci.ts';
 import { pollingInterrupts } from './polling.ts';

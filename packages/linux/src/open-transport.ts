@@ -7,31 +7,13 @@ import { disposeAtExit } from './exit-cleanup.ts';
 import type { LinuxHal } from './hal.ts';
 import type { MmioWindow } from './mmio-devices.ts';
 import { openMmio } from './open-mmio.ts';
+import type { OpenOptions } from './open-options.ts';
 import { openPhysicalPci } from './open-physical-pci.ts';
 import { openVfioPci, requireIommu } from './open-vfio-pci.ts';
 import { describePciDevice } from './pci-devices.ts';
 import { PhysicalHal } from './physical-hal.ts';
 import { SystemFiles } from './system-files.ts';
 import { VfioHal } from './vfio-hal.ts';
-
-/** Options of {@link openTransport}. */
-export interface OpenOptions {
-  /**
-   * Opens the device without the protection of an IOMMU. It then uses physical addresses: it, and a driver with a bug, can read
-   * and write all memory of this machine, and if the process is killed (SIGKILL) before the device was reset, the device goes
-   * on writing to memory that now belongs to others. Needs root and huge pages. MMIO devices can be opened in no other way.
-   */
-  readonly unsafePhysicalMemory?: boolean;
-  /** Whether the device may be taken from a kernel driver that uses it. It is given back at the end. */
-  readonly takeOver?: boolean;
-  /** The Hal of another open device, to share its DMA memory; that device disposes it. Default: a new one. */
-  readonly hal?: LinuxHal;
-  /**
-   * How the device notifies of used buffers. Default: the best that is available. `msix` and `intx` through VFIO, `uio` (INTx through
-   * uio_pci_generic) with physical memory on PCI, `polling` everywhere: it keeps a processor busy while a caller waits.
-   */
-  readonly interrupts?: 'msix' | 'intx' | 'uio' | 'polling';
-}
 
 /**
  * Where a device is: a PCI address (`0000:00:03.0`, `pci:0000:00:03.0`), a window of MMIO registers (`mmio:0xfeb00000`, with a size

@@ -2,7 +2,7 @@
 import { VirtioError } from '@virtio/core';
 import { DeviceFunction, PciTransport } from '@virtio/pci';
 import { DriverBinding } from './driver-binding.ts';
-import type { OpenOptions } from './open-transport.ts';
+import type { OpenOptions } from './open-options.ts';
 import { otherGroupMembers, pciBars, type PciDeviceInfo } from './pci-devices.ts';
 import { pollingInterrupts } from './polling.ts';
 import { Resources } from './resources.ts';

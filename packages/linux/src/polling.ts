@@ -7,7 +7,7 @@ import type { PciTransport } from '@virtio/pci';
 const DEVICE_POLL_MS = 10;
 
 /**
- * Looks for used buffers at each turn of the event loop while somebody waits, and every now and then whether the configuration
+ * Looks for used buffers at each turn of the event loop while a caller waits, and every now and then whether the configuration
  * changed or the device is gone.
  *
  * @param transport asked for when it is needed, as it is made with what this returns

@@ -13,7 +13,7 @@ export interface MmioInterrupt {
    * released the line unless there is more to handle.
    */
   onLine(handler: (() => boolean) | undefined): void;
-  /** Somebody waits: an event loop stays alive while there are more holds than releases. */
+  /** A caller waits: an event loop stays alive while there are more holds than releases. */
   hold(): void;
   /** Ends one {@link MmioInterrupt.hold}. */
   release(): void;

@@ -14,6 +14,7 @@ export * from './msix.ts';
 export * from './pci-cfg.ts';
 export * from './pci-root.ts';
 export * from './pci-transport.ts';
+export type * from './pci-transport-options.ts';
 export * from './physical-function.ts';
 export type { PciErrorReason } from './reasons.ts';
 export {

@@ -5,7 +5,7 @@
 import { type RegisterWindow, VirtioError } from '@virtio/core';
 import type { Bars } from './bars.ts';
 import { capabilities, PciCapabilityId, roomFor } from './capabilities.ts';
-import type { MapBar } from './pci-transport.ts';
+import type { MapBar } from './pci-transport-options.ts';
 
 /** Registers of the capability: offsets in bytes. */
 const CONTROL = 2;

@@ -9,6 +9,7 @@ import {
   type InterruptSource,
   InterruptStatus,
   Layout,
+  type QueueSignals,
   type RegisterWindow,
   type SharedMemory,
   Transport,
@@ -21,6 +22,7 @@ import type { DeviceFunction } from './device-function.ts';
 import { isTransitional, VIRTIO_VENDOR_ID, virtioDeviceType } from './device-id.ts';
 import { InterruptDispatcher, type PciInterrupts } from './interrupts.ts';
 import { type AddressSpace, physicalFunction } from './physical-function.ts';
+import type { MapBar, PciTransportOptions } from './pci-transport-options.ts';
 import { because } from './reasons.ts';
 import {
   type StructureFault,
@@ -93,31 +95,12 @@ const FEATURE_WORDS = 4;
 
 const mask = (bit: number): bigint => 1n << BigInt(bit);
 
-/** Maps `length` bytes of a BAR from `offset`. Throws `UNSUPPORTED` for a BAR that the platform cannot map (I/O space). */
-export type MapBar = (bar: number, offset: number, length: number) => RegisterWindow;
-
 /** Which queues of a device are administration virtqueues. */
 export interface AdminQueues {
   /** The index of the first. */
   readonly index: number;
   /** How many there are, one after the other. */
   readonly count: number;
-}
-
-/** A PCI function as the platform gives it to {@link PciTransport}. */
-export interface PciTransportOptions {
-  /** Where the function is. */
-  readonly at: DeviceFunction;
-  /** Its configuration space. */
-  readonly config: RegisterWindow;
-  /** Maps a part of a BAR. */
-  readonly mapBar: MapBar;
-  /** Its BARs, if the platform knows them; else they are read and sized. */
-  readonly bars?: Bars;
-  /** Its interrupt lines, or any other source of interrupts, e.g. `PollingInterrupts`. None: the driver is polled. */
-  readonly interrupts?: PciInterrupts | InterruptSource;
-  /** Called at the end of disposal: gives back what the platform holds for the function. */
-  readonly onDispose?: () => void;
 }
 
 /**
@@ -286,6 +269,22 @@ export class PciTransport extends Transport {
     } else {
       this.#notify.write16(at, value);
     }
+  }
+
+  /** @throws {@link VirtioError} `UNSUPPORTED` if the notification structure is not mapped; `INVALID_PARAM` if the queue is not set up */
+  override lendQueue(queue: number): QueueSignals {
+    const at = this.#doorbells[queue];
+    if (at === undefined || at < 0) throw this.#notSetUp(queue);
+    const { mapped } = this.#notify;
+    if (mapped === undefined) return super.lendQueue(queue);
+    const data = this.#notificationData;
+    const width = data ? 4 : 2;
+    const register = mapped.u8.subarray(at * width, (at + 1) * width) as Uint8Array<ArrayBuffer>;
+    const value = this.#values[queue] as number;
+    return {
+      doorbell: { kind: 'register', register, value, data },
+      interrupt: this.#dispatcher?.lendQueue(queue),
+    };
   }
 
   /**

@@ -4,7 +4,7 @@ import { readBars } from './bars.ts';
 import { type ConfigAccess, FunctionConfig } from './config-access.ts';
 import type { DeviceFunction } from './device-function.ts';
 import type { PciInterrupts } from './interrupts.ts';
-import type { PciTransportOptions } from './pci-transport.ts';
+import type { PciTransportOptions } from './pci-transport-options.ts';
 import { because } from './reasons.ts';
 
 /** What maps the addresses of BARs. A `Hal` does. */
@@ -14,7 +14,7 @@ export interface AddressSpace extends Pick<Hal, 'mapRegisters'> {
 }
 
 /**
- * Reads the BARs of a function and makes of them what {@link PciTransport} wants.
+ * Reads the BARs of a function and makes of them what `PciTransport` wants.
  *
  * @param access the way to configuration space
  * @param space maps addresses

@@ -1,7 +1,7 @@
 /**
  * One request as a device sees it: bytes to read, then room to write, however the driver cut them into descriptors.
  */
-import type { DeviceQueue } from './device-queue.ts';
+import type { DeviceMemory } from './device-memory.ts';
 
 /** One buffer of a chain. */
 export interface ChainElement {
@@ -10,10 +10,22 @@ export interface ChainElement {
   readonly writable: boolean;
 }
 
+/** The queue of a chain, as far as a chain uses it. */
+export interface ChainQueue {
+  /** The memory of the driver. */
+  readonly memory: DeviceMemory;
+  /** Whether the driver has the queue set up now. */
+  readonly live: boolean;
+  /** Whether the device has the chain. */
+  holds(chain: Chain): boolean;
+  /** Gives the chain back; whether the driver wants an interrupt. */
+  complete(chain: Chain, length?: number): boolean;
+}
+
 /** A chain of buffers that the driver made available and the device took. */
 export class Chain {
   /** The queue it came from. */
-  readonly queue: DeviceQueue;
+  readonly queue: ChainQueue;
   /** What the device names it by: the head descriptor (split) or the buffer id (packed). */
   readonly id: number;
   /** Its buffers. */
@@ -32,9 +44,9 @@ export class Chain {
   #cursor = 0;
   #deferred = false;
 
-  /** @internal chains come from {@link DeviceQueue.pop} */
+  /** @internal chains come from `DeviceQueue.pop` */
   constructor(
-    queue: DeviceQueue,
+    queue: ChainQueue,
     id: number,
     elements: readonly ChainElement[],
     descriptors: number,

@@ -75,7 +75,7 @@ export interface FakeMmioDeviceOptions {
   readonly silence?: 'ones' | 'zeros';
 }
 
-/** What a legacy queue has besides. */
+/** What only a legacy queue has. */
 interface LegacyQueue {
   align: number;
   pfn: number;

@@ -14,6 +14,8 @@ import { openVhostUser, type VhostUserDevice, type VhostUserOptions } from './op
 /** What the addresses of vhost-user devices begin with; the path of the socket follows. */
 const SCHEME = 'vhost-user:';
 
+const INTERRUPTS: readonly string[] = ['eventfd', 'polling'] satisfies VhostUserOptions['interrupts'][];
+
 /** A class of drivers that says which devices it drives, as those of the packages of devices do. */
 export type TypedDriverClass<D extends OpenDevice, O extends object> = DriverClass<D, O> & {
   /** The type of the devices. */
@@ -66,18 +68,15 @@ export async function openDriver<D extends OpenDevice, O extends object>(
   if (typeof what !== 'string' || !what.startsWith(SCHEME)) {
     return openLinuxDriver(driver, what as OpenDevice, options);
   }
-  // Options of one way to a device mean nothing on the other, but for those that say how it is to interrupt.
-  const { interrupts, ...rest } = (options ?? {}) as VhostUserDriverOptions & { interrupts?: string };
-  if (interrupts !== undefined && interrupts !== 'eventfd' && interrupts !== 'polling') {
+  // Options of one way to a device mean nothing on the other, but for the one that says how it is to interrupt.
+  const given = (options ?? {}) as VhostUserDriverOptions;
+  const interrupts: string | undefined = given.interrupts;
+  if (interrupts !== undefined && !INTERRUPTS.includes(interrupts)) {
     throw new VirtioError(
       'INVALID_PARAM',
       `${what}: a device in another process interrupts by 'eventfd', or is looked at by 'polling'; '${interrupts}' was asked for`,
     );
   }
-  const device = await openVhostUser(what, {
-    ...rest,
-    ...(interrupts && { interrupts }),
-    deviceType: driver.deviceType,
-  });
+  const device = await openVhostUser(what, { ...given, deviceType: driver.deviceType });
   return openLinuxDriver<D, O, OpenDevice>(driver, device, options);
 }

@@ -9,7 +9,44 @@ import { libraries } from './workspace.ts';
  */
 const OUTSIDERS: Readonly<Record<string, readonly string[]>> = {
   '@virtio/linux': ['koffi', '@koromix/koffi-*'],
+  '@virtio/cli': [
+    '@bomb.sh/tab',
+    '@colors/colors',
+    'ansi-regex',
+    'cli-progress',
+    'cli-table3',
+    'commander',
+    'emoji-regex',
+    'fast-png',
+    'fflate',
+    'iobuffer',
+    'is-fullwidth-code-point',
+    'picocolors',
+    'string-width',
+    'strip-ansi',
+    'wavefile',
+  ],
 };
+
+/** What `@types/node` is made of. */
+const NODE_TYPES = ['@types/node', 'undici-types'];
+
+interface Manifest {
+  readonly dependencies?: Readonly<Record<string, string>>;
+  readonly peerDependencies?: Readonly<Record<string, string>>;
+}
+
+const manifests: ReadonlyMap<string, Manifest> = new Map(
+  libraries().map(({ name, folder }) => [
+    name,
+    JSON.parse(fs.readFileSync(path.join(folder, 'package.json'), 'utf8')) as Manifest,
+  ]),
+);
+
+/** Whether one of these packages declares Node.js's types as its (optional) peer. */
+export function expectsNodeTypes(install: readonly string[]): boolean {
+  return install.some((name) => manifests.get(name)?.peerDependencies?.['@types/node'] !== undefined);
+}
 
 /** The names of all packages in `folder`'s `node_modules`, whatever the depth, in order. */
 export function installedTree(folder: string): string[] {
@@ -23,17 +60,15 @@ export function installedTree(folder: string): string[] {
 
 /** The names of all packages that should be there once `install` was installed, in order. */
 export function expectedTree(install: readonly string[]): string[] {
-  const folders = new Map(libraries().map(({ name, folder }) => [name, folder]));
   const expected = new Set<string>();
   const visit = (name: string): void => {
-    const folder = folders.get(name);
-    if (folder === undefined || expected.has(name)) return;
+    const manifest = manifests.get(name);
+    if (manifest === undefined || expected.has(name)) return;
     expected.add(name);
     for (const outsider of OUTSIDERS[name] ?? []) expected.add(outsider);
-    const manifest = fs.readFileSync(path.join(folder, 'package.json'), 'utf8');
-    const { dependencies = {} } = JSON.parse(manifest) as { dependencies?: Record<string, string> };
-    Object.keys(dependencies).forEach(visit);
+    Object.keys(manifest.dependencies ?? {}).forEach(visit);
   };
   install.forEach(visit);
+  if (expectsNodeTypes(install)) NODE_TYPES.forEach((name) => expected.add(name));
   return [...expected].sort();
 }

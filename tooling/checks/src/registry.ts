@@ -1,4 +1,4 @@
-/** A package registry on loopback for checks: what is published to it is kept in a temporary folder; the rest it fetches from npm's. */
+/** A package registry on loopback for checks. What is not published to it, it fetches from npm's and keeps for the next time. */
 import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import type { Server } from 'node:http';
@@ -12,8 +12,10 @@ export interface Registry {
   close(): void;
 }
 
-/** Starts a registry with its storage in `folder`, on a port that is free. */
+/** Starts a registry with its storage in `folder`, without a package of ours, on a port that is free. */
 export async function startRegistry(folder: string): Promise<Registry> {
+  fs.rmSync(path.join(folder, 'storage/ours'), { recursive: true, force: true });
+  fs.rmSync(path.join(folder, 'storage/.verdaccio-db.json'), { force: true });
   fs.mkdirSync(folder, { recursive: true });
   const npm = execFileSync('npm', ['config', 'get', 'registry'], { cwd: folder, encoding: 'utf8' }).trim();
   const everyone = { access: '$all', publish: '$all', unpublish: '$all' };
@@ -21,13 +23,13 @@ export async function startRegistry(folder: string): Promise<Registry> {
     configPath: path.join(folder, 'config.yaml'),
     self_path: path.join(folder, 'config.yaml'),
     storage: path.join(folder, 'storage'),
-    uplinks: { npm: { url: npm, maxage: '60m', timeout: '30s' } },
-    packages: { '@virtio/*': everyone, '**': { access: '$all', proxy: 'npm' } },
+    uplinks: { npm: { url: npm, maxage: '30d', timeout: '30s' } },
+    packages: { '@virtio/*': { ...everyone, storage: 'ours' }, '**': { access: '$all', proxy: 'npm' } },
     auth: { htpasswd: { file: path.join(folder, 'htpasswd') } },
     max_body_size: '50mb',
     log: { type: 'stdout', format: 'pretty', level: 'fatal' },
   };
-  const app = (await runServer(config as unknown as string)) as Server;
+  const app = (await runServer(config)) as Server;
   await new Promise<void>((resolve, reject) => {
     app.once('error', reject);
     app.listen(0, '127.0.0.1', resolve);

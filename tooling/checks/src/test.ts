@@ -59,6 +59,9 @@ const lanes: readonly (readonly Step[])[] = [
     },
     { title: 'build', command: turbo('build') },
     { title: 'packages', command: turbo('check:packages') },
+    { title: 'interfaces', command: turbo('check:api') },
+    { title: 'releases', command: turbo('check:release') },
+    { title: 'installed packages', command: turbo('check:install') },
     { title: 'doc examples', command: turbo('check:examples') },
     { title: 'reference manual', command: turbo('check:docs') },
   ],
@@ -84,6 +87,7 @@ const tests: readonly Step[] = [
     count: () => countUnitTests(unitReport),
   },
   { title: 'conformance', command: ['node', 'tooling/checks/src/conformance.ts', unitReport, guestReport] },
+  { title: 'support table', command: ['node', 'tooling/checks/src/support.ts', guestReport] },
 ];
 
 const seconds = (ms: number): string => `${(ms / 1000).toFixed(1)} s`;

@@ -1,5 +1,5 @@
 /** Opens the device of a test in the way of the guest it runs in. */
-import type { FeatureName, FeatureSet } from '@virtio/core';
+import type { DriverOptions, FeatureName, FeatureSet } from '@virtio/core';
 import {
   type DeviceAddress,
   type DriverClass,
@@ -32,12 +32,14 @@ export function open(context: Where, name: string, options: OpenOptions = {}): S
 }
 
 /** A driver of a device, over the rings for which the guest was started. It closes the device. */
-export function openWith<D extends OpenDevice & { readonly features: Features }>(
+export function openWith<D extends OpenDevice & { readonly features: Features }, O extends DriverOptions>(
   context: Where,
   name: string,
-  driver: DriverClass<D, object>,
+  driver: DriverClass<D, O>,
+  options?: OpenOptions & NoInfer<O>,
 ): OpenDriver<D, LinuxHal> {
-  const opened = openDriver(driver, ...place(context, name));
+  const [address, how] = place(context, name);
+  const opened = openDriver<D, O>(driver, address, { ...how, ...options } as OpenOptions & NoInfer<O>);
   expectRing(opened.features, context.cell);
   return opened;
 }

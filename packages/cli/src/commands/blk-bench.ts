@@ -19,16 +19,18 @@ const MOST_SAMPLES = 1_000_000;
 export async function bench(host: Host, device: string, options: BenchOptions): Promise<void> {
   const printer = new Printer(host, options);
   const { block, depth, seconds, pattern, write = false } = options;
-  if (block < SECTOR || block % SECTOR !== 0)
+  if (block < SECTOR || block % SECTOR !== 0) {
     throw usage(`--block is ${block}; it is a multiple of 512 bytes`);
+  }
   if (depth < 1 || depth > MOST_DEPTH) throw usage(`--depth is ${depth}; it can be 1 to ${MOST_DEPTH}`);
   using opened = await openWith(host, device, options, DeviceType.Block, VirtioBlk);
   const { driver } = opened;
   const disk = new Disk(driver, host.signal);
   const range = disk.range(options);
   const blocks = Math.floor(range.length / block);
-  if (blocks < 1)
+  if (blocks < 1) {
     throw usage(`the part to measure has ${range.length} bytes, less than one block of ${block}`);
+  }
   if (write) {
     if (driver.readOnly) throw new CliError(ExitStatus.REFUSED, `the disk at ${device} is read-only`);
     const target = await describeTarget(disk, device, host.signal);
@@ -74,6 +76,7 @@ export async function bench(host: Host, device: string, options: BenchOptions): 
     if (driver.failure !== undefined || host.signal.aborted) driver.transport.reset();
     driver.hal.dmaDealloc(region, platform);
   }
+  host.signal.throwIfAborted();
   const elapsed = (performance.now() - began) / 1000;
   const sorted = latencies.subarray(0, Math.min(requests, MOST_SAMPLES)).sort();
   const percentile = (part: number): number =>

@@ -67,8 +67,9 @@ async function openSource(
   file: string,
 ): Promise<{ readonly length: number | undefined; readonly bytes: AsyncIterable<Uint8Array> }> {
   if (file === '-') {
-    if (stdin.isTTY === true)
+    if (stdin.isTTY === true) {
       throw usage('standard input is a terminal', 'name a file, or pipe something in');
+    }
     return { length: undefined, bytes: stdin };
   }
   const info = await stat(file);

@@ -1,8 +1,8 @@
 /** `virtio list`: the devices of this machine. */
-import { FeatureSet, type FeatureTable } from '@virtio/core';
 import type { DeviceInfo } from '@virtio/linux';
 import type { Command } from 'commander';
 import { formatAddress } from '../address.ts';
+import { bitNames } from '../bits.ts';
 import { featureNames, typeName } from '../catalog.ts';
 import { reportOf } from '../errors.ts';
 import type { Host } from '../host.ts';
@@ -95,27 +95,17 @@ async function rowOf(host: Host, device: DeviceInfo, options: ListOptions): Prom
       : ({ kind: 'mmio', address: device.address, size: device.size } as const);
   const kernel = host.system.kernelFeatures(address);
   if (kernel !== undefined) {
-    return { ...row, features: names(table, kernel), featuresOf: 'kernel', problem: undefined };
+    return { ...row, features: bitNames(table, kernel), featuresOf: 'kernel', problem: undefined };
   }
   if (options.features !== true) return { ...row, ...none };
   try {
     using open = await host.system.openDevice(address, options);
     const offered = open.transport.readDeviceFeatures();
-    return { ...row, features: names(table, offered), featuresOf: 'device', problem: undefined };
+    return { ...row, features: bitNames(table, offered), featuresOf: 'device', problem: undefined };
   } catch (error) {
     const { code, advice } = reportOf(error);
     return { ...row, ...none, problem: advice === undefined ? code : `${code}: ${advice}` };
   }
-}
-
-/** Bits by name, those without one by number. */
-export function names(table: FeatureTable<string>, bits: bigint): string[] {
-  const known = new FeatureSet(table, bits).names();
-  const rest = bits & ~table.set(...known).bits;
-  const numbers = [...rest.toString(2)]
-    .reverse()
-    .flatMap((digit, bit) => (digit === '1' ? [`bit ${bit}`] : []));
-  return [...known, ...numbers];
 }
 
 function transportOf(device: DeviceInfo): string {

@@ -1,14 +1,14 @@
 /** `virtio probe`: all that a device says of itself, and what our driver makes of it. */
-import { type TraceEvent, traceTransport, VirtioError } from '@virtio/core';
+import { PollingInterrupts, type TraceEvent, traceTransport, VirtioError } from '@virtio/core';
 import type { Command } from 'commander';
 import { formatAddress, parseAddress } from '../address.ts';
+import { bitNames } from '../bits.ts';
 import { type Facts, featureNames, findEntry, typeName } from '../catalog.ts';
 import type { Host, OpenDevice } from '../host.ts';
 import { Printer } from '../output.ts';
 import { formatSize } from '../quantities.ts';
 import { type Remark, remarksOn, remarksOnConfig } from '../remarks.ts';
 import { addDeviceOptions, type DeviceOptions, openDevice } from '../session.ts';
-import { names } from './list.ts';
 
 /** A queue of the device. */
 interface QueueFacts {
@@ -85,9 +85,9 @@ export async function probe(host: Host, device: string, options: DeviceOptions):
     deviceType,
     transport: transportFacts(open),
     features: {
-      offered: names(table, offered),
-      negotiated: names(table, negotiated),
-      declined: names(table, offered & ~negotiated),
+      offered: bitNames(table, offered),
+      negotiated: bitNames(table, negotiated),
+      declined: bitNames(table, offered & ~negotiated),
     },
     configSize: transport.configSize,
     config: config.facts,
@@ -138,11 +138,12 @@ function transportFacts({ transport }: OpenDevice): Facts {
   const facts: Facts = {
     kind: transport.name.split(' ')[0]?.toLowerCase(),
     legacy: transport.requiresLegacyLayout(),
-    interrupts: interrupts === undefined ? 'none' : interrupts.constructor.name,
+    interrupts:
+      interrupts === undefined ? 'none' : interrupts instanceof PollingInterrupts ? 'polling' : 'yes',
   };
   const { info, version } = transport as { info?: { toString(): string }; version?: number };
-  if (info !== undefined) facts['pci'] = String(info);
-  if (version !== undefined) facts['version'] = version;
+  if (info !== undefined) facts.pci = String(info);
+  if (version !== undefined) facts.version = version;
   return facts;
 }
 
@@ -182,26 +183,25 @@ function show(printer: Printer, found: Probe): void {
   }
 }
 
+/** Facts as rows: nested ones with the names of those around them. */
 function factRows(facts: Facts, prefix = '  '): string[][] {
   return Object.entries(facts).flatMap(([name, value]) => {
     if (value === undefined) return [];
-    if (Array.isArray(value)) {
-      const items = (value as unknown[]).map((item) =>
-        typeof item === 'object' && item !== null ? plain(item) : String(item),
-      );
-      return [[`${prefix}${name}`, items.join(', ')]];
-    }
-    if (typeof value === 'object' && value !== null) return factRows(value as Facts, `${prefix}${name}.`);
-    return [[`${prefix}${name}`, String(value)]];
+    if (isPlain(value)) return factRows(value, `${prefix}${name}.`);
+    const text = Array.isArray(value) ? value.map(textOf).join(', ') : textOf(value);
+    return [[`${prefix}${name}`, text === '' ? '-' : text]];
   });
 }
 
-function plain(item: object): string {
-  return Object.entries(item)
-    .filter(([, value]) => value !== undefined)
-    .map(
-      ([name, value]) =>
-        `${name} ${typeof value === 'object' && value !== null ? plain(value as object) : String(value)}`,
-    )
+function isPlain(value: unknown): value is Facts {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function textOf(value: unknown): string {
+  if (Array.isArray(value)) return value.map(textOf).join(' ');
+  if (!isPlain(value)) return String(value);
+  return Object.entries(value)
+    .filter(([, part]) => part !== undefined)
+    .map(([name, part]) => `${name} ${textOf(part)}`)
     .join(' ');
 }

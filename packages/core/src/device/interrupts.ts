@@ -13,7 +13,7 @@ export interface InterruptSource {
   /** Sets the one handler for the removal of the device (hot-unplug). */
   onRemoval(handler: (() => void) | undefined): void;
   /**
-   * Somebody waits now. While the count of holds is above zero, an event loop stays alive and a polling source polls.
+   * A caller waits now. While the count of holds is above zero, an event loop stays alive and a polling source polls.
    */
   hold(): void;
   /** Ends one {@link InterruptSource.hold}. */
@@ -116,7 +116,7 @@ export abstract class InterruptHandlers implements InterruptSource {
   }
 }
 
-/** What {@link PollingInterrupts} may be told. */
+/** Options of {@link PollingInterrupts}. */
 export interface PollingOptions {
   /** Asks the platform to call back soon, after other work had a turn: `setImmediate` in Node.js. */
   readonly schedule: (callback: () => void) => void;
@@ -127,7 +127,7 @@ export interface PollingOptions {
   readonly configChanged?: () => boolean;
 }
 
-/** Interrupts for a transport that has none: asks at each turn of an event loop, for as long as somebody waits. */
+/** Interrupts for a transport that has none: asks at each turn of an event loop, for as long as a caller waits. */
 export class PollingInterrupts extends InterruptHandlers {
   readonly #options: PollingOptions;
   #holds = 0;

@@ -215,7 +215,7 @@ export abstract class BufferQueue implements DriverQueue {
     this.update();
   }
 
-  /** Calls a listener at interrupts that bring something; they are asked for while somebody listens. */
+  /** Calls a listener at interrupts that bring something; they are asked for while there is a listener. */
   listen(listener: () => void): () => void {
     const entry = (): void => {
       listener();
@@ -276,7 +276,7 @@ export abstract class BufferQueue implements DriverQueue {
   /** Whether {@link BufferQueue.drain} found something for those who wait or listen. */
   protected abstract get news(): boolean;
 
-  /** After a look: asks for the next interrupt if somebody still waits. */
+  /** After a look: asks for the next interrupt if a caller still waits. */
   protected update(): void {
     this.#interest.update(this.#waiting.size > 0 || this.#listeners.length > 0);
   }

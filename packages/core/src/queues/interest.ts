@@ -1,6 +1,6 @@
 /**
  * Who waits for a queue wants its interrupts and keeps the event loop alive; when nobody waits, neither. One object a queue,
- * told after each look whether somebody still waits.
+ * told after each look whether a caller still waits.
  */
 import type { Transport } from '../device/transport.ts';
 import type { VirtioError } from '../errors.ts';
@@ -19,7 +19,7 @@ export interface InterestOptions {
   readonly always?: boolean | undefined;
 }
 
-/** Asks for a queue's interrupts while somebody waits. */
+/** Asks for a queue's interrupts while a caller waits. */
 export class Interest {
   readonly #transport: Transport;
   readonly #queue: VirtQueue;
@@ -35,7 +35,7 @@ export class Interest {
     transport.interrupts?.onQueue(queue.index, options.onUsed);
   }
 
-  /** Somebody begins to wait. */
+  /** A caller begins to wait. */
   begin(): void {
     if (this.#holding) return;
     this.#holding = true;
@@ -43,7 +43,7 @@ export class Interest {
     this.#arm();
   }
 
-  /** After a look at the queue, or when a wait has ended: asks for the next interrupt if somebody still waits. */
+  /** After a look at the queue, or when a wait has ended: asks for the next interrupt if a caller still waits. */
   update(waiting: boolean): void {
     const works = this.#queue.failure === undefined;
     if (waiting && works) {

@@ -36,14 +36,14 @@ export function requireWaitable(transport: Transport, options?: WaitOptions): vo
   if (options?.signal?.aborted === true) throw abortError(transport, options.signal);
 }
 
-/** The two ends of a promise that somebody waits for. */
+/** The functions that settle a promise. */
 export interface Waiter<T> {
   readonly resolve: (value: T) => void;
   readonly reject: (error: unknown) => void;
 }
 
 /**
- * Adds a way out to a wait.
+ * Ends a wait early when its signal is aborted.
  *
  * @param transport for the message of the error
  * @param leave takes the waiter out of the line that it waits in, before it is rejected with `ABORTED`

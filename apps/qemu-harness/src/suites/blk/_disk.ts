@@ -1,34 +1,26 @@
 /** What the tests of disks share. */
-import type { VirtioBlk } from '@virtio/blk';
-import { VirtioBlk as Driver, type BlkOptions } from '@virtio/blk';
+import { VirtioBlk } from '@virtio/blk';
 import { VirtioError, type VirtioErrorCode } from '@virtio/core';
-import type { OpenOptions, SomeTransport } from '@virtio/linux';
+import type { LinuxHal, OpenDriver, OpenOptions } from '@virtio/linux';
 import { createHash, type Hash } from 'node:crypto';
 import { ok, rejects, throws } from 'node:assert/strict';
 import type { GuestContext } from '../../framework/define.ts';
-import { open } from '../_open.ts';
+import { openWith } from '../_open.ts';
 
 export const KIB = 1024;
 export const MIB = 1024 * KIB;
 export const SECTOR = 512;
 
-/** An open disk. */
-export interface OpenDisk extends Disposable {
-  readonly device: SomeTransport;
-  readonly blk: VirtioBlk;
-}
+/** The driver of a disk, which closes the device. */
+export type OpenDisk = OpenDriver<VirtioBlk, LinuxHal>;
 
 /** Opens a disk of the test. */
 export function openDisk(
   context: Pick<GuestContext, 'cell' | 'device'>,
   name = 'disk',
-  { driver, ...options }: OpenOptions & { driver?: BlkOptions } = {},
+  options: OpenOptions = {},
 ): OpenDisk {
-  using stack = new DisposableStack();
-  const device = stack.use(open(context, name, options));
-  const blk = stack.use(new Driver(device.transport, device.hal, driver));
-  const kept = stack.move();
-  return { device, blk, [Symbol.dispose]: () => kept.dispose() };
+  return openWith(context, name, VirtioBlk, options);
 }
 
 /** How much is in flight in {@link hashWritten} and {@link hashRead}. */
@@ -41,11 +33,11 @@ const CHUNK = 64 * KIB;
  * @param fill makes the bytes of one request
  */
 export async function hashWritten(
-  { device, blk }: OpenDisk,
+  blk: OpenDisk,
   bytes: number,
   fill: (chunk: Uint8Array, position: number) => void,
 ): Promise<string> {
-  using buffer = device.hal.alloc(DEPTH * CHUNK);
+  using buffer = blk.hal.alloc(DEPTH * CHUNK);
   const hash = createHash('sha256');
   const busy: Promise<void>[] = [];
   for (let position = 0, n = 0; position < bytes; position += CHUNK, n++) {
@@ -61,8 +53,8 @@ export async function hashWritten(
 }
 
 /** Reads a disk from its first byte on, with 32 requests in flight, and returns the SHA-256 of what was read. */
-export async function hashRead({ device, blk }: OpenDisk, bytes: number): Promise<string> {
-  using buffer = device.hal.alloc(DEPTH * CHUNK);
+export async function hashRead(blk: OpenDisk, bytes: number): Promise<string> {
+  using buffer = blk.hal.alloc(DEPTH * CHUNK);
   const hash: Hash = createHash('sha256');
   const chunkAt = (n: number): Uint8Array =>
     buffer.bytes.subarray((n % DEPTH) * CHUNK, ((n % DEPTH) + 1) * CHUNK);

@@ -28,8 +28,7 @@ export default [
     devices: { disk: disk({ size: MIB, seed: 1, readOnly: true }) },
     host,
     async guest(context) {
-      using disk = openDisk(context);
-      const { blk } = disk;
+      using blk = openDisk(context);
       equal(blk.readOnly, true);
       ok(blk.features.has('RO'));
       const before = await context.host('hash', { from: 0, length: MIB });
@@ -51,8 +50,7 @@ export default [
     devices: { disk: disk({ size: 16 * MIB, format: 'qcow2', seed: 2 }) },
     host,
     async guest(context) {
-      using disk = openDisk(context);
-      const { blk } = disk;
+      using blk = openDisk(context);
       ok(blk.features.has('DISCARD'));
       equal(await context.host('empty', { from: 0, length: 16 * MIB }), 0);
       await blk.discard({ sector: (2 * MIB) / SECTOR, sectors: (4 * MIB) / SECTOR });
@@ -71,8 +69,7 @@ export default [
     devices: { disk: disk({ size: 16 * MIB, format: 'qcow2', seed: 3 }) },
     host,
     async guest(context) {
-      using disk = openDisk(context);
-      const { blk } = disk;
+      using blk = openDisk(context);
       ok(blk.features.has('WRITE_ZEROES'));
       equal(blk.config.writeZeroes?.mayUnmap, true);
       await blk.writeZeroes({ sector: MIB / SECTOR, sectors: MIB / SECTOR });
@@ -104,11 +101,10 @@ export default [
     },
     host,
     async guest(context) {
-      using disk = openDisk(context);
-      const { blk } = disk;
+      using blk = openDisk(context);
       equal(blk.blockSize, 4096);
       equal(blk.capacity, (8 * MIB) / SECTOR);
-      const written = await hashWritten(disk, MIB, (chunk, position) => void pattern(chunk, 4, position));
+      const written = await hashWritten(blk, MIB, (chunk, position) => void pattern(chunk, 4, position));
       await blk.flush();
       equal(await context.host('hash', { from: 0, length: MIB }), written);
       // Less than a block: the device refuses, and only this request.
@@ -141,8 +137,8 @@ export default [
       ),
     },
     guest(context) {
-      using disk = openDisk(context);
-      const { config, blockSize } = disk.blk;
+      using blk = openDisk(context);
+      const { config, blockSize } = blk;
       equal(blockSize, 512);
       deepEqual(config.geometry, { cylinders: 130, heads: 16, sectors: 63 });
       deepEqual(config.topology, { physicalBlockExp: 3, alignmentOffset: 0, minIoSize: 16, optIoSize: 128 });
@@ -158,8 +154,7 @@ export default [
     devices: { disk: disk({ size: 16 * MIB, format: 'qcow2', seed: 5 }, { 'max-discard-sectors': 2048 }) },
     host,
     async guest(context) {
-      using disk = openDisk(context);
-      const { blk } = disk;
+      using blk = openDisk(context);
       const { maxSectors = 0, maxSegments = 0 } = blk.config.discard ?? {};
       equal(maxSectors, 2048);
       if (maxSegments > 1) {
@@ -185,8 +180,7 @@ export default [
     name: 'uses four queues, each by name and all in turn',
     devices: { disk: disk({ size: 8 * MIB, seed: 6 }, { 'num-queues': 4 }) },
     async guest(context) {
-      using disk = openDisk(context);
-      const { blk } = disk;
+      using blk = openDisk(context);
       equal(blk.config.numQueues, 4);
       equal(blk.queueCount, 4);
       const check = async (sector: number, queue?: number): Promise<void> => {
@@ -205,9 +199,9 @@ export default [
     name: 'asks the device for its id',
     devices: { disk: disk({ size: MIB }, { serial: 'TS-4711 guest disk' }) },
     async guest(context) {
-      using disk = openDisk(context);
-      equal(await disk.blk.deviceId(), 'TS-4711 guest disk');
-      equal(disk.blk.deviceIdSync(), 'TS-4711 guest disk');
+      using blk = openDisk(context);
+      equal(await blk.deviceId(), 'TS-4711 guest disk');
+      equal(blk.deviceIdSync(), 'TS-4711 guest disk');
     },
   }),
 
@@ -227,8 +221,7 @@ export default [
       },
     },
     async guest(context) {
-      using disk = openDisk(context);
-      const { blk } = disk;
+      using blk = openDisk(context);
       ok(blk.features.has('CONFIG_WCE'));
       equal(blk.writeCache(), 'writeback');
       equal(await context.host('cache', null), true);

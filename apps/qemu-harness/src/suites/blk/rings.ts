@@ -41,8 +41,7 @@ export default [
     devices: { disk: disk({ size: MIB, seed: 33 }, { 'num-queues': 2 }) },
     skip: ({ machine }) => (machine === 'q35' ? undefined : NO_RING_RESET),
     async guest(context) {
-      using disk = openDisk(context);
-      const { blk } = disk;
+      using blk = openDisk(context);
       ok(blk.features.has('RING_RESET'));
       const data = new Uint8Array(4 * KIB);
       for (let round = 0; round < 20; round += 1) {
@@ -67,8 +66,7 @@ export default [
         : undefined;
     },
     async guest(context) {
-      using disk = openDisk(context);
-      const { blk } = disk;
+      using blk = openDisk(context);
       ok(blk.features.has('RING_RESET'));
       const piece = 4 * KIB;
       for (let round = 0; round < 10; round += 1) {
@@ -120,9 +118,9 @@ export default [
           driver.reset();
         }
       }
-      using disk = openDisk(context);
+      using blk = openDisk(context);
       const data = new Uint8Array(SECTOR);
-      await disk.blk.read(3, data);
+      await blk.read(3, data);
       sameBytes(data, pattern(new Uint8Array(SECTOR), 32, 3 * SECTOR), 'sector 3');
     },
   }),

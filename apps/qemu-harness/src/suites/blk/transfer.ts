@@ -22,8 +22,7 @@ export default [
     name: 'reads, in all three forms, what the host wrote',
     devices: { disk: disk({ size: 4 * MIB, seed: 1 }) },
     async guest(context) {
-      using disk = openDisk(context);
-      const { blk } = disk;
+      using blk = openDisk(context);
       expectRing(blk.features, context.cell);
       equal(blk.capacity, (4 * MIB) / SECTOR);
       const expected = pattern(new Uint8Array(4 * MIB), 1);
@@ -50,8 +49,7 @@ export default [
     devices: { disk: disk({ size: MIB }) },
     host,
     async guest(context) {
-      using disk = openDisk(context);
-      const { blk } = disk;
+      using blk = openDisk(context);
       const data = pattern(new Uint8Array(96 * KIB), 2);
       await blk.write(0, data.subarray(0, 32 * KIB));
       blk.writeSync(64, data.subarray(32 * KIB, 64 * KIB));
@@ -71,14 +69,14 @@ export default [
     timeoutS: 180,
     host,
     async guest(context) {
-      using disk = openDisk(context);
+      using blk = openDisk(context);
       const start = performance.now();
-      const written = await hashWritten(disk, LARGE, (chunk) => void randomFillSync(chunk));
-      await disk.blk.flush();
+      const written = await hashWritten(blk, LARGE, (chunk) => void randomFillSync(chunk));
+      await blk.flush();
       context.note(
         `${(LARGE / MIB / ((performance.now() - start) / 1000)).toFixed(1)} MiB/s, hashing included`,
       );
-      equal(disk.device.hal.bounced, 0);
+      equal(blk.hal.bounced, 0);
       equal(await context.host('hash', { from: 0, length: LARGE }), written);
     },
   }),
@@ -90,9 +88,9 @@ export default [
     timeoutS: 180,
     host,
     async guest(context) {
-      using disk = openDisk(context);
+      using blk = openDisk(context);
       const start = performance.now();
-      const read = await hashRead(disk, LARGE);
+      const read = await hashRead(blk, LARGE);
       context.note(
         `${(LARGE / MIB / ((performance.now() - start) / 1000)).toFixed(1)} MiB/s, hashing included`,
       );
@@ -106,12 +104,12 @@ export default [
     devices: { disk: disk({ size: 8 * MIB, format: 'qcow2', seed: 4 }) },
     host,
     async guest(context) {
-      using disk = openDisk(context);
-      equal(await context.host('hash', { from: 0, length: 8 * MIB }), await hashRead(disk, 8 * MIB));
-      const written = await hashWritten(disk, 2 * MIB, (chunk, position) => void pattern(chunk, 5, position));
-      await disk.blk.flush();
+      using blk = openDisk(context);
+      equal(await context.host('hash', { from: 0, length: 8 * MIB }), await hashRead(blk, 8 * MIB));
+      const written = await hashWritten(blk, 2 * MIB, (chunk, position) => void pattern(chunk, 5, position));
+      await blk.flush();
       equal(await context.host('hash', { from: 0, length: 2 * MIB }), written);
-      equal(await hashRead(disk, 2 * MIB), written);
+      equal(await hashRead(blk, 2 * MIB), written);
     },
   }),
 
@@ -121,9 +119,8 @@ export default [
     devices: { disk: disk({ size: MIB }) },
     host,
     async guest(context) {
-      using disk = openDisk(context);
-      const { blk, device } = disk;
-      using dma = device.hal.alloc(16 * KIB);
+      using blk = openDisk(context);
+      using dma = blk.hal.alloc(16 * KIB);
       const whole = pattern(new Uint8Array(24 * KIB), 6);
       // Ordinary memory at odd offsets, and parts of DMA memory between them.
       const sizes = [512, 3, 1021, 4096, 1, 511, 8192, 7, 2041, 8192];
@@ -153,9 +150,8 @@ export default [
     name: 'keeps 300 small requests in flight apart, in DMA memory and in ordinary memory',
     devices: { disk: disk({ size: 4 * MIB, seed: 7 }) },
     async guest(context) {
-      using disk = openDisk(context);
-      const { blk, device } = disk;
-      using dma = device.hal.alloc(300 * SECTOR);
+      using blk = openDisk(context);
+      using dma = blk.hal.alloc(300 * SECTOR);
       const sectors = Array.from({ length: 300 }, (_, n) => (n * 7919) % ((4 * MIB) / SECTOR));
       const buffers = sectors.map((_, n) =>
         n % 2 === 0 ? dma.bytes.subarray(n * SECTOR, (n + 1) * SECTOR) : new Uint8Array(SECTOR),
@@ -168,7 +164,7 @@ export default [
           `sector ${sector}`,
         );
       }
-      equal(device.hal.bounced, 0);
+      equal(blk.hal.bounced, 0);
     },
   }),
 
@@ -178,8 +174,7 @@ export default [
     devices: { disk: disk({ size: HUGE, format: 'qcow2' }) },
     host,
     async guest(context) {
-      using disk = openDisk(context);
-      const { blk } = disk;
+      using blk = openDisk(context);
       equal(blk.capacity, HUGE / SECTOR);
       ok(blk.capacity > 2 ** 32);
       const data = pattern(new Uint8Array(4 * KIB), 8);
@@ -204,11 +199,11 @@ export default [
     },
     async guest(context) {
       using first = openDisk(context, 'disk');
-      using second = openDisk(context, 'other', { hal: first.device.hal });
-      using buffer = first.device.hal.alloc(MIB);
-      await first.blk.read(0, buffer.bytes);
-      await second.blk.write(0, buffer.bytes);
-      await second.blk.flush();
+      using second = openDisk(context, 'other', { hal: first.hal });
+      using buffer = first.hal.alloc(MIB);
+      await first.read(0, buffer.bytes);
+      await second.write(0, buffer.bytes);
+      await second.flush();
       equal(await context.host('hash', { disk: 'other' }), await context.host('hash', { disk: 'disk' }));
     },
   }),

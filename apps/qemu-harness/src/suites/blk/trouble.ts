@@ -53,8 +53,7 @@ export default [
     name: 'refuses bad requests before the device sees them, and goes on',
     devices: { disk: disk({ size: MIB, seed: 1 }) },
     async guest(context) {
-      using disk = openDisk(context);
-      const { blk } = disk;
+      using blk = openDisk(context);
       const sector = new Uint8Array(SECTOR);
       for (const attempt of [
         () => blk.read(MIB / SECTOR, sector),
@@ -94,8 +93,7 @@ export default [
       ),
     },
     async guest(context) {
-      using disk = openDisk(context);
-      const { blk } = disk;
+      using blk = openDisk(context);
       const only = (count: number, index: number): string[] =>
         Array.from({ length: count }, (_, n) => (n === index ? 'IO_ERROR' : 'ok'));
       const reads = Array.from({ length: 64 }, (_, n) => blk.read(n * 32, new Uint8Array(32 * SECTOR)));
@@ -117,10 +115,10 @@ export default [
     name: 'reports a flush that failed',
     devices: { disk: disk({ size: MIB, errors: [{ request: 'flush', errno: EIO }] }) },
     async guest(context) {
-      using disk = openDisk(context);
-      await disk.blk.write(0, new Uint8Array(SECTOR));
-      await rejectsWith('IO_ERROR', disk.blk.flush());
-      await disk.blk.read(0, new Uint8Array(SECTOR));
+      using blk = openDisk(context);
+      await blk.write(0, new Uint8Array(SECTOR));
+      await rejectsWith('IO_ERROR', blk.flush());
+      await blk.read(0, new Uint8Array(SECTOR));
     },
   }),
 
@@ -133,8 +131,7 @@ export default [
         env.qmp('block_resize', { 'node-name': env.nodeName('disk'), size: args.size }),
     },
     async guest(context) {
-      using disk = openDisk(context);
-      const { blk } = disk;
+      using blk = openDisk(context);
       for (const size of [8 * MIB, 2 * MIB]) {
         const { promise, resolve } = Promise.withResolvers<number>();
         const stop = blk.on('capacity', resolve);
@@ -155,8 +152,7 @@ export default [
     devices: { disk: disk({ size: MIB, iops: 2 }) },
     skip: ({ transport }) => (transport === 'pci-vfio' ? undefined : PCI_ONLY),
     async guest(context) {
-      using disk = openDisk(context);
-      const { blk } = disk;
+      using blk = openDisk(context);
       const data = new Uint8Array(SECTOR);
       const load = async (body: () => unknown): Promise<{ share: number; ms: number }> => {
         const began = performance.now();
@@ -189,9 +185,9 @@ export default [
       devices: { disk: disk({ size: MIB, seed: 4 }) },
       skip: ({ transport }) => (transport === 'pci-vfio' ? undefined : PCI_ONLY),
       async guest(context) {
-        using disk = openDisk(context, 'disk', { interrupts });
+        using blk = openDisk(context, 'disk', { interrupts });
         const data = Array.from({ length: 64 }, () => new Uint8Array(4 * KIB));
-        await Promise.all(data.map((bytes, n) => disk.blk.read(n * 8, bytes)));
+        await Promise.all(data.map((bytes, n) => blk.read(n * 8, bytes)));
         sameBytes(Buffer.concat(data), pattern(new Uint8Array(256 * KIB), 4), 'the disk');
       },
     }),
@@ -202,8 +198,7 @@ export default [
     name: 'is reset with requests in flight, which reject, and works again',
     devices: { disk: disk({ size: MIB, seed: 5, iops: 2 }, APART) },
     async guest(context) {
-      using disk = openDisk(context);
-      const { blk } = disk;
+      using blk = openDisk(context);
       const ends = endings(Array.from({ length: 8 }, (_, n) => blk.read(n, new Uint8Array(SECTOR))));
       await delay(100);
       blk.reset();
@@ -229,8 +224,7 @@ export default [
     async guest(context) {
       const gone = context.host('gone', null);
       {
-        using disk = openDisk(context);
-        const { blk } = disk;
+        using blk = openDisk(context);
         const failure = new Promise<VirtioError>((resolve) => blk.on('failure', resolve));
         const ends = readersOf(blk);
         await delay(100);
@@ -251,8 +245,7 @@ export default [
     async guest(context) {
       const path = sysfsOf(context);
       {
-        using disk = openDisk(context, 'disk', { interrupts: 'polling' });
-        const { blk } = disk;
+        using blk = openDisk(context, 'disk', { interrupts: 'polling' });
         const failure = new Promise<VirtioError>((resolve) => blk.on('failure', resolve));
         const ends = readersOf(blk);
         await delay(100);
@@ -270,9 +263,9 @@ export default [
       writeFileSync('/sys/bus/pci/rescan', '1');
       const found = listDevices().find((device) => device.kind === 'pci' && path.endsWith(device.address));
       equal(found?.deviceType, DeviceType.Block);
-      using disk = openDisk(context);
+      using blk = openDisk(context);
       const data = new Uint8Array(SECTOR);
-      await disk.blk.read(11, data);
+      await blk.read(11, data);
       sameBytes(
         data,
         pattern(new Uint8Array(SECTOR), 6, 11 * SECTOR),
@@ -295,8 +288,7 @@ export default [
       using _module = loadModule('uio_pci_generic');
       const gone = context.host('gone', null);
       {
-        using disk = openDisk(context, 'disk', { interrupts: 'uio' });
-        const { blk } = disk;
+        using blk = openDisk(context, 'disk', { interrupts: 'uio' });
         const interrupts = (): number => Number(readFileSync(`${sysfsOf(context)}/uio/uio0/event`, 'utf8'));
         const before = interrupts();
         // The device lets ten requests a second pass: an answer is never there yet when the driver first looks.

@@ -1,29 +1,21 @@
 /** The guest's half of the console tests. */
 import { type ConsoleOptions, type ConsolePort, VirtioConsole } from '@virtio/console';
+import type { LinuxHal, OpenDriver } from '@virtio/linux';
 import { createHash } from 'node:crypto';
 import type { GuestContext } from '../../framework/define.ts';
-import { expectRing, open } from '../_open.ts';
+import { openWith } from '../_open.ts';
 import { bytesOf } from './_host.ts';
 
 export const KIB = 1024;
 export const MIB = 1024 * KIB;
 
-/** An open console device. */
-export interface OpenConsole extends Disposable {
-  readonly driver: VirtioConsole;
-}
-
+/** Opens the console device of the test. */
 export function openConsole(
   context: Pick<GuestContext, 'cell' | 'device'>,
   options: ConsoleOptions = {},
   name = 'serial',
-): OpenConsole {
-  using stack = new DisposableStack();
-  const device = stack.use(open(context, name));
-  const driver = stack.use(new VirtioConsole(device.transport, device.hal, options));
-  expectRing(driver.features, context.cell);
-  const kept = stack.move();
-  return { driver, [Symbol.dispose]: () => kept.dispose() };
+): OpenDriver<VirtioConsole, LinuxHal> {
+  return openWith(context, name, VirtioConsole, options);
 }
 
 /** Reads so many bytes and returns their hash. */

@@ -26,8 +26,7 @@ export default [
     devices: { serial: consoleDevice([CONSOLE]) },
     host,
     async guest(context) {
-      using open = openConsole(context);
-      const { driver } = open;
+      using driver = openConsole(context);
       await driver.waitForPort(0);
       for (let round = 0; round < 3; round++) {
         const key = `late${round}`;
@@ -65,8 +64,7 @@ export default [
     devices: { serial: consoleDevice([CONSOLE, ...MANY]) },
     host,
     async guest(context) {
-      using open = openConsole(context);
-      const { driver } = open;
+      using driver = openConsole(context);
       const warnings: string[] = [];
       driver.on('warning', (error) => warnings.push(error.message));
       await Promise.all(MANY.map(({ name }) => driver.waitForPort(name)));
@@ -90,8 +88,8 @@ export default [
     devices: { serial: consoleDevice([data('sessions')]) },
     host,
     async guest(context) {
-      using open = openConsole(context);
-      const port = (await open.driver.waitForPort('org.example.sessions')).open();
+      using driver = openConsole(context);
+      const port = (await driver.waitForPort('org.example.sessions')).open();
       equal(port.hostOpen, false);
       // Nobody is there: what is written waits, and is not lost.
       equal(port.tryWrite(Buffer.from('x')), 0);
@@ -106,7 +104,7 @@ export default [
         await context.host('sendText', { key: 'data', text: `${session} a\n${session} b\nrest` });
         equal(await port.readLine(), `${session} a`);
         const closing = new Promise<void>((resolve) => {
-          const stop = open.driver.on('portChanged', () => {
+          const stop = driver.on('portChanged', () => {
             if (port.hostOpen) return;
             stop();
             resolve();
@@ -128,8 +126,7 @@ export default [
     devices: { serial: consoleDevice([data('reset')]) },
     host,
     async guest(context) {
-      using open = openConsole(context);
-      const { driver } = open;
+      using driver = openConsole(context);
       await context.host('open', { key: 'data' });
       for (let round = 0; round < 3; round++) {
         const port = (await driver.waitForPort('org.example.reset')).open();

@@ -1,9 +1,9 @@
 /** Bytes through consoles and ports, compared on the host's side of the socket. */
-import { emergencyWrite, VirtioConsole } from '@virtio/console';
+import { emergencyWrite } from '@virtio/console';
 import { deepEqual, equal, ok } from 'node:assert/strict';
 import { setTimeout as delay } from 'node:timers/promises';
 import { guestTest } from '../../framework/define.ts';
-import { open as openDevice } from '../_open.ts';
+import { open } from '../_open.ts';
 import { KIB, MIB, openConsole, sendPattern, takeHash } from './_console.ts';
 import { bytesOf, consoleDevice, hashOf, host, type PortSpec } from './_host.ts';
 
@@ -20,9 +20,9 @@ export default [
     devices: { serial: consoleDevice([CONSOLE]) },
     host,
     async guest(context) {
-      using open = openConsole(context);
+      using driver = openConsole(context);
       await context.host('open', { key: 'console' });
-      const port = await open.driver.waitForPort((one) => one.isConsole);
+      const port = await driver.waitForPort((one) => one.isConsole);
       await port.waitForHost();
       const received = takeHash(port, MIB);
       const sent = context.host('send', { key: 'console', seed: 1, length: MIB });
@@ -48,8 +48,8 @@ export default [
     devices: { serial: consoleDevice([data('both')]) },
     host,
     async guest(context) {
-      using open = openConsole(context);
-      using port = (await open.driver.waitForPort('org.example.both')).open();
+      using driver = openConsole(context);
+      using port = (await driver.waitForPort('org.example.both')).open();
       const waiting = port.waitForHost();
       await context.host('open', { key: 'data' });
       await waiting;
@@ -72,8 +72,8 @@ export default [
     devices: { serial: consoleDevice([data('three-forms')]) },
     host,
     async guest(context) {
-      using open = openConsole(context);
-      const port = open.driver.waitForPortSync('org.example.three-forms').open();
+      using driver = openConsole(context);
+      const port = driver.waitForPortSync('org.example.three-forms').open();
       await context.host('open', { key: 'data' });
       port.waitForHostSync();
       port.writeSync('spinning\n');
@@ -112,8 +112,8 @@ export default [
     devices: { serial: consoleDevice([data('slow-host')]) },
     host,
     async guest(context) {
-      using open = openConsole(context);
-      const port = (await open.driver.waitForPort('org.example.slow-host')).open();
+      using driver = openConsole(context);
+      const port = (await driver.waitForPort('org.example.slow-host')).open();
       await context.host('open', { key: 'data' });
       await port.waitForHost();
       let written = 0;
@@ -144,8 +144,8 @@ export default [
     devices: { serial: consoleDevice([data('slow-guest')]) },
     host,
     async guest(context) {
-      using open = openConsole(context);
-      const port = (await open.driver.waitForPort('org.example.slow-guest')).open();
+      using driver = openConsole(context);
+      const port = (await driver.waitForPort('org.example.slow-guest')).open();
       await context.host('open', { key: 'data' });
       await port.waitForHost();
       let sent = false;
@@ -168,9 +168,9 @@ export default [
     },
     host,
     async guest(context) {
-      using open = openConsole(context);
-      const from = (await open.driver.waitForPort('org.example.stream-from')).open();
-      const to = (await open.driver.waitForPort('org.example.stream-to')).open();
+      using driver = openConsole(context);
+      const from = (await driver.waitForPort('org.example.stream-from')).open();
+      const to = (await driver.waitForPort('org.example.stream-to')).open();
       await context.host('open', { key: 'data' });
       await context.host('open', { key: 'copy' });
       await Promise.all([from.waitForHost(), to.waitForHost()]);
@@ -198,15 +198,15 @@ export default [
         ['serial', 'console', { multiport: false }],
         ['single', 'single', {}],
       ] as const) {
-        using open = openConsole(context, options, name);
-        equal(open.driver.features.has('MULTIPORT'), false);
-        const port = open.driver.port();
+        using driver = openConsole(context, options, name);
+        equal(driver.features.has('MULTIPORT'), false);
+        const port = driver.port();
         await context.host('open', { key });
         await context.host('sendText', { key, text: 'hello\n' });
         equal(await port.readLine(), 'hello');
         await port.write('and back\n');
         equal(await context.host('takeText', { key, length: 9 }), 'and back\n');
-        deepEqual(open.driver.ports, [port]);
+        deepEqual(driver.ports, [port]);
       }
     },
   }),
@@ -218,10 +218,12 @@ export default [
     host,
     async guest(context) {
       await context.host('open', { key: 'console' });
-      using device = openDevice(context, 'serial');
-      emergencyWrite(device.transport, 'early ');
-      equal(await context.host('takeText', { key: 'console', length: 6 }), 'early ');
-      using driver = new VirtioConsole(device.transport, device.hal);
+      {
+        using device = open(context, 'serial');
+        emergencyWrite(device.transport, 'early ');
+        equal(await context.host('takeText', { key: 'console', length: 6 }), 'early ');
+      }
+      using driver = openConsole(context);
       ok(driver.features.has('EMERG_WRITE'));
       const port = await driver.waitForPort((one) => one.isConsole);
       await port.waitForHost();

@@ -1,8 +1,9 @@
 /** What the tests of input devices share: opening one, and events as QEMU takes them and as the guest gets them. */
 import { Abs, EventType, type InputEvent, Key, Rel, Sync, VirtioInput } from '@virtio/input';
+import type { LinuxHal, OpenDriver } from '@virtio/linux';
 import { deepEqual } from 'node:assert/strict';
 import { type DeviceSpec, type GuestContext, type HostEnv, type Properties } from '../../framework/define.ts';
-import { expectRing, open } from '../_open.ts';
+import { openWith } from '../_open.ts';
 
 /** An event in the form of QEMU's `input-send-event`. */
 export type QemuEvent =
@@ -30,18 +31,12 @@ export interface Update {
 export const SYN: InputEvent = { type: EventType.EV_SYN, code: Sync.SYN_REPORT, value: 0 };
 export const DROPPED: InputEvent = { type: EventType.EV_SYN, code: Sync.SYN_DROPPED, value: 0 };
 
-/** An open input device. */
-export interface OpenInput extends Disposable {
-  readonly input: VirtioInput;
-}
-
-export function openInput(context: Pick<GuestContext, 'cell' | 'device'>, name = 'input'): OpenInput {
-  using stack = new DisposableStack();
-  const device = stack.use(open(context, name));
-  const input = stack.use(new VirtioInput(device.transport, device.hal));
-  expectRing(input.features, context.cell);
-  const kept = stack.move();
-  return { input, [Symbol.dispose]: () => kept.dispose() };
+/** Opens the input device of the test. */
+export function openInput(
+  context: Pick<GuestContext, 'cell' | 'device'>,
+  name = 'input',
+): OpenDriver<VirtioInput, LinuxHal> {
+  return openWith(context, name, VirtioInput);
 }
 
 export const device = (model: string, properties: Properties = {}): DeviceSpec => ({

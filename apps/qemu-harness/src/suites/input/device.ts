@@ -35,8 +35,7 @@ export default [
     },
     guest(context) {
       {
-        using open = openInput(context, 'keyboard');
-        const { input } = open;
+        using input = openInput(context, 'keyboard');
         equal(input.name(), 'QEMU Virtio Keyboard');
         equal(input.serial(), 'K-0001');
         deepEqual(input.ids(), { bustype: Bus.BUS_VIRTUAL, vendor: 0x0627, product: 1, version: 1 });
@@ -49,8 +48,7 @@ export default [
         context.note(`${[...keys].length} keys`);
       }
       {
-        using open = openInput(context, 'mouse');
-        const { input } = open;
+        using input = openInput(context, 'mouse');
         equal(input.name(), 'QEMU Virtio Mouse');
         equal(input.serial(), '');
         equal(input.ids()?.product, 2);
@@ -59,8 +57,7 @@ export default [
         deepEqual([...input.properties()], []);
       }
       {
-        using open = openInput(context, 'tablet');
-        const { input } = open;
+        using input = openInput(context, 'tablet');
         equal(input.name(), 'QEMU Virtio Tablet');
         for (const axis of [Abs.ABS_X, Abs.ABS_Y]) {
           deepEqual(input.absInfo(axis), { min: 0, max: 32767, fuzz: 0, flat: 0, res: 0 });
@@ -68,8 +65,7 @@ export default [
         equal(input.absInfo(Abs.ABS_Z), undefined);
       }
       {
-        using open = openInput(context, 'multitouch');
-        const { input } = open;
+        using input = openInput(context, 'multitouch');
         equal(input.name(), 'QEMU Virtio MultiTouch');
         ok(input.properties().has(Property.INPUT_PROP_DIRECT));
         ok(input.eventCodes(EventType.EV_ABS).has(Abs.ABS_MT_TRACKING_ID));
@@ -86,8 +82,7 @@ export default [
     devices: { input: { ...device('keyboard'), after: ['-vnc', 'unix:{dir}/vnc'] } },
     host: leds,
     async guest(context) {
-      using open = openInput(context);
-      const { input } = open;
+      using input = openInput(context);
       await context.host('connect', null);
       const shows = async (expected: readonly string[], body: () => unknown): Promise<void> => {
         const next = context.host('next', null);

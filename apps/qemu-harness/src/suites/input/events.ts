@@ -47,8 +47,7 @@ export default [
       devices: { input: device(kind) },
       host,
       async guest(context) {
-        using open = openInput(context);
-        const { input } = open;
+        using input = openInput(context);
         let updates = 0;
         for (const batch of batches(kind)) {
           const sent = context.host('send', batch);
@@ -69,8 +68,7 @@ export default [
     devices: { input: device('keyboard') },
     host,
     async guest(context) {
-      using open = openInput(context);
-      const { input } = open;
+      using input = openInput(context);
       await context.host('send', { kind: 'keyboard', from: 0, to: 10 });
       const got: InputEvent[] = [];
       while (got.length < 20) input.takeEvents((type, code, value) => got.push({ type, code, value }));
@@ -90,8 +88,7 @@ export default [
     devices: { input: device('tablet') },
     host,
     async guest(context) {
-      using open = openInput(context);
-      const { input } = open;
+      using input = openInput(context);
       const count = 400;
       await context.host('send', { kind: 'count', from: 0, to: count });
       // Nobody waits, so nothing is taken from the device; but an interrupt that nobody asked for may come once.
@@ -131,8 +128,7 @@ export default [
     devices: { input: device('mouse') },
     host,
     async guest(context) {
-      using open = openInput(context);
-      const { input } = open;
+      using input = openInput(context);
       const controller = new AbortController();
       const got: InputEvent[] = [];
       const loop = (async () => {
@@ -157,8 +153,7 @@ export default [
     devices: { input: device('keyboard') },
     host,
     async guest(context) {
-      using open = openInput(context);
-      const { input } = open;
+      using input = openInput(context);
       for (let round = 0; round < 3; round++) {
         await context.host('send', { kind: 'keyboard', from: 0, to: 4 });
         for (let n = 0; n < 4; n++) await expectUpdate(input, 'keyboard', n);
