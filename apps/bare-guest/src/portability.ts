@@ -1,7 +1,6 @@
 /**
  * Runs the unit tests of the portable packages in other engines than the one they are developed in: QuickJS with no operating
- * system, Deno and Bun. What an engine cannot do is listed by name below; a test that fails and is not listed is a failure, and so is one
- * that is listed and passes.
+ * system, Deno and Bun. What an engine cannot do is listed by name below; a test that fails and is not listed is a failure.
  */
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -138,7 +138,11 @@ export async function runBareSuites({ filters, full, json }: BareTestOptions): P
   const records = selected.map((run) => recordOf(run, qemu));
   const report = createReport(started, performance.now() - began, records, [
     ...measures(selected, images),
-    ...(full ? [] : ['Bare guests: consoles, displays and sound are driven in the boot with all devices alone; main.ts test --full runs all tests.']),
+    ...(full
+      ? []
+      : [
+          'Bare guests: consoles, displays and sound are driven in the boot with all devices alone; main.ts test --full runs all tests.',
+        ]),
     'Bare guests: tests that need an operating system in the guest are skipped, each with its reason; what unplugs a device needs firmware that sets up the port.',
   ]);
   if (json !== undefined) writeFileSync(json, `${JSON.stringify(report, null, 2)}\n`);
@@ -190,7 +194,13 @@ function measures(runs: readonly CellRun[], images: ReadonlyMap<Architecture, Ba
     return [
       `Bare ${arch}: image ${kib(images.get(arch)?.size ?? 0)}, script with tests ${kib(script)}; the script ran at the earliest ` +
         `${Math.round(ready)} ms after reset; heap ${kib(heap)} in use between tests, ${kib(peak)} at its peak.` +
-        runs.flatMap(({ cell, tour }) => (cell.machine.arch === arch && tour?.detail !== undefined ? [` One boot with a device of each kind: ${tour.detail}.`] : [])).join(''),
+        runs
+          .flatMap(({ cell, tour }) =>
+            cell.machine.arch === arch && tour?.detail !== undefined
+              ? [` One boot with a device of each kind: ${tour.detail}.`]
+              : [],
+          )
+          .join(''),
     ];
   });
 }

@@ -27,13 +27,30 @@ export async function runTour(machine: BareMachine, image: BareImage): Promise<T
     writeFileSync(path('share/question'), 'who');
     const file = (name: string): string => escape(path(name));
     const devices = [
-      ...['-drive', `if=none,id=disk,format=raw,file=${file('disk')}`, '-device', 'virtio-blk-device,drive=disk'],
-      ...['-device', 'virtio-rng-device', '-device', 'virtio-keyboard-device', '-device', 'virtio-gpu-device'],
+      ...[
+        '-drive',
+        `if=none,id=disk,format=raw,file=${file('disk')}`,
+        '-device',
+        'virtio-blk-device,drive=disk',
+      ],
+      ...[
+        '-device',
+        'virtio-rng-device',
+        '-device',
+        'virtio-keyboard-device',
+        '-device',
+        'virtio-gpu-device',
+      ],
       ...['-chardev', `file,id=serial,path=${file('serial')}`, '-device', 'virtio-serial-device'],
       ...['-device', 'virtconsole,chardev=serial'],
       ...['-fsdev', `local,id=share,path=${file('share')},security_model=none`],
       ...['-device', 'virtio-9p-device,fsdev=share,mount_tag=share'],
-      ...['-netdev', 'user,id=net,restrict=on', '-device', 'virtio-net-device,netdev=net,mac=52:54:00:00:00:07'],
+      ...[
+        '-netdev',
+        'user,id=net,restrict=on',
+        '-device',
+        'virtio-net-device,netdev=net,mac=52:54:00:00:00:07',
+      ],
       ...['-object', `filter-dump,id=dump,netdev=net,file=${file('pcap')}`],
       ...['-audiodev', 'none,id=audio', '-device', 'virtio-sound-device,audiodev=audio'],
     ];
@@ -64,7 +81,12 @@ export async function runTour(machine: BareMachine, image: BareImage): Promise<T
       return { ...base, status: 'failed', ms: Math.round(ms), detail };
     }
     const heap = lines.find((line) => line.startsWith('heap:')) ?? '';
-    return { ...base, status: 'passed', ms: Math.round(ms), detail: `${Math.round(ms)} ms from QEMU's start to its end; ${heap}` };
+    return {
+      ...base,
+      status: 'passed',
+      ms: Math.round(ms),
+      detail: `${Math.round(ms)} ms from QEMU's start to its end; ${heap}`,
+    };
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }

@@ -3,19 +3,37 @@
  * spies of vitest.
  */
 import {
+  ASYMMETRIC_MATCHERS_OBJECT,
   chai,
-  expect,
+  customMatchers,
+  getState,
   JestAsymmetricMatchers,
   JestChaiExpect,
   JestExtend,
-  customMatchers,
+  setState,
 } from '@vitest/expect';
 import { fn, restoreAllMocks, spyOn } from '@vitest/spy';
 
 chai.use(JestExtend);
 chai.use(JestChaiExpect);
 chai.use(JestAsymmetricMatchers);
-expect.extend(customMatchers);
+
+type Global = Record<symbol, Record<string, unknown>>;
+
+// As vitest makes it of the same parts.
+const expect = Object.assign(
+  (value: unknown, message?: string): unknown => chai.expect(value, message),
+  chai.expect,
+  {
+    unreachable: (message = 'this must not be reached'): never => chai.assert.fail(message),
+    getState: (): unknown => getState(expect as never),
+    setState: (state: object): void => setState(state, expect as never),
+  },
+);
+Object.assign(expect, (globalThis as unknown as Global)[ASYMMETRIC_MATCHERS_OBJECT]);
+const { extend } = expect as unknown as { extend(this: void, matchers: object): void };
+extend(customMatchers);
+setState({ assertionCalls: 0 }, expect as never);
 
 type Body = (...values: never[]) => unknown;
 type Hook = () => unknown;

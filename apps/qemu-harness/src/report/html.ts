@@ -159,7 +159,9 @@ function environment({ runs }: Report): string {
 
 /** What a guest runs: a bare one has no kernel. */
 function system({ arch, guest: { kernel, node } }: RunRecord): string {
-  return kernel === 'none' ? `${node} with no operating system, ${arch}` : `Linux ${kernel}, Node.js ${node}, ${arch}`;
+  return kernel === 'none'
+    ? `${node} with no operating system, ${arch}`
+    : `Linux ${kernel}, Node.js ${node}, ${arch}`;
 }
 
 function duration(ms: number): string {
