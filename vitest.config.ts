@@ -20,7 +20,6 @@ function project(manifest: string): TestProjectInlineConfiguration[] {
         name,
         include,
         environment: 'node',
-        passWithNoTests: false,
         restoreMocks: true,
         testTimeout: 20_000,
       },

@@ -16,13 +16,19 @@ const commands = {
   test: { file: `${checks}/test.ts` },
   bench: { file: `${checks}/bench.ts` },
   docs: { file: `${checks}/docs.ts` },
+  api: { file: `${checks}/api.ts` },
   fuzz: { file: 'packages/core/fuzz/main.ts' },
 };
 
 /** @param {readonly string[]} words */
 async function main([name = '', ...args]) {
+  const bare = name === 'guest' && args.slice(0, scriptAt(args)).some((word) => word.startsWith('--bare'));
   const drivers = name === 'fuzz' && args.some((word) => word.startsWith('--driver'));
-  const command = drivers ? { file: 'packages/testing/fuzz/main.ts' } : commands[name];
+  const command = drivers
+    ? { file: 'packages/testing/fuzz/main.ts' }
+    : bare
+      ? { file: 'apps/bare-guest/src/main.ts', args: ['guest'] }
+      : commands[name];
   if (command === undefined && name !== 'pnpm' && name !== 'exec') {
     throw new SetupError(`No command "${name}". There are: ${Object.keys(commands).join(', ')}, pnpm, exec.`);
   }
@@ -41,6 +47,12 @@ async function main([name = '', ...args]) {
   const cwd = name === 'guest' ? (process.env.INIT_CWD ?? process.cwd()) : root;
   const file = path.join(root, command.file);
   return run(node, ['--conditions=@virtio/source', file, ...(command.args ?? []), ...args], { cwd, env });
+}
+
+/** Where the script's name is among the arguments of `guest`: what follows it is the script's own. @param {readonly string[]} words */
+function scriptAt(words) {
+  const at = words.findIndex((word) => /\.[cm]?[jt]s$/.test(word));
+  return at < 0 ? words.length : at;
 }
 
 try {

@@ -12,11 +12,13 @@ const FORWARDED = /** @type {const} */ (['SIGINT', 'SIGTERM', 'SIGHUP']);
  *
  * @param {string} file
  * @param {readonly string[]} args
- * @param {{ cwd?: string, env?: NodeJS.ProcessEnv }} [options]
+ * @param {import('node:child_process').SpawnOptions} [options]
+ * @param {(chunk: Buffer) => void} [output] gets what it prints, if `stdio` says so
  * @returns {Promise<number>} its exit status; 128 + the signal's number if a signal ended it
  */
-export async function run(file, args, options = {}) {
+export async function run(file, args, options = {}, output) {
   const child = spawn(file, args, { stdio: 'inherit', ...options });
+  if (output !== undefined) for (const stream of [child.stdout, child.stderr]) stream?.on('data', output);
   const handlers = FORWARDED.map((signal) => {
     const handler = () => {
       if (signal !== 'SIGINT' || !process.stdin.isTTY) child.kill(signal);
@@ -33,6 +35,26 @@ export async function run(file, args, options = {}) {
     });
   } finally {
     for (const off of handlers) off();
+  }
+}
+
+/**
+ * Runs a program beside others: what it prints appears when it has ended, in one piece.
+ *
+ * @param {string} file
+ * @param {readonly string[]} args
+ * @param {{ cwd?: string, env?: NodeJS.ProcessEnv }} [options]
+ * @returns {Promise<number>} its exit status; 128 + the signal's number if a signal ended it
+ */
+export async function runBeside(file, args, options = {}) {
+  /** @type {Buffer[]} */
+  const printed = [];
+  try {
+    return await run(file, args, { ...options, stdio: ['ignore', 'pipe', 'pipe'] }, (chunk) =>
+      printed.push(chunk),
+    );
+  } finally {
+    process.stdout.write(Buffer.concat(printed));
   }
 }
 

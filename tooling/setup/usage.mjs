@@ -32,7 +32,10 @@ Runs a TypeScript file in a Linux guest in which nothing but your script drives 
   --memory MIB      memory of the guest (default 1280)
   --timeout SECONDS stop the guest after this time (default 3600)
   --console         show the guest's kernel messages
+  --bare ARCH       no Linux at all: a small JavaScript engine on riscv64, aarch64 or x86_64; see apps/bare-guest. Of the other
+                    options it has --disk (raw), --qemu, --timeout and --transport mmio-v2 (default), mmio-v1 or pci
   --display         show the guest's display: in a window, or by VNC on a loopback socket; adds a GPU if --qemu has none
+  --sound FILE      add a sound device; what it plays becomes a WAV file
   --help            show this
 
 Without --disk and without a virtio device in --qemu, the guest gets an empty disk of 64 MiB that is thrown away.
@@ -42,12 +45,21 @@ script cannot be bundled; 130 after Ctrl-C.`;
 
 const bench = `npm run bench [-- WORD …]
 
-Runs the benchmarks in packages/*/bench whose path contains one of the words, e.g. blk; without a word all of them, and then
+Runs the benchmarks in packages/*/bench and apps/*/bench whose path contains one of the words, e.g. blk; without a word all of them, and then
 the sizes of the packages.`;
 
 const docs = `npm run docs
 
 Writes the reference manual of all packages to docs/reference/ (open its index.html). It takes no arguments.`;
+
+const api = `npm run api -- [--write | --since REF]
+
+Compares the public interface of each package, as built, with the report that is committed (packages/NAME/NAME.api.md).
+
+  --write      write the reports anew
+  --since REF  compare nothing; fail if a report changed since REF and no changeset names its package
+
+Exit status: 0 if all is as it should be, 1 if not, 2 if the arguments make no sense. \`npm run build\` comes first.`;
 
 const fuzz = `npm run fuzz -- [--minutes N] [--format split|packed] [--seed S] [--steps N]
 npm run fuzz -- --drivers [--minutes N]
@@ -65,4 +77,4 @@ that replays it.
 
 Exit status: 0 without a finding, 1 with one, 2 if the arguments make no sense.`;
 
-export const USAGE = { start, test, guest, bench, docs, fuzz };
+export const USAGE = { start, test, guest, bench, docs, api, fuzz };

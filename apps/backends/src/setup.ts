@@ -1,7 +1,10 @@
 /** Runs once before the suites: installs the back ends' packages where they are missing. */
 import { ensurePrograms } from '@virtio/qemu-harness/setup';
-import { BACKENDS } from './packages.ts';
+import { ensureUnpacked } from '@virtio/qemu-harness/unpacked';
+import { BACKENDS, UNPACKED } from './packages.ts';
 
 export default async function setup(): Promise<void> {
-  await ensurePrograms(BACKENDS, (line) => console.log(line));
+  const report = (line: string): void => console.log(line);
+  await ensurePrograms(BACKENDS, report);
+  for (const program of Object.values(UNPACKED)) await ensureUnpacked(program, report);
 }

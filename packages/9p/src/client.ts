@@ -3,14 +3,22 @@
  * `P9FileSystem` is built on it; use it directly for what has no place in a file system API.
  */
 import { requireInteger, type SpinOptions, VirtioError, type WaitOptions } from '@virtio/core';
-import { CLIENT, MAX_ID, requireString } from './check.ts';
-import { claim, release } from './claim.ts';
+import {
+  claim,
+  FileError as P9Error,
+  isDirectory,
+  MAX_ID,
+  refuse,
+  release,
+  requireString,
+  type Task,
+  WINDOW,
+} from '@virtio/files';
 import { MalformedError, Reader } from './codec.ts';
 import { type Copied, copyData } from './copy-data.ts';
 import { Exchange } from './exchange.ts';
-import { FidTable, isDirectory, type P9Fid } from './fid.ts';
-import { P9Error, refuse } from './p9-error.ts';
-import { pipeline, WINDOW } from './pipeline.ts';
+import { FidTable, type P9Fid } from './fid.ts';
+import { pipeline } from './pipeline.ts';
 import {
   DirectoryEntry,
   FileType,
@@ -24,9 +32,11 @@ import {
   VERSION,
 } from './protocol.ts';
 import { IO_HEADER_SIZE } from './tags.ts';
-import type { Task } from './task.ts';
 import { readData, writeData } from './transfer.ts';
 import type { Virtio9p } from './virtio-9p.ts';
+
+/** Whose arguments are refused, for messages that stand for no device. */
+const CLIENT = '9P';
 
 /** Data of a large read or write goes in messages of this size, unless the server wants smaller ones. */
 const DEFAULT_DATA_SIZE = 524288;

@@ -4,7 +4,7 @@
  * strings are copied before they are looked at.
  */
 import { decodeUtf8Lossless, encodeUtf8Lossless, requireInteger, VirtioError } from '@virtio/core';
-import { MAX_U32 } from './check.ts';
+import { MAX_U32 } from '@virtio/files';
 import {
   type FieldKind,
   type Fields,

@@ -2,11 +2,10 @@
  * Copies the contents of a file: many pieces at once, each of which is read and then written, so that the server reads and
  * writes at the same time.
  */
+import { CHECK, type Copied, ROOM, type Task, WINDOW } from '@virtio/files';
 import type { Exchange } from './exchange.ts';
 import type { P9Fid } from './fid.ts';
-import { WINDOW } from './pipeline.ts';
 import { R, T } from './protocol.ts';
-import { CHECK, ROOM, type Task } from './task.ts';
 import { receiveWrite } from './transfer.ts';
 
 /** How much is asked for behind the end that the file is said to have. */
@@ -26,13 +25,7 @@ interface Piece {
   tag: number;
 }
 
-/** The result of a copy. */
-export interface Copied {
-  /** The end of the source, in bytes from its start. */
-  readonly end: number;
-  /** The end of the copy; behind `end` if the source became shorter meanwhile. */
-  readonly written: number;
-}
+export type { Copied };
 
 /** A copy from one open file to another, from the beginning. */
 export interface Copy {

@@ -10,11 +10,10 @@ import {
   VirtioError,
   type WaitOptions,
 } from '@virtio/core';
+import { CHECK, FileError as P9Error, HOLD, ROOM, type Task } from '@virtio/files';
 import type { FidTable, P9Fid } from './fid.ts';
-import { P9Error } from './p9-error.ts';
 import { type Fields, type Message, type MessageValues, R, T } from './protocol.ts';
 import { type RequestData, RESERVED_TAGS, Tags } from './tags.ts';
-import { CHECK, HOLD, ROOM, type Task } from './task.ts';
 import type { Virtio9p } from './virtio-9p.ts';
 
 const NO_DATA: RequestData = {};

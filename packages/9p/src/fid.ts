@@ -2,9 +2,9 @@
  * Fids: the numbers by which the client names files to the server. A number is used again only when the server has said
  * that it has forgotten the fid; if what it said made no sense, the number is retired.
  */
-import { P9Error, refuse } from './p9-error.ts';
+import { FileError as P9Error, refuse } from '@virtio/files';
 import { VirtioError } from '@virtio/core';
-import { type Message, type Qid, QidType } from './protocol.ts';
+import type { Message, Qid } from './protocol.ts';
 
 /** A fid: a file or a directory of the server's under a number that the client chose. `clunk` ends it. */
 export interface P9Fid {
@@ -18,16 +18,6 @@ export interface P9Fid {
   live: boolean;
   /** The number of the session that it belongs to. */
   readonly session: number;
-}
-
-/** Whether a file is a directory. */
-export function isDirectory({ type }: Qid): boolean {
-  return (type & QidType.DIRECTORY) !== 0;
-}
-
-/** Whether a file is a symbolic link. */
-export function isSymlink({ type }: Qid): boolean {
-  return (type & QidType.SYMLINK) !== 0;
 }
 
 /** The fids of one client, and the numbers that are free for new ones. */

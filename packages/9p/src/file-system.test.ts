@@ -811,7 +811,10 @@ describe('mounting', () => {
   it('reports that the server lets nobody in', async () => {
     const { driver, server } = setUp();
     server.refuse = (type) => (type === 104 ? 1 : undefined);
-    expect(await failure(() => P9FileSystem.mount(driver))).toMatchObject({ name: 'P9Error', code: 'EPERM' });
+    expect(await failure(() => P9FileSystem.mount(driver))).toMatchObject({
+      name: 'FileError',
+      code: 'EPERM',
+    });
   });
 });
 

@@ -3,7 +3,38 @@
  *
  * @packageDocumentation
  */
-export type { Time } from './attributes.ts';
+export {
+  type CopyFileOptions,
+  type Data,
+  type DataStream,
+  Dirent,
+  type Encoding,
+  Errno,
+  errnoName,
+  type ErrnoName,
+  errnoText,
+  FileError as P9Error,
+  FileHandle,
+  FileSink,
+  type HeldLock,
+  type LockOptions,
+  type MkdirOptions,
+  type OpenFlags,
+  type ReaddirOptions,
+  type ReadFileOptions,
+  type ReadStreamOptions,
+  type ReadTextOptions,
+  type RmOptions,
+  type SetxattrOptions,
+  type StatFs,
+  Stats,
+  type SyncOptions,
+  type Task,
+  type Time,
+  type TransferOptions,
+  type WriteFileOptions,
+  type WriteStreamOptions,
+} from '@virtio/files';
 export {
   type AttributeChanges,
   type Attributes,
@@ -15,35 +46,7 @@ export {
   type Walk,
 } from './client.ts';
 export type { Copied } from './copy-data.ts';
-export * from './errno.ts';
 export type { P9Fid } from './fid.ts';
-export { FileHandle } from './file-handle.ts';
-export { FileSink } from './file-streams.ts';
 export { type MountOptions, P9FileSystem } from './file-system.ts';
-export type {
-  HeldLock,
-  LockOptions,
-  ReadStreamOptions,
-  TransferOptions,
-  WriteStreamOptions,
-} from './handle-options.ts';
-export type { OpenFlags } from './open-flags.ts';
-export type {
-  CopyFileOptions,
-  Data,
-  DataStream,
-  Encoding,
-  MkdirOptions,
-  ReaddirOptions,
-  ReadFileOptions,
-  ReadTextOptions,
-  RmOptions,
-  SetxattrOptions,
-  SyncOptions,
-  WriteFileOptions,
-} from './options.ts';
-export { P9Error } from './p9-error.ts';
 export * from './protocol.ts';
-export { Dirent, type StatFs, Stats } from './stats.ts';
-export type { Task } from './task.ts';
 export * from './virtio-9p.ts';

@@ -1,11 +1,8 @@
 /** Many requests of one kind as one task, with a window of them in flight. */
+import { CHECK, type Task, WINDOW } from '@virtio/files';
 import type { Exchange } from './exchange.ts';
 import type { Fields, Message, MessageValues } from './protocol.ts';
 import type { RequestData } from './tags.ts';
-import { CHECK, type Task } from './task.ts';
-
-/** How many requests one task has in flight. */
-export const WINDOW = 32;
 
 /** What {@link pipeline} does with each item. */
 export interface Pipeline<I, F extends Fields> {

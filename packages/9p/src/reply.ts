@@ -1,6 +1,6 @@
 /** Reads the replies of the server, which is not trusted: each is checked against its request and its own length. */
 import { MalformedError, Reader } from './codec.ts';
-import { P9Error } from './p9-error.ts';
+import { FileError as P9Error } from '@virtio/files';
 import { type Fields, HEADER_SIZE, type Message, type MessageValues, R } from './protocol.ts';
 
 /** The bytes of `Rread` and `Rreaddir` before their data; an error has as many. */

@@ -9,7 +9,7 @@
  */
 import { type AbortSignalLike, VirtioError } from '@virtio/core';
 import { encodeMessage, MalformedError, UnencodableError } from './codec.ts';
-import { refuse } from './p9-error.ts';
+import { refuse } from '@virtio/files';
 import { type Fields, type Message, type MessageValues, NO_TAG, R, T } from './protocol.ts';
 import { DATA_OFFSET, readReply } from './reply.ts';
 import type { Virtio9p } from './virtio-9p.ts';

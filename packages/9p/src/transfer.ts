@@ -1,10 +1,9 @@
 /** The data of files: reads and writes of any length, in as many messages as it takes. */
+import { refuse, type Task } from '@virtio/files';
 import type { Exchange } from './exchange.ts';
 import type { P9Fid } from './fid.ts';
-import { refuse } from './p9-error.ts';
 import { pipeline } from './pipeline.ts';
 import { R, T } from './protocol.ts';
-import type { Task } from './task.ts';
 
 /** Reads, with many requests in flight. `chunk` is the most bytes of one. Returns how many bytes were read in a row. */
 export function* readData(

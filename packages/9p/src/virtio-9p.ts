@@ -76,6 +76,9 @@ export interface P9Events extends DriverEvents {
  * ```
  */
 export class Virtio9p extends Driver<P9FeatureName, P9Events> {
+  /** The type of the devices that it drives. */
+  static readonly deviceType = DeviceType.P9;
+
   /** What is shared, as the host named it; `undefined` if the device has no `MOUNT_TAG`. */
   readonly mountTag: string | undefined;
 

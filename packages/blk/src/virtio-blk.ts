@@ -12,6 +12,9 @@ import {
   type DriverEvents,
   type DriverOptions,
   type Hal,
+  type LentQueues,
+  type QueuePlan,
+  type QueuePlanOptions,
   requireBytes,
   requireInteger,
   type Transport,
@@ -47,6 +50,8 @@ const WRITE = requestName(RequestType.OUT);
 export interface BlkOptions extends DriverOptions {
   /** How many request queues to use (default: all that the device has, up to 16). */
   readonly queues?: number;
+  /** How many more request queues to set up for other threads, see {@link VirtioBlk.queueFor} (default 0). */
+  readonly threadQueues?: number;
   /** The size of each queue in descriptors (default 256), as far as the device allows it. */
   readonly queueSize?: number;
 }
@@ -133,10 +138,14 @@ const MOST_LIFETIME = 11;
  * @see VIRTIO 1.4, 5.2
  */
 export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
+  /** The type of the devices that it drives. */
+  static readonly deviceType = DeviceType.Block;
+
   /** The zones, if the disk is zoned. */
   readonly zones: BlkZones | undefined;
 
   readonly #queues: BlkQueue[] = [];
+  readonly #lent: LentQueues[] = [];
   readonly #dispatcher: Dispatcher;
   #config: BlkConfig = UNREAD_CONFIG;
   #readOnly = false;
@@ -156,11 +165,15 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
     this.setUp(() => {
       this.#config = readBlkConfig(transport, this.features);
       const { numQueues } = this.#config;
-      const { queues = Math.min(numQueues, DEFAULT_QUEUES) } = options;
-      requireInteger(transport, 'queues', queues, 1, numQueues);
+      const { threadQueues = 0 } = options;
+      requireInteger(transport, 'threadQueues', threadQueues, 0, numQueues - 1);
+      const most = numQueues - threadQueues;
+      const { queues = Math.min(most, DEFAULT_QUEUES) } = options;
+      requireInteger(transport, 'queues', queues, 1, most);
       for (let index = 0; index < queues; index += 1) {
         this.#queues.push(this.#createQueue(index, queues, options));
       }
+      for (let index = queues; index < queues + threadQueues; index += 1) this.#lend(index, options);
       this.#adopt();
     });
     this.#dispatcher = new Dispatcher(transport.who(), this.#queues);
@@ -200,6 +213,31 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
   /** How many request queues are used. */
   get queueCount(): number {
     return this.#queues.length;
+  }
+
+  /**
+   * Hands one of the `threadQueues` to another thread of this process. What is returned is plain data: post it, and open it there with
+   * `openQueue` of `@virtio/linux`, which gives a `VirtioBlk` with one queue and all requests.
+   *
+   * This thread keeps the device. When it resets it, requests of the other thread end with `DEVICE_RESET`, and its driver works again
+   * after that; when the device is unplugged or fails, the other thread's driver fails alike. Dispose the drivers of other threads
+   * before this one.
+   *
+   * @param index of the queue: {@link VirtioBlk.queueCount} for the first one
+   * @throws {@link VirtioError} `INVALID_PARAM` if it is not one of them; `ALREADY_USED` if a thread has it, or had and the device was
+   * not reset since; `UNSUPPORTED` if the platform or the transport cannot do that; `DMA_ERROR`
+   */
+  queueFor(index: number, options?: QueuePlanOptions): QueuePlan {
+    this.checkUsable();
+    return this.#lentQueue(index).plan(options);
+  }
+
+  /**
+   * The thread that had a queue is gone without having disposed its driver (it was terminated, say): after the next {@link VirtioBlk.reset}
+   * the queue can be handed over again.
+   */
+  reclaimQueue(index: number): void {
+    this.#lentQueue(index).abandon();
   }
 
   /** The most segments of data in one request: what the device and its queues allow. A buffer takes one, or more if it is longer than `config.sizeMax`. */
@@ -459,6 +497,24 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
 
   protected override onLive(): void {
     if (this.#resized) this.emit('capacity', this.#config.capacity);
+  }
+
+  #lend(index: number, { queueSize }: BlkOptions): void {
+    const queue = queueSize === undefined ? { index } : { index, size: queueSize };
+    this.#lent.push(this.lendQueues([queue], ['MQ'], BlkConfigLayout));
+  }
+
+  #lentQueue(index: number): LentQueues {
+    const first = this.#queues.length;
+    const what = 'the index of a queue for another thread';
+    if (this.#lent.length === 0) {
+      throw new VirtioError(
+        'INVALID_PARAM',
+        `${this.#who(what)}: none is set up; give the driver { threadQueues }`,
+      );
+    }
+    requireInteger(this.transport, what, index, first, first + this.#lent.length - 1);
+    return this.#lent[index - first] as LentQueues;
   }
 
   #createQueue(index: number, of: number, { queueSize }: BlkOptions): BlkQueue {

@@ -97,6 +97,9 @@ interface Plan {
  * @see VIRTIO 1.4, 5.3
  */
 export class VirtioConsole extends Driver<ConsoleFeature, ConsoleEvents> {
+  /** The type of the devices that it drives. */
+  static readonly deviceType = DeviceType.Console;
+
   readonly #plan: Plan;
   readonly #table: PortTable;
   readonly #control: ControlLink | undefined;

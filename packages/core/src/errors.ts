@@ -2,6 +2,13 @@
  * One error class for all drivers and transports. The `code` is stable and made for `switch`; the message is made for a
  * person: what was asked, what happened, what to do next.
  */
+import { requireDispose } from './ecmascript.ts';
+
+// Here, as every module with a class to be disposed of imports this one, which so runs first.
+requireDispose(Symbol);
+
+/** Where the manual is published, ending with a slash; empty while it is not: addresses are then relative to its root. */
+const MANUAL = '';
 
 /** The stable codes of {@link VirtioError}. */
 export type VirtioErrorCode =
@@ -82,6 +89,11 @@ export class VirtioError extends Error {
     super(message, 'cause' in options ? { cause: options.cause } : undefined);
     this.code = code;
     this.reason = options.reason;
+  }
+
+  /** Where the manual says what the code means, why it comes and what to do: `documents/Errors.html#queue_full`. */
+  get help(): string {
+    return `${MANUAL}documents/Errors.html#${this.code.toLowerCase()}`;
   }
 
   /**

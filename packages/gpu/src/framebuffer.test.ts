@@ -33,6 +33,28 @@ describe('a framebuffer', () => {
     expect(rig.host.screens.has(0)).toBe(false);
   });
 
+  it.each([
+    [0, 800],
+    [1280, 0],
+    [0xffff_ffff, 0xffff_ffff],
+    [65_536, 65_536],
+    [0x4000_0001, 1],
+  ])('has a size all the same where the display claims %i by %i', async (width, height) => {
+    using rig = setUp();
+    rig.host.displays[0] = { x: 0, y: 0, width, height, enabled: true };
+    const screen = await rig.gpu.setUpFramebuffer();
+    expect([screen.width, screen.height]).toEqual([1024, 768]);
+    expect(rig.gpu.quirks).toBe(1);
+  });
+
+  it('takes the one side that it is not told from the display', async () => {
+    using rig = setUp();
+    const wide = await rig.gpu.setUpFramebuffer({ height: 100 });
+    expect([wide.width, wide.height]).toEqual([1280, 100]);
+    const tall = rig.gpu.setUpFramebufferSync({ width: 100 });
+    expect([tall.width, tall.height]).toEqual([100, 800]);
+  });
+
   it('is shown when it is flushed, in all three forms', async () => {
     using rig = setUp();
     const screen = rig.gpu.setUpFramebufferSync({ width: 40, height: 30 });

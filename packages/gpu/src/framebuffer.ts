@@ -50,7 +50,7 @@ export interface RgbaImage {
 }
 
 /** The most bytes of a framebuffer: what arrays of all engines take. */
-const MAX_BYTES = 2 ** 31 - 4096;
+export const MAX_FRAMEBUFFER: number = 2 ** 31 - 4096;
 const MAX_PIECE = 2 ** 31;
 const PAGE = 4096;
 
@@ -105,8 +105,8 @@ export class Framebuffer implements Disposable, AsyncDisposable {
   static *create(state: GpuState, options: FramebufferOptions): Steps<Framebuffer> {
     const { transport } = state.owner;
     const { format = PixelFormat.B8G8R8X8_UNORM } = options;
-    const width = requireInteger(transport, 'width', options.width, 1, MAX_BYTES / BYTES_PER_PIXEL);
-    const height = requireInteger(transport, 'height', options.height, 1, MAX_BYTES / BYTES_PER_PIXEL);
+    const width = requireInteger(transport, 'width', options.width, 1, MAX_FRAMEBUFFER / BYTES_PER_PIXEL);
+    const height = requireInteger(transport, 'height', options.height, 1, MAX_FRAMEBUFFER / BYTES_PER_PIXEL);
     const maxPiece = requireInteger(transport, 'maxPiece', options.maxPiece ?? MAX_PIECE, PAGE, MAX_PIECE);
     if (maxPiece % PAGE !== 0) {
       throw new VirtioError(
@@ -115,10 +115,10 @@ export class Framebuffer implements Disposable, AsyncDisposable {
       );
     }
     const size = width * height * BYTES_PER_PIXEL;
-    if (size > MAX_BYTES) {
+    if (size > MAX_FRAMEBUFFER) {
       throw new VirtioError(
         'INVALID_PARAM',
-        `${transport.who()}: a framebuffer of ${width} by ${height} pixels has ${size} bytes; ${MAX_BYTES} is the limit`,
+        `${transport.who()}: a framebuffer of ${width} by ${height} pixels has ${size} bytes; ${MAX_FRAMEBUFFER} is the limit`,
       );
     }
     const id = state.takeId();
@@ -152,10 +152,10 @@ export class Framebuffer implements Disposable, AsyncDisposable {
   drawImage(image: RgbaImage, x = 0, y = 0): void {
     const { transport } = this.#state.owner;
     const { width, height, data } = image;
-    requireInteger(transport, "the image's width", width, 0, MAX_BYTES);
-    requireInteger(transport, "the image's height", height, 0, MAX_BYTES);
-    requireInteger(transport, 'x', x, -MAX_BYTES, MAX_BYTES);
-    requireInteger(transport, 'y', y, -MAX_BYTES, MAX_BYTES);
+    requireInteger(transport, "the image's width", width, 0, MAX_FRAMEBUFFER);
+    requireInteger(transport, "the image's height", height, 0, MAX_FRAMEBUFFER);
+    requireInteger(transport, 'x', x, -MAX_FRAMEBUFFER, MAX_FRAMEBUFFER);
+    requireInteger(transport, 'y', y, -MAX_FRAMEBUFFER, MAX_FRAMEBUFFER);
     if (data.length < width * height * BYTES_PER_PIXEL) {
       throw new VirtioError(
         'INVALID_PARAM',
@@ -280,8 +280,16 @@ export class Framebuffer implements Disposable, AsyncDisposable {
     const { transport, scanouts } = this.#state.owner;
     this.#check(rect);
     requireInteger(transport, 'scanout', scanout, 0, scanouts - 1);
-    yield* ask(setScanout(scanout, this.resourceId, rect));
-    if (this.#epoch === this.#state.epoch) this.#state.shown[scanout] = this;
+    const { shown } = this.#state;
+    const before = shown[scanout];
+    // Said before the device answers: who gives up waiting must not destroy what may be shown without switching it off.
+    shown[scanout] = this;
+    try {
+      yield* ask(setScanout(scanout, this.resourceId, rect));
+    } catch (error) {
+      if (error instanceof GpuError && shown[scanout] === this) shown[scanout] = before;
+      throw error;
+    }
     // Without it some devices go on showing what they showed.
     yield* ask(resourceFlush(this.resourceId, rect));
   }
@@ -393,26 +401,16 @@ export class Framebuffer implements Disposable, AsyncDisposable {
     const { requests } = this.#state.control;
     this.#publish(rect);
     const transfer = this.#start(rect, true, true);
-    const transferToken = requests.token(transfer);
     let flush: number;
     try {
       flush = this.#start(rect, false, true);
     } catch (error) {
-      // No room for the second: the first goes alone.
+      // No room for the second: the first goes alone. It is given up before the device may answer.
+      requests.cancel(requests.token(transfer));
       requests.kick();
-      requests.cancel(transferToken);
       throw error;
     }
-    const flushToken = requests.token(flush);
-    try {
-      requests.waitSync(transfer, options);
-    } catch (error) {
-      if (this.#epoch === this.#state.epoch && this.#state.owner.failure === undefined) {
-        requests.cancel(flushToken);
-      }
-      throw error;
-    }
-    requests.waitSync(flush, options);
+    requests.waitSyncBoth(transfer, flush, options);
   }
 
   #submit(rect: Rect, transfer: boolean, options: Pick<SubmitCommandOptions, 'kick'> | undefined): number {

@@ -1,3 +1,4 @@
+import { FakeInterrupts } from '@virtio/testing';
 import { describe, expect, it } from 'vitest';
 import { failure, picture, setUp, settle } from '../test/set-up.ts';
 import { Command } from './index.ts';
@@ -100,6 +101,77 @@ describe('a device that is gone', () => {
       return undefined;
     };
     expect(() => screen.flushSync()).toThrow(CODES('DEVICE_REMOVED'));
+  });
+});
+
+describe('a device that answers inside the notification', () => {
+  it('leaves a flush that spins to its caller, whatever a listener polls for and takes', () => {
+    using rig = setUp({ interrupts: new FakeInterrupts({ synchronous: true }) });
+    const screen = rig.gpu.setUpFramebufferSync({ width: 32, height: 32 });
+    const taken: number[] = [];
+    rig.gpu.on('used', () => {
+      for (let token = rig.gpu.poll(); token >= 0; token = rig.gpu.poll()) {
+        taken.push(token);
+        rig.gpu.complete(token);
+      }
+    });
+    screen.pixels.fill(0x00ff_0000);
+    screen.flushSync();
+    screen.flushSync([{ x: 1, y: 2, width: 3, height: 4 }], { timeoutMs: 100 });
+    expect(taken).toEqual([]);
+    expect(rig.host.pixel(0, 5, 5)).toEqual([255, 0, 0]);
+    const token = screen.submitTransfer();
+    expect(taken).toEqual([token]);
+    expect(() => rig.gpu.cancel(token)).toThrow(CODES('WRONG_TOKEN'));
+  });
+
+  it('which refuses the transfer of a flush that spins has the rest given up', () => {
+    using rig = setUp();
+    const screen = rig.gpu.setUpFramebufferSync({ width: 32, height: 32 });
+    let refuse = true;
+    rig.host.meddle = (answer, { type }) => {
+      if (type === 0x105 && refuse) new DataView(answer.buffer, answer.byteOffset).setUint32(0, 0x1201, true);
+      return answer;
+    };
+    expect(() => screen.flushSync()).toThrow(CODES('IO_ERROR'));
+    expect(rig.gpu.poll()).toBe(-1);
+    refuse = false;
+    screen.flushSync();
+  });
+});
+
+describe('a framebuffer', () => {
+  it('whose show() was given up is switched off before it is destroyed, as it may be shown', async () => {
+    using rig = setUp();
+    const screen = await rig.gpu.createFramebuffer({ width: 32, height: 32 });
+    rig.host.held.add(0x103);
+    const controller = new AbortController();
+    const showing = failure(() => screen.show(0, undefined, { signal: controller.signal }));
+    await settle();
+    controller.abort();
+    expect(await showing).toMatchObject({ code: 'ABORTED' });
+    rig.host.release();
+    await settle();
+    expect(rig.host.screens.has(0)).toBe(true);
+    const from = rig.host.log.length;
+    await screen.destroy();
+    expect(rig.host.log.slice(from).map(({ type }) => type)).toEqual([0x103, 0x107, 0x102]);
+  });
+
+  it('that the device refused to show leaves what was shown', async () => {
+    using rig = setUp();
+    const shown = await rig.gpu.setUpFramebuffer({ width: 32, height: 32 });
+    const other = await rig.gpu.createFramebuffer({ width: 32, height: 32 });
+    rig.host.meddle = (answer, { type }) => {
+      if (type === 0x103) new DataView(answer.buffer, answer.byteOffset).setUint32(0, 0x1205, true);
+      return answer;
+    };
+    await expect(other.show()).rejects.toMatchObject({ code: 'IO_ERROR' });
+    rig.host.meddle = undefined;
+    const from = rig.host.log.length;
+    await other.destroy();
+    await shown.destroy();
+    expect(rig.host.log.slice(from).map(({ type }) => type)).toEqual([0x107, 0x102, 0x103, 0x107, 0x102]);
   });
 });
 

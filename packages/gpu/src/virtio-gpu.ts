@@ -11,6 +11,7 @@ import {
   type DriverOptions,
   type FeatureName,
   type Hal,
+  requireInteger,
   type SharedMemory,
   type SpinOptions,
   type Transport,
@@ -43,9 +44,10 @@ import {
   submitCursor,
 } from './cursor.ts';
 import { type Edid, parseEdid } from './edid.ts';
-import { Framebuffer, type FramebufferOptions } from './framebuffer.ts';
+import { Framebuffer, type FramebufferOptions, MAX_FRAMEBUFFER } from './framebuffer.ts';
 import { GpuState } from './gpu-state.ts';
 import {
+  BYTES_PER_PIXEL,
   CONTROL_QUEUE,
   CURSOR_QUEUE,
   GpuConfig,
@@ -117,6 +119,9 @@ const NOTHING = { x: 0, y: 0, width: 0, height: 0 } as const;
  * ```
  */
 export class VirtioGpu extends Driver<GpuFeatureName, GpuEvents> {
+  /** The type of the devices that it drives. */
+  static readonly deviceType = DeviceType.Gpu;
+
   readonly #state: GpuState;
   readonly #control: CommandQueue;
   readonly #cursor: CommandQueue;
@@ -246,7 +251,8 @@ export class VirtioGpu extends Driver<GpuFeatureName, GpuEvents> {
   // Framebuffers.
 
   /**
-   * Makes a framebuffer and shows it on a scanout, in the size that its display wants unless another is given. What was set up
+   * Makes a framebuffer and shows it on a scanout, in the size that its display wants unless another is given (1024 by 768 if that is
+   * none, or larger than a framebuffer can be). What was set up
    * for the scanout in this way before is destroyed once the new one is shown: so this is how to change the resolution, too.
    *
    * @throws {@link VirtioError} `INVALID_PARAM`, `DMA_ERROR`, {@link GpuError}, `UNSUPPORTED`, `ABORTED`, or why the device no
@@ -284,14 +290,17 @@ export class VirtioGpu extends Driver<GpuFeatureName, GpuEvents> {
    * @throws {@link VirtioError} as {@link VirtioGpu.displays} does
    */
   async disableScanout(scanout: number, options?: WaitOptions): Promise<void> {
+    const before = this.#state.shown[scanout];
     await this.#control.request(setScanout(scanout, 0, NOTHING), options);
-    this.#state.shown[scanout] = undefined;
+    // Another may have been shown there in the meantime.
+    if (this.#state.shown[scanout] === before) this.#state.shown[scanout] = undefined;
   }
 
   /** The same as {@link VirtioGpu.disableScanout}, spinning. */
   disableScanoutSync(scanout: number, options?: SpinOptions): void {
+    const before = this.#state.shown[scanout];
     this.#control.requestSync(setScanout(scanout, 0, NOTHING), options);
-    this.#state.shown[scanout] = undefined;
+    if (this.#state.shown[scanout] === before) this.#state.shown[scanout] = undefined;
   }
 
   // Cursors.
@@ -583,11 +592,12 @@ export class VirtioGpu extends Driver<GpuFeatureName, GpuEvents> {
     this.checkUsable();
     const { scanout = 0, ...others } = options;
     const state = this.#state;
+    requireInteger(this.transport, 'scanout', scanout, 0, this.scanouts - 1);
     let { width, height } = options;
     if (width === undefined || height === undefined) {
-      const display = (yield* ask(getDisplayInfo()))[scanout];
-      const known = display?.enabled === true && display.width > 0 && display.height > 0;
-      ({ width, height } = known ? display : FALLBACK);
+      const wanted = this.#sizeOf((yield* ask(getDisplayInfo()))[scanout]);
+      width ??= wanted.width;
+      height ??= wanted.height;
     }
     const framebuffer = yield* Framebuffer.create(state, { ...others, width, height });
     const { epoch } = state;
@@ -602,6 +612,18 @@ export class VirtioGpu extends Driver<GpuFeatureName, GpuEvents> {
     if (epoch === state.epoch) state.setUp[scanout] = framebuffer;
     if (old !== undefined) yield* old.destroySteps();
     return framebuffer;
+  }
+
+  /** What a display wants, as far as it can be had. */
+  #sizeOf(display: Display | undefined): { readonly width: number; readonly height: number } {
+    if (display?.enabled !== true) return FALLBACK;
+    const { scanout, width, height } = display;
+    if (width > 0 && height > 0 && width * height * BYTES_PER_PIXEL <= MAX_FRAMEBUFFER) return display;
+    this.quirk(
+      CONTROL_QUEUE,
+      `has a display of ${width} by ${height} pixels at scanout ${scanout}; ${FALLBACK.width} by ${FALLBACK.height} are used`,
+    );
+    return FALLBACK;
   }
 
   #placeOf(scanout: number): CursorPosition {

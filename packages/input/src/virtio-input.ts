@@ -111,6 +111,9 @@ const EVENT_TYPES = 32;
  * @see VIRTIO 1.4, 5.8
  */
 export class VirtioInput extends Driver<never> implements AsyncIterable<InputEvent> {
+  /** The type of the devices that it drives. */
+  static readonly deviceType = DeviceType.Input;
+
   readonly #ring: EventRing;
   readonly #events: ReceiveQueue;
   readonly #status: RequestQueue;

@@ -6,7 +6,7 @@
  * empty and never reads what another has put there since; and it is what `share` recognises DMA memory by.
  */
 import { type DmaRegion, PAGE_SIZE, VirtioError } from '@virtio/core';
-import type { Mapping } from './mapping.ts';
+import { Mapping } from './mapping.ts';
 
 /** The size and the alignment of blocks: that of a huge page. */
 export const BLOCK_SIZE = 2 * 1024 * 1024;
@@ -89,6 +89,8 @@ export class DmaMemory implements Disposable {
   readonly #source: DmaSource;
   readonly #arenas: Arena[] = [];
   readonly #regions = new Map<ArrayBufferLike, { readonly arena: Arena; readonly region: DmaRegion }>();
+  /** Regions that other threads were told of: their memory stays mapped as long as they are not given back. */
+  readonly #posted = new Set<ArrayBufferLike>();
   #disposed = false;
 
   constructor(source: DmaSource) {
@@ -109,12 +111,21 @@ export class DmaMemory implements Disposable {
     return this.#regions.get(buffer)?.region.address ?? -1;
   }
 
-  /** The address in this process of a region's ArrayBuffer, or -1. */
-  pointerOf(buffer: ArrayBufferLike): number {
+  /**
+   * The address in this process of bytes of a region, for another thread.
+   *
+   * @returns -1 if they are of no region
+   */
+  post(bytes: Uint8Array): number {
+    const { buffer, byteOffset } = bytes;
     const found = this.#regions.get(buffer);
     if (!found) return -1;
     const { mapping, address } = found.arena.block;
-    return mapping.address + (found.region.address - address);
+    if (!this.#posted.has(buffer)) {
+      this.#posted.add(buffer);
+      Mapping.post(bytes);
+    }
+    return mapping.address + (found.region.address - address) + byteOffset;
   }
 
   /**
@@ -164,6 +175,7 @@ export class DmaMemory implements Disposable {
     }
     const { arena } = found;
     this.#regions.delete(buffer);
+    if (this.#posted.delete(buffer)) arena.block.mapping.unpost();
     arena.block.mapping.detach(buffer);
     arena.give((region.address - arena.block.address) / PAGE_SIZE, region.pages);
     // One empty block is kept for the next allocation; what else is empty goes back.

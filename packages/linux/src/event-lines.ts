@@ -5,11 +5,13 @@
 import { closeSync } from 'node:fs';
 import { InterruptLines } from '@virtio/pci';
 import { EventPoller } from './event-poller.ts';
+import { duplicate } from './syscalls.ts';
 
 /** Lines that are fired from descriptors. */
 export class EventLines extends InterruptLines implements Disposable {
   readonly #poller = new EventPoller();
   readonly #descriptors: number[] = [];
+  readonly #lines = new Map<number, number>();
   #disposed = false;
 
   /** Keeps the event loop alive until {@link EventLines.release} was called as often. */
@@ -33,6 +35,18 @@ export class EventLines extends InterruptLines implements Disposable {
   protected watch(descriptor: number, handler: () => void): void {
     this.#descriptors.push(descriptor);
     this.#poller.watch(descriptor, handler);
+  }
+
+  /** Says which descriptor stands for a line, so that another thread can wait for it. */
+  protected describeLine(line: number, descriptor: number): void {
+    this.#lines.set(line, descriptor);
+  }
+
+  override lendLine(line: number, alone: boolean): number | undefined {
+    const descriptor = this.#lines.get(line);
+    if (descriptor === undefined || this.#disposed) return undefined;
+    if (alone) this.#poller.unwatch(descriptor);
+    return duplicate(descriptor);
   }
 
   /** Closes the descriptors. */

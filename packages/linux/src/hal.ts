@@ -7,16 +7,17 @@
 import {
   type BufferDirection,
   type DmaRegion,
-  type Hal,
   MappedRegisters,
   PAGE_SIZE,
+  type PostedMemory,
+  type PostingHal,
   type RegisterWindow,
   subWindow,
   VirtioError,
 } from '@virtio/core';
 import { BouncePool } from './bounce-pool.ts';
-import { DmaMemory, type DmaSource } from './dma-memory.ts';
-import type { Mapping } from './mapping.ts';
+import { BLOCK_SIZE, DmaMemory, type DmaSource } from './dma-memory.ts';
+import { Mapping } from './mapping.ts';
 
 /** DMA memory of a caller; `using buffer = hal.alloc(65536)` gives it back at the end of its block. */
 export interface DmaBuffer extends Disposable {
@@ -26,15 +27,7 @@ export interface DmaBuffer extends Disposable {
   readonly address: number;
 }
 
-/** DMA memory as plain data: a worker thread of this process makes it a view of its own with `attachMemory`. */
-export interface PostedMemory {
-  /** The address in this process. */
-  readonly pointer: number;
-  /** The address for the device. */
-  readonly address: number;
-  /** Bytes. */
-  readonly length: number;
-}
+const BLOCK_PAGES = BLOCK_SIZE / PAGE_SIZE;
 
 /** 512 views that were shared once are remembered, in places that their addresses in units of 512 bytes are spread over. */
 const SEEN_SHIFT = 32 - 9;
@@ -42,7 +35,7 @@ const SEEN_UNIT = 512;
 const GOLDEN = 0x9e3779b1;
 
 /** Memory and registers for the drivers of a Linux process. */
-export abstract class LinuxHal implements Hal, Disposable {
+export abstract class LinuxHal implements PostingHal, Disposable {
   readonly #memory: DmaMemory;
   readonly #bounce: BouncePool;
   /**
@@ -100,7 +93,8 @@ export abstract class LinuxHal implements Hal, Disposable {
 
   dmaAlloc(pages: number, _direction: BufferDirection, accessPlatform: boolean): DmaRegion {
     this.checkAccess(accessPlatform);
-    return this.#memory.allocate(pages);
+    // What is as large as a block can be one, and so be divided in its turn, by a thread that it is given to.
+    return this.#memory.allocate(pages, pages >= BLOCK_PAGES ? BLOCK_PAGES : 1);
   }
 
   dmaDealloc(region: DmaRegion, _accessPlatform: boolean): void {
@@ -143,25 +137,22 @@ export abstract class LinuxHal implements Hal, Disposable {
   }
 
   /**
-   * Describes DMA memory so that a worker thread can use it: post the result, and make it a view there with
-   * `attachMemory`. The memory must not be given back while a worker uses it: its views cannot be detached from here.
+   * Describes DMA memory, or mapped registers, so that a worker thread can use it: post the result, and make it a view there with
+   * `attachMemory`. Do not give DMA memory back (`free`, `using`) while a worker uses it: it may then be another's. When the Hal is
+   * disposed it stays mapped, and its contents are gone.
    *
-   * @throws {@link VirtioError} `INVALID_PARAM` if `bytes` is not in DMA memory of this Hal
+   * @throws {@link VirtioError} `INVALID_PARAM` if `bytes` is not in DMA memory of this Hal, or registers
    */
   post(bytes: Uint8Array): PostedMemory {
-    const { buffer, byteOffset, byteLength } = bytes;
-    const pointer = this.#memory.pointerOf(buffer);
+    const start = this.#memory.addressOf(bytes.buffer);
+    const pointer = start < 0 ? Mapping.post(bytes) : this.#memory.post(bytes);
     if (pointer < 0) {
       throw new VirtioError(
         'INVALID_PARAM',
-        'only memory of dmaAlloc and alloc can be posted; copy the buffer there first',
+        'only memory of dmaAlloc and alloc, and registers, can be posted; copy the buffer there first',
       );
     }
-    return {
-      pointer: pointer + byteOffset,
-      address: this.#memory.addressOf(buffer) + byteOffset,
-      length: byteLength,
-    };
+    return { pointer, address: Math.max(0, start) + bytes.byteOffset, length: bytes.byteLength };
   }
 
   /** Detaches and unmaps all DMA memory. Dispose all drivers before. */

@@ -16,6 +16,9 @@ export interface MappingOptions {
   readonly flags?: number;
 }
 
+/** The mapping of each view. */
+const mappings = new WeakMap<ArrayBufferLike, { readonly mapping: Mapping; readonly offset: number }>();
+
 /** A mapping and the views of it. */
 export class Mapping implements Disposable {
   /** The address in this process. */
@@ -24,6 +27,8 @@ export class Mapping implements Disposable {
   readonly size: number;
   readonly #views = new Set<ArrayBuffer>();
   #mapped = true;
+  /** How many places other threads were told of. */
+  #posts = 0;
 
   /** Takes over a mapping that is there. */
   constructor(address: number, size: number) {
@@ -51,7 +56,26 @@ export class Mapping implements Disposable {
     }
     const buffer = viewMemory(this.address + offset, size);
     this.#views.add(buffer);
+    mappings.set(buffer, { mapping: this, offset });
     return buffer;
+  }
+
+  /**
+   * The address in this process of bytes of some mapping, for another thread. The memory then stays mapped when the mapping is disposed,
+   * until {@link Mapping.unpost}; registers are replaced by ordinary memory.
+   *
+   * @returns -1 if they are in none
+   */
+  static post({ buffer, byteOffset }: Uint8Array): number {
+    const found = mappings.get(buffer);
+    if (found === undefined || !found.mapping.#mapped) return -1;
+    found.mapping.#posts += 1;
+    return found.mapping.address + found.offset + byteOffset;
+  }
+
+  /** No other thread uses this place any more. */
+  unpost(): void {
+    this.#posts -= 1;
   }
 
   /** Detaches one view: it and all typed arrays over it become empty. */
@@ -72,9 +96,21 @@ export class Mapping implements Disposable {
     new Uint8Array(viewMemory(this.address, this.size)).fill(0xff);
   }
 
-  /** Detaches all views, then unmaps the memory. */
+  /** Detaches all views and leaves the memory to whoever has it. */
+  abandon(): void {
+    this.#mapped = false;
+    for (const view of this.#views) view.transfer(0);
+    this.#views.clear();
+  }
+
+  /** Detaches all views, then unmaps the memory, unless another thread may touch it: then ordinary memory takes its place. */
   [Symbol.dispose](): void {
     if (!this.#mapped) return;
+    if (this.#posts > 0) {
+      this.replaceByOnes();
+      this.abandon();
+      return;
+    }
     this.#mapped = false;
     for (const view of this.#views) view.transfer(0);
     this.#views.clear();

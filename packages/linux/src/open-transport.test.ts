@@ -17,6 +17,10 @@ describe('openTransport', () => {
     }
   });
 
+  it('says who opens devices in other processes', () => {
+    expect(() => openTransport('vhost-user:/tmp/vhost.sock')).toThrow('@virtio/vhost-user');
+  });
+
   it('opens nothing without an IOMMU unless that is asked for by name', () => {
     expect(() => openTransport({ address: 0xfeb00000, size: 512 })).toThrow(
       expect.objectContaining({ code: 'IOMMU_MISSING' }),

@@ -81,6 +81,9 @@ const SCHEMES: Readonly<Record<string, (rest: string) => string | MmioWindow | u
   },
 };
 
+/** What cannot be opened in place. */
+const ELSEWHERE = 'vhost-user';
+
 /** The size of a window in which nothing but a virtio device is: QEMU's and kvmtool's. */
 const MMIO_SIZE = 0x200;
 
@@ -88,7 +91,14 @@ const MMIO_SIZE = 0x200;
 function parseAddress(what: DeviceAddress): string | MmioWindow {
   if (typeof what !== 'string') return 'kind' in what && what.kind === 'pci' ? what.address : what;
   const colon = what.indexOf(':');
-  const scheme = SCHEMES[what.slice(0, colon)];
+  const name = what.slice(0, colon);
+  const scheme = SCHEMES[name];
+  if (name === ELSEWHERE) {
+    throw new VirtioError(
+      'INVALID_PARAM',
+      `"${what}" is a device in another process; open it with openDriver or openVhostUser of @virtio/vhost-user`,
+    );
+  }
   if (scheme === undefined) return what;
   const place = scheme(what.slice(colon + 1));
   if (place !== undefined) return place;

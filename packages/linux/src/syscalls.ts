@@ -31,6 +31,9 @@ export const MemfdFlags = { CLOEXEC: 1, ALLOW_SEALING: 2, HUGETLB: 4, HUGE_2MB: 
 /** `F_ADD_SEALS` and `F_GET_SEALS`, and the seals: `<linux/fcntl.h>`. */
 export const Seals = { ADD: 1033, GET: 1034, SEAL: 1, SHRINK: 2, GROW: 4 } as const;
 
+/** `F_DUPFD_CLOEXEC` of `<linux/fcntl.h>`. */
+const F_DUPFD_CLOEXEC = 1030;
+
 /** Modes of `fallocate`: `<linux/falloc.h>`. */
 const FALLOC_PUNCH_HOLE = 3;
 
@@ -186,6 +189,11 @@ export function systemPageSize(): number {
 /** A new eventfd with the count 0, which does not block. */
 export function eventfd(): number {
   return call('eventfd', 'eventfd', 0, EVENTFD_FLAGS);
+}
+
+/** Another descriptor of the same file, for another thread to own. */
+export function duplicate(fd: number): number {
+  return call('fcntl', 'F_DUPFD_CLOEXEC', fd, F_DUPFD_CLOEXEC, 0);
 }
 
 /** Adds 1 to the count of an eventfd, which signals it. */

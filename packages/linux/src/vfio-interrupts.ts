@@ -59,7 +59,9 @@ export class VfioInterrupts extends EventLines {
     while (wanted > 0) {
       while (eventfds.length < wanted) {
         const line = eventfds.length;
-        eventfds.push(this.#eventfd(() => this.fire(line)));
+        const descriptor = this.#eventfd(() => this.fire(line));
+        this.describeLine(line, descriptor);
+        eventfds.push(descriptor);
       }
       const possible = this.#device.setIrqs(PciIrq.MSIX, eventfds.slice(0, wanted));
       if (possible === 0) return wanted;

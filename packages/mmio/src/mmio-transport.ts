@@ -10,6 +10,7 @@ import {
   type InterruptSource,
   InterruptStatus,
   PAGE_SIZE,
+  type QueueSignals,
   type RegisterWindow,
   type SharedMemory,
   Transport,
@@ -166,6 +167,17 @@ export class MmioTransport extends Transport {
     const value = this.#notificationData ? (next << 16) | queue : queue;
     if (this.#words !== undefined) this.#words[R.QueueNotify >>> 2] = value;
     else this.#window.write32(R.QueueNotify, value >>> 0);
+  }
+
+  /** Interrupts of a window cannot be told apart by queue, so the other thread polls. `UNSUPPORTED` if the window is not mapped. */
+  override lendQueue(queue: number): QueueSignals {
+    const { mapped } = this.#window;
+    if (mapped === undefined) return super.lendQueue(queue);
+    const register = mapped.u8.subarray(R.QueueNotify, R.QueueNotify + 4) as Uint8Array<ArrayBuffer>;
+    return {
+      doorbell: { kind: 'register', register, value: queue, data: this.#notificationData },
+      interrupt: undefined,
+    };
   }
 
   /**

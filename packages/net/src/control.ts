@@ -322,7 +322,7 @@ export const NetControl = {
   /** Chooses where packets are received by their hash. @see VIRTIO 1.4, 5.1.9.5.7 */
   setRss(config: RssConfig): NetCommand {
     const name = 'MQ_RSS_CONFIG';
-    const { indirectionTable: table, unclassifiedPair = 0 } = config;
+    const { indirectionTable: table, unclassifiedPair = 0, transmitPairs: wanted } = config;
     return {
       name,
       class: ControlClass.MQ,
@@ -336,7 +336,7 @@ export const NetControl = {
         const pairs = table.map((pair) =>
           requireInteger(name, 'a pair of the table', pair, 0, queuePairs - 1),
         );
-        const transmitPairs = config.transmitPairs ?? queuePairs;
+        const transmitPairs = wanted ?? queuePairs;
         const head = bytes(RssConfigLayout.size + 2 * table.length, (view) => {
           RssConfigLayout.write(view, 0, {
             hashTypes: bitsOf(name, HashType, config.types, hashLimits.hashTypes),
@@ -357,10 +357,10 @@ export const NetControl = {
         return join([head, tail, key]);
       },
       sent(target) {
-        target.activePairs = Math.min(target.activePairs, config.transmitPairs ?? target.queuePairs);
+        target.activePairs = Math.min(target.activePairs, wanted ?? target.queuePairs);
       },
       value(_result, target) {
-        target.activePairs = config.transmitPairs ?? target.queuePairs;
+        target.activePairs = wanted ?? target.queuePairs;
       },
     };
   },

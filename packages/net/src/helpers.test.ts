@@ -86,6 +86,20 @@ describe('captures', () => {
     expect(read(good.slice(0, 30))).toThrow(code('INVALID_PARAM'));
     expect(read(good.slice(0, -20))).toThrow(code('INVALID_PARAM'));
     expect(read(new Uint8Array(100))).toThrow(code('INVALID_PARAM'));
+    expect(read('x' as unknown as Uint8Array<ArrayBuffer>)).toThrow(code('INVALID_PARAM'));
+    // Whatever follows a good head: frames that lie in the file, then an end or an error.
+    for (let seed = 1; seed <= 300; seed += 1) {
+      const garbage = Uint8Array.from({ length: 24 + (seed % 97) }, (_, n) =>
+        n < 24 ? (good[n] ?? 0) : seed % 3 === 0 ? 0 : Math.imul(n * 31 + seed, 0x9e3779b1) >>> 24,
+      );
+      let frames = 0;
+      try {
+        for (const { frame: kept } of readPcap(garbage)) frames += 1 + kept.length;
+      } catch (error) {
+        expect(error).toMatchObject({ code: 'INVALID_PARAM' });
+      }
+      expect(frames).toBeLessThanOrEqual(garbage.length - 24);
+    }
     const wifi = good.slice();
     wifi[20] = 105;
     expect(read(wifi)).toThrow(code('INVALID_PARAM'));

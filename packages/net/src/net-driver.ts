@@ -36,7 +36,15 @@ import {
 } from './features.ts';
 import { HeaderCodec } from './header.ts';
 import { isStation, parseMac, randomMac } from './mac.ts';
-import { ControlAck, ETHERNET_HEADER_SIZE, NetStatus, QUEUE_PAIRS, VLAN_TAG_SIZE } from './protocol.ts';
+import {
+  ControlAck,
+  DEFAULT_MTU,
+  ETHERNET_HEADER_SIZE,
+  MAX_OFFLOAD_FRAME,
+  NetStatus,
+  QUEUE_PAIRS,
+  VLAN_TAG_SIZE,
+} from './protocol.ts';
 
 /** Options of both drivers. */
 export interface NetDriverOptions extends Omit<DriverOptions, 'without'> {
@@ -110,12 +118,17 @@ function wantedFeatures(options: NetDriverOptions, extra: readonly NetFeatureNam
 
 /** The base of {@link VirtioNet} and {@link VirtioNetRaw}. */
 export abstract class NetDriver extends Driver<NetFeatureName, NetEvents> {
+  /** The type of the devices that it drives. */
+  static readonly deviceType = DeviceType.Network;
+
   /** Reads and writes the headers of packets. */
   protected readonly codec: HeaderCodec;
   /** Whether headers must have descriptors of their own: so it was before the specification [5.1.9.8]. */
   protected readonly framed: boolean;
   /** Whether packets may come that are larger than those on the wire. */
   protected readonly takesLarge: boolean;
+  /** The longest packet that the device may send, a VLAN tag apart [5.1.4.2, 5.1.9.3.1]. */
+  protected readonly longestReceived: number;
   /** How many pairs of queues are set up. */
   readonly queuePairs: number;
   /** How many pairs of queues the device can use. */
@@ -173,6 +186,9 @@ export abstract class NetDriver extends Driver<NetFeatureName, NetEvents> {
         this.maxQueuePairs,
       );
       this.mtu = this.#config.readMtu();
+      this.longestReceived = this.takesLarge
+        ? MAX_OFFLOAD_FRAME
+        : Math.max(this.mtu, DEFAULT_MTU) + ETHERNET_HEADER_SIZE;
       this.hashLimits = this.#config.readHashLimits();
       this.#link = this.#config.readLink(this.#config.readStatus());
       this.#target = {
@@ -385,8 +401,10 @@ export abstract class NetDriver extends Driver<NetFeatureName, NetEvents> {
     const request = this.#request(commands, NetControl.acknowledgeAnnounce());
     try {
       if (this.transport.interrupts === undefined) {
-        commands.cancel(commands.submitRequest(request));
+        // Given up before the device is told: it may answer inside the notification, and a listener there take the result.
+        commands.cancel(commands.submitRequest(request, { kick: false }));
         this.#unacknowledged = false;
+        commands.kick();
         return;
       }
       this.#unacknowledged = false;

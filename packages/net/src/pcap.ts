@@ -100,6 +100,7 @@ export class PcapWriter {
  * been given by then
  */
 export function* readPcap(bytes: Uint8Array<ArrayBuffer>): Generator<CapturedFrame, void, undefined> {
+  if (!(bytes instanceof Uint8Array)) throw invalid('it is no Uint8Array');
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   if (bytes.length < FILE_HEADER) {
     throw invalid(`${bytes.length} bytes are no capture; its head alone has ${FILE_HEADER}`);

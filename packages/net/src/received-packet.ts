@@ -13,6 +13,8 @@ export interface PacketSource {
   readonly codec: HeaderCodec;
   /** Changes when the device was reset and all buffers went back to it. */
   readonly generation: number;
+  /** The error of a driver that was disposed: the memory is gone. */
+  readonly disposed: VirtioError | undefined;
   buffer(number: number): Uint8Array<ArrayBuffer>;
   /** Gives a buffer back. */
   giveBack(number: number): void;
@@ -63,16 +65,16 @@ export class ReceivedPacket implements Disposable {
     return this.#source.pair;
   }
 
-  /** Whether it can still be read: it was not given back, and the device was not reset. */
+  /** Whether it can still be read: it was not given back, and the device was not reset or disposed. */
   get isHeld(): boolean {
-    return this.#held && this.#generation === this.#source.generation;
+    return this.#held && this.#generation === this.#source.generation && this.#source.disposed === undefined;
   }
 
   /**
    * The memory that the packet lies in, at {@link ReceivedPacket.offset}: for loops that are to allocate nothing. It is the packet's
    * until it is given back.
    *
-   * @throws {@link VirtioError} `INVALID_PARAM` after {@link ReceivedPacket.release}, `DEVICE_RESET` after a reset
+   * @throws {@link VirtioError} `INVALID_PARAM` after {@link ReceivedPacket.release}, `DEVICE_RESET` after a reset, `DISPOSED`
    */
   get bytes(): Uint8Array<ArrayBuffer> {
     this.#check();
@@ -148,6 +150,8 @@ export class ReceivedPacket implements Disposable {
 
   #check(): void {
     if (this.isHeld) return;
+    const { disposed } = this.#source;
+    if (disposed !== undefined) throw disposed;
     throw this.#held
       ? new VirtioError('DEVICE_RESET', 'the packet went with a reset of the device')
       : new VirtioError(

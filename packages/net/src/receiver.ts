@@ -62,6 +62,11 @@ export class Receiver implements PacketSource {
     }
   }
 
+  get disposed(): VirtioError | undefined {
+    const { failure } = this.queue;
+    return failure?.code === 'DISPOSED' ? failure : undefined;
+  }
+
   buffer(number: number): Uint8Array<ArrayBuffer> {
     return this.queue.buffer(number);
   }

@@ -143,6 +143,7 @@ export class Sender {
     return new TransmitBuffer(
       bytes.subarray(size),
       (length, header, kick) => {
+        this.#checkUsable();
         if (generation !== this.generation) throw this.#wasReset();
         requireInteger(this.#transport, 'length', length, 0, this.room);
         this.#check(bytes.subarray(size, size + length), header);

@@ -142,6 +142,14 @@ describe('VirtioNetRaw', () => {
     ).toBe(65_601);
   });
 
+  it('needs room for a packet of the MTU that the device has [5.1.4.2]', () => {
+    const made = setUp({ features: QEMU | F.MTU, mtu: 9000 });
+    expect(made.net.minReceiveBuffer).toBe(12 + 9000 + 14);
+    expect(() => made.net.receiveBegin(new Uint8Array(9025))).toThrow(code('INVALID_PARAM'));
+    made.net.receiveCancel(made.net.receiveBegin(new Uint8Array(9026)));
+    expect(setUp({ features: QEMU | F.MTU, mtu: 1000 }).net.minReceiveBuffer).toBe(1526);
+  });
+
   it('refuses what is beyond the MTU, unless the device cuts it [5.1.4.2]', () => {
     const features = QEMU | F.MTU | F.CSUM | F.HOST_TSO4;
     const made = setUp({ features, mtu: 1000 });

@@ -20,13 +20,7 @@ import {
 } from '@virtio/core';
 import type { ReceiveHeader, TransmitHeader } from './header.ts';
 import { etherType, NetDriver, type NetDriverOptions } from './net-driver.ts';
-import {
-  DEFAULT_MTU,
-  ETHERNET_HEADER_SIZE,
-  GsoType,
-  MAX_OFFLOAD_FRAME,
-  NetHeaderLayout,
-} from './protocol.ts';
+import { GsoType, NetHeaderLayout } from './protocol.ts';
 
 /** Options of {@link VirtioNetRaw}. */
 export type RawNetOptions = NetDriverOptions;
@@ -48,9 +42,6 @@ interface RawQueue {
 /** The longest buffer: that of a descriptor. */
 const MAX_BUFFER = 0xffff_ffff;
 const DEFAULT_QUEUE_SIZE = 256;
-
-/** What is on the wire takes so many bytes at most, where nothing else is said. */
-const PLAIN_FRAME = DEFAULT_MTU + ETHERNET_HEADER_SIZE;
 
 /**
  * The driver of a network device, on buffers of the caller's.
@@ -134,12 +125,13 @@ export class VirtioNetRaw extends NetDriver {
   }
 
   /**
-   * The bytes that a receive buffer must have, the header included: for the longest packet that the device may send.
+   * The bytes that a receive buffer must have, the header included: for the longest packet that the device may send. Where packets
+   * may have a VLAN tag, four more.
    *
-   * @see VIRTIO 1.4, 5.1.9.3.1
+   * @see VIRTIO 1.4, 5.1.9.3.1 and 5.1.4.2
    */
   get minReceiveBuffer(): number {
-    return this.headerSize + (this.takesLarge ? MAX_OFFLOAD_FRAME : PLAIN_FRAME);
+    return this.headerSize + this.longestReceived;
   }
 
   /**

@@ -202,6 +202,31 @@ describe('receiving', () => {
     clean(made);
   });
 
+  it('keeps no packet and no buffer beyond the driver, and says so', () => {
+    const made = setUp();
+    const { model, net } = made;
+    model.deliver(frame(60));
+    const packet = net.tryReceive();
+    const buffer = net.takeBuffer();
+    net[Symbol.dispose]();
+    expect(packet?.isHeld).toBe(false);
+    for (const use of [
+      () => packet?.data,
+      () => packet?.bytes,
+      () => packet?.header,
+      () => packet?.copy(),
+      () => packet?.copyTo(new Uint8Array(100)),
+      () => {
+        buffer?.send(60);
+      },
+    ]) {
+      expect(use).toThrow(code('DISPOSED'));
+    }
+    packet?.release();
+    buffer?.[Symbol.dispose]();
+    clean(made);
+  });
+
   it('copies to where it is told, if there is room', () => {
     const made = setUp();
     made.model.deliver(frame(100, 3));
@@ -775,6 +800,10 @@ describe('negotiation', () => {
     const features = QEMU & ~F.MRG_RXBUF;
     expect(() => setUp({ features }, { bufferSize: 1525 })).toThrow(code('INVALID_PARAM'));
     expect(setUp({ features }, { bufferSize: 1600 }).net.headerSize).toBe(12);
+    // Each holds a packet of the MTU.
+    const large = { features: features | F.MTU, mtu: 9000 };
+    expect(() => setUp(large, { bufferSize: 9025 })).toThrow(code('INVALID_PARAM'));
+    expect(setUp(large, { bufferSize: 9026 }).net.mtu).toBe(9000);
   });
 
   it('refuses devices of another type', () => {

@@ -433,16 +433,14 @@ export class VirtioNet extends NetDriver {
       transport,
       'bufferSize',
       bufferSize ?? (merges ? Math.max(MERGEABLE_SIZE, Math.ceil(needed / Math.max(1, buffers))) : needed),
-      merges ? codec.size : Math.min(needed, codec.size + DEFAULT_MTU + ETHERNET_HEADER_SIZE),
+      merges ? codec.size : codec.size + this.longestReceived,
       1 << 20,
     );
   }
 
   /** The longest packet that the device may send. */
   get #longest(): number {
-    return this.takesLarge
-      ? MAX_OFFLOAD_FRAME
-      : Math.max(this.mtu, DEFAULT_MTU) + ETHERNET_HEADER_SIZE + VLAN_TAG_SIZE;
+    return this.longestReceived + (this.takesLarge ? 0 : VLAN_TAG_SIZE);
   }
 
   /** 5.1.4.2: there must be room for one packet of the MTU at least. */

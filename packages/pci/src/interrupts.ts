@@ -32,6 +32,14 @@ export interface PciInterrupts {
 
   /** Ends one {@link PciInterrupts.hold}. */
   release(): void;
+
+  /**
+   * Another thread waits for a line from now on.
+   *
+   * @param alone whether the line is of no more interest here
+   * @returns a descriptor that it signals, for that thread to close; `undefined` if there is none
+   */
+  lendLine?(line: number, alone: boolean): number | undefined;
 }
 
 /**
@@ -87,6 +95,11 @@ export class InterruptLines implements PciInterrupts {
 
   release(): void {
     this.holds -= 1;
+  }
+
+  /** There is no descriptor; those who have some override this. */
+  lendLine(_line: number, _alone: boolean): number | undefined {
+    return undefined;
   }
 }
 
@@ -160,6 +173,14 @@ export class InterruptDispatcher extends InterruptHandlers {
     const own = vectors === 1 ? 0 : 1 + (queue % (vectors - 1));
     const vector = this.#map(tryVector, own, `queue ${queue}`);
     this.#queuesOf[vector]?.push(queue);
+  }
+
+  /** The descriptor for another thread of the vector of a queue, or `undefined` if that has to poll: INTx cannot be shared so. */
+  lendQueue(queue: number): number | undefined {
+    const vector = this.#queuesOf.findIndex((queues) => queues.includes(queue));
+    if (vector < 0) return undefined;
+    const alone = this.#queuesOf[vector]?.length === 1 && vector !== this.#configVector;
+    return this.#lines.lendLine?.(vector, alone);
   }
 
   /** 4.1.5.1.2.1: after a reset nothing is mapped. */

@@ -9,6 +9,7 @@ import {
   type InterruptSource,
   InterruptStatus,
   Layout,
+  type QueueSignals,
   type RegisterWindow,
   type SharedMemory,
   Transport,
@@ -268,6 +269,22 @@ export class PciTransport extends Transport {
     } else {
       this.#notify.write16(at, value);
     }
+  }
+
+  /** @throws {@link VirtioError} `UNSUPPORTED` if the notification structure is not mapped; `INVALID_PARAM` if the queue is not set up */
+  override lendQueue(queue: number): QueueSignals {
+    const at = this.#doorbells[queue];
+    if (at === undefined || at < 0) throw this.#notSetUp(queue);
+    const { mapped } = this.#notify;
+    if (mapped === undefined) return super.lendQueue(queue);
+    const data = this.#notificationData;
+    const width = data ? 4 : 2;
+    const register = mapped.u8.subarray(at * width, (at + 1) * width) as Uint8Array<ArrayBuffer>;
+    const value = this.#values[queue] as number;
+    return {
+      doorbell: { kind: 'register', register, value, data },
+      interrupt: this.#dispatcher?.lendQueue(queue),
+    };
   }
 
   /**

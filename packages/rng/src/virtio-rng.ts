@@ -63,6 +63,9 @@ const MAX_BUFFER = 0xffff_ffff;
  * ```
  */
 export class VirtioRng extends Driver<never> {
+  /** The type of the devices that it drives. */
+  static readonly deviceType = DeviceType.EntropySource;
+
   readonly #requests: RequestQueue<number>;
 
   /**

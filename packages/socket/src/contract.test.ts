@@ -1,6 +1,6 @@
 import { contract } from '@virtio/testing';
 import { describe, it } from 'vitest';
-import { connectedSocket, packetSubject } from '../test/contract-subject.ts';
+import { connectionSubject, packetSubject } from '../test/contract-subject.ts';
 
 contract(packetSubject, { describe, it });
-contract(connectedSocket, { describe, it });
+contract(connectionSubject, { describe, it });

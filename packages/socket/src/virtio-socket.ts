@@ -93,6 +93,9 @@ const RESERVED_CIDS: readonly number[] = [0, 1, 2, 0xffffffff];
  * @see VIRTIO 1.4, 5.10
  */
 export class VirtioSocket extends Driver<VsockFeatureName, SocketEvents> {
+  /** The type of the devices that it drives. */
+  static readonly deviceType = DeviceType.Socket;
+
   /** The most data that one packet can carry to the device, in bytes. */
   readonly maxData: number;
 

@@ -1,5 +1,5 @@
 /** The driver of socket devices, described for the contract: as packets, and as a connection with a program on the host. */
-import { DeviceType, type SpinOptions, type WaitOptions } from '@virtio/core';
+import { DeviceType, type SpinOptions, VirtioError, type WaitOptions } from '@virtio/core';
 import { type Chain, FakeDevice, type Subject } from '@virtio/testing';
 import {
   VirtioSocket,
@@ -151,11 +151,18 @@ function readMarkSync(driver: VirtioSocket, options: SpinOptions): number {
   return markIn(into);
 }
 
-/**
- * One connection, which carries messages of four bytes both ways. The fuzzer does not take it (its name is not one that it looks for): a
- * reset ends the connection, and the fuzzer resets a device in moments in which nobody can connect again.
- */
-export const connectedSocket: Subject<VirtioSocket> = {
+/** A spinning write beside another, which it refuses to mix with: for the contract the same as no room. */
+function writeMarkSync(driver: VirtioSocket, mark: number, options: SpinOptions): void {
+  try {
+    connectionOf(driver).writeSync(data(mark), options);
+  } catch (error) {
+    if (!VirtioError.is(error, 'ALREADY_USED')) throw error;
+    throw new VirtioError('QUEUE_FULL', error.message, { cause: error });
+  }
+}
+
+/** One connection, which carries messages of four bytes both ways. */
+export const connectionSubject: Subject<VirtioSocket> = {
   name: 'socket (a connection)',
   device: ({ ring, queueSize }) => makeDevice(ring, queueSize),
   open: (transport, hal) => {
@@ -167,6 +174,8 @@ export const connectedSocket: Subject<VirtioSocket> = {
     connect(driver, device);
     await turn();
   },
+  // Packets of the connection may be lost, whichever queue it was.
+  queuesAreOne: true,
   // Control packets need no answer: nothing here ends, and the peer has room without end.
   other: () => undefined,
   receive: [
@@ -183,7 +192,7 @@ export const connectedSocket: Subject<VirtioSocket> = {
       queue: TX,
       offer: (driver, mark) => connectionOf(driver).tryWrite(data(mark)) > 0,
       promise: (driver, mark, options) => connectionOf(driver).write(data(mark), options),
-      sync: (driver, mark, options) => connectionOf(driver).writeSync(data(mark), options),
+      sync: writeMarkSync,
       markOf,
     },
   ],

@@ -305,15 +305,16 @@ export class FarConnection {
   say(op: Op, more: Partial<PacketToSend> = {}): void {
     this.#told = this.#taken;
     this.#sent += op === 'RW' ? (more.data?.length ?? 0) : 0;
-    this.program.peer.send({
-      op,
-      srcPort: this.port,
-      dstPort: this.guestPort,
-      type: this.type,
-      bufAlloc: this.program.bufAlloc,
-      fwdCnt: this.#taken % 2 ** 32,
-      ...more,
-    });
+    const { peer } = this.program;
+    const packet = {
+      ...{ op, srcPort: this.port, dstPort: this.guestPort, type: this.type },
+      ...{ bufAlloc: this.program.bufAlloc, fwdCnt: this.#taken % 2 ** 32, ...more },
+    };
+    if (!peer.send(packet)) {
+      // A device waits for a buffer; the driver gives some back when it looks.
+      peer.driver.pollEvents();
+      peer.send(packet);
+    }
     if (op === 'RST') this.over = true;
   }
 

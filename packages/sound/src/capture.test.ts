@@ -1,6 +1,6 @@
 import { ringVariants } from '@virtio/testing';
 import { describe, expect, it } from 'vitest';
-import { IO_ERR, SoundModel, turns } from '../test/sound-model.ts';
+import { IO_ERR, OK, SoundModel, turns } from '../test/sound-model.ts';
 import type { CaptureStream } from './index.ts';
 
 const PERIOD = 64;
@@ -162,6 +162,35 @@ describe('capture', () => {
     await expect(stream.read(new Uint8Array(8))).rejects.toMatchObject({ code: 'IO_ERROR' });
     expect((await readAll(stream, 4))[0]).toBe(8);
     expect([stream.failedPeriods, model.driver.quirks]).toEqual([2, 2]);
+  });
+
+  it('keeps its bytes in order and apart from those of a transfer that a listener takes meanwhile', async () => {
+    const model = new SoundModel({ streams: [{ output: false }, { output: false }] });
+    const { driver } = model;
+    const stream = await driver.openCapture(OPEN);
+    const { control } = driver;
+    await control.setParameters(1, OPEN);
+    await control.prepare(1);
+    await control.start(1);
+    await stream.start();
+    const token = driver.submitTransfer('input', 1, new Uint8Array(PERIOD));
+    let length = -1;
+    driver.on('quirk', () => {
+      if (length >= 0) return;
+      model.status = OK;
+      model.capture(1, bytes(12, 200));
+      length = driver.completeTransfer('input', token).length;
+    });
+    // A status that is none, behind some bytes that were captured: the period counts as failed.
+    model.status = 0x1234;
+    model.capture(0, bytes(PERIOD, 1));
+    expect(stream.failedPeriods).toBe(1);
+    expect(length).toBe(12);
+    model.capture(0, bytes(PERIOD, 2));
+    const into = new Uint8Array(2 * PERIOD);
+    await expect(stream.read(into)).rejects.toMatchObject({ code: 'IO_ERROR' });
+    expect(await stream.read(into)).toBe(PERIOD);
+    expect(into.subarray(0, PERIOD)).toEqual(bytes(PERIOD, 2));
   });
 
   it('is a ReadableStream of periods that ends when the stream stops', async () => {

@@ -93,8 +93,10 @@ export class ControlQueue {
   /** Sends a command without waiting. */
   submit(command: SoundCommand<unknown>, options?: SubmitOptions): number {
     const { request, transition } = this.#request(command);
-    const token = this.#requests.submitRequest(request, options);
+    // Known before the device is told: it may answer inside the notification, and a listener there take the result.
+    const token = this.#requests.submitRequest(request, { kick: false });
     this.#submitted.set(token, transition());
+    if (options?.kick !== false) this.#requests.kick();
     return token;
   }
 

@@ -410,7 +410,9 @@ export abstract class PcmStream implements Disposable, AsyncDisposable {
 
   /** Sends a command that nobody waits for. */
   #forget(command: 'STOP' | 'RELEASE'): void {
-    this.#commands.cancel(this.#commands.submit(streamCommand(this.id, command)));
+    // Given up before the device is told: it may answer inside the notification, and a listener there take the result.
+    this.#commands.cancel(this.#commands.submit(streamCommand(this.id, command), { kick: false }));
+    this.#commands.kick();
   }
 
   #used(data: Uint8Array, length: number, status: number, latency: number): void {

@@ -74,7 +74,6 @@ export class PeriodQueue implements RequestHandler<undefined> {
   readonly #waiting = new Set<Waiting>();
   #requests: RequestQueue<Transferred | undefined> | undefined;
   #unlisten: (() => void) | undefined;
-  #draining = false;
   #moves = 0;
   /** Tokens of transfers that are polled for, and those of them that were seen to be done. */
   readonly #transfers = new Set<number>();
@@ -166,8 +165,8 @@ export class PeriodQueue implements RequestHandler<undefined> {
   /** Takes back all periods that the device has used, and wakes those who wait. */
   drain(): void {
     const requests = this.#requests;
-    if (requests === undefined || this.#draining || requests.failure !== undefined) return;
-    this.#draining = true;
+    if (requests === undefined || requests.failure !== undefined) return;
+    // Listeners that are told of what came back may call this again, and wait for more.
     let any = false;
     try {
       for (let token = requests.poll(); token >= 0; token = requests.poll()) {
@@ -179,8 +178,6 @@ export class PeriodQueue implements RequestHandler<undefined> {
     } catch (error) {
       // Why the queue failed is what all calls throw from now on.
       if (this.failure === undefined) throw error;
-    } finally {
-      this.#draining = false;
     }
     if (any) {
       this.#moves += 1;
@@ -215,22 +212,20 @@ export class PeriodQueue implements RequestHandler<undefined> {
 
   /** Transfers a buffer without waiting; returns the token. */
   submitTransfer(stream: number, buffer: Uint8Array, options?: SubmitOptions): number {
-    const token = this.#queue.submitRequest(this.#request(stream, buffer), options);
+    // Known before the device is told: it may answer inside the notification, and a listener there take the result.
+    const token = this.#queue.submitRequest(this.#request(stream, buffer), { kick: false });
     this.#transfers.add(token);
+    if (options?.kick !== false) this.#queue.kick();
     return token;
   }
 
   /** The next submitted transfer that the device has used: its token, or -1. */
   pollTransfer(): number {
     this.drain();
-    for (;;) {
-      const token = this.#done.shift();
-      if (token === undefined) {
-        if (this.failure !== undefined) throw this.failure;
-        return -1;
-      }
-      if (this.#transfers.has(token)) return token;
-    }
+    const token = this.#done.shift();
+    if (token !== undefined) return token;
+    if (this.failure !== undefined) throw this.failure;
+    return -1;
   }
 
   /** Ends a transfer that was submitted. */
@@ -250,8 +245,8 @@ export class PeriodQueue implements RequestHandler<undefined> {
   /** Gives a submitted transfer up. */
   cancelTransfer(token: number): void {
     this.#requireTransfer(token);
-    this.#transfers.delete(token);
     this.#queue.cancel(token);
+    this.#freed(token);
   }
 
   /** Shows the device all that was submitted with `kick: false`. */
@@ -341,17 +336,20 @@ export class PeriodQueue implements RequestHandler<undefined> {
     if (owner === undefined) return;
     this.#look(slot, this.#lengths[slot] as number, usedLength);
     const status = this.#status;
+    owner.used(this.#datas[slot] as Uint8Array, this.#captured, status, this.#latency);
     if (status < SoundStatus.OK || status > SoundStatus.IO_ERR || usedLength < STATUS_SIZE) {
+      // Last, as a listener may take other periods and transfers.
       this.#quirk(
         `a period of stream ${owner.id} was used with ${statusName(status)} and length ${usedLength}`,
       );
     }
-    owner.used(this.#datas[slot] as Uint8Array, this.#captured, status, this.#latency);
   }
 
   /** A transfer has ended: its slot is free for a period. */
   #freed(token: number): void {
     this.#transfers.delete(token);
+    const place = this.#done.indexOf(token);
+    if (place >= 0) this.#done.splice(place, 1);
     this.#moves += 1;
     this.wake();
   }

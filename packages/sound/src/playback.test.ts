@@ -122,6 +122,23 @@ describe('playback', () => {
     expect(model.stream(0).played).toHaveLength(8 * PERIOD);
   });
 
+  it('may be written, and waited for, by who is told of an underrun', async () => {
+    const { model, stream } = await open();
+    let told = 0;
+    model.driver.on('xrun', () => {
+      told += 1;
+      if (told > 1) return;
+      model.eager = true;
+      stream.writeSync(bytes(9 * PERIOD, 1), { timeoutMs: 500 });
+      stream.drainSync({ timeoutMs: 500 });
+    });
+    stream.writeSync(bytes(4 * PERIOD));
+    model.play(0);
+    expect(stream.underruns).toBeGreaterThan(0);
+    expect(model.stream(0).played).toHaveLength(13 * PERIOD);
+    expect(stream.failedPeriods).toBe(0);
+  });
+
   it('counts the underruns that a device tells, where it does', async () => {
     const { model, stream } = await open({ streams: [{ output: true, features: 1 << 4 }] });
     expect(stream.parameters.features).toEqual(['EVT_XRUNS']);

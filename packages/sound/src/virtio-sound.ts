@@ -101,6 +101,9 @@ const PREFERRED: readonly PcmFeatureName[] = ['EVT_XRUNS', 'MSG_POLLING'];
  * ```
  */
 export class VirtioSound extends Driver<SoundFeatureName, SoundEvents> {
+  /** The type of the devices that it drives. */
+  static readonly deviceType = DeviceType.Sound;
+
   /** The control requests: jacks, streams, channel maps, control elements. */
   readonly control: SoundControl;
 

@@ -8,6 +8,7 @@ import {
   type DmaRegion,
   type Hal,
   PAGE_SIZE,
+  type PostedMemory,
   type RegisterWindow,
   VirtioError,
 } from '@virtio/core';
@@ -170,6 +171,22 @@ export class FakeHal implements Hal, DeviceMemory {
       'INVALID_PARAM',
       `no register window of ${size} bytes at ${hex(address)}; the test adds it with addRegisters`,
     );
+  }
+
+  /** Describes a DMA region for another thread, for {@link FakeHal.attach}. */
+  post(bytes: Uint8Array): PostedMemory {
+    const area = this.#byBuffer.get(bytes.buffer);
+    if (area === undefined) throw this.#misused('memory was posted that is not of dmaAlloc');
+    const address = area.address + bytes.byteOffset - area.bytes.byteOffset;
+    return { pointer: address, address, length: bytes.length };
+  }
+
+  /** The DMA region that was posted. */
+  attach({ pointer }: PostedMemory): DmaRegion {
+    const region = this.#find(pointer)?.region;
+    if (region === undefined)
+      throw this.#misused(`memory at ${hex(pointer)} was attached, but is not allocated`);
+    return region;
   }
 
   /** Lets {@link FakeHal.mapRegisters} find a window. */

@@ -4,6 +4,7 @@ import {
   DeviceStatus as Status,
   type DeviceType,
   InterruptStatus,
+  type QueueSignals,
   type SharedMemory,
   Transport,
   VirtioError,
@@ -124,6 +125,11 @@ export class FakeTransport extends Transport {
       );
     }
     this.device.disableQueue(queue);
+  }
+
+  /** The number of the queue in place of a descriptor, which means nothing to the operating system; see {@link FakeThread}. */
+  override lendQueue(queue: number): QueueSignals {
+    return { doorbell: { kind: 'descriptor', descriptor: queue }, interrupt: queue };
   }
 
   override ackInterrupt(): InterruptStatus {

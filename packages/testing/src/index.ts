@@ -20,6 +20,7 @@ export {
   FakePciFunction,
   type FakePciFunctionOptions,
 } from './fake-pci-function.ts';
+export * from './fake-thread.ts';
 export * from './fake-transport.ts';
 export * from './interrupt-pin.ts';
 export * from './packed-device-queue.ts';

@@ -5,5 +5,6 @@
  */
 export { VhostUserHal } from './hal.ts';
 export { VhostUserInterrupts } from './interrupts.ts';
+export { openDriver, type TypedDriverClass, type VhostUserDriverOptions } from './open-driver.ts';
 export { openVhostUser, type VhostUserDevice, type VhostUserOptions } from './open.ts';
 export { VhostUserTransport } from './transport.ts';

@@ -12,6 +12,8 @@ import { VhostUserTransport } from './transport.ts';
 const TIMEOUT_MS = 5000;
 /** Queues that the back ends in use have at the least; the protocol has no question for it. */
 const MAX_QUEUE_SIZE = 1024;
+const SPIN_US = 50;
+const LONGEST_SPIN_US = 1_000_000;
 const MEMORY_SIZE = 64 * 1024 * 1024;
 const LARGEST_QUEUE = 32768;
 
@@ -31,6 +33,12 @@ export interface VhostUserOptions {
    * of the event loop while somebody waits, which keeps a processor busy.
    */
   readonly interrupts?: 'eventfd' | 'polling';
+  /**
+   * How long a wait spins, a turn of the event loop at a time, before it sleeps on the eventfd, in microseconds (default 50; 0: not at
+   * all). While answers come within that time a processor is busy; a wait that is longer costs so much of it at most, and when several were
+   * longer, only one of up to 65 spins. Where nobody waits, nothing runs.
+   */
+  readonly spinUs?: number;
   /** How long the back end may take to answer, in milliseconds (default 5000). */
   readonly timeoutMs?: number;
   /** The largest queue of the back end in descriptors (default 1024): it cannot be asked. */
@@ -93,6 +101,7 @@ export async function openVhostUser(path: string, options: VhostUserOptions): Pr
   const timeoutMs = within(name, 'timeoutMs', options.timeoutMs ?? TIMEOUT_MS, 1, 2 ** 31 - 1);
   const maxQueueSize = within(name, 'maxQueueSize', options.maxQueueSize ?? MAX_QUEUE_SIZE, 1, LARGEST_QUEUE);
   const memorySize = within(name, 'memorySize', options.memorySize ?? MEMORY_SIZE, 1, 2 ** 40);
+  const spinUs = within(name, 'spinUs', options.spinUs ?? SPIN_US, 0, LONGEST_SPIN_US);
   const queues = options.queues && within(name, 'queues', options.queues, 1, MAX_VRINGS);
   const configSize = options.configSize && within(name, 'configSize', options.configSize, 1, MAX_CONFIG);
   const resources = new Resources();
@@ -111,6 +120,7 @@ export async function openVhostUser(path: string, options: VhostUserOptions): Pr
           memory,
           timeoutMs,
           reconnect,
+          spinUs,
           polling: options.interrupts === 'polling',
           maxQueueSize,
           queues,

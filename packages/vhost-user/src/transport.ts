@@ -13,6 +13,7 @@ import {
   DeviceType,
   Feature,
   InterruptStatus,
+  type QueueSignals,
   type SharedMemory,
   Transport,
   VirtioError,
@@ -34,7 +35,7 @@ import {
   U64,
 } from './protocol.ts';
 import { Session, type SessionOptions } from './session.ts';
-import { Vring } from './vring.ts';
+import { Vring, VringLines } from './vring.ts';
 
 const { DRIVER_OK, FEATURES_OK, DEVICE_NEEDS_RESET } = DeviceStatus;
 const NOTHING = new Uint8Array(0);
@@ -77,6 +78,7 @@ export interface VhostUserTransportOptions {
   readonly timeoutMs: number;
   readonly reconnect: boolean;
   readonly polling: boolean;
+  readonly spinUs: number;
   readonly maxQueueSize: number;
   readonly queues: number | undefined;
   readonly config: Uint8Array | undefined;
@@ -93,6 +95,8 @@ export class VhostUserTransport extends Transport {
   readonly #poller: EventPoller;
   readonly #memory: VhostMemory;
   readonly #vrings = new Map<number, Vring>();
+  /** By queue. */
+  readonly #lines = new Map<number, VringLines>();
   readonly #closing = new AbortController();
   #session: Session | undefined;
   /** The next session, which may have the vrings already, and whose answers are still waited for. */
@@ -133,7 +137,7 @@ export class VhostUserTransport extends Transport {
     this.name = options.name;
     this.#poller = options.poller;
     this.#memory = options.memory;
-    this.interrupts = new VhostUserInterrupts(options.poller, options.polling);
+    this.interrupts = new VhostUserInterrupts(options.poller, options.polling, options.spinUs);
   }
 
   /**
@@ -233,7 +237,9 @@ export class VhostUserTransport extends Transport {
     this.#vrings.get(queue)?.[Symbol.dispose]();
     const { interrupts } = this;
     const place = { index: queue, size, descriptors, driverArea, deviceArea };
-    const vring = new Vring(place, this.#poller, {
+    const lines = this.#lines.get(queue) ?? new VringLines();
+    this.#lines.set(queue, lines);
+    const vring = new Vring(place, this.#poller, lines, {
       onCall: interrupts.polling ? undefined : () => interrupts.fire(queue),
       onError: () => this.#needReset(`reported an error of queue ${queue}`),
     });
@@ -249,6 +255,13 @@ export class VhostUserTransport extends Transport {
 
   queueUsed(queue: number): boolean {
     return this.#vrings.has(queue);
+  }
+
+  override lendQueue(queue: number): QueueSignals {
+    const vring = this.#vrings.get(queue);
+    if (vring === undefined) return super.lendQueue(queue);
+    const { kick, call } = vring.lend();
+    return { doorbell: { kind: 'descriptor', descriptor: kick }, interrupt: call };
   }
 
   queueReset(queue: number): void {
@@ -348,6 +361,8 @@ export class VhostUserTransport extends Transport {
     this.#session?.[Symbol.dispose]();
     this.#session = undefined;
     this.#dropVrings();
+    for (const lines of this.#lines.values()) lines[Symbol.dispose]();
+    this.#lines.clear();
     this.#memory.listener = undefined;
     this.#options.dialer[Symbol.dispose]();
   }

@@ -1,6 +1,6 @@
 /** A virtqueue as the back end is told of it: size, addresses, and the eventfds by which the two sides call each other. */
 import { closeSync } from 'node:fs';
-import { type EventPoller, eventfd, signalEventfd } from '@virtio/linux';
+import { duplicate, type EventPoller, eventfd, signalEventfd } from '@virtio/linux';
 import { encode, U64, VringAddress, VringState } from './protocol.ts';
 import type { Session } from './session.ts';
 
@@ -21,30 +21,53 @@ export interface VringSignals {
   readonly onError: () => void;
 }
 
+/** The eventfds of a queue, which stay the same when the queue is set up again: another thread may have them. */
+export class VringLines implements Disposable {
+  /** Signalled by us. */
+  readonly kick = eventfd();
+  /**
+   * Signalled by the back end. There is one also where nobody waits for it: back ends that stand on libvhost-user signal once in any
+   * case, and end where they cannot.
+   */
+  readonly call = eventfd();
+  /** Whether another thread waits for the calls. */
+  lent = false;
+
+  [Symbol.dispose](): void {
+    closeSync(this.kick);
+    closeSync(this.call);
+  }
+}
+
 /** One vring. */
 export class Vring implements Disposable {
   readonly place: VringPlace;
   readonly #poller: EventPoller;
-  readonly #kick: number;
-  readonly #call: number;
+  readonly #lines: VringLines;
   readonly #error: number;
+  #watched: boolean;
   #closed = false;
 
-  constructor(place: VringPlace, poller: EventPoller, { onCall, onError }: VringSignals) {
+  constructor(place: VringPlace, poller: EventPoller, lines: VringLines, { onCall, onError }: VringSignals) {
     this.place = place;
     this.#poller = poller;
-    this.#kick = eventfd();
+    this.#lines = lines;
     this.#error = eventfd();
     poller.watch(this.#error, onError);
-    // There is one also where nobody waits for it: back ends that stand on libvhost-user signal once in any case, and end where they
-    // cannot.
-    this.#call = eventfd();
-    if (onCall !== undefined) poller.watch(this.#call, onCall);
+    this.#watched = onCall !== undefined && !lines.lent;
+    if (onCall !== undefined && !lines.lent) poller.watch(lines.call, onCall);
+  }
+
+  /** The eventfds for another thread, which owns them; calls are no longer looked at here. */
+  lend(): { readonly kick: number; readonly call: number } {
+    this.#unwatch();
+    this.#lines.lent = true;
+    return { kick: duplicate(this.#lines.kick), call: duplicate(this.#lines.call) };
   }
 
   /** Tells the back end that there are new buffers. */
   kick(): void {
-    if (!this.#closed) signalEventfd(this.#kick);
+    if (!this.#closed) signalEventfd(this.#lines.kick);
   }
 
   /**
@@ -66,8 +89,8 @@ export class Vring implements Disposable {
     };
     session.tell('SET_VRING_ADDR', encode(VringAddress, addresses), [], `SET_VRING_ADDR${of}`);
     this.#tellDescriptor(session, 'SET_VRING_ERR', this.#error);
-    this.#tellDescriptor(session, 'SET_VRING_CALL', this.#call);
-    this.#tellDescriptor(session, 'SET_VRING_KICK', this.#kick);
+    this.#tellDescriptor(session, 'SET_VRING_CALL', this.#lines.call);
+    this.#tellDescriptor(session, 'SET_VRING_KICK', this.#lines.kick);
   }
 
   /** Enables the vring, for a back end with features of the protocol. */
@@ -81,15 +104,19 @@ export class Vring implements Disposable {
     );
   }
 
-  /** Closes the eventfds. */
+  /** Closes what is the vring's own. */
   [Symbol.dispose](): void {
     if (this.#closed) return;
     this.#closed = true;
     this.#poller.unwatch(this.#error);
     closeSync(this.#error);
-    closeSync(this.#kick);
-    this.#poller.unwatch(this.#call);
-    closeSync(this.#call);
+    this.#unwatch();
+  }
+
+  #unwatch(): void {
+    if (!this.#watched) return;
+    this.#watched = false;
+    this.#poller.unwatch(this.#lines.call);
   }
 
   #tellDescriptor(

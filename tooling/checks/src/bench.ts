@@ -1,5 +1,5 @@
 /**
- * `npm run bench [-- part of a file's name]`: runs every `packages/*\/bench/*.bench.ts`, each in a process of its own
+ * `npm run bench [-- part of a file's name]`: runs every `bench/*.bench.ts` of packages and apps, each in a process of its own
  * whose garbage collector can be called and does not come by itself while 16 MB are allocated, then prints the sizes of the
  * packages.
  */
@@ -11,7 +11,7 @@ import { printSizes, sizes } from './sizes.ts';
 import { root } from './workspace.ts';
 
 const wanted = process.argv.slice(2);
-const all = fs.globSync('packages/*/bench/*.bench.ts', { cwd: root }).sort();
+const all = fs.globSync('{packages,apps}/*/bench/*.bench.ts', { cwd: root }).sort();
 const files = all.filter((file) => wanted.length === 0 || wanted.some((part) => file.includes(part)));
 if (files.length === 0) {
   console.error(

@@ -1,6 +1,7 @@
+import fs from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { checkExamples, findExamples } from './examples.ts';
+import { checkExamples, checkExtracts, findExamples } from './examples.ts';
 import { root } from './workspace.ts';
 
 const fence = '```';
@@ -49,5 +50,26 @@ describe('checkExamples', () => {
     expect(checkExamples([{ file, line: 1, code: "import { x } from '@virtio/no-such';" }])[0]).toMatch(
       /TS2307/,
     );
+  });
+});
+
+describe('checkExtracts', () => {
+  const from = 'apps/examples/src/devices.ts';
+  const text = fs.readFileSync(path.join(root, from), 'utf8').trim();
+  const example = (code: string) => ({ file: path.join(root, 'guides/x.md'), line: 5, code, from });
+
+  it('wants what stands in the file, and all of it', () => {
+    expect(checkExtracts([example(text)])).toEqual([]);
+    const [first = '', ...rest] = text.split('\n');
+    expect(checkExtracts([example(first), example(rest.join('\n'))])).toEqual([]);
+    expect(checkExtracts([example(first)])).toEqual([expect.stringContaining('no guide shows')]);
+    expect(checkExtracts([example(text), example('const other = 1;')])).toEqual([
+      `guides/x.md:5: this is not, or not any more, what stands in ${from}`,
+    ]);
+  });
+
+  it('knows them by the comment before the block', () => {
+    const lines = [`<!-- ${from} -->`, '', `${fence}ts`, 'a();', fence, '', `${fence}ts`, 'b();', fence];
+    expect(findExamples('/x/a.md', lines.join('\n')).map((found) => found.from)).toEqual([from, undefined]);
   });
 });

@@ -14,21 +14,26 @@ export interface Example {
   /** The number of the line behind the opening fence, from 1. */
   readonly line: number;
   readonly code: string;
+  /** The file that it is taken from, from the root, where `<!-- FILE -->` stands before the block. */
+  readonly from?: string;
 }
 
 /** Finds the `ts` blocks of a Markdown file, or of the doc comments of a TypeScript file. */
 export function findExamples(file: string, text: string): Example[] {
   const prefix = file.endsWith('.md') ? /^[ \t]*/ : /^\s*\*\s?/;
   const examples: Example[] = [];
-  let open: { line: number; code: string[]; fence: string } | undefined;
+  let open: { line: number; code: string[]; fence: string; from: string | undefined } | undefined;
+  let from: string | undefined;
   for (const [index, raw] of text.split('\n').entries()) {
     const marker = prefix.exec(raw)?.[0];
     const line = marker === undefined ? raw : raw.slice(marker.length);
     if (open === undefined) {
       const fence = marker === undefined ? undefined : /^(`{3,})(?:ts|typescript)\b/.exec(line)?.[1];
-      if (fence !== undefined) open = { line: index + 2, code: [], fence };
+      if (fence !== undefined) open = { line: index + 2, code: [], fence, from };
+      if (line !== '') from = /^<!-- (\S+\.ts) -->$/.exec(line)?.[1];
     } else if (line.startsWith(open.fence)) {
-      examples.push({ file, line: open.line, code: open.code.join('\n') });
+      const example = { file, line: open.line, code: open.code.join('\n') };
+      examples.push(open.from === undefined ? example : { ...example, from: open.from });
       open = undefined;
     } else {
       open.code.push(line);
@@ -82,9 +87,36 @@ export function checkExamples(examples: readonly Example[]): string[] {
   });
 }
 
+const unindented = (text: string): string => text.replaceAll(/^[ \t]+/gm, '');
+
+/** Whether the blocks that are taken from files are what stands there, and all of what stands there; a complaint each. */
+export function checkExtracts(examples: readonly Example[]): string[] {
+  const errors: string[] = [];
+  const left = new Map<string, string>();
+  for (const { file, line, code, from } of examples) {
+    if (from === undefined) continue;
+    const where = `${path.relative(root, file)}:${line}`;
+    const rest = left.get(from) ?? unindented(fs.readFileSync(path.join(root, from), 'utf8'));
+    if (!rest.includes(unindented(code)))
+      errors.push(`${where}: this is not, or not any more, what stands in ${from}`);
+    left.set(
+      from,
+      rest.replace(unindented(code), () => ''),
+    );
+  }
+  for (const [from, rest] of left) {
+    const missing = rest.trim().split('\n')[0];
+    if (missing !== '') errors.push(`${from}: no guide shows "${missing}"`);
+  }
+  return errors;
+}
+
 function documentedFiles(): string[] {
-  const found = ['*.md', 'docs-src/**/*.md', 'apps/*/*.md', 'packages/*/*.md', 'packages/*/src/**/*.ts'];
-  return fs.globSync(found, { cwd: root }).sort();
+  const found = ['*.md', 'guides/*.md', 'apps/*/*.md', 'packages/*/*.md', 'packages/*/src/**/*.ts'];
+  return fs
+    .globSync(found, { cwd: root })
+    .filter((file) => !file.endsWith('.api.md'))
+    .sort();
 }
 
 if (import.meta.main) {
@@ -92,7 +124,10 @@ if (import.meta.main) {
     const full = path.join(root, file);
     return findExamples(full, fs.readFileSync(full, 'utf8'));
   });
-  const errors = checkExamples(examples);
+  const errors = [
+    ...checkExamples(examples.filter(({ from }) => from === undefined)),
+    ...checkExtracts(examples),
+  ];
   for (const error of errors) console.error(error);
   const files = new Set(examples.map(({ file }) => file)).size;
   console.log(`${examples.length} examples in ${files} files, ${errors.length} errors`);

@@ -1,10 +1,10 @@
 /**
- * `npm test`: every check and every test, one after the other, each with its time. A step that fails does not stop the
+ * `npm test`: every check and every test, each with its time. A step that fails does not stop the
  * others, so that one run tells everything; none is ever left out without being counted as failed.
  */
 import fs from 'node:fs';
 import path from 'node:path';
-import { run } from '@virtio/setup/processes';
+import { run, runBeside } from '@virtio/setup/processes';
 import { USAGE } from '@virtio/setup/usage';
 import { type Counts, countGuestTests, countUnitTests, judge } from './results.ts';
 import { cache, root } from './workspace.ts';
@@ -31,18 +31,44 @@ const turbo = (task: string): Step['command'] => [
   '--ui=stream',
 ];
 
-const steps: readonly Step[] = [
-  { title: 'guest image', command: [...harness, 'prepare'] },
-  { title: 'lint', command: turbo('lint') },
-  {
-    title: 'format',
-    command: ['prettier', '--check', '--cache', '--cache-location=.cache/prettier', '--log-level=warn', '.'],
-  },
-  { title: 'types', command: turbo('typecheck') },
-  { title: 'build', command: turbo('build') },
-  { title: 'packages', command: turbo('check:packages') },
-  { title: 'doc examples', command: turbo('check:examples') },
-  { title: 'reference manual', command: turbo('check:docs') },
+const vitest = (report: string, ...options: string[]): Step['command'] => [
+  'vitest',
+  'run',
+  ...options,
+  '--reporter=default',
+  '--reporter=json',
+  `--outputFile.json=${report}`,
+];
+
+/** What looks at the sources only. The lanes run side by side: most of these programs use one processor. */
+const lanes: readonly (readonly Step[])[] = [
+  [{ title: 'lint', command: turbo('check:lint') }],
+  [
+    { title: 'guest image', command: [...harness, 'prepare'] },
+    { title: 'types', command: turbo('check:types') },
+    {
+      title: 'format',
+      command: [
+        'prettier',
+        '--check',
+        '--cache',
+        '--cache-location=.cache/prettier',
+        '--log-level=warn',
+        '.',
+      ],
+    },
+    { title: 'build', command: turbo('build') },
+    { title: 'packages', command: turbo('check:packages') },
+    { title: 'interfaces', command: turbo('check:api') },
+    { title: 'releases', command: turbo('check:release') },
+    { title: 'installed packages', command: turbo('check:install') },
+    { title: 'doc examples', command: turbo('check:examples') },
+    { title: 'reference manual', command: turbo('check:docs') },
+  ],
+];
+
+/** What needs the machine for itself, one after the other. */
+const tests: readonly Step[] = [
   // Before the unit tests, so that a repeated run, with the checks above remembered, boots the guests within seconds.
   {
     title: 'guest tests',
@@ -52,30 +78,24 @@ const steps: readonly Step[] = [
   // No guest is booted: programs of the host serve the devices. Which packages they are in, apps/backends says.
   {
     title: 'vhost-user back ends',
-    command: [
-      'vitest',
-      'run',
-      '--config=apps/backends/vitest.config.ts',
-      '--reporter=default',
-      '--reporter=json',
-      `--outputFile.json=${backendReport}`,
-    ],
+    command: vitest(backendReport, '--config=apps/backends/vitest.config.ts'),
     count: () => countUnitTests(backendReport),
   },
   {
     title: 'unit tests',
-    command: ['vitest', 'run', '--reporter=default', '--reporter=json', `--outputFile.json=${unitReport}`],
+    command: vitest(unitReport),
     count: () => countUnitTests(unitReport),
   },
   { title: 'conformance', command: ['node', 'tooling/checks/src/conformance.ts', unitReport, guestReport] },
+  { title: 'support table', command: ['node', 'tooling/checks/src/support.ts', guestReport] },
 ];
 
 const seconds = (ms: number): string => `${(ms / 1000).toFixed(1)} s`;
 
-async function perform({ command: [file, ...args], count }: Step): Promise<Counts> {
+async function perform({ command: [file, ...args], count }: Step, beside: boolean): Promise<Counts> {
   let status: number;
   try {
-    status = await run(file, args, { cwd: root });
+    status = await (beside ? runBeside : run)(file, args, { cwd: root });
     if (count !== undefined) return judge(count(), status);
   } catch (error) {
     console.error(String(error));
@@ -100,10 +120,13 @@ fs.rmSync(path.dirname(unitReport), { recursive: true, force: true });
 fs.mkdirSync(path.dirname(unitReport), { recursive: true });
 const sum = { passed: 0, failed: 0, skipped: 0 };
 const table: string[] = [];
-for (const [index, step] of steps.entries()) {
-  console.log(`\n[${index + 1}/${steps.length}] ${step.title}`);
+const all = lanes.flat().length + tests.length;
+let ended = 0;
+
+async function report(step: Step, beside: boolean): Promise<void> {
+  if (!beside) console.log(`\n[${ended + 1}/${all}] ${step.title}`);
   const start = performance.now();
-  const counts = await perform(step);
+  const counts = await perform(step, beside);
   const took = seconds(performance.now() - start);
   if (interrupted !== undefined) {
     console.error(`\nInterrupted by ${interrupted} during "${step.title}".`);
@@ -114,12 +137,26 @@ for (const [index, step] of steps.entries()) {
   const detail =
     step.count === undefined ? '' : `  ${counts.passed} passed, ${counts.failed} failed${skipped}`;
   const line = `${verdict.padEnd(8)}${step.title.padEnd(21)}${took.padStart(9)}${detail}`;
-  console.log(`[${index + 1}/${steps.length}] ${line.trimEnd()}`);
+  ended += 1;
+  console.log(`[${ended}/${all}] ${line.trimEnd()}`);
   table.push(line);
   sum.passed += counts.passed;
   sum.failed += counts.failed;
   sum.skipped += counts.skipped;
 }
+
+console.log(
+  `Checks of the sources, side by side: ${lanes
+    .flat()
+    .map(({ title }) => title)
+    .join(', ')}`,
+);
+await Promise.all(
+  lanes.map(async (lane) => {
+    for (const step of lane) await report(step, true);
+  }),
+);
+for (const step of tests) await report(step, false);
 
 console.log(`\n${table.join('\n')}\n`);
 const skipped = sum.skipped > 0 ? `, ${sum.skipped} skipped` : '';

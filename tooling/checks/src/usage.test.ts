@@ -30,10 +30,13 @@ describe('--help', () => {
 });
 
 describe('wrong arguments', () => {
-  it.each(['test', 'docs', 'bench'] as const)('of %s are answered with its usage and status 2', (name) => {
-    const { status, stdout, stderr } = run(path.join(root, `tooling/checks/src/${name}.ts`), '--wat');
-    expect({ status, stdout }).toEqual({ status: 2, stdout: '' });
-    expect(stderr).toContain('--wat');
-    expect(stderr).toContain(USAGE[name]);
-  });
+  it.each(['test', 'docs', 'bench', 'api'] as const)(
+    'of %s are answered with its usage and status 2',
+    (name) => {
+      const { status, stdout, stderr } = run(path.join(root, `tooling/checks/src/${name}.ts`), '--wat');
+      expect({ status, stdout }).toEqual({ status: 2, stdout: '' });
+      expect(stderr).toContain('--wat');
+      expect(stderr).toContain(USAGE[name]);
+    },
+  );
 });

@@ -12,7 +12,7 @@ import type { GuestTest } from './define.ts';
 const SUITES_DIR = join(HARNESS_DIR, 'src', 'suites');
 
 /** The modules of all suites. Names that begin with `_` are helpers of suites. */
-function suiteFiles(): string[] {
+export function suiteFiles(): string[] {
   return readdirSync(SUITES_DIR, { recursive: true, encoding: 'utf8' })
     .filter((name) => name.endsWith('.ts') && !name.endsWith('.test.ts') && !/(^|\/)_/.test(name))
     .sort()
@@ -20,10 +20,10 @@ function suiteFiles(): string[] {
 }
 
 /** All tests, in the order of their files. */
-export async function discoverTests(): Promise<GuestTest[]> {
+export async function discoverTests(files: readonly string[] = suiteFiles()): Promise<GuestTest[]> {
   const tests: GuestTest[] = [];
   const seen = new Set<string>();
-  for (const file of suiteFiles()) {
+  for (const file of files) {
     const module = (await import(pathToFileURL(file).href)) as { default?: readonly GuestTest[] };
     if (module.default === undefined) throw new Error(`${file} exports no tests as default.`);
     for (const test of module.default) {

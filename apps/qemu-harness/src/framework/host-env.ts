@@ -8,7 +8,7 @@ import type { Picture } from './results.ts';
 
 /** The environment of a test's host functions. Pictures that it leaves are added to `pictures`. */
 export function createHostEnv(
-  guest: Guest,
+  guest: Pick<Guest, 'qmp' | 'complaints'>,
   planned: PlannedTest,
   cell: Cell,
   backends: Backends,

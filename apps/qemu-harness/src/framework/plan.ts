@@ -61,8 +61,23 @@ export function portions(tests: readonly GuestTest[], machine: Cell['machine']):
   return result;
 }
 
-/** Hands out slots. */
-export class SlotAllocator {
+/** Where a device goes. */
+export interface Slot {
+  /** QEMU's arguments for what the device is behind. */
+  readonly args: readonly string[];
+  /** The device's properties for its place. */
+  readonly bus: string;
+  readonly location: PlannedLocation;
+}
+
+/** Hands out places for devices. */
+export interface Slots {
+  /** The next place: the device's bus and address for QEMU, and where the guest finds it. */
+  take(id: string, hotplug: boolean): Slot;
+}
+
+/** Hands out slots of the Linux guests. */
+export class SlotAllocator implements Slots {
   readonly #cell: Cell;
   #next = 0;
 
@@ -70,11 +85,7 @@ export class SlotAllocator {
     this.#cell = cell;
   }
 
-  /** The next slot: the device's bus and address for QEMU, and where the guest finds it. */
-  take(
-    id: string,
-    hotplug: boolean,
-  ): { readonly args: string[]; readonly bus: string; readonly location: PlannedLocation } {
+  take(id: string, hotplug: boolean): Slot {
     const slot = this.#next++;
     if (this.#cell.machine === 'microvm') {
       const address = MMIO_BASE + slot * MMIO_SIZE;
@@ -104,7 +115,7 @@ export async function planTest(
   test: GuestTest,
   number: number,
   cell: Cell,
-  slots: SlotAllocator,
+  slots: Slots,
   parent: string,
 ): Promise<PlannedTest> {
   const directory = join(parent, `t${number}`);

@@ -3,6 +3,7 @@
  * the test that a guest dies of has failed, and those after it run in another guest.
  */
 import { rmSync } from 'node:fs';
+import { join } from 'node:path';
 import { agentFiles } from '../boot/agent-files.ts';
 import { Guest, type Stage } from '../boot/guest.ts';
 import { DEFAULT_CONFIG, type Accelerator } from '../boot/qemu-args.ts';
@@ -10,7 +11,9 @@ import { makeTemporary } from '../boot/temporary.ts';
 import { HarnessError } from '../errors.ts';
 import type { CpioEntry } from '../image/cpio.ts';
 import type { GuestImage } from '../image/image.ts';
+import { HARNESS_DIR } from '../paths.ts';
 import { lastLines } from '../run.ts';
+import { bundle } from '../script/bundle.ts';
 import { Backends, type Programs } from './backends.ts';
 import type { Cell, GuestTest } from './define.ts';
 import { bundleSuites } from './discover.ts';
@@ -47,9 +50,16 @@ const BOOT_MS = 120_000;
 const EXTRA_MS = 30_000;
 const OUTPUT_LINES = 40;
 
-/** The agent and the suites, as files of the guest. */
+/** The program `virtio` of `@virtio/cli`. */
+const CLI = join(HARNESS_DIR, '../../packages/cli/src/bin.ts');
+
+/** The agent, the suites and the command line, as files of the guest. */
 export async function suiteFiles(): Promise<readonly CpioEntry[]> {
-  return [...(await agentFiles()), { type: 'file', path: 'guest/suites.mjs', data: await bundleSuites() }];
+  return [
+    ...(await agentFiles()),
+    { type: 'file', path: 'guest/suites.mjs', data: await bundleSuites() },
+    { type: 'file', path: 'guest/virtio.mjs', data: await bundle(CLI) },
+  ];
 }
 
 /**

@@ -150,11 +150,16 @@ function environment({ runs }: Report): string {
   if (first === undefined) return '<p>No guest was started.</p>';
   const values: [string, string][] = [
     ['QEMU', first.qemu],
-    ['Guest', `Linux ${first.guest.kernel}, Node.js ${first.guest.node}, ${first.arch}`],
+    ['Guests run', [...new Set(runs.map(system))].join('; ')],
     ['Execution', [...new Set(runs.map(({ accelerator }) => accelerator))].join(', ')],
     ['Guests', runs.map((run) => `${columnTitle(run).join(' · ')}: ${duration(run.ms)}`).join('; ')],
   ];
   return `<dl>${values.map(([name, value]) => `<dt>${name}</dt><dd>${escapeHtml(value)}</dd>`).join('')}</dl>`;
+}
+
+/** What a guest runs: a bare one has no kernel. */
+function system({ arch, guest: { kernel, node } }: RunRecord): string {
+  return kernel === 'none' ? `${node} with no operating system, ${arch}` : `Linux ${kernel}, Node.js ${node}, ${arch}`;
 }
 
 function duration(ms: number): string {

@@ -3,10 +3,11 @@ import { parseGuestOptions } from './options.ts';
 
 describe('parseGuestOptions', () => {
   it('takes switches', () => {
-    expect(parseGuestOptions(['s.ts'])).toMatchObject({ console: false, display: false });
-    expect(parseGuestOptions(['--display', '--console', 's.ts'])).toMatchObject({
+    expect(parseGuestOptions(['s.ts'])).toMatchObject({ console: false, display: false, sound: undefined });
+    expect(parseGuestOptions(['--display', '--sound', 'a.wav', '--console', 's.ts'])).toMatchObject({
       console: true,
       display: true,
+      sound: 'a.wav',
     });
   });
 

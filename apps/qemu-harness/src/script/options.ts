@@ -18,6 +18,8 @@ export interface GuestOptions {
   readonly console: boolean;
   /** Show the guest's display. */
   readonly display: boolean;
+  /** The WAV file that gets what the guest plays. */
+  readonly sound: string | undefined;
 }
 
 const MACHINES = Object.keys(TRANSPORTS) as Machine[];
@@ -32,6 +34,7 @@ const OPTIONS = {
   timeout: { type: 'string' },
   console: { type: 'boolean' },
   display: { type: 'boolean' },
+  sound: { type: 'string' },
   help: { type: 'boolean', short: 'h' },
 } as const;
 
@@ -54,7 +57,7 @@ export function parseGuestOptions(argv: readonly string[]): GuestOptions | undef
     if (type === 'boolean' && token.value !== undefined) throw bad(`${token.rawName} takes no value`);
   }
   // What parseArgs leaves open where it is not strict, and the loop has made sure of.
-  const texts = values as Partial<Record<'machine' | 'transport' | 'memory' | 'timeout', string>>;
+  const texts = values as Partial<Record<'machine' | 'transport' | 'memory' | 'timeout' | 'sound', string>>;
   const lists = values as Partial<Record<'qemu' | 'disk', readonly string[]>>;
   if (values.help !== undefined) return undefined;
   const args = argv.slice((script?.index ?? argv.length) + (script?.kind === 'option-terminator' ? 1 : 0));
@@ -70,6 +73,7 @@ export function parseGuestOptions(argv: readonly string[]): GuestOptions | undef
     timeoutMs: positive('--timeout', texts.timeout ?? String(DEFAULT_TIMEOUT_S)) * 1000,
     console: values.console !== undefined,
     display: values.display !== undefined,
+    sound: texts.sound,
   };
 }
 

@@ -31,7 +31,12 @@ export async function runScript(options: GuestOptions, progress: Progress): Prom
     const display = options.display
       ? planDisplay(await displayBackEnds(), process.env, options.machine, options.qemu)
       : undefined;
-    const devices = [...diskArguments(options, scratch), ...options.qemu, ...(display?.args ?? [])];
+    const devices = [
+      ...diskArguments(options, scratch),
+      ...options.qemu,
+      ...(display?.args ?? []),
+      ...(options.sound === undefined ? [] : soundArguments(options.machine, options.sound)),
+    ];
     const accelerator = await chooseAccelerator(image, progress.note);
     const config: GuestConfig = {
       ...DEFAULT_CONFIG,
@@ -58,7 +63,9 @@ export async function runScript(options: GuestOptions, progress: Progress): Prom
         .then(async (qmp) => progress.print(`guest: its display is at ${await vncAddress(qmp)} (VNC)`))
         .catch(() => undefined);
     }
-    return await attend(guest, name, options.args, progress);
+    const status = await attend(guest, name, options.args, progress);
+    if (options.sound !== undefined) progress.print(`guest: what it played is in ${resolve(options.sound)}`);
+    return status;
   } finally {
     rmSync(scratch, { recursive: true, force: true });
   }
@@ -119,6 +126,7 @@ function diskArguments(options: GuestOptions, scratch: string): string[] {
   if (
     disks.length === 0 &&
     !options.display &&
+    options.sound === undefined &&
     !options.qemu.some((word) => /^(vhost-|virtio-)/.test(word))
   ) {
     const path = join(scratch, 'scratch.img');
@@ -131,6 +139,14 @@ function diskArguments(options: GuestOptions, scratch: string): string[] {
     ...['-drive', `if=none,id=disk${index},format=${format},discard=unmap,file=${escape(path)}`],
     ...['-device', `${device},drive=disk${index}`],
   ]);
+}
+
+/** QEMU's arguments for a sound device whose output is a WAV file, 48 kHz, stereo, 16 bits. */
+export function soundArguments(machine: Machine, file: string): string[] {
+  return [
+    ...['-audiodev', `wav,id=sound,path=${escape(resolve(file))},out.frequency=48000`],
+    ...['-device', `${machine === 'q35' ? 'virtio-sound-pci' : 'virtio-sound-device'},audiodev=sound`],
+  ];
 }
 
 /** QEMU's name for a virtio disk on each machine. */

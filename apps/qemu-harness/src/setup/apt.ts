@@ -74,8 +74,9 @@ export class Apt {
   /**
    * @param directory where the lists are kept
    * @param suite another suite of the same mirrors, to be used in place of the release
+   * @param architectures Debian's names of those whose packages are wanted, if not the system's own: for downloads
    */
-  constructor(directory: string, suite?: string) {
+  constructor(directory: string, suite?: string, architectures: readonly string[] = []) {
     this.codename = releaseCodename();
     const own = deriveSources(systemSources(), this.codename);
     const sources = suite === undefined ? own : sourcesOfSuite(own, suite);
@@ -102,6 +103,7 @@ export class Apt {
       'DPkg::Lock::Timeout=300',
       'Acquire::Retries=3',
       'Acquire::Languages=none',
+      ...architectures.map((name) => `APT::Architectures::=${name}`),
     ].flatMap((option) => ['-o', option]);
   }
 

@@ -7,6 +7,7 @@
  */
 import { VirtioError } from '../errors.ts';
 import type { BufferDirection, DmaRegion, Hal } from '../memory/hal.ts';
+import type { FieldTable, Layout } from '../memory/layout.ts';
 import type { BufferQueueParts } from '../queues/buffer-queue.ts';
 import type { DriverQueue } from '../queues/driver-queue.ts';
 import { ReceiveQueue, type ReceiveQueueOptions } from '../queues/receive-queue.ts';
@@ -14,6 +15,7 @@ import { type RequestHandler, RequestQueue } from '../queues/request-queue.ts';
 import { TransmitQueue, type TransmitQueueOptions } from '../queues/transmit-queue.ts';
 import { createQueue } from '../ring/create-queue.ts';
 import type { QueueOptions, VirtQueue } from '../ring/virt-queue.ts';
+import { LentMember, LentQueues } from '../threads/lent-queues.ts';
 import { DeviceStatus, InterruptStatus } from './device-status.ts';
 import { deviceTypeName } from './device-type.ts';
 import { Events } from './events.ts';
@@ -302,6 +304,42 @@ export abstract class Driver<
     return this.#own(options, (queue) => new TransmitQueue(this.#parts(queue), options));
   }
 
+  /**
+   * Sets queues aside for another thread, which drives them together as a device of its own; {@link LentQueues.plan} makes what that
+   * needs.
+   *
+   * @param without features that the other thread cannot use
+   * @param config the structure of the configuration, of which the other thread sees a copy
+   * @param options that the driver of the other thread must have beside the size of the queues
+   */
+  protected lendQueues(
+    queues: readonly QueueOptions[],
+    without: readonly (Name | FeatureName)[],
+    config: Layout<FieldTable>,
+    options: Readonly<Record<string, unknown>> = {},
+  ): LentQueues {
+    const { transport, hal } = this;
+    const made = queues.map((one) => {
+      const queue = this.#makeQueue(one);
+      const entry = { queue, driverQueue: new LentMember(queue) };
+      this.#entries.push(entry);
+      return entry;
+    });
+    const hidden = this.#table.set(...without, 'RING_RESET').bits;
+    const lent = new LentQueues({
+      config,
+      options,
+      queues: made.map(({ queue }) => queue),
+      transport,
+      hal,
+      features: () => this.#features.bits & ~hidden,
+      report: this.#report,
+    });
+    // The first one speaks for all.
+    this.#entries[this.#entries.length - made.length] = { queue: lent.queue, driverQueue: lent };
+    return lent;
+  }
+
   /** Allocates DMA memory that lives as long as the driver. */
   protected allocate(bytes: number, direction: BufferDirection): DmaRegion {
     const region = this.hal.dmaAlloc(Math.max(1, Math.ceil(bytes / 4096)), direction, this.accessPlatform);
@@ -400,6 +438,7 @@ export abstract class Driver<
    */
   reset(): void {
     if (this.#disposed) throw this.#disposedError();
+    this.transport.checkResettable();
     const lost = new VirtioError(
       'DEVICE_RESET',
       `${this.transport.who()} was reset; whether this request was carried out is not known: ask again`,
@@ -569,7 +608,9 @@ export abstract class Driver<
     if (changed) this.#generation = this.transport.readConfigGeneration();
     try {
       this.transport.checkAlive();
-      if (changed) this.onConfigChange();
+      if (!changed) return;
+      for (const { driverQueue } of this.#entries) driverQueue?.configChanged?.();
+      this.onConfigChange();
     } catch (error) {
       // An error of a listener's is not the device's.
       if (!VirtioError.is(error)) throw error;

@@ -35,8 +35,11 @@ export class Events<Map extends object> {
    * unhandled rejection.
    */
   emit<Name extends keyof Map>(name: Name, value: Map[Name]): void {
+    const listeners = this.#listeners.get(name);
+    // Nothing is allocated where nobody listens: some events come with each request.
+    if (listeners === undefined) return;
     // A change of the listeners makes a new array, so this walks those that there were.
-    for (const listener of this.#listeners.get(name) ?? []) {
+    for (const listener of listeners) {
       try {
         (listener as (value: Map[Name]) => void)(value);
       } catch (error) {

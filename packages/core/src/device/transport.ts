@@ -7,7 +7,8 @@ import { DeviceStatus, type InterruptStatus } from './device-status.ts';
 import { type DeviceType, deviceTypeName } from './device-type.ts';
 import { VirtioError } from '../errors.ts';
 import { Feature, type FeatureName, type FeatureSet, type FeatureTable } from './features.ts';
-import { PAGE_SIZE } from '../memory/hal.ts';
+import { type DmaRegion, PAGE_SIZE } from '../memory/hal.ts';
+import type { QueueSignals } from '../threads/queue-plan.ts';
 import type { InterruptSource } from './interrupts.ts';
 import type {
   Field,
@@ -20,6 +21,7 @@ import type {
   ReadableValues,
   WritableField,
 } from '../memory/layout.ts';
+import type { VirtQueue } from '../ring/virt-queue.ts';
 
 /** How long a device may take to reset, in milliseconds. */
 const RESET_TIMEOUT_MS = 10_000;
@@ -156,6 +158,41 @@ export abstract class Transport implements Disposable {
   /** Resets the device if it is still there and gives back what the transport holds. */
   abstract [Symbol.dispose](): void;
 
+  /**
+   * Says what another thread of this process needs to notify the device of a queue and to hear of its interrupts, which this thread no
+   * longer hears of. The queue is set up.
+   *
+   * @throws {@link VirtioError} `UNSUPPORTED` if the transport has no such way
+   */
+  lendQueue(queue: number): QueueSignals {
+    throw new VirtioError(
+      'UNSUPPORTED',
+      `${this.who()}: queue ${queue} cannot be given to another thread over this transport`,
+    );
+  }
+
+  /**
+   * The memory of a queue's rings where it is not the driver's to allocate, in the order in which it would be; asked for again whenever
+   * the queue is reset.
+   */
+  ringMemory(_queue: number): readonly DmaRegion[] | undefined {
+    return undefined;
+  }
+
+  /** Called where a look at a queue found nothing: a device that another thread has may have been reset by it. */
+  look(): void {
+    return;
+  }
+
+  /**
+   * Refuses a reset before anything is lost by it.
+   *
+   * @throws {@link VirtioError} `UNSUPPORTED` if the device is another thread's
+   */
+  checkResettable(): void {
+    return;
+  }
+
   /** The driver that has the device. */
   #driver: object | undefined;
 
@@ -177,6 +214,11 @@ export abstract class Transport implements Disposable {
   /** Ends {@link Transport.claim}. */
   unclaim(driver: object): void {
     if (this.#driver === driver) this.#driver = undefined;
+  }
+
+  /** Called for each queue that was made for the device; what {@link traceTransport} returns watches them. */
+  watchQueue(_queue: VirtQueue): void {
+    // Nobody watches by default.
   }
 
   /**

@@ -43,7 +43,35 @@ export interface MappedArrays {
   readonly u32: Uint32Array;
 }
 
-/** Registers in mapped memory. */
+/**
+ * Registers in mapped memory.
+ *
+ * A plain store to device memory is ordered behind earlier stores to normal memory on x86, and the drivers' own accesses to rings are
+ * `Atomics`. Hardware whose processor does not order the two (RISC-V and ARM with real devices, unlike emulators of them) wants a
+ * fence ahead of a notification: wrap the window, without `mapped`, so that hot paths call `write16` and `write32` as well.
+ *
+ * @example
+ * ```ts
+ * import { MappedRegisters, type RegisterWindow } from '@virtio/core';
+ *
+ * // `fence` is the engine's: `fence w,o` on RISC-V, `dmb oshst` on ARM.
+ * export function fenced(registers: MappedRegisters, fence: () => void): RegisterWindow {
+ *   const before = (write: (offset: number, value: number) => void) => (offset: number, value: number) => {
+ *     fence();
+ *     write(offset, value);
+ *   };
+ *   return {
+ *     size: registers.size,
+ *     read8: (offset) => registers.read8(offset),
+ *     read16: (offset) => registers.read16(offset),
+ *     read32: (offset) => registers.read32(offset),
+ *     write8: before((offset, value) => registers.write8(offset, value)),
+ *     write16: before((offset, value) => registers.write16(offset, value)),
+ *     write32: before((offset, value) => registers.write32(offset, value)),
+ *   };
+ * }
+ * ```
+ */
 export class MappedRegisters implements RegisterWindow {
   readonly size: number;
   readonly mapped: MappedArrays;

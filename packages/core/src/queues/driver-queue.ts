@@ -24,4 +24,6 @@ export interface DriverQueue extends Disposable {
   restart(): void;
   /** The device is live. */
   start(): void;
+  /** The configuration of the device has changed. */
+  configChanged?(): void;
 }

@@ -131,8 +131,12 @@ export class ReceiveQueue extends BufferQueue {
       this.report(error as VirtioError);
       return;
     }
-    if (this.#news) this.wake();
-    else this.update();
+    if (this.#news) {
+      this.wake();
+      return;
+    }
+    this.update();
+    this.transport.look();
   }
 
   /** @internal */

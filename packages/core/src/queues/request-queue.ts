@@ -427,6 +427,26 @@ export class RequestQueue<R = unknown> implements DriverQueue {
     return this.#finish(slot) as R;
   }
 
+  /**
+   * The same for two requests that were just submitted, the second of which makes no sense without the first: both are out of reach of
+   * `poll()` from before the device is told of them. If the first one fails, the second is given up.
+   *
+   * @returns the result of the second
+   * @throws {@link VirtioError} as {@link RequestQueue.requestSync}
+   */
+  waitSyncBoth(first: number, second: number, options?: SpinOptions): R {
+    const generation = this.#generation[second];
+    this.#waits[second] = SPUN;
+    try {
+      this.waitSync(first, options);
+    } catch (error) {
+      if (this.#generation[second] === generation) this.#giveUp(second);
+      throw error;
+    }
+    if (this.#generation[second] !== generation) throw this.#lostError();
+    return this.waitSync(second, options);
+  }
+
   // Tokens.
 
   /**
@@ -448,6 +468,7 @@ export class RequestQueue<R = unknown> implements DriverQueue {
    * @throws {@link VirtioError} why the device no longer works
    */
   poll(): number {
+    const lost = this.#lost;
     if (this.#doneCount === 0) this.drain();
     if (this.#doneCount > 0) {
       const slot = this.#doneRing[this.#doneHead] as number;
@@ -455,6 +476,8 @@ export class RequestQueue<R = unknown> implements DriverQueue {
       return this.token(slot);
     }
     if (this.failure !== undefined) throw this.failure;
+    // Found just now, and brought back by a listener, or by itself: all tokens are void.
+    if (this.#lost !== lost && this.#lost !== undefined) throw this.#lost;
     return -1;
   }
 
@@ -532,7 +555,10 @@ export class RequestQueue<R = unknown> implements DriverQueue {
       any = true;
       this.#report(error as VirtioError);
     }
-    if (!any) return;
+    if (!any) {
+      this.#transport.look();
+      return;
+    }
     if (this.#room.length > 0) this.#makeRoom();
     this.#update();
   }

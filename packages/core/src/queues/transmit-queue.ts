@@ -117,8 +117,12 @@ export class TransmitQueue extends BufferQueue {
       this.report(error as VirtioError);
       return;
     }
-    if (this.#news) this.wake();
-    else this.update();
+    if (this.#news) {
+      this.wake();
+      return;
+    }
+    this.update();
+    this.transport.look();
   }
 
   /** @internal Who waits is told if something was on its way. */

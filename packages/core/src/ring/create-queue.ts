@@ -38,7 +38,7 @@ export function createQueue<Name extends string>(
     );
   }
   const set = features as FeatureSet<never>;
-  return set.has('RING_PACKED')
+  const queue = set.has('RING_PACKED')
     ? new PackedQueue(transport, hal, set, Math.min(wanted, max), options)
     : new SplitQueue(
         transport,
@@ -47,4 +47,6 @@ export function createQueue<Name extends string>(
         splitQueueSize(wanted, max, transport.requiresLegacyLayout()),
         options,
       );
+  transport.watchQueue(queue);
+  return queue;
 }

@@ -7,7 +7,7 @@
  * these last, and the device, which looks at descriptors in ring order only, stops before them until then.
  */
 import type { FeatureSet } from '../device/features.ts';
-import type { Hal } from '../memory/hal.ts';
+import type { BufferDirection, DmaRegion, Hal } from '../memory/hal.ts';
 import type { Transport } from '../device/transport.ts';
 import { DESCRIPTOR_SIZE, DescriptorFlag, type QueueOptions, VirtQueue } from './virt-queue.ts';
 import { needEvent } from './event-index.ts';
@@ -20,13 +20,15 @@ const EVENT_DESC = 2;
 /** The bytes of an event suppression structure: u16 offset and wrap counter, u16 flags. */
 const EVENT_SIZE = 4;
 
+const NO_WORDS = new Uint32Array(0);
+
 /** A virtqueue in the packed format. Made by {@link createQueue}. */
 export class PackedQueue extends VirtQueue {
-  readonly #words: Uint32Array;
-  readonly #flags: Uint16Array;
-  readonly #driverEvent: Uint32Array;
-  readonly #deviceEvent: Uint32Array;
-  readonly #addresses: readonly [descriptors: number, driver: number, device: number];
+  #words = NO_WORDS;
+  #flags = new Uint16Array(0);
+  #driverEvent = NO_WORDS;
+  #deviceEvent = NO_WORDS;
+  #addresses: readonly [descriptors: number, driver: number, device: number] = [0, 0, 0];
 
   /** By token: the next free one. */
   readonly #following: Uint16Array;
@@ -71,18 +73,25 @@ export class PackedQueue extends VirtQueue {
   ) {
     super(transport, hal, features, size, options);
     this.#ignoreEvent = options.ignoreEvent === true;
-    const ringBytes = size * DESCRIPTOR_SIZE;
-    const ring = this.allocate(ringBytes + 2 * EVENT_SIZE, 'both');
-    const { buffer, byteOffset } = ring.bytes;
-    this.#words = new Uint32Array(buffer, byteOffset, size * 4);
-    this.#flags = new Uint16Array(buffer, byteOffset, size * 8);
-    this.#driverEvent = new Uint32Array(buffer, byteOffset + ringBytes, 1);
-    this.#deviceEvent = new Uint32Array(buffer, byteOffset + ringBytes + EVENT_SIZE, 1);
-    this.#addresses = [ring.address, ring.address + ringBytes, ring.address + ringBytes + EVENT_SIZE];
     this.#following = new Uint16Array(size);
     this.#published = new Uint8Array(size);
     this.#order = new Uint16Array(size);
     this.start();
+  }
+
+  protected override layOut(): readonly (readonly [number, BufferDirection])[] {
+    return [[this.size * DESCRIPTOR_SIZE + 2 * EVENT_SIZE, 'both']];
+  }
+
+  protected override bindRings([ring]: readonly DmaRegion[]): void {
+    const { bytes, address } = ring as DmaRegion;
+    const { buffer, byteOffset } = bytes;
+    const ringBytes = this.size * DESCRIPTOR_SIZE;
+    this.#words = new Uint32Array(buffer, byteOffset, this.size * 4);
+    this.#flags = new Uint16Array(buffer, byteOffset, this.size * 8);
+    this.#driverEvent = new Uint32Array(buffer, byteOffset + ringBytes, 1);
+    this.#deviceEvent = new Uint32Array(buffer, byteOffset + ringBytes + EVENT_SIZE, 1);
+    this.#addresses = [address, address + ringBytes, address + ringBytes + EVENT_SIZE];
   }
 
   protected override attach(): void {

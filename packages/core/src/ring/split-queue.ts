@@ -8,8 +8,7 @@
  */
 import { VirtioError } from '../errors.ts';
 import type { FeatureSet } from '../device/features.ts';
-import type { Hal } from '../memory/hal.ts';
-import { PAGE_SIZE } from '../memory/hal.ts';
+import { type BufferDirection, type DmaRegion, type Hal, PAGE_SIZE } from '../memory/hal.ts';
 import type { Transport } from '../device/transport.ts';
 import { needEvent } from './event-index.ts';
 import { DESCRIPTOR_SIZE, DescriptorFlag, type QueueOptions, VirtQueue } from './virt-queue.ts';
@@ -23,16 +22,18 @@ const FLAGS = 0;
 const IDX = 1;
 const RING = 2;
 
+const NO_WORDS = new Uint32Array(0);
+
 /** A virtqueue in the split format. Made by {@link createQueue}. */
 export class SplitQueue extends VirtQueue {
   readonly #mask: number;
-  readonly #descriptors: Uint32Array;
-  readonly #avail: Uint16Array;
-  readonly #used16: Uint16Array;
-  readonly #used32: Uint32Array;
+  #descriptors = NO_WORDS;
+  #avail = new Uint16Array(0);
+  #used16 = new Uint16Array(0);
+  #used32 = NO_WORDS;
   readonly #usedEvent: number;
   readonly #availEvent: number;
-  readonly #addresses: readonly [descriptors: number, driver: number, device: number];
+  #addresses: readonly [descriptors: number, driver: number, device: number] = [0, 0, 0];
 
   // By descriptor: the next free one, or the next one of its chain. By token: the last of its chain, and its place in
   // the available ring.
@@ -59,7 +60,7 @@ export class SplitQueue extends VirtQueue {
   #head = 0;
   #cursor = 0;
   #last = 0;
-  #words: Uint32Array;
+  #words = NO_WORDS;
   #base = 0;
 
   /** @internal use {@link createQueue} */
@@ -71,32 +72,42 @@ export class SplitQueue extends VirtQueue {
     options: QueueOptions,
   ) {
     super(transport, hal, features, size, options);
-    const tableBytes = size * DESCRIPTOR_SIZE;
-    const availBytes = 2 * (3 + size);
-    const usedBytes = 6 + 8 * size;
-    const usedOffset = Math.ceil((tableBytes + availBytes) / PAGE_SIZE) * PAGE_SIZE;
-    // 2.7.2: the legacy layout is one region; otherwise the device needs to write only the used ring.
-    const table = this.legacy
-      ? this.allocate(usedOffset + usedBytes, 'both')
-      : this.allocate(tableBytes + availBytes, 'driver-to-device');
-    const used = this.legacy ? table : this.allocate(usedBytes, 'device-to-driver');
-    const usedAt = this.legacy ? usedOffset : 0;
-    const { buffer, byteOffset } = table.bytes;
-    this.#descriptors = new Uint32Array(buffer, byteOffset, size * 4);
-    this.#avail = new Uint16Array(buffer, byteOffset + tableBytes, 3 + size);
-    this.#used16 = new Uint16Array(used.bytes.buffer, used.bytes.byteOffset + usedAt, RING + 4 * size + 1);
-    this.#used32 = new Uint32Array(used.bytes.buffer, used.bytes.byteOffset + usedAt, 1 + 2 * size);
     this.#usedEvent = RING + size;
     this.#availEvent = RING + 4 * size;
-    this.#addresses = [table.address, table.address + tableBytes, used.address + usedAt];
     this.#mask = size - 1;
     this.#following = new Uint16Array(size);
     this.#tail = new Uint16Array(size);
     this.#place = new Uint16Array(size);
     this.#published = new Uint8Array(size);
     this.#order = new Uint16Array(size);
-    this.#words = this.#descriptors;
     this.start();
+  }
+
+  // 2.7.2: the legacy layout is one region; otherwise the device needs to write only the used ring.
+  protected override layOut(): readonly (readonly [number, BufferDirection])[] {
+    const { driverBytes, usedOffset, usedBytes } = splitSizes(this.size);
+    return this.legacy
+      ? [[usedOffset + usedBytes, 'both']]
+      : [
+          [driverBytes, 'driver-to-device'],
+          [usedBytes, 'device-to-driver'],
+        ];
+  }
+
+  protected override bindRings([table, used]: readonly DmaRegion[]): void {
+    const { size } = this;
+    const { tableBytes, usedOffset } = splitSizes(size);
+    const { buffer, byteOffset } = (table as DmaRegion).bytes;
+    const device = (used ?? table) as DmaRegion;
+    const usedAt = used === undefined ? usedOffset : 0;
+    this.#descriptors = new Uint32Array(buffer, byteOffset, size * 4);
+    this.#avail = new Uint16Array(buffer, byteOffset + tableBytes, 3 + size);
+    const usedStart = device.bytes.byteOffset + usedAt;
+    this.#used16 = new Uint16Array(device.bytes.buffer, usedStart, RING + 4 * size + 1);
+    this.#used32 = new Uint32Array(device.bytes.buffer, usedStart, 1 + 2 * size);
+    const { address } = table as DmaRegion;
+    this.#addresses = [address, address + tableBytes, device.address + usedAt];
+    this.#words = this.#descriptors;
   }
 
   protected override attach(): void {
@@ -308,6 +319,19 @@ export class SplitQueue extends VirtQueue {
     this.#release(token);
     return token;
   }
+}
+
+/** The bytes of the parts of a split ring: the table, the table with the available ring, the used ring and where it starts in one region. */
+function splitSizes(size: number): {
+  tableBytes: number;
+  driverBytes: number;
+  usedOffset: number;
+  usedBytes: number;
+} {
+  const tableBytes = size * DESCRIPTOR_SIZE;
+  const driverBytes = tableBytes + 2 * (3 + size);
+  const usedOffset = Math.ceil(driverBytes / PAGE_SIZE) * PAGE_SIZE;
+  return { tableBytes, driverBytes, usedOffset, usedBytes: 6 + 8 * size };
 }
 
 /** The split ring's size: a power of two, at most what was wanted and what the device supports [2.7]. */

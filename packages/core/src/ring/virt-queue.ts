@@ -101,10 +101,12 @@ export abstract class VirtQueue implements Disposable {
 
   // Indirect tables, one a token: `tableLength` descriptors each.
   protected readonly tableLength: number;
-  protected readonly tables: Uint32Array;
-  protected readonly tablesAddress: number;
+  protected tables = new Uint32Array(0);
+  protected tablesAddress = 0;
 
-  readonly #regions: DmaRegion[] = [];
+  /** The memory of the rings, in the order in which it is asked for, and whether it is the transport's. */
+  #regions: DmaRegion[] = [];
+  readonly #given: boolean;
   #failure: VirtioError | undefined;
   #disposed = false;
 
@@ -131,18 +133,28 @@ export abstract class VirtQueue implements Disposable {
     this.writableBytes = new Float64Array(size);
     const length = Math.min(options.tableLength ?? DEFAULT_TABLE_LENGTH, size);
     this.tableLength = features.has('INDIRECT_DESC') && length > 1 ? length : 0;
-    if (this.tableLength > 0) {
-      const region = this.allocate(size * this.tableLength * DESCRIPTOR_SIZE, 'driver-to-device');
-      this.tables = new Uint32Array(
-        region.bytes.buffer,
-        region.bytes.byteOffset,
-        size * this.tableLength * 4,
-      );
-      this.tablesAddress = region.address;
-    } else {
-      this.tables = new Uint32Array(0);
-      this.tablesAddress = 0;
-    }
+    const given = transport.ringMemory(options.index);
+    this.#given = given !== undefined;
+    this.#regions = [...(given ?? [])];
+  }
+
+  /** The memory of the rings. */
+  get regions(): readonly DmaRegion[] {
+    return this.#regions;
+  }
+
+  /**
+   * Puts the rings into other memory, of the same sizes, and the memory that they had back into the caller's hands. The queue must be
+   * reset before it is used again.
+   */
+  move(regions: readonly DmaRegion[]): void {
+    this.#regions = [...regions];
+    this.bind();
+  }
+
+  /** Leaves the memory of the rings to whoever else uses it: it is not given back with the queue. */
+  leaveMemory(): void {
+    this.#regions = [];
   }
 
   /** How many descriptors are free. A chain takes one, or with no indirect table one for each of its buffers. */
@@ -357,6 +369,8 @@ export abstract class VirtQueue implements Disposable {
     if (this.#disposed) {
       throw new VirtioError('DISPOSED', `queue ${this.index} of ${this.transport.name} is disposed`);
     }
+    const given = this.transport.ringMemory(this.index);
+    if (given !== undefined) this.move(given);
     this.#failure = undefined;
     this.wanted = 0;
     this.left = 0;
@@ -373,24 +387,35 @@ export abstract class VirtQueue implements Disposable {
     if (this.#disposed) return;
     this.#disposed = true;
     this.fail(new VirtioError('DISPOSED', `queue ${this.index} of ${this.transport.name} is disposed`));
-    for (const region of this.#regions) this.hal.dmaDealloc(region, this.accessPlatform);
-    this.#regions.length = 0;
+    if (!this.#given) for (const region of this.#regions) this.hal.dmaDealloc(region, this.accessPlatform);
+    this.#regions = [];
   }
 
-  protected allocate(bytes: number, direction: BufferDirection): DmaRegion {
-    try {
-      const region = this.hal.dmaAlloc(Math.ceil(bytes / PAGE_SIZE), direction, this.accessPlatform);
-      this.#regions.push(region);
-      return region;
-    } catch (error) {
-      this[Symbol.dispose]();
-      throw error;
+  /** What memory the format's rings take: bytes, and who writes them. */
+  protected abstract layOut(): readonly (readonly [bytes: number, direction: BufferDirection])[];
+  /** Makes views of the memory of the rings, in the order of {@link VirtQueue.layOut}. */
+  protected abstract bindRings(regions: readonly DmaRegion[]): void;
+
+  /** Makes views of {@link VirtQueue.regions}. */
+  protected bind(): void {
+    const tables = this.tableLength > 0 ? this.#regions[0] : undefined;
+    if (tables !== undefined) {
+      const { buffer, byteOffset } = tables.bytes;
+      this.tables = new Uint32Array(buffer, byteOffset, this.size * this.tableLength * 4);
+      this.tablesAddress = tables.address;
     }
+    this.bindRings(tables === undefined ? this.#regions : this.#regions.slice(1));
   }
 
-  /** The last step of construction: gives the empty ring to the device. */
+  /** The last step of construction: allocates the rings, and gives them to the device, empty. */
   protected start(): void {
     try {
+      if (!this.#given) {
+        const tables = this.size * this.tableLength * DESCRIPTOR_SIZE;
+        if (tables > 0) this.#allocate(tables, 'driver-to-device');
+        for (const [bytes, direction] of this.layOut()) this.#allocate(bytes, direction);
+      }
+      this.bind();
       this.clear();
       this.attach();
     } catch (error) {
@@ -430,6 +455,10 @@ export abstract class VirtQueue implements Disposable {
       );
     }
     return offered;
+  }
+
+  #allocate(bytes: number, direction: BufferDirection): void {
+    this.#regions.push(this.hal.dmaAlloc(Math.ceil(bytes / PAGE_SIZE), direction, this.accessPlatform));
   }
 
   #check(address: number, length: number): void {

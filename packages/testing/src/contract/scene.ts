@@ -391,13 +391,22 @@ export class Scene<D extends ContractDriver> {
     if (this.subject.other === undefined) {
       throw new ContractBreach(`queue ${queue} got a chain that is no request of the subject's`);
     }
-    this.subject.other(chain, this.device);
+    this.#takeOther(chain);
+  }
+
+  #takeOther(chain: Chain): void {
+    if (this.setting.ring.inOrder) this.#answerOlder(chain);
+    if (chain.pending) this.subject.other?.(chain, this.device);
+  }
+
+  /** In order, what the device has of a queue comes first. */
+  #answerOlder({ queue }: Chain): void {
+    this.answer(this.held.filter((one) => one.chain.queue === queue));
   }
 
   #hold(chain: Chain, mark: number, answer: () => void): void {
     if (this.answering) {
-      // In order, those before it come first.
-      if (this.setting.ring.inOrder) this.answer(this.held.filter((one) => one.chain.queue === chain.queue));
+      if (this.setting.ring.inOrder) this.#answerOlder(chain);
       if (chain.pending) answer();
       return;
     }

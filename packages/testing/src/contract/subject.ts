@@ -154,6 +154,8 @@ export interface Subject<D extends ContractDriver> {
   ready?(driver: D, device: FakeDevice, turn: () => Promise<void>): Promise<void> | void;
   /** With which errors calls may end between a reset and {@link Subject.ready} (default `DEVICE_RESET`), as what was made ready is gone. */
   readonly unready?: readonly VirtioErrorCode[];
+  /** Whether a reset of any queue ends what {@link Subject.ready} has made, and with it what was under way on the others. */
+  readonly queuesAreOne?: boolean;
   /**
    * What the device does with a chain of the queues below that is of none of the kinds below, such as a control message among
    * data. It is completed afterwards.

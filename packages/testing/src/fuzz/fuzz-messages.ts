@@ -100,8 +100,11 @@ export class FuzzMessages<D extends ContractDriver> {
   /** The device sends a message, which the driver may take before this returns. */
   #send(receive: Receive<D>, { must, may }: Marks): boolean {
     const mark = this.#world.scene.mark();
+    const { made } = this.#world.causes.since();
     may.add(mark);
     const sent = receive.send(this.#world.scene.device, mark);
+    // A listener that is called meanwhile may have reset the driver, with which the message is lost.
+    if (this.#world.causes.restarted(made)) return sent;
     if (may.delete(mark) && sent) must.add(mark);
     return sent;
   }

@@ -359,7 +359,7 @@ export class Life<D extends ContractDriver> {
     this.#world.call('resetQueue', () => {
       driver.resetQueue?.(queue);
       this.#requests.void(queue);
-      this.#messages.void(queue);
+      this.#messages.void(this.#world.scene.subject.queuesAreOne === true ? undefined : queue);
     });
   }
 

@@ -1,6 +1,6 @@
 /** What the tests of displays share: opening the driver, and what QEMU shows, as the host sees it. */
 import { VirtioGpu, type GpuOptions } from '@virtio/gpu';
-import { decode } from 'fast-png';
+import { decode, encode } from 'fast-png';
 import { equal } from 'node:assert/strict';
 import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -66,26 +66,37 @@ async function screendump(
   return { width, height, rgb: Uint8Array.from(data), png };
 }
 
+function compare(rgb: Uint8Array, wanted: Uint8Array): Pick<Comparison, 'different' | 'first'> {
+  let different = 0;
+  let first: string | undefined;
+  for (let i = 0; 3 * i < rgb.length; i++) {
+    const got = [rgb[3 * i], rgb[3 * i + 1], rgb[3 * i + 2]];
+    const right = [wanted[4 * i], wanted[4 * i + 1], wanted[4 * i + 2]];
+    if (got.every((value, part) => value === right[part])) continue;
+    different += 1;
+    first ??= `pixel ${i}: ${got.join(' ')} in place of ${right.join(' ')}`;
+  }
+  return { different, ...(first === undefined ? {} : { first }) };
+}
+
+const count = (pixels: number): string => `${pixels === 0 ? 'no' : pixels.toLocaleString('en')} pixels`;
+
 /** The host's half. */
 export const host = {
   /** Compares what QEMU shows with a picture, pixel by pixel. */
   shown: async ({ expected, head = 0, title }: Shown, env: HostEnv): Promise<Comparison> => {
     const { width, height, rgb, png } = await screendump(env, head);
-    if (title !== undefined) env.picture(title, 'image/png', png);
     const { data } = makePicture(expected);
-    if (width !== expected.width || height !== expected.height) {
-      return { width, height, different: width * height, first: 'the size' };
+    const found =
+      width === expected.width && height === expected.height
+        ? compare(rgb, data)
+        : { different: width * height, first: 'the size' };
+    if (title !== undefined) {
+      env.picture(`${title}, as QEMU shows it: ${count(found.different)} differ`, 'image/png', png);
+      const drawn = encode({ width: expected.width, height: expected.height, channels: 4, data });
+      env.picture(`${title}, as the guest drew it`, 'image/png', drawn);
     }
-    let different = 0;
-    let first: string | undefined;
-    for (let i = 0; i < width * height; i++) {
-      const got = [rgb[3 * i], rgb[3 * i + 1], rgb[3 * i + 2]];
-      const wanted = [data[4 * i], data[4 * i + 1], data[4 * i + 2]];
-      if (got.every((value, part) => value === wanted[part])) continue;
-      different += 1;
-      first ??= `${i % width},${Math.floor(i / width)}: ${got.join(' ')} in place of ${wanted.join(' ')}`;
-    }
-    return { width, height, different, ...(first === undefined ? {} : { first }) };
+    return { width, height, ...found };
   },
   /** The size of what QEMU shows. */
   size: async ({ head = 0 }: { head?: number }, env: HostEnv): Promise<readonly [number, number]> => {
@@ -102,5 +113,5 @@ export async function expectShown(
   const { different, first = '', width, height } = await context.host('shown', shown);
   const { expected } = shown;
   equal(`${width}x${height}`, `${expected.width}x${expected.height}`, 'the size of what is shown');
-  equal(different, 0, `${different} pixels differ from the picture, the first at ${first}`);
+  equal(different, 0, `${different} pixels differ from the picture, the first is ${first}`);
 }

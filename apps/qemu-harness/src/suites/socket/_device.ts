@@ -36,16 +36,10 @@ export function unable({ transport, ring }: Cell): string | undefined {
   if (transport === 'pci-vfio') {
     return 'the device is a program of its own that reaches memory by physical addresses: it knows no IOMMU';
   }
-  if (transport !== 'pci-physical') return 'it was not tried with MMIO yet';
+  if (transport === 'mmio-v1') {
+    return 'the device is no legacy one: its program ends ("invalid parameters") when QEMU sets it up without VERSION_1';
+  }
   return ring.properties.packed === true ? 'the device offers no packed rings' : undefined;
-}
-
-/** Why a test does not run anywhere yet: how the device behaves there is not understood. */
-export function notSeen(cell: Cell): string | undefined {
-  return (
-    unable(cell) ??
-    'it has not been seen to pass: what the device does when a program on the host goes is not understood yet'
-  );
 }
 
 /** Why a kind of guest cannot unplug the device. */

@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { guestTest } from '../../framework/define.ts';
-import { cannotUnplug, HOST, socketDevice, notSeen, unable } from './_device.ts';
+import { cannotUnplug, HOST, socketDevice, unable } from './_device.ts';
 import { bytesOf, hashOf, host } from './_host.ts';
 import { KIB, MIB, openSocket, rejectsWith, sendBytes, takeHash } from './_socket.ts';
 
@@ -120,7 +120,7 @@ export default [
     name: 'is left by programs on the host, and leaves some',
     timeoutS: 120,
     devices: { socket: socketDevice() },
-    skip: notSeen,
+    skip: unable,
     host,
     async guest(context) {
       using open = openSocket(context);
@@ -155,7 +155,7 @@ export default [
     name: 'is not told of a program on the host that goes without having read all, and gives up by time',
     timeoutS: 90,
     devices: { socket: socketDevice() },
-    skip: notSeen,
+    skip: unable,
     host,
     async guest(context) {
       using open = openSocket(context);

@@ -179,14 +179,29 @@ export const host = {
       await delay(50);
     }
     const { samples, complete, rate } = readWav(path);
+    const found = judge(samples, expected);
     if (picture) {
-      const waves = [
-        { title: 'played', samples },
-        ...expected.map(({ signal }) => ({ title: 'expected', samples: whole(signal) })),
-      ];
-      env.picture('What was played, and what was expected', 'image/svg+xml', drawWaves(waves));
+      // What was expected stands where it was played: behind the silence that QEMU put before it.
+      const wanted = new Int16Array(samples.length);
+      let at = 0;
+      for (const [n, { signal }] of expected.entries()) {
+        at += found.silence[n] ?? 0;
+        wanted.set(whole(signal).subarray(0, wanted.length - 2 * at), 2 * at);
+        at += signal.frames;
+      }
+      env.picture(
+        `what QEMU's WAV file has, and what was expected: ${found.wrong ?? 'every sample is the same'}`,
+        'image/svg+xml',
+        drawWaves(
+          [
+            { title: 'played', samples },
+            { title: 'expected', samples: wanted },
+          ],
+          rate,
+        ),
+      );
     }
-    return { ...judge(samples, expected), complete, rate };
+    return { ...found, complete, rate };
   },
   /** Looks for the channels of a signal, each for itself: they were played by two streams. Returns what is wrong with each. */
   async channels({ signal }: { signal: Signal }, { directory }: HostEnv): Promise<(string | null)[]> {

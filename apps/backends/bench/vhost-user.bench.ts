@@ -1,0 +1,203 @@
+/**
+ * Reads a second of 4 KiB, ours and libblkio's (C and Rust), from the same back ends: qemu-storage-daemon's null-co, and a back end that
+ * writes the status only. Medians of rounds in turn, and every ratio. libblkio comes from Debian's `libblkio-dev`; the programs in C are
+ * those of `../shared/bench`, without which there is only our half.
+ */
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { VirtioBlk } from '@virtio/blk';
+import { ensureUnpacked } from '@virtio/qemu-harness/unpacked';
+import { openDriver } from '@virtio/vhost-user';
+
+const DEPTHS = [1, 8, 32, 128];
+const ROUNDS = Number(process.env.VHOST_ROUNDS ?? 3);
+const SECONDS = Number(process.env.VHOST_SECONDS ?? 0.4);
+const BLOCK = 4096;
+
+const root = join(import.meta.dirname, '../../..');
+const folder = mkdtempSync(join(tmpdir(), 'virtio-bench-'));
+const socket = join(folder, 'disk.sock');
+
+/** The programs in C, where they are. */
+const sources = ['../shared/bench', '../../shared/bench']
+  .map((path) => join(root, path))
+  .find((path) => existsSync(path));
+
+function compile(name: string, args: readonly string[]): string | undefined {
+  if (sources === undefined) return undefined;
+  const program = join(folder, name);
+  const { status, stderr } = spawnSync('cc', ['-O2', '-o', program, join(sources, `${name}.c`), ...args], {
+    encoding: 'utf8',
+  });
+  if (status === 0) return program;
+  console.log(`${name} does not compile, and is left out: ${stderr}`);
+  return undefined;
+}
+
+/** The command that measures libblkio. */
+async function libblkio(): Promise<readonly string[] | undefined> {
+  if (sources === undefined) return undefined;
+  const name = 'libblkio.so.1';
+  const found = await ensureUnpacked(
+    {
+      package: 'libblkio1',
+      path: `usr/lib/x86_64-linux-gnu/${name}`,
+      suite: 'trixie',
+      libraries: ['libblkio-dev', 'libc6', 'libgcc-s1'],
+    },
+    (line) => console.log(line),
+  );
+  const libraries = found[2] ?? '';
+  const program = compile('blkio-bench', [
+    `-I${join(libraries, '../../include')}`,
+    join(libraries, name),
+    '-Wl,--allow-shlib-undefined',
+  ]);
+  return program === undefined ? undefined : [...found.slice(0, 3), program];
+}
+
+async function start(program: string, args: readonly string[]): Promise<ChildProcess> {
+  rmSync(socket, { force: true });
+  const child = spawn(program, args, { stdio: ['ignore', 'ignore', 'inherit'] });
+  for (let i = 0; i < 1000 && !existsSync(socket); i += 1) await delay(5);
+  await delay(50);
+  return child;
+}
+
+async function promises(depth: number, spinUs: number): Promise<number> {
+  using disk = await openDriver(VirtioBlk, `vhost-user:${socket}`, { spinUs, queueSize: 256 });
+  using buffer = disk.hal.alloc(depth * BLOCK);
+  const blocks = Math.floor(disk.capacity / 8);
+  let done = 0;
+  const end = performance.now() + SECONDS * 1000;
+  const begin = performance.now();
+  await Promise.all(
+    Array.from({ length: depth }, async (_, lane) => {
+      const part = buffer.bytes.subarray(lane * BLOCK, (lane + 1) * BLOCK);
+      let at = (lane * 7919) % blocks;
+      while (performance.now() < end) {
+        at = (at * 5 + 4_099) % blocks;
+        await disk.read(at * 8, part);
+        done += 1;
+      }
+    }),
+  );
+  return (done * 1000) / (performance.now() - begin);
+}
+
+async function tokens(depth: number): Promise<number> {
+  using disk = await openDriver(VirtioBlk, `vhost-user:${socket}`, { interrupts: 'polling', queueSize: 256 });
+  using buffer = disk.hal.alloc(depth * BLOCK);
+  const blocks = Math.floor(disk.capacity / 8);
+  const parts = Array.from({ length: depth }, (_, i) => buffer.bytes.subarray(i * BLOCK, (i + 1) * BLOCK));
+  const laneOf = new Map<number, number>();
+  let at = 1;
+  const ask = (lane: number): void => {
+    at = (at * 5 + 4_099) % blocks;
+    laneOf.set(disk.submitRead(at * 8, parts[lane] as Uint8Array, { kick: false }), lane);
+  };
+  for (let lane = 0; lane < depth; lane += 1) ask(lane);
+  disk.kick();
+  let done = 0;
+  const begin = performance.now();
+  const end = begin + SECONDS * 1000;
+  while (performance.now() < end) {
+    let any = false;
+    for (let token = disk.poll(); token >= 0; token = disk.poll()) {
+      const lane = laneOf.get(token) as number;
+      laneOf.delete(token);
+      disk.complete(token);
+      done += 1;
+      any = true;
+      ask(lane);
+    }
+    if (any) disk.kick();
+  }
+  const result = (done * 1000) / (performance.now() - begin);
+  while (laneOf.size > 0) {
+    const token = disk.poll();
+    if (token < 0) continue;
+    disk.complete(token);
+    laneOf.delete(token);
+  }
+  return result;
+}
+
+function blkio(command: readonly string[], depth: number, polling: boolean): number {
+  const [program = '', ...args] = command;
+  const said = execFileSync(
+    program,
+    [
+      ...args,
+      'virtio-blk-vhost-user',
+      socket,
+      String(depth),
+      String(BLOCK),
+      String(SECONDS),
+      polling ? '1' : '0',
+    ],
+    { encoding: 'utf8' },
+  );
+  return Number(/IOPS=(\d+)/.exec(said)?.[1]);
+}
+
+const median = (values: readonly number[]): number =>
+  [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? NaN;
+
+async function measure(title: string, command: readonly string[] | undefined): Promise<void> {
+  console.log(`\n${title}: reads of 4 KiB a second, medians of ${ROUNDS} rounds of ${SECONDS} s`);
+  for (const depth of DEPTHS) {
+    const ways: Record<string, () => Promise<number> | number> = {
+      ...(command && {
+        'libblkio eventfd': () => blkio(command, depth, false),
+        'libblkio polling': () => blkio(command, depth, true),
+      }),
+      promises: () => promises(depth, 0),
+      'promises, spinning': () => promises(depth, 50),
+      'tokens, polling': () => tokens(depth),
+    };
+    const found: Record<string, number[]> = {};
+    for (let round = 0; round < ROUNDS; round += 1) {
+      for (const [name, way] of Object.entries(ways)) (found[name] ??= []).push(await way());
+    }
+    const results = Object.fromEntries(Object.entries(found).map(([name, values]) => [name, median(values)]));
+    const against: Record<string, number | undefined> = {
+      promises: results['libblkio eventfd'],
+      'promises, spinning': results['libblkio eventfd'],
+      'tokens, polling': results['libblkio polling'],
+    };
+    for (const [name, value] of Object.entries(results)) {
+      const base = against[name];
+      const ratio = base === undefined ? '' : `  ${(value / base).toFixed(2)}`;
+      console.log(
+        `  depth ${String(depth).padStart(3)}  ${name.padEnd(20)} ${String(Math.round(value)).padStart(9)}${ratio}`,
+      );
+    }
+  }
+}
+
+try {
+  const command = await libblkio();
+  if (sources === undefined)
+    console.log('../shared/bench is not there: libblkio and the null back end are left out.');
+  console.log(`${readFileSync('/proc/loadavg', 'utf8').trim()} (load); compare runs of a quiet machine only`);
+  const daemon = await start('qemu-storage-daemon', [
+    '--blockdev',
+    'driver=null-co,node-name=disk,size=1073741824,read-zeroes=off',
+    '--export',
+    `type=vhost-user-blk,id=export,node-name=disk,addr.type=unix,addr.path=${socket}`,
+  ]);
+  await measure('qemu-storage-daemon, null-co', command);
+  daemon.kill('SIGKILL');
+  const program = compile('null-backend', []);
+  if (program !== undefined) {
+    const backend = await start(program, [socket]);
+    await measure('a back end that writes the status only', command);
+    backend.kill('SIGKILL');
+  }
+} finally {
+  rmSync(folder, { recursive: true, force: true });
+}

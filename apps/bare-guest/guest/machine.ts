@@ -1,0 +1,57 @@
+/** What the native layer gives to a script: the global `machine`. All else is made of it in TypeScript. */
+
+/** The functions of every architecture. Addresses are physical. */
+export interface Machine {
+  readonly arch: 'riscv64' | 'aarch64' | 'x86_64';
+  /** The address of the device tree (riscv64, aarch64) or of the PVH start information (x86-64). */
+  readonly bootInfo: number;
+  /** Memory that the engine leaves to DMA. */
+  readonly dmaAddress: number;
+  readonly dmaSize: number;
+  /** Prints on the first serial port. */
+  write(text: string): void;
+  /** A byte from there, or -1. */
+  read(): number;
+  /** Milliseconds since reset. */
+  now(): number;
+  /** Until an interrupt is pending, at most so long. */
+  wait(ms: number): void;
+  /** Ends the machine; QEMU returns this status (0 to 255). */
+  exit(status: number): never;
+  /** Physical memory as it is: no copy. */
+  map(address: number, size: number): ArrayBuffer;
+  /** Bytes that the engine uses, and the most that its heap ever had in use. */
+  heap(): { readonly used: number; readonly peak: number };
+  /** Mixes whole blocks of 64 bytes, from an offset, into a SHA-256 state of 32 bytes. */
+  sha256Blocks(state: ArrayBufferLike, bytes: ArrayBufferLike, offset: number, blocks: number): void;
+  /** Collects garbage. */
+  collect(): void;
+  /** Called between jobs; returns whether there will be another turn. */
+  turn?: () => boolean;
+  /** Called when a promise is rejected with nobody to handle it, and again if it is handled after all. */
+  rejected?: (promise: object, reason: unknown, handled: boolean) => void;
+}
+
+/** What x86-64 has besides. */
+export interface X86Machine extends Machine {
+  in8(port: number): number;
+  in16(port: number): number;
+  in32(port: number): number;
+  out8(port: number, value: number): void;
+  out16(port: number, value: number): void;
+  out32(port: number, value: number): void;
+  /** EAX, EBX, ECX, EDX. */
+  cpuid(leaf: number, subleaf: number): readonly [number, number, number, number];
+  /** Executes VMCALL; throws if the processor does not know the instruction. */
+  hypercall(call: number, a: number, b: number, c: number): number;
+  /** The next vector of an interrupt that came, or -1. */
+  interrupt(): number;
+}
+
+/** The machine. */
+export const machine = (globalThis as unknown as { machine: Machine }).machine;
+
+/** The machine if it is an x86-64 one. */
+export function x86Machine(): X86Machine | undefined {
+  return machine.arch === 'x86_64' ? (machine as X86Machine) : undefined;
+}

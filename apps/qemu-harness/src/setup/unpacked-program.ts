@@ -1,0 +1,81 @@
+/**
+ * Programs of Debian suites other than the one that runs here. Like the guest's packages they are unpacked into the cache, never
+ * installed, and run with the libraries that came with them.
+ */
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { withLock } from '@virtio/setup/lock';
+import { HarnessError } from '../errors.ts';
+import { ensureCacheDir } from '../paths.ts';
+import { run } from '../run.ts';
+import { Apt } from './apt.ts';
+
+/** Changes when the folder's layout does. */
+const LAYOUT = 1;
+
+/** A program and where it comes from. */
+export interface UnpackedProgram {
+  /** The package that has it; also the name of its folder. */
+  readonly package: string;
+  /** Its path in the package. */
+  readonly path: string;
+  /** The suite of the package: `trixie`, `unstable`. */
+  readonly suite: string;
+  /**
+   * Packages of the same suite with the libraries that the program is to run with, `libc6` among them: a program of a newer suite
+   * does not run with the C library of an older one.
+   */
+  readonly libraries?: readonly string[];
+}
+
+const LIBRARIES = 'usr/lib/x86_64-linux-gnu';
+
+/**
+ * Downloads and unpacks a program if it is not in the cache.
+ *
+ * @returns the command that runs it
+ * @throws {@link HarnessError} `DOWNLOAD_FAILED` if the suite does not have it, or no mirror answers
+ */
+export async function ensureUnpacked(
+  { package: name, path, suite, libraries = [] }: UnpackedProgram,
+  report: (line: string) => void,
+): Promise<readonly string[]> {
+  const cache = ensureCacheDir();
+  const directory = join(cache, `${name}-amd64-v${LAYOUT}`);
+  const program = join(directory, path);
+  const shared = join(directory, LIBRARIES);
+  const command =
+    libraries.length === 0
+      ? [program]
+      : [join(shared, 'ld-linux-x86-64.so.2'), '--library-path', shared, program];
+  if (existsSync(program)) return command;
+  const waiting = (): void => report(`${name}: waiting for another set-up`);
+  return withLock(join(cache, 'packages.lock'), waiting, async () => {
+    if (existsSync(program)) return command;
+    const apt = new Apt(join(cache, `apt-${suite}`), suite);
+    report(`${name}: fetching the package lists of ${suite}`);
+    await apt.update(report);
+    if ((await apt.candidate(name)) === undefined) {
+      throw new HarnessError('DOWNLOAD_FAILED', `The suite ${suite} of this system's mirror has no ${name}.`);
+    }
+    const temporary = mkdtempSync(`${directory}.new-`);
+    try {
+      report(`${name}: downloading`);
+      await apt.download(
+        [name, ...libraries].map((one) => `${one}:amd64`),
+        temporary,
+        report,
+      );
+      const target = join(temporary, 'unpacked');
+      mkdirSync(target);
+      for (const file of readdirSync(temporary).filter((one) => one.endsWith('.deb'))) {
+        await run('IMAGE_FAILED', 'dpkg-deb', ['-x', join(temporary, file), target]);
+      }
+      rmSync(directory, { recursive: true, force: true });
+      renameSync(target, directory);
+    } finally {
+      rmSync(temporary, { recursive: true, force: true });
+    }
+    return command;
+  });
+}

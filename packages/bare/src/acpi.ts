@@ -1,0 +1,92 @@
+/**
+ * The one ACPI table that a driver needs without an operating system: MCFG, which says where configuration space of PCI is in
+ * memory. Tables are found from the root pointer; each is checked before it is used.
+ *
+ * @see ACPI 6.5, 5.2.5 to 5.2.8; PCI Firmware 3.3, 4.1.2
+ */
+
+/** Reads physical memory; `undefined` where there is none. */
+export type ReadMemory = (address: number, size: number) => Uint8Array | undefined;
+
+/** A range of buses whose configuration space is in memory. */
+export interface EcamRange {
+  /** Where bus 0 would be; the window of a range begins at `firstBus` × 1 MiB. */
+  readonly address: number;
+  readonly segment: number;
+  readonly firstBus: number;
+  readonly lastBus: number;
+}
+
+const RSDP_START = 0xe_0000;
+const RSDP_END = 0x10_0000;
+const HEADER = 36;
+/** Larger tables are taken for damaged. */
+const MAX_TABLE = 1 << 20;
+
+/** Searches the BIOS's area for the root pointer. Returns its address. */
+export function findRootPointer(read: ReadMemory): number | undefined {
+  const area = read(RSDP_START, RSDP_END - RSDP_START);
+  for (let at = 0; area !== undefined && at + 20 <= area.length; at += 16) {
+    if (signature(area, at, 8) === 'RSD PTR ' && sum(area, at, 20) === 0) return RSDP_START + at;
+  }
+  return undefined;
+}
+
+/**
+ * The ranges that the table MCFG lists: empty if there is no such table, or none that is sound.
+ *
+ * @param rootPointer the address of the root pointer, as firmware told it or {@link findRootPointer} found it
+ */
+export function ecamRanges(read: ReadMemory, rootPointer: number): readonly EcamRange[] {
+  const pointer = read(rootPointer, 20);
+  if (pointer === undefined) return [];
+  if (signature(pointer, 0, 8) !== 'RSD PTR ' || sum(pointer, 0, 20) !== 0) return [];
+  const extended = (pointer[15] ?? 0) >= 2 ? read(rootPointer, 36) : undefined;
+  const wide = extended !== undefined && u64(extended, 24) !== 0;
+  const root = table(read, wide ? u64(extended, 24) : u32(pointer, 16), wide ? 'XSDT' : 'RSDT');
+  if (root === undefined) return [];
+  const step = wide ? 8 : 4;
+  for (let at = HEADER; at + step <= root.length; at += step) {
+    const mcfg = table(read, wide ? u64(root, at) : u32(root, at), 'MCFG');
+    if (mcfg !== undefined) return entries(mcfg);
+  }
+  return [];
+}
+
+function entries(mcfg: Uint8Array): readonly EcamRange[] {
+  const result: EcamRange[] = [];
+  for (let at = HEADER + 8; at + 16 <= mcfg.length; at += 16) {
+    const [firstBus = 0, lastBus = 0] = [mcfg[at + 10], mcfg[at + 11]];
+    const segment = (mcfg[at + 8] ?? 0) | ((mcfg[at + 9] ?? 0) << 8);
+    result.push({ address: u64(mcfg, at), segment, firstBus, lastBus });
+  }
+  return result;
+}
+
+/** A table with this signature, if there is one and its sum is right. */
+function table(read: ReadMemory, address: number, name: string): Uint8Array | undefined {
+  const header = address === 0 ? undefined : read(address, HEADER);
+  if (header === undefined || signature(header, 0, 4) !== name) return undefined;
+  const length = u32(header, 4);
+  if (length < HEADER || length > MAX_TABLE) return undefined;
+  const whole = read(address, length);
+  return whole !== undefined && sum(whole, 0, length) === 0 ? whole : undefined;
+}
+
+function signature(bytes: Uint8Array, at: number, length: number): string {
+  return String.fromCharCode(...bytes.subarray(at, at + length));
+}
+
+function sum(bytes: Uint8Array, at: number, length: number): number {
+  let total = 0;
+  for (let index = at; index < at + length; index += 1) total += bytes[index] ?? 0;
+  return total & 0xff;
+}
+
+function u32(bytes: Uint8Array, at: number): number {
+  return new DataView(bytes.buffer, bytes.byteOffset).getUint32(at, true);
+}
+
+function u64(bytes: Uint8Array, at: number): number {
+  return u32(bytes, at) + u32(bytes, at + 4) * 2 ** 32;
+}

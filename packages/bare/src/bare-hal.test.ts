@@ -1,0 +1,108 @@
+import { type Access, FakeDevice, FakeHal, FakeTransport } from '@virtio/testing';
+import { describe, expect, it } from 'vitest';
+import {
+  BufferChains,
+  DeviceType,
+  Driver,
+  FeatureTable,
+  PAGE_SIZE,
+  VirtioError,
+  type VirtQueue,
+} from '@virtio/core';
+import { BareHal, type Machine } from './bare-hal.ts';
+
+const BASE = 0x8000_0000;
+
+function machine(pages: number): Machine & { readonly mapped: [number, number][] } {
+  const mapped: [number, number][] = [];
+  const mapDevice = (address: number, size: number): ArrayBuffer => {
+    mapped.push([address, size]);
+    return new ArrayBuffer(size);
+  };
+  return { dma: new ArrayBuffer(pages * PAGE_SIZE), dmaAddress: BASE, mapDevice, mapped };
+}
+
+/** The memory of the machine as a device on its bus sees it. */
+class Bus extends FakeHal {
+  readonly #bytes: Uint8Array;
+
+  constructor({ dma }: Machine) {
+    super();
+    this.#bytes = new Uint8Array(dma);
+  }
+
+  override view(address: number, length: number, _access: Access): Uint8Array {
+    return this.#bytes.subarray(address - BASE, address - BASE + length);
+  }
+}
+
+class Echo extends Driver<never> {
+  readonly queue: VirtQueue;
+
+  constructor(device: FakeDevice, hal: BareHal) {
+    super(new FakeTransport(device), hal, {
+      deviceType: DeviceType.EntropySource,
+      table: new FeatureTable('Echo', {}),
+      supported: [],
+    });
+    this.queue = this.setUp(() => this.createQueue({ index: 0, size: 8 }));
+  }
+}
+
+describe('a Hal without an operating system', () => {
+  it('carries requests of a driver, in buffers of DMA memory and in others, and takes no more memory with time', () => {
+    const host = machine(16);
+    const hal = new BareHal(host);
+    const device = new FakeDevice({ type: DeviceType.EntropySource, queues: [8], hal: new Bus(host) });
+    device.handle(0, (chain) => {
+      chain.write(chain.read().map((byte) => byte + 1));
+    });
+    using driver = new Echo(device, hal);
+    const own = hal.dmaAlloc(1);
+    for (let n = 0; n < 100; n += 1) {
+      const answer = new Uint8Array(PAGE_SIZE + 1);
+      expect(BufferChains.of(driver.queue).addNotifyWaitPop([Uint8Array.of(n, n + 1)], [answer])).toBe(2);
+      expect([...answer.subarray(0, 3)]).toEqual([n + 1, n + 2, 0]);
+      expect(BufferChains.of(driver.queue).addNotifyWaitPop([Uint8Array.of(n)], [own.bytes])).toBe(1);
+      expect(own.bytes[0]).toBe(n + 1);
+    }
+  });
+
+  it('hands out zeroed pages at their physical addresses, and again those that were given back', () => {
+    const hal = new BareHal(machine(4));
+    const first = hal.dmaAlloc(2);
+    expect({ address: first.address, pages: first.pages }).toEqual({ address: BASE, pages: 2 });
+    first.bytes.fill(7);
+    hal.dmaDealloc(first);
+    const again = hal.dmaAlloc(2);
+    expect(again.address).toBe(BASE);
+    expect(again.bytes.every((byte) => byte === 0)).toBe(true);
+    expect(hal.dmaAlloc(1).address).toBe(BASE + 2 * PAGE_SIZE);
+  });
+
+  it('shows a device nothing of what another request left', () => {
+    const host = machine(1);
+    const hal = new BareHal(host);
+    const secret = Uint8Array.of(1, 2, 3);
+    hal.unshare(hal.share(secret, 'driver-to-device'), secret, 'driver-to-device');
+    const buffer = new Uint8Array(3).fill(9);
+    hal.unshare(hal.share(buffer, 'device-to-driver'), buffer, 'device-to-driver');
+    expect([...buffer]).toEqual([0, 0, 0]);
+  });
+
+  it('says how much memory there is when it is used up', () => {
+    const hal = new BareHal(machine(2));
+    expect(() => hal.dmaAlloc(3)).toThrow(
+      expect.objectContaining({ code: 'DMA_ERROR', message: expect.stringContaining('8192') as string }),
+    );
+    expect(() => hal.dmaAlloc(3)).toThrow(VirtioError);
+  });
+
+  it('maps registers as the engine does', () => {
+    const host = machine(1);
+    const registers = new BareHal(host).mapRegisters(0xa00_0000, 512);
+    expect(host.mapped).toEqual([[0xa00_0000, 512]]);
+    registers.write32(4, 0x12345678);
+    expect(registers.read16(6)).toBe(0x1234);
+  });
+});

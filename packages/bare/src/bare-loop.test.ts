@@ -1,0 +1,101 @@
+import { PollingInterrupts } from '@virtio/core';
+import { describe, expect, it } from 'vitest';
+import { BareLoop } from './bare-loop.ts';
+
+/** A loop with a clock that moves while it idles only. */
+function setUp(poll?: () => boolean): { loop: BareLoop; idled: number[]; clock: { ms: number } } {
+  const clock = { ms: 0 };
+  const idled: number[] = [];
+  const idle = (ms: number): void => {
+    idled.push(ms);
+    clock.ms += ms === Infinity ? 0 : ms;
+  };
+  return { loop: new BareLoop({ now: () => clock.ms, idle, ...(poll && { poll }) }), idled, clock };
+}
+
+describe('BareLoop', () => {
+  it('runs what was scheduled before a turn, once, and what that schedules in the next one', () => {
+    const { loop } = setUp();
+    const seen: string[] = [];
+    loop.schedule(() => {
+      seen.push('first');
+      loop.schedule(() => seen.push('second'));
+    });
+    expect(loop.turn()).toBe(true);
+    expect(seen).toEqual(['first']);
+    expect(loop.turn()).toBe(false);
+    expect(seen).toEqual(['first', 'second']);
+  });
+
+  it('calls timers in their order when they are due, idles until then, and not those that were cleared', () => {
+    const { loop, idled } = setUp();
+    const seen: string[] = [];
+    loop.setTimer(() => seen.push('late'), 20);
+    loop.setTimer(() => seen.push('soon'), 5);
+    loop.clearTimer(loop.setTimer(() => seen.push('never'), 7));
+    loop.run();
+    expect(seen).toEqual(['soon', 'late']);
+    expect(idled).toEqual([5, 15]);
+    expect(() => loop.setTimer(() => undefined, NaN)).toThrow(
+      expect.objectContaining({ code: 'INVALID_PARAM' }),
+    );
+  });
+
+  it('waits for interrupts while it is held, and ends when it is not', () => {
+    let interrupts = 0;
+    const { loop, idled } = setUp(() => {
+      interrupts += 1;
+      if (interrupts < 3) return false;
+      loop.release();
+      return true;
+    });
+    loop.hold();
+    loop.run();
+    expect(interrupts).toBe(3);
+    expect(idled).toEqual([Infinity, Infinity]);
+  });
+
+  it('lets an error of a callback out, and calls the others in the next turn', () => {
+    const { loop } = setUp();
+    const seen: number[] = [];
+    loop.schedule(() => {
+      throw new Error('mine');
+    });
+    loop.schedule(() => seen.push(1));
+    loop.schedule(() => seen.push(2));
+    expect(() => loop.turn()).toThrow('mine');
+    expect(seen).toEqual([]);
+    expect(loop.turn()).toBe(false);
+    expect(seen).toEqual([1, 2]);
+  });
+
+  it('runs jobs before each turn, and goes on if they ask for more', () => {
+    const jobs: (() => void)[] = [];
+    const clock = { ms: 0 };
+    const loop = new BareLoop({
+      now: () => clock.ms,
+      idle: () => undefined,
+      runJobs: () => {
+        for (let job = jobs.shift(); job !== undefined; job = jobs.shift()) job();
+      },
+    });
+    const seen: string[] = [];
+    loop.schedule(() => jobs.push(() => loop.schedule(() => seen.push('from a job'))));
+    loop.run();
+    expect(seen).toEqual(['from a job']);
+  });
+
+  it('is what PollingInterrupts schedules with', () => {
+    const { loop } = setUp();
+    const interrupts = new PollingInterrupts({ schedule: loop.schedule });
+    let polls = 0;
+    interrupts.onQueue(0, () => {
+      polls += 1;
+      if (polls === 3) interrupts.release();
+    });
+    interrupts.hold();
+    loop.run();
+    expect(polls).toBe(3);
+    expect(loop.alive).toBe(false);
+  });
+});

@@ -1,0 +1,13 @@
+/**
+ * VirtIO with no operating system: what an engine brings besides memory and registers.
+ *
+ * @packageDocumentation
+ */
+export * from './acpi.ts';
+export * from './bare-hal.ts';
+export * from './bare-loop.ts';
+export * from './command-line.ts';
+export * from './controllers.ts';
+export { type AddressWindow, deviceTreeSize, DeviceTreeNode, parseDeviceTree } from './device-tree.ts';
+export * from './router.ts';
+export * from './tree-devices.ts';

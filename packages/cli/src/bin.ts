@@ -1,0 +1,43 @@
+#!/usr/bin/env node
+/** The program `virtio`. */
+import { constants } from 'node:os';
+import { ExitStatus } from './errors.ts';
+import { Ending, run } from './main.ts';
+import { LinuxSystem } from './system.ts';
+
+const controller = new AbortController();
+
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+  process.on(signal, () => {
+    const status = 128 + constants.signals[signal];
+    // Asked twice: whatever does not end is left, and devices are closed at exit.
+    if (controller.signal.aborted) process.exit(status);
+    controller.abort(new Ending(status));
+  });
+}
+
+// Nobody reads any more, as behind `| head`: no reason for words.
+for (const stream of [process.stdout, process.stderr]) {
+  stream.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error;
+    controller.abort(new Ending(ExitStatus.BROKEN_PIPE));
+  });
+}
+
+const status = await run(process.argv.slice(2), {
+  stdin: process.stdin,
+  stdout: process.stdout,
+  stderr: process.stderr,
+  env: process.env,
+  signal: controller.signal,
+  system: new LinuxSystem(),
+});
+
+// What was written is out before the process ends; an open standard input must not keep it.
+const flushed = (stream: NodeJS.WriteStream): Promise<void> =>
+  new Promise((resolve) => {
+    if (stream.destroyed || stream.writableEnded) resolve();
+    else stream.write('', () => resolve());
+  });
+await Promise.all([flushed(process.stdout), flushed(process.stderr)]);
+process.exit(status);

@@ -1,0 +1,108 @@
+/** What commands print: text for people, or JSON for programs. */
+import Table from 'cli-table3';
+import pc from 'picocolors';
+import { once } from 'node:events';
+import type { Host, Output } from './host.ts';
+
+/** How to print. */
+export interface PrintOptions {
+  readonly json?: boolean | undefined;
+  readonly color?: boolean | undefined;
+}
+
+/** The colours of picocolors, switched on or off. */
+export type Colors = ReturnType<typeof pc.createColors>;
+
+/** Whether a stream gets colours: terminals do, unless NO_COLOR says otherwise; FORCE_COLOR and --color win. */
+export function wantsColor({ isTTY = false }: Output, env: Host['env'], color?: boolean): boolean {
+  if (color !== undefined) return color;
+  if ((env.NO_COLOR ?? '') !== '') return false;
+  if ((env.FORCE_COLOR ?? '') !== '') return env.FORCE_COLOR !== '0';
+  return isTTY && env.TERM !== 'dumb';
+}
+
+/** JSON of anything that commands have: `bigint`, bytes as hexadecimal digits, `Infinity` as null. */
+export function toJson(value: unknown, indent?: number): string {
+  return JSON.stringify(
+    value,
+    (_key, item: unknown) => {
+      if (typeof item === 'bigint') {
+        return item <= BigInt(Number.MAX_SAFE_INTEGER) && item >= 0n
+          ? Number(item)
+          : `0x${item.toString(16)}`;
+      }
+      if (item instanceof Uint8Array) return Buffer.from(item).toString('hex');
+      if (item instanceof Map) return Object.fromEntries(item as Map<string, unknown>);
+      return item;
+    },
+    indent,
+  );
+}
+
+/** Prints. */
+export class Printer {
+  readonly json: boolean;
+  readonly colors: Colors;
+  readonly #host: Host;
+
+  constructor(host: Host, { json = false, color }: PrintOptions) {
+    this.json = json;
+    this.colors = pc.createColors(!json && wantsColor(host.stdout, host.env, color));
+    this.#host = host;
+  }
+
+  /** A line for people. */
+  line(text = ''): void {
+    if (!this.json) this.#host.stdout.write(`${text}\n`);
+  }
+
+  /** The result for programs: one document. */
+  result(value: unknown): void {
+    if (this.json) this.#host.stdout.write(`${toJson(value, 2)}\n`);
+  }
+
+  /** One of many results for programs: a line of its own. */
+  record(value: unknown): void {
+    if (this.json) this.#host.stdout.write(`${toJson(value)}\n`);
+  }
+
+  /** A remark beside the result, for people. */
+  note(text: string): void {
+    if (!this.json) this.#host.stderr.write(`${text}\n`);
+  }
+
+  /** A table without lines, so that other programs can cut it. */
+  table(head: readonly string[], rows: readonly (readonly string[])[]): void {
+    const none = [
+      'top',
+      'top-mid',
+      'top-left',
+      'top-right',
+      'bottom',
+      'bottom-mid',
+      'bottom-left',
+      'bottom-right',
+    ];
+    const more = ['left', 'left-mid', 'mid', 'mid-mid', 'right', 'right-mid'];
+    const chars = Object.fromEntries([...none, ...more].map((name) => [name, '']));
+    const table = new Table({
+      chars: { ...chars, middle: '  ' },
+      style: { 'padding-left': 0, 'padding-right': 0, head: [], border: [] },
+    });
+    if (head.length > 0) table.push(head.map((title) => this.colors.bold(title)));
+    table.push(...rows.map((row) => [...row]));
+    for (const line of table.toString().split('\n')) this.line(line.trimEnd());
+  }
+
+  /** Bytes, as they are. Waits while their reader is slow. */
+  async bytes(bytes: Uint8Array): Promise<void> {
+    const { stdout, signal } = this.#host;
+    if (!stdout.write(bytes)) await once(stdout, 'drain', { signal });
+  }
+
+  /** Waits until a slow reader has taken most of what was printed. */
+  async settle(): Promise<void> {
+    const { stdout, signal } = this.#host;
+    if (stdout.writableNeedDrain) await once(stdout, 'drain', { signal });
+  }
+}

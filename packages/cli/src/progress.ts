@@ -1,0 +1,34 @@
+/** A bar on standard error while a long transfer is under way; nothing where that is not a terminal. */
+import { SingleBar } from 'cli-progress';
+import type { Host } from './host.ts';
+import { formatSize } from './quantities.ts';
+
+/** A bar. Disposing takes it away. */
+export interface Progress extends Disposable {
+  /** How much is done, in the units of the total. */
+  update(done: number): void;
+}
+
+const NONE: Progress = { update: () => undefined, [Symbol.dispose]: () => undefined };
+
+/** Shows how far `what` is, of so many bytes. */
+export function showProgress({ stderr }: Host, json: boolean, what: string, total: number): Progress {
+  if (json || stderr.isTTY !== true || total <= 0) return NONE;
+  const bar = new SingleBar({
+    format: `${what} {bar} {percentage} % · {value} of {total} · {eta_formatted} left`,
+    stream: stderr,
+    hideCursor: true,
+    clearOnComplete: true,
+    formatValue: (value, _options, type) =>
+      type === 'value' || type === 'total' ? formatSize(value) : String(value),
+  });
+  bar.start(total, 0);
+  return {
+    update: (done) => {
+      bar.update(done);
+    },
+    [Symbol.dispose]: () => {
+      bar.stop();
+    },
+  };
+}

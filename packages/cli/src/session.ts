@@ -1,0 +1,108 @@
+/** What the commands have in common: their options, and how they come to a device. */
+import type { DeviceType, Hal, Transport } from '@virtio/core';
+import { type Command, Option } from 'commander';
+import { type Address, formatAddress, parseAddress } from './address.ts';
+import { parseType } from './catalog.ts';
+import { CliError, ExitStatus, usage } from './errors.ts';
+import type { Host, OpenDevice, OpenHow } from './host.ts';
+import type { PrintOptions } from './output.ts';
+
+/** Options of commands that open a device. */
+export interface DeviceOptions extends PrintOptions {
+  readonly unsafePhysicalMemory?: boolean;
+  readonly takeOver?: boolean;
+  readonly interrupts?: 'msix' | 'intx' | 'uio' | 'polling';
+  readonly without?: readonly string[];
+  readonly type?: string;
+}
+
+/** Adds the options that every command has. */
+export function addPrintOptions(command: Command): Command {
+  return command
+    .option('--json', 'print JSON')
+    .option('--color', 'use colours even where this is not a terminal')
+    .option('--no-color', 'use no colours; the variable NO_COLOR does the same');
+}
+
+/** Adds the options of commands that open a device. */
+export function addDeviceOptions(command: Command, { anyType = false } = {}): Command {
+  const where = new Option('--interrupts <how>', 'how the device notifies').choices([
+    'msix',
+    'intx',
+    'uio',
+    'polling',
+  ]);
+  const list = (text: string): string[] => text.split(',').filter((name) => name !== '');
+  addPrintOptions(
+    command
+      .option('--unsafe-physical-memory', 'open without an IOMMU: nothing keeps the device from any memory')
+      .option('--take-over', "take the device from the kernel's driver, and give it back at the end")
+      .addOption(where)
+      .option('--without <features>', 'features not to negotiate: RING_PACKED,EVENT_IDX', list),
+  );
+  if (anyType) {
+    command.option(
+      '--type <name>',
+      'what the device is, where its transport does not tell (vhost-user): blk, net, …',
+    );
+  }
+  return command;
+}
+
+/** A driver that owns its device. */
+interface Driver extends Disposable {
+  readonly transport: Transport;
+  readonly hal: Hal;
+}
+
+type DriverClass<D extends Driver> = new (transport: Transport, hal: Hal, options: never) => D;
+
+/** Opens a device. */
+export async function openDevice(
+  { system }: Host,
+  address: Address,
+  options: DeviceOptions,
+  type?: DeviceType,
+): Promise<OpenDevice> {
+  const deviceType = options.type === undefined ? type : parseType(options.type);
+  if (address.kind === 'vhost-user' && deviceType === undefined) {
+    throw usage('a vhost-user back end does not tell what it is', 'add --type blk, net, …');
+  }
+  const uses = system.kernelDisks(address).flatMap((disk) => disk.uses);
+  if (uses.length > 0) {
+    throw new CliError(
+      ExitStatus.REFUSED,
+      `the kernel uses the disk at ${formatAddress(address)}: ${uses.join(', ')}`,
+      'unmount it first; --take-over does not override this',
+    );
+  }
+  const how: OpenHow = { ...options, deviceType };
+  return system.openDevice(address, how);
+}
+
+/** An open device with its driver; disposing closes both, the driver first. */
+export interface Opened<D> extends Disposable {
+  readonly driver: D;
+}
+
+/** Opens a device with its driver. */
+export async function openWith<D extends Driver>(
+  host: Host,
+  device: string,
+  options: DeviceOptions,
+  type: DeviceType,
+  driver: DriverClass<D>,
+  more: object = {},
+): Promise<Opened<D>> {
+  using stack = new DisposableStack();
+  const open = stack.use(await openDevice(host, parseAddress(device), options, type));
+  const { without = [] } = options;
+  const opened = stack.use(new driver(open.transport, open.hal, { ...more, without } as never));
+  const kept = stack.move();
+  return {
+    driver: opened,
+    [Symbol.dispose]: () => {
+      kept.dispose();
+    },
+  };
+}

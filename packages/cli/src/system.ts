@@ -1,0 +1,198 @@
+/** The machine that this runs on: Linux. */
+import { VirtioError } from '@virtio/core';
+import { listDevices, openTransport } from '@virtio/linux';
+import { openVhostUser } from '@virtio/vhost-user';
+import { readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { type Address, formatAddress } from './address.ts';
+import type { KernelDisk, OpenDevice, OpenHow, System } from './host.ts';
+
+/** Where `sys` and `proc` are. */
+export interface SystemOptions {
+  readonly root?: string;
+}
+
+const read = (path: string): string | undefined => {
+  try {
+    return readFileSync(path, 'utf8').trim();
+  } catch {
+    return undefined;
+  }
+};
+
+const list = (path: string): string[] => {
+  try {
+    return readdirSync(path);
+  } catch {
+    return [];
+  }
+};
+
+/** The devices of this machine. */
+export class LinuxSystem implements System {
+  readonly #root: string;
+
+  constructor({ root = '/' }: SystemOptions = {}) {
+    this.#root = root;
+  }
+
+  listDevices(): ReturnType<typeof listDevices> {
+    return listDevices({ root: this.#root });
+  }
+
+  async openDevice(address: Address, how: OpenHow): Promise<OpenDevice> {
+    const { unsafePhysicalMemory = false, takeOver = false, interrupts, deviceType } = how;
+    if (address.kind === 'vhost-user') {
+      if (deviceType === undefined) throw new TypeError('the type of the device is not given');
+      if (interrupts !== undefined && interrupts !== 'polling') {
+        throw new VirtioError(
+          'UNSUPPORTED',
+          'a vhost-user device has eventfds; leave --interrupts out, or poll',
+        );
+      }
+      return openVhostUser(address.path, { deviceType, ...(interrupts && { interrupts }) });
+    }
+    return openTransport(formatAddress(address), {
+      unsafePhysicalMemory,
+      takeOver,
+      ...(interrupts && { interrupts }),
+    });
+  }
+
+  kernelFeatures(address: Address): bigint | undefined {
+    for (const device of this.#kernelDevices(address)) {
+      const bits = read(join(device, 'features'));
+      // One digit a bit, the lowest first.
+      if (bits !== undefined && /^[01]+$/.test(bits))
+        {return BigInt(`0b${Array.from(bits).reverse().join('')}`);}
+    }
+    return undefined;
+  }
+
+  kernelDisks(address: Address): readonly KernelDisk[] {
+    return this.#kernelDevices(address).flatMap((device) =>
+      list(join(device, 'block')).map((name) => ({
+        name,
+        uses: this.#usesOf(join(device, 'block', name), name),
+      })),
+    );
+  }
+
+  bind(address: string, driver: string | undefined, takeOver: boolean): void {
+    const path = this.#pciPath(address);
+    const current = this.#driver(path);
+    if (current !== undefined && current === driver) return;
+    if (current !== undefined) {
+      if (!takeOver) {
+        throw new VirtioError('DEVICE_BUSY', `PCI ${address} is in use by the kernel's driver ${current}`);
+      }
+      this.#write(join(path, 'driver/unbind'), address);
+    }
+    this.#write(join(path, 'driver_override'), `${driver ?? ''}\n`);
+    this.#write(join(this.#root, 'sys/bus/pci/drivers_probe'), address);
+    const now = this.#driver(path);
+    if (driver !== undefined && now !== driver) {
+      throw new VirtioError(
+        'MODULE_MISSING',
+        `PCI ${address} was not taken by ${driver}; it has ${now ?? 'no driver'}. Load the module: modprobe ${driver}`,
+      );
+    }
+  }
+
+  unbind(address: string): void {
+    const path = this.#pciPath(address);
+    if (this.#driver(path) === undefined) return;
+    this.#write(join(path, 'driver/unbind'), address);
+    this.#write(join(path, 'driver_override'), '\n');
+  }
+
+  #driver(path: string): string | undefined {
+    try {
+      return basename(readlinkSync(join(path, 'driver')));
+    } catch {
+      return undefined;
+    }
+  }
+
+  #pciPath(address: string): string {
+    const path = join(this.#root, 'sys/bus/pci/devices', address);
+    if (read(join(path, 'vendor')) === undefined) {
+      throw new VirtioError('NO_DEVICE', `there is no PCI device at ${address}`);
+    }
+    return path;
+  }
+
+  #write(path: string, text: string): void {
+    try {
+      writeFileSync(path, text);
+    } catch (error) {
+      const { code = '' } = error as NodeJS.ErrnoException;
+      const refused = ['EACCES', 'EPERM', 'EROFS'].includes(code);
+      throw new VirtioError(
+        refused ? 'PERMISSION_DENIED' : 'SYSTEM_ERROR',
+        `${path} could not be written (${code}); the kernel's log may say why`,
+        { cause: error },
+      );
+    }
+  }
+
+  /** The kernel's virtio devices at an address, as folders. */
+  #kernelDevices(address: Address): string[] {
+    if (address.kind === 'vhost-user') return [];
+    const folders =
+      address.kind === 'pci'
+        ? [join(this.#root, 'sys/bus/pci/devices', address.address)]
+        : this.#platformFolders(address.address);
+    return folders.flatMap((folder) =>
+      list(folder)
+        .filter((name) => /^virtio\d+$/.test(name))
+        .map((name) => join(folder, name)),
+    );
+  }
+
+  #platformFolders(address: number): string[] {
+    const folder = join(this.#root, 'sys/bus/platform/devices');
+    const info = this.listDevices().find((device) => device.kind === 'mmio' && device.address === address);
+    if (info?.driver === undefined) return [];
+    // Which of them has this window: the resource of ACPI or the command line carries its name, a device tree's begins with the address.
+    const iomem = read(join(this.#root, 'proc/iomem')) ?? '';
+    const start = address.toString(16).padStart(8, '0');
+    const owner = iomem
+      .split('\n')
+      .find((line) => line.trim().startsWith(`${start}-`))
+      ?.split(' : ')[1];
+    return list(folder)
+      .filter((name) => name === owner || name.startsWith(`${address.toString(16)}.`))
+      .map((name) => join(folder, name));
+  }
+
+  /** Where a disk of the kernel's, or a part of it, is in use. */
+  #usesOf(folder: string, name: string): string[] {
+    const parts = [name, ...list(folder).filter((part) => part.startsWith(name))];
+    const numbers = new Map(
+      parts.flatMap((part) => {
+        const dev = read(join(part === name ? folder : join(folder, part), 'dev'));
+        return dev === undefined ? [] : [[dev, part] as const];
+      }),
+    );
+    const uses: string[] = [];
+    for (const line of (read(join(this.#root, 'proc/self/mountinfo')) ?? '').split('\n')) {
+      const fields = line.split(' ');
+      const part = numbers.get(fields[2] ?? '');
+      if (part !== undefined) uses.push(`${part} is mounted at ${fields[4] ?? '?'}`);
+    }
+    for (const line of (read(join(this.#root, 'proc/swaps')) ?? '').split('\n').slice(1)) {
+      const device = basename(line.split(/\s+/)[0] ?? '');
+      if (parts.includes(device)) uses.push(`${device} is swap space`);
+    }
+    for (const part of parts) {
+      const holders = list(join(part === name ? folder : join(folder, part), 'holders'));
+      for (const holder of holders) uses.push(`${part} is part of ${this.#nameOf(holder)}`);
+    }
+    return uses;
+  }
+
+  #nameOf(holder: string): string {
+    return read(join(this.#root, 'sys/class/block', holder, 'dm/name')) ?? holder;
+  }
+}

@@ -1,0 +1,242 @@
+/**
+ * The memory that the owner of a device and the thread that drives some of its queues share: which rings are in use, whether the
+ * device works, and a copy of the configuration. Each side writes words of its own, but for one.
+ *
+ * That one says how often the device was reset and which set of rings the other thread uses. A reset goes to the set that it does not
+ * use; the thread changes over by a compare-and-exchange, which fails if there was another reset meanwhile. So no thread ever waits
+ * for the other, and none writes to rings that the device looks at for the other's sake.
+ */
+import { VirtioError, type VirtioErrorCode } from '../errors.ts';
+
+// Words of the owner's.
+const EVENT = 0;
+const STATE = 1;
+const CONFIG = 2;
+const CONFIG_SIZE = 7;
+// Of both.
+const CLAIM = 3;
+// Of the other thread's.
+const THREAD = 4;
+const REPORT = 5;
+const LIES = 6;
+const WORDS = 8;
+
+/** The device is being reset. */
+const DOWN = 0;
+const LIVE = 1;
+/** The device has failed with the code at this place of the table, counted from here. */
+const FAILED = 2;
+const CODES: readonly VirtioErrorCode[] = [
+  'DEVICE_NEEDS_RESET',
+  'DEVICE_REMOVED',
+  'DEVICE_MISBEHAVED',
+  'DISPOSED',
+  'NOT_READY',
+  'FEATURES_REFUSED',
+];
+
+const WAITING = 0;
+const OPEN = 1;
+const CLOSED = 2;
+
+type WaitAsync = (
+  words: Int32Array,
+  index: number,
+  value: number,
+) => { readonly async: boolean; readonly value: unknown };
+
+/** Calls `changed` after each change of a word by another thread, until it returns false. Keeps no event loop alive. */
+function watch(words: Int32Array<SharedArrayBuffer>, index: number, changed: () => boolean): void {
+  // An engine may lack it; then what a thread tells the other is found when that one looks.
+  const { waitAsync } = Atomics as unknown as { readonly waitAsync?: WaitAsync };
+  if (waitAsync === undefined) return;
+  const next = (seen: number): void => {
+    const { async, value } = waitAsync(words, index, seen);
+    void Promise.resolve(async ? value : undefined).then(() => {
+      const now = Atomics.load(words, index);
+      if (changed()) next(now);
+    });
+  };
+  next(Atomics.load(words, index));
+}
+
+/** The state of the device, as the other thread sees it. */
+export type ControlState = 'down' | 'live' | VirtioErrorCode;
+
+/** Both sides' view of the block. */
+export class ControlBlock {
+  /** The memory, to be posted. */
+  readonly buffer: SharedArrayBuffer;
+  readonly #words: Int32Array<SharedArrayBuffer>;
+  readonly #config: Uint8Array<SharedArrayBuffer>;
+
+  constructor(buffer: SharedArrayBuffer) {
+    this.buffer = buffer;
+    this.#words = new Int32Array(buffer, 0, WORDS);
+    this.#config = new Uint8Array(buffer, WORDS * 4, this.#words[CONFIG_SIZE]);
+  }
+
+  /** A block for a configuration of so many bytes. The first set of rings is the one with the number 0. */
+  static create(configSize: number): ControlBlock {
+    const words = new Int32Array(new SharedArrayBuffer(WORDS * 4 + Math.ceil(configSize / 8) * 8));
+    words[CONFIG_SIZE] = configSize;
+    // As if a thread used the other set.
+    words[CLAIM] = 1;
+    return new ControlBlock(words.buffer);
+  }
+
+  // The owner's side.
+
+  /** Counts a reset. Returns the set of rings for the time after it: the one that the other thread does not use. */
+  nextRings(): 0 | 1 {
+    for (;;) {
+      const claim = Atomics.load(this.#words, CLAIM);
+      const next = (claim + 2) & 0x7fffffff;
+      if (Atomics.compareExchange(this.#words, CLAIM, claim, next) === claim) {
+        return (claim & 1) === 0 ? 1 : 0;
+      }
+    }
+  }
+
+  /** Tells the other thread what has become of the device. */
+  tell(state: 'down' | 'live' | VirtioError): void {
+    const code = state instanceof VirtioError ? Math.max(0, CODES.indexOf(state.code)) : 0;
+    Atomics.store(this.#words, STATE, state === 'down' ? DOWN : state === 'live' ? LIVE : FAILED + code);
+    this.#announce();
+  }
+
+  /** Copies the configuration; `write` puts its bytes at their offsets. */
+  writeConfig(write: (bytes: Uint8Array) => void): void {
+    // Odd while it is written, as each reader looks before and after.
+    Atomics.add(this.#words, CONFIG, 1);
+    try {
+      write(this.#config);
+    } finally {
+      Atomics.add(this.#words, CONFIG, 1);
+      this.#announce();
+    }
+  }
+
+  /** Whether a thread has the queues now. */
+  get isOpen(): boolean {
+    return Atomics.load(this.#words, THREAD) === OPEN;
+  }
+
+  /** Whether a thread had the queues and has given them back. */
+  get isClosed(): boolean {
+    return Atomics.load(this.#words, THREAD) === CLOSED;
+  }
+
+  /** Lets another thread open the queues. */
+  offer(): void {
+    Atomics.store(this.#words, THREAD, WAITING);
+  }
+
+  /** Nobody is to open the queues any more. Returns whether somebody has. */
+  withdraw(): boolean {
+    return Atomics.compareExchange(this.#words, THREAD, WAITING, CLOSED) === OPEN;
+  }
+
+  /** Whether the other thread has found the device lying since this was asked last. */
+  takeLie(): boolean {
+    return Atomics.exchange(this.#words, LIES, 0) !== 0;
+  }
+
+  /** Calls `reported` after each report of the other thread's, until it returns false. */
+  watchReports(reported: () => boolean): void {
+    watch(this.#words, REPORT, reported);
+  }
+
+  /** Has the last call of `reported` come, that it may return false. */
+  stopWatching(): void {
+    this.#report();
+  }
+
+  // The other thread's side.
+
+  /** How often the owner has told something. */
+  get events(): number {
+    return Atomics.load(this.#words, EVENT);
+  }
+
+  /** What has become of the device. */
+  get state(): ControlState {
+    const state = Atomics.load(this.#words, STATE);
+    return state === DOWN
+      ? 'down'
+      : state === LIVE
+        ? 'live'
+        : (CODES[state - FAILED] ?? 'DEVICE_NEEDS_RESET');
+  }
+
+  /** How often the device was reset. */
+  get resets(): number {
+    return Atomics.load(this.#words, CLAIM) >>> 1;
+  }
+
+  /**
+   * Changes to the rings of now, which the thread uses from then on.
+   *
+   * @returns the set, and after how many resets
+   */
+  claim(): { readonly rings: 0 | 1; readonly resets: number } {
+    for (;;) {
+      const claim = Atomics.load(this.#words, CLAIM);
+      if (Atomics.compareExchange(this.#words, CLAIM, claim, claim ^ 1) === claim) {
+        return { rings: (claim & 1) === 0 ? 1 : 0, resets: claim >>> 1 };
+      }
+    }
+  }
+
+  /** Takes the queues for this thread. Returns false if another has them, or had. */
+  open(): boolean {
+    return Atomics.compareExchange(this.#words, THREAD, WAITING, OPEN) === WAITING;
+  }
+
+  /** Gives the queues back. */
+  close(): void {
+    Atomics.store(this.#words, THREAD, CLOSED);
+    this.#report();
+  }
+
+  /** The device has lied. */
+  lied(): void {
+    Atomics.store(this.#words, LIES, 1);
+    this.#report();
+  }
+
+  /** The bytes of the configuration. */
+  get configSize(): number {
+    return this.#config.length;
+  }
+
+  /** Changes with the configuration; odd while it changes. */
+  get configGeneration(): number {
+    return Atomics.load(this.#words, CONFIG);
+  }
+
+  /** A byte of the configuration. */
+  configByte(offset: number): number {
+    return Atomics.load(this.#config, offset);
+  }
+
+  /** Calls `told` after each change that the owner tells, until it returns false. */
+  watchEvents(told: () => boolean): void {
+    watch(this.#words, EVENT, told);
+  }
+
+  /** Has the last call of `told` come. */
+  stopListening(): void {
+    Atomics.notify(this.#words, EVENT);
+  }
+
+  #announce(): void {
+    Atomics.add(this.#words, EVENT, 1);
+    Atomics.notify(this.#words, EVENT);
+  }
+
+  #report(): void {
+    Atomics.add(this.#words, REPORT, 1);
+    Atomics.notify(this.#words, REPORT);
+  }
+}

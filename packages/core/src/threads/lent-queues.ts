@@ -1,0 +1,312 @@
+/**
+ * Queues of a device that another thread drives, from the side of the thread that has the device: it resets them with the device, tells
+ * the other thread what becomes of it, and hears when that has found the device lying.
+ *
+ * There are two sets of memory for the rings. At a reset the device gets the one that the other thread does not use, as that goes on
+ * writing to its own until it has heard of the reset.
+ */
+import { VirtioError } from '../errors.ts';
+import type { Transport } from '../device/transport.ts';
+import { type DmaRegion, type Hal, PAGE_SIZE } from '../memory/hal.ts';
+import type { FieldTable, Layout } from '../memory/layout.ts';
+import type { DriverQueue } from '../queues/driver-queue.ts';
+import type { VirtQueue } from '../ring/virt-queue.ts';
+import { ControlBlock } from './control-block.ts';
+import type { Doorbell, PlannedQueue, PostedMemory, PostingHal, QueuePlan } from './queue-plan.ts';
+
+/** Memory for buffers of the other thread, if nothing else is said. */
+const MEMORY = 4 * 1024 * 1024;
+
+/** What {@link LentQueues} are made of; the driver sees to it. */
+export interface LentParts {
+  /** The structure of the configuration, of which the other thread sees a copy. */
+  readonly config: Layout<FieldTable>;
+  /** Options that the driver of the other thread must have beside the size of the queues. */
+  readonly options: Readonly<Record<string, unknown>>;
+  readonly queues: readonly VirtQueue[];
+  readonly transport: Transport;
+  readonly hal: Hal;
+  /** The features that the other thread's driver negotiates. */
+  readonly features: () => bigint;
+  readonly report: (error: VirtioError) => void;
+}
+
+/** Options of what is handed to another thread. */
+export interface QueuePlanOptions {
+  /** Bytes of memory for the other thread's buffers (default 4 MiB): those of its requests that are copied, and its own. */
+  readonly memory?: number;
+}
+
+type RingSets = readonly [readonly DmaRegion[], readonly DmaRegion[]];
+
+/** Queues for another thread. */
+export class LentQueues implements DriverQueue {
+  readonly queue: VirtQueue;
+  readonly #parts: LentParts;
+  readonly #control: ControlBlock;
+  /** The two sets of each queue, of which the device has `#rings`. */
+  readonly #sets: readonly RingSets[];
+  #rings: 0 | 1 = 0;
+  #arena: DmaRegion | undefined;
+  /** Whether a thread was given the queues, and whether nobody has used them since the device was reset. */
+  #lent = false;
+  #fresh = true;
+  #disposed = false;
+
+  constructor(parts: LentParts) {
+    const { queues, transport, hal } = parts;
+    this.#parts = parts;
+    this.queue = queues[0] as VirtQueue;
+    this.#control = ControlBlock.create(Math.min(transport.configSize, parts.config.size));
+    const made: DmaRegion[] = [];
+    try {
+      this.#sets = queues.map((queue) => {
+        const spare = queue.regions.map(({ pages }) => {
+          const region = hal.dmaAlloc(pages, 'both', queue.accessPlatform);
+          made.push(region);
+          return region;
+        });
+        return [queue.regions, spare] as const;
+      });
+    } catch (error) {
+      for (const region of made) hal.dmaDealloc(region, this.queue.accessPlatform);
+      throw error;
+    }
+    this.#control.watchReports(() => this.#hear());
+  }
+
+  /**
+   * What another thread needs to drive the queues.
+   *
+   * @throws {@link VirtioError} `ALREADY_USED` if a thread has them, or had and the device was not reset since; `UNSUPPORTED` if the
+   * platform cannot do that
+   */
+  plan({ memory = MEMORY }: QueuePlanOptions = {}): QueuePlan {
+    const { transport, hal } = this.#parts;
+    const control = this.#control;
+    if (this.#lent && !control.isClosed) {
+      throw new VirtioError(
+        'ALREADY_USED',
+        `${this.#who}: another thread has it; have that dispose its driver first`,
+      );
+    }
+    if (!this.#fresh) {
+      throw new VirtioError(
+        'ALREADY_USED',
+        `${this.#who}: another thread had it, and the device may still have its requests; reset the device, or the queue`,
+      );
+    }
+    if (!isPosting(hal)) {
+      throw new VirtioError(
+        'UNSUPPORTED',
+        `${this.#who}: this platform cannot give memory to another thread`,
+      );
+    }
+    this.#arena ??= hal.dmaAlloc(Math.ceil(memory / PAGE_SIZE), 'both', this.queue.accessPlatform);
+    this.#lent = true;
+    const plan = {
+      deviceType: transport.deviceType,
+      name: transport.name,
+      features: this.#parts.features(),
+      legacy: transport.requiresLegacyLayout(),
+      queues: this.#parts.queues.map((queue, i) => this.#planned(queue, i, hal)),
+      memory: hal.post(this.#arena.bytes),
+      options: { ...this.#parts.options, queueSize: this.queue.size },
+      control: control.buffer,
+    };
+    this.#fresh = false;
+    control.offer();
+    return plan;
+  }
+
+  /** The other thread is gone without having said so: what it had is free at the next reset of the device. */
+  abandon(): void {
+    if (this.#control.isOpen) this.#control.close();
+  }
+
+  /** What the device has used is the other thread's; only what it reports is looked at. */
+  drain(): void {
+    this.#hear();
+  }
+
+  listen(): () => void {
+    return () => undefined;
+  }
+
+  fail(error: VirtioError): void {
+    this.#failAll(error);
+    this.#control.tell(error.code === 'DEVICE_RESET' ? 'down' : error);
+  }
+
+  lose(error: VirtioError): void {
+    if (this.#parts.queues.length > 1) {
+      throw new VirtioError(
+        'UNSUPPORTED',
+        `${this.#who} is one of several that a thread has; reset the device`,
+      );
+    }
+    this.fail(error);
+  }
+
+  forget(error: VirtioError): void {
+    if (error.code === 'DISPOSED') return;
+    this.#control.tell('down');
+    this.#rings = this.#control.nextRings();
+    this.#parts.queues.forEach((queue, i) => {
+      queue.move((this.#sets[i] as RingSets)[this.#rings]);
+    });
+  }
+
+  restart(): void {
+    if (!this.#lent || this.#control.isClosed) this.#fresh = true;
+    this.#copyConfig();
+  }
+
+  start(): void {
+    this.#copyConfig();
+    this.#control.tell('live');
+  }
+
+  /** The configuration has changed. */
+  configChanged(): void {
+    this.#copyConfig();
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    const { queues, hal } = this.#parts;
+    // Whoever has opened them may not have heard yet, and go on writing.
+    const used = this.#control.withdraw();
+    queues.forEach((queue, i) => {
+      const set = this.#sets[i] as RingSets;
+      if (used) queue.leaveMemory();
+      else for (const region of set[this.#rings === 0 ? 1 : 0]) hal.dmaDealloc(region, queue.accessPlatform);
+    });
+    if (!used && this.#arena !== undefined) hal.dmaDealloc(this.#arena, this.queue.accessPlatform);
+    this.#control.stopWatching();
+  }
+
+  get #who(): string {
+    return `${this.#parts.transport.who()}: queue ${this.queue.index}`;
+  }
+
+  #planned(queue: VirtQueue, i: number, hal: PostingHal): PlannedQueue {
+    const post = (regions: readonly DmaRegion[]): PostedMemory[] =>
+      regions.map(({ bytes }) => hal.post(bytes));
+    const [first, second] = this.#sets[i] as RingSets;
+    const { doorbell, interrupt } = this.#parts.transport.lendQueue(queue.index);
+    return {
+      index: queue.index,
+      size: queue.size,
+      rings: [post(first), post(second)],
+      doorbell: doorbell.kind === 'descriptor' ? doorbell : posted(doorbell, hal),
+      interrupt,
+    };
+  }
+
+  #failAll(error: VirtioError): void {
+    for (const queue of this.#parts.queues) queue.fail(error);
+  }
+
+  /** Looks what the other thread has reported. Returns whether to go on. */
+  #hear(): boolean {
+    if (this.#disposed) return false;
+    if (this.#control.takeLie()) {
+      this.#parts.report(
+        this.#parts.transport.fail(
+          new VirtioError(
+            'DEVICE_MISBEHAVED',
+            `${this.#who}: the thread that drives it found the device lying. It is not trusted any more: reset or dispose its driver`,
+          ),
+        ),
+      );
+    }
+    return true;
+  }
+
+  /** Copies each field as it has to be read, by its width. */
+  #copyConfig(): void {
+    const { transport, config } = this.#parts;
+    const fields = Object.values(config.fields).filter(
+      ({ offset, size }) => offset + size <= this.#control.configSize,
+    );
+    const read = (): Uint8Array => {
+      const bytes = new Uint8Array(this.#control.configSize);
+      const view = new DataView(bytes.buffer);
+      for (const { type, offset, size } of fields) {
+        const step = type.startsWith('bytes') ? 1 : Math.min(size, 4);
+        for (let at = offset; at < offset + size; at += step) {
+          const value = transport.readConfig(at, step as 1 | 2 | 4);
+          if (step === 1) view.setUint8(at, value);
+          else if (step === 2) view.setUint16(at, value, true);
+          else view.setUint32(at, value, true);
+        }
+      }
+      return bytes;
+    };
+    const bytes = transport.readConsistent(read);
+    this.#control.writeConfig((to) => {
+      to.set(bytes);
+    });
+  }
+}
+
+function posted(
+  {
+    register,
+    value,
+    data,
+  }: { readonly register: Uint8Array; readonly value: number; readonly data: boolean },
+  hal: PostingHal,
+): Doorbell {
+  return { kind: 'register', memory: hal.post(register), value, data };
+}
+
+function isPosting(hal: Hal): hal is PostingHal {
+  return 'post' in hal;
+}
+
+/** The second and later ones of queues that are lent together; the first speaks for all. */
+export class LentMember implements DriverQueue {
+  readonly queue: VirtQueue;
+
+  constructor(queue: VirtQueue) {
+    this.queue = queue;
+  }
+
+  drain(): void {
+    return;
+  }
+
+  listen(): () => void {
+    return () => undefined;
+  }
+
+  fail(): void {
+    return;
+  }
+
+  lose(): void {
+    throw new VirtioError(
+      'UNSUPPORTED',
+      `${this.queue.transport.who()}: queue ${this.queue.index} is one of several that a thread has; reset the device`,
+    );
+  }
+
+  forget(): void {
+    return;
+  }
+
+  restart(): void {
+    return;
+  }
+
+  start(): void {
+    return;
+  }
+
+  [Symbol.dispose](): void {
+    return;
+  }
+}

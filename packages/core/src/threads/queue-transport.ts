@@ -1,0 +1,301 @@
+/**
+ * Queues of a device that another thread has, as a device of their own: any driver drives them. The device's registers are out of reach:
+ * features are those that were agreed on, the configuration is a copy, and only the other thread resets the device. When it has, the
+ * driver here fails with `DEVICE_RESET`, and works again as soon as the device does.
+ */
+import { DeviceStatus, InterruptStatus } from '../device/device-status.ts';
+import type { DeviceType } from '../device/device-type.ts';
+import type { InterruptSource } from '../device/interrupts.ts';
+import { type SharedMemory, Transport } from '../device/transport.ts';
+import { VirtioError } from '../errors.ts';
+import type { DmaRegion } from '../memory/hal.ts';
+import { ControlBlock } from './control-block.ts';
+import type { PlannedQueue, QueuePlan, QueuePlatform } from './queue-plan.ts';
+
+/** A driver, as far as it is told what becomes of the device. */
+export interface ThreadDriver extends Disposable {
+  fail(error: VirtioError): void;
+  reset(): void;
+}
+
+/** The interrupts of a thread: those of its queues come from the platform, the others from the thread that has the device. */
+class ThreadInterrupts implements InterruptSource {
+  readonly #queues: InterruptSource;
+  config: (() => void) | undefined;
+
+  constructor(queues: InterruptSource) {
+    this.#queues = queues;
+  }
+
+  onQueue(queue: number, handler: (() => void) | undefined): void {
+    this.#queues.onQueue(queue, handler);
+  }
+
+  onConfig(handler: (() => void) | undefined): void {
+    this.config = handler;
+  }
+
+  onRemoval(): void {
+    // A removal is told as any other failure.
+  }
+
+  hold(): void {
+    this.#queues.hold();
+  }
+
+  release(): void {
+    this.#queues.release();
+  }
+
+  defer(callback: () => void): void {
+    this.#queues.defer(callback);
+  }
+}
+
+/** The way to queues of another thread's device. Made by {@link openQueuePlan}. */
+export class QueueTransport extends Transport {
+  readonly deviceType: DeviceType;
+  readonly name: string;
+  readonly interrupts: InterruptSource | undefined;
+
+  readonly #plan: QueuePlan;
+  readonly #platform: QueuePlatform;
+  readonly #control: ControlBlock;
+  readonly #interrupts: ThreadInterrupts | undefined;
+  readonly #set = new Set<number>();
+  #driver: ThreadDriver | undefined;
+  #status = 0;
+  #accepted = 0n;
+  #rings: 0 | 1 = 0;
+  #resets = -1;
+  #events = -1;
+  #generation = 0;
+  /** The driver may reset itself: as it begins, ends, or the device was reset. */
+  #mayReset = true;
+  #looking = false;
+  #disposed = false;
+
+  /**
+   * @internal
+   * @throws {@link VirtioError} `ALREADY_USED` if the plan was opened before
+   */
+  constructor(plan: QueuePlan, platform: QueuePlatform) {
+    super();
+    this.#plan = plan;
+    this.#platform = platform;
+    this.deviceType = plan.deviceType as DeviceType;
+    this.name = `${plan.name}, queue ${plan.queues.map(({ index }) => index).join(' and ')}`;
+    this.#interrupts = platform.interrupts && new ThreadInterrupts(platform.interrupts);
+    this.interrupts = this.#interrupts;
+    this.#control = new ControlBlock(plan.control);
+    if (!this.#control.open()) {
+      throw new VirtioError(
+        'ALREADY_USED',
+        `${this.name}: this plan was opened before, or the device is closed; ask its driver for a new one`,
+      );
+    }
+    this.#claim();
+  }
+
+  /** @internal From now on the driver hears what becomes of the device. */
+  serve(driver: ThreadDriver): void {
+    this.#driver = driver;
+    this.#mayReset = false;
+    this.#control.watchEvents(() => {
+      this.look();
+      return !this.#disposed;
+    });
+    this.look();
+  }
+
+  readDeviceFeatures(): bigint {
+    return this.#plan.features;
+  }
+
+  writeDriverFeatures(features: bigint): void {
+    this.#accepted = features;
+  }
+
+  maxQueueSize(queue: number): number {
+    return this.#plan.queues[queue]?.size ?? 0;
+  }
+
+  notify(queue: number, next: number): void {
+    this.#platform.notify(queue, next);
+    this.look();
+  }
+
+  /** The driver here cannot accept less than the other thread's has: the rings are as that one agreed. */
+  getStatus(): DeviceStatus {
+    const refused = this.#accepted !== this.#plan.features;
+    return DeviceStatus.from(refused ? this.#status & ~DeviceStatus.FEATURES_OK : this.#status);
+  }
+
+  setStatus({ bits }: DeviceStatus): void {
+    this.#status = bits;
+    if (bits === 0) this.#set.clear();
+  }
+
+  setGuestPageSize(): void {
+    return;
+  }
+
+  requiresLegacyLayout(): boolean {
+    return this.#plan.legacy;
+  }
+
+  queueSet(queue: number, size: number): void {
+    const planned = this.#planned(queue);
+    if (size !== planned.size) {
+      throw new VirtioError(
+        'INVALID_PARAM',
+        `${this.who()}: the queue has ${planned.size} descriptors, not ${size}; leave queueSize to the plan`,
+      );
+    }
+    this.#set.add(queue);
+  }
+
+  queueUnset(queue: number): void {
+    this.#set.delete(queue);
+  }
+
+  queueUsed(queue: number): boolean {
+    return this.#set.has(queue);
+  }
+
+  queueReset(queue: number): void {
+    this.#planned(queue);
+    this.checkResettable();
+  }
+
+  override ringMemory(queue: number): readonly DmaRegion[] {
+    return this.#planned(queue).rings[this.#rings].map((memory) => this.#platform.attach(memory));
+  }
+
+  ackInterrupt(): InterruptStatus {
+    this.look();
+    return InterruptStatus.from(InterruptStatus.QUEUE_INTERRUPT);
+  }
+
+  readConfigGeneration(): number {
+    return this.#control.configGeneration;
+  }
+
+  get configSize(): number {
+    return this.#control.configSize;
+  }
+
+  readConfig(offset: number, width: 1 | 2 | 4): number {
+    let value = 0;
+    for (let i = 0; i < width; i += 1) value += this.#control.configByte(offset + i) * 2 ** (8 * i);
+    return value;
+  }
+
+  writeConfig(offset: number, width: 1 | 2 | 4): void {
+    throw new VirtioError(
+      'UNSUPPORTED',
+      `${this.who()}: ${width} bytes of the configuration at ${offset} were to be written; the thread that has the device can do that`,
+    );
+  }
+
+  sharedMemory(): SharedMemory | undefined {
+    return undefined;
+  }
+
+  override fail(error: VirtioError): VirtioError {
+    // Set-up that fails here is no fault of the device's.
+    if (this.#driver !== undefined) this.#control.lied();
+    return super.fail(error);
+  }
+
+  override checkAlive(): void {
+    this.look();
+  }
+
+  override checkResettable(): void {
+    if (this.#mayReset || this.#disposed) return;
+    throw new VirtioError(
+      'UNSUPPORTED',
+      `${this.who()}: the thread that has the device resets it; this one works again by itself then`,
+    );
+  }
+
+  /** Looks whether the other thread has told something. */
+  override look(): void {
+    const events = this.#control.events;
+    if (events === this.#events || this.#looking || this.#driver === undefined || this.#disposed) return;
+    this.#looking = true;
+    try {
+      this.#events = events;
+      this.#hear(this.#driver);
+    } finally {
+      this.#looking = false;
+    }
+    // What a listener did, or what took a while, may have missed a change.
+    if (!this.#isDisposed()) this.look();
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    this.#control.close();
+    this.#control.stopListening();
+    this.#platform.close();
+  }
+
+  #isDisposed(): boolean {
+    return this.#disposed;
+  }
+
+  #hear(driver: ThreadDriver): void {
+    const { state, resets } = this.#control;
+    if (resets !== this.#resets || state === 'down') {
+      const lost = new VirtioError(
+        'DEVICE_RESET',
+        `${this.who()} was reset by the thread that has it; whether this request was carried out is not known: ask again`,
+      );
+      driver.fail(lost);
+    }
+    if (state === 'down' || this.#isDisposed()) return;
+    if (state !== 'live') {
+      driver.fail(this.#error(state));
+      return;
+    }
+    if (resets !== this.#resets) {
+      this.#claim();
+      this.#mayReset = true;
+      try {
+        driver.reset();
+      } finally {
+        this.#mayReset = false;
+      }
+      return;
+    }
+    const generation = this.#control.configGeneration;
+    if (generation === this.#generation) return;
+    this.#generation = generation;
+    this.#interrupts?.config?.();
+  }
+
+  #claim(): void {
+    ({ rings: this.#rings, resets: this.#resets } = this.#control.claim());
+    this.#generation = this.#control.configGeneration;
+  }
+
+  #error(code: VirtioError['code']): VirtioError {
+    if (code === 'DEVICE_REMOVED') return this.removed();
+    return new VirtioError(
+      code,
+      `${this.who()}: the thread that has the device says that it no longer works; when that has reset it, it works here, too`,
+    );
+  }
+
+  #planned(queue: number): PlannedQueue {
+    const planned = this.#plan.queues[queue];
+    if (planned !== undefined) return planned;
+    throw new VirtioError(
+      'INVALID_PARAM',
+      `${this.who()} has no queue ${queue}; this thread has ${this.#plan.queues.length}`,
+    );
+  }
+}

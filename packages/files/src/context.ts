@@ -1,0 +1,54 @@
+/** What all operations on a file system share. */
+import type { FileClient } from './client.ts';
+import type { Fid } from './client.ts';
+import { FileError } from './file-error.ts';
+import { resolve, resolveParent } from './resolve.ts';
+import type { Task } from './task.ts';
+
+/** A file system, to the tasks that work on it. */
+export interface FsContext {
+  readonly client: FileClient;
+  /** Permissions that new files do not get. */
+  readonly umask: number;
+  /** The group of new files. */
+  readonly gid: number;
+}
+
+/** Runs a task, and has its errors say what was tried and on which path. */
+export function* named<V>(syscall: string, path: string, task: Task<V>, dest?: string): Task<V> {
+  try {
+    return yield* task;
+  } catch (error) {
+    throw FileError.is(error) ? new FileError(-error.errno, syscall, path, dest) : error;
+  }
+}
+
+/** Does something with the file at a path, and has the server forget its fid. */
+export function* withFile<V>(
+  client: FileClient,
+  path: string,
+  follow: boolean,
+  use: (fid: Fid, names: readonly string[]) => Task<V>,
+): Task<V> {
+  const { fid, names } = yield* resolve(client, path, { follow });
+  try {
+    return yield* use(fid as Fid, names);
+  } finally {
+    yield* client.forget(fid);
+  }
+}
+
+/** Does something with the directory of a path's last name, and has the server forget its fid. */
+export function* withParent<V>(
+  client: FileClient,
+  path: string,
+  code: 'EEXIST' | 'EBUSY' | 'EINVAL',
+  use: (directory: Fid, name: string) => Task<V>,
+): Task<V> {
+  const { directory, name } = yield* resolveParent(client, path, code);
+  try {
+    return yield* use(directory, name);
+  } finally {
+    yield* client.forget(directory);
+  }
+}

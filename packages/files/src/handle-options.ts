@@ -1,0 +1,115 @@
+/** Options of the methods of a file handle, and their defaults. */
+import { requireBytes, requireInteger, VirtioError, type WaitOptions } from '@virtio/core';
+import { CLIENT, checkSize, MAX_U32, requireChoice, requireString } from './check.ts';
+import type { SyncOptions } from './options.ts';
+import { LockType } from './numbers.ts';
+
+/** Options of `read` and `write`: the part of the buffer, and the place in the file. */
+export interface TransferOptions extends WaitOptions {
+  /** The first byte of the buffer (default 0). */
+  readonly offset?: number | undefined;
+  /** How many bytes (default: to the end of the buffer). */
+  readonly length?: number | undefined;
+  /** Bytes from the start of the file (default, and for `null`: the file's own position, which moves on then). */
+  readonly position?: number | null | undefined;
+}
+
+/** Options of `createReadStream` and `readLines`. */
+export interface ReadStreamOptions extends WaitOptions {
+  /** The first byte (default 0). */
+  readonly start?: number;
+  /** The last byte, inclusive as in `node:fs` (default: the end of the file). */
+  readonly end?: number;
+  /** The most bytes of a piece (default 524,288). */
+  readonly highWaterMark?: number;
+}
+
+/** Options of `createWriteStream`. */
+export interface WriteStreamOptions extends WaitOptions {
+  /** Where the first byte goes (default: to the file's own position, which moves on then). */
+  readonly start?: number;
+}
+
+/** Options of `lock`, `unlock` and `getLock`. */
+export interface LockOptions extends WaitOptions {
+  /** `read` can be shared with other readers, `write` with nobody (default `write`). */
+  readonly type?: 'read' | 'write';
+  /** The first byte (default 0). */
+  readonly start?: number;
+  /** How many bytes; 0, the default, for all from `start` on. */
+  readonly length?: number;
+  /** The number of the process: locks of one process do not conflict (default 1). */
+  readonly process?: number;
+  /** The name of this client for other clients (default `virtio`). */
+  readonly client?: string;
+}
+
+/** A lock that is held. */
+export interface HeldLock {
+  /** `read` is shared with other readers, `write` with nobody. */
+  readonly type: 'read' | 'write';
+  /** The first byte. */
+  readonly start: number;
+  /** How many bytes; 0 for all from `start` on. */
+  readonly length: number;
+  /** The number of the process that holds it. */
+  readonly process: number;
+  /** The name of the client of that process. */
+  readonly client: string;
+}
+
+/** The parts of a call of `read` or `write`, with defaults. */
+export interface Transfer {
+  readonly part: Uint8Array;
+  readonly position: number | null;
+}
+
+export function lockRequest(
+  { type = 'write', start = 0, length = 0, process = 1, client = 'virtio' }: SyncOptions<LockOptions>,
+  number?: number,
+): { type: number; start: number; length: number; process: number; client: string } {
+  requireChoice('the type of a lock', type, ['read', 'write']);
+  requireString('client', client);
+  return {
+    type: number ?? (type === 'read' ? LockType.READ : LockType.WRITE),
+    start: checkSize('start', start),
+    length: checkSize('length', length),
+    process: requireInteger(CLIENT, 'process', process, 0, MAX_U32),
+    client,
+  };
+}
+
+/** A position in a file, or `null` for the file's own. */
+export function checkPosition(position: number | null): number | null {
+  return position === null ? null : checkSize('position', position);
+}
+
+/** The buffers of a vectored call: a copy, as the caller may change the array while they are in use. */
+export function toBuffers(buffers: readonly Uint8Array[]): readonly Uint8Array[] {
+  const given: unknown = buffers;
+  if (!Array.isArray(given)) {
+    throw new VirtioError(
+      'INVALID_PARAM',
+      `${CLIENT}: buffers is of type ${typeof given}; give an array of Uint8Array`,
+    );
+  }
+  const copy = [...buffers];
+  for (const buffer of copy) requireBytes(CLIENT, buffer);
+  return copy;
+}
+
+export function toTransfer(
+  buffer: Uint8Array,
+  options: SyncOptions<TransferOptions> | number | undefined,
+  length: number | undefined,
+  position: number | null | undefined,
+): Transfer {
+  requireBytes(CLIENT, buffer);
+  const values = typeof options === 'object' ? options : { offset: options, length, position };
+  const offset = requireInteger(CLIENT, 'offset', values.offset ?? 0, 0, buffer.length);
+  const rest = buffer.length - offset;
+  const count = requireInteger(CLIENT, 'length', values.length ?? rest, 0, rest);
+  const at = checkPosition(values.position ?? null);
+  if (at !== null) checkSize('position + length', at + count);
+  return { part: buffer.subarray(offset, offset + count), position: at };
+}

@@ -1,0 +1,1010 @@
+/**
+ * The protocol FUSE as a file system needs it: fids that stand for nodes of the server, open or not, and a task for each thing that can
+ * be done with them.
+ *
+ * The server counts how often it told of a node, and keeps the node until as much was taken back by `FORGET`. So nodes are counted
+ * here, too; one whose last fid is gone is forgotten, after all requests that name it were answered.
+ */
+import {
+  decodeUtf8Lossless,
+  encodeUtf8Lossless,
+  type FieldTable,
+  type Layout,
+  requireInteger,
+  type SpinOptions,
+  type Values,
+  VirtioError,
+  type WaitOptions,
+} from '@virtio/core';
+import {
+  AT_REMOVEDIR,
+  type AttributeChanges,
+  type Attributes,
+  claim,
+  type Copied,
+  type FileClient,
+  FileError,
+  FileType,
+  type Fid,
+  isDirectory,
+  type LockRequest,
+  LockStatus,
+  MAX_ID,
+  MAX_WALK,
+  OpenFlag,
+  type Qid,
+  QidType,
+  type RawDirectoryEntry,
+  type RawStatFs,
+  refuse,
+  release,
+  SetattrValid,
+  type Task,
+  type Walk,
+  WINDOW,
+} from '@virtio/files';
+import { Exchange } from './exchange.ts';
+import {
+  type AttrValues,
+  DirectoryEntry,
+  type EntryValues,
+  FSYNC_DATA,
+  FUSE_VERSION,
+  GETATTR_FH,
+  In,
+  InitFlag,
+  Opcode,
+  Out,
+  ROOT_ID,
+  SetattrBit,
+} from './protocol.ts';
+import type { VirtioFs } from './virtio-fs.ts';
+
+/** Whose arguments are refused, for messages that stand for no device. */
+const CLIENT = 'FUSE';
+
+const PAGE = 4096;
+/** Data of one read or write, before `MAX_PAGES` was agreed on, and the most that is used of it. */
+const SMALL_CHUNK = 32 * PAGE;
+const LARGEST_CHUNK = 256 * PAGE;
+
+/** The oldest version whose structures are those declared here. */
+const MIN_MINOR = 23;
+
+/** The longest value of an extended attribute, and the longest list of their names, that Linux allows. */
+const MAX_XATTR = 65536;
+
+/** The longest target of a link. */
+const MAX_TARGET = 4096;
+
+/** The largest position in a file, and the end of a lock that has none. */
+const LAST = 2n ** 63n - 1n;
+
+/** How much one `COPY_FILE_RANGE` is asked to copy. */
+const COPY_RANGE = 1 << 30;
+
+/** Flags of `open` that are this client's to obey, not the server's. */
+const OWN_FLAGS = OpenFlag.CREAT | OpenFlag.EXCL | OpenFlag.NOCTTY;
+
+/** Options of {@link FuseClient.connect}. */
+export interface ConnectOptions {
+  /** The number of the user who asks (default 0). */
+  readonly uid?: number;
+  /** The number of the user's group (default 0). */
+  readonly gid?: number;
+}
+
+/** A file of the server's, as often as the server told of it. */
+interface Node {
+  readonly id: bigint;
+  /** How often the server told of it. */
+  lookups: number;
+  /** The fids that stand for it. */
+  fids: number;
+  /** Whether `INIT` made it, and no lookup. */
+  readonly root: boolean;
+}
+
+/** A file or a directory of the server's. */
+export interface FuseFid extends Fid {
+  /** @internal */
+  node: Node;
+  /** The handle of the file, while it is open. */
+  fh: bigint | undefined;
+  /** The flags that it was opened with. */
+  flags: number;
+  /** Whether it was not given up yet. */
+  live: boolean;
+  /** The number of the session that it belongs to. */
+  readonly session: number;
+}
+
+/** What `open` without changes changes: the size to 0, when that is said to be valid. */
+const NO_CHANGES: AttributeChanges = {
+  valid: 0,
+  mode: 0,
+  uid: 0,
+  gid: 0,
+  size: 0,
+  atime: 0,
+  atimeNs: 0,
+  mtime: 0,
+  mtimeNs: 0,
+};
+
+/** The answers of servers that cannot copy by themselves, or not these files. */
+const NO_COPY: readonly string[] = ['ENOSYS', 'EXDEV', 'EOPNOTSUPP', 'EINVAL', 'EBADF'];
+
+/** A client of FUSE on a VirtIO device. Its operations are tasks; {@link FuseClient.connect} comes first. */
+export class FuseClient implements FileClient {
+  /** The device. */
+  readonly device: VirtioFs;
+  /** Always: the server tells the kind of each file that it tells of. */
+  readonly qidsTellKinds = true;
+
+  readonly #exchange: Exchange;
+  #nodes = new Map<bigint, Node>();
+  #root: FuseFid | undefined;
+  #nextId = 1;
+  #minor = 0;
+  #flags = 0;
+  #chunk = SMALL_CHUNK;
+  #copies = true;
+  #flushes = true;
+
+  /**
+   * @param device the device, which no one else may use while the client is connected
+   * @throws {@link VirtioError} `UNSUPPORTED` if the device's queue is too small
+   */
+  constructor(device: VirtioFs) {
+    this.device = device;
+    this.#exchange = new Exchange(device);
+  }
+
+  /** The minor version of FUSE 7 that was agreed on. */
+  get minor(): number {
+    return this.#minor;
+  }
+
+  /** The flags that were agreed on; see `InitFlag`. */
+  get flags(): number {
+    return this.#flags;
+  }
+
+  /** The most data of one read or write, in bytes. */
+  get chunkSize(): number {
+    return this.#chunk;
+  }
+
+  /** How many requests are in flight. */
+  get inFlight(): number {
+    return this.#exchange.inFlight;
+  }
+
+  /** How many nodes the server keeps for this client, the root not counted. */
+  get nodesInUse(): number {
+    return this.#nodes.size;
+  }
+
+  /**
+   * The root of the tree.
+   *
+   * @throws {@link VirtioError} `NOT_READY` before {@link FuseClient.connect}
+   */
+  get root(): FuseFid {
+    if (this.#root !== undefined) return this.#root;
+    throw new VirtioError(
+      'NOT_READY',
+      'this FUSE client is not connected, or no longer; run its task connect(), or mount the file system anew',
+    );
+  }
+
+  /** Runs a task with promises. @throws {@link VirtioError} `ABORTED`, `UNSUPPORTED` without interrupts; what the task throws */
+  run<V>(task: Task<V>, options?: WaitOptions): Promise<V> {
+    return this.#exchange.run(task, options);
+  }
+
+  /** Runs a task and spins until it ends. @throws {@link VirtioError} `NOT_READY`, `QUEUE_FULL`; what the task throws */
+  runSync<V>(task: Task<V>, options?: SpinOptions): V {
+    return this.#exchange.runSync(task, options);
+  }
+
+  /** Whether a fid belongs to the current session. */
+  isCurrent(fid: FuseFid): boolean {
+    return fid.session === this.#exchange.session && this.#exchange.isCurrent;
+  }
+
+  /**
+   * Begins a session (`INIT`), and ends the one of before.
+   *
+   * @throws {@link VirtioError} `ALREADY_USED`, `DEVICE_BUSY`, `UNSUPPORTED` if the server speaks another FUSE, `INVALID_PARAM`
+   */
+  *connect({ uid = 0, gid = 0 }: ConnectOptions = {}): Task<FuseFid> {
+    requireInteger(CLIENT, 'uid', uid, 0, MAX_ID);
+    requireInteger(CLIENT, 'gid', gid, 0, MAX_ID);
+    claim(this.device, this);
+    try {
+      this.#exchange.restart({ uid, gid });
+      this.#root = undefined;
+      this.#nodes = new Map();
+      const wanted = Object.values(InitFlag).reduce((sum: number, flag) => sum | flag, 0);
+      const { values } = yield* this.#exchange.call({
+        opcode: Opcode.INIT,
+        nodeid: 0n,
+        layout: In.init,
+        values: { ...FUSE_VERSION, maxReadahead: LARGEST_CHUNK, flags: wanted },
+        out: Out.init,
+        // Later versions have more.
+        room: new Uint8Array(256),
+      });
+      if (values.major !== FUSE_VERSION.major || values.minor < MIN_MINOR) {
+        throw new VirtioError(
+          'UNSUPPORTED',
+          `${this.device.transport.who()}: the server speaks FUSE ${values.major}.${values.minor}; 7.${MIN_MINOR} or later is needed`,
+        );
+      }
+      if (values.maxWrite < PAGE)
+        throw this.#exchange.lie(Opcode.INIT, `writes can have ${values.maxWrite} bytes`);
+      this.#minor = Math.min(values.minor, FUSE_VERSION.minor);
+      this.#flags = values.flags & wanted;
+      const pages =
+        (this.#flags & InitFlag.MAX_PAGES) === 0 ? SMALL_CHUNK / PAGE : Math.max(1, values.maxPages);
+      this.#chunk = Math.min(LARGEST_CHUNK, pages * PAGE, values.maxWrite);
+      this.#copies = true;
+      this.#flushes = true;
+      const node = { id: ROOT_ID, lookups: 0, fids: 1, root: true };
+      this.#root = this.#fid(node, { type: QidType.DIRECTORY, version: 0, path: ROOT_ID });
+      const { qid } = yield* this.getattr(this.#root);
+      if (!isDirectory(qid)) throw this.#exchange.lie(Opcode.GETATTR, 'the root is no directory');
+      this.#root.qid = qid;
+      return this.#root;
+    } catch (error) {
+      this.#root = undefined;
+      release(this.device, this);
+      throw error;
+    }
+  }
+
+  /** Ends the session (`DESTROY`), unless the device failed or a reset has ended it already. */
+  *disconnect(): Task<void> {
+    const root = this.#root;
+    this.#root = undefined;
+    try {
+      if (root === undefined || !this.isCurrent(root)) return;
+      yield* this.#exchange.quiesce();
+      yield* this.#exchange.call(
+        { opcode: Opcode.DESTROY, nodeid: 0n, layout: In.none, values: {}, out: Out.none },
+        true,
+      );
+    } catch (error) {
+      // Servers need not know the message.
+      if (!FileError.is(error)) throw error;
+    } finally {
+      this.#nodes = new Map();
+      release(this.device, this);
+    }
+  }
+
+  *walk(from: FuseFid, names: readonly string[]): Task<Walk & { readonly fid: FuseFid | undefined }> {
+    this.#check(from, 'lookup');
+    if (names.length === 0) return { fid: this.#copy(from), qids: [] };
+    if (names.length > MAX_WALK) throw refuse('ENAMETOOLONG', 'lookup');
+    const qids: Qid[] = [];
+    let at = from;
+    for (const [step, name] of names.entries()) {
+      let next: FuseFid;
+      try {
+        if (!isDirectory(at.qid)) throw refuse('ENOTDIR', 'lookup');
+        const { values } = yield* this.#exchange.call(this.#lookup(at, name));
+        next = this.#entry(values, Opcode.LOOKUP);
+      } catch (error) {
+        if (at !== from) yield* this.forget(at);
+        if (step > 0 && FileError.is(error)) return { fid: undefined, qids };
+        throw error;
+      }
+      if (at !== from) yield* this.forget(at);
+      qids.push(next.qid);
+      at = next;
+    }
+    return { fid: at, qids };
+  }
+
+  *walkEach(directory: FuseFid, names: readonly string[]): Task<(FuseFid | undefined)[]> {
+    this.#check(directory, 'lookup');
+    const fids: (FuseFid | undefined)[] = [];
+    const entry = this.#entry.bind(this);
+    let failure: Error | undefined;
+    try {
+      yield* this.#exchange.pipeline(
+        names,
+        (name) => this.#lookup(directory, name),
+        // No answer may be left out, as each has made the server count: after an error the others are received all the same.
+        function* (_name, answer) {
+          try {
+            fids.push(entry((yield* answer).values, Opcode.LOOKUP));
+          } catch (error) {
+            fids.push(undefined);
+            if (!FileError.is(error, 'ENOENT')) failure ??= error as Error;
+          }
+          return failure === undefined;
+        },
+        WINDOW,
+      );
+      if (failure !== undefined) throw failure;
+      return fids;
+    } catch (error) {
+      for (const fid of fids) yield* this.forget(fid);
+      throw error;
+    }
+  }
+
+  // eslint-disable-next-line require-yield -- a task as the others
+  *clone(fid: FuseFid): Task<FuseFid> {
+    this.#check(fid, 'lookup');
+    return this.#copy(fid);
+  }
+
+  /** Opens a file or a directory (`OPEN`, `OPENDIR`). */
+  *open(fid: FuseFid, flags: number): Task<void> {
+    this.#check(fid, 'open');
+    const directory = isDirectory(fid.qid);
+    const truncates = (flags & OpenFlag.TRUNC) !== 0 && !directory;
+    const atomic = (this.#flags & InitFlag.ATOMIC_O_TRUNC) !== 0;
+    const sent = flags & ~(atomic ? OWN_FLAGS : OWN_FLAGS | OpenFlag.TRUNC);
+    const { values } = yield* this.#exchange.call({
+      opcode: directory ? Opcode.OPENDIR : Opcode.OPEN,
+      nodeid: fid.node.id,
+      layout: In.open,
+      values: { flags: sent },
+      out: Out.open,
+    });
+    fid.fh = values.fh;
+    fid.flags = sent;
+    if (truncates && !atomic) yield* this.setattr(fid, { ...NO_CHANGES, valid: SetattrValid.SIZE });
+  }
+
+  /** Creates a file and opens it (`CREATE`). */
+  *create(fid: FuseFid, name: string, flags: number, mode: number, gid: number): Task<void> {
+    this.#check(fid, 'create');
+    const { values } = yield* this.#exchange.call({
+      opcode: Opcode.CREATE,
+      nodeid: fid.node.id,
+      layout: In.create,
+      values: { flags: flags & ~OpenFlag.NOCTTY, mode: FileType.FILE | mode },
+      out: Out.create,
+      names: [toName(name)],
+      gid,
+    });
+    const made = this.#entry(values, Opcode.CREATE);
+    const { node } = fid;
+    fid.node = made.node;
+    fid.qid = made.qid;
+    fid.fh = values.fh;
+    fid.flags = flags & ~OWN_FLAGS;
+    this.#leave(node);
+  }
+
+  /** Closes a file (`FLUSH`, `RELEASE`) and gives its fid up. @throws FileError what went wrong while it was closed */
+  *clunk(fid: FuseFid): Task<void> {
+    this.#check(fid, 'flush');
+    fid.live = false;
+    const { fh, node } = fid;
+    try {
+      if (fh === undefined) return;
+      let failure: unknown;
+      if (!isDirectory(fid.qid) && this.#flushes) {
+        try {
+          yield* this.#exchange.call(
+            {
+              opcode: Opcode.FLUSH,
+              nodeid: node.id,
+              layout: In.flush,
+              values: { fh, lockOwner: BigInt(fid.id) },
+              out: Out.none,
+            },
+            true,
+          );
+        } catch (error) {
+          if (FileError.is(error, 'ENOSYS')) this.#flushes = false;
+          else failure = error;
+        }
+      }
+      yield* this.#exchange.call(this.#releaseOf(fid, fh), true);
+      if (failure !== undefined) throw failure as Error;
+    } finally {
+      this.#leave(node);
+    }
+  }
+
+  /** Closes a file, if it is open, without waiting for the answer; errors are ignored. */
+  *forget(fid: FuseFid | undefined): Task<void> {
+    if (fid === undefined || fid === this.#root || !fid.live) return;
+    fid.live = false;
+    const { fh, node } = fid;
+    const left = (): void => {
+      if (fid.session === this.#exchange.session) this.#leave(node);
+    };
+    if (!this.isCurrent(fid)) return;
+    if (fh === undefined) {
+      left();
+      return;
+    }
+    const call = this.#releaseOf(fid, fh);
+    try {
+      if (this.#exchange.drop(call, left)) return;
+      yield* this.#exchange.call(call, true);
+    } catch {
+      // Nobody waits for it.
+    }
+    left();
+  }
+
+  /** Reads from an open file (`READ`), with many requests in flight if the buffer is large. */
+  *read(fid: FuseFid, buffer: Uint8Array, offset: number): Task<number> {
+    const fh = this.#handle(fid, 'read');
+    let total = 0;
+    let ended = false;
+    yield* this.#exchange.pipeline(
+      chunks(buffer, this.#chunk),
+      (room) => this.#readOf(fid, fh, room, offset + room.byteOffset - buffer.byteOffset),
+      function* (room, answer) {
+        const { count } = yield* answer;
+        // What is behind a short answer does not follow what is before it.
+        if (!ended) total += count;
+        if (count < room.length) ended = true;
+        return !ended;
+      },
+      WINDOW,
+    );
+    return total;
+  }
+
+  *readFirst(fid: FuseFid, buffer: Uint8Array, offset: number): Task<{ count: number; size: number }> {
+    const { size } = yield* this.getattr(fid);
+    return { count: yield* this.read(fid, buffer.subarray(0, this.#chunk), offset), size };
+  }
+
+  /** Writes all bytes to an open file (`WRITE`), with many requests in flight if there are many. */
+  *write(fid: FuseFid, bytes: Uint8Array, offset: number, window = WINDOW): Task<void> {
+    const fh = this.#handle(fid, 'write');
+    const exchange = this.#exchange;
+    const writeOf = (data: Uint8Array) => ({
+      opcode: Opcode.WRITE,
+      nodeid: fid.node.id,
+      layout: In.io,
+      values: {
+        fh,
+        offset: BigInt(offset + data.byteOffset - bytes.byteOffset),
+        size: data.length,
+        flags: fid.flags,
+      },
+      out: Out.write,
+      data,
+    });
+    yield* exchange.pipeline(
+      chunks(bytes, this.#chunk),
+      writeOf,
+      function* (data, answer) {
+        let rest = data;
+        let next = answer;
+        for (;;) {
+          const { size } = (yield* next).values;
+          if (size > rest.length)
+            throw exchange.lie(Opcode.WRITE, `it wrote ${size} of ${rest.length} bytes`);
+          if (size === 0) throw refuse('EIO', 'write');
+          rest = rest.subarray(size);
+          if (rest.length === 0) return true;
+          next = exchange.call(writeOf(rest));
+        }
+      },
+      window,
+    );
+  }
+
+  /** Copies the contents of an open file to another: on the server (`COPY_FILE_RANGE`), or through here if it cannot. */
+  *copy(from: FuseFid, to: FuseFid, size: number): Task<Copied> {
+    const fhIn = this.#handle(from, 'read');
+    const fhOut = this.#handle(to, 'write');
+    let at = 0;
+    while (this.#copies) {
+      const position = BigInt(at);
+      try {
+        const { values } = yield* this.#exchange.call({
+          opcode: Opcode.COPY_FILE_RANGE,
+          nodeid: from.node.id,
+          layout: In.copyFileRange,
+          values: {
+            fhIn,
+            offIn: position,
+            nodeidOut: to.node.id,
+            fhOut,
+            offOut: position,
+            len: BigInt(COPY_RANGE),
+          },
+          out: Out.write,
+        });
+        if (values.size > COPY_RANGE)
+          throw this.#exchange.lie(Opcode.COPY_FILE_RANGE, `it copied ${values.size} bytes`);
+        // Files of a kind that says that it is empty and is not are read below.
+        if (values.size === 0 && (at > 0 || size > 0)) return { end: at, written: at };
+        if (values.size === 0) break;
+        at += values.size;
+      } catch (error) {
+        if (!FileError.is(error) || !NO_COPY.includes(error.code)) throw error;
+        if (error.code === 'ENOSYS') this.#copies = false;
+        break;
+      }
+    }
+    const buffer = new Uint8Array(Math.min(Math.max(size - at, PAGE), WINDOW * this.#chunk));
+    for (;;) {
+      const count = yield* this.read(from, buffer, at);
+      if (count === 0) return { end: at, written: at };
+      yield* this.write(to, buffer.subarray(0, count), at);
+      at += count;
+    }
+  }
+
+  /** Reads entries of an open directory (`READDIR`). */
+  *readdir(fid: FuseFid, cookie: bigint, room: Uint8Array): Task<RawDirectoryEntry[]> {
+    const fh = this.#handle(fid, 'readdir', true);
+    const part = room.subarray(0, this.#chunk);
+    const call = this.#readOf(fid, fh, part, 0);
+    const { count } = yield* this.#exchange.call({
+      ...call,
+      opcode: Opcode.READDIR,
+      values: { ...call.values, offset: cookie },
+    });
+    return this.#entries(part.subarray(0, count), cookie);
+  }
+
+  /** Reads the attributes of a file (`GETATTR`). */
+  *getattr(fid: FuseFid): Task<Attributes> {
+    const { values } = yield* this.#exchange.call(this.#getattrOf(fid));
+    return attributes(values);
+  }
+
+  *getattrEach(fids: readonly FuseFid[]): Task<(Attributes | undefined)[]> {
+    const all: (Attributes | undefined)[] = [];
+    yield* this.#exchange.pipeline(
+      fids,
+      (fid) => this.#getattrOf(fid),
+      function* (_fid, answer) {
+        try {
+          all.push(attributes((yield* answer).values));
+        } catch (error) {
+          if (!FileError.is(error)) throw error;
+          all.push(undefined);
+        }
+        return true;
+      },
+      WINDOW,
+    );
+    return all;
+  }
+
+  /** Changes the attributes of a file (`SETATTR`). */
+  *setattr(fid: FuseFid, changes: AttributeChanges): Task<void> {
+    this.#check(fid, 'setattr');
+    const V = SetattrValid;
+    const { valid } = changes;
+    const has = (bit: number): boolean => (valid & bit) !== 0;
+    const { fh } = fid;
+    const writable = fh !== undefined && (fid.flags & OpenFlag.ACCMODE) !== OpenFlag.RDONLY;
+    yield* this.#exchange.call({
+      opcode: Opcode.SETATTR,
+      nodeid: fid.node.id,
+      layout: In.setattr,
+      values: {
+        valid:
+          (has(V.MODE) ? SetattrBit.MODE : 0) |
+          (has(V.UID) ? SetattrBit.UID : 0) |
+          (has(V.GID) ? SetattrBit.GID : 0) |
+          (has(V.SIZE) ? SetattrBit.SIZE : 0) |
+          (has(V.ATIME) ? SetattrBit.ATIME | (has(V.ATIME_SET) ? 0 : SetattrBit.ATIME_NOW) : 0) |
+          (has(V.MTIME) ? SetattrBit.MTIME | (has(V.MTIME_SET) ? 0 : SetattrBit.MTIME_NOW) : 0) |
+          (writable ? SetattrBit.FH : 0),
+        fh: writable ? fh : 0n,
+        size: BigInt(changes.size),
+        atime: BigInt.asUintN(64, BigInt(changes.atime)),
+        mtime: BigInt.asUintN(64, BigInt(changes.mtime)),
+        atimeNs: changes.atimeNs,
+        mtimeNs: changes.mtimeNs,
+        mode: changes.mode,
+        uid: changes.uid,
+        gid: changes.gid,
+      },
+      out: Out.attr,
+    });
+  }
+
+  /** Reads the statistics of the file system (`STATFS`). It tells neither type nor identifier, which are 0. */
+  *statfs(fid: FuseFid): Task<RawStatFs> {
+    this.#check(fid, 'statfs');
+    const { values } = yield* this.#exchange.call({
+      opcode: Opcode.STATFS,
+      nodeid: fid.node.id,
+      layout: In.none,
+      values: {},
+      out: Out.statfs,
+    });
+    return {
+      type: 0,
+      bsize: values.bsize,
+      blocks: Number(values.blocks),
+      bfree: Number(values.bfree),
+      bavail: Number(values.bavail),
+      files: Number(values.files),
+      ffree: Number(values.ffree),
+      fsid: 0n,
+      namelen: values.namelen,
+    };
+  }
+
+  /** Reads an extended attribute (`GETXATTR`), or the names of all (`LISTXATTR`). */
+  *getxattr(fid: FuseFid, name: string): Task<Uint8Array<ArrayBuffer>> {
+    this.#check(fid, 'getxattr');
+    const room = new Uint8Array(MAX_XATTR);
+    try {
+      const { count } = yield* this.#exchange.call({
+        opcode: name === '' ? Opcode.LISTXATTR : Opcode.GETXATTR,
+        nodeid: fid.node.id,
+        layout: In.getxattr,
+        values: { size: room.length },
+        out: Out.none,
+        names: name === '' ? [] : [toName(name)],
+        room,
+      });
+      return room.slice(0, count);
+    } catch (error) {
+      throw FileError.is(error, 'ERANGE') ? refuse('E2BIG', 'getxattr') : error;
+    }
+  }
+
+  /** Sets an extended attribute (`SETXATTR`), or with an empty value removes it (`REMOVEXATTR`), as the file system has it. */
+  *setxattr(fid: FuseFid, name: string, value: Uint8Array, flags: number): Task<void> {
+    this.#check(fid, 'setxattr');
+    const removes = value.length === 0;
+    const names = [toName(name)];
+    const nodeid = fid.node.id;
+    if (removes) {
+      const call = { opcode: Opcode.REMOVEXATTR, nodeid, layout: In.none, values: {}, out: Out.none, names };
+      yield* this.#exchange.call(call);
+      return;
+    }
+    const values = { size: value.length, flags };
+    const call = { opcode: Opcode.SETXATTR, nodeid, layout: In.setxattr, values, out: Out.none, names };
+    yield* this.#exchange.call({ ...call, data: value });
+  }
+
+  /** Makes a directory (`MKDIR`). */
+  *mkdir(directory: FuseFid, name: string, mode: number, gid: number): Task<Qid> {
+    return yield* this.#make(directory, Opcode.MKDIR, In.mkdir, { mode }, [name], gid);
+  }
+
+  /** Makes a device node, a FIFO or a socket (`MKNOD`). */
+  *mknod(
+    directory: FuseFid,
+    name: string,
+    mode: number,
+    major: number,
+    minor: number,
+    gid: number,
+  ): Task<Qid> {
+    // As Linux packs a device number into 32 bits.
+    const rdev = ((minor & 0xff) | (major << 8) | ((minor & ~0xff) << 12)) >>> 0;
+    return yield* this.#make(directory, Opcode.MKNOD, In.mknod, { mode, rdev }, [name], gid);
+  }
+
+  /** Makes a symbolic link (`SYMLINK`). */
+  *symlink(directory: FuseFid, name: string, target: string, gid: number): Task<Qid> {
+    return yield* this.#make(directory, Opcode.SYMLINK, In.none, {}, [name, target], gid);
+  }
+
+  /** Gives a file another name (`LINK`). */
+  *link(directory: FuseFid, fid: FuseFid, name: string): Task<void> {
+    this.#check(fid, 'link');
+    yield* this.#make(directory, Opcode.LINK, In.link, { oldNodeid: fid.node.id }, [name]);
+  }
+
+  /** Reads the target of a symbolic link (`READLINK`). */
+  *readlink(fid: FuseFid): Task<string> {
+    this.#check(fid, 'readlink');
+    const room = new Uint8Array(MAX_TARGET);
+    const { count } = yield* this.#exchange.call({
+      opcode: Opcode.READLINK,
+      nodeid: fid.node.id,
+      layout: In.none,
+      values: {},
+      out: Out.none,
+      room,
+    });
+    const target = decodeUtf8Lossless(room.subarray(0, count));
+    if (target.includes('\0')) throw this.#exchange.lie(Opcode.READLINK, 'the target has a zero byte');
+    return target;
+  }
+
+  /** Renames an entry of a directory (`RENAME`). */
+  *renameat(directory: FuseFid, name: string, newDirectory: FuseFid, newName: string): Task<void> {
+    this.#check(directory, 'rename');
+    this.#check(newDirectory, 'rename');
+    yield* this.#exchange.call({
+      opcode: Opcode.RENAME,
+      nodeid: directory.node.id,
+      layout: In.rename,
+      values: { newDirectory: newDirectory.node.id },
+      out: Out.none,
+      names: [toName(name), toName(newName)],
+    });
+  }
+
+  /** There is no such request: every server knows {@link FuseClient.renameat}. */
+  rename(): Task<void> {
+    throw refuse('ENOSYS', 'rename');
+  }
+
+  /** Removes an entry of a directory (`UNLINK`, `RMDIR`). */
+  *unlinkat(directory: FuseFid, name: string, flags: number): Task<void> {
+    this.#check(directory, 'unlink');
+    yield* this.#exchange.call(this.#unlinkOf(directory, name, flags));
+  }
+
+  *unlinkEach(
+    directory: FuseFid,
+    names: Iterable<string>,
+    refused: (name: string, error: FileError) => void,
+  ): Task<void> {
+    this.#check(directory, 'unlink');
+    yield* this.#exchange.pipeline(
+      names,
+      (name) => this.#unlinkOf(directory, name, 0),
+      function* (name, answer) {
+        try {
+          yield* answer;
+        } catch (error) {
+          if (!FileError.is(error)) throw error;
+          refused(name, error);
+        }
+        return true;
+      },
+      WINDOW,
+    );
+  }
+
+  /** There is no such request: every server knows {@link FuseClient.unlinkat}. */
+  remove(): Task<void> {
+    throw refuse('ENOSYS', 'unlink');
+  }
+
+  /** Writes what the server caches of an open file to the disk (`FSYNC`, `FSYNCDIR`). */
+  *fsync(fid: FuseFid, dataOnly: boolean): Task<void> {
+    const fh = this.#handle(fid, 'fsync', isDirectory(fid.qid));
+    yield* this.#exchange.call({
+      opcode: isDirectory(fid.qid) ? Opcode.FSYNCDIR : Opcode.FSYNC,
+      nodeid: fid.node.id,
+      layout: In.fsync,
+      values: { fh, flags: dataOnly ? FSYNC_DATA : 0 },
+      out: Out.none,
+    });
+  }
+
+  /** Sets or removes a lock (`SETLK`). */
+  *lock(fid: FuseFid, request: LockRequest): Task<number> {
+    try {
+      const { opcode, values } = { opcode: Opcode.SETLK, values: this.#lockOf(fid, request) };
+      yield* this.#exchange.call({ opcode, nodeid: fid.node.id, layout: In.lock, values, out: Out.none });
+      return LockStatus.SUCCESS;
+    } catch (error) {
+      if (FileError.is(error, 'EAGAIN') || FileError.is(error, 'EACCES')) return LockStatus.BLOCKED;
+      throw error;
+    }
+  }
+
+  /** Looks for a lock that conflicts with this one (`GETLK`). */
+  *getlock(fid: FuseFid, request: LockRequest): Task<LockRequest> {
+    const values = this.#lockOf(fid, request);
+    const call = { opcode: Opcode.GETLK, nodeid: fid.node.id, layout: In.lock, values, out: Out.lock };
+    const held = (yield* this.#exchange.call(call)).values;
+    const length = held.end >= LAST ? 0 : Number(held.end - held.start) + 1;
+    return { type: held.type, start: Number(held.start), length, process: held.pid, client: '' };
+  }
+
+  #lockOf(
+    fid: FuseFid,
+    { type, start, length, process }: LockRequest,
+  ): { fh: bigint; owner: bigint; start: bigint; end: bigint; type: number; pid: number } {
+    const fh = this.#handle(fid, 'lock');
+    const end = length === 0 ? LAST : BigInt(start + length - 1);
+    return { fh, owner: BigInt(process), start: BigInt(start), end, type, pid: process };
+  }
+
+  #lookup(directory: FuseFid, name: string) {
+    return {
+      opcode: Opcode.LOOKUP,
+      nodeid: directory.node.id,
+      layout: In.none,
+      values: {},
+      out: Out.entry,
+      names: [toName(name)],
+    };
+  }
+
+  #getattrOf(fid: FuseFid) {
+    this.#check(fid, 'getattr');
+    const { fh } = fid;
+    return {
+      opcode: Opcode.GETATTR,
+      nodeid: fid.node.id,
+      layout: In.getattr,
+      values: fh === undefined ? {} : { flags: GETATTR_FH, fh },
+      out: Out.attr,
+    };
+  }
+
+  #readOf(fid: FuseFid, fh: bigint, room: Uint8Array, offset: number) {
+    return {
+      opcode: Opcode.READ,
+      nodeid: fid.node.id,
+      layout: In.io,
+      values: { fh, offset: BigInt(offset), size: room.length, flags: fid.flags },
+      out: Out.none,
+      room,
+    };
+  }
+
+  #releaseOf(fid: FuseFid, fh: bigint) {
+    return {
+      opcode: isDirectory(fid.qid) ? Opcode.RELEASEDIR : Opcode.RELEASE,
+      nodeid: fid.node.id,
+      layout: In.release,
+      values: { fh, flags: fid.flags, lockOwner: BigInt(fid.id) },
+      out: Out.none,
+    };
+  }
+
+  #unlinkOf(directory: FuseFid, name: string, flags: number) {
+    return {
+      opcode: (flags & AT_REMOVEDIR) === 0 ? Opcode.UNLINK : Opcode.RMDIR,
+      nodeid: directory.node.id,
+      layout: In.none,
+      values: {},
+      out: Out.none,
+      names: [toName(name)],
+    };
+  }
+
+  /** Makes an entry of a directory. The node is forgotten at once: nobody has asked for it. */
+  *#make<I extends FieldTable>(
+    directory: FuseFid,
+    opcode: number,
+    layout: Layout<I>,
+    values: Partial<Values<I>>,
+    names: readonly string[],
+    gid?: number,
+  ): Task<Qid> {
+    this.#check(directory, 'create');
+    const reply = yield* this.#exchange.call({
+      opcode,
+      nodeid: directory.node.id,
+      layout,
+      values,
+      out: Out.entry,
+      names: names.map(toName),
+      ...(gid !== undefined && { gid }),
+    });
+    const fid = this.#entry(reply.values, opcode);
+    yield* this.forget(fid);
+    return fid.qid;
+  }
+
+  /** A fid for what the server told of: that counts, whether it makes sense or not. */
+  #entry({ nodeid, ...attr }: EntryValues, opcode: number): FuseFid {
+    // A node of 0 says that there is none, and may be cached.
+    if (nodeid === 0n) throw refuse('ENOENT', 'lookup');
+    if (nodeid === ROOT_ID) throw this.#exchange.lie(opcode, 'an entry of a directory is the root');
+    let node = this.#nodes.get(nodeid);
+    if (node === undefined) {
+      node = { id: nodeid, lookups: 0, fids: 0, root: false };
+      this.#nodes.set(nodeid, node);
+    }
+    node.lookups += 1;
+    node.fids += 1;
+    return this.#fid(node, qidOf(attr));
+  }
+
+  #fid(node: Node, qid: Qid): FuseFid {
+    const id = this.#nextId;
+    this.#nextId += 1;
+    return { id, node, qid, fh: undefined, flags: 0, live: true, session: this.#exchange.session };
+  }
+
+  /** Another fid of the same node. */
+  #copy({ node, qid }: FuseFid): FuseFid {
+    node.fids += 1;
+    return this.#fid(node, qid);
+  }
+
+  /** A fid of a node is gone; with the last one goes the node. */
+  #leave(node: Node): void {
+    node.fids -= 1;
+    if (node.fids > 0 || node.root || this.#nodes.get(node.id) !== node) return;
+    this.#nodes.delete(node.id);
+    this.#exchange.forget(node.id, node.lookups);
+  }
+
+  #check({ live, session }: FuseFid, operation: string): void {
+    if (!live) throw refuse('EBADF', operation);
+    if (session !== this.#exchange.session) throw refuse('ESTALE', operation);
+  }
+
+  /** The handle of an open file. */
+  #handle(fid: FuseFid, operation: string, directory = false): bigint {
+    this.#check(fid, operation);
+    if (isDirectory(fid.qid) !== directory) throw refuse(directory ? 'ENOTDIR' : 'EISDIR', operation);
+    if (fid.fh === undefined) throw refuse('EBADF', operation);
+    return fid.fh;
+  }
+
+  #entries(bytes: Uint8Array, cookie: bigint): RawDirectoryEntry[] {
+    const entries: RawDirectoryEntry[] = [];
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+    for (let at = 0; at < bytes.length;) {
+      const start = at + DirectoryEntry.size;
+      if (start > bytes.length) throw this.#exchange.lie(Opcode.READDIR, 'an entry is cut off');
+      const { offset, type, namelen } = DirectoryEntry.read(view, at);
+      if (start + namelen > bytes.length) throw this.#exchange.lie(Opcode.READDIR, 'a name is cut off');
+      const name = decodeUtf8Lossless(bytes.subarray(start, start + namelen));
+      if (name === '' || name.includes('/') || name.includes('\0')) {
+        throw this.#exchange.lie(Opcode.READDIR, `${JSON.stringify(name)} cannot be the name of a file`);
+      }
+      entries.push({ offset, type, name });
+      at = start + Math.ceil(namelen / 8) * 8;
+    }
+    if (entries.at(-1)?.offset === cookie) {
+      throw this.#exchange.lie(Opcode.READDIR, 'it leads back to where it began');
+    }
+    return entries;
+  }
+}
+
+/** The bytes of a name. Only those that a name of the server's can have had may be in it. */
+function toName(name: string): Uint8Array {
+  const bytes = encodeUtf8Lossless(name);
+  if (bytes === undefined) throw refuse('EILSEQ', 'lookup');
+  return bytes;
+}
+
+/** What tells a file from others, and its kind. */
+function qidOf({ ino, mode }: { readonly ino: bigint; readonly mode: number }): Qid {
+  const kind = mode & FileType.MASK;
+  const type =
+    kind === FileType.DIRECTORY ? QidType.DIRECTORY : kind === FileType.SYMLINK ? QidType.SYMLINK : 0;
+  return { type, version: 0, path: ino };
+}
+
+function attributes(values: AttrValues): Attributes {
+  return {
+    qid: qidOf(values),
+    mode: values.mode,
+    uid: values.uid,
+    gid: values.gid,
+    nlink: values.nlink,
+    rdev: values.rdev,
+    size: Number(values.size),
+    blksize: values.blksize,
+    blocks: Number(values.blocks),
+    atime: Number(BigInt.asIntN(64, values.atime)),
+    atimeNs: values.atimeNs,
+    mtime: Number(BigInt.asIntN(64, values.mtime)),
+    mtimeNs: values.mtimeNs,
+    ctime: Number(BigInt.asIntN(64, values.ctime)),
+    ctimeNs: values.ctimeNs,
+    btime: 0,
+    btimeNs: 0,
+  };
+}
+
+/** Cuts a buffer into what one request can carry. */
+function* chunks(buffer: Uint8Array, size: number): Generator<Uint8Array, undefined> {
+  for (let at = 0; at < buffer.length; at += size) yield buffer.subarray(at, at + size);
+  return undefined;
+}

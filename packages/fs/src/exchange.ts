@@ -1,0 +1,615 @@
+/**
+ * The requests of a client: sending and receiving as tasks, and carrying tasks out with promises or by spinning.
+ *
+ * A request has a tag, and with it a piece of DMA memory for its message and its reply, until the device has given its buffers
+ * back. Data of reads and writes goes straight from and to the caller's buffer.
+ */
+import {
+  type AbortSignalLike,
+  type FieldTable,
+  type Layout,
+  requireWaitable,
+  spin,
+  type SpinOptions,
+  type Values,
+  VirtioError,
+  type WaitOptions,
+} from '@virtio/core';
+import { CHECK, FileError, HOLD, ROOM, type Task } from '@virtio/files';
+import { In, IN_HEADER_SIZE, InHeader, Opcode, OUT_HEADER_SIZE, OutHeader } from './protocol.ts';
+import type { VirtioFs } from './virtio-fs.ts';
+
+/** The most requests in flight. */
+const MAX_TAGS = 64;
+
+/** The memory of a tag: half for the message, half for the reply. */
+const AREA_SIZE = 16384;
+const HALF = AREA_SIZE / 2;
+
+/** The most bytes of names in one message. */
+const MAX_NAMES = HALF - 256;
+
+const EINTR = 4;
+const ENAMETOOLONG = 36;
+/** The largest error number of Linux's. */
+const MAX_ERRNO = 4095;
+
+/** What {@link Exchange.runSync} spins with when an answer has not come in time. */
+const ONE_LOOK: SpinOptions = { timeoutMs: 0 };
+
+// The state of a tag.
+const FREE = 0;
+const IN_FLIGHT = 1;
+const DONE = 2;
+/** Nobody takes the answer. */
+const ORPHAN = 3;
+
+/** A request. */
+export interface Call<I extends FieldTable, O extends FieldTable> {
+  readonly opcode: number;
+  /** Of the file or the directory. */
+  readonly nodeid: bigint;
+  readonly layout: Layout<I>;
+  readonly values: Partial<Values<I>>;
+  /** What the reply has behind its header. */
+  readonly out: Layout<O>;
+  /** What follows the arguments, each with a zero byte behind. */
+  readonly names?: readonly Uint8Array[];
+  /** What follows that, without a copy. */
+  readonly data?: Uint8Array;
+  /** Where what the reply has behind `out` goes. */
+  readonly room?: Uint8Array;
+  /** The group of a new file. */
+  readonly gid?: number;
+}
+
+/** The reply to a request. */
+export interface Reply<O extends FieldTable> {
+  readonly values: Values<O>;
+  /** How many bytes of the room were filled. */
+  readonly count: number;
+}
+
+/** Who asks, for the headers of requests. */
+export interface Credentials {
+  readonly uid: number;
+  readonly gid: number;
+}
+
+interface Tag {
+  readonly message: Uint8Array<ArrayBuffer>;
+  readonly reply: Uint8Array<ArrayBuffer>;
+  state: number;
+  token: number;
+  epoch: number;
+  unique: number;
+  opcode: number;
+  out: Layout<FieldTable>;
+  room: number;
+  /** The error of a request that the device lost, or whose reply makes no sense. */
+  failure: unknown;
+  length: number;
+  interrupted: boolean;
+  done: Promise<void> | undefined;
+  resolve: (() => void) | undefined;
+  /** For an orphan: what to do when its answer has come. */
+  then: (() => void) | undefined;
+}
+
+/** Sends requests of FUSE and receives the replies. */
+export class Exchange {
+  readonly device: VirtioFs;
+
+  readonly #tags: Tag[] = [];
+  readonly #waiters: (() => void)[] = [];
+  /** Messages for the hiprio queue for which there was no room. */
+  readonly #priority: Uint8Array[] = [];
+  #credentials: Credentials = { uid: 0, gid: 0 };
+  #unique = 0;
+  #epoch = -1;
+  #session = 0;
+  #awaited = 0;
+  #deafen: (() => void) | undefined;
+
+  /** @throws {@link VirtioError} `UNSUPPORTED` if the device has room for no request */
+  constructor(device: VirtioFs) {
+    this.device = device;
+    if (device.capacity < 1) {
+      throw new VirtioError('UNSUPPORTED', `${device.transport.who()}: its queue has no room for a request`);
+    }
+  }
+
+  /** The most requests that tasks can have in flight. */
+  get capacity(): number {
+    return Math.min(MAX_TAGS, this.device.capacity);
+  }
+
+  /** How many requests are in flight, or wait to be looked at. */
+  get inFlight(): number {
+    return this.#tags.filter(({ state }) => state !== FREE).length;
+  }
+
+  /** Counts sessions: what belongs to an earlier one means nothing to the server. */
+  get session(): number {
+    return this.#session;
+  }
+
+  /** Whether the session that began last is still going on. */
+  get isCurrent(): boolean {
+    return this.#epoch === this.device.epoch && this.device.failure === undefined;
+  }
+
+  /** Begins a session. @throws {@link VirtioError} `DMA_ERROR` */
+  restart(credentials: Credentials): void {
+    this.#credentials = credentials;
+    this.#epoch = this.device.epoch;
+    this.#session += 1;
+    this.#priority.length = 0;
+    const memory = this.device.messageMemory(this.capacity * AREA_SIZE);
+    for (let i = this.#tags.length; i < this.capacity; i += 1) {
+      const at = i * AREA_SIZE;
+      this.#tags.push({
+        message: memory.subarray(at, at + HALF),
+        reply: memory.subarray(at + HALF, at + AREA_SIZE),
+        state: FREE,
+        token: -1,
+        epoch: 0,
+        unique: 0,
+        opcode: 0,
+        out: In.none,
+        room: 0,
+        failure: undefined,
+        length: 0,
+        interrupted: false,
+        done: undefined,
+        resolve: undefined,
+        then: undefined,
+      });
+    }
+    this.look();
+  }
+
+  /**
+   * Carries a task out with promises.
+   *
+   * @throws {@link VirtioError} `ABORTED`; `UNSUPPORTED` on a transport without interrupts; what the task throws
+   */
+  async run<V>(task: Task<V>, { signal }: WaitOptions = {}): Promise<V> {
+    requireWaitable(this.device.transport);
+    let aborted = false;
+    let step = task.next();
+    while (step.done !== true) {
+      const wait = step.value;
+      try {
+        if (wait === ROOM) await this.#room(signal);
+        else if (wait !== CHECK)
+          await this.#answered(this.#tag(wait % HOLD), wait < HOLD ? signal : undefined);
+        // Once: what tidies up afterwards is not cancelled. A request is taken for what its reply says.
+        if (signal?.aborted === true && !aborted && (wait === CHECK || wait === ROOM)) {
+          aborted = true;
+          throw abortError(signal);
+        }
+      } catch (error) {
+        step = task.throw(error);
+        continue;
+      }
+      step = task.next();
+    }
+    if (this.isCurrent) this.device.kickSoon();
+    return step.value;
+  }
+
+  /**
+   * Carries a task out and spins meanwhile.
+   *
+   * @throws {@link VirtioError} `NOT_READY`, `QUEUE_FULL`, what the task throws
+   */
+  runSync<V>(task: Task<V>, options?: SpinOptions): V {
+    let time = options;
+    let step = task.next();
+    while (step.done !== true) {
+      const wait = step.value;
+      try {
+        if (wait === ROOM) this.#roomSync(time);
+        else if (wait !== CHECK) {
+          const tag = this.#tag(wait % HOLD);
+          this.#spin(() => tag.state === DONE, time);
+        }
+      } catch (error) {
+        if (VirtioError.is(error, 'NOT_READY')) time = ONE_LOOK;
+        step = task.throw(error);
+        continue;
+      }
+      step = task.next();
+    }
+    if (this.isCurrent) this.device.kick();
+    return step.value;
+  }
+
+  /** Sends a request and waits for its reply. `hold`: it is sent even if the task was cancelled, as it tidies up. */
+  *call<I extends FieldTable, O extends FieldTable>(call: Call<I, O>, hold = false): Task<Reply<O>> {
+    const tag = yield* this.send(call, hold);
+    return yield* this.receive(tag, call, hold);
+  }
+
+  /** Waits for a free tag and sends a request. */
+  *send<I extends FieldTable, O extends FieldTable>(call: Call<I, O>, hold = false): Task<number> {
+    for (;;) {
+      if (!hold) yield CHECK;
+      const tag = this.trySend(call);
+      if (tag >= 0) return tag;
+      yield ROOM;
+    }
+  }
+
+  /** Sends a request if a tag is free. @returns the tag, or -1 */
+  trySend<I extends FieldTable, O extends FieldTable>(call: Call<I, O>): number {
+    const { device } = this;
+    if (device.failure !== undefined) throw device.failure;
+    if (this.#epoch !== device.epoch) {
+      throw new VirtioError(
+        'DEVICE_RESET',
+        `${device.transport.who()} was reset, and the server's session is over; mount it anew`,
+      );
+    }
+    this.look();
+    const index = this.#tags.findIndex(({ state }) => state === FREE);
+    if (index < 0) return -1;
+    this.#transmit(this.#tag(index), call);
+    return index;
+  }
+
+  /** Waits for the reply to a request. */
+  *receive<I extends FieldTable, O extends FieldTable>(
+    index: number,
+    { out, opcode }: Call<I, O>,
+    hold = false,
+  ): Task<Reply<O>> {
+    const tag = this.#tag(index);
+    try {
+      yield hold ? index + HOLD : index;
+    } catch (error) {
+      // The device may still have its buffers.
+      this.#orphan(tag, undefined);
+      throw error;
+    }
+    const { length, reply, failure, interrupted, room } = tag;
+    this.#free(tag);
+    if (failure !== undefined) throw failure as Error;
+    const view = new DataView(reply.buffer, reply.byteOffset, reply.length);
+    if (length === 0) {
+      // virtiofsd ends a session without a word.
+      if (opcode === Opcode.DESTROY) return { values: out.read(view, OUT_HEADER_SIZE), count: 0 };
+      throw this.lie(opcode, 'there is none');
+    }
+    const error = -view.getInt32(OutHeader.offset.error, true);
+    if (error !== 0) {
+      if (error < 0 || error > MAX_ERRNO) throw this.lie(opcode, `it has error ${-error}`);
+      if (error === EINTR && interrupted)
+        throw new VirtioError('ABORTED', 'the operation was cancelled by its caller');
+      throw new FileError(error, operation(opcode));
+    }
+    const size = OUT_HEADER_SIZE + out.size;
+    if (length < size || length > size + room) {
+      throw this.lie(opcode, `it has ${length} bytes and can have ${size} to ${size + room}`);
+    }
+    return { values: out.read(view, OUT_HEADER_SIZE), count: length - size };
+  }
+
+  /** Waits for the reply to a request, whatever it is: buffers may be given back only when no request uses them. */
+  *discard(index: number): Task<void> {
+    try {
+      yield index;
+      this.#free(this.#tag(index));
+    } catch {
+      this.#orphan(this.#tag(index), undefined);
+    }
+  }
+
+  /** Sends a request for each item, many in flight, and handles the answers in their order; `false` ends the sending. */
+  *pipeline<T, I extends FieldTable, O extends FieldTable>(
+    items: Iterable<T>,
+    request: (item: T) => Call<I, O>,
+    receive: (item: T, answer: Task<Reply<O>>) => Task<boolean>,
+    window: number,
+  ): Task<void> {
+    const pending: { readonly item: T; readonly call: Call<I, O>; readonly tag: number }[] = [];
+    const source = items[Symbol.iterator]();
+    let next = source.next();
+    let more = true;
+    try {
+      while (pending.length > 0 || (more && next.done !== true)) {
+        while (more && next.done !== true && pending.length < window) {
+          const call = request(next.value);
+          // With requests of its own in flight, the task need not wait for a tag: it will free one itself.
+          const tag = pending.length === 0 ? yield* this.send(call) : this.#trySendMore(call);
+          if (tag < 0) break;
+          pending.push({ item: next.value, call, tag });
+          next = source.next();
+        }
+        const first = pending.shift();
+        if (first === undefined) break;
+        more = (yield* receive(first.item, this.receive(first.tag, first.call))) && more;
+        yield CHECK;
+      }
+    } finally {
+      for (const { tag } of pending) yield* this.discard(tag);
+    }
+  }
+
+  /** Sends a request whose answer nobody needs, if a tag is free. @param then called when the answer has come */
+  drop<I extends FieldTable, O extends FieldTable>(call: Call<I, O>, then: () => void): boolean {
+    const tag = this.trySend(call);
+    if (tag < 0) return false;
+    this.#orphan(this.#tag(tag), then);
+    return true;
+  }
+
+  /** Has the server forget lookups of a node [5.11.6.2]. */
+  forget(nodeid: bigint, nlookup: number): void {
+    if (!this.isCurrent) return;
+    const message = new Uint8Array(IN_HEADER_SIZE + In.forget.size);
+    this.#header(message, Opcode.FORGET, nodeid, message.length);
+    In.forget.write(new DataView(message.buffer), IN_HEADER_SIZE, { nlookup: BigInt(nlookup) });
+    this.#sendPriority(message);
+  }
+
+  /** Waits until all that was dropped has been answered. */
+  *quiesce(): Task<void> {
+    for (;;) {
+      this.look();
+      const index = this.#tags.findIndex(({ state, then }) => state === ORPHAN && then !== undefined);
+      if (index < 0) return;
+      // Someone takes it again, to be waited for.
+      const tag = this.#tag(index);
+      const { then } = tag;
+      tag.state = IN_FLIGHT;
+      yield index + HOLD;
+      this.#free(tag);
+      then?.();
+    }
+  }
+
+  /** Takes what the device has answered. */
+  look(): void {
+    const { device } = this;
+    for (const tag of this.#tags) if (tag.state === IN_FLIGHT || tag.state === ORPHAN) this.#lookAt(tag);
+    while (this.#priority.length > 0 && this.isCurrent) {
+      if (!device.sendPriority(this.#priority[0] as Uint8Array)) break;
+      this.#priority.shift();
+    }
+    this.#listen();
+  }
+
+  /** The error of a reply that makes no sense. */
+  lie(opcode: number, what: string): VirtioError {
+    return new VirtioError(
+      'DEVICE_MISBEHAVED',
+      `${this.device.transport.who()}: the server's reply to ${operation(opcode)} makes no sense: ${what}`,
+    );
+  }
+
+  #tag(index: number): Tag {
+    return this.#tags[index] as Tag;
+  }
+
+  #header(message: Uint8Array, opcode: number, nodeid: bigint, len: number, gid?: number): void {
+    this.#unique = this.#unique >= 2 ** 52 ? 2 : this.#unique + 2;
+    const { uid, gid: own } = this.#credentials;
+    InHeader.write(new DataView(message.buffer, message.byteOffset, message.length), 0, {
+      len,
+      opcode,
+      unique: BigInt(this.#unique),
+      nodeid,
+      uid,
+      gid: gid ?? own,
+      pid: 1,
+    });
+  }
+
+  #transmit<I extends FieldTable, O extends FieldTable>(tag: Tag, call: Call<I, O>): void {
+    const { opcode, nodeid, layout, values, out, names = [], data, room } = call;
+    const { message } = tag;
+    const view = new DataView(message.buffer, message.byteOffset, message.length);
+    layout.write(view, IN_HEADER_SIZE, values);
+    let length = IN_HEADER_SIZE + layout.size;
+    for (const name of names) {
+      if (length + name.length + 1 > MAX_NAMES) throw new FileError(ENAMETOOLONG, operation(opcode));
+      message.set(name, length);
+      message[length + name.length] = 0;
+      length += name.length + 1;
+    }
+    const whole = data !== undefined && data.length > 0 ? data : undefined;
+    const target = room !== undefined && room.length > 0 ? room : undefined;
+    this.#header(message, opcode, nodeid, length + (whole?.length ?? 0), call.gid);
+    tag.unique = this.#unique;
+    tag.opcode = opcode;
+    tag.room = target?.length ?? 0;
+    tag.failure = undefined;
+    tag.interrupted = false;
+    tag.out = out as unknown as Layout<FieldTable>;
+    tag.epoch = this.device.epoch;
+    tag.token = this.device.submitRequest(
+      message.subarray(0, length),
+      tag.reply.subarray(0, OUT_HEADER_SIZE + out.size),
+      whole,
+      target,
+      { kick: false },
+    );
+    tag.state = IN_FLIGHT;
+    this.device.kickSoon();
+  }
+
+  #trySendMore<I extends FieldTable, O extends FieldTable>(call: Call<I, O>): number {
+    try {
+      return this.trySend(call);
+    } catch (error) {
+      if (VirtioError.is(error, 'DMA_ERROR') || VirtioError.is(error, 'QUEUE_FULL')) return -1;
+      throw error;
+    }
+  }
+
+  /** Takes the answer to a request, if it is there. */
+  #lookAt(tag: Tag): void {
+    const { device } = this;
+    try {
+      if (tag.epoch === device.epoch && !device.isDone(tag.token)) return;
+      tag.length = device.complete(tag.token);
+    } catch (error) {
+      tag.failure =
+        tag.epoch === device.epoch
+          ? error
+          : new VirtioError('DEVICE_RESET', `${device.transport.who()} was reset: mount it anew`);
+    }
+    const { then, resolve } = tag;
+    if (tag.state === ORPHAN) {
+      this.#free(tag);
+      then?.();
+      return;
+    }
+    tag.state = DONE;
+    if (resolve === undefined) return;
+    tag.resolve = undefined;
+    tag.done = undefined;
+    this.#awaited -= 1;
+    resolve();
+  }
+
+  #free(tag: Tag): void {
+    tag.state = FREE;
+    tag.then = undefined;
+    tag.failure = undefined;
+    this.#waiters.shift()?.();
+  }
+
+  #orphan(tag: Tag, then: (() => void) | undefined): void {
+    if (tag.state === DONE) {
+      this.#free(tag);
+      return;
+    }
+    tag.state = ORPHAN;
+    tag.then = then;
+  }
+
+  /** Hears of answers while somebody waits with a promise. */
+  #listen(): void {
+    const wanted = this.#awaited > 0 || this.#waiters.length > 0;
+    if (wanted === (this.#deafen !== undefined)) return;
+    if (!wanted) {
+      this.#deafen?.();
+      this.#deafen = undefined;
+      return;
+    }
+    const look = (): void => this.look();
+    const ends = [this.device.on('used', look), this.device.on('lost', look)];
+    this.#deafen = () => {
+      for (const end of ends) end();
+    };
+  }
+
+  /** Waits for an answer; if the caller loses interest, the server is told, and its answer is waited for all the same. */
+  async #answered(tag: Tag, signal: AbortSignalLike | undefined): Promise<void> {
+    this.look();
+    if (tag.state === DONE) return;
+    if (tag.done === undefined) {
+      tag.done = new Promise((resolve) => {
+        tag.resolve = resolve;
+      });
+      this.#awaited += 1;
+    }
+    const { done } = tag;
+    this.#listen();
+    const abort = (): void => this.#interrupt(tag);
+    if (signal?.aborted === true) abort();
+    else signal?.addEventListener('abort', abort);
+    try {
+      await done;
+    } finally {
+      signal?.removeEventListener('abort', abort);
+      this.#listen();
+    }
+  }
+
+  /** Asks the server to end a request early. It answers that one in any case; with EINTR, if it could. */
+  #interrupt(tag: Tag): void {
+    if (tag.state !== IN_FLIGHT || tag.interrupted || !this.isCurrent) return;
+    tag.interrupted = true;
+    const message = new Uint8Array(IN_HEADER_SIZE + In.interrupt.size);
+    this.#header(message, Opcode.INTERRUPT, 0n, message.length);
+    In.interrupt.write(new DataView(message.buffer), IN_HEADER_SIZE, { unique: BigInt(tag.unique) });
+    try {
+      this.#sendPriority(message);
+    } catch (error) {
+      // Then the request takes as long as it takes.
+      if (!VirtioError.is(error)) throw error;
+    }
+  }
+
+  #sendPriority(message: Uint8Array): void {
+    if (this.#priority.length > 0 || !this.device.sendPriority(message)) this.#priority.push(message);
+  }
+
+  async #room(signal: AbortSignalLike | undefined): Promise<void> {
+    let wake = (): void => undefined;
+    const free = new Promise<void>((resolve) => {
+      wake = resolve;
+    });
+    this.#waiters.push(wake);
+    this.look();
+    const leave = (): void => {
+      const place = this.#waiters.indexOf(wake);
+      if (place >= 0) this.#waiters.splice(place, 1);
+      wake();
+    };
+    signal?.addEventListener('abort', leave);
+    if (this.#tags.some(({ state }) => state === FREE) || !this.isCurrent || signal?.aborted === true)
+      leave();
+    try {
+      await free;
+    } finally {
+      signal?.removeEventListener('abort', leave);
+      this.#listen();
+    }
+  }
+
+  #roomSync(time: SpinOptions | undefined): void {
+    const isFree = (): boolean => this.#tags.some(({ state }) => state === FREE);
+    this.look();
+    if (!isFree() && !this.#tags.some(({ state }) => state === ORPHAN)) {
+      throw new VirtioError(
+        'QUEUE_FULL',
+        `${this.device.transport.who()}: requests that wait with promises have all ${this.capacity} tags; let one of them end`,
+      );
+    }
+    this.#spin(isFree, time);
+  }
+
+  #spin(done: () => boolean, time: SpinOptions | undefined): void {
+    const { device } = this;
+    const looked = (): boolean => {
+      this.look();
+      return done();
+    };
+    try {
+      if (device.failure === undefined) device.kick();
+      spin(device.transport, looked, time, 'the answer of the file server');
+    } catch (error) {
+      if (VirtioError.is(error) && error.code !== 'NOT_READY' && error.code !== 'INVALID_PARAM') {
+        device.fail(error);
+      }
+      throw error;
+    }
+  }
+}
+
+const OPERATIONS = new Map<number, string>(
+  Object.entries(Opcode).map(([name, number]) => [number, name.toLowerCase()]),
+);
+
+function operation(opcode: number): string {
+  return OPERATIONS.get(opcode) ?? `request ${opcode}`;
+}
+
+function abortError(signal: AbortSignalLike): VirtioError {
+  return new VirtioError('ABORTED', 'the operation was cancelled by its caller', { cause: signal.reason });
+}

@@ -1,0 +1,10 @@
+/**
+ * The VirtIO file system device, and a client of FUSE on it.
+ *
+ * @packageDocumentation
+ */
+export { Dirent, FileError, FileHandle, FileSink, type StatFs, Stats } from '@virtio/files';
+export { type ConnectOptions, FuseClient, type FuseFid } from './client.ts';
+export { FuseFileSystem, type MountOptions } from './file-system.ts';
+export * from './protocol.ts';
+export * from './virtio-fs.ts';

@@ -1,0 +1,203 @@
+import { type FieldTable, type Layout, type Values, VirtioError } from '@virtio/core';
+import { type Chain, type FakeDevice, FakeTransport } from '@virtio/testing';
+import { describe, expect, it, vi } from 'vitest';
+import { fsDevice } from '../test/contract-subject.ts';
+import {
+  FileError,
+  FsConfig,
+  FuseFileSystem,
+  In,
+  InHeader,
+  Opcode,
+  Out,
+  OutHeader,
+  ROOT_ID,
+  VirtioFs,
+} from './index.ts';
+
+const DIRECTORY = 0o040755;
+const FILE = 0o100644;
+const INDIRECT = 1n << 28n;
+
+interface Asked {
+  readonly opcode: number;
+  readonly nodeid: bigint;
+  readonly unique: bigint;
+  readonly chain: Chain;
+}
+
+/** Writes a reply: an error, or what follows the header. */
+function reply({ chain, unique }: Asked, body: Uint8Array | number = new Uint8Array(0)): void {
+  const bytes = typeof body === 'number' ? new Uint8Array(0) : body;
+  const header = new Uint8Array(OutHeader.size);
+  OutHeader.write(new DataView(header.buffer), 0, {
+    len: header.length + bytes.length,
+    error: typeof body === 'number' ? -body : 0,
+    unique,
+  });
+  chain.write(header);
+  chain.write(bytes);
+}
+
+const encode = <T extends FieldTable>(layout: Layout<T>, values: Partial<Values<T>>): Uint8Array => {
+  const bytes = new Uint8Array(layout.size);
+  layout.write(new DataView(bytes.buffer), 0, values);
+  return bytes;
+};
+
+/** A server with one file, node 7, whose answers to some requests can be others. */
+function serve(device: FakeDevice, other: (asked: Asked) => boolean = () => false) {
+  const forgotten: { readonly nodeid: bigint; readonly nlookup: bigint }[] = [];
+  const seen: number[] = [];
+  device.handle(0, (chain) => {
+    const header = InHeader.read(new DataView(chain.readAt(0, InHeader.size).buffer));
+    if (header.opcode !== Opcode.FORGET) return;
+    const { nlookup } = In.forget.read(new DataView(chain.readAt(InHeader.size, In.forget.size).buffer));
+    forgotten.push({ nodeid: header.nodeid, nlookup });
+  });
+  device.handle(1, (chain) => {
+    const { opcode, nodeid, unique } = InHeader.read(new DataView(chain.readAt(0, InHeader.size).buffer));
+    const asked = { opcode, nodeid, unique, chain };
+    seen.push(opcode);
+    if (other(asked)) return;
+    const attr = nodeid === ROOT_ID ? { ino: 1n, mode: DIRECTORY } : { ino: 7n, mode: FILE, size: 5n };
+    if (opcode === Opcode.INIT) reply(asked, encode(Out.init, { major: 7, minor: 31, maxWrite: 65536 }));
+    else if (opcode === Opcode.GETATTR) reply(asked, encode(Out.attr, attr));
+    else if (opcode === Opcode.LOOKUP) reply(asked, encode(Out.entry, { nodeid: 7n, ino: 7n, mode: FILE }));
+    else if (opcode === Opcode.OPEN) reply(asked, encode(Out.open, { fh: 3n }));
+    else if (opcode === Opcode.READ) reply(asked, new TextEncoder().encode('hello'));
+    else reply(asked);
+  });
+  return { forgotten, seen };
+}
+
+function open(device = fsDevice(INDIRECT, 64)) {
+  const driver = new VirtioFs(new FakeTransport(device), device.hal);
+  return { device, driver };
+}
+
+function message(opcode: number, size: number = InHeader.size): Uint8Array {
+  return encode(InHeader, { len: size, opcode, unique: 2n });
+}
+
+describe('a file system device', () => {
+  it('has a tag, of up to 36 bytes without a zero behind', () => {
+    for (const tag of ['share', 'x'.repeat(36)]) {
+      const { driver } = open(fsDevice(0n, 64, tag));
+      expect(driver.tag).toBe(tag);
+      expect(driver.requestQueueCount).toBe(1);
+      driver[Symbol.dispose]();
+    }
+  });
+
+  it('is refused without a request queue', () => {
+    const device = fsDevice(0n, 64);
+    device.config.fill(0, FsConfig.offset.numRequestQueues);
+    expect(() => open(device)).toThrow(expect.objectContaining({ code: 'INVALID_DEVICE' }));
+  });
+
+  it('is never written to in its configuration [5.11.4.1]', async () => {
+    const { device, driver } = open();
+    const written = vi.fn<() => void>();
+    device.onConfigWrite = written;
+    serve(device);
+    await using fs = await FuseFileSystem.mount(driver);
+    await fs.readFile('/file');
+    expect(written).not.toHaveBeenCalled();
+  });
+
+  it('gets FORGET and INTERRUPT by the hiprio queue, and nothing else [5.11.6.2.2]', () => {
+    const { driver } = open();
+    const answer = new Uint8Array(64);
+    for (const opcode of [Opcode.FORGET, Opcode.BATCH_FORGET, Opcode.INTERRUPT]) {
+      expect(() => driver.submitRequest(message(opcode), answer)).toThrow(/sendPriority/);
+    }
+    expect(() => driver.sendPriority(message(Opcode.GETATTR))).toThrow(VirtioError);
+    expect(() => driver.submitRequest(message(Opcode.GETATTR, 41), answer)).toThrow(/len counts/);
+    expect(driver.sendPriority(message(Opcode.INTERRUPT))).toBe(true);
+  });
+});
+
+describe('a file system over it', () => {
+  it('forgets a node when all requests that name it were answered [5.11.6.2.2]', async () => {
+    const { device, driver } = open();
+    let held: Asked | undefined;
+    const { forgotten } = serve(device, (asked) => {
+      if (asked.opcode !== Opcode.RELEASE) return false;
+      asked.chain.defer();
+      held = asked;
+      return true;
+    });
+    const fs = await FuseFileSystem.mount(driver);
+    expect(await fs.readFile('/file', 'utf8')).toBe('hello');
+    expect(held).toBeDefined();
+    expect(forgotten, 'RELEASE is not answered yet').toEqual([]);
+    reply(held as unknown as Asked);
+    (held as unknown as Asked).chain.complete();
+    await fs.stat('/file');
+    await fs.unmount();
+    expect(forgotten).toEqual([
+      { nodeid: 7n, nlookup: 1n },
+      { nodeid: 7n, nlookup: 1n },
+    ]);
+    driver[Symbol.dispose]();
+    device.assertClean();
+  });
+
+  it.each([
+    ['an error that is none', 5000, 'DEVICE_MISBEHAVED'],
+    ['no entry', encode(Out.entry, {}), 'ENOENT'],
+    ['the root as an entry', encode(Out.entry, { nodeid: 1n }), 'DEVICE_MISBEHAVED'],
+    ['too little', new Uint8Array(50), 'DEVICE_MISBEHAVED'],
+  ])('takes a server at its word, and no further: %s', async (_name, body, code) => {
+    const { device, driver } = open();
+    let lies = true;
+    serve(device, (asked) => {
+      if (!lies || asked.opcode !== Opcode.LOOKUP) return false;
+      reply(asked, body);
+      return true;
+    });
+    const fs = await FuseFileSystem.mount(driver);
+    await expect(fs.stat('/file')).rejects.toMatchObject({ code });
+    lies = false;
+    expect((await fs.stat('/file')).size).toBe(5);
+    await fs.unmount();
+  });
+
+  it('refuses a server that speaks another FUSE', async () => {
+    for (const version of [
+      { major: 6, minor: 31 },
+      { major: 7, minor: 12 },
+    ]) {
+      const { device, driver } = open();
+      serve(device, (asked) => {
+        if (asked.opcode !== Opcode.INIT) return false;
+        reply(asked, encode(Out.init, { ...version, maxWrite: 65536 }));
+        return true;
+      });
+      await expect(FuseFileSystem.mount(driver)).rejects.toMatchObject({ code: 'UNSUPPORTED' });
+      driver[Symbol.dispose]();
+    }
+  });
+
+  it('does without what a server lacks: FLUSH, DESTROY, several requests at once', async () => {
+    const { device, driver } = open(fsDevice(0n, 4));
+    const { seen } = serve(device, (asked) => {
+      const lacks = asked.opcode === Opcode.FLUSH || asked.opcode === Opcode.DESTROY;
+      if (lacks) reply(asked, 38);
+      return lacks;
+    });
+    const fs = FuseFileSystem.mountSync(driver);
+    using handle = fs.openSync('/file');
+    expect(handle.readFileSync('utf8')).toBe('hello');
+    handle.closeSync();
+    fs.openSync('/file').closeSync();
+    expect(seen.filter((opcode) => opcode === Opcode.FLUSH)).toHaveLength(1);
+    await Promise.all([fs.stat('/file'), fs.stat('/file'), fs.access('/file')]);
+    expect(() => FuseFileSystem.mountSync(driver)).toThrow(expect.objectContaining({ code: 'ALREADY_USED' }));
+    fs.unmountSync();
+    expect(fs.client.nodesInUse).toBe(0);
+    expect(() => fs.statSync('/file')).toThrow(VirtioError);
+    expect(new FileError(2, 'open').code).toBe('ENOENT');
+  });
+});

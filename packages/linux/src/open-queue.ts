@@ -1,0 +1,215 @@
+/** Queues of a device that another thread of this process has: the plan that was posted becomes a driver. */
+import { closeSync } from 'node:fs';
+import {
+  type DmaRegion,
+  InterruptHandlers,
+  type InterruptSource,
+  openQueuePlan,
+  PAGE_SIZE,
+  PollingInterrupts,
+  type PostedMemory,
+  type QueueDriverClass,
+  type QueuePlan,
+  type QueuePlatform,
+  type RegisterWindow,
+  type ThreadDriver,
+  VirtioError,
+} from '@virtio/core';
+import { BLOCK_SIZE, type DmaBlock, type DmaSource } from './dma-memory.ts';
+import { disposeAtExit } from './exit-cleanup.ts';
+import { EventPoller } from './event-poller.ts';
+import { LinuxHal } from './hal.ts';
+import { Mapping } from './mapping.ts';
+import { signalEventfd, viewMemory } from './syscalls.ts';
+import { attachMemory } from './worker-memory.ts';
+
+/** The memory of a plan, as blocks. It stays mapped: the device may still have some of it when the thread ends. */
+class PlanMemory implements DmaSource {
+  readonly name: string;
+  readonly #memory: PostedMemory;
+  readonly #free: number[] = [];
+
+  constructor(name: string, memory: PostedMemory) {
+    this.name = name;
+    this.#memory = memory;
+    for (let at = memory.length - BLOCK_SIZE; at >= 0; at -= BLOCK_SIZE) this.#free.push(at);
+  }
+
+  map(size: number): DmaBlock {
+    const at = size === BLOCK_SIZE ? this.#free.pop() : undefined;
+    if (at === undefined) {
+      throw new VirtioError(
+        'DMA_ERROR',
+        `${this.name}: ${size} bytes of memory were asked for, and the ${this.#memory.length} bytes of this thread are used up, or in ` +
+          `pieces of ${BLOCK_SIZE}; give queueFor a larger { memory }`,
+      );
+    }
+    const { pointer, address } = this.#memory;
+    const mapping = new Mapping(pointer + at, size);
+    // Another thread may have had it before.
+    new Uint8Array(mapping.view()).fill(0);
+    return { mapping, address: address + at };
+  }
+
+  unmap({ address, mapping }: DmaBlock): void {
+    // Its views are detached, and the memory stays.
+    mapping.abandon();
+    this.#free.push(address - this.#memory.address);
+  }
+
+  [Symbol.dispose](): void {
+    this.#free.length = 0;
+  }
+}
+
+/** The memory of a thread. */
+class ThreadHal extends LinuxHal {
+  readonly #name: string;
+
+  constructor(source: PlanMemory) {
+    super(source);
+    this.#name = source.name;
+  }
+
+  mapRegisters(address: number, size: number): RegisterWindow {
+    throw new VirtioError(
+      'UNSUPPORTED',
+      `${this.#name}: ${size} bytes of registers at 0x${address.toString(16)} were asked for, which the thread of the device has`,
+    );
+  }
+
+  protected checkAccess(): void {
+    // Who has the device has seen to it.
+  }
+}
+
+/** Interrupts of queues by descriptors, one each. */
+class QueueInterrupts extends InterruptHandlers {
+  readonly #poller = new EventPoller();
+
+  constructor(descriptors: readonly number[]) {
+    super();
+    descriptors.forEach((descriptor, queue) => {
+      this.#poller.watch(descriptor, () => this.queueHandlers.get(queue)?.());
+    });
+  }
+
+  hold(): void {
+    this.#poller.hold();
+  }
+
+  release(): void {
+    this.#poller.release();
+  }
+
+  override defer(callback: () => void): void {
+    setImmediate(callback);
+  }
+
+  close(): void {
+    this.#poller[Symbol.dispose]();
+  }
+}
+
+type Notify = (next: number) => void;
+
+/** What a thread has of Linux to drive the queues of a plan. */
+class LinuxThread implements QueuePlatform {
+  readonly hal: ThreadHal;
+  readonly interrupts: InterruptSource | undefined;
+  readonly #descriptors: number[] = [];
+  readonly #notify: readonly Notify[];
+  readonly #lines: QueueInterrupts | undefined;
+  #closed = false;
+  /** The driver is not to be disposed at the end of the thread any more. */
+  forget: (() => void) | undefined;
+
+  constructor(plan: QueuePlan, polling: boolean) {
+    this.hal = new ThreadHal(new PlanMemory(plan.name, plan.memory));
+    const interrupts = plan.queues.flatMap(({ interrupt }) => (interrupt === undefined ? [] : [interrupt]));
+    this.#descriptors.push(...interrupts);
+    this.#notify = plan.queues.map(({ doorbell }) => {
+      if (doorbell.kind === 'descriptor') {
+        this.#descriptors.push(doorbell.descriptor);
+        return () => {
+          signalEventfd(doorbell.descriptor);
+        };
+      }
+      const { memory, value, data } = doorbell;
+      const register = viewMemory(memory.pointer, memory.length);
+      const word = memory.length === 4 ? new Uint32Array(register) : new Uint16Array(register);
+      return (next) => {
+        word[0] = data ? (next << 16) | value : value;
+      };
+    });
+    if (interrupts.length === plan.queues.length && !polling) this.#lines = new QueueInterrupts(interrupts);
+    this.interrupts =
+      this.#lines ?? new PollingInterrupts({ schedule: (callback) => setImmediate(callback) });
+  }
+
+  attach(memory: PostedMemory): DmaRegion {
+    return { bytes: attachMemory(memory), address: memory.address, pages: memory.length / PAGE_SIZE };
+  }
+
+  notify(queue: number, next: number): void {
+    if (!this.#closed) this.#notify[queue]?.(next);
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.forget?.();
+    this.#lines?.close();
+    this.hal[Symbol.dispose]();
+    for (const descriptor of this.#descriptors) closeSync(descriptor);
+  }
+}
+
+/** Options of {@link openQueue}, beside those of the driver. */
+export interface OpenQueueOptions {
+  /**
+   * How the thread hears of used buffers (default: by the device's interrupts, if they have a descriptor). `polling` looks at the rings
+   * at each turn of the event loop while somebody waits, which keeps a processor busy; a thread that does can be terminated at any
+   * time.
+   */
+  readonly interrupts?: 'polling';
+}
+
+/**
+ * Opens queues that the driver of another thread of this process has handed over: a driver of the same class, with all its calls, over
+ * these queues alone.
+ *
+ * Requests end with `DEVICE_RESET` when the other thread resets the device, and the driver works again by itself; they end with
+ * `DEVICE_REMOVED` and the like when its driver does. The event `failure` tells of both. `reset()` is `UNSUPPORTED` here.
+ *
+ * Dispose the driver before the driver that has the device. When the thread ends by itself, by `process.exit` or by an error, that is
+ * done; not by `worker.terminate()`, which also ends the whole process if an interrupt comes at that moment, unless the thread polls:
+ * have a thread end by itself.
+ *
+ * @param driver its class: `VirtioBlk`
+ * @param plan what `queueFor` of the other thread's driver gave, as it was posted
+ * @param options of the driver; those that have to be as the other thread's driver has them are set by the plan
+ * @throws {@link VirtioError} `ALREADY_USED` if the plan was opened before, or its device is closed; `DMA_ERROR`
+ *
+ * @example
+ * ```ts
+ * import { workerData } from 'node:worker_threads';
+ * import { VirtioBlk } from '@virtio/blk';
+ * import type { QueuePlan } from '@virtio/core';
+ * import { openQueue } from '@virtio/linux';
+ *
+ * // The other thread: new Worker('./worker.js', { workerData: blk.queueFor(1) })
+ * using blk = openQueue(VirtioBlk, workerData as QueuePlan);
+ * await blk.read(0, new Uint8Array(512));
+ * ```
+ */
+export function openQueue<D extends ThreadDriver, O extends object>(
+  driver: QueueDriverClass<D, O>,
+  plan: QueuePlan,
+  options?: OpenQueueOptions & NoInfer<O>,
+): D & { readonly hal: LinuxHal } {
+  const thread = new LinuxThread(plan, options?.interrupts === 'polling');
+  const opened = openQueuePlan(driver, plan, thread, options);
+  thread.forget = disposeAtExit(opened);
+  return opened as D & { readonly hal: LinuxHal };
+}

@@ -1,0 +1,175 @@
+/** What has bitten other drivers of sockets: packets that are nothing much, that come late, twice, together or in another order. */
+import { afterEach, describe, expect, it } from 'vitest';
+import { type Connected, connected as connect, FAR } from '../test/connected.ts';
+import { bytes, FakePeer, turns } from '../test/fake-peer.ts';
+
+const peers: FakePeer[] = [];
+const connected = (options?: Parameters<typeof connect>[0]): Connected => {
+  const made = connect(options);
+  peers.push(made.peer);
+  return made;
+};
+const alone = (): FakePeer => {
+  const peer = new FakePeer();
+  peers.push(peer);
+  return peer;
+};
+afterEach(() => {
+  for (const peer of peers.splice(0)) peer.end();
+});
+
+describe('packets without data', () => {
+  it('are no end and no data: RW of length 0, CREDIT_UPDATE', async () => {
+    const { near, far } = connected();
+    const reading = near.readChunk();
+    far.say('RW');
+    far.say('CREDIT_UPDATE');
+    await turns();
+    expect(near.available).toBe(0);
+    expect(near.atEnd).toBe(false);
+    far.write([7]);
+    expect(await reading).toEqual(Uint8Array.of(7));
+    expect(near.receiveCredit).toBe(4096);
+  });
+
+  it('many times over cost nothing and change nothing', () => {
+    const { near, far, peer } = connected();
+    for (let n = 0; n < 1000; n += 1) far.say('RW');
+    expect(near.isEstablished).toBe(true);
+    expect(far.creditUpdates).toBe(0);
+    expect(peer.driver.quirks).toBe(0);
+  });
+});
+
+describe('a buffer', () => {
+  it('with more than one packet is taken for the first', async () => {
+    const { near, far, peer } = connected();
+    const inner = new Uint8Array(44 + 5);
+    inner.set([5, 0], 30);
+    far.say('RW', { data: inner, len: 3 });
+    expect(await near.readChunk()).toEqual(inner.slice(0, 3));
+    expect(near.available).toBe(0);
+    expect(peer.driver.quirks).toBe(1);
+  });
+});
+
+describe('RST', () => {
+  it('is answered by nothing, however many come, for whomever', () => {
+    const peer = alone();
+    for (let n = 0; n < 1000; n += 1) peer.send({ op: 'RST', srcPort: n, dstPort: 80, type: n % 4 });
+    expect(peer.packets).toEqual([]);
+  });
+
+  it('of both sides at once ends it once, and neither answers', () => {
+    const { near, far, peer, program } = connected();
+    peer.deaf = true;
+    near.abort();
+    far.say('RST');
+    peer.deaf = false;
+    peer.listen();
+    expect(near.end).toBe('aborted');
+    expect(program.strayResets).toBe(1);
+    expect(peer.sockets.size).toBe(0);
+  });
+
+  it('in place of an answer refuses; the answer that follows belongs to nobody', async () => {
+    const peer = alone();
+    const connecting = peer.sockets.connect(FAR, { localPort: 9 });
+    peer.send({ op: 'RST', srcPort: FAR.port, dstPort: 9 });
+    peer.send({ op: 'RESPONSE', srcPort: FAR.port, dstPort: 9 });
+    await expect(connecting).rejects.toMatchObject({ code: 'SOCKET_REFUSED' });
+    expect(peer.ops()).toEqual(['REQUEST', 'RST']);
+  });
+
+  it('of a caller that gave up reaches a peer that had just accepted', async () => {
+    const peer = alone();
+    const stop = new AbortController();
+    const connecting = peer.sockets.connect(FAR, { localPort: 9, signal: stop.signal });
+    stop.abort();
+    await expect(connecting).rejects.toMatchObject({ code: 'ABORTED' });
+    peer.send({ op: 'RESPONSE', srcPort: FAR.port, dstPort: 9 });
+    peer.send({ op: 'RW', srcPort: FAR.port, dstPort: 9, data: bytes(3) });
+    expect(peer.ops()).toEqual(['REQUEST', 'RST', 'RST', 'RST']);
+    expect(peer.sockets.size).toBe(0);
+  });
+});
+
+describe('ports', () => {
+  it('are used again at once, many times, by either side', async () => {
+    const { peer, program, near } = connected();
+    await near.close();
+    using listener = peer.sockets.listen({ port: 80 });
+    for (let n = 0; n < 200; n += 1) {
+      const again = peer.sockets.connectSync(FAR, { localPort: 7 });
+      again.writeSync(bytes(10));
+      if (n % 2 === 0) again.abort();
+      else await again.close();
+      const far = program.connect(5, 80);
+      const accepted = listener.acceptSync();
+      far.write(bytes(10, n));
+      expect(accepted.tryReadChunk()).toEqual(bytes(10, n));
+      if (n % 2 === 0) far.say('RST');
+      else await accepted.close();
+    }
+    expect(peer.sockets.size).toBe(0);
+    expect(peer.sockets.isLocalPortUsed(7)).toBe(false);
+    expect(peer.driver.quirks).toBe(0);
+  });
+});
+
+describe('SHUTDOWN in halves, with data between', () => {
+  const halves = [
+    [1, 2],
+    [2, 1],
+    [3, 0],
+  ] as const;
+  for (const [first, second] of halves) {
+    for (const read of ['before', 'between', 'after'] as const) {
+      it(`of ${first}, then ${second}, read ${read}: nothing is lost and the end is clean`, async () => {
+        const { near, far } = connected();
+        const all = bytes(300);
+        const got: number[] = [];
+        const take = (): void => {
+          for (let chunk = near.tryReadChunk(); chunk !== undefined; chunk = near.tryReadChunk()) {
+            got.push(...chunk);
+          }
+        };
+        far.write(all.subarray(0, 200));
+        if (read === 'before') take();
+        // Data may follow the half that says that nothing will be received.
+        if (first === 1) {
+          far.say('SHUTDOWN', { flags: 1 });
+          far.write(all.subarray(200));
+        } else {
+          far.write(all.subarray(200));
+          far.say('SHUTDOWN', { flags: first });
+        }
+        if (read === 'between') take();
+        if (second !== 0) far.say('SHUTDOWN', { flags: second });
+        take();
+        expect(got).toEqual([...all]);
+        expect(near.atEnd).toBe(true);
+        expect(await near.waitForEnd()).toBe('clean');
+        expect(far.wasReset).toBe(true);
+      });
+    }
+  }
+});
+
+describe('a peer that says less than it should', () => {
+  it('and whose answer brings no room is asked no more until there was some; others go on', async () => {
+    const { near, far, peer } = connected({ bufAlloc: 10, lazy: true });
+    const other = peer.sockets.connectSync({ cid: 2, port: FAR.port });
+    const writing = near.write(bytes(30));
+    await turns();
+    expect(far.creditRequests).toBe(1);
+    other.writeSync(bytes(10));
+    far.readSome();
+    await turns();
+    far.readSome();
+    far.readSome();
+    await writing;
+    far.readSome();
+    expect(far.read).toEqual([...bytes(30)]);
+  });
+});

@@ -1,0 +1,58 @@
+/**
+ * The platform of another thread, for tests that play it in their own: the plan of a queue is opened as it would be there, from a copy
+ * of it, beside the driver that has the device.
+ */
+import type { InterruptSource, PostedMemory, QueuePlan, QueuePlatform } from '@virtio/core';
+import type { FakeDevice } from './fake-device.ts';
+import type { FakeTransport } from './fake-transport.ts';
+
+/** What a thread needs to drive queues of a {@link FakeDevice}. Its memory is that of the device's platform, which counts all of it. */
+export class FakeThread implements QueuePlatform {
+  readonly hal: FakeDevice['hal'];
+  readonly interrupts: InterruptSource | undefined;
+  /** How often a driver gave back what it had. */
+  closed = 0;
+  readonly #transport: FakeTransport;
+  readonly #plan: QueuePlan;
+
+  constructor(transport: FakeTransport, plan: QueuePlan) {
+    const { interrupts, device } = transport;
+    this.hal = device.hal;
+    this.#transport = transport;
+    this.#plan = plan;
+    this.interrupts = interrupts && {
+      onQueue: (queue, handler) => {
+        interrupts.onQueue(this.#indexOf(queue), handler);
+      },
+      onConfig: () => undefined,
+      onRemoval: () => undefined,
+      hold: () => {
+        interrupts.hold();
+      },
+      release: () => {
+        interrupts.release();
+      },
+      defer: (callback) => {
+        interrupts.defer(callback);
+      },
+    };
+  }
+
+  attach(memory: PostedMemory): ReturnType<FakeDevice['hal']['attach']> {
+    return this.hal.attach(memory);
+  }
+
+  notify(queue: number, next: number): void {
+    this.#transport.notify(this.#indexOf(queue), next);
+  }
+
+  close(): void {
+    this.closed += 1;
+  }
+
+  #indexOf(queue: number): number {
+    const planned = this.#plan.queues[queue];
+    if (planned === undefined) throw new Error(`the plan has no queue ${queue}`);
+    return planned.index;
+  }
+}

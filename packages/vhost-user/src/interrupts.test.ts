@@ -1,0 +1,83 @@
+import { EventPoller } from '@virtio/linux';
+import { describe, expect, it, vi } from 'vitest';
+import { VhostUserInterrupts } from './interrupts.ts';
+
+const turns = async (count: number): Promise<void> => {
+  for (let i = 0; i < count; i += 1) await new Promise((resolve) => setImmediate(resolve));
+};
+
+/** Interrupts with a clock of their own. */
+function set(spinUs: number) {
+  const poller = new EventPoller();
+  const interrupts = new VhostUserInterrupts(poller, false, spinUs);
+  const look = vi.fn<() => void>();
+  interrupts.onQueue(0, look);
+  const clock = vi.spyOn(performance, 'now').mockReturnValue(0);
+  const at = (us: number): void => void clock.mockReturnValue(us / 1000);
+  const end = (): void => {
+    clock.mockRestore();
+    poller[Symbol.dispose]();
+  };
+  return { interrupts, look, at, [Symbol.dispose]: end };
+}
+
+describe('a wait', () => {
+  it('looks at the rings at each turn for as long as it may, and then sleeps', async () => {
+    using one = set(50);
+    one.interrupts.hold();
+    await turns(5);
+    expect(one.look.mock.calls.length).toBeGreaterThanOrEqual(4);
+    one.at(51);
+    await turns(2);
+    one.look.mockClear();
+    await turns(20);
+    expect(one.look).not.toHaveBeenCalled();
+    one.interrupts.fire(0);
+    expect(one.look).toHaveBeenCalledOnce();
+    one.interrupts.release();
+  });
+
+  it('goes on while answers come', async () => {
+    using one = set(50);
+    one.interrupts.hold();
+    for (let us = 40; us < 400; us += 40) {
+      one.at(us);
+      one.interrupts.fire(0);
+      await turns(1);
+    }
+    one.look.mockClear();
+    await turns(5);
+    expect(one.look.mock.calls.length).toBeGreaterThanOrEqual(4);
+    one.interrupts.release();
+    one.look.mockClear();
+    await turns(5);
+    expect(one.look, 'nobody waits').not.toHaveBeenCalled();
+  });
+
+  it('spins ever more rarely when that is in vain', async () => {
+    using one = set(50);
+    let spins = 0;
+    for (let wait = 0; wait < 300; wait += 1) {
+      one.at(wait * 1000);
+      one.look.mockClear();
+      one.interrupts.hold();
+      await turns(1);
+      if (one.look.mock.calls.length > 0) spins += 1;
+      one.at(wait * 1000 + 100);
+      await turns(2);
+      // Answered when nobody spins any more.
+      one.interrupts.fire(0);
+      one.interrupts.release();
+    }
+    expect(spins).toBeGreaterThan(3);
+    expect(spins).toBeLessThan(15);
+  });
+
+  it('does not spin with spinUs 0', async () => {
+    using one = set(0);
+    one.interrupts.hold();
+    await turns(10);
+    expect(one.look).not.toHaveBeenCalled();
+    one.interrupts.release();
+  });
+});

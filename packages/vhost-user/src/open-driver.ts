@@ -1,0 +1,82 @@
+/** Opens a device and its driver by one form of address, whichever way leads to the device. */
+import { type DeviceType, VirtioError } from '@virtio/core';
+import {
+  type DeviceAddress,
+  type DriverClass,
+  type LinuxHal,
+  openDriver as openLinuxDriver,
+  type OpenDevice,
+  type OpenDriver,
+  type OpenOptions,
+} from '@virtio/linux';
+import { openVhostUser, type VhostUserDevice, type VhostUserOptions } from './open.ts';
+
+/** What the addresses of vhost-user devices begin with; the path of the socket follows. */
+const SCHEME = 'vhost-user:';
+
+const INTERRUPTS: readonly string[] = ['eventfd', 'polling'] satisfies VhostUserOptions['interrupts'][];
+
+/** A class of drivers that says which devices it drives, as those of the packages of devices do. */
+export type TypedDriverClass<D extends OpenDevice, O extends object> = DriverClass<D, O> & {
+  /** The type of the devices. */
+  readonly deviceType: DeviceType;
+};
+
+/** Options of {@link openDriver} for a vhost-user device: the type is that of the driver. */
+export type VhostUserDriverOptions = Omit<VhostUserOptions, 'deviceType'>;
+
+/**
+ * Opens a device, wherever it is, and makes its driver. Disposing the driver closes everything.
+ *
+ * As `openDriver` of `@virtio/linux`, for one more form of address, and with a promise, as a connection takes its time.
+ *
+ * @param driver the class of the driver: `VirtioBlk`
+ * @param what `vhost-user:/path/of/the/socket`, `pci:0000:00:03.0`, `mmio:0xfeb00000`, what `listDevices` described, or a device that is
+ * open already, which the driver owns from now on
+ * @param options those of the way to the device, and those of the driver
+ * @throws {@link VirtioError} as {@link openVhostUser}, `openTransport` and the driver's constructor; then nothing stays open
+ *
+ * @example
+ * ```ts
+ * import { VirtioBlk } from '@virtio/blk';
+ * import { openDriver } from '@virtio/vhost-user';
+ *
+ * using disk = await openDriver(VirtioBlk, 'vhost-user:/tmp/vhost.sock');
+ * await disk.read(0, new Uint8Array(512));
+ * ```
+ */
+export function openDriver<D extends OpenDevice, O extends object>(
+  driver: TypedDriverClass<D, O>,
+  what: `vhost-user:${string}`,
+  options?: VhostUserDriverOptions & NoInfer<O>,
+): Promise<OpenDriver<D, VhostUserDevice['hal']>>;
+export function openDriver<D extends OpenDevice, O extends object>(
+  driver: TypedDriverClass<D, O>,
+  what: DeviceAddress,
+  options?: OpenOptions & NoInfer<O>,
+): Promise<OpenDriver<D, LinuxHal>>;
+export function openDriver<D extends OpenDevice, O extends object, T extends OpenDevice>(
+  driver: TypedDriverClass<D, O>,
+  what: T,
+  options?: NoInfer<O>,
+): Promise<OpenDriver<D, T['hal']>>;
+export async function openDriver<D extends OpenDevice, O extends object>(
+  driver: TypedDriverClass<D, O>,
+  what: DeviceAddress | OpenDevice,
+  options?: O,
+): Promise<D> {
+  if (typeof what !== 'string' || !what.startsWith(SCHEME)) {
+    return openLinuxDriver(driver, what as OpenDevice, options);
+  }
+  // Options of one way to a device mean nothing on the other, but for the one that says how it is to interrupt.
+  const given = (options ?? {}) as VhostUserDriverOptions;
+  const interrupts: string | undefined = given.interrupts;
+  if (interrupts !== undefined && !INTERRUPTS.includes(interrupts)) {
+    throw new VirtioError(
+      'INVALID_PARAM',
+      `${what}: a device in another process interrupts by 'eventfd', or is looked at by 'polling'; '${interrupts}' was asked for`,
+    );
+  }
+  const device = await openVhostUser(what, { ...given, deviceType: driver.deviceType });
+  return openLinuxDriver<D, O, OpenDevice>(driver, device, options);
+}

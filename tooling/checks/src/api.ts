@@ -1,0 +1,105 @@
+/**
+ * The public interface of each package, as a report that is committed (`packages/NAME/NAME.api.md`): a change of it is then seen
+ * in review. Compares by default; `--write` writes; `--since REF` fails if a report changed since then without a changeset
+ * for its package. Reads the built declarations: `npm run build` comes first.
+ */
+import { execFileSync } from 'node:child_process';
+import fs from 'node:fs';
+import path from 'node:path';
+import { Extractor, ExtractorConfig, ExtractorLogLevel } from '@microsoft/api-extractor';
+import { USAGE } from '@virtio/setup/usage';
+import { type Library, cache, libraries, root } from './workspace.ts';
+
+/** Writes the report of a package, or compares it; returns whether it was the same. */
+function report({ name, folder }: Library, write: boolean): boolean {
+  const short = name.replace('@virtio/', '');
+  const quiet = { default: { logLevel: ExtractorLogLevel.None } };
+  const config = ExtractorConfig.prepare({
+    configObjectFullPath: path.join(folder, 'api-extractor.json'),
+    packageJsonFullPath: path.join(folder, 'package.json'),
+    configObject: {
+      projectFolder: folder,
+      mainEntryPointFilePath: path.join(folder, 'dist/index.d.ts'),
+      newlineKind: 'lf',
+      compiler: {
+        overrideTsconfig: {
+          compilerOptions: {
+            target: 'es2023',
+            lib: ['es2023', 'esnext.disposable'],
+            module: 'nodenext',
+            moduleResolution: 'nodenext',
+            types: ['node'],
+            typeRoots: [path.join(root, 'node_modules/@types')],
+            strict: true,
+            skipLibCheck: true,
+          },
+          files: [path.join(folder, 'dist/index.d.ts')],
+        },
+      },
+      apiReport: {
+        enabled: true,
+        reportFolder: folder,
+        reportTempFolder: path.join(cache, 'api'),
+        reportFileName: `${short}.api.md`,
+      },
+      docModel: { enabled: false },
+      dtsRollup: { enabled: false },
+      tsdocMetadata: { enabled: false },
+      messages: {
+        compilerMessageReporting: quiet,
+        extractorMessageReporting: quiet,
+        tsdocMessageReporting: quiet,
+      },
+    },
+  });
+  const result = Extractor.invoke(config, {
+    localBuild: write,
+    messageCallback: (message) => {
+      message.handled = true;
+    },
+  });
+  return !result.apiReportChanged;
+}
+
+/** The packages whose report changed since `ref` and that no changeset added since then names. */
+function withoutChangeset(ref: string): string[] {
+  const changed = execFileSync('git', ['diff', '--name-only', '--diff-filter=ACMR', `${ref}...HEAD`], {
+    cwd: root,
+    encoding: 'utf8',
+  }).split('\n');
+  const named = changed
+    .filter((file) => /^\.changeset\/(?!README)[^/]+\.md$/.test(file))
+    .map((file) => fs.readFileSync(path.join(root, file), 'utf8').split('---')[1] ?? '')
+    .join('');
+  return libraries()
+    .filter(({ name, folder }) => {
+      const short = name.replace('@virtio/', '');
+      const file = path.relative(root, path.join(folder, `${short}.api.md`));
+      return changed.includes(file) && !new RegExp(`['"]${name}['"]:`).test(named);
+    })
+    .map(({ name }) => name);
+}
+
+const [mode, ref] = process.argv.slice(2);
+if (mode === '--since' && ref !== undefined) {
+  const missing = withoutChangeset(ref);
+  for (const name of missing) {
+    console.error(`${name}: its interface changed, and no changeset says so; npm run changeset`);
+  }
+  if (missing.length > 0) process.exitCode = 1;
+} else if (mode === undefined || mode === '--write') {
+  fs.mkdirSync(path.join(cache, 'api'), { recursive: true });
+  let changed = 0;
+  for (const library of libraries()) {
+    if (report(library, mode === '--write')) continue;
+    changed += 1;
+    const verb =
+      mode === '--write' ? 'is written anew' : 'has changed; npm run api -- --write writes its report anew';
+    console.log(`${library.name}: the interface ${verb}`);
+  }
+  console.log(`${libraries().length} interfaces, ${changed} changed`);
+  if (changed > 0 && mode !== '--write') process.exitCode = 1;
+} else {
+  console.error(`There is no argument ${mode}.\n\n${USAGE.api}`);
+  process.exitCode = 2;
+}

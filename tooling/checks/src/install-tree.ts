@@ -1,0 +1,57 @@
+/** What comes along when a package is installed: what does, and what should. */
+import fs from 'node:fs';
+import path from 'node:path';
+import { libraries } from './workspace.ts';
+
+/**
+ * The packages from outside that each package of ours brings. A new one is written here deliberately, or not at all. `*` stands for
+ * the machine, of which koffi has one package each.
+ */
+const OUTSIDERS: Readonly<Record<string, readonly string[]>> = {
+  '@virtio/linux': ['koffi', '@koromix/koffi-*'],
+};
+
+/** What `@types/node` is made of. */
+const NODE_TYPES = ['@types/node', 'undici-types'];
+
+interface Manifest {
+  readonly dependencies?: Readonly<Record<string, string>>;
+  readonly peerDependencies?: Readonly<Record<string, string>>;
+}
+
+const manifests: ReadonlyMap<string, Manifest> = new Map(
+  libraries().map(({ name, folder }) => [
+    name,
+    JSON.parse(fs.readFileSync(path.join(folder, 'package.json'), 'utf8')) as Manifest,
+  ]),
+);
+
+/** Whether one of these packages declares Node.js's types as its (optional) peer. */
+export function expectsNodeTypes(install: readonly string[]): boolean {
+  return install.some((name) => manifests.get(name)?.peerDependencies?.['@types/node'] !== undefined);
+}
+
+/** The names of all packages in `folder`'s `node_modules`, whatever the depth, in order. */
+export function installedTree(folder: string): string[] {
+  const lock = path.join(folder, 'node_modules/.package-lock.json');
+  const { packages } = JSON.parse(fs.readFileSync(lock, 'utf8')) as { packages: Record<string, unknown> };
+  return Object.keys(packages)
+    .map((where) => where.slice(where.lastIndexOf('node_modules/') + 'node_modules/'.length))
+    .map((name) => (name.startsWith('@koromix/koffi-') ? '@koromix/koffi-*' : name))
+    .sort();
+}
+
+/** The names of all packages that should be there once `install` was installed, in order. */
+export function expectedTree(install: readonly string[]): string[] {
+  const expected = new Set<string>();
+  const visit = (name: string): void => {
+    const manifest = manifests.get(name);
+    if (manifest === undefined || expected.has(name)) return;
+    expected.add(name);
+    for (const outsider of OUTSIDERS[name] ?? []) expected.add(outsider);
+    Object.keys(manifest.dependencies ?? {}).forEach(visit);
+  };
+  install.forEach(visit);
+  if (expectsNodeTypes(install)) NODE_TYPES.forEach((name) => expected.add(name));
+  return [...expected].sort();
+}

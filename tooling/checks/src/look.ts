@@ -1,0 +1,101 @@
+/**
+ * Looks at the manual as readers do: headless Chromium opens pages of each kind, wide and at a phone's width, light and dark. axe must
+ * find no fault, nothing may be wider than the screen, and the search must find. Screenshots are in `docs/look`.
+ *
+ * Chromium is the machine's own (`CHROMIUM` names another): Debian's package `chromium`, or the Chrome of a GitHub runner.
+ */
+import fs from 'node:fs';
+import { createRequire } from 'node:module';
+import path from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { chromium, type Page } from 'playwright-core';
+import { root } from './workspace.ts';
+
+interface Violation {
+  readonly id: string;
+  readonly help: string;
+  readonly nodes: readonly { readonly target: readonly unknown[]; readonly failureSummary?: string }[];
+}
+
+const SITE = path.join(root, 'docs/reference');
+const SHOTS = path.join(root, 'docs/look');
+const PAGES = [
+  'index.html',
+  'documents/Get_started.html',
+  'documents/Errors.html',
+  'documents/Write_a_driver_for_a_new_device.html',
+  'documents/Coming_from_the_Rust_crate.html',
+  'modules/_virtio_blk.html',
+  'classes/_virtio_blk.VirtioBlk.html',
+];
+const SIZES = { wide: { width: 1280, height: 800 }, phone: { width: 390, height: 844 } } as const;
+
+const executable = [process.env.CHROMIUM, '/usr/bin/chromium', '/usr/bin/google-chrome'].find(
+  (file) => file !== undefined && fs.existsSync(file),
+);
+if (executable === undefined) {
+  console.error('There is no Chromium: apt-get install chromium, or name one in CHROMIUM.');
+  process.exit(1);
+}
+if (!fs.existsSync(path.join(SITE, 'index.html'))) {
+  console.error('There is no manual yet: npm run docs');
+  process.exit(1);
+}
+const axe = fs.readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+const address = (page: string): string => pathToFileURL(path.join(SITE, page)).href;
+const problems: string[] = [];
+
+async function search(page: Page): Promise<void> {
+  await page.goto(address('index.html'));
+  for (const [word, found] of [
+    ['readSync', /readSync/],
+    ['QUEUE_FULL', /Errors|QUEUE_FULL/],
+  ] as const) {
+    await page.locator('#tsd-search-trigger').click();
+    await page.locator('#tsd-search-input').fill(word);
+    try {
+      await page.locator('#tsd-search-results li', { hasText: found }).first().waitFor({ timeout: 10_000 });
+    } catch {
+      problems.push(`the search for ${word} finds nothing`);
+    }
+    await page.keyboard.press('Escape');
+  }
+}
+
+fs.rmSync(SHOTS, { recursive: true, force: true });
+const browser = await chromium.launch({ executablePath: executable, args: ['--no-sandbox'] });
+try {
+  for (const [size, viewport] of Object.entries(SIZES)) {
+    for (const colorScheme of ['light', 'dark'] as const) {
+      const context = await browser.newContext({ viewport, colorScheme });
+      const page = await context.newPage();
+      page.on('pageerror', (error) => problems.push(`${size} ${colorScheme}: ${error.message}`));
+      for (const name of PAGES) {
+        const what = `${name}, ${size}, ${colorScheme}`;
+        await page.goto(address(name));
+        await page.waitForLoadState('load');
+        // What fades in is looked at when it is there.
+        await page.addStyleTag({ content: '*{transition:none!important;animation:none!important}' });
+        const wider = await page.evaluate('document.documentElement.scrollWidth - innerWidth');
+        if (Number(wider) > 0) problems.push(`${what}: ${String(wider)} pixels wider than the screen`);
+        await page.evaluate(axe);
+        const violations = (await page.evaluate(
+          'axe.run().then((result) => result.violations)',
+        )) as Violation[];
+        for (const { id, help, nodes } of violations) {
+          const where = nodes.slice(0, 3).map(({ target }) => target.join(' '));
+          problems.push(`${what}: ${id}: ${help} (${nodes.length}: ${where.join('; ')})`);
+        }
+        const shot = `${path.basename(name, '.html')}-${size}-${colorScheme}.png`;
+        await page.screenshot({ path: path.join(SHOTS, shot) });
+      }
+      if (size === 'wide' && colorScheme === 'light') await search(page);
+      await context.close();
+    }
+  }
+} finally {
+  await browser.close();
+}
+for (const problem of problems) console.error(problem);
+console.log(`${PAGES.length * 4} views, ${problems.length} problems; docs/look`);
+if (problems.length > 0) process.exitCode = 1;
