@@ -8,7 +8,7 @@ import { Printer } from '../output.ts';
 import { showProgress } from '../progress.ts';
 import { formatSize } from '../quantities.ts';
 import { openWith } from '../session.ts';
-import type { BenchOptions } from './blk.ts';
+import type { BenchOptions } from './blk-options.ts';
 import { describeTarget } from './blk-transfer.ts';
 
 const SECTOR = 512;

@@ -12,7 +12,7 @@ import { Printer } from '../output.ts';
 import { showProgress } from '../progress.ts';
 import { formatSize } from '../quantities.ts';
 import { openWith } from '../session.ts';
-import type { RangeOptions, ReadOptions, WriteOptions } from './blk.ts';
+import type { RangeOptions, ReadOptions, WriteOptions } from './blk-options.ts';
 
 /** What a dump on a terminal shows unless more is asked for. */
 const DUMP_BYTES = 512;

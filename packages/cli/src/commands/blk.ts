@@ -2,37 +2,8 @@
 import { type Command, Option } from 'commander';
 import type { Host } from '../host.ts';
 import { parseCount, parseSeconds, parseSize } from '../quantities.ts';
-import { addDeviceOptions, type DeviceOptions } from '../session.ts';
-
-/** Which part of a disk. */
-export interface RangeOptions extends DeviceOptions {
-  readonly sector?: number;
-  readonly offset?: number;
-  readonly count?: number;
-  readonly length?: number;
-}
-
-/** Options of `blk read`. */
-export interface ReadOptions extends RangeOptions {
-  readonly output?: string;
-  readonly hex?: boolean;
-  readonly raw?: boolean;
-}
-
-/** Options of `blk write`. */
-export interface WriteOptions extends RangeOptions {
-  readonly yes?: boolean;
-}
-
-/** Options of `blk bench`. */
-export interface BenchOptions extends RangeOptions {
-  readonly block: number;
-  readonly depth: number;
-  readonly seconds: number;
-  readonly pattern: 'random' | 'sequential';
-  readonly write?: boolean;
-  readonly yes?: boolean;
-}
+import { addDeviceOptions } from '../session.ts';
+import type { BenchOptions, RangeOptions, ReadOptions, WriteOptions } from './blk-options.ts';
 
 function addRange(command: Command): Command {
   return command
