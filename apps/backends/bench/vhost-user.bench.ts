@@ -181,8 +181,9 @@ async function measure(title: string, command: readonly string[] | undefined): P
 
 try {
   const command = await libblkio();
-  if (sources === undefined)
+  if (sources === undefined) {
     console.log('../shared/bench is not there: libblkio and the null back end are left out.');
+  }
   console.log(`${readFileSync('/proc/loadavg', 'utf8').trim()} (load); compare runs of a quiet machine only`);
   const daemon = await start('qemu-storage-daemon', [
     '--blockdev',

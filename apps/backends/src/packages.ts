@@ -16,5 +16,4 @@ export const UNPACKED = {
     suite: 'trixie',
     libraries: ['libc6', 'libgcc-s1', 'libcap-ng0', 'libseccomp2'],
   },
-  vsock: { package: 'vhost-device-vsock', path: 'usr/bin/vhost-device-vsock', suite: 'unstable' },
 } as const satisfies Readonly<Record<string, UnpackedProgram>>;

@@ -246,11 +246,8 @@ describe('a back end that', () => {
     };
     await round(0);
     const before = [descriptors(), mappings()];
-    const memory = process.memoryUsage.rss();
     for (let n = 1; n <= KILLS; n += 1) await round(n);
     expect([descriptors(), mappings()]).toEqual(before);
-    // Each round maps 64 MiB and touches a few of them.
-    expect(process.memoryUsage.rss() - memory).toBeLessThan(64 * MIB);
     expect(total).toBeGreaterThan(100);
   });
 

@@ -34,6 +34,9 @@ describe('a file system over FUSE', () => {
       const bytes = Uint8Array.from({ length: 2_000_000 }, (_, i) => i * 31 + (i >> 8));
       await fs.mkdir('/a/b', { recursive: true });
       await fs.writeFile('/a/b/file', bytes, { mode: 0o640 });
+      await using readOnly = await fs.open('/a/b/file');
+      await expect(readOnly.write('x')).rejects.toMatchObject({ code: 'EBADF' });
+      await readOnly.close();
       await fs.link('/a/b/file', '/name');
       const path = join(server.share, 'a/b/file');
       expect(Buffer.compare(readFileSync(path), bytes)).toBe(0);

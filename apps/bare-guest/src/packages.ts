@@ -98,8 +98,9 @@ export async function ensureToolchain(report: (line: string) => void): Promise<T
     report,
   );
   const found = await findToolchain();
-  if (found === undefined)
+  if (found === undefined) {
     throw new HarnessError('INSTALL_FAILED', 'There is no clang with its lld in PATH.');
+  }
   return found;
 }
 

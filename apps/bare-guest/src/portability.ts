@@ -155,8 +155,9 @@ export async function runPortability(words: readonly string[]): Promise<number> 
       const surprising = failed.filter((one) => known[one.name] === undefined);
       unexpected += surprising.length;
       console.log(`${engine.padEnd(8)} ${name.padEnd(9)} ${passed} passed, ${failed.length} failed`);
-      for (const { name: title, why } of surprising)
+      for (const { name: title, why } of surprising) {
         console.log(`  FAILED ${title}\n    ${why.slice(0, 500)}`);
+      }
       if (passed === 0) unexpected += 1;
     }
   }

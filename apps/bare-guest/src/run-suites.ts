@@ -90,8 +90,9 @@ export async function runBareSuites({ filters, full, json }: BareTestOptions): P
       return { cell, tests: wanted, runs: [], results: [], tour: undefined, ms: 0 };
     })
     .filter(({ tests }) => tests.length > 0);
-  if (selected.length === 0)
+  if (selected.length === 0) {
     throw new HarnessError('BAD_ARGUMENTS', `No test matches '${filters.join(' ')}'.`);
+  }
   const programs = await ensurePrograms(
     all.map(({ test }) => test),
     say,

@@ -50,7 +50,6 @@ interface ServerFid {
   inode: Inode;
   parents: Inode[];
   open: boolean;
-  writable: boolean;
   append: boolean;
   xattr?: { name: string; value: Uint8Array; size: number; write: boolean };
 }
@@ -250,7 +249,7 @@ export class MemoryServer {
         input.string();
         input.string();
         input.u32();
-        this.#add(fid, { inode: this.root, parents: [], open: false, writable: false, append: false });
+        this.#add(fid, { inode: this.root, parents: [], open: false, append: false });
         out.qid(this.root);
         return;
       }
@@ -274,7 +273,6 @@ export class MemoryServer {
         const fid = this.#unopened(input.u32());
         const flags = input.u32();
         fid.open = true;
-        fid.writable = (flags & 0o3) !== 0;
         fid.append = (flags & 0o2000) !== 0;
         if ((fid.inode.mode & S_IFMT) === S_IFDIR && (flags & 3) !== 0) throw refuse('EISDIR');
         if ((flags & 0o1000) !== 0) fid.inode.bytes = new Uint8Array(0);
@@ -291,7 +289,6 @@ export class MemoryServer {
         fid.parents = [...fid.parents, fid.inode];
         fid.inode = inode;
         fid.open = true;
-        fid.writable = (flags & 0o3) !== 0;
         fid.append = (flags & 0o2000) !== 0;
         out.qid(inode).u32(this.iounit);
         return;
@@ -436,8 +433,7 @@ export class MemoryServer {
       qids.push(next);
       at = next;
     }
-    if (qids.length === names.length)
-      this.#add(newFid, { inode: at, parents, open: false, writable: false, append: false });
+    if (qids.length === names.length) this.#add(newFid, { inode: at, parents, open: false, append: false });
     out.u16(qids.length);
     for (const inode of qids) out.qid(inode);
   }
@@ -517,7 +513,7 @@ export class MemoryServer {
       value.set(data, at);
       fid.xattr.value = value;
     } else {
-      if (!fid.open || !fid.writable) throw refuse('EBADF');
+      if (!fid.open) throw refuse('EBADF');
       const { inode } = fid;
       const offset = fid.append ? inode.bytes.length : at;
       if (offset + data.length > this.capacity) throw refuse('ENOSPC');
@@ -558,7 +554,7 @@ export class MemoryServer {
     const value = name === '' ? toBytes(list) : inode.xattrs.get(name);
     if (!value) throw refuse('ENODATA');
     const xattr = { name, value, size: value.length, write: false };
-    this.#add(newFid, { inode, parents, open: false, writable: false, append: false, xattr });
+    this.#add(newFid, { inode, parents, open: false, append: false, xattr });
     out.u64(BigInt(value.length));
   }
 

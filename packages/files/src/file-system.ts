@@ -487,8 +487,9 @@ export abstract class FileSystem<C extends FileClient = FileClient> implements D
 
   /** @internal */
   protected *enter(): Task<void> {
-    if (!this.#mounted)
+    if (!this.#mounted) {
       throw new VirtioError('DISPOSED', 'this file system was unmounted; mount the device anew');
+    }
     yield* this.connect();
   }
 

@@ -243,8 +243,9 @@ export class FuseClient implements FileClient {
           `${this.device.transport.who()}: the server speaks FUSE ${values.major}.${values.minor}; 7.${MIN_MINOR} or later is needed`,
         );
       }
-      if (values.maxWrite < PAGE)
+      if (values.maxWrite < PAGE) {
         throw this.#exchange.lie(Opcode.INIT, `writes can have ${values.maxWrite} bytes`);
+      }
       this.#minor = Math.min(values.minor, FUSE_VERSION.minor);
       this.#flags = values.flags & wanted;
       const pages =
@@ -489,8 +490,9 @@ export class FuseClient implements FileClient {
         let next = answer;
         for (;;) {
           const { size } = (yield* next).values;
-          if (size > rest.length)
+          if (size > rest.length) {
             throw exchange.lie(Opcode.WRITE, `it wrote ${size} of ${rest.length} bytes`);
+          }
           if (size === 0) throw refuse('EIO', 'write');
           rest = rest.subarray(size);
           if (rest.length === 0) return true;
@@ -523,8 +525,9 @@ export class FuseClient implements FileClient {
           },
           out: Out.write,
         });
-        if (values.size > COPY_RANGE)
+        if (values.size > COPY_RANGE) {
           throw this.#exchange.lie(Opcode.COPY_FILE_RANGE, `it copied ${values.size} bytes`);
+        }
         // Files of a kind that says that it is empty and is not are read below.
         if (values.size === 0 && (at > 0 || size > 0)) return { end: at, written: at };
         if (values.size === 0) break;

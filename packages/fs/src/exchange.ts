@@ -182,8 +182,9 @@ export class Exchange {
       const wait = step.value;
       try {
         if (wait === ROOM) await this.#room(signal);
-        else if (wait !== CHECK)
+        else if (wait !== CHECK) {
           await this.#answered(this.#tag(wait % HOLD), wait < HOLD ? signal : undefined);
+        }
         // Once: what tidies up afterwards is not cancelled. A request is taken for what its reply says.
         if (signal?.aborted === true && !aborted && (wait === CHECK || wait === ROOM)) {
           aborted = true;
@@ -285,8 +286,9 @@ export class Exchange {
     const error = -view.getInt32(OutHeader.offset.error, true);
     if (error !== 0) {
       if (error < 0 || error > MAX_ERRNO) throw this.lie(opcode, `it has error ${-error}`);
-      if (error === EINTR && interrupted)
+      if (error === EINTR && interrupted) {
         throw new VirtioError('ABORTED', 'the operation was cancelled by its caller');
+      }
       throw new FileError(error, operation(opcode));
     }
     const size = OUT_HEADER_SIZE + out.size;
@@ -427,7 +429,7 @@ export class Exchange {
     tag.room = target?.length ?? 0;
     tag.failure = undefined;
     tag.interrupted = false;
-    tag.out = out as unknown as Layout<FieldTable>;
+    tag.out = out;
     tag.epoch = this.device.epoch;
     tag.token = this.device.submitRequest(
       message.subarray(0, length),
@@ -562,8 +564,9 @@ export class Exchange {
       wake();
     };
     signal?.addEventListener('abort', leave);
-    if (this.#tags.some(({ state }) => state === FREE) || !this.isCurrent || signal?.aborted === true)
+    if (this.#tags.some(({ state }) => state === FREE) || !this.isCurrent || signal?.aborted === true) {
       leave();
+    }
     try {
       await free;
     } finally {

@@ -97,8 +97,9 @@ export function checkExtracts(examples: readonly Example[]): string[] {
     if (from === undefined) continue;
     const where = `${path.relative(root, file)}:${line}`;
     const rest = left.get(from) ?? unindented(fs.readFileSync(path.join(root, from), 'utf8'));
-    if (!rest.includes(unindented(code)))
+    if (!rest.includes(unindented(code))) {
       errors.push(`${where}: this is not, or not any more, what stands in ${from}`);
+    }
     left.set(
       from,
       rest.replace(unindented(code), () => ''),

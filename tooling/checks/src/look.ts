@@ -79,9 +79,7 @@ try {
         const wider = await page.evaluate('document.documentElement.scrollWidth - innerWidth');
         if (Number(wider) > 0) problems.push(`${what}: ${String(wider)} pixels wider than the screen`);
         await page.evaluate(axe);
-        const violations = (await page.evaluate(
-          'axe.run().then((result) => result.violations)',
-        )) as Violation[];
+        const violations = await page.evaluate<Violation[]>('axe.run().then((result) => result.violations)');
         for (const { id, help, nodes } of violations) {
           const where = nodes.slice(0, 3).map(({ target }) => target.join(' '));
           problems.push(`${what}: ${id}: ${help} (${nodes.length}: ${where.join('; ')})`);

@@ -17,8 +17,9 @@ export function ok(value: unknown, message?: string): asserts value {
 }
 
 export function equal(actual: unknown, expected: unknown, message?: string): void {
-  if (!Object.is(actual, expected))
+  if (!Object.is(actual, expected)) {
     fail(`${message ?? 'not equal'}: ${format(actual)}, not ${format(expected)}`);
+  }
 }
 
 export function notEqual(actual: unknown, other: unknown, message?: string): void {

@@ -34,12 +34,13 @@ const withAlloc = Object.assign(hal, {
 function find(where: Exclude<Address, Opened>): BareDevice {
   const name = typeof where === 'string' ? `PCI ${where}` : `MMIO 0x${where.address.toString(16)}`;
   const device = listDevices().find((one) => one.name === name);
-  if (device === undefined)
+  if (device === undefined) {
     throw new Error(
       `there is no ${name}; there are ${listDevices()
         .map((one) => one.name)
         .join(', ')}`,
     );
+  }
   return device;
 }
 
@@ -53,8 +54,9 @@ export function openDriver<D extends Disposable>(
   where: Address,
   options?: object,
 ): D {
-  if (typeof where === 'object' && 'transport' in where)
+  if (typeof where === 'object' && 'transport' in where) {
     return new driver(where.transport, where.hal, options);
+  }
   return openBare(driver, find(where), options);
 }
 

@@ -48,7 +48,7 @@ export function serveTests(
       calls.set(nextId, call);
       say({ type: 'call', id: nextId, name: key, args: args[0] ?? null });
       nextId += 1;
-      return call.promise as Promise<never>;
+      return call.promise;
     },
   });
 

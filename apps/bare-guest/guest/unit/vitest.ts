@@ -31,7 +31,7 @@ const expect = Object.assign(
   },
 );
 Object.assign(expect, (globalThis as unknown as Global)[ASYMMETRIC_MATCHERS_OBJECT]);
-const { extend } = expect as unknown as { extend(this: void, matchers: object): void };
+const { extend } = expect as unknown as { readonly extend: (matchers: object) => void };
 extend(customMatchers);
 setState({ assertionCalls: 0 }, expect as never);
 
