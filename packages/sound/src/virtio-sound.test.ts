@@ -1,8 +1,8 @@
 import { DeviceType, VirtioError } from '@virtio/core';
-import { FakeDevice, FakeTransport } from '@virtio/testing';
+import { FakeDevice, FakeInterrupts, FakeTransport } from '@virtio/testing';
 import { describe, expect, it, vi } from 'vitest';
 import { CTLS, type ModelOptions, SoundModel, SPLIT, turns } from '../test/sound-model.ts';
-import { type SoundNotification, VirtioSound } from './index.ts';
+import { type SoundNotification, streamCommand, VirtioSound } from './index.ts';
 
 const PERIOD = 64;
 const OPEN = {
@@ -140,8 +140,7 @@ describe('notifications', () => {
 });
 
 describe('single transfers', () => {
-  async function prepared(): Promise<SoundModel> {
-    const model = new SoundModel();
+  async function prepared(model = new SoundModel()): Promise<SoundModel> {
     const { control } = model.driver;
     for (const id of [0, 1]) {
       await control.setParameters(id, OPEN);
@@ -184,6 +183,40 @@ describe('single transfers', () => {
     expect(model.driver.pollTransfer('input')).toBe(-1);
     expect(into).toEqual(new Uint8Array(PERIOD));
     expect(() => model.driver.cancelTransfer('input', token)).toThrow(code('WRONG_TOKEN'));
+  });
+
+  it('and commands that are answered inside the notification can be taken there', async () => {
+    const inside = new SoundModel();
+    inside.transport = new FakeTransport(inside.device, {
+      interrupts: new FakeInterrupts({ synchronous: true }),
+    });
+    const model = await prepared(inside);
+    const { driver } = model;
+    const taken: unknown[] = [];
+    driver.on('used', () => {
+      for (let token = driver.pollTransfer('output'); token >= 0; token = driver.pollTransfer('output')) {
+        taken.push(driver.completeTransfer('output', token).length);
+      }
+      for (let token = driver.control.poll(); token >= 0; token = driver.control.poll()) {
+        expect(() => driver.control.complete(token)).toThrow(code('IO_ERROR'));
+        taken.push('refused');
+      }
+    });
+    model.eager = true;
+    const token = driver.submitTransfer('output', 0, bytes(PERIOD));
+    expect(taken).toEqual([PERIOD]);
+    expect(() => driver.cancelTransfer('output', token)).toThrow(code('WRONG_TOKEN'));
+    expect(() => driver.completeTransfer('output', token)).toThrow(code('WRONG_TOKEN'));
+    expect(driver.pollTransfer('output')).toBe(-1);
+    model.override = (_code, chain) => {
+      chain.write(Uint8Array.of(1, 0x80, 0, 0));
+      chain.complete();
+      return true;
+    };
+    driver.control.submit(streamCommand(0, 'STOP'));
+    expect(taken.at(-1)).toBe('refused');
+    // The device refused it, so it runs on.
+    expect(driver.control.streamState(0)).toBe('running');
   });
 
   it('that fail say so', async () => {
