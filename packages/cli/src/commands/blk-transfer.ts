@@ -2,10 +2,10 @@
 import { VirtioBlk } from '@virtio/blk';
 import { DeviceType } from '@virtio/core';
 import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
 import { open, stat } from 'node:fs/promises';
 import { Disk } from '../disk.ts';
 import { CliError, ExitStatus, usage } from '../errors.ts';
+import { contents } from '../files.ts';
 import { HexDump } from '../hexdump.ts';
 import type { Host } from '../host.ts';
 import { Printer } from '../output.ts';
@@ -76,7 +76,7 @@ async function openSource(
   if (info.isDirectory()) throw usage(`${file} is a folder`);
   return {
     length: info.isFile() ? info.size : undefined,
-    bytes: createReadStream(file, { highWaterMark: 1 << 18 }),
+    bytes: contents(file),
   };
 }
 

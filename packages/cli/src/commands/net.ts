@@ -1,11 +1,10 @@
 /** `virtio net`: frames to and from a network card, as captures. */
 import { DeviceType } from '@virtio/core';
 import type { Command } from 'commander';
-import { createWriteStream } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { once } from 'node:events';
-import { finished } from 'node:stream/promises';
 import { usage } from '../errors.ts';
+import { closeOutput, openOutput } from '../files.ts';
 import type { Host } from '../host.ts';
 import { Printer } from '../output.ts';
 import { showProgress } from '../progress.ts';
@@ -72,7 +71,7 @@ async function dump(host: Host, device: string, options: DumpOptions): Promise<v
   if (features.has('CTRL_RX')) {
     await driver.control(NetControl.setPromiscuous(options.promiscuous), { signal });
   }
-  const file = write === undefined || write === '-' ? undefined : createWriteStream(write);
+  const file = write === undefined || write === '-' ? undefined : await openOutput(write);
   const out = file ?? host.stdout;
   const writer = write === undefined ? undefined : new PcapWriter((bytes) => void out.write(bytes));
   printer.note(`${formatMac(driver.macAddress)}, MTU ${driver.mtu}: waiting for frames`);
@@ -101,10 +100,7 @@ async function dump(host: Host, device: string, options: DumpOptions): Promise<v
       if (out.writableNeedDrain) await until(signal, () => once(out, 'drain', { signal }));
     }
   } finally {
-    if (file !== undefined) {
-      file.end();
-      await finished(file);
-    }
+    if (file !== undefined) await closeOutput(file);
   }
   const dropped = driver.dropped === 0 ? '' : `, ${driver.dropped} dropped`;
   printer.note(`${frames} frames, ${bytes} bytes${dropped}`);

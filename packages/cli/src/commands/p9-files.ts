@@ -1,9 +1,9 @@
 /** Lists and copies files of a share. */
 import type { P9FileSystem, Stats } from '@virtio/9p';
-import { createReadStream } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { posix } from 'node:path';
 import { CliError, ExitStatus } from '../errors.ts';
+import { contents } from '../files.ts';
 import type { Host } from '../host.ts';
 import type { Printer } from '../output.ts';
 import { showProgress } from '../progress.ts';
@@ -96,7 +96,7 @@ export async function put(
       'add --force to overwrite it',
     );
   }
-  const source: AsyncIterable<Uint8Array> = file === '-' ? host.stdin : createReadStream(file);
+  const source: AsyncIterable<Uint8Array> = file === '-' ? host.stdin : contents(file);
   let bytes = 0;
   const counted = async function* (): AsyncGenerator<Uint8Array, undefined> {
     for await (const piece of source) {

@@ -1,10 +1,9 @@
 /** `virtio trace`: another command, with every register and chain of its device told. */
 import { formatTraceEvent, type TraceEvent, traceTransport } from '@virtio/core';
 import type { Command } from 'commander';
-import { createWriteStream } from 'node:fs';
-import { finished } from 'node:stream/promises';
 import { featureNames } from '../catalog.ts';
 import { usage } from '../errors.ts';
+import { closeOutput, openOutput } from '../files.ts';
 import type { Host, Output } from '../host.ts';
 import { toJson, wantsColor } from '../output.ts';
 import { parseCount } from '../quantities.ts';
@@ -43,15 +42,12 @@ export function addTrace(
     const argv = alone ? ['probe', device] : insertDevice(program, words, device);
     if (argv[0] === 'trace') throw usage('a trace cannot be traced');
     argv.push(...deviceArguments(options, words));
-    const file = options.output === undefined ? undefined : createWriteStream(options.output);
+    const file = options.output === undefined ? undefined : await openOutput(options.output);
     const to: Output = file ?? (alone ? host.stdout : host.stderr);
     try {
       await run(argv, tracing(host, to, options, alone));
     } finally {
-      if (file !== undefined) {
-        file.end();
-        await finished(file);
-      }
+      if (file !== undefined) await closeOutput(file);
     }
   });
 }
