@@ -7,7 +7,7 @@
 /** How many requests one task has in flight. */
 export const WINDOW = 32;
 
-/** An operation of a client, for {@link FileClient.run} or {@link FileClient.runSync}. */
+/** An operation of a client, for `FileClient.run` or `FileClient.runSync`. */
 export type Task<T> = Generator<number, T, undefined>;
 
 /** Yielded to wait for a free tag. All other values that are not {@link CHECK} are tags to wait for an answer to. */

@@ -15,6 +15,18 @@ import { cache, libraries, root } from './workspace.ts';
 
 const exec = promisify(execFile);
 
+/** npm's own registry is far away: what it did not answer in time, ours says it does not have. That is asked for again. */
+async function npmInstall(args: readonly string[], cwd: string): Promise<void> {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      await exec('npm', args, { cwd });
+      return;
+    } catch (error) {
+      if (attempt === 4 || !/E404/.test(String(error))) throw error;
+    }
+  }
+}
+
 /** What is installed together, and what a user then writes. */
 interface Project {
   readonly install: readonly string[];
@@ -119,7 +131,7 @@ async function problemsOf(
   fs.writeFileSync(path.join(folder, 'package.json'), '{ "private": true, "type": "module" }\n');
   // A package for Node.js says that its types go with those of Node.js, which such a project in TypeScript has.
   const node = expectsNodeTypes(install);
-  await exec('npm', ['install', ...npm, ...install, ...(node ? ['@types/node@24'] : [])], { cwd: folder });
+  await npmInstall(['install', ...npm, ...install, ...(node ? ['@types/node@24'] : [])], folder);
 
   const problems: string[] = [];
   const installed = installedTree(folder);

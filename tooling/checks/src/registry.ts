@@ -23,7 +23,8 @@ export async function startRegistry(folder: string): Promise<Registry> {
     configPath: path.join(folder, 'config.yaml'),
     self_path: path.join(folder, 'config.yaml'),
     storage: path.join(folder, 'storage'),
-    uplinks: { npm: { url: npm, maxage: '30d', timeout: '30s' } },
+    // Its default is to ask no more for five minutes after two failures.
+    uplinks: { npm: { url: npm, maxage: '30d', timeout: '90s', max_fails: 100, fail_timeout: '1s' } },
     packages: { '@virtio/*': { ...everyone, storage: 'ours' }, '**': { access: '$all', proxy: 'npm' } },
     auth: { htpasswd: { file: path.join(folder, 'htpasswd') } },
     max_body_size: '50mb',
