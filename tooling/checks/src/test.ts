@@ -42,7 +42,11 @@ const vitest = (report: string, ...options: string[]): Step['command'] => [
 
 /** What looks at the sources only. The lanes run side by side: most of these programs use one processor. */
 const lanes: readonly (readonly Step[])[] = [
-  [{ title: 'lint', command: turbo('check:lint') }],
+  [
+    { title: 'lint', command: turbo('check:lint') },
+    { title: 'doc examples', command: turbo('check:examples') },
+    { title: 'reference manual', command: turbo('check:docs') },
+  ],
   [
     { title: 'guest image', command: [...harness, 'prepare'] },
     { title: 'types', command: turbo('check:types') },
@@ -62,8 +66,6 @@ const lanes: readonly (readonly Step[])[] = [
     { title: 'interfaces', command: turbo('check:api') },
     { title: 'releases', command: turbo('check:release') },
     { title: 'installed packages', command: turbo('check:install') },
-    { title: 'doc examples', command: turbo('check:examples') },
-    { title: 'reference manual', command: turbo('check:docs') },
   ],
 ];
 
