@@ -22,7 +22,7 @@ async function npmInstall(args: readonly string[], cwd: string): Promise<void> {
       await exec('npm', args, { cwd });
       return;
     } catch (error) {
-      if (attempt === 4 || !/E404/.test(String(error))) throw error;
+      if (attempt === 4 || !String(error).includes('E404')) throw error;
     }
   }
 }
