@@ -1,6 +1,7 @@
 /** `virtio console`: a terminal, or pipes, on a port. */
 import { DeviceType } from '@virtio/core';
 import type { Command } from 'commander';
+import { usage } from '../errors.ts';
 import type { Host } from '../host.ts';
 import { converse } from '../interactive.ts';
 import { Printer } from '../output.ts';
@@ -29,6 +30,9 @@ export function addConsole(program: Command, host: Host): void {
       .option('--follow', 'go on after the end of standard input, until SIGINT'),
   ).action(async (device: string, options: ConsoleOptions) => {
     const printer = new Printer(host, options);
+    if (printer.json && options.list !== true) {
+      throw usage('what comes through a port is no JSON', 'leave --json out, or add --list');
+    }
     const { VirtioConsole } = await import('@virtio/console');
     const { multiport } = options;
     using opened = await openWith(host, device, options, DeviceType.Console, VirtioConsole, { multiport });
