@@ -22,10 +22,12 @@ const SHOTS = path.join(root, 'docs/look');
 const PAGES = [
   'index.html',
   'documents/Get_started.html',
+  'documents/Choose_a_transport.html',
   'documents/Errors.html',
   'documents/Write_a_driver_for_a_new_device.html',
   'documents/Coming_from_the_Rust_crate.html',
   'modules/_virtio_blk.html',
+  'modules/_virtio_cli.html',
   'classes/_virtio_blk.VirtioBlk.html',
 ];
 const SIZES = { wide: { width: 1280, height: 800 }, phone: { width: 390, height: 844 } } as const;
