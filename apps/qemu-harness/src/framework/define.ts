@@ -164,6 +164,8 @@ export interface GuestTest<H extends HostFunctions = HostFunctions> {
   readonly skip?: (cell: Cell) => string | undefined;
   /** Runs in every kind of guest even where only the essential is asked for: one or two a device that show that it works. */
   readonly essential?: boolean;
+  /** Only `--full`, or a filter that names it, runs it: what it shows is shown in short by another test. */
+  readonly onlyFull?: boolean;
   /** Seconds after which it has failed. */
   readonly timeoutS?: number;
   /** Prepares files in the test's folder on the host, before the guest boots. */

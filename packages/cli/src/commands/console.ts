@@ -1,7 +1,7 @@
 /** `virtio console`: a terminal, or pipes, on a port. */
-import { DeviceType } from '@virtio/core';
+import { DeviceType, VirtioError } from '@virtio/core';
 import type { Command } from 'commander';
-import { usage } from '../errors.ts';
+import { CliError, ExitStatus, usage } from '../errors.ts';
 import type { Host } from '../host.ts';
 import { converse } from '../interactive.ts';
 import { Printer } from '../output.ts';
@@ -70,7 +70,16 @@ export function addConsole(program: Command, host: Host): void {
           ? Number(wanted)
           : wanted;
     const patience = AbortSignal.any([signal, AbortSignal.timeout(PATIENCE_MS)]);
-    const port = await driver.waitForPort(query, { signal: patience });
+    const port = await driver.waitForPort(query, { signal: patience }).catch((error: unknown) => {
+      if (signal.aborted || !VirtioError.is(error, 'ABORTED')) throw error;
+      throw new CliError(
+        ExitStatus.FAILED,
+        wanted === undefined
+          ? `the device at ${device} has announced no console within ${PATIENCE_MS / 1000} s`
+          : `the device at ${device} has no port ${JSON.stringify(wanted)}`,
+        'add --list to see its ports',
+      );
+    });
     if (!port.isConsole) port.open();
     if (host.stdin.isTTY === true) printer.note('connected; Ctrl-] ends it');
     await converse(host, { raw: true, signal, endsWithInput: options.follow !== true }, (over) => ({

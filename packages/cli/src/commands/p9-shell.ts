@@ -48,22 +48,33 @@ export async function shell(fs: P9FileSystem, host: Host, printer: Printer): Pro
   });
   lines.setPrompt('9p:/> ');
   if (terminal) lines.prompt();
-  // Commands that come while one runs wait in the iterator.
-  for await (const line of lines) {
-    const words = splitWords(line);
-    if (words[0] === 'exit') break;
-    running = new AbortController();
-    const { signal } = running;
-    try {
-      await carryOut(fs, { ...host, signal: AbortSignal.any([host.signal, signal]) }, printer, place, words);
-    } catch (error) {
-      if (!terminal || host.signal.aborted) throw error;
-      printer.line(`${words[0] ?? ''}: ${signal.aborted ? 'interrupted' : reportOf(error).message}`);
-    } finally {
-      running = undefined;
+  try {
+    // Commands that come while one runs wait in the iterator.
+    for await (const line of lines) {
+      const words = splitWords(line);
+      if (words[0] === 'exit') break;
+      running = new AbortController();
+      const { signal } = running;
+      try {
+        await carryOut(
+          fs,
+          { ...host, signal: AbortSignal.any([host.signal, signal]) },
+          printer,
+          place,
+          words,
+        );
+      } catch (error) {
+        if (!terminal || host.signal.aborted) throw error;
+        printer.line(`${words[0] ?? ''}: ${signal.aborted ? 'interrupted' : reportOf(error).message}`);
+      } finally {
+        running = undefined;
+      }
+      lines.setPrompt(`9p:${place.at}> `);
+      if (terminal) lines.prompt();
     }
-    lines.setPrompt(`9p:${place.at}> `);
-    if (terminal) lines.prompt();
+  } finally {
+    // The terminal gets its own mode back.
+    lines.close();
   }
   host.signal.throwIfAborted();
 }

@@ -11,6 +11,7 @@ export default [
   guestTest({
     device: 'cli',
     name: 'binds a device to a driver of the kernel, takes it from one only if told, and unbinds it',
+    onlyFull: true,
     timeoutS: 120,
     devices: { disk: disk({ size: MIB, seed: 1 }) },
     skip: vfioOnly,

@@ -82,13 +82,17 @@ export default [
 
       const missing = await virtio(['console', ...serial, '--port', 'nobody', '--no-color']);
       equal(missing.status, 1, missing.stderr);
-      match(missing.stderr, /^virtio: .*nobody/);
+      match(
+        missing.stderr,
+        /^virtio: the device at .* has no port "nobody"\nhint: add --list to see its ports\n$/,
+      );
     },
   }),
 
   guestTest({
     device: 'cli',
     name: 'lists a share of the host and copies files both ways',
+    onlyFull: true,
     timeoutS: 120,
     skip: onSplit,
     devices: { share: share() },
@@ -154,6 +158,7 @@ export default [
   guestTest({
     device: 'cli',
     name: 'connects to a program of the host, and is connected to by one',
+    onlyFull: true,
     timeoutS: 120,
     skip: (cell) => onSplit(cell) ?? unable(cell),
     devices: { socket: socketDevice() },

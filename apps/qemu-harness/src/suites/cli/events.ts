@@ -15,6 +15,7 @@ export default [
   guestTest({
     device: 'cli',
     name: 'captures the frames that the host sends, and sends those of a capture',
+    onlyFull: true,
     timeoutS: 120,
     skip: onSplit,
     devices: { net: switched() },
@@ -63,6 +64,7 @@ export default [
   guestTest({
     device: 'cli',
     name: 'shows the keys that are pressed on the host',
+    onlyFull: true,
     timeoutS: 120,
     skip: onSplit,
     devices: { input: inputDevice('keyboard') },

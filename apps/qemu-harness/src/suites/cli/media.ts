@@ -37,6 +37,7 @@ export default [
   guestTest({
     device: 'cli',
     name: 'shows a picture, pixel for pixel, until it is interrupted',
+    onlyFull: true,
     timeoutS: 120,
     skip: onSplit,
     devices: { gpu: gpuDevice() },
@@ -59,6 +60,7 @@ export default [
   guestTest({
     device: 'cli',
     name: 'plays a WAV file, every sample in its place',
+    onlyFull: true,
     timeoutS: 120,
     skip: onSplit,
     devices: { sound: wavSound(RATE) },
@@ -86,6 +88,7 @@ export default [
   guestTest({
     device: 'cli',
     name: 'records a WAV file, every sample in its place',
+    onlyFull: true,
     timeoutS: 120,
     skip: onSplit,
     devices: { sound: alsaSound(RATE) },
