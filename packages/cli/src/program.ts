@@ -2,6 +2,8 @@
 import tab from '@bomb.sh/tab/commander';
 import { Command } from 'commander';
 import manifest from '../package.json' with { type: 'json' };
+import { formatAddress } from './address.ts';
+import { typeName } from './catalog.ts';
 import { addBind } from './commands/bind.ts';
 import { addBlk } from './commands/blk.ts';
 import { addConsole } from './commands/console.ts';
@@ -52,6 +54,14 @@ export function createProgram(host: Host, { tellErrors = true } = {}): Command {
     add(program, host);
   }
   addExplain(program, host);
-  tab(program);
+  // Where a command takes a device, the shell is told those of this machine.
+  for (const command of tab(program).commands.values()) {
+    if (!command.arguments.has('device')) continue;
+    command.argument('device', (complete) => {
+      for (const device of host.system.listDevices()) {
+        if (device.deviceType !== 0) complete(formatAddress(device), typeName(device.deviceType));
+      }
+    });
+  }
   return program;
 }
