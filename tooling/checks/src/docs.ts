@@ -30,6 +30,14 @@ function linkThrows(project: ProjectReflection): void {
   }
 }
 
+/** A README begins with its name, which the page has as its title already. */
+function dropTitles(project: ProjectReflection): void {
+  for (const { readme } of [project, ...(project.children ?? [])]) {
+    const [first] = readme ?? [];
+    if (first?.kind === 'text') first.text = first.text.replace(/^\s*# .*\n/, '');
+  }
+}
+
 /**
  * One program with all packages. TypeDoc makes one a package, each of which parses the packages that it imports, the declarations of
  * Node.js and its own tests: that took half of the time. Types are not checked here (`skipErrorChecking`): `npm run typecheck` does.
@@ -65,6 +73,7 @@ app.getEntryPoints = () =>
 const project = await app.convert();
 if (project === undefined) process.exit(1);
 linkThrows(project);
+dropTitles(project);
 app.validate(project);
 await app.generateOutputs(project);
 const { warningCount, errorCount } = app.logger;
