@@ -164,7 +164,9 @@ export interface GuestTest<H extends HostFunctions = HostFunctions> {
   readonly skip?: (cell: Cell) => string | undefined;
   /** Runs in every kind of guest even where only the essential is asked for: one or two a device that show that it works. */
   readonly essential?: boolean;
-  /** Only `--full`, or a filter that names it, runs it: what it shows is shown in short by another test. */
+  /** Takes more than a few seconds. `npm start`, which shows that every device works, leaves it out; `npm test` runs it. */
+  readonly long?: boolean;
+  /** Only `--full`, or a filter that names it, runs it, not even `npm test`: another test shows the like in short. */
   readonly onlyFull?: boolean;
   /** Seconds after which it has failed. */
   readonly timeoutS?: number;
