@@ -38,6 +38,7 @@ await blk.read(0, bytes);
 console.log(hash.update(bytes).digest('hex'));
 `,
   'index.mjs': `
+import { createHash } from 'node:crypto';
 import { VirtioBlk } from '@virtio/blk';
 import { openDriver } from '@virtio/linux';
 ${READ}`,
@@ -58,6 +59,7 @@ export default [
   guestTest({
     device: 'guest',
     name: 'runs programs in TypeScript, as ES modules and with require on packages installed from their tarballs',
+    long: true,
     timeoutS: 120,
     devices: { disk: disk({ size: SIZE, seed: 21 }) },
     skip: ({ transport, ring }) =>
