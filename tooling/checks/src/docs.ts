@@ -4,6 +4,7 @@ import {
   Application,
   type CommentDisplayPart,
   type DeclarationReflection,
+  PageEvent,
   type ProjectReflection,
 } from 'typedoc';
 import ts from 'typescript';
@@ -28,6 +29,20 @@ function linkThrows(project: ProjectReflection): void {
     const tags = reflection.comment?.blockTags ?? [];
     for (const tag of tags) if (tag.tag === '@throws') tag.content.forEach(link);
   }
+}
+
+/**
+ * Mends what the theme leaves out, for those who do not see the page: what is the main part and what beside it, table heads that are
+ * empty, and links within what folds and unfolds.
+ */
+function mend(html: string): string {
+  return html
+    .replace('<div class="col-content">', '<div class="col-content" role="main">')
+    .replace('<div class="page-menu">', '<div class="page-menu" role="complementary" aria-label="This page">')
+    .replaceAll(/<th( [^>]*)?><\/th>/g, '<td$1></td>')
+    .replaceAll(/<summary\b.*?<\/summary>/gs, (summary) =>
+      summary.replaceAll(/<a [^>]*class="tsd-anchor-icon".*?<\/a>/gs, ''),
+    );
 }
 
 /** A README begins with its name, which the page has as its title already. */
@@ -74,6 +89,9 @@ const project = await app.convert();
 if (project === undefined) process.exit(1);
 linkThrows(project);
 dropTitles(project);
+app.renderer.on(PageEvent.END, (page: PageEvent) => {
+  if (page.contents !== undefined) page.contents = mend(page.contents);
+});
 app.validate(project);
 await app.generateOutputs(project);
 const { warningCount, errorCount } = app.logger;
