@@ -4,6 +4,8 @@ import {
   Application,
   type CommentDisplayPart,
   type DeclarationReflection,
+  DocumentReflection,
+  IndexEvent,
   PageEvent,
   type ProjectReflection,
 } from 'typedoc';
@@ -43,6 +45,17 @@ function mend(html: string): string {
     .replaceAll(/<summary\b.*?<\/summary>/gs, (summary) =>
       summary.replaceAll(/<a [^>]*class="tsd-anchor-icon".*?<\/a>/gs, ''),
     );
+}
+
+/** The headings of guides are found first: of the codes of errors, for one, the page that explains them and not each that mentions them. */
+function indexHeadings(event: IndexEvent): void {
+  event.searchFieldWeights.headings = 20;
+  for (const [index, reflection] of event.searchResults.entries()) {
+    const fields = event.searchFields[index];
+    if (fields === undefined || !(reflection instanceof DocumentReflection)) continue;
+    const text = reflection.content.map((part) => part.text).join('');
+    fields.headings = Array.from(text.matchAll(/^#+ (.*)$/gm), ([, heading = '']) => heading).join(' ');
+  }
 }
 
 /** A README begins with its name, which the page has as its title already. */
@@ -89,6 +102,7 @@ const project = await app.convert();
 if (project === undefined) process.exit(1);
 linkThrows(project);
 dropTitles(project);
+app.renderer.on(IndexEvent.PREPARE_INDEX, indexHeadings);
 app.renderer.on(PageEvent.END, (page: PageEvent) => {
   if (page.contents !== undefined) page.contents = mend(page.contents);
 });
