@@ -6,6 +6,7 @@ import {
   type DeclarationReflection,
   type ProjectReflection,
 } from 'typedoc';
+import { buildPlayground } from '@virtio/playground/build';
 import { USAGE } from '@virtio/setup/usage';
 import { root } from './workspace.ts';
 
@@ -41,6 +42,7 @@ if (project === undefined) process.exit(1);
 linkThrows(project);
 app.validate(project);
 await app.generateOutputs(project);
+await buildPlayground(path.join(root, 'docs/reference/playground'));
 const { warningCount, errorCount } = app.logger;
 if (warningCount + errorCount > 0) process.exitCode = 1;
 console.log(
