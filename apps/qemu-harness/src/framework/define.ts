@@ -166,6 +166,8 @@ export interface GuestTest<H extends HostFunctions = HostFunctions> {
   readonly essential?: boolean;
   /** Takes more than a few seconds. `npm start`, which shows that every device works, leaves it out; `npm test` runs it. */
   readonly long?: boolean;
+  /** Only `--full`, or a filter that names it, runs it, not even `npm test`: another test shows the like in short. */
+  readonly onlyFull?: boolean;
   /** Seconds after which it has failed. */
   readonly timeoutS?: number;
   /** Prepares files in the test's folder on the host, before the guest boots. */
