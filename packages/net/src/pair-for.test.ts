@@ -91,6 +91,25 @@ describe('a pair for another thread', () => {
     net[Symbol.dispose]();
   });
 
+  it.each([
+    [8, 16],
+    [16, 8],
+  ])('has queues of %i and %i descriptors, as the device has them', async (queueSize, transmitSize) => {
+    const model = new NetModel({ features: QEMU | F.MQ, maxPairs: 2, queueSize, transmitSize });
+    const { transport, device } = model;
+    const net = new VirtioNet(transport, device.hal, { threadPairs: 1 });
+    const plan = structuredClone(net.pairFor(1, { memory: 4096 }));
+    expect(plan.queues.map(({ size }) => size)).toEqual([queueSize, transmitSize]);
+    const far = openQueuePlan(VirtioNet, plan, new FakeThread(transport, plan));
+    await net.control(NetControl.setQueuePairs(2));
+    await far.send(frame(60, 1));
+    await far.flush();
+    expect(model.sent.at(-1)?.pair).toBe(1);
+    far[Symbol.dispose]();
+    net[Symbol.dispose]();
+    device.assertClean();
+  });
+
   it('is refused where it makes no sense', () => {
     const open = lend(SPLIT);
     const { model, net, far, plan } = open;
@@ -99,6 +118,11 @@ describe('a pair for another thread', () => {
     expect(() => net.resetQueue(3)).toThrow(code('UNSUPPORTED'));
     far[Symbol.dispose]();
     net.reset();
+    for (const memory of [0, -1, 1.5, NaN, 2 ** 50]) {
+      expect(() => net.pairFor(1, { memory })).toThrow(code('INVALID_PARAM'));
+    }
+    // It stays with the pair, as the thread that had it is not known to have let go of it.
+    expect(() => net.pairFor(1, { memory: 1 << 20 })).toThrow(code('INVALID_PARAM'));
     // Its headers would not be those that were agreed on.
     const again = net.pairFor(1);
     const thread = new FakeThread(model.transport, again);
