@@ -315,7 +315,7 @@ export abstract class NetDriver extends Driver<NetFeatureName, NetEvents> {
     return this.#link;
   }
 
-  /** On how many pairs of queues this thread may send packets. Received is on all that are set up. */
+  /** On how many pairs of queues this thread may send packets. They are received on all that are set up. */
   get activePairs(): number {
     return Math.min(this.#target.activePairs, this.queuePairs);
   }
