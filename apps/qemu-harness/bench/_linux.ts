@@ -79,7 +79,7 @@ export function must(result: unknown, what: string): number {
 export const wouldBlock = (): boolean => [11, 105].includes(koffi.errno());
 
 /** The address of an array in this process. */
-export const addressOf = (bytes: Uint8Array): bigint => BigInt(koffi.address(bytes));
+export const addressOf = (bytes: Uint8Array): bigint => koffi.address(bytes);
 
 /** The middle one. */
 export const median = (values: readonly number[]): number =>

@@ -75,8 +75,9 @@ async function readDependencies({
 export async function moreModules(packages: GuestPackages, names: readonly string[]): Promise<Uint8Array[]> {
   const dependencies = await readDependencies(packages);
   const ordered = new Set<string>();
-  for (const name of names)
+  for (const name of names) {
     for (const path of selectModules(dependencies, [name]).reverse()) ordered.add(path);
+  }
   return [...ordered].map((path) => readModule(packages.busybox, join(packages.modulesDir, path)));
 }
 

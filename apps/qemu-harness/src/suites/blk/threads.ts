@@ -123,8 +123,9 @@ export default [
           const reads = Array.from({ length: 20 }, (_, n) => blk.read(n, new Uint8Array(SECTOR)));
           blk.reset();
           const ends = await Promise.allSettled(reads);
-          for (const end of ends)
+          for (const end of ends) {
             if (end.status === 'rejected') equal((end.reason as { code: string }).code, 'DEVICE_RESET');
+          }
         }
         await thread.ask(20);
         const { done, wrong, errors, failures } = (await thread.ask('stop')) as Report;

@@ -92,6 +92,18 @@ function end({ directory }: HostEnv): Ask {
   return found;
 }
 
+/** Datagrams that came: their sizes, and the hash of all. */
+interface Kept {
+  readonly sizes: readonly number[];
+  readonly hash: string;
+}
+
+/** A stream that came. */
+interface Stream {
+  readonly bytes: number;
+  readonly hash: string;
+}
+
 /** What tests ask of the host. */
 export const host = {
   /** Puts the cable in; the MAC address of the host's station. */
@@ -101,15 +113,15 @@ export const host = {
     return Array.from(parseMac(mac));
   },
   /** How many datagrams the echo port has had from each port of the guest. */
-  echoed: (_args: null, env: HostEnv) => end(env)('echoed') as Promise<Readonly<Record<string, number>>>,
+  echoed: (_args: null, env: HostEnv): Promise<Readonly<Record<string, number>>> =>
+    end(env)('echoed') as Promise<Readonly<Record<string, number>>>,
   /** The datagrams that came to the port that keeps them, as soon as they have so many bytes in all. */
-  kept: (args: { bytes: number }, env: HostEnv) =>
-    end(env)('kept', args) as Promise<{ sizes: readonly number[]; hash: string }>,
+  kept: (args: { bytes: number }, env: HostEnv): Promise<Kept> => end(env)('kept', args) as Promise<Kept>,
   /** How many bytes a stream is answered with. */
   answer: async (args: { length: number }, env: HostEnv): Promise<void> => {
     await end(env)('answer', args);
   },
   /** The streams that the guest has ended: how many bytes, and their hash. */
-  streams: (_args: null, env: HostEnv) =>
-    end(env)('streams') as Promise<readonly { bytes: number; hash: string }[]>,
+  streams: (_args: null, env: HostEnv): Promise<readonly Stream[]> =>
+    end(env)('streams') as Promise<readonly Stream[]>,
 };

@@ -1,4 +1,4 @@
-/** The guest's half of `network.bench.ts`. Rounds in turn, medians, and ours as a multiple of Linux' own. */
+/** The guest's half of `frames.bench.ts`. Rounds in turn, medians, and ours as a multiple of Linux' own. */
 import { execFileSync } from 'node:child_process';
 import { closeSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
@@ -47,9 +47,8 @@ function ours(size: number): Way {
   const net = openDriver(VirtioNet, CABLE);
   const sent = frame(size);
   const late = { kick: false };
-  let bytes = 0;
   const take = (packet: { readonly length: number }): void => {
-    bytes += packet.length;
+    if (packet.length !== size) throw new Error(`a frame of ${packet.length} bytes came`);
   };
   return {
     send(batch) {
@@ -154,7 +153,9 @@ function rateOf(step: () => number, settle: () => void): number {
   const began = performance.now();
   const end = began + 1000 * SECONDS;
   let count = 0;
-  while (performance.now() < end) for (let n = 0; n < 16; n += 1) count += step();
+  while (performance.now() < end) {
+    for (let n = 0; n < 16; n += 1) count += step();
+  }
   settle();
   return (count * 1000) / (performance.now() - began);
 }
@@ -177,7 +178,7 @@ async function measure(who: keyof typeof ways, size: number): Promise<void> {
     const key = `${who} ${what}`;
     found.set(key, [...(found.get(key) ?? []), rate]);
   };
-  for (const batch of BATCHES)
+  for (const batch of BATCHES) {
     note(
       `sent ${size} ${batch}`,
       rateOf(
@@ -185,9 +186,10 @@ async function measure(who: keyof typeof ways, size: number): Promise<void> {
         () => way.settle(),
       ),
     );
+  }
   await host('flood', { size });
   await delay(50);
-  for (const batch of BATCHES)
+  for (const batch of BATCHES) {
     note(
       `received ${size} ${batch}`,
       rateOf(
@@ -195,6 +197,7 @@ async function measure(who: keyof typeof ways, size: number): Promise<void> {
         () => undefined,
       ),
     );
+  }
   await drain(way);
 }
 
@@ -242,11 +245,14 @@ async function tcp(who: keyof typeof ways, port: number): Promise<void> {
 loadModules();
 for (const address of [CABLE, USER]) bindKernel(address, false);
 for (let round = 0; round < ROUNDS; round += 1) {
-  for (const size of SIZES) for (const who of ['ours', 'linux'] as const) await measure(who, size);
+  for (const size of SIZES) {
+    for (const who of ['ours', 'linux'] as const) await measure(who, size);
+  }
 }
 const port = (await host('port')) as number;
-for (let round = 0; round < ROUNDS; round += 1)
+for (let round = 0; round < ROUNDS; round += 1) {
   for (const who of ['ours', 'linux'] as const) await tcp(who, port);
+}
 
 const of = (who: string, what: string): number => median(found.get(`${who} ${what}`) ?? []);
 console.log(

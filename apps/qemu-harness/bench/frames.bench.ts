@@ -3,7 +3,7 @@
  * interface. The host's end is a socket that takes whatever comes, or sends as fast as the guest takes it; for TCP it is a server on the
  * loopback, behind QEMU's user network.
  *
- *     npm run bench -- network
+ *     npm run bench -- frames
  */
 import { createServer as createHttp } from 'node:http';
 import { createServer, type AddressInfo, type Socket } from 'node:net';
@@ -59,7 +59,7 @@ try {
       ...['-device', 'virtio-net-pci,netdev=user,bus=pcie.0,addr=0x2,mac=52:54:00:ab:cd:02'],
     ],
     modules: ['virtio_pci', 'virtio_net'],
-    script: 'network.ts',
+    script: 'frames.ts',
     host: {
       /** Sends frames of a size as fast as the guest takes them, until {@link stop}. */
       flood: ({ size }: { size: number }): void => {
