@@ -173,6 +173,7 @@ const ways = { ours, linux };
 const found = new Map<string, number[]>();
 
 async function measure(who: keyof typeof ways, size: number): Promise<void> {
+  console.log(`  ${who}, frames of ${size} bytes …`);
   using way = ways[who](size);
   const note = (what: string, rate: number): void => {
     const key = `${who} ${what}`;
@@ -221,6 +222,7 @@ async function http(port: number): Promise<[number, number]> {
 }
 
 async function tcp(who: keyof typeof ways, port: number): Promise<void> {
+  console.log(`  ${who}, TCP …`);
   using stack = new DisposableStack();
   if (who === 'ours') {
     const net = stack.use(openDriver(VirtioNet, USER));

@@ -91,6 +91,7 @@ async function rateOf(step: () => Promise<number> | number): Promise<number> {
 }
 
 async function measure(name: keyof typeof ways): Promise<void> {
+  console.log(`  ${name} …`);
   using way = ways[name]();
   const piece = new Uint8Array(PIECE).fill(3);
   const into = new Uint8Array(PIECE);
@@ -103,9 +104,11 @@ async function measure(name: keyof typeof ways): Promise<void> {
     })) / MIB,
   );
   out.close();
+  console.log('    from the host …');
   const back = await way.connect(PORT.sends);
   note(`${name} · MiB/s from the host`, (await rateOf(async () => back.receive(into))) / MIB);
   back.close();
+  console.log('    round trips …');
   const echo = await way.connect(PORT.echoes);
   const one = Uint8Array.of(1);
   note(

@@ -13,7 +13,7 @@ import {
 import { Connection, type ConnectionHost, Happened, type VsockAddress } from './connection.ts';
 import { ConnectionTable } from './connection-table.ts';
 import { Deadlines } from './deadlines.ts';
-import { type Entry, EventLine, type VsockEvent } from './event-line.ts';
+import { EventLine, type VsockEvent } from './event-line.ts';
 import { VsockListener } from './listener.ts';
 import type {
   ConnectionManagerOptions,
@@ -43,6 +43,12 @@ const FIRST_FREE_PORT = 1024;
 const PORT_ANY = 0xffffffff;
 /** After how many milliseconds a peer that had no room is asked again. */
 const CREDIT_MS = 250;
+
+/** A connection with the object that callers have of it. */
+interface Made {
+  readonly connection: Connection;
+  readonly public: VsockConnection;
+}
 
 /**
  * The connections of a {@link VirtioSocket}. There are three ways to use it:
@@ -298,7 +304,7 @@ export class VsockConnectionManager implements Disposable {
     this.driver.detach(this.#handler);
   }
 
-  #connect(peer: VsockAddress, options: ConnectOptions): Entry {
+  #connect(peer: VsockAddress, options: ConnectOptions): Made {
     this.#drain();
     this.#checkUsable();
     const transport = this.#transport;
@@ -324,7 +330,7 @@ export class VsockConnectionManager implements Disposable {
     return entry;
   }
 
-  #add(peer: VsockAddress, localPort: number, type: number, bufferSize: number, incoming: boolean): Entry {
+  #add(peer: VsockAddress, localPort: number, type: number, bufferSize: number, incoming: boolean): Made {
     const connection = new Connection(this.#host, peer, localPort, type, bufferSize, incoming);
     const result = new VsockConnection(connection, this.driver, {
       drain: () => this.#drain(),
@@ -459,7 +465,7 @@ export class VsockConnectionManager implements Disposable {
   #happened(connection: Connection, what: number): void {
     if (!this.#events.tracks) return;
     const result = this.#public.get(connection);
-    if (result !== undefined) this.#events.add({ connection, public: result }, what);
+    if (result !== undefined) this.#events.add(connection, result, what);
   }
 
   #ended(connection: Connection): void {

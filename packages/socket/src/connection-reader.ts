@@ -25,13 +25,13 @@ export class ConnectionReader {
   async read(into: Uint8Array, options?: WaitOptions): Promise<number> {
     this.#checkStream(into);
     if (into.length === 0) return 0;
-    return (await this.#hasData(options)) ? this.#take(into) : 0;
+    return this.#whenData(() => this.#take(into), 0, options);
   }
 
   readSync(into: Uint8Array, options?: SpinOptions): number {
     this.#checkStream(into);
     if (into.length === 0) return 0;
-    return this.#hasDataSync(options) ? this.#take(into) : 0;
+    return this.#whenDataSync(() => this.#take(into), 0, options);
   }
 
   tryReadChunk(): Uint8Array<ArrayBuffer> | undefined {
@@ -40,11 +40,11 @@ export class ConnectionReader {
   }
 
   async readChunk(options?: WaitOptions): Promise<Uint8Array<ArrayBuffer> | undefined> {
-    return (await this.#hasData(options)) ? this.#takeChunk() : undefined;
+    return this.#whenData(() => this.#takeChunk(), undefined, options);
   }
 
   readChunkSync(options?: SpinOptions): Uint8Array<ArrayBuffer> | undefined {
-    return this.#hasDataSync(options) ? this.#takeChunk() : undefined;
+    return this.#whenDataSync(() => this.#takeChunk(), undefined, options);
   }
 
   tryReadMessage(): VsockMessage | undefined {
@@ -55,12 +55,12 @@ export class ConnectionReader {
 
   async readMessage(options?: WaitOptions): Promise<VsockMessage | undefined> {
     this.#checkMessages();
-    return (await this.#hasData(options)) ? this.#takeMessage() : undefined;
+    return this.#whenData(() => this.#takeMessage(), undefined, options);
   }
 
   readMessageSync(options?: SpinOptions): VsockMessage | undefined {
     this.#checkMessages();
-    return this.#hasDataSync(options) ? this.#takeMessage() : undefined;
+    return this.#whenDataSync(() => this.#takeMessage(), undefined, options);
   }
 
   get atEnd(): boolean {
@@ -68,26 +68,29 @@ export class ConnectionReader {
     return this.#connection.readiness === 'end';
   }
 
-  /** Waits until there are data: false at the end. Another reader may have taken what woke this one. */
-  async #hasData(options: WaitOptions | undefined): Promise<boolean> {
+  /**
+   * Takes data as soon as there are some, or returns `end`. Another reader may have taken what woke this one, so that looking and taking
+   * are one.
+   */
+  async #whenData<T, E>(take: () => T, end: E, options: WaitOptions | undefined): Promise<T | E> {
     const connection = this.#connection;
     requireWaitable(connection.transport, options);
     for (;;) {
       this.#port.drain();
       const { readiness } = connection;
-      if (readiness !== 'nothing') return readiness === 'data';
+      if (readiness !== 'nothing') return readiness === 'data' ? take() : end;
       await connection.readers.wait(options);
     }
   }
 
   /** The same, spinning. */
-  #hasDataSync(options: SpinOptions | undefined): boolean {
+  #whenDataSync<T, E>(take: () => T, end: E, options: SpinOptions | undefined): T | E {
     const connection = this.#connection;
     this.#port.drain();
     if (connection.readiness === 'nothing') {
       this.#port.spin(() => connection.readiness !== 'nothing', options, 'data of the peer');
     }
-    return connection.readiness === 'data';
+    return connection.readiness === 'data' ? take() : end;
   }
 
   #take(into: Uint8Array): number {

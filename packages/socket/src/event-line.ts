@@ -37,7 +37,7 @@ const EVENT_TYPES = [
 ] as const;
 
 /** A connection with the object that callers have of it. */
-export interface Entry {
+interface Entry {
   readonly connection: Connection;
   readonly public: VsockConnection;
 }
@@ -64,13 +64,12 @@ export class EventLine {
   }
 
   /** Something has happened: {@link Happened} bits. */
-  add(entry: Entry, what: number): void {
-    const { connection } = entry;
+  add(connection: Connection, result: VsockConnection, what: number): void {
     connection.happened |= what;
     if (what === Happened.DISCONNECTED) this.#over += 1;
     if (!connection.inEventLine) {
       connection.inEventLine = true;
-      this.#line.push(entry);
+      this.#line.push({ connection, public: result });
     }
     this.waiters.wake();
   }
