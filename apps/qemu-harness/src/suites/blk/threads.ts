@@ -76,6 +76,8 @@ export default [
   guestTest({
     device: 'blk',
     name: 'has a queue driven by another thread, through resets of the device while both are busy',
+    // The thread loads all suites first.
+    long: true,
     timeoutS: 90,
     devices: { disk: disk({ size: 4 * MIB }, { 'num-queues': 2 }) },
     skip: ({ transport, ring }) =>

@@ -88,7 +88,7 @@ export default [
   guestTest({
     device: 'net',
     name: 'carries a million frames of mixed sizes each way at once',
-    long: true,
+    rare: true,
     timeoutS: 1800,
     skip: ({ machine, transport, ring }) =>
       machine === 'q35' && transport === 'pci-vfio' && ring.name === 'split'
@@ -103,6 +103,7 @@ export default [
   guestTest({
     device: 'net',
     name: 'carries frames in buffers of the caller, by promises, tokens and spinning',
+    long: true,
     devices: { net: switched() },
     prepare,
     host,
@@ -255,6 +256,7 @@ export default [
   guestTest({
     device: 'net',
     name: 'lets a flood wait: memory does not grow, and nothing is lost',
+    long: true,
     timeoutS: 120,
     devices: { net: switched() },
     prepare,

@@ -97,6 +97,8 @@ export default [
   guestTest({
     device: 'net',
     name: 'has a pair of queues driven by another thread, through resets of the device while both are busy',
+    // The thread loads all suites first.
+    long: true,
     timeoutS: 120,
     devices: { net: onTap(2) },
     skip: withoutTap,
