@@ -251,11 +251,6 @@ for (let round = 0; round < ROUNDS; round += 1) {
     for (const who of ['ours', 'linux'] as const) await measure(who, size);
   }
 }
-const port = (await host('port')) as number;
-for (let round = 0; round < ROUNDS; round += 1) {
-  for (const who of ['ours', 'linux'] as const) await tcp(who, port);
-}
-
 const of = (who: string, what: string): number => median(found.get(`${who} ${what}`) ?? []);
 console.log(
   `\n${'frames a second'.padEnd(34)}${'ours'.padStart(10)}${'Mbit/s'.padStart(9)}${'Linux'.padStart(10)}${'Mbit/s'.padStart(9)}${'×'.padStart(7)}`,
@@ -270,6 +265,12 @@ for (const way of ['sent', 'received']) {
       );
     }
   }
+}
+
+execFileSync('modprobe', ['tun']);
+const port = (await host('port')) as number;
+for (let round = 0; round < ROUNDS; round += 1) {
+  for (const who of ['ours', 'linux'] as const) await tcp(who, port);
 }
 for (const what of ['down', 'up']) {
   const [a, b] = [of('ours', `tcp ${what}`), of('linux', `tcp ${what}`)];

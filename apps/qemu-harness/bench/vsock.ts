@@ -44,6 +44,9 @@ function ours(spins: boolean): Way {
 }
 
 const [AF_VSOCK, SOCK_STREAM] = [40, 1];
+const [SOL_SOCKET, SO_RCVTIMEO, SO_SNDTIMEO] = [1, 20, 21];
+/** After how many seconds a call that blocks has failed. */
+const PATIENCE_S = 3n;
 
 function linux(): Way {
   bindKernel(DEVICE, true);
@@ -55,6 +58,10 @@ function linux(): Way {
       view.setUint16(0, AF_VSOCK, true);
       view.setUint32(4, port, true);
       view.setUint32(8, HOST, true);
+      const limit = new Uint8Array(BigInt64Array.of(PATIENCE_S, 0n).buffer);
+      for (const option of [SO_RCVTIMEO, SO_SNDTIMEO]) {
+        must(C.setsockopt(fd, SOL_SOCKET, option, limit, limit.length), 'setsockopt');
+      }
       must(C.connect(fd, address, address.length), 'connect');
       return Promise.resolve({
         send: (bytes) => {
@@ -90,35 +97,42 @@ async function rateOf(step: () => Promise<number> | number): Promise<number> {
   return (count * 1000) / (performance.now() - began);
 }
 
+/** Measures one thing on a connection of its own. What fails is said, and has no rate. */
+async function attempt(
+  way: Way,
+  what: string,
+  port: number,
+  step: (connection: Awaited<ReturnType<Way['connect']>>) => Promise<number> | number,
+): Promise<void> {
+  try {
+    const connection = await way.connect(port);
+    try {
+      note(what, await rateOf(() => step(connection)));
+    } finally {
+      connection.close();
+    }
+  } catch (error) {
+    console.log(`    ${what}: ${String(error)}`);
+  }
+}
+
 async function measure(name: keyof typeof ways): Promise<void> {
   console.log(`  ${name} …`);
   using way = ways[name]();
   const piece = new Uint8Array(PIECE).fill(3);
   const into = new Uint8Array(PIECE);
-  const out = await way.connect(PORT.takes);
-  note(
-    `${name} · MiB/s to the host`,
-    (await rateOf(async () => {
-      await out.send(piece);
-      return piece.length;
-    })) / MIB,
-  );
-  out.close();
-  console.log('    from the host …');
-  const back = await way.connect(PORT.sends);
-  note(`${name} · MiB/s from the host`, (await rateOf(async () => back.receive(into))) / MIB);
-  back.close();
-  console.log('    round trips …');
-  const echo = await way.connect(PORT.echoes);
   const one = Uint8Array.of(1);
-  note(
-    `${name} · round trips a second`,
-    await rateOf(async () => {
-      await echo.send(one);
-      return echo.receive(one);
-    }),
-  );
-  echo.close();
+  await attempt(way, `${name} · MiB/s to the host`, PORT.takes, async (out) => {
+    await out.send(piece);
+    return piece.length / MIB;
+  });
+  await attempt(way, `${name} · MiB/s from the host`, PORT.sends, async (back) => {
+    return (await back.receive(into)) / MIB;
+  });
+  await attempt(way, `${name} · round trips a second`, PORT.echoes, async (echo) => {
+    await echo.send(one);
+    return echo.receive(one);
+  });
 }
 
 loadModules();
