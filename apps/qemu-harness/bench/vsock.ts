@@ -144,7 +144,9 @@ for (const what of ['MiB/s to the host', 'MiB/s from the host', 'round trips a s
   const base = median(found.get(`Linux, blocking · ${what}`) ?? []);
   const cells = Object.keys(ways).map((name) => {
     const rate = median(found.get(`${name} · ${what}`) ?? []);
-    return `${name} ${rate.toFixed(rate < 100 ? 1 : 0)} (${(rate / base).toFixed(2)})`;
+    if (Number.isNaN(rate)) return `${name} –`;
+    const ratio = Number.isNaN(base) ? '' : ` (${(rate / base).toFixed(2)})`;
+    return `${name} ${rate.toFixed(rate < 100 ? 1 : 0)}${ratio}`;
   });
   console.log(`${what.padEnd(24)} ${cells.join('   ')}`);
 }
