@@ -12,14 +12,18 @@ const APP = fileURLToPath(new URL('..', import.meta.url));
 const GUEST = join(APP, 'guest');
 
 /** Bundles a file. Its arguments become the global `scriptArgs`. */
-export async function bundleFile(file: string, args: readonly string[] = []): Promise<Uint8Array> {
+export async function bundleFile(
+  file: string,
+  args: readonly string[] = [],
+  compact = false,
+): Promise<Uint8Array> {
   const path = resolve(file);
   if (!existsSync(path) || !statSync(path).isFile()) {
     throw new HarnessError('BUNDLE_FAILED', `There is no file ${path}.`);
   }
   const text = `import ${JSON.stringify(path)};`;
   const banner = `globalThis.scriptArgs = ${JSON.stringify(args)};`;
-  return bundleText(text, { resolveDir: dirname(path), banner });
+  return bundleText(text, { resolveDir: dirname(path), banner, compact });
 }
 
 /** How a module is bundled that is given as text. */

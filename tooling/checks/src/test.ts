@@ -48,6 +48,7 @@ const lanes: readonly (readonly Step[])[] = [
     { title: 'lint', command: turbo('check:lint') },
     { title: 'doc examples', command: turbo('check:examples') },
     { title: 'reference manual', command: turbo('check:docs') },
+    { title: 'other engines', command: [...bare, 'unit', '--short'] },
   ],
   [
     { title: 'guest image', command: [...harness, 'prepare'] },
