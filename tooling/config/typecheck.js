@@ -8,9 +8,15 @@ import ts from 'typescript';
 
 const folder = process.cwd();
 const root = path.resolve(import.meta.dirname, '../..');
+/** What small engines have of ECMAScript 2024: of a QuickJS that Debian has, `ArrayBuffer.prototype.transfer` is missing. */
+const PORTABLE_LIB = [
+  'ES2023',
+  ...['Collection', 'Object', 'Promise', 'RegExp', 'SharedMemory', 'String'].map((part) => `ES2024.${part}`),
+  'ESNext.Disposable',
+];
 const shipped = (/** @type {string[]} */ sources) => ({
   extends: path.join(root, 'tsconfig.base.json'),
-  compilerOptions: { types: [] },
+  compilerOptions: { types: [], lib: PORTABLE_LIB },
   include: sources,
   exclude: ['**/*.test.ts'],
 });

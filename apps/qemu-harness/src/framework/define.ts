@@ -23,6 +23,13 @@ export interface Cell {
   readonly machine: Machine;
   readonly transport: TransportKind;
   readonly ring: Ring;
+  /** The guest's engine interprets, on an emulated processor: what draws or moves much does so {@link small}. */
+  readonly slow?: boolean;
+}
+
+/** How much a test draws or moves: all of it, or little in a slow guest. What is judged, and how, stays the same. */
+export function small<T>({ slow }: Cell, all: T, little: T): T {
+  return slow === true ? little : all;
 }
 
 /** A device under test and what stands behind it on the host. */
