@@ -12,10 +12,7 @@ import { root } from './workspace.ts';
 const TIMEOUT_MS = 120_000;
 
 /** Cycles that are known and are to be ended; a new one is an error. */
-const TO_BE_ENDED = [
-  ['apps/bare-guest/guest/board.ts', 'apps/bare-guest/guest/x86.ts'],
-  ['packages/core/src/device/transport.ts', 'packages/core/src/ring/virt-queue.ts'],
-];
+const TO_BE_ENDED = [['apps/bare-guest/guest/board.ts', 'apps/bare-guest/guest/x86.ts']];
 
 const cycles = async (context: string, ...globs: readonly string[]): Promise<string[][]> => {
   const tree = await parseDependencyTree([...globs], { context, cwd: context, transform: false });
