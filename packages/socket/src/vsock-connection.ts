@@ -8,6 +8,7 @@ import {
   requireInteger,
   requireWaitable,
   type SpinOptions,
+  spinTime,
   VirtioError,
   type WaitOptions,
 } from '@virtio/core';
@@ -486,6 +487,7 @@ export class VsockConnection implements Disposable, AsyncDisposable, AsyncIterab
   /** The same, spinning. */
   #whenDataSync<T, E>(take: () => T, end: E, options: SpinOptions | undefined): T | E {
     const connection = this.#connection;
+    spinTime(connection.name, options);
     this.#port.drain();
     if (connection.readiness === 'nothing') {
       this.#port.spin(() => connection.readiness !== 'nothing', options, 'data of the peer');
