@@ -7,8 +7,10 @@ import {
   DocumentReflection,
   IndexEvent,
   PageEvent,
+  JSX,
   type ProjectReflection,
 } from 'typedoc';
+import { buildPlayground } from '@virtio/playground/build';
 import ts from 'typescript';
 import { USAGE } from '@virtio/setup/usage';
 import { libraries, root } from './workspace.ts';
@@ -98,6 +100,10 @@ app.getEntryPoints = () =>
     if (sourceFile === undefined) throw new Error(`${file} is none of the packages' files`);
     return { displayName: '', program, sourceFile };
   });
+app.renderer.hooks.on('pageSidebar.begin', ({ relativeURL }) => {
+  const href = relativeURL('playground/index.html') ?? '';
+  return JSX.createElement('p', null, JSX.createElement('a', { href }, 'Playground: try it in your browser'));
+});
 const project = await app.convert();
 if (project === undefined) process.exit(1);
 linkThrows(project);
@@ -108,6 +114,7 @@ app.renderer.on(PageEvent.END, (page: PageEvent) => {
 });
 app.validate(project);
 await app.generateOutputs(project);
+await buildPlayground(path.join(root, 'docs/reference/playground'));
 const { warningCount, errorCount } = app.logger;
 if (warningCount + errorCount > 0) process.exitCode = 1;
 console.log(

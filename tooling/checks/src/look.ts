@@ -10,6 +10,7 @@ import fs from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
+import { lookAtPlayground } from '@virtio/playground/look';
 import { chromium, type Page } from 'playwright-core';
 import { root } from './workspace.ts';
 
@@ -120,6 +121,7 @@ try {
       await context.close();
     }
   }
+  problems.push(...(await lookAtPlayground(browser, path.join(SITE, 'playground'), axe, SHOTS)));
 } finally {
   await browser.close();
 }

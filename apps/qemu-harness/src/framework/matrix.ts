@@ -80,7 +80,7 @@ export function remarks(extent: Extent): readonly string[] {
     ? GAPS
     : [
         ...GAPS,
-        `Every test${extent === 'short' ? ' that takes no more than a few seconds' : ''} ran in the first kind of guest that can run it, but for long ones of the command line. Where another shows fewer, it ran those of disks, or one or two a device; npm start -- --full runs every test in every kind.`,
+        `Every test${extent === 'short' ? ' that takes no more than a few seconds' : ''} ran in the first kind of guest that can run it, but for those that take minutes or repeat at length what another shows. Where another shows fewer, it ran those of disks, or one or two a device; npm start -- --full runs every test in every kind.`,
       ];
 }
 
