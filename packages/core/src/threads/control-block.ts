@@ -117,11 +117,6 @@ export class ControlBlock {
     }
   }
 
-  /** Whether a thread has the queues now. */
-  get isOpen(): boolean {
-    return Atomics.load(this.#words, THREAD) === OPEN;
-  }
-
   /** Whether a thread had the queues and has given them back. */
   get isClosed(): boolean {
     return Atomics.load(this.#words, THREAD) === CLOSED;
@@ -132,9 +127,10 @@ export class ControlBlock {
     Atomics.store(this.#words, THREAD, WAITING);
   }
 
-  /** Nobody is to open the queues any more. Returns whether somebody has. */
-  withdraw(): boolean {
-    return Atomics.compareExchange(this.#words, THREAD, WAITING, CLOSED) === OPEN;
+  /** Nobody is to open the queues any more. Returns whether somebody has them, had them, or neither. */
+  withdraw(): 'open' | 'closed' | 'unopened' {
+    const thread = Atomics.compareExchange(this.#words, THREAD, WAITING, CLOSED);
+    return thread === OPEN ? 'open' : thread === CLOSED ? 'closed' : 'unopened';
   }
 
   /** Whether the other thread has found the device lying since this was asked last. */
@@ -177,15 +173,19 @@ export class ControlBlock {
   /**
    * Changes to the rings of now, which the thread uses from then on.
    *
-   * @returns the set, and after how many resets
+   * @param resets how many there were when the device was seen to be live
+   * @returns the set, or -1 if there was a reset since: then the device may not be live any more
    */
-  claim(): { readonly rings: 0 | 1; readonly resets: number } {
-    for (;;) {
-      const claim = Atomics.load(this.#words, CLAIM);
-      if (Atomics.compareExchange(this.#words, CLAIM, claim, claim ^ 1) === claim) {
-        return { rings: (claim & 1) === 0 ? 1 : 0, resets: claim >>> 1 };
-      }
-    }
+  claim(resets: number): 0 | 1 | -1 {
+    const claim = Atomics.load(this.#words, CLAIM);
+    if (claim >>> 1 !== resets) return -1;
+    if (Atomics.compareExchange(this.#words, CLAIM, claim, claim ^ 1) !== claim) return -1;
+    return (claim & 1) === 0 ? 1 : 0;
+  }
+
+  /** The set of rings that the thread uses: as long as it has not claimed any, one that the device does not have. */
+  get ownRings(): 0 | 1 {
+    return (Atomics.load(this.#words, CLAIM) & 1) === 0 ? 0 : 1;
   }
 
   /** Takes the queues for this thread. Returns false if another has them, or had. */

@@ -12,7 +12,14 @@ import type { FieldTable, Layout } from '../memory/layout.ts';
 import type { DriverQueue } from '../queues/driver-queue.ts';
 import type { VirtQueue } from '../ring/virt-queue.ts';
 import { ControlBlock } from './control-block.ts';
-import type { Doorbell, PlannedQueue, PostedMemory, PostingHal, QueuePlan } from './queue-plan.ts';
+import type {
+  Doorbell,
+  PlannedQueue,
+  PostedMemory,
+  PostingHal,
+  QueuePlan,
+  QueueSignals,
+} from './queue-plan.ts';
 
 /** Memory for buffers of the other thread, if nothing else is said. */
 const MEMORY = 4 * 1024 * 1024;
@@ -48,6 +55,8 @@ export class LentQueues implements DriverQueue {
   readonly #sets: readonly RingSets[];
   #rings: 0 | 1 = 0;
   #arena: DmaRegion | undefined;
+  /** What the last plan has, as long as it may have to be closed here. */
+  readonly #signals: QueueSignals[] = [];
   /** Whether a thread was given the queues, and whether nobody has used them since the device was reset. */
   #lent = false;
   #fresh = true;
@@ -81,7 +90,7 @@ export class LentQueues implements DriverQueue {
    * @throws {@link VirtioError} `ALREADY_USED` if a thread has them, or had and the device was not reset since; `UNSUPPORTED` if the
    * platform cannot do that
    */
-  plan({ memory = MEMORY }: QueuePlanOptions = {}): QueuePlan {
+  plan({ memory: bytes = MEMORY }: QueuePlanOptions = {}): QueuePlan {
     const { transport, hal } = this.#parts;
     const control = this.#control;
     if (this.#lent && !control.isClosed) {
@@ -102,26 +111,41 @@ export class LentQueues implements DriverQueue {
         `${this.#who}: this platform cannot give memory to another thread`,
       );
     }
-    this.#arena ??= hal.dmaAlloc(Math.ceil(memory / PAGE_SIZE), 'both', this.queue.accessPlatform);
+    this.#arena ??= hal.dmaAlloc(Math.ceil(bytes / PAGE_SIZE), 'both', this.queue.accessPlatform);
+    const memory = hal.post(this.#arena.bytes);
+    this.#signals.length = 0;
+    let queues: readonly PlannedQueue[];
+    try {
+      queues = this.#parts.queues.map((queue, i) => this.#planned(queue, i, hal));
+    } catch (error) {
+      this.#closeSignals();
+      throw error;
+    }
     this.#lent = true;
-    const plan = {
+    this.#fresh = false;
+    control.offer();
+    return {
       deviceType: transport.deviceType,
       name: transport.name,
       features: this.#parts.features(),
       legacy: transport.requiresLegacyLayout(),
-      queues: this.#parts.queues.map((queue, i) => this.#planned(queue, i, hal)),
-      memory: hal.post(this.#arena.bytes),
+      queues,
+      memory,
       options: { ...this.#parts.options, queueSize: this.queue.size },
       control: control.buffer,
     };
-    this.#fresh = false;
-    control.offer();
-    return plan;
   }
 
-  /** The other thread is gone without having said so: what it had is free at the next reset of the device. */
+  /**
+   * The other thread is gone without having said so, or never came: its descriptors are closed, and what it had is free at the next reset
+   * of the device.
+   */
   abandon(): void {
-    if (this.#control.isOpen) this.#control.close();
+    if (!this.#lent) return;
+    const thread = this.#control.withdraw();
+    if (thread === 'open') this.#control.close();
+    // One that has said so has closed them itself.
+    if (thread !== 'closed') this.#closeSignals();
   }
 
   /** What the device has used is the other thread's; only what it reports is looked at. */
@@ -177,7 +201,9 @@ export class LentQueues implements DriverQueue {
     this.#disposed = true;
     const { queues, hal } = this.#parts;
     // Whoever has opened them may not have heard yet, and go on writing.
-    const used = this.#control.withdraw();
+    const thread = this.#control.withdraw();
+    const used = thread === 'open';
+    if (thread === 'unopened') this.#closeSignals();
     queues.forEach((queue, i) => {
       const set = this.#sets[i] as RingSets;
       if (used) queue.leaveMemory();
@@ -195,7 +221,9 @@ export class LentQueues implements DriverQueue {
     const post = (regions: readonly DmaRegion[]): PostedMemory[] =>
       regions.map(({ bytes }) => hal.post(bytes));
     const [first, second] = this.#sets[i] as RingSets;
-    const { doorbell, interrupt } = this.#parts.transport.lendQueue(queue.index);
+    const signals = this.#parts.transport.lendQueue(queue.index);
+    this.#signals.push(signals);
+    const { doorbell, interrupt } = signals;
     return {
       index: queue.index,
       size: queue.size,
@@ -203,6 +231,10 @@ export class LentQueues implements DriverQueue {
       doorbell: doorbell.kind === 'descriptor' ? doorbell : posted(doorbell, hal),
       interrupt,
     };
+  }
+
+  #closeSignals(): void {
+    for (const { close } of this.#signals.splice(0)) close?.();
   }
 
   #failAll(error: VirtioError): void {

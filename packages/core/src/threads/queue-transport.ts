@@ -5,11 +5,11 @@
  */
 import { DeviceStatus, InterruptStatus } from '../device/device-status.ts';
 import type { DeviceType } from '../device/device-type.ts';
-import type { InterruptSource } from '../device/interrupts.ts';
+import type { InterruptSource, Lookout } from '../device/interrupts.ts';
 import { type SharedMemory, Transport } from '../device/transport.ts';
 import { VirtioError } from '../errors.ts';
 import type { DmaRegion } from '../memory/hal.ts';
-import { ControlBlock } from './control-block.ts';
+import { ControlBlock, type ControlState } from './control-block.ts';
 import type { PlannedQueue, QueuePlan, QueuePlatform } from './queue-plan.ts';
 
 /** A driver, as far as it is told what becomes of the device. */
@@ -25,6 +25,10 @@ class ThreadInterrupts implements InterruptSource {
 
   constructor(queues: InterruptSource) {
     this.#queues = queues;
+  }
+
+  get lookout(): Lookout | undefined {
+    return this.#queues.lookout;
   }
 
   onQueue(queue: number, handler: (() => void) | undefined): void {
@@ -94,7 +98,9 @@ export class QueueTransport extends Transport {
         `${this.name}: this plan was opened before, or the device is closed; ask its driver for a new one`,
       );
     }
-    this.#claim();
+    // If the device is being reset just now, the driver begins on rings that it does not have, and changes over when it is live.
+    const { resets, state } = this.#told();
+    if (state !== 'live' || !this.#claim(resets)) this.#rings = this.#control.ownRings;
   }
 
   /** @internal From now on the driver hears what becomes of the device. */
@@ -247,8 +253,18 @@ export class QueueTransport extends Transport {
     return this.#disposed;
   }
 
+  /** What the owner has told, the count first: a device that is live after that is so since that reset, or a later one. */
+  #told(): { readonly resets: number; readonly state: ControlState } {
+    const { resets } = this.#control;
+    return { resets, state: this.#control.state };
+  }
+
   #hear(driver: ThreadDriver): void {
-    const { state, resets } = this.#control;
+    const { resets, state } = this.#told();
+    if (state !== 'live' && state !== 'down') {
+      driver.fail(this.#error(state));
+      return;
+    }
     if (resets !== this.#resets || state === 'down') {
       const lost = new VirtioError(
         'DEVICE_RESET',
@@ -257,12 +273,9 @@ export class QueueTransport extends Transport {
       driver.fail(lost);
     }
     if (state === 'down' || this.#isDisposed()) return;
-    if (state !== 'live') {
-      driver.fail(this.#error(state));
-      return;
-    }
     if (resets !== this.#resets) {
-      this.#claim();
+      // After another reset meanwhile there is more to hear.
+      if (!this.#claim(resets)) return;
       this.#mayReset = true;
       try {
         driver.reset();
@@ -277,9 +290,14 @@ export class QueueTransport extends Transport {
     this.#interrupts?.config?.();
   }
 
-  #claim(): void {
-    ({ rings: this.#rings, resets: this.#resets } = this.#control.claim());
+  /** Changes to the rings of now, if there were no more resets than that. */
+  #claim(resets: number): boolean {
+    const rings = this.#control.claim(resets);
+    if (rings < 0) return false;
+    this.#rings = rings as 0 | 1;
+    this.#resets = resets;
     this.#generation = this.#control.configGeneration;
+    return true;
   }
 
   #error(code: VirtioError['code']): VirtioError {
