@@ -164,6 +164,45 @@ describe('a file system over it', () => {
     await fs.unmount();
   });
 
+  it('gives back what a late answer told of, or opened', () => {
+    const { device, driver } = open();
+    const held: Asked[] = [];
+    let late: number = Opcode.LOOKUP;
+    const entry = { nodeid: 9n, ino: 9n, mode: FILE };
+    const { forgotten, seen } = serve(device, (asked) => {
+      const isNew = late === Opcode.CREATE && asked.opcode === Opcode.LOOKUP;
+      if (isNew) reply(asked, 2);
+      if (asked.opcode !== late) return isNew;
+      asked.chain.defer();
+      held.push(asked);
+      return true;
+    });
+    const fs = FuseFileSystem.mountSync(driver);
+    const answerLate = (body: Uint8Array): void => {
+      const asked = held.shift();
+      if (asked === undefined) throw new Error('nothing was asked');
+      reply(asked, body);
+      asked.chain.complete();
+      late = 0;
+      fs.accessSync('/');
+    };
+    const timeOut = { timeoutMs: 0 };
+    const notReady = expect.objectContaining({ code: 'NOT_READY' }) as Error;
+    expect(() => fs.statSync('/file', timeOut)).toThrow(notReady);
+    answerLate(encode(Out.entry, entry));
+    expect(forgotten).toEqual([{ nodeid: 9n, nlookup: 1n }]);
+    forgotten.length = 0;
+    late = Opcode.CREATE;
+    expect(() => fs.writeFileSync('/new', 'x', timeOut)).toThrow(notReady);
+    answerLate(encode(Out.create, { ...entry, fh: 4n }));
+    fs.accessSync('/');
+    expect(seen.filter((opcode) => opcode === Opcode.RELEASE)).toHaveLength(1);
+    expect(forgotten).toContainEqual({ nodeid: 9n, nlookup: 1n });
+    fs.unmountSync();
+    driver[Symbol.dispose]();
+    device.assertClean();
+  });
+
   it('refuses a server that speaks another FUSE', async () => {
     for (const version of [
       { major: 6, minor: 31 },
