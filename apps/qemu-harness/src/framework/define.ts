@@ -164,6 +164,8 @@ export interface GuestTest<H extends HostFunctions = HostFunctions> {
   readonly skip?: (cell: Cell) => string | undefined;
   /** Runs in every kind of guest even where only the essential is asked for: one or two a device that show that it works. */
   readonly essential?: boolean;
+  /** Takes more than a few seconds. `npm start`, which shows that every device works, leaves it out; `npm test` runs it. */
+  readonly long?: boolean;
   /** Seconds after which it has failed. */
   readonly timeoutS?: number;
   /** Prepares files in the test's folder on the host, before the guest boots. */

@@ -88,6 +88,7 @@ export default [
   guestTest({
     device: 'net',
     name: `carries ${MANY} frames of mixed sizes each way at once`,
+    long: true,
     timeoutS: 240,
     devices: { net: switched() },
     prepare,
@@ -98,6 +99,7 @@ export default [
   guestTest({
     device: 'net',
     name: 'carries frames in buffers of the caller, by promises, tokens and spinning',
+    long: true,
     devices: { net: switched() },
     prepare,
     host,
@@ -250,6 +252,7 @@ export default [
   guestTest({
     device: 'net',
     name: 'lets a flood wait: memory does not grow, and nothing is lost',
+    long: true,
     timeoutS: 120,
     devices: { net: switched() },
     prepare,

@@ -215,6 +215,7 @@ export default [
   guestTest({
     device: 'net',
     name: 'the kernel fetches 100 MiB over HTTP through a Tap, and sends them back, with equal hashes',
+    long: true,
     timeoutS: 300,
     devices: { net: userNetwork() },
     prepare,
