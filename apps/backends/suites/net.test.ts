@@ -23,7 +23,7 @@ const pattern = (length: number, seed: number): Uint8Array =>
 it('datagrams go to programs of the host and come back, and those of the host come', async () => {
   using folder = new Folder();
   await using passt = await Passt.start(folder, GUEST_PORT);
-  using net = await openDriver(VirtioNet, `vhost-user:${passt.socket}`, { queues: 2 });
+  using net = await openDriver(VirtioNet, `vhost-user:${passt.socket}`);
   const { address, gateway } = passt;
   const stack = new TinyStack(
     {

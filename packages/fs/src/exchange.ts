@@ -318,7 +318,7 @@ export class Exchange {
   *discard(index: number): Task<void> {
     try {
       yield index;
-      this.#free(this.#tag(index));
+      this.#dropAnswer(this.#tag(index));
     } catch {
       this.#orphan(this.#tag(index), undefined);
     }
