@@ -39,6 +39,7 @@ import {
 } from '@virtio/files';
 import { Exchange } from './exchange.ts';
 import { type FuseFid, Nodes } from './nodes.ts';
+import { pipeline } from './pipeline.ts';
 import { FSYNC_DATA, FUSE_VERSION, In, InitFlag, Opcode, Out, ROOT_ID } from './protocol.ts';
 import { attributes, directoryEntries } from './replies.ts';
 import {
@@ -281,7 +282,8 @@ export class FuseClient implements FileClient {
     const nodes = this.#nodes;
     let failure: Error | undefined;
     try {
-      yield* this.#exchange.pipeline(
+      yield* pipeline(
+        this.#exchange,
         names,
         (name) => lookupOf(directory, name),
         // No answer may be left out, as each has made the server count: after an error the others are received all the same.
@@ -410,7 +412,8 @@ export class FuseClient implements FileClient {
     const fh = this.#nodes.handle(fid, 'read');
     let total = 0;
     let ended = false;
-    yield* this.#exchange.pipeline(
+    yield* pipeline(
+      this.#exchange,
       chunks(buffer, this.#chunk),
       (room) => readOf(fid, fh, room, offset + room.byteOffset - buffer.byteOffset),
       function* (room, answer) {
@@ -447,7 +450,8 @@ export class FuseClient implements FileClient {
       out: Out.write,
       data,
     });
-    yield* exchange.pipeline(
+    yield* pipeline(
+      exchange,
       chunks(bytes, this.#chunk),
       writeOf,
       function* (data, answer) {
@@ -534,7 +538,8 @@ export class FuseClient implements FileClient {
 
   *getattrEach(fids: readonly FuseFid[]): Task<(Attributes | undefined)[]> {
     const all: (Attributes | undefined)[] = [];
-    yield* this.#exchange.pipeline(
+    yield* pipeline(
+      this.#exchange,
       fids,
       (fid) => {
         this.#nodes.check(fid, 'getattr');
@@ -703,7 +708,8 @@ export class FuseClient implements FileClient {
     refused: (name: string, error: FileError) => void,
   ): Task<void> {
     this.#nodes.check(directory, 'unlink');
-    yield* this.#exchange.pipeline(
+    yield* pipeline(
+      this.#exchange,
       names,
       (name) => unlinkOf(directory, name, 0),
       function* (name, answer) {

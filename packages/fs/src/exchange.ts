@@ -276,6 +276,16 @@ export class Exchange {
     return index;
   }
 
+  /** The same for a task that has requests in flight: -1 also if memory or the queue is full, as it will free some itself. */
+  trySendMore<I extends FieldTable, O extends FieldTable>(call: Call<I, O>): number {
+    try {
+      return this.trySend(call);
+    } catch (error) {
+      if (VirtioError.is(error, 'DMA_ERROR') || VirtioError.is(error, 'QUEUE_FULL')) return -1;
+      throw error;
+    }
+  }
+
   /** Waits for the reply to a request. */
   *receive<I extends FieldTable, O extends FieldTable>(
     index: number,
@@ -321,37 +331,6 @@ export class Exchange {
       this.#dropAnswer(this.#tag(index));
     } catch {
       this.#orphan(this.#tag(index), undefined);
-    }
-  }
-
-  /** Sends a request for each item, many in flight, and handles the answers in their order; `false` ends the sending. */
-  *pipeline<T, I extends FieldTable, O extends FieldTable>(
-    items: Iterable<T>,
-    request: (item: T) => Call<I, O>,
-    receive: (item: T, answer: Task<Reply<O>>) => Task<boolean>,
-    window: number,
-  ): Task<void> {
-    const pending: { readonly item: T; readonly call: Call<I, O>; readonly tag: number }[] = [];
-    const source = items[Symbol.iterator]();
-    let next = source.next();
-    let more = true;
-    try {
-      while (pending.length > 0 || (more && next.done !== true)) {
-        while (more && next.done !== true && pending.length < window) {
-          const call = request(next.value);
-          // With requests of its own in flight, the task need not wait for a tag: it will free one itself.
-          const tag = pending.length === 0 ? yield* this.send(call) : this.#trySendMore(call);
-          if (tag < 0) break;
-          pending.push({ item: next.value, call, tag });
-          next = source.next();
-        }
-        const first = pending.shift();
-        if (first === undefined) break;
-        more = (yield* receive(first.item, this.receive(first.tag, first.call))) && more;
-        yield CHECK;
-      }
-    } finally {
-      for (const { tag } of pending) yield* this.discard(tag);
     }
   }
 
@@ -456,15 +435,6 @@ export class Exchange {
     );
     tag.state = IN_FLIGHT;
     this.device.kickSoon();
-  }
-
-  #trySendMore<I extends FieldTable, O extends FieldTable>(call: Call<I, O>): number {
-    try {
-      return this.trySend(call);
-    } catch (error) {
-      if (VirtioError.is(error, 'DMA_ERROR') || VirtioError.is(error, 'QUEUE_FULL')) return -1;
-      throw error;
-    }
   }
 
   /** Takes the answer to a request, if it is there. */
