@@ -51,7 +51,8 @@ function mend(html: string): string {
 
 /** The headings of guides are found first: of the codes of errors, for one, the page that explains them and not each that mentions them. */
 function indexHeadings(event: IndexEvent): void {
-  event.searchFieldWeights.headings = 20;
+  // As long as a field is compared with its average, which is next to nothing here, as only guides have any, it counts for little.
+  event.searchFieldWeights.headings = 2000;
   for (const [index, reflection] of event.searchResults.entries()) {
     const fields = event.searchFields[index];
     if (fields === undefined || !(reflection instanceof DocumentReflection)) continue;
