@@ -102,7 +102,7 @@ app.getEntryPoints = () =>
     return { displayName: '', program, sourceFile };
   });
 app.renderer.hooks.on('pageSidebar.begin', ({ relativeURL }) => {
-  const href = relativeURL('playground/index.html') ?? '';
+  const href = relativeURL('playground/index.html');
   return JSX.createElement('p', null, JSX.createElement('a', { href }, 'Playground: try it in your browser'));
 });
 const project = await app.convert();
