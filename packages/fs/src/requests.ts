@@ -15,6 +15,8 @@ import { GETATTR_FH, In, Opcode, Out, SetattrBit } from './protocol.ts';
 
 /** The end of a lock that has none: the largest position in a file. */
 export const LAST = 2n ** 63n - 1n;
+/** The bits of a time that lies before 1970. */
+const U64 = 2n ** 64n - 1n;
 
 type FieldsOf<L> = L extends Layout<infer F> ? F : never;
 type CallOf<I, O> = Call<FieldsOf<I>, FieldsOf<O>>;
@@ -108,8 +110,8 @@ export function setattrValues(
       (writable ? SetattrBit.FH : 0),
     fh: writable ? fh : 0n,
     size: BigInt(changes.size),
-    atime: BigInt.asUintN(64, BigInt(changes.atime)),
-    mtime: BigInt.asUintN(64, BigInt(changes.mtime)),
+    atime: BigInt(changes.atime) & U64,
+    mtime: BigInt(changes.mtime) & U64,
     atimeNs: changes.atimeNs,
     mtimeNs: changes.mtimeNs,
     mode: changes.mode,

@@ -5,8 +5,9 @@
  * There are two sets of memory for the rings. At a reset the device gets the one that the other thread does not use, as that goes on
  * writing to its own until it has heard of the reset.
  */
-import { VirtioError } from '../errors.ts';
+import { requireInteger } from '../check.ts';
 import type { Transport } from '../device/transport.ts';
+import { VirtioError } from '../errors.ts';
 import { type DmaRegion, type Hal, PAGE_SIZE } from '../memory/hal.ts';
 import type { FieldTable, Layout } from '../memory/layout.ts';
 import type { DriverQueue } from '../queues/driver-queue.ts';
@@ -23,6 +24,7 @@ import type {
 
 /** Memory for buffers of the other thread, if nothing else is said. */
 const MEMORY = 4 * 1024 * 1024;
+const MOST_MEMORY = 2 ** 40;
 
 /** What {@link LentQueues} are made of; the driver sees to it. */
 export interface LentParts {
@@ -40,7 +42,10 @@ export interface LentParts {
 
 /** Options of what is handed to another thread. */
 export interface QueuePlanOptions {
-  /** Bytes of memory for the other thread's buffers (default 4 MiB): those of its requests that are copied, and its own. */
+  /**
+   * Bytes of memory for the other thread's buffers, 4096 or more: those of its requests that are copied, and its own. The default is what
+   * the thread before had, or 4 MiB.
+   */
   readonly memory?: number;
 }
 
@@ -55,7 +60,7 @@ export class LentQueues implements DriverQueue {
   readonly #sets: readonly RingSets[];
   #rings: 0 | 1 = 0;
   #arena: DmaRegion | undefined;
-  /** What the last plan has, as long as it may have to be closed here. */
+  /** Of the last plan, as long as its descriptors may have to be closed here. */
   readonly #signals: QueueSignals[] = [];
   /** Whether a thread was given the queues, and whether nobody has used them since the device was reset. */
   #lent = false;
@@ -88,10 +93,12 @@ export class LentQueues implements DriverQueue {
    * What another thread needs to drive the queues.
    *
    * @throws {@link VirtioError} `ALREADY_USED` if a thread has them, or had and the device was not reset since; `UNSUPPORTED` if the
-   * platform cannot do that
+   * platform cannot do that; `INVALID_PARAM` for less than a page of memory; `DMA_ERROR`
    */
-  plan({ memory: bytes = MEMORY }: QueuePlanOptions = {}): QueuePlan {
+  plan(options: QueuePlanOptions = {}): QueuePlan {
     const { transport, hal } = this.#parts;
+    const wanted = options.memory ?? this.#arena?.bytes.length ?? MEMORY;
+    const memory = requireInteger(transport, 'memory', wanted, PAGE_SIZE, MOST_MEMORY);
     const control = this.#control;
     if (this.#lent && !control.isClosed) {
       throw new VirtioError(
@@ -111,41 +118,44 @@ export class LentQueues implements DriverQueue {
         `${this.#who}: this platform cannot give memory to another thread`,
       );
     }
-    this.#arena ??= hal.dmaAlloc(Math.ceil(bytes / PAGE_SIZE), 'both', this.queue.accessPlatform);
-    const memory = hal.post(this.#arena.bytes);
-    this.#signals.length = 0;
+    const { bytes } = this.#allocate(Math.ceil(memory / PAGE_SIZE));
     let queues: readonly PlannedQueue[];
+    this.#signals.length = 0;
     try {
       queues = this.#parts.queues.map((queue, i) => this.#planned(queue, i, hal));
     } catch (error) {
       this.#closeSignals();
       throw error;
     }
-    this.#lent = true;
-    this.#fresh = false;
-    control.offer();
-    return {
+    const plan = {
       deviceType: transport.deviceType,
       name: transport.name,
       features: this.#parts.features(),
       legacy: transport.requiresLegacyLayout(),
       queues,
-      memory,
-      options: { ...this.#parts.options, queueSize: this.queue.size },
+      memory: hal.post(bytes),
+      // The driver there gets of each queue what it has, as the largest size is what it asks for.
+      options: {
+        ...this.#parts.options,
+        queueSize: Math.max(...this.#parts.queues.map(({ size }) => size)),
+      },
       control: control.buffer,
     };
+    this.#lent = true;
+    this.#fresh = false;
+    control.offer();
+    return plan;
   }
 
   /**
-   * The other thread is gone without having said so, or never came: its descriptors are closed, and what it had is free at the next reset
-   * of the device.
+   * The other thread is gone without having said so, and its descriptors are closed. If it has opened the plan, what it had is free at the
+   * next reset of the device; if not, at once, and nobody can open the plan any more.
    */
   abandon(): void {
-    if (!this.#lent) return;
-    const thread = this.#control.withdraw();
-    if (thread === 'open') this.#control.close();
-    // One that has said so has closed them itself.
-    if (thread !== 'closed') this.#closeSignals();
+    if (!this.#lent || this.#control.isClosed) return;
+    if (this.#control.withdraw()) this.#control.close();
+    else this.#fresh = true;
+    this.#closeSignals();
   }
 
   /** What the device has used is the other thread's; only what it reports is looked at. */
@@ -201,9 +211,10 @@ export class LentQueues implements DriverQueue {
     this.#disposed = true;
     const { queues, hal } = this.#parts;
     // Whoever has opened them may not have heard yet, and go on writing.
-    const thread = this.#control.withdraw();
-    const used = thread === 'open';
-    if (thread === 'unopened') this.#closeSignals();
+    // A thread that has given them back has closed its descriptors itself.
+    const closed = this.#control.isClosed;
+    const used = this.#control.withdraw();
+    if (!used && !closed) this.#closeSignals();
     queues.forEach((queue, i) => {
       const set = this.#sets[i] as RingSets;
       if (used) queue.leaveMemory();
@@ -215,6 +226,18 @@ export class LentQueues implements DriverQueue {
 
   get #who(): string {
     return `${this.#parts.transport.who()}: queue ${this.queue.index}`;
+  }
+
+  /** The memory for buffers, which no thread has at this time: that of the last plan if it has the size. */
+  #allocate(pages: number): DmaRegion {
+    const { hal } = this.#parts;
+    const { accessPlatform } = this.queue;
+    if (this.#arena !== undefined && this.#arena.pages !== pages) {
+      hal.dmaDealloc(this.#arena, accessPlatform);
+      this.#arena = undefined;
+    }
+    this.#arena ??= hal.dmaAlloc(pages, 'both', accessPlatform);
+    return this.#arena;
   }
 
   #planned(queue: VirtQueue, i: number, hal: PostingHal): PlannedQueue {
@@ -261,7 +284,7 @@ export class LentQueues implements DriverQueue {
   #copyConfig(): void {
     const { transport, config } = this.#parts;
     const fields = Object.values(config.fields).filter(
-      ({ offset, size }) => offset + size <= this.#control.configSize,
+      ({ offset, size, access }) => access !== 'write-only' && offset + size <= this.#control.configSize,
     );
     const read = (): Uint8Array => {
       const bytes = new Uint8Array(this.#control.configSize);
@@ -296,7 +319,7 @@ function posted(
 }
 
 function isPosting(hal: Hal): hal is PostingHal {
-  return 'post' in hal;
+  return typeof (hal as Partial<PostingHal>).post === 'function';
 }
 
 /** The second and later ones of queues that are lent together; the first speaks for all. */

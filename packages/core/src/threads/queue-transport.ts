@@ -9,7 +9,7 @@ import type { InterruptSource, Lookout } from '../device/interrupts.ts';
 import { type SharedMemory, Transport } from '../device/transport.ts';
 import { VirtioError } from '../errors.ts';
 import type { DmaRegion } from '../memory/hal.ts';
-import { ControlBlock, type ControlState } from './control-block.ts';
+import { ControlBlock } from './control-block.ts';
 import type { PlannedQueue, QueuePlan, QueuePlatform } from './queue-plan.ts';
 
 /** A driver, as far as it is told what becomes of the device. */
@@ -74,6 +74,8 @@ export class QueueTransport extends Transport {
   #resets = -1;
   #events = -1;
   #generation = 0;
+  /** Whether what the driver has in the rings is void: the device was reset, or the rings were claimed before it was live. */
+  #stale = false;
   /** The driver may reset itself: as it begins, ends, or the device was reset. */
   #mayReset = true;
   #looking = false;
@@ -98,9 +100,7 @@ export class QueueTransport extends Transport {
         `${this.name}: this plan was opened before, or the device is closed; ask its driver for a new one`,
       );
     }
-    // If the device is being reset just now, the driver begins on rings that it does not have, and changes over when it is live.
-    const { resets, state } = this.#told();
-    if (state !== 'live' || !this.#claim(resets)) this.#rings = this.#control.ownRings;
+    this.#claim();
   }
 
   /** @internal From now on the driver hears what becomes of the device. */
@@ -127,8 +127,9 @@ export class QueueTransport extends Transport {
   }
 
   notify(queue: number, next: number): void {
-    this.#platform.notify(queue, next);
     this.look();
+    // 3.1.1: not before the device is live; then all is submitted anew.
+    if (!this.#stale) this.#platform.notify(queue, next);
   }
 
   /** The driver here cannot accept less than the other thread's has: the rings are as that one agreed. */
@@ -210,7 +211,7 @@ export class QueueTransport extends Transport {
 
   override fail(error: VirtioError): VirtioError {
     // Set-up that fails here is no fault of the device's.
-    if (this.#driver !== undefined) this.#control.lied();
+    if (this.#driver !== undefined) this.#control.lied(this.#resets);
     return super.fail(error);
   }
 
@@ -228,17 +229,18 @@ export class QueueTransport extends Transport {
 
   /** Looks whether the other thread has told something. */
   override look(): void {
-    const events = this.#control.events;
-    if (events === this.#events || this.#looking || this.#driver === undefined || this.#disposed) return;
+    const driver = this.#driver;
+    if (driver === undefined || this.#looking) return;
     this.#looking = true;
     try {
-      this.#events = events;
-      this.#hear(this.#driver);
+      // Again, as what a listener did, or what took a while, may have missed a change.
+      while (!this.#disposed && this.#control.events !== this.#events) {
+        this.#events = this.#control.events;
+        this.#hear(driver);
+      }
     } finally {
       this.#looking = false;
     }
-    // What a listener did, or what took a while, may have missed a change.
-    if (!this.#isDisposed()) this.look();
   }
 
   [Symbol.dispose](): void {
@@ -249,55 +251,59 @@ export class QueueTransport extends Transport {
     this.#platform.close();
   }
 
-  #isDisposed(): boolean {
-    return this.#disposed;
-  }
-
-  /** What the owner has told, the count first: a device that is live after that is so since that reset, or a later one. */
-  #told(): { readonly resets: number; readonly state: ControlState } {
-    const { resets } = this.#control;
-    return { resets, state: this.#control.state };
-  }
-
   #hear(driver: ThreadDriver): void {
-    const { resets, state } = this.#told();
-    if (state !== 'live' && state !== 'down') {
-      driver.fail(this.#error(state));
-      return;
-    }
+    // In this order: a reset is told before it is counted, so the state is no older than the count.
+    const { resets } = this.#control;
+    const { state } = this.#control;
     if (resets !== this.#resets || state === 'down') {
-      const lost = new VirtioError(
-        'DEVICE_RESET',
-        `${this.who()} was reset by the thread that has it; whether this request was carried out is not known: ask again`,
+      this.#stale = true;
+      driver.fail(
+        new VirtioError(
+          'DEVICE_RESET',
+          `${this.who()} was reset by the thread that has it; whether this request was carried out is not known: ask again`,
+        ),
       );
-      driver.fail(lost);
     }
-    if (state === 'down' || this.#isDisposed()) return;
-    if (resets !== this.#resets) {
-      // After another reset meanwhile there is more to hear.
-      if (!this.#claim(resets)) return;
-      this.#mayReset = true;
-      try {
-        driver.reset();
-      } finally {
-        this.#mayReset = false;
-      }
-      return;
+    // A listener may have disposed the driver.
+    if (this.#control.isClosed || state === 'down') return;
+    if (state !== 'live') driver.fail(this.#error(state));
+    else if (this.#stale) this.#restart(driver, resets);
+    else this.#hearConfig();
+  }
+
+  /** The device is live again. */
+  #restart(driver: ThreadDriver, resets: number): void {
+    if (resets === this.#resets) this.#stale = false;
+    else this.#claim();
+    // Claimed during a further reset, of which it is told when that is over.
+    if (this.#isStale()) return;
+    this.#mayReset = true;
+    try {
+      driver.reset();
+    } catch (error) {
+      // Why it does not work is the driver's failure by now, and nobody here has asked for it.
+      if (!VirtioError.is(error)) throw error;
+    } finally {
+      this.#mayReset = false;
     }
+  }
+
+  #isStale(): boolean {
+    return this.#stale;
+  }
+
+  #hearConfig(): void {
     const generation = this.#control.configGeneration;
     if (generation === this.#generation) return;
     this.#generation = generation;
     this.#interrupts?.config?.();
   }
 
-  /** Changes to the rings of now, if there were no more resets than that. */
-  #claim(resets: number): boolean {
-    const rings = this.#control.claim(resets);
-    if (rings < 0) return false;
-    this.#rings = rings as 0 | 1;
-    this.#resets = resets;
+  /** Takes the rings of now. They may be used if the device is live, as the other thread empties them before that. */
+  #claim(): void {
+    ({ rings: this.#rings, resets: this.#resets } = this.#control.claim());
     this.#generation = this.#control.configGeneration;
-    return true;
+    this.#stale = this.#control.state !== 'live';
   }
 
   #error(code: VirtioError['code']): VirtioError {
