@@ -60,7 +60,7 @@ export class LentQueues implements DriverQueue {
   readonly #sets: readonly RingSets[];
   #rings: 0 | 1 = 0;
   #arena: DmaRegion | undefined;
-  /** Of the last plan, as long as its descriptors may have to be closed here. */
+  /** What the last plan has, as long as it may have to be closed here. */
   readonly #signals: QueueSignals[] = [];
   /** Whether a thread was given the queues, and whether nobody has used them since the device was reset. */
   #lent = false;
@@ -119,21 +119,25 @@ export class LentQueues implements DriverQueue {
       );
     }
     const { bytes } = this.#allocate(Math.ceil(memory / PAGE_SIZE));
-    let queues: readonly PlannedQueue[];
+    const posted = hal.post(bytes);
     this.#signals.length = 0;
+    let queues: readonly PlannedQueue[];
     try {
       queues = this.#parts.queues.map((queue, i) => this.#planned(queue, i, hal));
     } catch (error) {
       this.#closeSignals();
       throw error;
     }
-    const plan = {
+    this.#lent = true;
+    this.#fresh = false;
+    control.offer();
+    return {
       deviceType: transport.deviceType,
       name: transport.name,
       features: this.#parts.features(),
       legacy: transport.requiresLegacyLayout(),
       queues,
-      memory: hal.post(bytes),
+      memory: posted,
       // The driver there gets of each queue what it has, as the largest size is what it asks for.
       options: {
         ...this.#parts.options,
@@ -141,21 +145,20 @@ export class LentQueues implements DriverQueue {
       },
       control: control.buffer,
     };
-    this.#lent = true;
-    this.#fresh = false;
-    control.offer();
-    return plan;
   }
 
   /**
-   * The other thread is gone without having said so, and its descriptors are closed. If it has opened the plan, what it had is free at the
-   * next reset of the device; if not, at once, and nobody can open the plan any more.
+   * The other thread is gone without having said so. If it has opened the plan, what it had is free at the next reset of the device; if
+   * not, at once, and nobody can open the plan any more. Its descriptors are closed.
    */
   abandon(): void {
-    if (!this.#lent || this.#control.isClosed) return;
-    if (this.#control.withdraw()) this.#control.close();
-    else this.#fresh = true;
+    if (!this.#lent) return;
+    const thread = this.#control.withdraw();
+    // One that has said so has closed its descriptors itself.
+    if (thread === 'closed') return;
     this.#closeSignals();
+    if (thread === 'open') this.#control.close();
+    else this.#fresh = true;
   }
 
   /** What the device has used is the other thread's; only what it reports is looked at. */
@@ -211,10 +214,9 @@ export class LentQueues implements DriverQueue {
     this.#disposed = true;
     const { queues, hal } = this.#parts;
     // Whoever has opened them may not have heard yet, and go on writing.
-    // A thread that has given them back has closed its descriptors itself.
-    const closed = this.#control.isClosed;
-    const used = this.#control.withdraw();
-    if (!used && !closed) this.#closeSignals();
+    const thread = this.#control.withdraw();
+    const used = thread === 'open';
+    if (thread === 'unopened') this.#closeSignals();
     queues.forEach((queue, i) => {
       const set = this.#sets[i] as RingSets;
       if (used) queue.leaveMemory();
