@@ -21,7 +21,7 @@ async function alone(socket: string, queues: number, depth: number): Promise<num
   using device = await openVhostUser(socket, { deviceType: DeviceType.Block });
   using blk = new VirtioBlk(device.transport, device.hal, { queues });
   await readFor(blk, device.hal, depth, 300);
-  return readFor(blk, device.hal, depth, MS);
+  return await readFor(blk, device.hal, depth, MS);
 }
 
 async function threads(socket: string, depth: number): Promise<number> {
