@@ -32,7 +32,7 @@ import {
 import { Limits } from './limits.ts';
 import { BlkConfigLayout, type BlkFeatureName, BlkFeatures, requestName, RequestType } from './protocol.ts';
 import type { SectorRange } from './ranges.ts';
-import { BlkZones } from './zones.ts';
+import type { ZoneHost } from './zone-host.ts';
 
 // What is done most, named once.
 const READ = requestName(RequestType.IN);
@@ -117,9 +117,6 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
   /** The type of the devices that it drives. */
   static readonly deviceType = DeviceType.Block;
 
-  /** The zones, if the disk is zoned. */
-  readonly zones: BlkZones | undefined;
-
   readonly #queues: BlkQueue[] = [];
   readonly #lent: LentQueues[] = [];
   readonly #dispatcher: Dispatcher;
@@ -151,16 +148,6 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
       this.#adopt(config);
     });
     this.#dispatcher = new Dispatcher(transport.who(), this.#queues);
-    this.zones =
-      this.#limits.config.zoned &&
-      new BlkZones(
-        {
-          who: transport.who(),
-          config: () => this.#limits.config,
-          measure: (what, sector, data) => this.#limits.measureWrite(what, sector, data),
-        },
-        this.#dispatcher,
-      );
     this.start();
   }
 
@@ -182,6 +169,16 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
   /** All that the device says of itself: limits, geometry, topology. As of its last change. */
   get config(): BlkConfig {
     return this.#limits.config;
+  }
+
+  /** @internal for `BlkZones` */
+  get zoneHost(): ZoneHost {
+    return {
+      who: this.transport.who(),
+      dispatcher: this.#dispatcher,
+      config: () => this.#limits.config,
+      measure: (what, sector, data) => this.#limits.measureWrite(what, sector, data),
+    };
   }
 
   /** How many request queues are used. */

@@ -7,10 +7,8 @@ import type { VirtioError } from '../errors.ts';
 import type { Hal } from '../memory/hal.ts';
 import type { BufferQueueParts } from '../queues/buffer-queue.ts';
 import type { DriverQueue } from '../queues/driver-queue.ts';
-import { ReceiveQueue, type ReceiveQueueOptions } from '../queues/receive-queue.ts';
 import type { RequestHandler } from '../queues/request.ts';
 import { RequestQueue } from '../queues/request-queue.ts';
-import { TransmitQueue, type TransmitQueueOptions } from '../queues/transmit-queue.ts';
 import { createQueue } from '../ring/create-queue.ts';
 import type { QueueOptions, VirtQueue } from '../ring/virt-queue.ts';
 import { LentMember, type LentParts, LentQueues } from '../threads/lent-queues.ts';
@@ -54,6 +52,15 @@ export class DriverQueues<Name extends string> {
     return this.#add(options).queue;
   }
 
+  /** A queue of any kind. */
+  create<Q extends DriverQueue>(options: QueueOptions, make: (parts: BufferQueueParts) => Q): Q {
+    const entry = this.#add(options);
+    const { transport, hal, report } = this.#parts;
+    const driverQueue = make({ queue: entry.queue, transport, hal, report });
+    entry.driverQueue = driverQueue;
+    return driverQueue;
+  }
+
   /** A queue for requests. */
   requests<R>(
     options: QueueOptions,
@@ -61,17 +68,7 @@ export class DriverQueues<Name extends string> {
     lane: readonly [index: number, of: number] = [0, 1],
   ): RequestQueue<R> {
     const { transport, report } = this.#parts;
-    return this.#own(options, ({ queue }) => new RequestQueue({ queue, transport, handler, report, lane }));
-  }
-
-  /** A queue for what the device sends unasked. */
-  receive(options: ReceiveQueueOptions): ReceiveQueue {
-    return this.#own(options, (parts) => new ReceiveQueue(parts, options));
-  }
-
-  /** A queue with buffers to be sent. */
-  transmit(options: TransmitQueueOptions): TransmitQueue {
-    return this.#own(options, (parts) => new TransmitQueue(parts, options));
+    return this.create(options, ({ queue }) => new RequestQueue({ queue, transport, handler, report, lane }));
   }
 
   /** Queues for another thread, which drives them together. */
@@ -167,14 +164,6 @@ export class DriverQueues<Name extends string> {
       driverQueue?.[Symbol.dispose]();
       queue[Symbol.dispose]();
     }
-  }
-
-  #own<Q extends DriverQueue>(options: QueueOptions, make: (parts: BufferQueueParts) => Q): Q {
-    const entry = this.#add(options);
-    const { transport, hal, report } = this.#parts;
-    const driverQueue = make({ queue: entry.queue, transport, hal, report });
-    entry.driverQueue = driverQueue;
-    return driverQueue;
   }
 
   /** Makes a queue, which is given back with the others from now on. */

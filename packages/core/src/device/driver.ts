@@ -8,10 +8,10 @@
 import { VirtioError } from '../errors.ts';
 import type { BufferDirection, DmaRegion, Hal } from '../memory/hal.ts';
 import type { FieldTable, Layout } from '../memory/layout.ts';
-import type { ReceiveQueue, ReceiveQueueOptions } from '../queues/receive-queue.ts';
+import type { BufferQueueParts } from '../queues/buffer-queue.ts';
+import type { DriverQueue } from '../queues/driver-queue.ts';
 import type { RequestHandler } from '../queues/request.ts';
 import type { RequestQueue } from '../queues/request-queue.ts';
-import type { TransmitQueue, TransmitQueueOptions } from '../queues/transmit-queue.ts';
 import type { QueueOptions, VirtQueue } from '../ring/virt-queue.ts';
 import type { LentQueues } from '../threads/lent-queues.ts';
 import { DeviceStatus, InterruptStatus } from './device-status.ts';
@@ -232,14 +232,16 @@ export abstract class Driver<
     return this.#queues.requests(options, handler, lane);
   }
 
-  /** Makes a queue for what the device sends unasked. */
-  protected createReceiveQueue(options: ReceiveQueueOptions): ReceiveQueue {
-    return this.#queues.receive(options);
-  }
-
-  /** Makes a queue with buffers to be sent. */
-  protected createTransmitQueue(options: TransmitQueueOptions): TransmitQueue {
-    return this.#queues.transmit(options);
+  /**
+   * Makes a queue of another kind: {@link BufferDriver} does for what the device sends unasked, and for buffers to be sent.
+   *
+   * @internal
+   */
+  protected createDriverQueue<Q extends DriverQueue>(
+    options: QueueOptions,
+    make: (parts: BufferQueueParts) => Q,
+  ): Q {
+    return this.#queues.create(options, make);
   }
 
   /**

@@ -35,7 +35,10 @@ export interface LentParts {
 
 /** Options of what is handed to another thread. */
 export interface QueuePlanOptions {
-  /** Bytes of memory for the other thread's buffers, 4096 or more (default 4 MiB): those of its requests that are copied, and its own. */
+  /**
+   * Bytes of memory for the other thread's buffers, 4096 or more: those of its requests that are copied, and its own. The default is what
+   * the thread before had, or 4 MiB.
+   */
   readonly memory?: number;
 }
 
@@ -83,10 +86,11 @@ export class LentQueues implements DriverQueue {
    * @throws {@link VirtioError} `ALREADY_USED` if a thread has them, or had and the device was not reset since; `UNSUPPORTED` if the
    * platform cannot do that; `INVALID_PARAM` for less than a page of memory; `DMA_ERROR`
    */
-  plan({ memory = MEMORY }: QueuePlanOptions = {}): QueuePlan {
+  plan(options: QueuePlanOptions = {}): QueuePlan {
     const { transport, hal } = this.#parts;
+    const wanted = options.memory ?? this.#arena?.bytes.length ?? MEMORY;
+    const memory = requireInteger(transport, 'memory', wanted, PAGE_SIZE, MOST_MEMORY);
     const control = this.#control;
-    requireInteger(transport, 'memory', memory, PAGE_SIZE, MOST_MEMORY);
     if (this.#lent && !control.isClosed) {
       throw new VirtioError(
         'ALREADY_USED',
@@ -113,7 +117,11 @@ export class LentQueues implements DriverQueue {
       legacy: transport.requiresLegacyLayout(),
       queues: this.#parts.queues.map((queue, i) => this.#planned(queue, i, hal)),
       memory: hal.post(bytes),
-      options: { ...this.#parts.options, queueSize: this.queue.size },
+      // The driver there gets of each queue what it has, as the largest size is what it asks for.
+      options: {
+        ...this.#parts.options,
+        queueSize: Math.max(...this.#parts.queues.map(({ size }) => size)),
+      },
       control: control.buffer,
     };
     this.#lent = true;

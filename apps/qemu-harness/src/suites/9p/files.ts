@@ -5,7 +5,7 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { guestTest, pattern } from '../../framework/define.ts';
+import { guestTest, pattern, small } from '../../framework/define.ts';
 import { host } from './_compare.ts';
 import { makeShare, mount, refused, share } from './_share.ts';
 
@@ -107,6 +107,7 @@ export default [
   guestTest({
     device: '9p',
     name: 'keeps owners, permissions and links as attributes of ordinary files (mapped-xattr)',
+    long: true,
     devices: { share: share({ model: 'mapped-xattr' }) },
     prepare: (directory) => void makeShare(directory),
     host,
@@ -194,7 +195,7 @@ export default [
     async guest(context) {
       await using mounted = await mount(context);
       const { fs } = mounted;
-      const data = pattern(new Uint8Array(1_500_000), 3);
+      const data = pattern(new Uint8Array(small(context.cell, 1_500_000, 300_000)), 3);
       fs.mkdirSync('/a/b', { recursive: true });
       fs.writeFileSync('/a/b/data', data);
       fs.copyFileSync('/a/b/data', '/a/copy');
@@ -225,6 +226,7 @@ export default [
   guestTest({
     device: '9p',
     name: 'has requests flushed that were cancelled, and goes on',
+    long: true,
     devices: { share: share() },
     prepare(directory) {
       const path = makeShare(directory);
@@ -266,6 +268,7 @@ export default [
   guestTest({
     device: '9p',
     name: 'can be mounted again after a reset in the middle of everything',
+    long: true,
     devices: { share: share() },
     prepare(directory) {
       writeFileSync(join(makeShare(directory), 'file'), pattern(new Uint8Array(20_000_000), 7));
