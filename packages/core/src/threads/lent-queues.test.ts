@@ -1,4 +1,5 @@
 import {
+  BufferDriver,
   type DriverOptions,
   Driver,
   FeatureTable,
@@ -51,7 +52,7 @@ interface FarOptions extends DriverOptions {
 }
 
 /** What the other thread has: a queue for requests, and one that it listens to. */
-class Far extends Driver<never> {
+class Far extends BufferDriver<never> {
   readonly received: number[] = [];
   refusal: VirtioError | undefined;
   readonly #requests: RequestQueue<number>;
