@@ -33,7 +33,7 @@ export function callerBehaviours<D extends ContractDriver>(
       async run(scene) {
         const capacity = await scene.capacity(requests);
         const call = requests.call(scene.mark());
-        const own = (call.buffers ?? []).filter((buffer) => !isDma(scene, buffer));
+        const own = (call.buffers ?? []).filter((buffer) => !scene.isDma(buffer));
         if (own.length === 0) return;
         scene.answering = false;
         const ended = ends(scene, requests, form, call, () => {
@@ -274,8 +274,4 @@ async function ends<D extends ContractDriver>(
 function act<D extends ContractDriver>(scene: Scene<D>, end: 'reset' | 'dispose'): void {
   if (end === 'reset') scene.driver.reset();
   else scene.driver[Symbol.dispose]();
-}
-
-function isDma<D extends ContractDriver>(scene: Scene<D>, { buffer }: Uint8Array): boolean {
-  return scene.device.hal.regions.some(({ bytes }) => bytes.buffer === buffer);
 }

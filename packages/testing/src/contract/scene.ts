@@ -330,6 +330,11 @@ export class Scene<D extends ContractDriver> {
     }
   }
 
+  /** Whether a buffer lies in DMA memory, which cannot be transferred. */
+  isDma({ buffer }: Uint8Array): boolean {
+    return this.device.hal.regions.some(({ bytes }) => bytes.buffer === buffer);
+  }
+
   /** The device says that it has used a chain that does not exist. */
   lie(queue: number): void {
     const ring = this.device.queue(queue);
