@@ -1,6 +1,7 @@
 import {
   BufferDriver,
   type DriverOptions,
+  BufferDriver,
   Driver,
   FeatureTable,
   type Hal,

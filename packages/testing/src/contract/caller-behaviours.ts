@@ -10,7 +10,7 @@ import {
   WRONG_TIMES,
 } from './behaviour.ts';
 import { Canceller, check, equal, hasCode } from './check.ts';
-import type { Form, Scene } from './scene.ts';
+import { type Form, type Scene, transfer } from './scene.ts';
 import type { Call, ContractDriver, Requests } from './subject.ts';
 
 /** What callers without types may give in place of options. */
@@ -33,11 +33,11 @@ export function callerBehaviours<D extends ContractDriver>(
       async run(scene) {
         const capacity = await scene.capacity(requests);
         const call = requests.call(scene.mark());
-        const own = (call.buffers ?? []).filter((buffer) => !scene.isDma(buffer));
+        const own = (call.buffers ?? []).filter((buffer) => scene.canTransfer(buffer));
         if (own.length === 0) return;
         scene.answering = false;
         const ended = ends(scene, requests, form, call, () => {
-          for (const { buffer } of own) (buffer as ArrayBuffer).transfer();
+          for (const buffer of own) transfer(buffer);
           scene.answer();
         });
         const error = await ended;

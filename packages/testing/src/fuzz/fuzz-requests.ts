@@ -1,7 +1,7 @@
 /** Requests of the fuzzer in all forms: what was asked, which tokens there are, and what must come of them. */
 import { VirtioError, type VirtioErrorCode } from '@virtio/core';
 import { Canceller, check, ContractBreach, describeError, equal } from '../contract/check.ts';
-import { copies, mustBeUntouched } from '../contract/scene.ts';
+import { copies, mustBeUntouched, transfer } from '../contract/scene.ts';
 import type { Call, ContractDriver, Requests } from '../contract/subject.ts';
 import type { Since } from './causes.ts';
 import { increment } from './fuzz-counts.ts';
@@ -277,13 +277,13 @@ export class FuzzRequests<D extends ContractDriver> {
     const { random, scene } = this.#world;
     const asked = [...this.#waiting, ...this.#tokens].filter(
       ({ transferred, call: { buffers = [] } }) =>
-        transferred !== true && buffers.length > 0 && !buffers.some((buffer) => scene.isDma(buffer)),
+        transferred !== true && buffers.length > 0 && buffers.every((buffer) => scene.canTransfer(buffer)),
     );
     if (asked.length === 0) return;
     const one = random.pick(asked);
     this.#world.did(`transfer the buffers of ${one.mark}`);
     one.transferred = true;
-    for (const { buffer } of one.call.buffers ?? []) (buffer as ArrayBuffer).transfer();
+    for (const buffer of one.call.buffers ?? []) transfer(buffer);
   }
 
   abort(): void {
