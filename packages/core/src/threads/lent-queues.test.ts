@@ -1,7 +1,6 @@
 import {
   BufferDriver,
   type DriverOptions,
-  BufferDriver,
   Driver,
   FeatureTable,
   type Hal,
