@@ -450,10 +450,7 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
     this.checkUsable();
     // For callers without types: anything else would switch to `writethrough` without a word.
     if (!CACHE_MODES.includes(mode)) {
-      throw this.#limits.invalid(
-        'the cache mode',
-        `${String(mode as unknown)} is none; give ${CACHE_MODES.join(' or ')}`,
-      );
+      throw this.#limits.invalid('the cache mode', `${mode} is none; give ${CACHE_MODES.join(' or ')}`);
     }
     if (!this.features.has('CONFIG_WCE')) {
       throw this.#limits.lacks('a change of the cache mode', 'CONFIG_WCE');
