@@ -41,7 +41,7 @@ class PlanMemory implements DmaSource {
       throw new VirtioError(
         'DMA_ERROR',
         `${this.name}: ${size} bytes of memory were asked for, and the ${this.#memory.length} bytes of this thread are used up, or in ` +
-          `pieces of ${BLOCK_SIZE}; give queueFor a larger { memory }`,
+          `pieces of ${BLOCK_SIZE}; give queueFor, or pairFor, a larger { memory }`,
       );
     }
     const { pointer, address } = this.#memory;
@@ -186,8 +186,8 @@ export interface OpenQueueOptions {
  * done; not by `worker.terminate()`, which also ends the whole process if an interrupt comes at that moment, unless the thread polls:
  * have a thread end by itself.
  *
- * @param driver its class: `VirtioBlk`
- * @param plan what `queueFor` of the other thread's driver gave, as it was posted
+ * @param driver its class: `VirtioBlk`, `VirtioNet`
+ * @param plan what `queueFor`, or `pairFor`, of the other thread's driver gave, as it was posted
  * @param options of the driver; those that have to be as the other thread's driver has them are set by the plan
  * @throws {@link VirtioError} `ALREADY_USED` if the plan was opened before, or its device is closed; `DMA_ERROR`
  *
