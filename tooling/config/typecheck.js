@@ -8,9 +8,15 @@ import ts from 'typescript';
 
 const folder = process.cwd();
 const root = path.resolve(import.meta.dirname, '../..');
+/** What small engines have of ECMAScript 2024: of a QuickJS that Debian has, `ArrayBuffer.prototype.transfer` is missing. */
+const PORTABLE_LIB = [
+  'ES2023',
+  ...['Collection', 'Object', 'Promise', 'RegExp', 'SharedMemory', 'String'].map((part) => `ES2024.${part}`),
+  'ESNext.Disposable',
+];
 const shipped = (/** @type {string[]} */ sources) => ({
   extends: path.join(root, 'tsconfig.base.json'),
-  compilerOptions: { types: [] },
+  compilerOptions: { types: [], lib: PORTABLE_LIB },
   include: sources,
   exclude: ['**/*.test.ts'],
 });
@@ -34,6 +40,10 @@ function wholeTree() {
       compilerOptions: { types: ['node'], allowJs: true, checkJs: true },
       files: [...own.flatMap(({ fileNames }) => fileNames), 'vitest.config.ts'],
     },
+    // What runs in a browser, with its types.
+    ...fs
+      .globSync('{packages,apps,tooling}/*/browser/tsconfig.json', { cwd: root })
+      .map((config) => ({ extends: path.join(root, config) })),
     shipped(manifests.filter(isPortable).map((manifest) => path.join(path.dirname(manifest), 'src'))),
   ];
 }

@@ -16,7 +16,7 @@ Exit status: 0 if all tests passed, 1 if one failed, 2 if the arguments make no 
 const test = `npm test
 
 Runs every check: lint, format, types, build, packages, examples, reference manual, guest tests (more than npm start: disks
-through every transport and ring), vhost-user back ends, unit tests, conformance.
+through every transport and ring), guests with no operating system, vhost-user back ends, unit tests, conformance.
 It takes no arguments. For a part: npm run lint, typecheck, build or docs; npm run unit -- packages/blk; npm start -- blk
 
 Exit status: 0 if all passed, 1 if one failed, 2 if there were arguments, 130 after Ctrl-C.`;

@@ -5,7 +5,7 @@ import type { DeviceType, DriverOptions, Hal, Transport } from '@virtio/core';
 import { type BareDevice, hal, listDevices } from './board.ts';
 
 export { type BareDevice, hal, listDevices } from './board.ts';
-export { machine, type Machine } from './machine.ts';
+export { machine, type Machine, x86Cpu, x86Machine } from './machine.ts';
 export { loop } from './prelude.ts';
 
 /** A driver's class. */

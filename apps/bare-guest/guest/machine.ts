@@ -1,5 +1,7 @@
 /** What the native layer gives to a script: the global `machine`. All else is made of it in TypeScript. */
 
+import type { X86Cpu, X86Ports } from '@virtio/pci-x86';
+
 /** The functions of every architecture. Addresses are physical. */
 export interface Machine {
   readonly arch: 'riscv64' | 'aarch64' | 'x86_64';
@@ -22,8 +24,12 @@ export interface Machine {
   map(address: number, size: number): ArrayBuffer;
   /** Bytes that the engine uses, and the most that its heap ever had in use. */
   heap(): { readonly used: number; readonly peak: number };
-  /** Mixes whole blocks of 64 bytes, from an offset, into a SHA-256 state of 32 bytes. */
-  sha256Blocks(state: ArrayBufferLike, bytes: ArrayBufferLike, offset: number, blocks: number): void;
+  /** For tests: mixes the whole blocks of 64 bytes into a SHA-256 state of 32 bytes. */
+  sha256Blocks(bytes: ArrayBufferLike, offset: number, length: number, state: ArrayBufferLike): void;
+  /** For tests: the CRC-32 of bytes, continued from another. */
+  crc32(bytes: ArrayBufferLike, offset: number, length: number, before: number): number;
+  /** For tests: fills bytes with the harness's pattern. */
+  pattern(bytes: ArrayBufferLike, offset: number, length: number, seed: number, position: number): void;
   /** Collects garbage. */
   collect(): void;
   /** Called between jobs; returns whether there will be another turn. */
@@ -33,13 +39,7 @@ export interface Machine {
 }
 
 /** What x86-64 has besides. */
-export interface X86Machine extends Machine {
-  in8(port: number): number;
-  in16(port: number): number;
-  in32(port: number): number;
-  out8(port: number, value: number): void;
-  out16(port: number, value: number): void;
-  out32(port: number, value: number): void;
+export interface X86Machine extends Machine, X86Ports {
   /** EAX, EBX, ECX, EDX. */
   cpuid(leaf: number, subleaf: number): readonly [number, number, number, number];
   /** Executes VMCALL; throws if the processor does not know the instruction. */
@@ -54,4 +54,18 @@ export const machine = (globalThis as unknown as { machine: Machine }).machine;
 /** The machine if it is an x86-64 one. */
 export function x86Machine(): X86Machine | undefined {
   return machine.arch === 'x86_64' ? (machine as X86Machine) : undefined;
+}
+
+/** The processor, as hypercalls want it. */
+export function x86Cpu(x86: X86Machine): X86Cpu {
+  return {
+    cpuid: (leaf, subleaf) => {
+      const [eax, ebx, ecx, edx] = x86.cpuid(leaf, subleaf);
+      return { eax, ebx, ecx, edx };
+    },
+    hypercall: (call, a, b, c) => x86.hypercall(call, a, b, c),
+    hypercall64: () => {
+      throw new Error('no register of virtio needs accesses of 8 bytes; they are not made here');
+    },
+  };
 }

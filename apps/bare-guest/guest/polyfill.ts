@@ -4,6 +4,7 @@ symbols.dispose ??= Symbol('Symbol.dispose');
 symbols.asyncDispose ??= Symbol('Symbol.asyncDispose');
 
 // The engine's own is wrong for 64 bits.
+// eslint-disable-next-line no-restricted-syntax -- that is what is asked here
 if (BigInt.asUintN(64, -1n) !== (1n << 64n) - 1n) {
   BigInt.asUintN = (bits, value) => {
     const size = 1n << BigInt(bits);

@@ -16,7 +16,11 @@ let longestSleep = 0;
 export const loop = new BareLoop({
   now: () => machine.now(),
   idle: (ms) => machine.wait(Math.min(ms, longestSleep)),
-  poll: () => pollInterrupts(),
+  poll: () => {
+    // A message makes jobs, which run before the next turn: this one then must not wait for an interrupt.
+    const typed = drainConsole();
+    return pollInterrupts() || typed;
+  },
 });
 
 /** Tells the loop how interrupts are polled. It then sleeps until there is one. */
@@ -61,7 +65,6 @@ machine.turn = (): boolean => {
     uncaught(reason);
   }
   try {
-    drainConsole();
     return loop.turn();
   } catch (error) {
     uncaught(error);

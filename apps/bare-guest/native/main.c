@@ -92,20 +92,6 @@ static JSValue js_heap(JSContext *ctx, JSValueConst self, int count, JSValueCons
 	return result;
 }
 
-/* (state of 32 bytes, buffer, offset, whole blocks of 64 bytes) */
-static JSValue js_sha256(JSContext *ctx, JSValueConst self, int count, JSValueConst *values)
-{
-	size_t state_size, size;
-	int64_t offset, blocks;
-	uint8_t *state = JS_GetArrayBuffer(ctx, &state_size, values[0]);
-	uint8_t *bytes = JS_GetArrayBuffer(ctx, &size, values[1]);
-	if (!state || !bytes || JS_ToInt64(ctx, &offset, values[2]) || JS_ToInt64(ctx, &blocks, values[3])) return JS_EXCEPTION;
-	if (state_size != 32 || offset < 0 || blocks < 0 || (uint64_t)offset + 64 * (uint64_t)blocks > size)
-		return JS_ThrowRangeError(ctx, "the blocks are not inside the buffer");
-	sha256_blocks((uint32_t *)state, bytes + offset, (size_t)blocks);
-	return JS_UNDEFINED;
-}
-
 static JSValue js_collect(JSContext *ctx, JSValueConst self, int count, JSValueConst *values)
 {
 	JS_RunGC(runtime);
@@ -187,7 +173,6 @@ static const JSCFunctionListEntry functions[] = {
 	JS_CFUNC_DEF("map", 2, js_map),
 	JS_CFUNC_DEF("heap", 0, js_heap),
 	JS_CFUNC_DEF("collect", 0, js_collect),
-	JS_CFUNC_DEF("sha256Blocks", 4, js_sha256),
 };
 
 void start(uintptr_t boot_info)
@@ -212,6 +197,7 @@ void start(uintptr_t boot_info)
 	JS_SetPropertyStr(ctx, machine, "dmaAddress", JS_NewFloat64(ctx, (double)(arch_ram + DMA_OFFSET)));
 	JS_SetPropertyStr(ctx, machine, "dmaSize", JS_NewFloat64(ctx, (double)DMA_SIZE));
 	arch_functions(ctx, machine);
+	testing_functions(ctx, machine);
 	JSValue global = JS_GetGlobalObject(ctx);
 	JS_SetPropertyStr(ctx, global, "machine", JS_DupValue(ctx, machine));
 	JS_FreeValue(ctx, global);

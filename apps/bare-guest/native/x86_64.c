@@ -130,11 +130,13 @@ void arch_wait(double ms)
 	lapic[INITIAL] = 0;
 }
 
+extern const char the_vmcall[];
+
 void interrupted(uint64_t vector, uint64_t code, uint64_t *frame)
 {
-	if (vector == INVALID_OPCODE && invalid_opcode == 0 && ((uint8_t *)frame[0])[0] == 0x0f && ((uint8_t *)frame[0])[2] == 0xc1) {
+	if (vector == INVALID_OPCODE && frame[0] == (uint64_t)the_vmcall) {
 		invalid_opcode = 1;
-		frame[0] += 3; /* over the VMCALL */
+		frame[0] += 3; /* over it */
 		return;
 	}
 	if (vector < 32) {
@@ -198,7 +200,7 @@ static JSValue js_hypercall(JSContext *ctx, JSValueConst self, int count, JSValu
 	for (int i = 0; i < 4; i++) if (JS_ToInt64(ctx, &v[i], values[i])) return JS_EXCEPTION;
 	int64_t result = v[0];
 	invalid_opcode = 0;
-	asm volatile("vmcall" : "+a"(result) : "b"(v[1]), "c"(v[2]), "d"(v[3]), "S"(0l) : "memory");
+	asm volatile(".globl the_vmcall\nthe_vmcall: vmcall" : "+a"(result) : "b"(v[1]), "c"(v[2]), "d"(v[3]), "S"(0l) : "memory");
 	if (invalid_opcode) return JS_ThrowTypeError(ctx, "the processor does not know VMCALL here");
 	return JS_NewUint32(ctx, (uint32_t)result);
 }

@@ -50,7 +50,7 @@ export async function ensureBareImage(
   const cache = ensureCacheDir();
   const target = TARGETS[arch];
   const packages = join(await ensureBarePackages(report), target.debian, 'usr');
-  const sources = ['main.c', 'heap.c', 'libc.c', 'sha256.c', `${arch}.c`, `${arch}.S`];
+  const sources = ['main.c', 'heap.c', 'libc.c', 'testing.c', `${arch}.c`, `${arch}.S`];
   const hash = createHash('sha256').update(JSON.stringify([target, CFLAGS]));
   for (const name of [...sources, 'machine.h', 'link.ld']) hash.update(readFileSync(join(NATIVE, name)));
   const directory = join(cache, `bare-${arch}-${hash.digest('hex').slice(0, 16)}`);

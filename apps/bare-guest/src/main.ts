@@ -5,7 +5,7 @@ import { createProgress } from '@virtio/qemu-harness/src/terminal.ts';
 import { parseScriptOptions, parseTestOptions } from './options.ts';
 import { runPortability } from './portability.ts';
 import { runBareScript } from './run-script.ts';
-import { runBareSuites } from './run-suites.ts';
+import { prepareBare, runBareSuites } from './run-suites.ts';
 
 async function main([command, ...args]: readonly string[]): Promise<number> {
   switch (command) {
@@ -15,6 +15,9 @@ async function main([command, ...args]: readonly string[]): Promise<number> {
       console.log(USAGE.guest);
       return 0;
     }
+    case 'prepare':
+      await prepareBare(console.log);
+      return 0;
     case 'test':
       return runBareSuites(parseTestOptions(args));
     case 'unit':

@@ -66,7 +66,8 @@ export function parseScriptOptions(argv: readonly string[]): BareScriptOptions |
 /** What the bare tests were asked to do. */
 export interface BareTestOptions {
   readonly filters: readonly string[];
-  readonly full: boolean;
+  /** How much of all: a share for each change, the essential tests in every kind of guest, or all tests. */
+  readonly extent: 'short' | 'essential' | 'full';
   readonly json: string | undefined;
 }
 
@@ -75,10 +76,11 @@ export function parseTestOptions(argv: readonly string[]): BareTestOptions {
   try {
     const { values, positionals } = parseArgs({
       args: [...argv],
-      options: { full: { type: 'boolean' }, json: { type: 'string' } },
+      options: { short: { type: 'boolean' }, full: { type: 'boolean' }, json: { type: 'string' } },
       allowPositionals: true,
     });
-    return { filters: positionals, full: values.full === true, json: values.json };
+    const extent = values.full === true ? 'full' : values.short === true ? 'short' : 'essential';
+    return { filters: positionals, extent, json: values.json };
   } catch (error) {
     throw new HarnessError('BAD_ARGUMENTS', error instanceof Error ? error.message : String(error));
   }

@@ -14,7 +14,7 @@ import { withLock } from '@virtio/setup/lock';
 import { ARCHITECTURES, TARGETS } from './machines.ts';
 
 /** The release that has QuickJS 2025 as an archive for all three. */
-const SUITE = 'trixie';
+export const SUITE = 'trixie';
 /** Changes when the folder's layout does. */
 const LAYOUT = 1;
 const PACKAGES = ['libquickjs', 'musl-dev', 'libgcc-14-dev'];
@@ -128,7 +128,8 @@ export async function ensureEmulators(report: (line: string) => void): Promise<v
         return missing;
       },
       suite: async (apt) => {
-        const own = await apt.candidate('qemu-system-riscv');
+        // One that the release has in any case: what only backports has is a candidate there without being asked for.
+        const own = await apt.candidate('qemu-system-arm');
         return isRecent(parseQemuVersion(own?.version ?? '')) ? undefined : apt.backports;
       },
       note: `QEMU ${MINIMUM_QEMU.join('.')} or later`,

@@ -1,8 +1,10 @@
 /** Runs the tests of all devices in all kinds of bare guests, and puts the results beside those of the Linux guests. */
 import { readFileSync, writeFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { HarnessError, messageOf } from '@virtio/qemu-harness/src/errors.ts';
-import type { GuestTest, Ring } from '@virtio/qemu-harness/src/framework/define.ts';
+import type { Programs } from '@virtio/qemu-harness/src/framework/backends.ts';
+import type { GuestTest } from '@virtio/qemu-harness/src/framework/define.ts';
 import {
   createReport,
   isGreen,
@@ -15,7 +17,7 @@ import { formatFailures, formatTable } from '@virtio/qemu-harness/src/report/tab
 import { writeReport } from '@virtio/qemu-harness/src/report/write.ts';
 import { qemuVersion } from '@virtio/qemu-harness/src/setup/qemu-packages.ts';
 import { type BareImage, ensureBareImage } from './image.ts';
-import { ARCHITECTURES, type Architecture, machineFor } from './machines.ts';
+import { ARCHITECTURES, type Architecture } from './machines.ts';
 import type { BareTestOptions } from './options.ts';
 import { ensureEmulators } from './packages.ts';
 import {
@@ -26,125 +28,80 @@ import {
   portions,
   reasonAgainst,
   runPortion,
-  type SuiteTest,
 } from './suites.ts';
-import { runTour } from './tour.ts';
+import { cellName, type CellTests, PACKED, select, SPLIT } from './select.ts';
+import { runPorts, runTour, TOUR_DEVICE } from './tour.ts';
 
 /** What a bare guest says it has in place of a kernel. */
 const NO_KERNEL = 'none';
 const ENGINE = 'QuickJS 2025-04-26';
 
-const SPLIT: Ring = { name: 'split', properties: {} };
-const PACKED: Ring = { name: 'packed', properties: { packed: true } };
-
-/** All kinds of bare guests. A legacy device has no packed ring. */
-function cells(arch: Architecture): readonly BareCell[] {
-  return [
-    { machine: machineFor(arch, 'mmio-v2'), ring: SPLIT },
-    { machine: machineFor(arch, 'mmio-v2'), ring: PACKED },
-    { machine: machineFor(arch, 'mmio-v1'), ring: SPLIT },
-    { machine: machineFor(arch, 'pci'), ring: SPLIT },
-    { machine: machineFor(arch, 'pci'), ring: PACKED },
-  ];
-}
-
-/** Of the kinds, those that a short run takes: each transport and each ring, once an architecture. */
-const isShort = ({ machine, ring }: BareCell): boolean => (machine.transport === 'pci') === (ring === PACKED);
-
-/** Devices whose tests move megabytes, draw each pixel or play in real time: a short run has them in the boot that drives all devices alone. */
-const SLOW: ReadonlySet<string> = new Set(['console', 'gpu', 'sound']);
-
-const cellName = ({ machine, ring }: BareCell): string =>
-  `${machine.arch} · bare · ${machine.name} · ${machine.transport} · ${ring.name}`;
-
 /** What came of a cell. */
-interface CellRun {
-  readonly cell: BareCell;
-  readonly tests: readonly SuiteTest[];
+interface CellRun extends CellTests {
   readonly runs: BareRun[];
   readonly results: TestResult[];
-  /** The boot that drives all devices. */
-  tour: TestResult | undefined;
+  /** Why guests were booted again, for the tests that had not begun. */
+  readonly reboots: string[];
+  /** Results of what is no test of the harness's. */
+  readonly extra: TestResult[];
   ms: number;
 }
 
 /** Runs the tests and returns the exit status. */
-export async function runBareSuites({ filters, full, json }: BareTestOptions): Promise<number> {
+export async function runBareSuites(options: BareTestOptions): Promise<number> {
+  const { filters, extent, json } = options;
   const started = new Date();
   const began = performance.now();
   const say = (line: string): void => console.log(line);
-  await ensureEmulators(say);
-  const images = new Map<Architecture, BareImage>();
-  for (const arch of ARCHITECTURES) images.set(arch, await ensureBareImage(arch, say));
+  const images = await prepareBare(say);
   const all = await discoverSuites();
-  const kinds = ARCHITECTURES.flatMap(cells);
-  const selected = kinds
-    .filter((cell) => full || filters.length > 0 || isShort(cell))
-    .map((cell): CellRun => {
-      const wanted = all.filter(({ test }) => {
-        const text = `${test.device}: ${test.name}`;
-        const named = filters.every((word) => text.includes(word) || cellName(cell).includes(word));
-        if (filters.length > 0) return named;
-        return full || (test.essential === true && !SLOW.has(test.device));
-      });
-      return { cell, tests: wanted, runs: [], results: [], tour: undefined, ms: 0 };
-    })
-    .filter(({ tests }) => tests.length > 0);
+  const selected = select(all, options).map((one): CellRun => ({
+    ...one,
+    runs: [],
+    results: [],
+    reboots: [],
+    extra: [],
+    ms: 0,
+  }));
   if (selected.length === 0) {
-    throw new HarnessError('BAD_ARGUMENTS', `No test matches '${filters.join(' ')}'.`);
+    throw new HarnessError(
+      'BAD_ARGUMENTS',
+      `No test matches '${filters.join(' ')}'; tests that are not essential want --full.`,
+    );
   }
   const programs = await ensurePrograms(
-    all.map(({ test }) => test),
+    selected.flatMap(({ tests }) => tests.map(({ test }) => test)),
     say,
   );
-
-  for (const run of selected) {
-    const { cell } = run;
-    const runnable = run.tests.filter(({ test }) => reasonAgainst(test, cell) === undefined);
-    const image = images.get(cell.machine.arch);
-    if (image === undefined) continue;
-    const cellBegan = performance.now();
-    if (cell.machine.transport === 'mmio-v2' && cell.ring === SPLIT && filters.length === 0) {
-      run.tour = await runTour(cell.machine, image);
-      say(`${cellName(cell)} · ${run.tour.status} ${run.tour.name}: ${run.tour.detail ?? ''}`);
+  const waiting = [...selected];
+  const lane = async (): Promise<void> => {
+    for (let run = waiting.shift(); run !== undefined; run = waiting.shift()) {
+      const image = images.get(run.cell.machine.arch);
+      if (image === undefined) continue;
+      const cellBegan = performance.now();
+      if (filters.length === 0) await runExtra(run, image, say);
+      await runCell(run, { image, programs, say });
+      run.ms = performance.now() - cellBegan;
     }
-    for (const portion of portions(runnable, cell.machine)) {
-      try {
-        const guest = await runPortion(portion, cell, {
-          image,
-          programs,
-          onTestEnd: ({ device, name, status, ms, detail = '' }) =>
-            say(
-              `${cellName(cell)} · ${status} ${device}: ${name} (${ms} ms)${status === 'passed' ? '' : `: ${detail.split('\n', 1).join('')}`}`,
-            ),
-        });
-        run.runs.push(guest);
-        run.results.push(...guest.results);
-      } catch (error) {
-        for (const { test } of portion) {
-          run.results.push({
-            device: test.device,
-            name: test.name,
-            status: 'failed',
-            ms: 0,
-            detail: messageOf(error),
-          });
-        }
-      }
-    }
-    run.ms = performance.now() - cellBegan;
-  }
+  };
+  // A guest has one processor. A short run is alone on its machine, and hurries.
+  const lanes = extent === 'short' ? Math.min(SHORT_LANES, availableParallelism()) : 1;
+  await Promise.all(Array.from({ length: lanes }, lane));
 
   const qemu = await qemuVersion();
   const records = selected.map((run) => recordOf(run, qemu));
   const report = createReport(started, performance.now() - began, records, [
     ...measures(selected, images),
-    ...(full
+    ...(extent === 'full'
       ? []
       : [
-          'Bare guests: consoles, displays and sound are driven in the boot with all devices alone; main.ts test --full runs all tests.',
+          `Bare guests: ${
+            extent === 'short'
+              ? 'each essential test ran once an architecture; apps/bare-guest/src/main.ts test runs them in every kind of guest, '
+              : 'the essential tests ran; '
+          }--full runs all tests.`,
         ]),
-    'Bare guests: tests that need an operating system in the guest are skipped, each with its reason; what unplugs a device needs firmware that sets up the port.',
+    'Bare guests: tests that need an operating system in the guest are skipped, each with its reason; tests that draw or move much do so in small.',
   ]);
   if (json !== undefined) writeFileSync(json, `${JSON.stringify(report, null, 2)}\n`);
   const file = writeReport(beside(report));
@@ -159,7 +116,67 @@ export async function runBareSuites({ filters, full, json }: BareTestOptions): P
   return isGreen(report) ? 0 : 1;
 }
 
-function recordOf({ cell, tests, results, tour, ms }: CellRun, qemu: string): RunRecord {
+const SHORT_LANES = 2;
+
+/** Emulators and images of all architectures. */
+export async function prepareBare(
+  say: (line: string) => void,
+): Promise<ReadonlyMap<Architecture, BareImage>> {
+  await ensureEmulators(say);
+  const images = new Map<Architecture, BareImage>();
+  for (const arch of ARCHITECTURES) images.set(arch, await ensureBareImage(arch, say));
+  return images;
+}
+
+/** What is no test of the harness's: the boot that drives all devices, and what only an x86-64 processor has. */
+async function runExtra(run: CellRun, image: BareImage, say: (line: string) => void): Promise<void> {
+  const { machine, ring } = run.cell;
+  if (machine.transport === 'mmio-v2' && ring === SPLIT) run.extra.push(await runTour(machine, image));
+  // Its only cell of a short run.
+  if (machine.name === 'q35' && ring === PACKED) run.extra.push(await runPorts(machine, image));
+  for (const { status, name, detail = '' } of run.extra) {
+    say(`${cellName(run.cell)} · ${status} ${name}: ${detail}`);
+  }
+}
+
+interface CellOptions {
+  readonly image: BareImage;
+  readonly programs: Programs;
+  readonly say: (line: string) => void;
+}
+
+async function runCell(run: CellRun, { image, programs, say }: CellOptions): Promise<void> {
+  const { cell } = run;
+  const onTestEnd = ({ device, name, status, ms, detail = '' }: TestResult): void => {
+    const why = status === 'passed' ? '' : `: ${detail.split('\n', 1).join('')}`;
+    say(`${cellName(cell)} · ${status} ${device}: ${name} (${ms} ms)${why}`);
+  };
+  const runnable = run.tests.filter(({ test }) => reasonAgainst(test, cell) === undefined);
+  for (const portion of portions(runnable, cell.machine)) {
+    for (let left = portion; left.length > 0;) {
+      const rest = left;
+      try {
+        const guest = await runPortion(rest, cell, { image, programs, onTestEnd });
+        run.runs.push(guest);
+        run.results.push(...guest.results);
+        left = rest.slice(guest.results.length);
+        const victim = guest.results.at(-1);
+        if (left.length > 0 && victim !== undefined) {
+          run.reboots.push(`after ${victim.device}: ${victim.name}\n${victim.detail ?? ''}`);
+        }
+      } catch (error) {
+        left = [];
+        run.results.push(
+          ...rest.map(({ test: { device, name } }) => {
+            return { device, name, status: 'failed', ms: 0, detail: messageOf(error) } as const;
+          }),
+        );
+      }
+    }
+  }
+}
+
+function recordOf({ cell, tests, results, reboots, extra, ms }: CellRun, qemu: string): RunRecord {
   return {
     arch: cell.machine.arch,
     machine: `${cell.machine.arch}, bare`,
@@ -168,8 +185,8 @@ function recordOf({ cell, tests, results, tour, ms }: CellRun, qemu: string): Ru
     guest: { kernel: NO_KERNEL, node: ENGINE },
     ...{ qemu, accelerator: 'tcg' },
     ms: Math.round(ms),
-    reboots: [],
-    tests: [...(tour === undefined ? [] : [tour]), ...tests.map(({ test }) => resultOf(test, cell, results))],
+    reboots,
+    tests: [...extra, ...tests.map(({ test }) => resultOf(test, cell, results))],
   };
 }
 
@@ -196,11 +213,9 @@ function measures(runs: readonly CellRun[], images: ReadonlyMap<Architecture, Ba
       `Bare ${arch}: image ${kib(images.get(arch)?.size ?? 0)}, script with tests ${kib(script)}; the script ran at the earliest ` +
         `${Math.round(ready)} ms after reset; heap ${kib(heap)} in use between tests, ${kib(peak)} at its peak.` +
         runs
-          .flatMap(({ cell, tour }) =>
-            cell.machine.arch === arch && tour?.detail !== undefined
-              ? [` One boot with a device of each kind: ${tour.detail}.`]
-              : [],
-          )
+          .filter(({ cell }) => cell.machine.arch === arch)
+          .flatMap(({ extra }) => extra.filter(({ device }) => device === TOUR_DEVICE))
+          .map(({ detail = '' }) => ` One boot with a device of each kind: ${detail}.`)
           .join(''),
     ];
   });

@@ -40,12 +40,12 @@ export interface BareCell {
 /** How tests see the cell: they know the Linux guests' names of what matters to them. */
 export function asCell({ machine, ring }: BareCell): Cell {
   return machine.transport === 'pci'
-    ? { machine: 'q35', transport: 'pci-physical', ring }
-    : { machine: 'microvm', transport: machine.transport, ring };
+    ? { machine: 'q35', transport: 'pci-physical', ring, slow: true }
+    : { machine: 'microvm', transport: machine.transport, ring, slow: true };
 }
 
-/** Suites of Linux itself, of the guest's own system, and of the kernel's network. */
-const OF_LINUX = /suites\/(linux|guest)\/|suites\/net\/tap/;
+/** Suites of Linux itself, of the guest's own system, of programs in it, and of the kernel's network. */
+const OF_LINUX = /suites\/(linux|guest|cli)\/|suites\/net\/tap/;
 
 /** All tests but those of Linux. */
 export async function discoverSuites(): Promise<readonly SuiteTest[]> {
@@ -62,6 +62,7 @@ const STAND_INS: Readonly<Record<string, string>> = {
   'node:assert/strict': 'assert.ts',
   'node:crypto': 'crypto.ts',
   'node:timers/promises': 'timers.ts',
+  'node:util': 'util.ts',
   'node:zlib': 'zlib.ts',
 };
 
@@ -72,6 +73,10 @@ const standIns: Plugin = {
       const file = STAND_INS[path];
       return file === undefined ? undefined : { path: join(GUEST, file) };
     });
+    // The stand-in itself has the harness's own below it.
+    build.onResolve({ filter: /\/framework\/define\.ts$/ }, ({ importer }) =>
+      importer.startsWith(GUEST) ? undefined : { path: join(GUEST, 'define.ts') },
+    );
   },
 };
 
@@ -85,7 +90,7 @@ export async function bundleSuites(tests: readonly SuiteTest[]): Promise<Uint8Ar
     `import { serveTests } from ${JSON.stringify(join(GUEST, 'serve.ts'))};`,
     `serveTests({ ${entries.join(', ')} });`,
   ].join('\n');
-  return bundleText(text, GUEST, [standIns]);
+  return bundleText(text, { resolveDir: GUEST, plugins: [standIns], compact: true });
 }
 
 /** Places of a bare machine. */
@@ -152,11 +157,18 @@ export function portions(tests: readonly SuiteTest[], { slots }: BareMachine): S
 }
 
 const DEFAULT_TEST_S = 60;
+/** Interpreted on an emulated processor, a test takes longer. */
+const SLOWER = 2;
 const BOOT_MS = 60_000;
+
+const timeoutMs = ({ timeoutS = DEFAULT_TEST_S }: GuestTest): number => SLOWER * timeoutS * 1000;
 
 export { ensurePrograms };
 
-/** Runs tests in one guest, which has room for their devices. The test that it dies of has failed, and so have those after it. */
+/**
+ * Runs tests in one guest, which has room for their devices. The test that it dies of has failed; those after it have no result, and want
+ * another guest.
+ */
 export async function runPortion(
   tests: readonly SuiteTest[],
   cell: BareCell,
@@ -175,7 +187,7 @@ export async function runPortion(
     }
     for (const test of planned) await backends.open(test);
     const script = await bundleSuites(tests);
-    const seconds = tests.reduce((sum, { test }) => sum + (test.timeoutS ?? DEFAULT_TEST_S), 0);
+    const budget = tests.reduce((sum, { test }) => sum + timeoutMs(test), BOOT_MS);
     const session = new Session();
     const guest = await BareGuest.start(
       {
@@ -188,7 +200,7 @@ export async function runPortion(
           string
         >,
         sharedMemory: planned.some((test) => [...test.devices.values()].some(({ backend }) => backend)),
-        timeoutMs: BOOT_MS + seconds * 1000,
+        timeoutMs: budget,
       },
       {
         onLine: (line) => session.lines.push(line),
@@ -208,10 +220,9 @@ export async function runPortion(
         const base = { device: test.device, name: test.name };
         const began = performance.now();
         const pictures: Picture[] = [];
-        const over = dead ?? session.ending();
-        if (over !== undefined) {
-          results.push({ ...base, status: 'failed', ms: 0, detail: over });
-          continue;
+        if (dead !== undefined) {
+          results.push({ ...base, status: 'failed', ms: 0, detail: dead });
+          break;
         }
         const env = createHostEnv(guest, plan, view, backends, pictures);
         session.begin((name, args) => {
@@ -221,13 +232,16 @@ export async function runPortion(
         }, guest);
         const locations = Object.fromEntries([...plan.devices].map(([key, { location }]) => [key, location]));
         guest.send({ type: 'start', ...base, suite: tests[number]?.suite, cell: view, devices: locations });
-        const verdict = await session.wait((test.timeoutS ?? DEFAULT_TEST_S) * 1000, 'verdict');
+        const verdict = await session.wait(timeoutMs(test), 'verdict');
         const ms = Math.round(performance.now() - began);
         const result = session.result(base, ms, verdict, pictures);
         results.push(result);
         options.onTestEnd?.(result);
         // What a test left undone would disturb the next one.
-        if (verdict !== undefined) await guest.stop();
+        if (verdict !== undefined) {
+          await guest.stop();
+          break;
+        }
       }
       guest.send({ type: 'end' });
       const { ms } = await guest.ended;

@@ -464,7 +464,7 @@ export class MemoryServer {
       .u64(4096n)
       .u64(BigInt(Math.ceil(size / 512)));
     for (const [seconds, nanoseconds] of [inode.atime, inode.mtime, [0, 0], [0, 0]] as const) {
-      out.u64(BigInt.asUintN(64, BigInt(seconds))).u64(BigInt(nanoseconds));
+      out.u64(BigInt(seconds) & (2n ** 64n - 1n)).u64(BigInt(nanoseconds));
     }
     out.u64(0n).u64(0n);
   }

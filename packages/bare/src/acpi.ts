@@ -20,12 +20,13 @@ export interface EcamRange {
 const RSDP_START = 0xe_0000;
 const RSDP_END = 0x10_0000;
 const HEADER = 36;
-/** Larger tables are taken for damaged. */
-const MAX_TABLE = 1 << 20;
+/** Larger tables are taken for damaged: a root table lists some dozens of tables, an MCFG some ranges. */
+const MAX_TABLE = 1 << 16;
+const BUS = 1 << 20;
 
 /** Searches the BIOS's area for the root pointer. Returns its address. */
 export function findRootPointer(read: ReadMemory): number | undefined {
-  const area = read(RSDP_START, RSDP_END - RSDP_START);
+  const area = take(read, RSDP_START, RSDP_END - RSDP_START);
   for (let at = 0; area !== undefined && at + 20 <= area.length; at += 16) {
     if (signature(area, at, 8) === 'RSD PTR ' && sum(area, at, 20) === 0) return RSDP_START + at;
   }
@@ -38,17 +39,21 @@ export function findRootPointer(read: ReadMemory): number | undefined {
  * @param rootPointer the address of the root pointer, as firmware told it or {@link findRootPointer} found it
  */
 export function ecamRanges(read: ReadMemory, rootPointer: number): readonly EcamRange[] {
-  const pointer = read(rootPointer, 20);
+  const pointer = take(read, rootPointer, 20);
   if (pointer === undefined) return [];
   if (signature(pointer, 0, 8) !== 'RSD PTR ' || sum(pointer, 0, 20) !== 0) return [];
-  const extended = (pointer[15] ?? 0) >= 2 ? read(rootPointer, 36) : undefined;
-  const wide = extended !== undefined && u64(extended, 24) !== 0;
+  const extended = (pointer[15] ?? 0) >= 2 ? take(read, rootPointer, HEADER) : undefined;
+  const wide = extended !== undefined && sum(extended, 0, HEADER) === 0 && u64(extended, 24) !== 0;
   const root = table(read, wide ? u64(extended, 24) : u32(pointer, 16), wide ? 'XSDT' : 'RSDT');
   if (root === undefined) return [];
   const step = wide ? 8 : 4;
   for (let at = HEADER; at + step <= root.length; at += step) {
-    const mcfg = table(read, wide ? u64(root, at) : u32(root, at), 'MCFG');
-    if (mcfg !== undefined) return entries(mcfg);
+    const address = wide ? u64(root, at) : u32(root, at);
+    const header = take(read, address, HEADER);
+    if (header === undefined || signature(header, 0, 4) !== 'MCFG') continue;
+    // There is one; a damaged one is none.
+    const mcfg = table(read, address, 'MCFG');
+    return mcfg === undefined ? [] : entries(mcfg);
   }
   return [];
 }
@@ -58,18 +63,29 @@ function entries(mcfg: Uint8Array): readonly EcamRange[] {
   for (let at = HEADER + 8; at + 16 <= mcfg.length; at += 16) {
     const [firstBus = 0, lastBus = 0] = [mcfg[at + 10], mcfg[at + 11]];
     const segment = (mcfg[at + 8] ?? 0) | ((mcfg[at + 9] ?? 0) << 8);
-    result.push({ address: u64(mcfg, at), segment, firstBus, lastBus });
+    const address = u64(mcfg, at);
+    // What cannot be is passed over: windows begin where a bus may, and end below 2^53.
+    if (address === 0 || address % BUS !== 0 || firstBus > lastBus) continue;
+    if (!Number.isSafeInteger(address + (lastBus + 1) * BUS)) continue;
+    result.push({ address, segment, firstBus, lastBus });
   }
   return result;
 }
 
+/** Memory, if all of it is there. */
+function take(read: ReadMemory, address: number, size: number): Uint8Array | undefined {
+  if (address === 0 || !Number.isSafeInteger(address + size)) return undefined;
+  const bytes = read(address, size);
+  return bytes !== undefined && bytes.length >= size ? bytes : undefined;
+}
+
 /** A table with this signature, if there is one and its sum is right. */
 function table(read: ReadMemory, address: number, name: string): Uint8Array | undefined {
-  const header = address === 0 ? undefined : read(address, HEADER);
+  const header = take(read, address, HEADER);
   if (header === undefined || signature(header, 0, 4) !== name) return undefined;
   const length = u32(header, 4);
   if (length < HEADER || length > MAX_TABLE) return undefined;
-  const whole = read(address, length);
+  const whole = take(read, address, length);
   return whole !== undefined && sum(whole, 0, length) === 0 ? whole : undefined;
 }
 

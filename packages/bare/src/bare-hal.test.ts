@@ -80,6 +80,37 @@ describe('a Hal without an operating system', () => {
     expect(hal.dmaAlloc(1).address).toBe(BASE + 2 * PAGE_SIZE);
   });
 
+  it('puts neighbours that were given back together when nothing else is left', () => {
+    const hal = new BareHal(machine(8));
+    const [a, b, c, d] = [hal.dmaAlloc(1), hal.dmaAlloc(2), hal.dmaAlloc(1), hal.dmaAlloc(2)];
+    for (const region of [c, a, b]) hal.dmaDealloc(region);
+    // Two pages were never used; four in a row are free before the last region.
+    expect(hal.dmaAlloc(4).address).toBe(BASE);
+    hal.dmaDealloc(d);
+    expect(hal.dmaAlloc(4).address).toBe(BASE + 4 * PAGE_SIZE);
+    expect(() => hal.dmaAlloc(1)).toThrow(expect.objectContaining({ code: 'DMA_ERROR' }));
+  });
+
+  it('counts the buffers that it copies', () => {
+    const hal = new BareHal(machine(2));
+    const own = hal.dmaAlloc(1).bytes;
+    const other = new Uint8Array(8);
+    for (const buffer of [own, other, other]) {
+      hal.unshare(hal.share(buffer, 'both'), buffer, 'both');
+    }
+    expect(hal.bounced).toBe(2);
+  });
+
+  it.each([
+    ['memory that does not begin at a page', () => new BareHal({ ...machine(1), dmaAddress: BASE + 8 })],
+    ['memory that is not below 2^53', () => new BareHal({ ...machine(2), dmaAddress: 2 ** 53 - 4096 })],
+    ['no number of pages', () => new BareHal(machine(1)).dmaAlloc(0.5)],
+    ['no window of registers', () => new BareHal(machine(1)).mapRegisters(0x1000, 0)],
+    ['registers beyond 2^53', () => new BareHal(machine(1)).mapRegisters(2 ** 53 - 1, 2)],
+  ])('refuses %s', (_, body) => {
+    expect(body).toThrow(expect.objectContaining({ code: 'INVALID_PARAM' }));
+  });
+
   it('shows a device nothing of what another request left', () => {
     const host = machine(1);
     const hal = new BareHal(host);

@@ -3,7 +3,7 @@
  * ordinary memory, and a way to map registers. There is no IOMMU, so that devices use physical addresses.
  *
  * Regions and bounce buffers are whole pages. What is given back is kept by its size for the next of that size, so that
- * requests in the steady state take no new memory.
+ * requests in the steady state take no new memory; when memory runs out, neighbours are put together.
  */
 import {
   type BufferDirection,
@@ -12,6 +12,7 @@ import {
   MappedRegisters,
   PAGE_SIZE,
   type RegisterWindow,
+  requireInteger,
   VirtioError,
 } from '@virtio/core';
 
@@ -25,20 +26,44 @@ export interface Machine {
   mapDevice(address: number, size: number): ArrayBuffer;
 }
 
+const WHO = 'BareHal';
+const MAX_PAGES = Number.MAX_SAFE_INTEGER / PAGE_SIZE;
+
+/** The {@link Hal} of a {@link Machine}. */
 export class BareHal implements Hal {
   readonly #machine: Machine;
   readonly #bytes: Uint8Array<ArrayBuffer>;
   /** Offsets of runs of pages that were given back, by their number of pages. */
   readonly #free = new Map<number, number[]>();
-  /** The first byte that was never handed out. */
+  /** The first byte behind all that is handed out or kept. */
   #next = 0;
+  #bounced = 0;
 
+  /** @throws VirtioError `INVALID_PARAM` if the DMA memory does not begin at a page, or is not below 2^53 */
   constructor(machine: Machine) {
+    const { dma, dmaAddress } = machine;
+    const pages = requireInteger(WHO, 'dmaAddress / 4096', dmaAddress / PAGE_SIZE, 0, MAX_PAGES);
+    requireInteger(
+      WHO,
+      'the end of dma, in pages',
+      pages + Math.ceil(dma.byteLength / PAGE_SIZE),
+      0,
+      MAX_PAGES,
+    );
     this.#machine = machine;
-    this.#bytes = new Uint8Array(machine.dma);
+    this.#bytes = new Uint8Array(dma);
   }
 
+  /** How many buffers were copied because they are not in DMA memory. */
+  get bounced(): number {
+    return this.#bounced;
+  }
+
+  /**
+   * @throws VirtioError `DMA_ERROR` if there is no such run of pages, `INVALID_PARAM` for no number of pages
+   */
   dmaAlloc(pages: number): DmaRegion {
+    requireInteger(WHO, 'pages', pages, 1, MAX_PAGES);
     const offset = this.#take(pages);
     const bytes = this.#bytes.subarray(offset, offset + pages * PAGE_SIZE).fill(0);
     return { bytes, address: this.#machine.dmaAddress + offset, pages };
@@ -48,7 +73,10 @@ export class BareHal implements Hal {
     this.#give(address - this.#machine.dmaAddress, pages);
   }
 
+  /** @throws VirtioError `INVALID_PARAM` for a window that is empty or not below 2^53 */
   mapRegisters(address: number, size: number): RegisterWindow {
+    requireInteger(WHO, 'the address of registers', address, 0, Number.MAX_SAFE_INTEGER);
+    requireInteger(WHO, 'the size of registers', size, 1, Number.MAX_SAFE_INTEGER - address);
     return new MappedRegisters(this.#machine.mapDevice(address, size), 0, size);
   }
 
@@ -56,6 +84,7 @@ export class BareHal implements Hal {
     const { dma, dmaAddress } = this.#machine;
     if (buffer.buffer === dma) return dmaAddress + buffer.byteOffset;
     const offset = this.#take(pagesOf(buffer));
+    this.#bounced += 1;
     // What the device does not write must not be what another request left here.
     if (direction === 'device-to-driver') this.#bytes.fill(0, offset, offset + buffer.length);
     else this.#bytes.set(buffer, offset);
@@ -72,16 +101,47 @@ export class BareHal implements Hal {
   #take(pages: number): number {
     const kept = this.#free.get(pages)?.pop();
     if (kept !== undefined) return kept;
+    if (this.#next + pages * PAGE_SIZE <= this.#bytes.length) return this.#advance(pages);
+    const found = this.#join(pages);
+    if (found !== undefined) return found;
+    const left = Math.floor((this.#bytes.length - this.#next) / PAGE_SIZE);
+    throw new VirtioError(
+      'DMA_ERROR',
+      `${pages} pages of DMA memory were asked for, of ${this.#bytes.length} bytes in all; no run is longer than ` +
+        `${Math.max(left, ...this.#free.keys())} pages; reserve more`,
+    );
+  }
+
+  #advance(pages: number): number {
     const offset = this.#next;
-    const left = this.#bytes.length - offset;
-    if (pages * PAGE_SIZE > left) {
-      throw new VirtioError(
-        'DMA_ERROR',
-        `${pages} pages of DMA memory were asked for, of ${this.#bytes.length} bytes ${left} were never used; reserve more`,
-      );
-    }
     this.#next += pages * PAGE_SIZE;
     return offset;
+  }
+
+  /** Puts what is kept together, neighbours to longer runs, and takes pages from the first that is long enough. */
+  #join(pages: number): number | undefined {
+    const runs = [...this.#free]
+      .flatMap(([count, offsets]) => offsets.map((offset) => ({ offset, end: offset + count * PAGE_SIZE })))
+      .sort((a, b) => a.offset - b.offset);
+    const joined: { offset: number; end: number }[] = [];
+    for (const run of runs) {
+      const before = joined.at(-1);
+      if (before?.end === run.offset) before.end = run.end;
+      else joined.push(run);
+    }
+    const last = joined.at(-1);
+    if (last?.end === this.#next) {
+      joined.pop();
+      this.#next = last.offset;
+    }
+    this.#free.clear();
+    const found = joined.find(({ offset, end }) => end - offset >= pages * PAGE_SIZE);
+    for (const run of joined) {
+      const from = run === found ? run.offset + pages * PAGE_SIZE : run.offset;
+      if (run.end > from) this.#give(from, (run.end - from) / PAGE_SIZE);
+    }
+    if (found !== undefined) return found.offset;
+    return this.#next + pages * PAGE_SIZE <= this.#bytes.length ? this.#advance(pages) : undefined;
   }
 
   #give(offset: number, pages: number): void {

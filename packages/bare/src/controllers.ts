@@ -1,5 +1,5 @@
-/** Two interrupt controllers, for the processor that runs the script: RISC-V's PLIC and ARM's GICv2. */
-import type { RegisterWindow } from '@virtio/core';
+/** Interrupt controllers, for the processor that runs the script: RISC-V's PLIC, and ARM's GICv2 with its frame for messages. */
+import { type RegisterWindow, requireInteger, VirtioError } from '@virtio/core';
 import type { InterruptController } from './router.ts';
 
 /** Offsets in a PLIC; each context (a processor in a mode) has its own enable bits and its own claim register. */
@@ -9,6 +9,8 @@ const PLIC = {
   CONTEXT: 0x20_0000,
   CONTEXT_STRIDE: 0x1000,
   CLAIM: 4,
+  MAX_SOURCE: 1023,
+  MAX_CONTEXT: 15_871,
 } as const;
 
 /**
@@ -25,9 +27,12 @@ export class Plic implements InterruptController {
   readonly #registers: RegisterWindow;
   readonly #enables: number;
   readonly #claim: number;
+  /** The enable bits of the context, as they were set here. */
+  readonly #enabled = new Uint32Array((PLIC.MAX_SOURCE + 1) / 32);
 
   /** @param context which processor in which mode: 0 is the first processor in machine mode on the boards in use */
   constructor(registers: RegisterWindow, context: number) {
+    requireInteger('PLIC', 'context', context, 0, PLIC.MAX_CONTEXT);
     this.#registers = registers;
     this.#enables = PLIC.ENABLE + context * PLIC.ENABLE_STRIDE;
     const base = PLIC.CONTEXT + context * PLIC.CONTEXT_STRIDE;
@@ -35,12 +40,15 @@ export class Plic implements InterruptController {
     registers.write32(base, 0); // every priority above 0 passes
   }
 
+  /** @throws VirtioError `INVALID_PARAM` for a source that no PLIC has, whatever a device tree says */
   enable(source: number): void {
+    requireInteger('PLIC', 'the interrupt', source, 1, PLIC.MAX_SOURCE);
     this.#registers.write32(4 * source, 1); // its priority
     this.#change(source, true);
   }
 
   disable(source: number): void {
+    requireInteger('PLIC', 'the interrupt', source, 1, PLIC.MAX_SOURCE);
     this.#change(source, false);
   }
 
@@ -49,14 +57,23 @@ export class Plic implements InterruptController {
   }
 
   complete(source: number): void {
+    // The completion of a source that is not enabled is ignored, and it would never be pending again: a handler may have disabled it.
+    const disabled = !this.#isEnabled(source);
+    if (disabled) this.#change(source, true);
     this.#registers.write32(this.#claim, source);
+    if (disabled) this.#change(source, false);
+  }
+
+  #isEnabled(source: number): boolean {
+    return ((this.#enabled[source >>> 5] ?? 0) & (1 << (source & 31))) !== 0;
   }
 
   #change(source: number, on: boolean): void {
-    const offset = this.#enables + 4 * (source >>> 5);
     const bit = 1 << (source & 31);
-    const word = this.#registers.read32(offset);
-    this.#registers.write32(offset, (on ? word | bit : word & ~bit) >>> 0);
+    const before = this.#enabled[source >>> 5] ?? 0;
+    const word = (on ? before | bit : before & ~bit) >>> 0;
+    this.#enabled[source >>> 5] = word;
+    this.#registers.write32(this.#enables + 4 * (source >>> 5), word);
   }
 }
 
@@ -71,6 +88,10 @@ const GICD = {
 } as const;
 const GICC = { CTLR: 0, PMR: 4, IAR: 0xc, EOIR: 0x10 } as const;
 const NO_INTERRUPT = 1020;
+
+function requireSource(source: number): void {
+  requireInteger('GICv2', 'the interrupt', source, 0, NO_INTERRUPT - 1);
+}
 
 /**
  * ARM's generic interrupt controller, version 2. Sources are interrupt ids: a shared interrupt of a device tree is its number
@@ -91,7 +112,9 @@ export class GicV2 implements InterruptController {
     cpu.write32(GICC.CTLR, 1);
   }
 
+  /** @throws VirtioError `INVALID_PARAM` for a source that no GIC has, whatever a device tree says */
   enable(source: number): void {
+    requireSource(source);
     this.#distributor.write8(GICD.IPRIORITYR + source, 0x80);
     this.#distributor.write8(GICD.ITARGETSR + source, 1);
     this.#distributor.write32(GICD.ISENABLER + 4 * (source >>> 5), (1 << (source & 31)) >>> 0);
@@ -99,12 +122,14 @@ export class GicV2 implements InterruptController {
 
   /** Makes a source edge-triggered, as messages (MSI) are. They are level-triggered otherwise. */
   edgeTriggered(source: number): void {
+    requireSource(source);
     const offset = GICD.ICFGR + 4 * (source >>> 4);
     const word = this.#distributor.read32(offset);
     this.#distributor.write32(offset, (word | (2 << (2 * (source & 15)))) >>> 0);
   }
 
   disable(source: number): void {
+    requireSource(source);
     this.#distributor.write32(GICD.ICENABLER + 4 * (source >>> 5), (1 << (source & 31)) >>> 0);
   }
 
@@ -115,5 +140,52 @@ export class GicV2 implements InterruptController {
 
   complete(source: number): void {
     this.#cpu.write32(GICC.EOIR, source);
+  }
+}
+
+/** Registers of a GICv2m frame. */
+const V2M = { TYPER: 0x8, SETSPI: 0x40 } as const;
+const FIRST_SHARED = 32;
+
+/**
+ * A GICv2m frame: PCI functions write messages (MSI) to it, which become shared interrupts of a {@link GicV2}.
+ *
+ * @see ARM, Server Base System Architecture, appendix E
+ */
+export class GicV2m {
+  /** Where messages are written to. */
+  readonly messageAddress: number;
+  readonly #gic: GicV2;
+  readonly #end: number;
+  #next: number;
+
+  /**
+   * @param address the frame's physical address
+   * @throws VirtioError `INVALID_DEVICE` if its interrupts are none that a GIC has
+   */
+  constructor(frame: RegisterWindow, address: number, gic: GicV2) {
+    const type = frame.read32(V2M.TYPER);
+    const [first, count] = [(type >>> 16) & 0x3ff, type & 0x3ff];
+    if (first < FIRST_SHARED || first + count > NO_INTERRUPT) {
+      throw new VirtioError('INVALID_DEVICE', `GICv2m: ${count} interrupts from ${first} on`);
+    }
+    this.messageAddress = address + V2M.SETSPI;
+    this.#gic = gic;
+    this.#next = first;
+    this.#end = first + count;
+  }
+
+  /**
+   * Takes interrupts for the vectors of a function, for good. Each is also the data of its message.
+   *
+   * @returns `undefined` if there are not so many left
+   */
+  take(count: number): readonly number[] | undefined {
+    requireInteger('GICv2m', 'count', count, 1, NO_INTERRUPT);
+    if (this.#next + count > this.#end) return undefined;
+    const sources = Array.from({ length: count }, (_, index) => this.#next + index);
+    this.#next += count;
+    for (const source of sources) this.#gic.edgeTriggered(source);
+    return sources;
   }
 }

@@ -146,6 +146,95 @@ describe('a flattened device tree', () => {
     expect(host?.interrupt(new DeviceFunction(0, 2, 0), 1)).toBeUndefined();
   });
 
+  it('gives interrupts that name their controllers themselves', () => {
+    const tree = parseDeviceTree(
+      flatten({
+        children: {
+          a: { properties: { phandle: [7], '#interrupt-cells': [3] } },
+          b: { properties: { phandle: [8], '#interrupt-cells': [1] } },
+          device: {
+            properties: {
+              compatible: 'virtio,mmio',
+              reg: [0, 0x1000, 0x200],
+              'interrupts-extended': [8, 5, 7, 0, 16, 4],
+            },
+          },
+        },
+      }),
+    );
+    expect(
+      mmioDevices(tree)[0]?.interrupts.map(({ controller, cells }) => [controller?.name, cells]),
+    ).toEqual([
+      ['b', [5]],
+      ['a', [0, 16, 4]],
+    ]);
+  });
+
+  it('leaves a 64-bit range out that is translated otherwise than the 32-bit one', () => {
+    const [host] = pciHosts(
+      parseDeviceTree(
+        flatten({
+          properties: { '#address-cells': [2], '#size-cells': [2] },
+          children: {
+            pcie: {
+              properties: {
+                compatible: 'pci-host-ecam-generic',
+                reg: [0, 0x3000_0000, 0, 0x100_0000],
+                ranges: [
+                  ...[0x0200_0000, 0, 0x4000_0000, 0, 0x5000_0000, 0, 0x1000_0000],
+                  ...[0x4300_0000, 4, 0, 4, 0, 4, 0],
+                ],
+              },
+            },
+          },
+        }),
+      ),
+    );
+    expect(host).toMatchObject({ translation: 0x1000_0000, lastBus: 15 });
+    expect(host?.ranges).toEqual({ memory: { start: 0x4000_0000, size: 0x1000_0000 } });
+  });
+
+  const hostile = (
+    properties: Readonly<Record<string, Value>>,
+    above: Readonly<Record<string, Value>> = {},
+  ): (() => unknown) => {
+    const tree = parseDeviceTree(flatten({ properties: above, children: { device: { properties } } }));
+    return () => [mmioDevices(tree), pciHosts(tree)];
+  };
+  const mmio = { compatible: 'virtio,mmio', reg: [0, 0x1000, 0x200] };
+  const pci = { compatible: 'pci-host-ecam-generic', reg: [0, 0x3000_0000, 0x100_0000] };
+
+  it.each<[string, () => unknown]>([
+    ['an address beyond 2^53', hostile({ ...mmio, reg: [0xffff_ffff, 0, 0x200] })],
+    ['a window that ends beyond 2^53', hostile({ ...mmio, reg: [0x1f_ffff, 0xffff_ffff, 0x200] })],
+    ['cells without number', hostile(mmio, { '#address-cells': [0xffff_ffff] })],
+    ['thousands of windows', hostile({ ...mmio, reg: Array<number>(9000).fill(1) })],
+    ['thousands of interrupts', hostile({ ...mmio, interrupts: Array<number>(2000).fill(1) })],
+    ['an interrupt of no controller', hostile({ ...mmio, 'interrupts-extended': [9, 1] })],
+    ['buses beyond 255', hostile({ ...pci, 'bus-range': [300, 301] })],
+    ['buses in the wrong order', hostile({ ...pci, 'bus-range': [5, 4] })],
+    ['configuration space of no bus', hostile({ ...pci, reg: [0, 0x3000_0000, 0x1000] })],
+    ['a segment beyond 65535', hostile({ ...pci, 'linux,pci-domain': [0x1_0000] })],
+    ['a range beyond 2^53', hostile({ ...pci, ranges: [0x0200_0000, 0xffff_ffff, 0, 0, 0, 0, 1] })],
+  ])('is refused with %s', (_, body) => {
+    expect(body).toThrow(expect.objectContaining({ code: 'INVALID_DEVICE' }));
+  });
+
+  it('is refused with a name that is too long, or a version that cannot be read', () => {
+    expect(() => parseDeviceTree(flatten({ children: { ['n'.repeat(256)]: {} } }))).toThrow(/256|255/);
+    const newer = bytes.slice();
+    new DataView(newer.buffer).setUint32(28, 18);
+    expect(() => parseDeviceTree(newer)).toThrow(/version/);
+  });
+
+  it('gives no interrupt of a map that ends within an entry', () => {
+    const { 'pcie@30000000': pcie = {}, ...children } = BOARD.children ?? {};
+    const cut = { ...pcie, properties: { ...pcie.properties, 'interrupt-map': [0, 0, 0, 1, 1] } };
+    const tree = parseDeviceTree(flatten({ ...BOARD, children: { ...children, pcie: cut } }));
+    const [host] = pciHosts(tree);
+    expect(host?.interrupt(new DeviceFunction(0, 0, 0), 1)).toBeUndefined();
+  });
+
   it('is refused where it is cut off or damaged, whatever the place, and never read beyond its end', () => {
     expect(() => parseDeviceTree(new Uint8Array(64))).toThrow(/magic/);
     for (let length = 8; length < bytes.length; length += 1) {
@@ -159,7 +248,7 @@ describe('a flattened device tree', () => {
       try {
         const root = parseDeviceTree(damaged);
         mmioDevices(root);
-        pciHosts(root);
+        for (const host of pciHosts(root)) host.interrupt(new DeviceFunction(0, 1, 0), 1);
       } catch (error) {
         expect(error).toMatchObject({ name: 'VirtioError' });
       }

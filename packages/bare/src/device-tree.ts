@@ -9,8 +9,15 @@ import { VirtioError } from '@virtio/core';
 const MAGIC = 0xd00dfeed;
 const HEADER = 40;
 const TOKEN = { BEGIN_NODE: 1, END_NODE: 2, PROP: 3, NOP: 4, END: 9 } as const;
-/** Deeper ones are no trees of machines. */
+/** The version that is read. */
+const VERSION = 17;
+/*
+ * What trees of machines keep far below; a tree that does not is damaged. The specification has names of at most 31 characters; without
+ * limits work would grow with the square of a tree's size.
+ */
 const MAX_DEPTH = 64;
+const MAX_NAME = 255;
+const MAX_ITEMS = 1024;
 
 /** A node of a device tree. */
 export class DeviceTreeNode {
@@ -48,7 +55,20 @@ export class DeviceTreeNode {
 
   /** The first 32-bit number of a property. */
   cell(name: string): number | undefined {
-    return this.cells(name)[0];
+    const bytes = this.properties.get(name);
+    if (bytes === undefined || bytes.length < 4) return undefined;
+    return new DataView(bytes.buffer, bytes.byteOffset, 4).getUint32(0);
+  }
+
+  /**
+   * How many 32-bit numbers an address or a size has: `#address-cells` and its like.
+   *
+   * @throws {@link VirtioError} `INVALID_DEVICE` for more than the specification allows
+   */
+  cellCount(name: string, otherwise: number): number {
+    const count = this.cell(name) ?? otherwise;
+    if (count <= MAX_CELLS) return count;
+    throw broken(this, `${name} is ${count}`);
   }
 
   /** A property as a list of strings; empty if it is missing. */
@@ -78,20 +98,16 @@ export class DeviceTreeNode {
   /**
    * The windows of registers (`reg`), at the addresses at which the processor sees them.
    *
-   * @throws {@link VirtioError} `INVALID_DEVICE` if a bus above has no such window
+   * @throws {@link VirtioError} `INVALID_DEVICE` if a bus above has no such window, or an address is not below 2^53
    */
   windows(): readonly AddressWindow[] {
-    const addressCells = this.parent?.cell('#address-cells') ?? 2;
-    const sizeCells = this.parent?.cell('#size-cells') ?? 1;
-    const cells = this.cells('reg');
-    const stride = addressCells + sizeCells;
-    const result: AddressWindow[] = [];
-    for (let at = 0; stride > 0 && at + stride <= cells.length; at += stride) {
-      const address = numberOf(cells, at, addressCells);
-      const size = numberOf(cells, at + addressCells, sizeCells);
-      result.push({ address: this.#translate(address, size), size });
-    }
-    return result;
+    const addressCells = this.parent?.cellCount('#address-cells', 2) ?? 2;
+    const sizeCells = this.parent?.cellCount('#size-cells', 1) ?? 1;
+    return items(this, 'reg', addressCells + sizeCells).map((cells) => {
+      const address = numberOf(this, cells, 0, addressCells);
+      const size = numberOf(this, cells, addressCells, sizeCells);
+      return { address: inReach(this, this.#translate(address, size), size), size };
+    });
   }
 
   #translate(address: number, size: number): number {
@@ -104,10 +120,7 @@ export class DeviceTreeNode {
         ({ child, size: length }) => result >= child && result + size <= child + length,
       );
       if (found === undefined) {
-        throw new VirtioError(
-          'INVALID_DEVICE',
-          `${this.path}: the window 0x${result.toString(16)} is in no range of ${bus.path}`,
-        );
+        throw broken(this, `the window 0x${result.toString(16)} is in no range of ${bus.path}`);
       }
       result = found.parent + (result - found.child);
     }
@@ -121,28 +134,54 @@ export interface AddressWindow {
   readonly size: number;
 }
 
-/** Big-endian numbers of `count` cells: as much as a number holds. */
-export function numberOf(cells: readonly number[], at: number, count: number): number {
-  let value = 0;
-  for (let index = at; index < at + count; index += 1) value = value * 2 ** 32 + (cells[index] ?? 0);
-  return value;
+/** An address has at most three cells (PCI), an interrupt four. */
+const MAX_CELLS = 4;
+
+/** The entries of a property, each of so many cells. What is left at the end is no entry. */
+export function items(node: DeviceTreeNode, name: string, stride: number): readonly (readonly number[])[] {
+  const cells = node.cells(name);
+  const count = stride === 0 ? 0 : Math.floor(cells.length / stride);
+  if (count > MAX_ITEMS) throw broken(node, `${name} has ${count} entries`);
+  return Array.from({ length: count }, (_, index) => cells.slice(index * stride, (index + 1) * stride));
 }
 
-function busRanges(bus: DeviceTreeNode): { child: number; parent: number; size: number }[] {
-  const childCells = bus.cell('#address-cells') ?? 2;
-  const parentCells = bus.parent?.cell('#address-cells') ?? 2;
-  const sizeCells = bus.cell('#size-cells') ?? 1;
-  const cells = bus.cells('ranges');
-  const stride = childCells + parentCells + sizeCells;
-  const result = [];
-  for (let at = 0; at + stride <= cells.length; at += stride) {
-    result.push({
-      child: numberOf(cells, at, childCells),
-      parent: numberOf(cells, at + childCells, parentCells),
-      size: numberOf(cells, at + childCells + parentCells, sizeCells),
-    });
-  }
-  return result;
+/**
+ * A big-endian number of `count` cells.
+ *
+ * @throws {@link VirtioError} `INVALID_DEVICE` if it is not below 2^53
+ */
+export function numberOf(node: DeviceTreeNode, cells: readonly number[], at: number, count: number): number {
+  let value = 0;
+  for (let index = at; index < at + count; index += 1) value = value * 2 ** 32 + (cells[index] ?? 0);
+  return inReach(node, value, 0);
+}
+
+/** The address of a window that ends below 2^53. */
+export function inReach(node: DeviceTreeNode, address: number, size: number): number {
+  if (Number.isSafeInteger(address) && Number.isSafeInteger(address + size)) return address;
+  throw broken(node, `0x${address.toString(16)}, ${size} bytes, is not below 2^53`);
+}
+
+/** What a node says cannot be. */
+export function broken(node: DeviceTreeNode, why: string): VirtioError {
+  return new VirtioError('INVALID_DEVICE', `the device tree's ${node.path}: ${why}`);
+}
+
+interface BusRange {
+  readonly child: number;
+  readonly parent: number;
+  readonly size: number;
+}
+
+function busRanges(bus: DeviceTreeNode): readonly BusRange[] {
+  const childCells = bus.cellCount('#address-cells', 2);
+  const parentCells = bus.parent?.cellCount('#address-cells', 2) ?? 2;
+  const sizeCells = bus.cellCount('#size-cells', 1);
+  return items(bus, 'ranges', childCells + parentCells + sizeCells).map((cells) => ({
+    child: numberOf(bus, cells, 0, childCells),
+    parent: numberOf(bus, cells, childCells, parentCells),
+    size: numberOf(bus, cells, childCells + parentCells, sizeCells),
+  }));
 }
 
 /** How many bytes a device tree has, as its first eight bytes say; `undefined` if they are not a device tree's. */
@@ -164,11 +203,12 @@ export function parseDeviceTree(bytes: Uint8Array): DeviceTreeNode {
   }
   const view = new DataView(bytes.buffer, bytes.byteOffset, size);
   const [structure, strings, version] = [view.getUint32(8), view.getUint32(12), view.getUint32(24)];
-  if (version < 16) throw bad(`version ${version}`);
+  const oldest = view.getUint32(28);
+  if (version < 16 || oldest > VERSION) throw bad(`version ${version}, readable as ${oldest}`);
   const text = (at: number): string => {
-    const end = at < size ? bytes.indexOf(0, at) : -1;
-    if (end < 0 || end >= size) throw bad(`a string at ${at} has no end`);
-    return textOf(bytes.subarray(at, end));
+    const length = bytes.subarray(at, Math.min(at + MAX_NAME + 1, size)).indexOf(0);
+    if (length < 0) throw bad(`a name at ${at} has no end, or more than ${MAX_NAME} characters`);
+    return textOf(bytes.subarray(at, at + length));
   };
   const word = (at: number): number => {
     if (at + 4 > size) throw bad('it ends within its structure');
@@ -183,8 +223,7 @@ export function parseDeviceTree(bytes: Uint8Array): DeviceTreeNode {
     at += 4;
     if (token === TOKEN.BEGIN_NODE) {
       const name = text(at);
-      // The end of a string is found by its bytes, not by its characters.
-      at = align(bytes.indexOf(0, at) + 1, structure);
+      at = align(at + name.length + 1, structure);
       const child = new DeviceTreeNode(name, node);
       depth += 1;
       if (depth > MAX_DEPTH || (node === undefined && root !== undefined)) throw bad('its nodes are no tree');
@@ -212,7 +251,7 @@ function align(at: number, start: number): number {
   return start + Math.ceil((at - start) / 4) * 4;
 }
 
-/** Names and strings of a device tree are ASCII. */
+/** Names and strings of a device tree are ASCII: a character a byte. */
 function textOf(bytes: Uint8Array): string {
   let text = '';
   for (let index = 0; index < bytes.length; index += 1) text += String.fromCharCode(bytes[index] ?? 0);

@@ -1,6 +1,6 @@
 /** What a device tree says of virtio: windows of MMIO devices with their interrupts, and PCI host bridges with their ranges. */
-import type { BarRanges, DeviceFunction } from '@virtio/pci';
-import { type AddressWindow, type DeviceTreeNode, numberOf } from './device-tree.ts';
+import { type BarRanges, CAM_FUNCTION_SIZE, type DeviceFunction } from '@virtio/pci';
+import { type AddressWindow, broken, type DeviceTreeNode, inReach, items, numberOf } from './device-tree.ts';
 
 /** An interrupt as a device tree gives it. */
 export interface TreeInterrupt {
@@ -29,7 +29,10 @@ export interface TreePciHost {
    * bridge translates; see {@link TreePciHost.translation}.
    */
   readonly ranges: BarRanges;
-  /** What to add to a device's memory address for the processor's; 0 on most machines. */
+  /**
+   * What to add to a device's memory address for the processor's; 0 on most machines. A 64-bit range that is translated otherwise is left
+   * out of {@link TreePciHost.ranges}.
+   */
   readonly translation: number;
   /** Where the processor sees I/O port 0 of the bus, if there is I/O space. */
   readonly ports: number | undefined;
@@ -47,7 +50,11 @@ function handles(root: DeviceTreeNode): ReadonlyMap<number, DeviceTreeNode> {
   return found;
 }
 
-/** The windows of all `virtio,mmio` nodes that are switched on, by address. */
+/**
+ * The windows of all `virtio,mmio` nodes that are switched on, by address.
+ *
+ * @throws VirtioError `INVALID_DEVICE` for numbers that cannot be
+ */
 export function mmioDevices(root: DeviceTreeNode): readonly TreeMmioDevice[] {
   const nodes = handles(root);
   const result: TreeMmioDevice[] = [];
@@ -58,7 +65,11 @@ export function mmioDevices(root: DeviceTreeNode): readonly TreeMmioDevice[] {
   return result.sort((a, b) => a.address - b.address);
 }
 
-/** The interrupts of a node. */
+/**
+ * The interrupts of a node.
+ *
+ * @throws VirtioError `INVALID_DEVICE` for numbers that cannot be
+ */
 export function interruptsOf(root: DeviceTreeNode, node: DeviceTreeNode): readonly TreeInterrupt[] {
   return interruptsAmong(node, handles(root));
 }
@@ -67,19 +78,41 @@ function interruptsAmong(
   node: DeviceTreeNode,
   nodes: ReadonlyMap<number, DeviceTreeNode>,
 ): readonly TreeInterrupt[] {
+  if (node.properties.has('interrupts-extended')) return extendedInterrupts(node, nodes);
   const controller = nodes.get(node.inherited('interrupt-parent') ?? -1);
-  const count = controller?.cell('#interrupt-cells') ?? 1;
-  const cells = node.cells('interrupts');
+  const count = controller?.cellCount('#interrupt-cells', 1) ?? 1;
+  return items(node, 'interrupts', count).map((cells) => ({ controller, cells }));
+}
+
+/** Each has its controller ahead of it. */
+function extendedInterrupts(
+  node: DeviceTreeNode,
+  nodes: ReadonlyMap<number, DeviceTreeNode>,
+): readonly TreeInterrupt[] {
+  const cells = node.cells('interrupts-extended');
   const result: TreeInterrupt[] = [];
-  for (let at = 0; count > 0 && at + count <= cells.length; at += count) {
-    result.push({ controller, cells: cells.slice(at, at + count) });
+  for (let at = 0; at < cells.length;) {
+    const controller = nodes.get(cells[at] ?? -1);
+    const end = at + 1 + (controller?.cellCount('#interrupt-cells', 1) ?? Infinity);
+    if (end > cells.length) throw broken(node, `interrupts-extended names no controller at cell ${at}`);
+    result.push({ controller, cells: cells.slice(at + 1, end) });
+    at = end;
   }
   return result;
 }
 
+const MAX_BUS = 255;
+const MAX_SEGMENT = 0xffff;
+/** Bytes of configuration space a bus. */
+const BUS_SIZE = { ecam: 256 * CAM_FUNCTION_SIZE.ecam, cam: 256 * CAM_FUNCTION_SIZE.cam } as const;
+
 const KINDS = { 'pci-host-ecam-generic': 'ecam', 'pci-host-cam-generic': 'cam' } as const;
 
-/** The host bridges with configuration space in memory that are switched on. */
+/**
+ * The host bridges with configuration space in memory that are switched on.
+ *
+ * @throws VirtioError `INVALID_DEVICE` for numbers that cannot be
+ */
 export function pciHosts(root: DeviceTreeNode): readonly TreePciHost[] {
   const nodes = handles(root);
   const result: TreePciHost[] = [];
@@ -90,10 +123,18 @@ export function pciHosts(root: DeviceTreeNode): readonly TreePciHost[] {
       .find((found) => found !== undefined);
     const [config] = kind !== undefined && node.enabled ? node.windows() : [];
     if (kind === undefined || config === undefined) continue;
-    const [firstBus = 0, lastBus = 255] = node.cells('bus-range');
+    const [firstBus = 0, lastBus = MAX_BUS] = node.cells('bus-range');
     const segment = node.cell('linux,pci-domain') ?? 0;
+    // As many buses as the window has room for.
+    const last = Math.min(lastBus, firstBus + Math.floor(config.size / BUS_SIZE[kind]) - 1);
+    if (firstBus > last || last > MAX_BUS || segment > MAX_SEGMENT) {
+      throw broken(
+        node,
+        `buses ${firstBus} to ${lastBus} of segment ${segment}, in ${config.size} bytes of configuration space`,
+      );
+    }
     result.push({
-      ...{ config, kind, segment, firstBus, lastBus },
+      ...{ config, kind, segment, firstBus, lastBus: last },
       ...pciRanges(node),
       interrupt: (at, pin) => mapInterrupt(node, nodes, at, pin),
     });
@@ -105,35 +146,33 @@ export function pciHosts(root: DeviceTreeNode): readonly TreePciHost[] {
 const SPACE_SHIFT = 24;
 const SPACE = { IO: 1, MEMORY: 2, MEMORY64: 3 } as const;
 
+interface PciRange {
+  readonly start: number;
+  readonly size: number;
+  readonly cpu: number;
+}
+
 function pciRanges(node: DeviceTreeNode): Pick<TreePciHost, 'ranges' | 'translation' | 'ports'> {
-  const parentCells = node.parent?.cell('#address-cells') ?? 2;
-  const cells = node.cells('ranges');
-  const stride = 3 + parentCells + 2;
-  const spaces: Partial<Record<number, { start: number; size: number; cpu: number }>> = {};
-  for (let at = 0; at + stride <= cells.length; at += stride) {
-    const space = ((cells[at] ?? 0) >>> SPACE_SHIFT) & 3;
-    spaces[space] ??= {
-      start: numberOf(cells, at + 1, 2),
-      cpu: numberOf(cells, at + 3, parentCells),
-      size: numberOf(cells, at + 3 + parentCells, 2),
-    };
+  const parentCells = node.parent?.cellCount('#address-cells', 2) ?? 2;
+  const spaces: Partial<Record<number, PciRange>> = {};
+  for (const cells of items(node, 'ranges', 3 + parentCells + 2)) {
+    const space = ((cells[0] ?? 0) >>> SPACE_SHIFT) & 3;
+    const size = numberOf(node, cells, 3 + parentCells, 2);
+    const start = inReach(node, numberOf(node, cells, 1, 2), size);
+    spaces[space] ??= { start, size, cpu: inReach(node, numberOf(node, cells, 3, parentCells), size) };
   }
   const { [SPACE.IO]: io, [SPACE.MEMORY]: memory, [SPACE.MEMORY64]: memory64 } = spaces;
-  const range = ({ start, size }: AddressRangeLike): { start: number; size: number } => ({ start, size });
+  const translation = memory === undefined ? 0 : memory.cpu - memory.start;
+  const range = ({ start, size }: PciRange): { start: number; size: number } => ({ start, size });
   return {
     ranges: {
       memory: memory === undefined ? { start: 0, size: 0 } : range(memory),
-      ...(memory64 && { memory64: range(memory64) }),
+      ...(memory64 && memory64.cpu - memory64.start === translation && { memory64: range(memory64) }),
       ...(io && { io: range(io) }),
     },
-    translation: memory === undefined ? 0 : memory.cpu - memory.start,
+    translation,
     ports: io === undefined ? undefined : io.cpu - io.start,
   };
-}
-
-interface AddressRangeLike {
-  readonly start: number;
-  readonly size: number;
 }
 
 function mapInterrupt(
@@ -148,9 +187,9 @@ function mapInterrupt(
   for (let place = 0; place + 5 <= map.length;) {
     const controller = nodes.get(map[place + 4] ?? -1);
     if (controller === undefined) return undefined;
-    const addressCells = controller.cell('#address-cells') ?? 0;
-    const interruptCells = controller.cell('#interrupt-cells') ?? 1;
-    const end = place + 5 + addressCells + interruptCells;
+    const interruptCells = controller.cellCount('#interrupt-cells', 1);
+    const end = place + 5 + controller.cellCount('#address-cells', 0) + interruptCells;
+    if (end > map.length) return undefined;
     const matches = wanted.every(
       (cell, index) => ((cell ^ (map[place + index] ?? 0)) & (mask[index] ?? -1)) === 0,
     );

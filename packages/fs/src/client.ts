@@ -79,6 +79,8 @@ const MAX_TARGET = 4096;
 
 /** The largest position in a file, and the end of a lock that has none. */
 const LAST = 2n ** 63n - 1n;
+/** The bits of a time that lies before 1970. */
+const U64 = 2n ** 64n - 1n;
 
 /** How much one `COPY_FILE_RANGE` is asked to copy. */
 const COPY_RANGE = 1 << 30;
@@ -608,8 +610,8 @@ export class FuseClient implements FileClient {
           (writable ? SetattrBit.FH : 0),
         fh: writable ? fh : 0n,
         size: BigInt(changes.size),
-        atime: BigInt.asUintN(64, BigInt(changes.atime)),
-        mtime: BigInt.asUintN(64, BigInt(changes.mtime)),
+        atime: BigInt(changes.atime) & U64,
+        mtime: BigInt(changes.mtime) & U64,
         atimeNs: changes.atimeNs,
         mtimeNs: changes.mtimeNs,
         mode: changes.mode,

@@ -5,13 +5,13 @@
  * chain of one. A command whose caller gave up stays with the device until it is answered, and the next waits for that.
  */
 import {
-  Driver,
+  BufferDriver,
+  DeviceType,
+  type DmaRegion,
   type DriverEvents,
   type DriverOptions,
   Feature,
   type FeatureName,
-  DeviceType,
-  type DmaRegion,
   type Hal,
   type LentQueues,
   type QueuePlan,
@@ -127,7 +127,7 @@ function wantedFeatures(options: NetDriverOptions, extra: readonly NetFeatureNam
 }
 
 /** The base of {@link VirtioNet} and {@link VirtioNetRaw}. */
-export abstract class NetDriver extends Driver<NetFeatureName, NetEvents> {
+export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> {
   /** The type of the devices that it drives. */
   static readonly deviceType = DeviceType.Network;
 

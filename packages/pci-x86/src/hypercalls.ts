@@ -14,6 +14,8 @@ const PKVM = 0x4d56_4b50;
 /** The numbers follow from pKVM's first hypercall, 20, as in its patches to Linux. */
 const PKVM_OP = 20;
 
+const U64 = 2n ** 64n - 1n;
+
 /** Numbers of hypercalls. */
 export const Hypercall = {
   /** RBX: physical address, RCX: bytes. Returns what was read. */
@@ -82,7 +84,7 @@ export class HypIoRegion implements RegisterWindow {
 
   /** Reads 8 bytes in one access. No register of virtio wants that; other devices' may. */
   read64(offset: number): bigint {
-    return BigInt.asUintN(64, this.#cpu.hypercall64(Hypercall.IO_READ, this.#at(offset, 8), 8, 0n));
+    return this.#cpu.hypercall64(Hypercall.IO_READ, this.#at(offset, 8), 8, 0n) & U64;
   }
 
   write8(offset: number, value: number): void {
@@ -99,7 +101,7 @@ export class HypIoRegion implements RegisterWindow {
 
   /** Writes 8 bytes in one access. */
   write64(offset: number, value: bigint): void {
-    this.#cpu.hypercall64(Hypercall.IO_WRITE, this.#at(offset, 8), 8, BigInt.asUintN(64, value));
+    this.#cpu.hypercall64(Hypercall.IO_WRITE, this.#at(offset, 8), 8, value & U64);
   }
 
   #at(offset: number, width: number): number {

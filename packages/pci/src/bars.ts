@@ -123,9 +123,11 @@ function probe(config: RegisterWindow, index: number): readonly [value: number, 
   return [value, mask];
 }
 
+const U64 = 2n ** 64n - 1n;
+
 /** The size that follows from the address bits that can be set; 0 if none can. */
 function sizeOf(mask: bigint, index: number, name: string): number {
-  const size = BigInt.asUintN(64, ~mask + 1n);
+  const size = (~mask + 1n) & U64;
   if ((size & (size - 1n)) !== 0n || size > 1n << 52n) {
     throw new VirtioError(
       'INVALID_DEVICE',

@@ -3,8 +3,8 @@
  * does, and takes the packets once it is attached.
  */
 import {
+  BufferDriver,
   DeviceType,
-  Driver,
   type DriverEvents,
   type DriverOptions,
   type Hal,
@@ -13,8 +13,8 @@ import {
   requireInteger,
   requireWaitable,
   type SpinOptions,
-  type Transport,
   type TransmitQueue,
+  type Transport,
   VirtioError,
   type VirtQueue,
   type WaitOptions,
@@ -94,7 +94,7 @@ const RESERVED_CIDS: readonly number[] = [0, 1, 2, 0xffffffff];
  *
  * @see VIRTIO 1.4, 5.10
  */
-export class VirtioSocket extends Driver<VsockFeatureName, SocketEvents> {
+export class VirtioSocket extends BufferDriver<VsockFeatureName, SocketEvents> {
   /** The type of the devices that it drives. */
   static readonly deviceType = DeviceType.Socket;
 

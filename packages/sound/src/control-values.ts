@@ -104,7 +104,7 @@ export function writeValue(who: Named, info: ControlInfo, value: ControlValue): 
           `${whoOf(who)}: ${name} is ${String(each)}; give a bigint from ${min} to ${max}`,
         );
       }
-      view.setBigUint64(8 * index, BigInt.asUintN(64, each), true);
+      view.setBigInt64(8 * index, each, true);
     });
     return bytes;
   }

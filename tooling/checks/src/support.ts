@@ -1,6 +1,6 @@
 /**
  * The table of what is supported, from what was tested: each device with each kind of guest, how many of its tests passed there, and
- * how many requirements of the specification are shown. `node support.ts [the harness's report]`; writes `docs/support.md`.
+ * how many requirements of the specification are shown. `node support.ts [reports of guests…]`; writes `docs/support.md`.
  */
 import fs from 'node:fs';
 import path from 'node:path';
@@ -32,7 +32,7 @@ export function supportPage(report: Report, ledgers: ReadonlyMap<string, readonl
     const kind = `${arch} ${machine} · ${transport} · ${ring}`;
     const devices = kinds.get(kind) ?? new Map<string, { passed: number; failed: number; skipped: number }>();
     kinds.set(kind, devices);
-    if (guest !== undefined) guests.add(`QEMU ${qemu}, Linux ${guest.kernel}, Node.js ${guest.node}`);
+    if (guest !== undefined) guests.add(`QEMU ${qemu}, ${system(guest)}`);
     for (const { device, status } of tests) {
       const counts = devices.get(device) ?? { passed: 0, failed: 0, skipped: 0 };
       devices.set(device, counts);
@@ -65,12 +65,20 @@ export function supportPage(report: Report, ledgers: ReadonlyMap<string, readonl
   return `${lines.join('\n')}\n`;
 }
 
+/** What a guest runs: a bare one has no kernel. */
+function system({ kernel, node }: { readonly kernel: string; readonly node: string }): string {
+  return kernel === 'none' ? `${node} with no operating system` : `Linux ${kernel}, Node.js ${node}`;
+}
+
 if (import.meta.main) {
-  const file = process.argv[2] ?? path.join(root, 'apps/qemu-harness/report/report.json');
-  if (!fs.existsSync(file)) {
+  const [, , ...named] = process.argv;
+  const files = named.length > 0 ? named : [path.join(root, 'apps/qemu-harness/report/report.json')];
+  for (const file of files) {
+    if (fs.existsSync(file)) continue;
     console.error(`There is no ${file}: npm start writes one.`);
     process.exit(1);
   }
+  const reports = files.map((file) => JSON.parse(fs.readFileSync(file, 'utf8')) as Report);
   const ledgers = new Map<string, readonly Requirement[]>();
   for (const { name, folder } of libraries()) {
     const ledger = path.join(folder, 'conformance.json');
@@ -78,7 +86,7 @@ if (import.meta.main) {
     const { requirements } = JSON.parse(fs.readFileSync(ledger, 'utf8')) as { requirements: Requirement[] };
     ledgers.set(name.replace('@virtio/', ''), requirements);
   }
-  const page = supportPage(JSON.parse(fs.readFileSync(file, 'utf8')) as Report, ledgers);
+  const page = supportPage({ runs: reports.flatMap(({ runs }) => runs) }, ledgers);
   fs.mkdirSync(path.join(root, 'docs'), { recursive: true });
   fs.writeFileSync(path.join(root, 'docs/support.md'), page);
   console.log(`${page.split('\n').length - 7} devices; docs/support.md`);

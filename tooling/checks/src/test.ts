@@ -20,7 +20,9 @@ interface Step {
 const unitReport = path.join(cache, 'test/unit.json');
 const backendReport = path.join(cache, 'test/backends.json');
 const guestReport = path.join(cache, 'test/guest.json');
+const bareReport = path.join(cache, 'test/bare.json');
 const harness = ['node', '--conditions=@virtio/source', 'apps/qemu-harness/src/main.ts'] as const;
+const bare = ['node', '--conditions=@virtio/source', 'apps/bare-guest/src/main.ts'] as const;
 /** turbo remembers by content what passed, so that a repeated run soon reaches the guests. */
 const turbo = (task: string): Step['command'] => [
   'turbo',
@@ -47,9 +49,11 @@ const lanes: readonly (readonly Step[])[] = [
     { title: 'lint', command: turbo('check:lint') },
     { title: 'doc examples', command: turbo('check:examples') },
     { title: 'reference manual', command: turbo('check:docs') },
+    { title: 'other engines', command: [...bare, 'unit', '--short'] },
   ],
   [
     { title: 'guest image', command: [...harness, 'prepare'] },
+    { title: 'bare images', command: [...bare, 'prepare'] },
     { title: 'types', command: turbo('check:types') },
     {
       title: 'format',
@@ -78,6 +82,12 @@ const tests: readonly Step[] = [
     command: [...harness, 'test', '--json', guestReport],
     count: () => countGuestTests(guestReport),
   },
+  // Behind the guests with Linux: it adds its results to their report.
+  {
+    title: 'bare guests',
+    command: [...bare, 'test', '--short', '--json', bareReport],
+    count: () => countGuestTests(bareReport),
+  },
   // No guest is booted: programs of the host serve the devices. Which packages they are in, apps/backends says.
   {
     title: 'vhost-user back ends',
@@ -90,7 +100,7 @@ const tests: readonly Step[] = [
     count: () => countUnitTests(unitReport),
   },
   { title: 'conformance', command: ['node', 'tooling/checks/src/conformance.ts', unitReport, guestReport] },
-  { title: 'support table', command: ['node', 'tooling/checks/src/support.ts', guestReport] },
+  { title: 'support table', command: ['node', 'tooling/checks/src/support.ts', guestReport, bareReport] },
 ];
 
 const seconds = (ms: number): string => `${(ms / 1000).toFixed(1)} s`;

@@ -82,7 +82,8 @@ function judge(error: unknown, expected: Expected): void {
   }
 }
 
-function same(a: unknown, b: unknown): boolean {
+/** Whether two values are alike, as `isDeepStrictEqual` sees it. */
+export function same(a: unknown, b: unknown): boolean {
   if (Object.is(a, b)) return true;
   if (typeof a !== 'object' || typeof b !== 'object' || a === null || b === null) return false;
   if (Object.getPrototypeOf(a) !== Object.getPrototypeOf(b)) return false;

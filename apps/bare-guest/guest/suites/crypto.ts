@@ -23,12 +23,12 @@ export class Hash {
       this.#block.set(data.subarray(0, at), this.#used);
       this.#used += at;
       if (this.#used < BLOCK) return this;
-      machine.sha256Blocks(this.#state.buffer, this.#block.buffer, 0, 1);
+      machine.sha256Blocks(this.#block.buffer, 0, BLOCK, this.#state.buffer);
       this.#used = 0;
     }
-    const blocks = (data.length - at) >>> 6;
-    machine.sha256Blocks(this.#state.buffer, data.buffer, data.byteOffset + at, blocks);
-    at += blocks * BLOCK;
+    const length = (data.length - at) & -BLOCK;
+    machine.sha256Blocks(data.buffer, data.byteOffset + at, length, this.#state.buffer);
+    at += length;
     this.#block.set(data.subarray(at));
     this.#used = data.length - at;
     return this;

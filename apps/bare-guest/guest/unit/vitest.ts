@@ -31,8 +31,10 @@ const expect = Object.assign(
   },
 );
 Object.assign(expect, (globalThis as unknown as Global)[ASYMMETRIC_MATCHERS_OBJECT]);
-const { extend } = expect as unknown as { readonly extend: (matchers: object) => void };
-extend(customMatchers);
+(chai.expect as unknown as { extend(expect: unknown, matchers: object): void }).extend(
+  expect,
+  customMatchers,
+);
 setState({ assertionCalls: 0 }, expect as never);
 
 type Body = (...values: never[]) => unknown;

@@ -23,6 +23,13 @@ export interface Cell {
   readonly machine: Machine;
   readonly transport: TransportKind;
   readonly ring: Ring;
+  /** The guest's engine interprets, on an emulated processor: what draws or moves much does so {@link small}. */
+  readonly slow?: boolean;
+}
+
+/** How much a test draws or moves: all of it, or little in a slow guest. What is judged, and how, stays the same. */
+export function small<T>({ slow }: Cell, all: T, little: T): T {
+  return slow === true ? little : all;
 }
 
 /** A device under test and what stands behind it on the host. */
@@ -171,8 +178,8 @@ export interface GuestTest<H extends HostFunctions = HostFunctions> {
   readonly essential?: boolean;
   /** Takes more than a few seconds. `npm start`, which shows that every device works, leaves it out; `npm test` runs it. */
   readonly long?: boolean;
-  /** Takes minutes: runs only with `--full`, or if it is asked for by a part of its name. */
-  readonly rare?: boolean;
+  /** Only `--full`, or a filter that is a part of its name, runs it, not even `npm test`: another test shows the like in short. */
+  readonly onlyFull?: boolean;
   /** Seconds after which it has failed. */
   readonly timeoutS?: number;
   /** Prepares files in the test's folder on the host, before the guest boots. */

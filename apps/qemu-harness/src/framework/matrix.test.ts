@@ -48,6 +48,13 @@ describe('isIncluded', () => {
     expect(where(test('blk', true), 'checks')).toEqual(ALL);
   });
 
+  it('leaves a test out that is only for all when all is not asked for', () => {
+    const long: GuestTest = { ...test('rng', false), onlyFull: true };
+    expect(where(long, 'short')).toEqual([]);
+    expect(where(long, 'checks')).toEqual([]);
+    expect(where(long, 'full')).toEqual(FOR_ALL_DEVICES);
+  });
+
   it('runs every test in every kind of guest that is for its device when all is asked for', () => {
     expect(where(test('blk', false), 'full')).toEqual(ALL);
     expect(where(test('rng', false), 'full')).toEqual(FOR_ALL_DEVICES);

@@ -80,7 +80,7 @@ export function remarks(extent: Extent): readonly string[] {
     ? GAPS
     : [
         ...GAPS,
-        `Every test${extent === 'short' ? ' that takes no more than a few seconds' : ''} ran in the first kind of guest that can run it. Where another shows fewer, it ran those of disks, or one or two a device; npm start -- --full runs every test in every kind.`,
+        `Every test${extent === 'short' ? ' that takes no more than a few seconds' : ''} ran in the first kind of guest that can run it, but for those that take minutes or repeat at length what another shows. Where another shows fewer, it ran those of disks, or one or two a device; npm start -- --full runs every test in every kind.`,
       ];
 }
 
@@ -94,9 +94,9 @@ function firstFor(test: GuestTest): MatrixCell | undefined {
 /** Whether a test runs in a cell. */
 export function isIncluded(cell: MatrixCell, test: GuestTest, extent: Extent): boolean {
   const { devices, shares } = cell;
-  const { device, essential = false, long = false } = test;
+  const { device, essential = false, long = false, onlyFull = false } = test;
   if (devices?.includes(device) === false) return false;
-  if (long && extent === 'short') return false;
+  if ((long && extent === 'short') || (onlyFull && extent !== 'full')) return false;
   if (cell === firstFor(test)) return true;
   switch (extent === 'full' ? 'all' : shares[extent]) {
     case 'all':

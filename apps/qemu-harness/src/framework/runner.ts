@@ -64,7 +64,7 @@ export async function suiteFiles(): Promise<readonly CpioEntry[]> {
   return [
     ...(await agentFiles()),
     { type: 'file', path: 'guest/suites.mjs', data: await bundleSuites() },
-    { type: 'file', path: 'guest/virtio.mjs', data: await bundle(CLI) },
+    { type: 'file', path: 'guest/virtio.mjs', data: await bundle(CLI, { small: true }) },
   ];
 }
 

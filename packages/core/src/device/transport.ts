@@ -21,7 +21,7 @@ import type {
   ReadableValues,
   WritableField,
 } from '../memory/layout.ts';
-import type { VirtQueue } from '../ring/virt-queue.ts';
+import type { QueueCalls } from '../ring/queue-calls.ts';
 
 /** How long a device may take to reset, in milliseconds. */
 const RESET_TIMEOUT_MS = 10_000;
@@ -179,7 +179,10 @@ export abstract class Transport implements Disposable {
     return undefined;
   }
 
-  /** Called where a look at a queue found nothing: a device that another thread has may have been reset by it. */
+  /**
+   * Called where a look at a queue found nothing, and where the driver has failed: a device that another thread has may have been reset
+   * by it.
+   */
   look(): void {
     return;
   }
@@ -217,7 +220,7 @@ export abstract class Transport implements Disposable {
   }
 
   /** Called for each queue that was made for the device; what {@link traceTransport} returns watches them. */
-  watchQueue(_queue: VirtQueue): void {
+  watchQueue(_queue: QueueCalls): void {
     // Nobody watches by default.
   }
 

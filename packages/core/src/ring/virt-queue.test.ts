@@ -5,7 +5,7 @@ import { BufferChains } from './buffer-chains.ts';
 import { createQueue } from './create-queue.ts';
 import { DeviceType } from '../device/device-type.ts';
 import { CommonFeatures, type FeatureName } from '../device/features.ts';
-import { QUEUE_FEATURES } from '../device/driver.ts';
+import { QUEUE_FEATURES } from '../device/driver-spec.ts';
 import type { QueueOptions } from './virt-queue.ts';
 
 const coded = (code: string): Error => expect.objectContaining({ code }) as Error;

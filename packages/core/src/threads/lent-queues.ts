@@ -6,8 +6,8 @@
  * writing to its own until it has heard of the reset.
  */
 import { requireInteger } from '../check.ts';
-import { VirtioError } from '../errors.ts';
 import type { Transport } from '../device/transport.ts';
+import { VirtioError } from '../errors.ts';
 import { type DmaRegion, type Hal, PAGE_SIZE } from '../memory/hal.ts';
 import type { FieldTable, Layout } from '../memory/layout.ts';
 import type { DriverQueue } from '../queues/driver-queue.ts';
@@ -17,7 +17,7 @@ import type { Doorbell, PlannedQueue, PostedMemory, PostingHal, QueuePlan } from
 
 /** Memory for buffers of the other thread, if nothing else is said. */
 const MEMORY = 4 * 1024 * 1024;
-const MAX_MEMORY = 2 ** 40;
+const MOST_MEMORY = 2 ** 40;
 
 /** What {@link LentQueues} are made of; the driver sees to it. */
 export interface LentParts {
@@ -36,8 +36,8 @@ export interface LentParts {
 /** Options of what is handed to another thread. */
 export interface QueuePlanOptions {
   /**
-   * Bytes of memory for the other thread's buffers: those of its requests that are copied, and its own. The default is 4 MiB, or what the
-   * thread before had, which cannot be exceeded.
+   * Bytes of memory for the other thread's buffers, 4096 or more: those of its requests that are copied, and its own. The default is what
+   * the thread before had, or 4 MiB.
    */
   readonly memory?: number;
 }
@@ -84,12 +84,12 @@ export class LentQueues implements DriverQueue {
    * What another thread needs to drive the queues.
    *
    * @throws {@link VirtioError} `ALREADY_USED` if a thread has them, or had and the device was not reset since; `UNSUPPORTED` if the
-   * platform cannot do that
+   * platform cannot do that; `INVALID_PARAM` for less than a page of memory; `DMA_ERROR`
    */
   plan(options: QueuePlanOptions = {}): QueuePlan {
     const { transport, hal } = this.#parts;
     const wanted = options.memory ?? this.#arena?.bytes.length ?? MEMORY;
-    const memory = requireInteger(transport, 'memory', wanted, 1, MAX_MEMORY);
+    const memory = requireInteger(transport, 'memory', wanted, PAGE_SIZE, MOST_MEMORY);
     const control = this.#control;
     if (this.#lent && !control.isClosed) {
       throw new VirtioError(
@@ -109,22 +109,14 @@ export class LentQueues implements DriverQueue {
         `${this.#who}: this platform cannot give memory to another thread`,
       );
     }
-    if (this.#arena !== undefined && memory > this.#arena.bytes.length) {
-      throw new VirtioError(
-        'INVALID_PARAM',
-        `${this.#who}: ${memory} bytes of memory are asked for, and the first thread had ${this.#arena.bytes.length}, which stay: ` +
-          'ask for as much as any thread will need the first time',
-      );
-    }
-    this.#arena ??= hal.dmaAlloc(Math.ceil(memory / PAGE_SIZE), 'both', this.queue.accessPlatform);
-    this.#lent = true;
+    const { bytes } = this.#allocate(Math.ceil(memory / PAGE_SIZE));
     const plan = {
       deviceType: transport.deviceType,
       name: transport.name,
       features: this.#parts.features(),
       legacy: transport.requiresLegacyLayout(),
       queues: this.#parts.queues.map((queue, i) => this.#planned(queue, i, hal)),
-      memory: hal.post(this.#arena.bytes),
+      memory: hal.post(bytes),
       // The driver there gets of each queue what it has, as the largest size is what it asks for.
       options: {
         ...this.#parts.options,
@@ -132,14 +124,20 @@ export class LentQueues implements DriverQueue {
       },
       control: control.buffer,
     };
+    this.#lent = true;
     this.#fresh = false;
     control.offer();
     return plan;
   }
 
-  /** The other thread is gone without having said so: what it had is free at the next reset of the device. */
+  /**
+   * The other thread is gone without having said so. If it has opened the plan, what it had is free at the next reset of the device; if
+   * not, at once, and nobody can open the plan any more.
+   */
   abandon(): void {
-    if (this.#control.isOpen) this.#control.close();
+    if (!this.#lent || this.#control.isClosed) return;
+    if (this.#control.withdraw()) this.#control.close();
+    else this.#fresh = true;
   }
 
   /** What the device has used is the other thread's; only what it reports is looked at. */
@@ -209,6 +207,18 @@ export class LentQueues implements DriverQueue {
     return `${this.#parts.transport.who()}: queue ${this.queue.index}`;
   }
 
+  /** The memory for buffers, which no thread has at this time: that of the last plan if it has the size. */
+  #allocate(pages: number): DmaRegion {
+    const { hal } = this.#parts;
+    const { accessPlatform } = this.queue;
+    if (this.#arena !== undefined && this.#arena.pages !== pages) {
+      hal.dmaDealloc(this.#arena, accessPlatform);
+      this.#arena = undefined;
+    }
+    this.#arena ??= hal.dmaAlloc(pages, 'both', accessPlatform);
+    return this.#arena;
+  }
+
   #planned(queue: VirtQueue, i: number, hal: PostingHal): PlannedQueue {
     const post = (regions: readonly DmaRegion[]): PostedMemory[] =>
       regions.map(({ bytes }) => hal.post(bytes));
@@ -247,7 +257,7 @@ export class LentQueues implements DriverQueue {
   #copyConfig(): void {
     const { transport, config } = this.#parts;
     const fields = Object.values(config.fields).filter(
-      ({ offset, size }) => offset + size <= this.#control.configSize,
+      ({ offset, size, access }) => access !== 'write-only' && offset + size <= this.#control.configSize,
     );
     const read = (): Uint8Array => {
       const bytes = new Uint8Array(this.#control.configSize);
@@ -282,7 +292,7 @@ function posted(
 }
 
 function isPosting(hal: Hal): hal is PostingHal {
-  return 'post' in hal;
+  return typeof (hal as Partial<PostingHal>).post === 'function';
 }
 
 /** The second and later ones of queues that are lent together; the first speaks for all. */

@@ -5,7 +5,7 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { guestTest, pattern } from '../../framework/define.ts';
+import { guestTest, pattern, small } from '../../framework/define.ts';
 import { host } from './_compare.ts';
 import { makeShare, mount, refused, share } from './_share.ts';
 
@@ -195,7 +195,7 @@ export default [
     async guest(context) {
       await using mounted = await mount(context);
       const { fs } = mounted;
-      const data = pattern(new Uint8Array(1_500_000), 3);
+      const data = pattern(new Uint8Array(small(context.cell, 1_500_000, 300_000)), 3);
       fs.mkdirSync('/a/b', { recursive: true });
       fs.writeFileSync('/a/b/data', data);
       fs.copyFileSync('/a/b/data', '/a/copy');

@@ -1,7 +1,7 @@
 /** Pictures on displays: QEMU shows what the guest drew, pixel for pixel. */
 import { GpuError, PixelFormat, type PixelFormatNumber, supportedResolutions } from '@virtio/gpu';
 import { deepEqual, equal, ok, rejects } from 'node:assert/strict';
-import { guestTest } from '../../framework/define.ts';
+import { guestTest, small } from '../../framework/define.ts';
 import { makePicture, type PictureSpec } from './_picture.ts';
 import { expectShown, gpuDevice, host, openGpu } from './_screen.ts';
 
@@ -30,7 +30,7 @@ export default [
           .map(({ width, height }) => `${width}×${height}`)
           .join(', ')}, …`,
       );
-      const screen = await gpu.setUpFramebuffer();
+      const screen = await gpu.setUpFramebuffer(small(context.cell, {}, { width: 160, height: 120 }));
       for (const [seed, flush] of [
         [1, () => screen.flush()],
         [2, () => screen.flushSync()],

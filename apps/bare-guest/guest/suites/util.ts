@@ -1,0 +1,4 @@
+/** Stands for `node:util` in tests that run in a bare guest. */
+import { same } from './assert.ts';
+
+export { same as isDeepStrictEqual };
