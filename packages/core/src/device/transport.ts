@@ -113,6 +113,7 @@ export abstract class Transport implements Disposable {
    * @param descriptors the address of the descriptor area
    * @param driverArea the address of the driver area (available ring, or driver event suppression)
    * @param deviceArea the address of the device area (used ring, or device event suppression)
+   * @param unused how many chains the device has not used yet: for transports that have to wait for that before a reset
    */
   abstract queueSet(
     queue: number,
@@ -120,6 +121,7 @@ export abstract class Transport implements Disposable {
     descriptors: number,
     driverArea: number,
     deviceArea: number,
+    unused?: () => number,
   ): void;
 
   /** Takes a queue from the device, as far as the transport can do that. */

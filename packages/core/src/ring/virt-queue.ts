@@ -332,6 +332,12 @@ export abstract class VirtQueue implements QueueCalls, Disposable {
    */
   abstract hasUsed(): boolean;
 
+  /**
+   * How many chains are published and not used yet, popped or not. Takes nothing, and tells it of a queue that has failed as well: for
+   * transports that wait for the device to finish. 0 if what the device wrote makes no sense.
+   */
+  abstract countUnused(): number;
+
   /** Asks the device not to interrupt for this queue. It may do so all the same. */
   abstract disableInterrupts(): void;
 

@@ -142,9 +142,10 @@ export class ControlBlock {
     Atomics.store(this.#words, THREAD, WAITING);
   }
 
-  /** Nobody is to open the queues any more. Returns whether a thread has them. */
-  withdraw(): boolean {
-    return Atomics.compareExchange(this.#words, THREAD, WAITING, CLOSED) === OPEN;
+  /** Nobody is to open the queues any more. Returns whether a thread has them, had them, or neither. */
+  withdraw(): 'open' | 'closed' | 'unopened' {
+    const thread = Atomics.compareExchange(this.#words, THREAD, WAITING, CLOSED);
+    return thread === OPEN ? 'open' : thread === CLOSED ? 'closed' : 'unopened';
   }
 
   /** Whether the other thread has found the device lying since the last reset, and since this was asked last. */

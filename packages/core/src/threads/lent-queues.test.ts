@@ -1,5 +1,6 @@
 import {
   type DriverOptions,
+  BufferDriver,
   Driver,
   FeatureTable,
   type Hal,
@@ -51,7 +52,7 @@ interface FarOptions extends DriverOptions {
 }
 
 /** What the other thread has: a queue for requests, and one that it listens to. */
-class Far extends Driver<never> {
+class Far extends BufferDriver<never> {
   readonly received: number[] = [];
   refusal: VirtioError | undefined;
   readonly #requests: RequestQueue<number>;

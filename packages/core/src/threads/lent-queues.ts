@@ -13,7 +13,14 @@ import type { FieldTable, Layout } from '../memory/layout.ts';
 import type { DriverQueue } from '../queues/driver-queue.ts';
 import type { VirtQueue } from '../ring/virt-queue.ts';
 import { ControlBlock } from './control-block.ts';
-import type { Doorbell, PlannedQueue, PostedMemory, PostingHal, QueuePlan } from './queue-plan.ts';
+import type {
+  Doorbell,
+  PlannedQueue,
+  PostedMemory,
+  PostingHal,
+  QueuePlan,
+  QueueSignals,
+} from './queue-plan.ts';
 
 /** Memory for buffers of the other thread, if nothing else is said. */
 const MEMORY = 4 * 1024 * 1024;
@@ -53,6 +60,8 @@ export class LentQueues implements DriverQueue {
   readonly #sets: readonly RingSets[];
   #rings: 0 | 1 = 0;
   #arena: DmaRegion | undefined;
+  /** What the last plan has, as long as it may have to be closed here. */
+  readonly #signals: QueueSignals[] = [];
   /** Whether a thread was given the queues, and whether nobody has used them since the device was reset. */
   #lent = false;
   #fresh = true;
@@ -88,7 +97,7 @@ export class LentQueues implements DriverQueue {
    */
   plan(options: QueuePlanOptions = {}): QueuePlan {
     const { transport, hal } = this.#parts;
-    const wanted = options.memory ?? this.#arena?.bytes.length ?? MEMORY;
+    const wanted = options.memory === undefined ? (this.#arena?.bytes.length ?? MEMORY) : options.memory;
     const memory = requireInteger(transport, 'memory', wanted, PAGE_SIZE, MOST_MEMORY);
     const control = this.#control;
     if (this.#lent && !control.isClosed) {
@@ -110,13 +119,25 @@ export class LentQueues implements DriverQueue {
       );
     }
     const { bytes } = this.#allocate(Math.ceil(memory / PAGE_SIZE));
-    const plan = {
+    const posted = hal.post(bytes);
+    this.#signals.length = 0;
+    let queues: readonly PlannedQueue[];
+    try {
+      queues = this.#parts.queues.map((queue, i) => this.#planned(queue, i, hal));
+    } catch (error) {
+      this.#closeSignals();
+      throw error;
+    }
+    this.#lent = true;
+    this.#fresh = false;
+    control.offer();
+    return {
       deviceType: transport.deviceType,
       name: transport.name,
       features: this.#parts.features(),
       legacy: transport.requiresLegacyLayout(),
-      queues: this.#parts.queues.map((queue, i) => this.#planned(queue, i, hal)),
-      memory: hal.post(bytes),
+      queues,
+      memory: posted,
       // The driver there gets of each queue what it has, as the largest size is what it asks for.
       options: {
         ...this.#parts.options,
@@ -124,19 +145,19 @@ export class LentQueues implements DriverQueue {
       },
       control: control.buffer,
     };
-    this.#lent = true;
-    this.#fresh = false;
-    control.offer();
-    return plan;
   }
 
   /**
    * The other thread is gone without having said so. If it has opened the plan, what it had is free at the next reset of the device; if
-   * not, at once, and nobody can open the plan any more.
+   * not, at once, and nobody can open the plan any more. Its descriptors are closed.
    */
   abandon(): void {
-    if (!this.#lent || this.#control.isClosed) return;
-    if (this.#control.withdraw()) this.#control.close();
+    if (!this.#lent) return;
+    const thread = this.#control.withdraw();
+    // One that has said so has closed its descriptors itself.
+    if (thread === 'closed') return;
+    this.#closeSignals();
+    if (thread === 'open') this.#control.close();
     else this.#fresh = true;
   }
 
@@ -193,7 +214,9 @@ export class LentQueues implements DriverQueue {
     this.#disposed = true;
     const { queues, hal } = this.#parts;
     // Whoever has opened them may not have heard yet, and go on writing.
-    const used = this.#control.withdraw();
+    const thread = this.#control.withdraw();
+    const used = thread === 'open';
+    if (thread === 'unopened') this.#closeSignals();
     queues.forEach((queue, i) => {
       const set = this.#sets[i] as RingSets;
       if (used) queue.leaveMemory();
@@ -223,7 +246,9 @@ export class LentQueues implements DriverQueue {
     const post = (regions: readonly DmaRegion[]): PostedMemory[] =>
       regions.map(({ bytes }) => hal.post(bytes));
     const [first, second] = this.#sets[i] as RingSets;
-    const { doorbell, interrupt } = this.#parts.transport.lendQueue(queue.index);
+    const signals = this.#parts.transport.lendQueue(queue.index);
+    this.#signals.push(signals);
+    const { doorbell, interrupt } = signals;
     return {
       index: queue.index,
       size: queue.size,
@@ -231,6 +256,10 @@ export class LentQueues implements DriverQueue {
       doorbell: doorbell.kind === 'descriptor' ? doorbell : posted(doorbell, hal),
       interrupt,
     };
+  }
+
+  #closeSignals(): void {
+    for (const { close } of this.#signals.splice(0)) close?.();
   }
 
   #failAll(error: VirtioError): void {

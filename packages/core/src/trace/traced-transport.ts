@@ -108,6 +108,7 @@ export class TracedTransport extends Transport {
     descriptors: number,
     driverArea: number,
     deviceArea: number,
+    unused?: () => number,
   ): void {
     const names = this.#names;
     this.#register('write', names.size, size, { queue });
@@ -121,7 +122,7 @@ export class TracedTransport extends Transport {
       this.#register('write', names.deviceArea, deviceArea, { queue });
       this.#register('write', names.enable, 1, { queue });
     }
-    this.#transport.queueSet(queue, size, descriptors, driverArea, deviceArea);
+    this.#transport.queueSet(queue, size, descriptors, driverArea, deviceArea, unused);
   }
 
   override queueUnset(queue: number): void {

@@ -13,6 +13,11 @@ import { Canceller, check, equal, hasCode } from './check.ts';
 import type { Form, Scene } from './scene.ts';
 import type { Call, ContractDriver, Requests } from './subject.ts';
 
+/** A buffer as ECMAScript 2024 has it. */
+interface Transferable {
+  transfer(): unknown;
+}
+
 /** What callers without types may give in place of options. */
 const WRONG: Readonly<Record<Form, readonly unknown[]>> = {
   promise: WRONG_SIGNALS.map((signal) => ({ signal })),
@@ -34,10 +39,11 @@ export function callerBehaviours<D extends ContractDriver>(
         const capacity = await scene.capacity(requests);
         const call = requests.call(scene.mark());
         const own = (call.buffers ?? []).filter((buffer) => !isDma(scene, buffer));
-        if (own.length === 0) return;
+        // An engine without the method has callers who cannot do this.
+        if (own.length === 0 || !('transfer' in ArrayBuffer.prototype)) return;
         scene.answering = false;
         const ended = ends(scene, requests, form, call, () => {
-          for (const { buffer } of own) (buffer as ArrayBuffer).transfer();
+          for (const { buffer } of own) (buffer as unknown as Transferable).transfer();
           scene.answer();
         });
         const error = await ended;
