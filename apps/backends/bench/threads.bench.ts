@@ -11,8 +11,8 @@ import { Folder } from '../src/backend.ts';
 import { StorageDaemon } from '../src/storage-daemon.ts';
 import { readFor } from './read-for.ts';
 
-const MS = 1000;
-const LAPS = 5;
+const MS = 500;
+const LAPS = 3;
 const THREADS = 2;
 
 const median = (values: number[]): number => values.sort((a, b) => a - b)[values.length >> 1] ?? NaN;
