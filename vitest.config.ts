@@ -6,6 +6,11 @@ import { type TestProjectInlineConfiguration, defineConfig } from 'vitest/config
 
 const conditions = ['@virtio/source', ...defaultServerConditions];
 const include = ['{src,guest}/**/*.test.ts'];
+/**
+ * Packages whose tests start programs, threads or devices of the system, or count what the process has open: each file of them has modules
+ * of its own. The others are plain ECMAScript with no state in any module; loading them anew for each file took longer than their tests.
+ */
+const ISOLATED = /^(?:apps|tooling)\/|^packages\/(?:cli|linux|vhost-user)\//;
 
 function project(manifest: string): TestProjectInlineConfiguration[] {
   const root = path.resolve(import.meta.dirname, path.dirname(manifest));
@@ -20,6 +25,7 @@ function project(manifest: string): TestProjectInlineConfiguration[] {
         name,
         include,
         environment: 'node',
+        isolate: ISOLATED.test(manifest),
         restoreMocks: true,
         testTimeout: 20_000,
       },

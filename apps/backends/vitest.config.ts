@@ -15,6 +15,7 @@ export default defineConfig({
     environment: 'node',
     // One after the other: back ends and drivers poll, and each suite wants a processor of its own.
     fileParallelism: false,
-    testTimeout: 60_000,
+    // Only for what hangs: a busy machine takes its time.
+    testTimeout: 300_000,
   },
 });

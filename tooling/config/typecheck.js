@@ -40,6 +40,10 @@ function wholeTree() {
       compilerOptions: { types: ['node'], allowJs: true, checkJs: true },
       files: [...own.flatMap(({ fileNames }) => fileNames), 'vitest.config.ts'],
     },
+    // What runs in a browser, with its types.
+    ...fs
+      .globSync('{packages,apps,tooling}/*/browser/tsconfig.json', { cwd: root })
+      .map((config) => ({ extends: path.join(root, config) })),
     shipped(manifests.filter(isPortable).map((manifest) => path.join(path.dirname(manifest), 'src'))),
   ];
 }

@@ -44,15 +44,17 @@ export async function run(file, args, options = {}, output) {
  * @param {string} file
  * @param {readonly string[]} args
  * @param {{ cwd?: string, env?: NodeJS.ProcessEnv }} [options]
- * @returns {Promise<number>} its exit status; 128 + the signal's number if a signal ended it
+ * @returns {Promise<{ status: number, printed: string }>} its exit status (128 + the signal's number if a signal ended it), and what
+ * it printed
  */
 export async function runBeside(file, args, options = {}) {
   /** @type {Buffer[]} */
   const printed = [];
   try {
-    return await run(file, args, { ...options, stdio: ['ignore', 'pipe', 'pipe'] }, (chunk) =>
+    const status = await run(file, args, { ...options, stdio: ['ignore', 'pipe', 'pipe'] }, (chunk) =>
       printed.push(chunk),
     );
+    return { status, printed: Buffer.concat(printed).toString() };
   } finally {
     process.stdout.write(Buffer.concat(printed));
   }

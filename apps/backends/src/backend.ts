@@ -1,12 +1,12 @@
 /** A back end as a process of its own, which listens at a Unix socket in a folder that is removed at the end. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 
-const START_MS = 10_000;
+/** Only for a program that hangs: a busy machine takes its time. */
+const START_MS = 60_000;
 
 /** A folder for images and sockets. */
 export class Folder implements Disposable {
@@ -33,11 +33,11 @@ function isListening(socket: string): boolean {
 /** A program that serves a device. */
 export class Backend implements AsyncDisposable {
   readonly #child: ChildProcess;
-  readonly #exited: Promise<unknown>;
+  readonly #gone: Promise<void>;
 
-  private constructor(child: ChildProcess) {
+  private constructor(child: ChildProcess, gone: Promise<void>) {
     this.#child = child;
-    this.#exited = once(child, 'exit');
+    this.#gone = gone;
   }
 
   /**
@@ -48,6 +48,8 @@ export class Backend implements AsyncDisposable {
   static async start(program: string, args: readonly string[], sockets: readonly string[]): Promise<Backend> {
     for (const socket of sockets) rmSync(socket, { force: true });
     const child = spawn(program, args, { stdio: ['ignore', 'ignore', 'pipe'] });
+    // Not 'exit': the pipe of what it says is closed, too, and no descriptor of it is left.
+    const gone = new Promise<void>((resolve) => child.once('close', () => resolve()));
     let said = '';
     child.stderr.setEncoding('utf8').on('data', (text: string) => (said = (said + text).slice(-4000)));
     let failed: Error | undefined;
@@ -56,22 +58,26 @@ export class Backend implements AsyncDisposable {
     while (!sockets.every(isListening)) {
       if (failed !== undefined || child.exitCode !== null || Date.now() > deadline) {
         child.kill('SIGKILL');
+        await gone;
         throw new Error(`${program} did not start: ${failed?.message ?? said}`, { cause: failed });
       }
       await delay(5);
     }
-    return new Backend(child);
+    return new Backend(child, gone);
   }
 
-  /** Stops it (SIGSTOP), as a back end that hangs. */
-  freeze(): void {
+  /** Stops it (SIGSTOP), as a back end that hangs, and waits until each of its threads has stopped. */
+  async freeze(): Promise<void> {
     this.#child.kill('SIGSTOP');
+    const tasks = `/proc/${this.#child.pid}/task`;
+    const runs = (id: string): boolean => !/\) T /.test(readFileSync(`${tasks}/${id}/stat`, 'utf8'));
+    while (readdirSync(tasks).some(runs)) await delay(1);
   }
 
   /** Ends it with no chance to say anything, and waits until it is gone. */
   async kill(): Promise<void> {
     this.#child.kill('SIGKILL');
-    await this.#exited;
+    await this.#gone;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

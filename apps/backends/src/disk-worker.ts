@@ -1,6 +1,6 @@
 /**
- * A thread that drives one queue of a disk: writes and reads back the sectors that are its own, until it is told to stop, and counts what
- * was done and with which errors requests ended.
+ * A thread that drives one queue of a disk: writes and reads back the sectors that are its own, until it is told to stop or the device is
+ * gone, and counts what was done and with which errors requests ended.
  */
 import { parentPort, workerData } from 'node:worker_threads';
 import { VirtioBlk } from '@virtio/blk';
@@ -19,7 +19,10 @@ export interface DiskWork {
   readonly polling?: boolean;
 }
 
-/** What it tells at the end. */
+/** What it is told: to say when it has done so many requests more, or to stop. */
+export type DiskOrder = number | 'stop';
+
+/** What it tells at the end. Before that it answers a number with `'done'`. */
 export interface DiskReport {
   readonly done: number;
   /** How many requests ended with each code. */
@@ -38,22 +41,24 @@ const failures: string[] = [];
 let done = 0;
 let wrong = 0;
 let stop = false;
-let gone = false;
+let awaited = Infinity;
+
+port.on('message', (order: DiskOrder) => {
+  if (order === 'stop') stop = true;
+  else awaited = done + order;
+});
+
+/** Lets messages and interrupts in. */
+const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 {
   using blk = openQueue(VirtioBlk, plan, polling === true ? { interrupts: 'polling' } : {});
-  blk.on('failure', ({ code }) => {
-    failures.push(code);
-    gone = code !== 'DEVICE_RESET';
-  });
-  port.once('message', () => {
-    stop = true;
-  });
+  blk.on('failure', ({ code }) => failures.push(code));
   const step = Math.floor(count / depth);
   const run = async (lane: number): Promise<void> => {
     const data = new Uint8Array(512);
     const back = new Uint8Array(512);
-    for (let n = 0; !stop && !gone; n += 1) {
+    for (let n = 0; !stop; n += 1) {
       const sector = first + lane * step + (n % step);
       data.fill((n * 7 + lane) & 0xff);
       try {
@@ -61,16 +66,20 @@ let gone = false;
         await blk.read(sector, back);
         if (Buffer.compare(data, back) !== 0) wrong += 1;
         done += 2;
+        if (done >= awaited) {
+          awaited = Infinity;
+          port.postMessage('done');
+        }
       } catch (error) {
         const code = VirtioError.is(error) ? error.code : String(error);
         errors[code] = (errors[code] ?? 0) + 1;
+        if (code !== 'DEVICE_RESET') return;
         // The device may take a while to be live again.
-        await new Promise((resolve) => setImmediate(resolve));
+        await turn();
       }
-      if (n % 64 === 63) await new Promise((resolve) => setImmediate(resolve));
+      if (n % 64 === 63) await turn();
     }
   };
-  port.postMessage('started');
   await Promise.all(Array.from({ length: depth }, (_, lane) => run(lane)));
 }
 port.postMessage({ done, errors, wrong, failures } satisfies DiskReport);

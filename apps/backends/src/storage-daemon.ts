@@ -69,9 +69,9 @@ export class StorageDaemon implements AsyncDisposable {
     }
   }
 
-  /** Stops it (SIGSTOP), as a back end that hangs. */
-  freeze(): void {
-    this.#backend.freeze();
+  /** Stops it (SIGSTOP), as a back end that hangs, and waits until it has stopped. */
+  async freeze(): Promise<void> {
+    await this.#backend.freeze();
   }
 
   /** Kills it. */

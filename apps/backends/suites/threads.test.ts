@@ -1,37 +1,77 @@
 /** Queues of one disk of qemu-storage-daemon, each driven by a worker thread. */
 import { once } from 'node:events';
 import { readFileSync, truncateSync, writeFileSync } from 'node:fs';
-import { setTimeout as delay } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { VirtioBlk } from '@virtio/blk';
 import { DeviceType } from '@virtio/core';
 import { openVhostUser } from '@virtio/vhost-user';
 import { describe, expect, it } from 'vitest';
 import { Folder } from '../src/backend.ts';
-import type { DiskReport, DiskWork } from '../src/disk-worker.ts';
+import type { DiskOrder, DiskReport, DiskWork } from '../src/disk-worker.ts';
 import { rawFile, StorageDaemon } from '../src/storage-daemon.ts';
 
 const SIZE = 16 << 20;
 const SHARE = 4096;
 const QUEUES = 4;
+/** Requests of a thread at a time. */
+const DEPTH = 8;
+/**
+ * So many requests more show that a thread is at work with the device as it is now: those that it had answers to before it heard of a
+ * reset are fewer.
+ */
+const SOME = 8 * DEPTH;
 
-/** Starts a thread on a queue; it works when this resolves. */
-async function start(blk: VirtioBlk, index: number, polling = false): Promise<Worker> {
-  const work: DiskWork = { plan: blk.queueFor(index), first: index * SHARE, count: SHARE, depth: 8, polling };
-  const worker = new Worker(new URL('../src/disk-worker.ts', import.meta.url), {
-    workerData: work,
-    execArgv: ['--conditions=@virtio/source'],
-  });
-  await once(worker, 'message');
-  return worker;
-}
+/** A thread on a queue of a disk. */
+class Thread {
+  readonly #worker: Worker;
+  readonly #exit: Promise<unknown>;
 
-async function finish(worker: Worker): Promise<DiskReport> {
-  const report = once(worker, 'message') as Promise<[DiskReport]>;
-  worker.postMessage('stop');
-  const [found] = await report;
-  await once(worker, 'exit');
-  return found;
+  private constructor(work: DiskWork) {
+    this.#worker = new Worker(new URL('../src/disk-worker.ts', import.meta.url), {
+      workerData: work,
+      execArgv: ['--conditions=@virtio/source'],
+    });
+    this.#exit = once(this.#worker, 'exit');
+  }
+
+  /** Starts a thread. It works when this resolves. */
+  static async start(blk: VirtioBlk, index: number, polling = false): Promise<Thread> {
+    const plan = blk.queueFor(index);
+    const thread = new Thread({ plan, first: index * SHARE, count: SHARE, depth: DEPTH, polling });
+    await thread.progress();
+    return thread;
+  }
+
+  /** Waits until it has done some requests more. */
+  async progress(): Promise<void> {
+    const message = this.#message();
+    this.#worker.postMessage(SOME satisfies DiskOrder);
+    expect(await message).toBe('done');
+  }
+
+  /** Has it stop. Returns what it says of its work. */
+  async finish(): Promise<DiskReport> {
+    const report = this.report();
+    this.#worker.postMessage('stop' satisfies DiskOrder);
+    return report;
+  }
+
+  /** What it says of its work when it ends. */
+  async report(): Promise<DiskReport> {
+    const report = await this.#message();
+    await this.#exit;
+    return report as DiskReport;
+  }
+
+  /** Ends it wherever it is. */
+  async terminate(): Promise<void> {
+    await this.#worker.terminate();
+  }
+
+  async #message(): Promise<unknown> {
+    const [message] = (await once(this.#worker, 'message')) as [unknown];
+    return message;
+  }
 }
 
 async function serve(folder: Folder): Promise<StorageDaemon> {
@@ -49,17 +89,19 @@ describe('a disk with a thread for each queue', () => {
       using device = await openVhostUser(daemon.socket, { deviceType: DeviceType.Block });
       using blk = new VirtioBlk(device.transport, device.hal, { threadQueues: QUEUES - 1 });
       expect(blk.queueCount).toBe(1);
-      const workers = await Promise.all([1, 2, 3].map((index) => start(blk, index)));
+      const threads = await Promise.all([1, 2, 3].map((index) => Thread.start(blk, index)));
       const mine = new Uint8Array(512).fill(0xab);
       for (let lap = 0; lap < 5; lap += 1) {
-        await delay(100);
         await blk.write(lap, mine);
         blk.reset();
+        // Each hears of this reset before the next one.
+        await Promise.all(threads.map((thread) => thread.progress()));
       }
-      await delay(100);
       await blk.write(5, mine);
-      for (const { done, errors, wrong, failures } of await Promise.all(workers.map(finish))) {
-        expect(done).toBeGreaterThan(50);
+      for (const { done, errors, wrong, failures } of await Promise.all(
+        threads.map((thread) => thread.finish()),
+      )) {
+        expect(done).toBeGreaterThanOrEqual(6 * SOME);
         expect(wrong).toBe(0);
         expect(Object.keys(errors)).toEqual(['DEVICE_RESET']);
         expect(failures).toEqual(Array(5).fill('DEVICE_RESET'));
@@ -67,9 +109,8 @@ describe('a disk with a thread for each queue', () => {
       // The threads have given their queues back, which a reset lets others have.
       expect(() => blk.queueFor(1)).toThrow(expect.objectContaining({ code: 'ALREADY_USED' }));
       blk.reset();
-      const again = await start(blk, 1);
-      await delay(50);
-      expect(await finish(again)).toEqual(expect.objectContaining({ errors: {}, wrong: 0, failures: [] }));
+      const again = await Thread.start(blk, 1);
+      expect(await again.finish()).toEqual(expect.objectContaining({ errors: {}, wrong: 0, failures: [] }));
     }
     const image = readFileSync(folder.file('disk.img'));
     for (let n = 0; n <= 5; n += 1) expect(image[n * 512]).toBe(0xab);
@@ -85,16 +126,14 @@ describe('a disk with a thread for each queue', () => {
     await using daemon = await serve(folder);
     using device = await openVhostUser(daemon.socket, { deviceType: DeviceType.Block });
     using blk = new VirtioBlk(device.transport, device.hal, { threadQueues: 2 });
-    const workers = await Promise.all([2, 3].map((index) => start(blk, index)));
-    const reports = workers.map((worker) => once(worker, 'message') as Promise<[DiskReport]>);
-    await delay(50);
+    const threads = await Promise.all([2, 3].map((index) => Thread.start(blk, index)));
+    const reports = threads.map((thread) => thread.report());
     await daemon.kill();
-    for (const [{ errors, wrong, failures }] of await Promise.all(reports)) {
+    for (const { errors, wrong, failures } of await Promise.all(reports)) {
       expect(Object.keys(errors)).toEqual(['DEVICE_REMOVED']);
       expect(failures).toEqual(['DEVICE_REMOVED']);
       expect(wrong).toBe(0);
     }
-    await Promise.all(workers.map((worker) => once(worker, 'exit')));
   });
 
   it('outlives threads that poll and are terminated in the middle of their work', async () => {
@@ -103,9 +142,8 @@ describe('a disk with a thread for each queue', () => {
     using device = await openVhostUser(daemon.socket, { deviceType: DeviceType.Block });
     using blk = new VirtioBlk(device.transport, device.hal, { threadQueues: 3 });
     for (let lap = 0; lap < 5; lap += 1) {
-      const workers = await Promise.all([1, 2, 3].map((index) => start(blk, index, true)));
-      await delay(20);
-      await Promise.all(workers.map((worker) => worker.terminate()));
+      const threads = await Promise.all([1, 2, 3].map((index) => Thread.start(blk, index, true)));
+      await Promise.all(threads.map((thread) => thread.terminate()));
       for (const index of [1, 2, 3]) blk.reclaimQueue(index);
       blk.reset();
       await blk.write(0, new Uint8Array(512));

@@ -40,7 +40,7 @@ import {
   SECTOR_SIZE,
 } from './protocol.ts';
 import { encodeRanges, isOnDisk, notOnDisk, type SectorRange } from './ranges.ts';
-import { BlkZones } from './zones.ts';
+import type { ZoneHost } from './zone-host.ts';
 
 // What is done most, named once.
 const READ = requestName(RequestType.IN);
@@ -141,9 +141,6 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
   /** The type of the devices that it drives. */
   static readonly deviceType = DeviceType.Block;
 
-  /** The zones, if the disk is zoned. */
-  readonly zones: BlkZones | undefined;
-
   readonly #queues: BlkQueue[] = [];
   readonly #lent: LentQueues[] = [];
   readonly #dispatcher: Dispatcher;
@@ -177,16 +174,6 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
       this.#adopt();
     });
     this.#dispatcher = new Dispatcher(transport.who(), this.#queues);
-    this.zones =
-      this.#config.zoned &&
-      new BlkZones(
-        {
-          who: transport.who(),
-          config: () => this.#config,
-          measure: (what, sector, data) => this.#measureWrite(what, sector, data),
-        },
-        this.#dispatcher,
-      );
     this.start();
   }
 
@@ -208,6 +195,16 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
   /** All that the device says of itself: limits, geometry, topology. As of its last change. */
   get config(): BlkConfig {
     return this.#config;
+  }
+
+  /** @internal for `BlkZones` */
+  get zoneHost(): ZoneHost {
+    return {
+      who: this.transport.who(),
+      dispatcher: this.#dispatcher,
+      config: () => this.#config,
+      measure: (what, sector, data) => this.#measureWrite(what, sector, data),
+    };
   }
 
   /** How many request queues are used. */

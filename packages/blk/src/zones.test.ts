@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { type DiskRequest, type OpenDisk, openFakeDisk, pattern } from '../examples/fake-disk.ts';
-import { BlkConfigLayout, type BlkZones, RequestStatus, RequestType } from './index.ts';
+import { BlkConfigLayout, BlkZones, RequestStatus, RequestType } from './index.ts';
 
 const failed = (code: string, message = /./): Error =>
   expect.objectContaining({ code, message: expect.stringMatching(message) as string }) as Error;
@@ -90,9 +90,7 @@ function openZoned(): OpenDisk & { readonly zones: BlkZones; readonly model: Zon
   const open = openFakeDisk({ sectors: 3 * ZONE + 4, features: ['ZONED'], config: characteristics });
   const model = new ZoneModel(open.disk.bytes);
   open.disk.answer = (request) => model.answer(request);
-  const { zones } = open.blk;
-  if (!zones) throw new Error('the disk is not zoned');
-  return { ...open, zones, model };
+  return { ...open, zones: new BlkZones(open.blk), model };
 }
 
 function close({ blk, device }: OpenDisk): void {
@@ -110,10 +108,12 @@ describe('a zoned disk', () => {
 
   it('is none without the feature, or if it is managed by the drive [5.2.4]', () => {
     const none = openFakeDisk({ config: characteristics });
-    expect(none.blk.zones).toBeUndefined();
+    expect(none.blk.config.zoned).toBeUndefined();
+    expect(() => new BlkZones(none.blk)).toThrow(failed('UNSUPPORTED', /has no zones/));
     close(none);
     const drive = openFakeDisk({ features: ['ZONED'], config: { ...characteristics, model: 0 } });
-    expect(drive.blk.zones).toBeUndefined();
+    expect(drive.blk.config.zoned).toBeUndefined();
+    expect(() => new BlkZones(drive.blk)).toThrow(failed('UNSUPPORTED'));
     expect(drive.blk.features.has('ZONED')).toBe(true);
     close(drive);
   });

@@ -3,10 +3,12 @@
  * the zones: a report asks the device, and the device refuses what does not fit.
  */
 import { requireInteger, VirtioError } from '@virtio/core';
-import type { BlkConfig, ZonedCharacteristics } from './config.ts';
+import type { ZonedCharacteristics } from './config.ts';
 import type { Command, Dispatcher, NonBlockingOptions, RequestOptions, SyncOptions } from './dispatcher.ts';
 import type { BlkData } from './blk-queue.ts';
 import { RequestType, SECTOR_SIZE, ZoneDescriptor, ZoneReport } from './protocol.ts';
+import type { VirtioBlk } from './virtio-blk.ts';
+import type { ZoneHost } from './zone-host.ts';
 
 const ZONE_TYPES: Readonly<Record<number, Zone['type']>> = {
   1: 'conventional',
@@ -47,32 +49,43 @@ export interface Zone {
     | 'offline';
 }
 
-/** What {@link BlkZones} needs of its driver. */
-export interface ZoneHost {
-  config(): BlkConfig;
-  /** Checks data for a transfer and returns its segments. */
-  measure(what: string, sector: number, data: BlkData): number;
-  /** The device, for messages. */
-  readonly who: string;
-}
-
 const NO_DATA: readonly Uint8Array[] = [];
 const DEFAULT_REPORT = 64;
 
 /**
- * The zones of a disk: {@link VirtioBlk.zones}. All methods reject or throw like those of the driver; `IO_ERROR` names what the
- * device says is wrong, e.g. `ZONE_UNALIGNED_WP`.
+ * The zones of a disk. All methods reject or throw like those of the driver; `IO_ERROR` names what the device says is wrong, e.g.
+ * `ZONE_UNALIGNED_WP`. A class of its own, so that programs without zoned disks do not carry it.
  *
+ * @example
+ * ```ts
+ * import { BlkZones, type VirtioBlk } from '@virtio/blk';
+ *
+ * export async function firstEmptyZone(blk: VirtioBlk): Promise<number | undefined> {
+ *   if (blk.config.zoned === undefined) return undefined;
+ *   const zones = await new BlkZones(blk).report();
+ *   return zones.find(({ state }) => state === 'empty')?.start;
+ * }
+ * ```
  * @see VIRTIO 1.4, 5.2.6
  */
 export class BlkZones {
   readonly #host: ZoneHost;
   readonly #dispatcher: Dispatcher;
 
-  /** @internal made by the driver */
-  constructor(host: ZoneHost, dispatcher: Dispatcher) {
+  /**
+   * @param blk the driver of the disk; several objects may be made of one
+   * @throws {@link VirtioError} `UNSUPPORTED` if the disk is not zoned; `blk.config.zoned` tells
+   */
+  constructor(blk: VirtioBlk) {
+    const host = blk.zoneHost;
     this.#host = host;
-    this.#dispatcher = dispatcher;
+    this.#dispatcher = host.dispatcher;
+    if (host.config().zoned === undefined) {
+      throw new VirtioError(
+        'UNSUPPORTED',
+        `${host.who}: the disk has no zones for the driver to look after; read and write it as any other`,
+      );
+    }
   }
 
   /** How the disk behaves. */

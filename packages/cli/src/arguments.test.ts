@@ -1,8 +1,10 @@
 import { describe, expect, it } from 'vitest';
 import { virtio } from '../test/fake-host.ts';
 import { formatAddress, parseAddress } from './address.ts';
+import { ExitStatus } from './errors.ts';
 import { splitWords } from './commands/p9-shell.ts';
 import { HexDump } from './hexdump.ts';
+import { Ending } from './main.ts';
 import { toJson, wantsColor } from './output.ts';
 import { formatSize, parseCount, parseSize } from './quantities.ts';
 
@@ -108,6 +110,7 @@ describe('the command line', () => {
       '9p',
       'gpu',
       'sound',
+      'explain',
     ]) {
       expect(out).toMatch(new RegExp(`^  ${name}`, 'm'));
     }
@@ -135,7 +138,50 @@ describe('the command line', () => {
         code: 'NO_DEVICE',
         message: 'there is no device at pci:0000:00:03.0',
         advice: 'virtio list shows the devices of this machine',
+        help: 'virtio explain NO_DEVICE',
       },
     });
+    const usage = await virtio('blk read --json');
+    expect(usage.status).toBe(2);
+    expect(JSON.parse(usage.err)).toMatchObject({
+      error: { message: "error: missing required argument 'device'" },
+    });
+    expect(JSON.parse((await virtio('console 0000:00:03.0 --json')).err)).toMatchObject({
+      error: { code: 'CLI', advice: 'leave --json out, or add --list' },
+    });
+    expect((await virtio('blk read --help --json')).err).toBe('');
+  });
+
+  it('says what went wrong, what to do, and where there is more', async () => {
+    const { err } = await virtio('probe 0000:00:03.0');
+    expect(err).toBe(
+      'virtio: there is no device at pci:0000:00:03.0\n' +
+        'hint: virtio list shows the devices of this machine\n' +
+        'more: virtio explain NO_DEVICE\n',
+    );
+    const debug = await virtio('probe 0000:00:03.0', { env: { VIRTIO_DEBUG: '1' } });
+    expect(debug.err).toMatch(/^VirtioError: there is no device/m);
+  });
+
+  it('explains codes', async () => {
+    const one = await virtio('explain queue_full');
+    expect(one.out).toMatch(/^QUEUE_FULL\nThe queue has too few free descriptors/);
+    const all = JSON.parse((await virtio('explain --json')).out) as Record<string, string>;
+    expect(Object.keys(all)).toContain('SOCKET_REFUSED');
+    expect(all.QUEUE_FULL).not.toMatch(/###|NOT_READY/);
+    const none = await virtio('explain EVERYTHING');
+    expect(none).toMatchObject({
+      status: 2,
+      err: expect.stringContaining('virtio explain shows all') as string,
+    });
+  });
+
+  it('ends with 141 when nobody reads, also where SIGINT is a good end', async () => {
+    const controller = new AbortController();
+    controller.abort(new Ending(ExitStatus.BROKEN_PIPE));
+    expect((await virtio('list', { signal: controller.signal })).status).toBe(141);
+    const interrupted = new AbortController();
+    interrupted.abort(new Ending(ExitStatus.INTERRUPTED));
+    expect((await virtio('list', { signal: interrupted.signal })).status).toBe(0);
   });
 });

@@ -10,8 +10,11 @@ const controller = new AbortController();
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
   process.on(signal, () => {
     const status = 128 + constants.signals[signal];
-    // Asked twice: whatever does not end is left, and devices are closed at exit.
-    if (controller.signal.aborted) process.exit(status);
+    // Asked twice: whatever does not end is left, and devices are closed at exit. A bar may have hidden the cursor.
+    if (controller.signal.aborted) {
+      if (process.stderr.isTTY) process.stderr.write('\x1b[?25h');
+      process.exit(status);
+    }
     controller.abort(new Ending(status));
   });
 }

@@ -283,4 +283,33 @@ describe('completion', () => {
     }
     expect(lines.join('\n')).toContain('virtio');
   });
+
+  it("proposes commands, options, and this machine's devices", async () => {
+    const listed = [
+      {
+        kind: 'pci',
+        address: '0000:00:03.0',
+        deviceType: DeviceType.Block,
+        transitional: false,
+        deviceId: 0x1042,
+        driver: undefined,
+        iommuGroup: 4,
+      },
+    ] as const;
+    const ask = async (...words: string[]): Promise<string> => {
+      const lines: string[] = [];
+      const log = console.log;
+      console.log = (text: string) => void lines.push(text);
+      try {
+        await virtio(['complete', '--', ...words], { listed });
+      } finally {
+        console.log = log;
+      }
+      return lines.join('\n');
+    };
+    expect(await ask('blk', '')).toMatch(/^read\t.*\nwrite\t/);
+    expect(await ask('blk', 'read', '')).toMatch(/^pci:0000:00:03\.0\tBlock$/m);
+    expect(await ask('probe', 'pci')).toMatch(/^pci:0000:00:03\.0\tBlock$/m);
+    expect(await ask('blk', 'read', 'pci:0000:00:03.0', '--se')).toMatch(/^--sector\t/);
+  });
 });

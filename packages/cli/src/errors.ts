@@ -52,6 +52,8 @@ export interface Report {
   readonly code: string;
   readonly message: string;
   readonly advice: string | undefined;
+  /** The command that tells more. */
+  readonly help: string | undefined;
 }
 
 interface Known {
@@ -95,20 +97,33 @@ const KNOWN: Readonly<Record<string, Known>> = {
 /** What to tell of an error, and how to end. */
 export function reportOf(error: unknown): Report {
   if (error instanceof CliError) {
-    return { status: error.status, code: 'CLI', message: error.message, advice: error.advice };
+    const { status, message, advice } = error;
+    return { status, code: 'CLI', message, advice, help: undefined };
   }
   if (error instanceof CommanderError) {
     const status = error.exitCode === 0 ? ExitStatus.OK : ExitStatus.USAGE;
-    return { status, code: error.code, message: error.message, advice: undefined };
+    return { status, code: error.code, message: error.message, advice: undefined, help: undefined };
   }
   if (VirtioError.is(error)) {
     const { status, advice }: Known = KNOWN[error.code] ?? { status: ExitStatus.FAILED };
-    return { status, code: error.code, message: error.message, advice };
+    return {
+      status,
+      code: error.code,
+      message: messageOf(error),
+      advice,
+      help: `virtio explain ${error.code}`,
+    };
   }
   if (error instanceof Error) {
     const { code = error.name } = error as NodeJS.ErrnoException;
     const status = ['EACCES', 'EPERM', 'EROFS'].includes(code) ? ExitStatus.REFUSED : ExitStatus.FAILED;
-    return { status, code, message: error.message, advice: undefined };
+    return { status, code, message: error.message, advice: undefined, help: undefined };
   }
-  return { status: ExitStatus.FAILED, code: 'UNKNOWN', message: String(error), advice: undefined };
+  const message = String(error);
+  return { status: ExitStatus.FAILED, code: 'UNKNOWN', message, advice: undefined, help: undefined };
+}
+
+/** The message of an error without its end, which names a file that people of the command line need not have. */
+export function messageOf({ message, help }: VirtioError): string {
+  return message.replace(` (see ${help})`, '');
 }

@@ -38,7 +38,9 @@ export async function converse(
   const over = new AbortController();
   const signal = AbortSignal.any([options.signal, over.signal]);
   const conversation = make(signal);
-  using _terminal = rawMode(host, options.raw);
+  using terminal = rawMode(host, options.raw);
+  // Before standard input is closed, which then takes no mode any more.
+  signal.addEventListener('abort', () => terminal[Symbol.dispose](), { once: true });
 
   const output = async (): Promise<void> => {
     for await (const bytes of conversation.incoming) {
@@ -99,11 +101,12 @@ export async function* readInput(
 
 /** Raw mode while it lasts, where there is a terminal. */
 function rawMode({ stdin }: Host, wanted: boolean): Disposable {
-  const raw = wanted && stdin.isTTY === true && stdin.setRawMode !== undefined;
+  let raw = wanted && stdin.isTTY === true && stdin.setRawMode !== undefined;
   if (raw) stdin.setRawMode?.(true);
   return {
     [Symbol.dispose]: () => {
       if (raw) stdin.setRawMode?.(false);
+      raw = false;
     },
   };
 }

@@ -1,7 +1,7 @@
 /** Runs one command line, and turns what goes wrong into a message, advice and an exit status. */
 import { VirtioError } from '@virtio/core';
 import { CommanderError } from 'commander';
-import { ExitStatus, reportOf } from './errors.ts';
+import { ExitStatus, type Report, reportOf } from './errors.ts';
 import type { Host } from './host.ts';
 import { toJson, wantsColor } from './output.ts';
 import { createProgram } from './program.ts';
@@ -14,24 +14,44 @@ import pc from 'picocolors';
  * @returns the exit status; see {@link ExitStatus}
  */
 export async function run(argv: readonly string[], host: Host): Promise<number> {
+  const json = argv.includes('--json');
   try {
-    await createProgram(host).parseAsync(argv, { from: 'user' });
-    return ExitStatus.OK;
+    await createProgram(host, { tellErrors: !json }).parseAsync(argv, { from: 'user' });
+    // A command that goes on until it is interrupted ends well, but not because nobody reads it.
+    const status = host.signal.aborted ? statusOf(host.signal) : ExitStatus.OK;
+    return status === ExitStatus.BROKEN_PIPE ? status : ExitStatus.OK;
   } catch (error) {
     // What a signal or a closed pipe has ended needs no words.
     if (host.signal.aborted && isEnding(error)) return statusOf(host.signal);
-    // Commander has said it already.
-    if (error instanceof CommanderError) return reportOf(error).status;
-    const { status, code, message, advice } = reportOf(error);
-    if (argv.includes('--json')) {
-      host.stderr.write(`${toJson({ error: { code, message, advice } })}\n`);
-    } else {
-      const colors = pc.createColors(wantsColor(host.stderr, host.env));
-      host.stderr.write(`${colors.red('virtio:')} ${message}\n`);
-      if (advice !== undefined) host.stderr.write(`${colors.dim('hint:')} ${advice}\n`);
-    }
-    return status;
+    const report = reportOf(error);
+    tell(report, error, argv, json, host);
+    return report.status;
   }
+}
+
+function tell(
+  { status, code, message, advice, help }: Report,
+  error: unknown,
+  argv: readonly string[],
+  json: boolean,
+  { stderr, env }: Host,
+): void {
+  if (json) {
+    if (status !== ExitStatus.OK) stderr.write(`${toJson({ error: { code, message, advice, help } })}\n`);
+  } else if (!(error instanceof CommanderError)) {
+    // What commander found it has said already.
+    const colors = pc.createColors(wantsColor(stderr, env, colorOf(argv)));
+    stderr.write(`${colors.red('virtio:')} ${message}\n`);
+    if (advice !== undefined) stderr.write(`${colors.dim('hint:')} ${advice}\n`);
+    if (help !== undefined) stderr.write(`${colors.dim('more:')} ${help}\n`);
+  }
+  if ((env.VIRTIO_DEBUG ?? '') !== '' && error instanceof Error) stderr.write(`${error.stack ?? ''}\n`);
+}
+
+/** What the arguments say of colours. */
+function colorOf(argv: readonly string[]): boolean | undefined {
+  if (argv.includes('--no-color')) return false;
+  return argv.includes('--color') ? true : undefined;
 }
 
 /** Why a command ends early. Commands that go on until they are interrupted end well. */

@@ -2,9 +2,12 @@
 import tab from '@bomb.sh/tab/commander';
 import { Command } from 'commander';
 import manifest from '../package.json' with { type: 'json' };
+import { formatAddress } from './address.ts';
+import { typeName } from './catalog.ts';
 import { addBind } from './commands/bind.ts';
 import { addBlk } from './commands/blk.ts';
 import { addConsole } from './commands/console.ts';
+import { addExplain } from './commands/explain.ts';
 import { addGpu } from './commands/gpu.ts';
 import { addInput } from './commands/input.ts';
 import { addList } from './commands/list.ts';
@@ -17,15 +20,21 @@ import { addSound } from './commands/sound.ts';
 import { addTrace } from './commands/trace.ts';
 import type { Host } from './host.ts';
 
-/** Makes the program for one command line. */
-export function createProgram(host: Host): Command {
+/**
+ * Makes the program for one command line.
+ *
+ * @param options `tellErrors`: whether errors in the arguments are told as text
+ */
+export function createProgram(host: Host, { tellErrors = true } = {}): Command {
   const program = new Command('virtio')
     .description('VirtIO devices on the command line: the drivers are in this program, not in the kernel')
     .version(manifest.version)
     .exitOverride()
     .configureOutput({
       writeOut: (text) => host.stdout.write(text),
-      writeErr: (text) => host.stderr.write(text),
+      writeErr: (text) => {
+        if (tellErrors) host.stderr.write(text);
+      },
       getOutHelpWidth: () => host.stdout.columns ?? 100,
       getErrHelpWidth: () => host.stderr.columns ?? 100,
     })
@@ -39,11 +48,20 @@ export function createProgram(host: Host): Command {
   addProbe(program, host);
   addBind(program, host);
   addTrace(program, host, async (argv, traced) => {
-    await createProgram(traced).parseAsync(argv, { from: 'user' });
+    await createProgram(traced, { tellErrors }).parseAsync(argv, { from: 'user' });
   });
   for (const add of [addBlk, addNet, addConsole, addRng, addInput, addSocket, addP9, addGpu, addSound]) {
     add(program, host);
   }
-  tab(program);
+  addExplain(program, host);
+  // Where a command takes a device, the shell is told those of this machine.
+  for (const command of tab(program).commands.values()) {
+    if (!command.arguments.has('device')) continue;
+    command.argument('device', (complete) => {
+      for (const device of host.system.listDevices()) {
+        if (device.deviceType !== 0) complete(formatAddress(device), typeName(device.deviceType));
+      }
+    });
+  }
   return program;
 }

@@ -11,8 +11,18 @@ export interface Progress extends Disposable {
 
 const NONE: Progress = { update: () => undefined, [Symbol.dispose]: () => undefined };
 
-/** Shows how far `what` is, of so many bytes. */
-export function showProgress({ stderr }: Host, json: boolean, what: string, total: number): Progress {
+/**
+ * Shows how far `what` is.
+ *
+ * @param total bytes, or what `format` makes words of
+ */
+export function showProgress(
+  { stderr }: Host,
+  json: boolean,
+  what: string,
+  total: number,
+  format: (value: number) => string = formatSize,
+): Progress {
   if (json || stderr.isTTY !== true || total <= 0) return NONE;
   const bar = new SingleBar({
     format: `${what} {bar} {percentage} % · {value} of {total} · {eta_formatted} left`,
@@ -20,7 +30,7 @@ export function showProgress({ stderr }: Host, json: boolean, what: string, tota
     hideCursor: true,
     clearOnComplete: true,
     formatValue: (value, _options, type) =>
-      type === 'value' || type === 'total' ? formatSize(value) : String(value),
+      type === 'value' || type === 'total' ? format(value) : String(value),
   });
   bar.start(total, 0);
   return {

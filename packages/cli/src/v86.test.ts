@@ -6,10 +6,23 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { type Outcome, virtio, type World } from '../test/fake-host.ts';
+import { Ending } from './main.ts';
 
 const ADDRESS = 'pci:0000:00:05.0';
+
+/** Standard input from somebody's keyboard. */
+class Terminal extends PassThrough {
+  readonly isTTY = true;
+  /** The modes that it was put into; raw is `true`. */
+  readonly modes: boolean[] = [];
+
+  setRawMode(raw: boolean): void {
+    // As a terminal that was closed does.
+    if (!this.destroyed) this.modes.push(raw);
+  }
+}
 
 describe("on v86's devices", () => {
   let machine: V86Machine;
@@ -54,6 +67,38 @@ describe("on v86's devices", () => {
     expect(err).toBe('');
     expect(status).toBe(0);
     expect(out).toMatch(/^\/a folder\ndrwx.* other\/\n$/);
+  });
+
+  it('has a shell on a terminal, where a failed command is told and Ctrl-C empties the line', async () => {
+    const terminal = new Terminal();
+    const ended = run(DeviceType.P9, `9p shell ${ADDRESS} --no-color`, { input: terminal, isTTY: true });
+    terminal.write('frobnicate\rmkdir wrong\x03mkdir right\rls\rexit\r');
+    const { out, err, status } = await ended;
+    expect(err).toBe('');
+    expect(status).toBe(0);
+    expect(out).toContain('frobnicate: there is no such command; see help\n');
+    expect(out).toMatch(/drwx.* right\/\n/);
+    expect(out).not.toMatch(/drwx.* wrong\/\n/);
+    expect(terminal.modes.at(-1)).toBe(false);
+  });
+
+  it('gives a terminal its mode back at the end of a conversation', async () => {
+    const escape = new Terminal();
+    const left = run(DeviceType.Console, `console ${ADDRESS} --no-multiport`, { input: escape });
+    escape.write('\x1d');
+    expect((await left).status).toBe(0);
+    expect(escape.modes).toEqual([true, false]);
+
+    const killed = new Terminal();
+    const controller = new AbortController();
+    const ended = run(DeviceType.Console, `console ${ADDRESS} --no-multiport`, {
+      input: killed,
+      signal: controller.signal,
+    });
+    await vi.waitFor(() => expect(killed.modes).toEqual([true]), { timeout: 20_000 });
+    controller.abort(new Ending(143));
+    expect((await ended).status).toBe(143);
+    expect(killed.modes).toEqual([true, false]);
   });
 
   it('carries a conversation through the console', async () => {

@@ -1,7 +1,7 @@
 /** The driver of console devices: one port, or many that come and go. */
 import {
+  BufferDriver,
   DeviceType,
-  Driver,
   type DriverEvents,
   type DriverOptions,
   type Hal,
@@ -96,7 +96,7 @@ interface Plan {
  *
  * @see VIRTIO 1.4, 5.3
  */
-export class VirtioConsole extends Driver<ConsoleFeature, ConsoleEvents> {
+export class VirtioConsole extends BufferDriver<ConsoleFeature, ConsoleEvents> {
   /** The type of the devices that it drives. */
   static readonly deviceType = DeviceType.Console;
 

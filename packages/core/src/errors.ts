@@ -7,8 +7,16 @@ import { requireDispose } from './ecmascript.ts';
 // Here, as every module with a class to be disposed of imports this one, which so runs first.
 requireDispose(Symbol);
 
-/** Where the manual is published, ending with a slash; empty while it is not: addresses are then relative to its root. */
-const MANUAL = '';
+/**
+ * The page of the codes. It lies in the package of this module; where it is published to be read in a browser, that address goes here
+ * (`CONTRIBUTING.md` says how), and no other line changes.
+ */
+const PAGE = '@virtio/core/errors.md';
+
+/** How a message ends; in one that was made of another's, only the last end is kept. */
+const END = / \(see \S+#\w+\)/g;
+
+const addressOf = (code: string): string => `${PAGE}#${code.toLowerCase()}`;
 
 /** The stable codes of {@link VirtioError}. */
 export type VirtioErrorCode =
@@ -65,7 +73,7 @@ export type VirtioErrorCode =
   /** The far side of a socket refused, reset or closed the connection, or sent what the protocol does not allow. */
   | `SOCKET_${string}`;
 
-/** The one error class of the `@virtio/*` packages. */
+/** The one error class of the `@virtio/*` packages. Its message ends with the place where its code is explained: {@link VirtioError.help}. */
 export class VirtioError extends Error {
   override readonly name = 'VirtioError';
   /** What went wrong, for programs. */
@@ -78,7 +86,7 @@ export class VirtioError extends Error {
 
   /**
    * @param code what went wrong, for programs
-   * @param message what was asked, what happened and what to do next, for people
+   * @param message what was asked, what happened and what to do next, for people; where to read more is added
    * @param options `cause`: the error that led to this one; `reason`: see {@link VirtioError.reason}
    */
   constructor(
@@ -86,14 +94,20 @@ export class VirtioError extends Error {
     message: string,
     options: { readonly cause?: unknown; readonly reason?: string | undefined } = {},
   ) {
-    super(message, 'cause' in options ? { cause: options.cause } : undefined);
+    super(
+      `${message.replace(END, '')} (see ${addressOf(code)})`,
+      'cause' in options ? { cause: options.cause } : undefined,
+    );
     this.code = code;
     this.reason = options.reason;
   }
 
-  /** Where the manual says what the code means, why it comes and what to do: `documents/Errors.html#queue_full`. */
+  /**
+   * Where it stands what the code means, why it comes and what to do: `@virtio/core/errors.md#queue_full`, a file among the installed
+   * packages. `virtio explain QUEUE_FULL` shows the same.
+   */
   get help(): string {
-    return `${MANUAL}documents/Errors.html#${this.code.toLowerCase()}`;
+    return addressOf(this.code);
   }
 
   /**

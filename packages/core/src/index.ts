@@ -6,6 +6,7 @@
 export * from './check.ts';
 export * from './errors.ts';
 export * from './utf8.ts';
+export * from './device/buffer-driver.ts';
 export * from './device/device-status.ts';
 export * from './device/device-type.ts';
 export * from './device/driver.ts';

@@ -7,15 +7,15 @@
  * with SYN_DROPPED.
  */
 import {
+  BufferDriver,
   decodeUtf8,
   DeviceType,
-  Driver,
   type DriverOptions,
   type Hal,
   type ReceiveQueue,
   type Request,
-  requireInteger,
   type RequestQueue,
+  requireInteger,
   type SpinOptions,
   type SubmitOptions,
   type Transport,
@@ -110,7 +110,7 @@ const EVENT_TYPES = 32;
  *
  * @see VIRTIO 1.4, 5.8
  */
-export class VirtioInput extends Driver<never> implements AsyncIterable<InputEvent> {
+export class VirtioInput extends BufferDriver<never> implements AsyncIterable<InputEvent> {
   /** The type of the devices that it drives. */
   static readonly deviceType = DeviceType.Input;
 

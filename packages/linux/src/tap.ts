@@ -1,5 +1,5 @@
 /**
- * A network interface of the kernel's whose cable ends in this process: what the kernel sends is read from `/dev/net/tun`, what is
+ * A network interface of the kernel whose other end is in this process: what the kernel sends is read from `/dev/net/tun`, what is
  * written there is received by the kernel. Connected to a driver, it puts the kernel's own IP stack on top of that driver, with all
  * that stands on it: sockets, `fetch`, `ssh`.
  *
@@ -81,7 +81,7 @@ export interface TapCounters {
   readonly dropped: number;
 }
 
-/** A connection of a {@link Tap} and a driver. Disposing it ends it; both go on to be. */
+/** A connection of a {@link Tap} and a driver. Disposing it ends it; both go on to exist. */
 export interface TapConnection extends Disposable {
   /** Settles when the connection has ended: after it was disposed, or with the error that ended it. */
   readonly ended: Promise<void>;
@@ -89,7 +89,7 @@ export interface TapConnection extends Disposable {
 }
 
 /**
- * A network interface of the kernel's with an end in this process. It is gone when it is disposed, or the process ends.
+ * A network interface of the kernel with its other end in this process. It is gone when it is disposed, or when the process ends.
  *
  * @example
  * ```ts
@@ -117,7 +117,7 @@ export class Tap implements Disposable {
   /**
    * Makes the interface. It is down; see {@link Tap.up}.
    *
-   * @throws {@link VirtioError} `MODULE_MISSING`, `PERMISSION_DENIED` without CAP_NET_ADMIN, `DEVICE_BUSY` if there is one of this
+   * @throws {@link VirtioError} `MODULE_MISSING`, `PERMISSION_DENIED` without CAP_NET_ADMIN, `DEVICE_BUSY` if there is an interface of this
    * name, `INVALID_PARAM`, `SYSTEM_ERROR`
    */
   constructor({ name = 'tap%d', macAddress, mtu }: TapOptions = {}) {
@@ -157,7 +157,7 @@ export class Tap implements Disposable {
     return this.#order(SIOCGIFMTU, 'SIOCGIFMTU').getInt32(NAME_SIZE, true);
   }
 
-  /** Brings the interface up. It has no IP address by that, apart from a link-local one of IPv6. */
+  /** Brings the interface up. That gives it no IP address, apart from a link-local one of IPv6. */
   up(): void {
     this.#setFlag(true);
   }
@@ -203,7 +203,7 @@ export class Tap implements Disposable {
   /**
    * Lets the kernel receive a frame.
    *
-   * @returns false if it did not take it: there was no room, the interface is down, or it is no frame
+   * @returns false if it did not take it: there was no room, the interface is down, or the bytes are not a frame
    * @throws {@link VirtioError} `DISPOSED`, `SYSTEM_ERROR`
    */
   write(frame: Uint8Array): boolean {

@@ -5,14 +5,17 @@
  * chain of one. A command whose caller gave up stays with the device until it is answered, and the next waits for that.
  */
 import {
-  Driver,
+  BufferDriver,
+  DeviceType,
+  type DmaRegion,
   type DriverEvents,
   type DriverOptions,
   Feature,
   type FeatureName,
-  DeviceType,
-  type DmaRegion,
   type Hal,
+  type LentQueues,
+  type QueuePlan,
+  type QueuePlanOptions,
   type Request,
   type RequestQueue,
   requireInteger,
@@ -41,6 +44,7 @@ import {
   DEFAULT_MTU,
   ETHERNET_HEADER_SIZE,
   MAX_OFFLOAD_FRAME,
+  NetConfigLayout,
   NetStatus,
   QUEUE_PAIRS,
   VLAN_TAG_SIZE,
@@ -54,6 +58,11 @@ export interface NetDriverOptions extends Omit<DriverOptions, 'without'> {
   readonly queueSize?: number;
   /** How many pairs of queues to set up (default 1). One is in use until `NetControl.setQueuePairs` or `setRss` was sent. */
   readonly queuePairs?: number;
+  /**
+   * How many more pairs of queues to set up for other threads, see {@link NetDriver.pairFor} (default 0). Hashes are then not reported,
+   * as a thread without the control queue cannot have them.
+   */
+  readonly threadPairs?: number;
   /**
    * Which offloads the device may leave to the receiver: packets with partial checksums, and packets larger than those on the wire.
    * `true` takes all that the device offers (default: none, so that every packet is complete).
@@ -113,11 +122,12 @@ function wantedFeatures(options: NetDriverOptions, extra: readonly NetFeatureNam
   // The segments of a large packet are of no interest to who gets none.
   const both: readonly NetFeatureName[] = offloads.length > 0 ? ['RSC_EXT', 'CTRL_GUEST_OFFLOADS'] : [];
   const all: readonly NetFeatureName[] = [...BASE_FEATURES, ...extra, ...offloads, ...both];
-  return all.filter((name) => !without.includes(name));
+  const none: readonly string[] = (options.threadPairs ?? 0) > 0 ? ['HASH_REPORT'] : [];
+  return all.filter((name) => !without.includes(name) && !none.includes(name));
 }
 
 /** The base of {@link VirtioNet} and {@link VirtioNetRaw}. */
-export abstract class NetDriver extends Driver<NetFeatureName, NetEvents> {
+export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> {
   /** The type of the devices that it drives. */
   static readonly deviceType = DeviceType.Network;
 
@@ -141,6 +151,8 @@ export abstract class NetDriver extends Driver<NetFeatureName, NetEvents> {
   readonly #limitsLength: boolean;
   readonly #config: NetConfig;
   readonly #target: ControlTarget & { macAddress: Uint8Array };
+  readonly #threadPairs: number;
+  readonly #lent: LentQueues[] = [];
   #commands: RequestQueue | undefined;
   #answers: DmaRegion | undefined;
   #link: LinkState;
@@ -181,9 +193,11 @@ export abstract class NetDriver extends Driver<NetFeatureName, NetEvents> {
     });
     try {
       this.maxQueuePairs = this.#config.readMaxQueuePairs();
+      const most = this.maxQueuePairs;
+      this.#threadPairs = requireInteger(transport, 'threadPairs', options.threadPairs ?? 0, 0, most - 1);
       this.queuePairs = Math.min(
         requireInteger(transport, 'queuePairs', options.queuePairs ?? 1, QUEUE_PAIRS.MIN, QUEUE_PAIRS.MAX),
-        this.maxQueuePairs,
+        most - this.#threadPairs,
       );
       this.mtu = this.#config.readMtu();
       this.longestReceived = this.takesLarge
@@ -194,7 +208,7 @@ export abstract class NetDriver extends Driver<NetFeatureName, NetEvents> {
       this.#target = {
         features: this.features,
         maxQueuePairs: this.maxQueuePairs,
-        queuePairs: this.queuePairs,
+        queuePairs: this.queuePairs + this.#threadPairs,
         activePairs: 1,
         hashLimits: this.hashLimits,
         macAddress: this.#config.readMac() ?? local ?? randomMac(),
@@ -207,6 +221,64 @@ export abstract class NetDriver extends Driver<NetFeatureName, NetEvents> {
       });
       throw error;
     }
+  }
+
+  /** Sets up the pairs for other threads; called inside `setUp`. */
+  protected setUpThreads({ queueSize, receiveOffloads = false }: NetDriverOptions): void {
+    const { features } = this;
+    // Only who has the control queue can use what it is for.
+    const without = NetFeatures.names(
+      features.bits &
+        ~withRequirements(NetFeatures.fromBits(features.bits & ~NetFeatures.mask('CTRL_VQ'))).bits,
+    );
+    for (let n = 0; n < this.#threadPairs; n += 1) {
+      const first = 2 * (this.queuePairs + n);
+      const size = queueSize === undefined ? {} : { size: queueSize };
+      const queues = [
+        { index: first, ...size },
+        { index: first + 1, ...size },
+      ];
+      this.#lent.push(
+        this.lendQueues(queues, without, NetConfigLayout, {
+          receiveOffloads,
+          macAddress: this.#target.macAddress,
+        }),
+      );
+    }
+  }
+
+  /**
+   * Hands one of the `threadPairs` to another thread of this process. What is returned is plain data: post it, and open it there with
+   * `openQueue` of `@virtio/linux`, which gives a driver of this class with one pair of queues and no control queue.
+   *
+   * The device uses the pair once it is active (`NetControl.setQueuePairs`, `setRss`), also after a reset, which only this thread can
+   * do: calls that wait in the other thread then end with `DEVICE_RESET`, and its driver works again.
+   *
+   * @param pair {@link NetDriver.queuePairs} for the first one
+   * @throws {@link VirtioError} `INVALID_PARAM` if it is not one of them; `ALREADY_USED` if a thread has it, or had and the device was
+   * not reset since; `UNSUPPORTED` if the platform or the transport cannot do that; `DMA_ERROR`
+   */
+  pairFor(pair: number, options?: QueuePlanOptions): QueuePlan {
+    this.checkUsable();
+    return this.#lentPair(pair).plan(options);
+  }
+
+  /**
+   * The thread that had a pair is gone without having disposed its driver (it was terminated, say): after the next reset the pair can be
+   * handed over again.
+   */
+  reclaimPair(pair: number): void {
+    this.#lentPair(pair).abandon();
+  }
+
+  #lentPair(pair: number): LentQueues {
+    const found = this.#lent[pair - this.queuePairs];
+    if (found !== undefined) return found;
+    throw new VirtioError(
+      'INVALID_PARAM',
+      `${this.transport.who()}: ${String(pair)} is no pair for another thread; ${this.#lent.length} from ${this.queuePairs} on are, ` +
+        'which the option threadPairs says',
+    );
   }
 
   /** Sets up the control queue; called inside `setUp`. */
@@ -243,9 +315,9 @@ export abstract class NetDriver extends Driver<NetFeatureName, NetEvents> {
     return this.#link;
   }
 
-  /** How many pairs of queues packets may be sent on. Received is on all that are set up. */
+  /** On how many pairs of queues this thread may send packets. They are received on all that are set up. */
   get activePairs(): number {
-    return this.#target.activePairs;
+    return Math.min(this.#target.activePairs, this.queuePairs);
   }
 
   /** The bytes of the header ahead of each packet. */

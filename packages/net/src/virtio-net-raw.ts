@@ -100,6 +100,7 @@ export class VirtioNetRaw extends NetDriver {
         };
         return { receive: create(2 * pair, true), transmit: create(2 * pair + 1, false) };
       });
+      this.setUpThreads(options);
       this.setUpControl();
       return made;
     });

@@ -92,6 +92,7 @@ export class VirtioNet extends NetDriver {
     super(transport, hal, options, ['MRG_RXBUF']);
     const pairs = this.setUp(() => {
       const made = Array.from({ length: this.queuePairs }, (_, pair) => this.#createPair(pair, options));
+      this.setUpThreads(options);
       this.setUpControl();
       return made;
     });

@@ -96,6 +96,8 @@ export interface ControlCommand {
 export interface ModelOptions {
   readonly features?: bigint;
   readonly queueSize?: number;
+  /** The size of transmit queues, if it is another one. */
+  readonly transmitSize?: number;
   readonly controlSize?: number;
   readonly maxPairs?: number;
   readonly mac?: readonly number[];
@@ -169,7 +171,8 @@ export class NetModel {
     config.setUint16(18, options.maxTable ?? 128, true);
     config.setUint32(20, options.hashTypes ?? 0x1ff, true);
     config.setUint32(24, options.tunnelTypes ?? 0x1ff, true);
-    const queues = Array.from({ length: 2 * maxPairs }, () => queueSize);
+    const { transmitSize = queueSize } = options;
+    const queues = Array.from({ length: 2 * maxPairs }, (_, n) => (n % 2 === 0 ? queueSize : transmitSize));
     if ((features & F.CTRL_VQ) !== 0n) queues.push(controlSize);
     this.device = new FakeDevice({
       type: DeviceType.Network,

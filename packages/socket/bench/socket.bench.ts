@@ -41,7 +41,7 @@ function packet(op: number, hostPort: number, guestPort: number, length: number)
   view.setUint32(24, length, true);
   view.setUint16(28, 1, true);
   view.setUint16(30, op, true);
-  view.setUint32(36, 0xffff_ffff, true);
+  view.setUint32(36, 0x7fff_ffff, true);
   return bytes;
 }
 

@@ -1,4 +1,4 @@
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { bytes, FakePeer, FarProgram, GUEST, HOST, type PeerOptions, turns } from '../test/fake-peer.ts';
 import { VsockShutdown } from './index.ts';
 
@@ -75,14 +75,20 @@ describe('connect', () => {
     expect(peer.ops()).toEqual(['REQUEST', 'RST']);
   });
 
-  it('gives up without a timer when something is called', async () => {
-    const peer = makePeer({ manager: { connectTimeoutMs: 5 } });
-    const connection = peer.sockets.submitConnect(FAR);
-    expect(peer.sockets.poll()).toBeUndefined();
-    await new Promise((resolve) => setTimeout(resolve, 10));
-    expect(peer.sockets.poll()).toMatchObject({ type: 'disconnected' });
-    expect(connection.end).toBe('timed-out');
-    expect(peer.ops()).toEqual(['REQUEST', 'RST']);
+  it('gives up without a timer when something is called', () => {
+    vi.useFakeTimers({ toFake: ['Date'] });
+    try {
+      const peer = makePeer({ manager: { connectTimeoutMs: 5 } });
+      const connection = peer.sockets.submitConnect(FAR);
+      vi.advanceTimersByTime(4);
+      expect(peer.sockets.poll()).toBeUndefined();
+      vi.advanceTimersByTime(1);
+      expect(peer.sockets.poll()).toMatchObject({ type: 'disconnected' });
+      expect(connection.end).toBe('timed-out');
+      expect(peer.ops()).toEqual(['REQUEST', 'RST']);
+    } finally {
+      vi.useRealTimers();
+    }
   });
 
   it('spins in its synchronous form', () => {

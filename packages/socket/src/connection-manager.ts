@@ -10,89 +10,21 @@ import {
   VirtioError,
   type WaitOptions,
 } from '@virtio/core';
-import { Cancellation } from './cancellation.ts';
-import { Connection, type ConnectionHost, DUE_OPS, Happened, type VsockAddress } from './connection.ts';
+import { Connection, type ConnectionHost, Happened, type VsockAddress } from './connection.ts';
 import { ConnectionTable } from './connection-table.ts';
+import { Deadlines } from './deadlines.ts';
+import { EventLine, type VsockEvent } from './event-line.ts';
 import { VsockListener } from './listener.ts';
-import { VsockHeader, VsockOp, VsockType } from './protocol.ts';
+import type {
+  ConnectionManagerOptions,
+  ConnectOptions,
+  ListenOptions,
+  VsockTypeName,
+} from './manager-options.ts';
+import { Outbox } from './outbox.ts';
+import { type VsockHeader, VsockOp, VsockType } from './protocol.ts';
 import type { PacketHandler, VirtioSocket } from './virtio-socket.ts';
 import { VsockConnection } from './vsock-connection.ts';
-import { Waiting, WaitLine } from './wait-line.ts';
-
-/** Timers, where there are some: `globalThis` of Node.js and of browsers. */
-export interface Timers {
-  setTimeout(callback: () => void, milliseconds: number): unknown;
-  clearTimeout(timer: never): void;
-}
-
-/** Options of {@link VsockConnectionManager}. */
-export interface ConnectionManagerOptions {
-  /** Bytes that each connection can receive before they are read (default 262,144). */
-  readonly connectionBufferSize?: number;
-  /** The most connections at a time (default 1024). */
-  readonly maxConnections?: number;
-  /** After how many milliseconds a peer that does not answer has refused a connection (default 2000). */
-  readonly connectTimeoutMs?: number;
-  /** After how many milliseconds a connection ends whose peer does not confirm that (default 8000). */
-  readonly closeTimeoutMs?: number;
-  /** Timers for these two. Without them time is only looked at when packets come and when something is called. */
-  readonly timers?: Timers;
-}
-
-/** The type of a socket by name. */
-export type VsockTypeName = 'stream' | 'seqpacket';
-
-/** Options of a new connection. */
-export interface ConnectOptions {
-  /** The port on this side (default: one that is free). */
-  readonly localPort?: number;
-  /** A stream of bytes (default), or messages. */
-  readonly type?: VsockTypeName;
-  /** Bytes that can be received before they are read (default: that of the manager). */
-  readonly bufferSize?: number;
-}
-
-/** Options of a listener. */
-export interface ListenOptions {
-  /** The port. */
-  readonly port: number;
-  /** A stream of bytes (default), or messages. */
-  readonly type?: VsockTypeName;
-  /** How many connections may wait to be accepted (default 128); beyond that peers are refused. */
-  readonly backlog?: number;
-  /** Bytes that each connection can receive before they are read (default: that of the manager). */
-  readonly bufferSize?: number;
-}
-
-/** What {@link VsockConnectionManager.poll} tells. */
-export type VsockEventType =
-  /** A peer has connected to a port on which somebody listens; it was accepted. */
-  | 'connectionRequest'
-  /** The peer has accepted a connection that was asked for. */
-  | 'connected'
-  /** There is something to read. */
-  | 'received'
-  /** More can be sent than before. */
-  | 'creditUpdate'
-  /** The peer will not send, or not receive, any more. */
-  | 'shutdown'
-  /** The connection is over; what was received before can still be read. */
-  | 'disconnected';
-
-/** Something that has happened to a connection. Events of one kind are told once until they are taken. */
-export interface VsockEvent {
-  readonly type: VsockEventType;
-  readonly connection: VsockConnection;
-}
-
-const EVENT_TYPES = [
-  [Happened.REQUEST, 'connectionRequest'],
-  [Happened.CONNECTED, 'connected'],
-  [Happened.RECEIVED, 'received'],
-  [Happened.CREDIT, 'creditUpdate'],
-  [Happened.SHUTDOWN, 'shutdown'],
-  [Happened.DISCONNECTED, 'disconnected'],
-] as const;
 
 const TYPES = { stream: VsockType.STREAM, seqpacket: VsockType.SEQPACKET } as const;
 
@@ -109,19 +41,11 @@ const MAX_U32 = 0xffffffff;
 const FIRST_FREE_PORT = 1024;
 /** The port that stands for any. */
 const PORT_ANY = 0xffffffff;
-/** Refusals that may wait for room to be sent; then no more packets are handled. */
-const MAX_REFUSALS = 64;
-
-/** A refusal of a packet that belongs to no connection. */
-interface Refusal {
-  readonly cid: number;
-  readonly peerPort: number;
-  readonly localPort: number;
-  readonly type: number;
-}
+/** After how many milliseconds a peer that had no room is asked again. */
+const CREDIT_MS = 250;
 
 /** A connection with the object that callers have of it. */
-interface Entry {
+interface Made {
   readonly connection: Connection;
   readonly public: VsockConnection;
 }
@@ -159,26 +83,12 @@ export class VsockConnectionManager implements Disposable {
   readonly #maxConnections: number;
   readonly #connectMs: number;
   readonly #closeMs: number;
-  readonly #timers: Timers | undefined;
   readonly #table = new ConnectionTable();
   readonly #public = new Map<Connection, VsockConnection>();
   readonly #listeners = new Map<number, VsockListener>();
-  readonly #header = new VsockHeader();
-  /** Connections to which packets are due. */
-  readonly #dueLine: Connection[] = [];
-  readonly #refusals: Refusal[] = [];
-  /** Connections that have data to send and no buffer for them. */
-  readonly #roomWaiters = new Set<Connection>();
-  readonly #eventLine: Entry[] = [];
-  readonly #waiting: Waiting;
-  readonly #eventWaiters: WaitLine;
-  /** Connections with a deadline. */
-  readonly #timed = new Set<Connection>();
-  #timer: unknown;
-  #timerDue = Infinity;
-  #tracksEvents = false;
-  /** While the device is to say that it has used a buffer. */
-  #roomWait: Cancellation | undefined;
+  readonly #outbox: Outbox;
+  readonly #events: EventLine;
+  readonly #deadlines: Deadlines;
   #nextPort = FIRST_FREE_PORT + Math.floor(Math.random() * 0x3fffffff);
   #failure: VirtioError | undefined;
   readonly #host: ConnectionHost;
@@ -203,21 +113,22 @@ export class VsockConnectionManager implements Disposable {
     this.#maxConnections = integer('maxConnections', DEFAULT_MAX_CONNECTIONS, 1, MAX_CONNECTIONS);
     this.#connectMs = integer('connectTimeoutMs', DEFAULT_CONNECT_MS, 1, MAX_MS);
     this.#closeMs = integer('closeTimeoutMs', DEFAULT_CLOSE_MS, 1, MAX_MS);
-    this.#timers = options.timers;
-    this.#waiting = new Waiting(transport, () => this.#awaitRoom());
-    this.#eventWaiters = new WaitLine(this.#waiting);
+    this.#outbox = new Outbox(driver, transport);
+    this.#events = new EventLine(this.#outbox.waiting, (connection) => this.#public.delete(connection));
+    this.#deadlines = new Deadlines(options.timers, () => this.#outbox.send());
     this.#host = {
       transport,
-      waiting: this.#waiting,
-      due: (connection) => this.#isDue(connection),
+      waiting: this.#outbox.waiting,
+      due: (connection) => this.#outbox.add(connection),
       ended: (connection) => this.#ended(connection),
-      closing: (connection) => this.#setDeadline(connection, this.#closeMs),
+      closing: (connection) => this.#deadlines.set(connection, this.#closeMs),
+      asked: (connection) => this.#deadlines.set(connection, CREDIT_MS),
       happened: (connection, what) => this.#happened(connection, what),
       sloppy: (message) => this.driver.sloppy(message),
       failure: () => this.#failure ?? this.driver.failure,
     };
     this.#handler = {
-      packet: (header, bytes, complete) => this.#packet(header, bytes, complete),
+      packet: (header, data, complete) => this.#packet(header, data, complete),
       transportReset: () => this.#lose(undefined),
       failed: (error) => this.#failed(error),
     };
@@ -280,7 +191,7 @@ export class VsockConnectionManager implements Disposable {
    * (`disconnected`). Throws as {@link VsockConnectionManager.connect} does.
    */
   submitConnect(peer: VsockAddress, options: ConnectOptions = {}): VsockConnection {
-    this.#tracksEvents = true;
+    this.#events.tracks = true;
     return this.#connect(peer, options).public;
   }
 
@@ -310,7 +221,7 @@ export class VsockConnectionManager implements Disposable {
       );
     }
     const listener = new VsockListener({ port, type, backlog, bufferSize }, this.#transport, {
-      waiting: this.#waiting,
+      waiting: this.#outbox.waiting,
       drain: () => this.#drain(),
       spin: (done, spinOptions, awaited) => this.#spin(done, spinOptions, awaited),
       checkUsable: () => this.#checkUsable(),
@@ -349,19 +260,14 @@ export class VsockConnectionManager implements Disposable {
    * @throws {@link VirtioError} why the device no longer works, once all events are taken
    */
   poll(): VsockEvent | undefined {
-    this.#tracksEvents = true;
+    this.#events.tracks = true;
     this.#drain();
-    for (let entry = this.#eventLine[0]; entry !== undefined; entry = this.#eventLine[0]) {
-      const { connection } = entry;
-      for (const [bit, type] of EVENT_TYPES) {
-        if ((connection.happened & bit) === 0) continue;
-        connection.happened &= ~bit;
-        if (connection.happened === 0) this.#leaveEventLine();
-        // Whoever polls has the connection now.
-        if (type === 'connectionRequest') this.#listeners.get(connection.localPort)?.take(entry.public);
-        return { type, connection: entry.public };
-      }
-      this.#leaveEventLine();
+    const event = this.#events.next();
+    if (event !== undefined) {
+      const { type, connection } = event;
+      // Whoever polls has the connection now.
+      if (type === 'connectionRequest') this.#listeners.get(connection.localPort)?.take(connection);
+      return event;
     }
     this.#checkUsable();
     return undefined;
@@ -372,7 +278,7 @@ export class VsockConnectionManager implements Disposable {
     for (;;) {
       const event = this.poll();
       if (event !== undefined) return event;
-      await this.#eventWaiters.wait(options);
+      await this.#events.waiters.wait(options);
     }
   }
 
@@ -388,7 +294,7 @@ export class VsockConnectionManager implements Disposable {
     if (VirtioError.is(this.#failure, 'DISPOSED')) return;
     for (const listener of [...this.#listeners.values()]) listener.close();
     for (const connection of this.#table.all()) connection.abort('aborted');
-    this.#sendDue();
+    this.#outbox.send();
     this.#failed(
       new VirtioError(
         'DISPOSED',
@@ -398,7 +304,7 @@ export class VsockConnectionManager implements Disposable {
     this.driver.detach(this.#handler);
   }
 
-  #connect(peer: VsockAddress, options: ConnectOptions): Entry {
+  #connect(peer: VsockAddress, options: ConnectOptions): Made {
     this.#drain();
     this.#checkUsable();
     const transport = this.#transport;
@@ -419,21 +325,18 @@ export class VsockConnectionManager implements Disposable {
       );
     }
     const entry = this.#add({ cid, port }, localPort, type, bufferSize, false);
-    this.#setDeadline(entry.connection, this.#connectMs);
+    this.#deadlines.set(entry.connection, this.#connectMs);
     entry.connection.begin();
     return entry;
   }
 
-  #add(peer: VsockAddress, localPort: number, type: number, bufferSize: number, incoming: boolean): Entry {
+  #add(peer: VsockAddress, localPort: number, type: number, bufferSize: number, incoming: boolean): Made {
     const connection = new Connection(this.#host, peer, localPort, type, bufferSize, incoming);
     const result = new VsockConnection(connection, this.driver, {
       drain: () => this.#drain(),
-      beforeSend: () => this.#sendDue(),
-      awaitRoom: () => {
-        this.#roomWaiters.add(connection);
-        this.#awaitRoom();
-      },
-      waiting: this.#waiting,
+      beforeSend: () => this.#outbox.send(),
+      awaitRoom: () => this.#outbox.wantRoom(connection),
+      waiting: this.#outbox.waiting,
       spin: (done, options, awaited) => this.#spin(done, options, awaited),
     });
     this.#table.add(connection);
@@ -477,8 +380,7 @@ export class VsockConnectionManager implements Disposable {
 
   /** A connection that is over has its place as long as events of it wait. */
   #hasRoom(): boolean {
-    const over = this.#eventLine.filter(({ connection }) => connection.state.phase === 'closed').length;
-    return this.#table.size + over < this.#maxConnections;
+    return this.#table.size + this.#events.over < this.#maxConnections;
   }
 
   #freePort(): number {
@@ -498,16 +400,16 @@ export class VsockConnectionManager implements Disposable {
   #drain(): void {
     if (this.driver.failure !== undefined) return;
     this.driver.drain();
-    this.#sendDue();
-    this.#checkDeadlines();
+    this.#outbox.send();
+    this.#deadlines.check();
   }
 
   #spin(done: () => boolean, options: SpinOptions | undefined, awaited: string): void {
     let looks = 0;
     const look = (): boolean => {
-      this.#sendDue();
+      this.#outbox.send();
       // The clock costs more than all else.
-      if (++looks % 1024 === 0) this.#checkDeadlines();
+      if (++looks % 1024 === 0) this.#deadlines.check();
       return done();
     };
     this.driver.spin(look, options, awaited);
@@ -515,7 +417,7 @@ export class VsockConnectionManager implements Disposable {
 
   // Packets that come
 
-  #packet(header: VsockHeader, bytes: Uint8Array, complete: boolean): boolean {
+  #packet(header: VsockHeader, data: Uint8Array, complete: boolean): boolean {
     const { driver } = this;
     if (header.dstCid !== driver.guestCid) {
       driver.sloppy(`a packet is for CID ${header.dstCid}, which is not here`);
@@ -523,10 +425,10 @@ export class VsockConnectionManager implements Disposable {
     }
     const { op, srcCid, srcPort, dstPort, type } = header;
     // 5.10.6.4.1: an unknown type must be refused. It can belong to no connection.
-    if (!driver.supports(type)) return op === VsockOp.RST || this.#refuse(header);
+    if (!driver.supports(type)) return op === VsockOp.RST || this.#outbox.refuse(header);
     const connection = this.#table.find(srcCid, srcPort, dstPort);
     if (connection !== undefined) {
-      const replaced = connection.receive(header, bytes, complete);
+      const replaced = connection.receive(header, data, complete);
       if (!replaced) return true;
     }
     switch (op) {
@@ -535,7 +437,7 @@ export class VsockConnectionManager implements Disposable {
       case VsockOp.REQUEST:
         return this.#request(header);
       default:
-        return this.#refuse(header);
+        return this.#outbox.refuse(header);
     }
   }
 
@@ -544,7 +446,7 @@ export class VsockConnectionManager implements Disposable {
     const { srcCid, srcPort, dstPort, type } = header;
     const listener = this.#listeners.get(dstPort);
     if (listener?.type !== type || !listener.hasRoom || !this.#hasRoom()) {
-      return this.#refuse(header);
+      return this.#outbox.refuse(header);
     }
     const { connection, public: accepted } = this.#add(
       { cid: srcCid, port: srcPort },
@@ -560,136 +462,20 @@ export class VsockConnectionManager implements Disposable {
     return true;
   }
 
-  /** Answers a packet that belongs to no connection. Returns false if that must wait for room. */
-  #refuse({ srcCid, srcPort, dstPort, type }: VsockHeader): boolean {
-    if (this.#refusals.length >= MAX_REFUSALS) this.#sendDue();
-    if (this.#refusals.length >= MAX_REFUSALS) return false;
-    this.#refusals.push({ cid: srcCid, peerPort: srcPort, localPort: dstPort, type });
-    this.#sendDue();
-    return true;
-  }
-
-  // Packets that are due
-
-  #isDue(connection: Connection): void {
-    if (!connection.inDueLine) {
-      connection.inDueLine = true;
-      this.#dueLine.push(connection);
-    }
-    this.#sendDue();
-  }
-
-  /** Sends what is due, as far as there is room. */
-  #sendDue(): void {
-    if (this.#dueLine.length + this.#refusals.length === 0 || this.driver.failure !== undefined) return;
-    const wereFull = this.#refusals.length >= MAX_REFUSALS;
-    let sent = 0;
-    let refused = 0;
-    for (const refusal of this.#refusals) {
-      if (!this.#sendRefusal(refusal)) break;
-      refused += 1;
-    }
-    this.#refusals.splice(0, refused);
-    let done = 0;
-    for (const connection of this.#refusals.length === 0 ? this.#dueLine : []) {
-      while (connection.due !== 0 && this.#sendNext(connection)) sent += 1;
-      if (connection.due !== 0) break;
-      connection.inDueLine = false;
-      done += 1;
-    }
-    this.#dueLine.splice(0, done);
-    if (sent + refused > 0) this.driver.kick();
-    if (this.#dueLine.length + this.#refusals.length > 0) this.#awaitRoom();
-    if (wereFull && refused > 0) this.driver.resume();
-  }
-
-  #sendNext(connection: Connection): boolean {
-    const number = this.driver.takeBuffer();
-    if (number < 0) return false;
-    const index = 31 - Math.clz32(connection.due & -connection.due);
-    const op = DUE_OPS[index] as number;
-    connection.due &= connection.due - 1;
-    connection.fill(this.#header, op, op === VsockOp.SHUTDOWN ? connection.state.localShutdown : 0);
-    this.driver.sendBuffer(number, this.#header, undefined, 0, 0);
-    connection.sent(op);
-    return true;
-  }
-
-  #sendRefusal({ cid, peerPort, localPort, type }: Refusal): boolean {
-    const number = this.driver.takeBuffer();
-    if (number < 0) return false;
-    const header = this.#header;
-    header.dstCid = cid;
-    header.srcPort = localPort;
-    header.dstPort = peerPort;
-    header.type = type;
-    header.op = VsockOp.RST;
-    header.flags = 0;
-    header.bufAlloc = 0;
-    header.fwdCnt = 0;
-    this.driver.sendBuffer(number, header, undefined, 0, 0);
-    return true;
-  }
-
-  /**
-   * Goes on when the device has used a buffer: with what is due, and with those who have data to send. Nobody is kept alive for that who
-   * does not wait: without them it goes on when the next packet comes, or with the next call.
-   */
-  #awaitRoom(): void {
-    const wanted = this.#dueLine.length + this.#refusals.length + this.#roomWaiters.size > 0;
-    if (!wanted || !this.#waiting.anybody) {
-      this.#roomWait?.abort();
-      this.#roomWait = undefined;
-      return;
-    }
-    if (this.#roomWait !== undefined) return;
-    const wait = new Cancellation();
-    this.#roomWait = wait;
-    this.driver.waitForRoom({ signal: wait }).then(
-      () => {
-        if (this.#roomWait === wait) this.#roomWait = undefined;
-        this.#sendDue();
-        const waiting = [...this.#roomWaiters];
-        this.#roomWaiters.clear();
-        for (const connection of waiting) connection.writers.wake();
-      },
-      () => {
-        // Nobody waits any more, or the device no longer works, which is told elsewhere.
-        if (this.#roomWait === wait) this.#roomWait = undefined;
-      },
-    );
-  }
-
-  // Events
-
   #happened(connection: Connection, what: number): void {
-    if (!this.#tracksEvents) return;
-    connection.happened |= what;
-    if (!connection.inEventLine) {
-      const result = this.#public.get(connection);
-      if (result === undefined) return;
-      connection.inEventLine = true;
-      this.#eventLine.push({ connection, public: result });
-    }
-    this.#eventWaiters.wake();
-  }
-
-  #leaveEventLine(): void {
-    const entry = this.#eventLine.shift();
-    if (entry === undefined) return;
-    entry.connection.inEventLine = false;
-    if (entry.connection.state.phase === 'closed') this.#public.delete(entry.connection);
+    if (!this.#events.tracks) return;
+    const result = this.#public.get(connection);
+    if (result !== undefined) this.#events.add(connection, result, what);
   }
 
   #ended(connection: Connection): void {
     this.#table.delete(connection);
-    this.#timed.delete(connection);
-    if (!this.#tracksEvents) this.#public.delete(connection);
+    this.#deadlines.delete(connection);
+    if (!this.#events.tracks) this.#public.delete(connection);
   }
 
   #lose(failure: VirtioError | undefined): void {
-    this.#refusals.length = 0;
-    for (const connection of this.#dueLine.splice(0)) connection.inDueLine = false;
+    this.#outbox.clear();
     for (const connection of this.#table.all()) connection.lose(failure);
   }
 
@@ -698,50 +484,7 @@ export class VsockConnectionManager implements Disposable {
     if (VirtioError.is(error, 'DISPOSED')) this.#failure = error;
     this.#lose(error);
     for (const listener of this.#listeners.values()) listener.wake();
-    this.#eventWaiters.wake();
-    this.#setTimer();
-  }
-
-  // Time
-
-  #setDeadline(connection: Connection, milliseconds: number): void {
-    if (connection.state.phase === 'closed' || connection.deadline !== Infinity) return;
-    connection.deadline = Date.now() + milliseconds;
-    this.#timed.add(connection);
-    this.#setTimer();
-  }
-
-  #checkDeadlines(): void {
-    if (this.#timed.size === 0) return;
-    const now = Date.now();
-    for (const connection of [...this.#timed]) {
-      if (connection.deadline === Infinity) this.#timed.delete(connection);
-      else if (connection.deadline <= now) connection.abort('timed-out');
-    }
-    this.#sendDue();
-  }
-
-  #setTimer(): void {
-    const timers = this.#timers;
-    if (timers === undefined) return;
-    let next = Infinity;
-    for (const { deadline } of this.#timed) next = Math.min(next, deadline);
-    if (next === this.#timerDue) return;
-    if (this.#timer !== undefined) timers.clearTimeout(this.#timer as never);
-    this.#timer = undefined;
-    this.#timerDue = next;
-    if (next === Infinity) return;
-    const timer = timers.setTimeout(
-      () => {
-        this.#timer = undefined;
-        this.#timerDue = Infinity;
-        this.#checkDeadlines();
-        this.#setTimer();
-      },
-      Math.max(1, next - Date.now()),
-    );
-    // In Node.js: who waits keeps the event loop alive, a time limit does not.
-    (timer as { unref?: () => void }).unref?.();
-    this.#timer = timer;
+    this.#events.waiters.wake();
+    this.#deadlines.stop();
   }
 }

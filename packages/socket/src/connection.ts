@@ -5,14 +5,7 @@
 import { type Transport, VirtioError } from '@virtio/core';
 import { Act, type ConnectionEnd, ConnectionState } from './connection-state.ts';
 import { ReceiveCredit, SendCredit } from './credit.ts';
-import {
-  HEADER_SIZE,
-  type VsockHeader,
-  VsockOp,
-  VsockSeqFlags,
-  VsockShutdown,
-  VsockType,
-} from './protocol.ts';
+import { type VsockHeader, VsockOp, VsockSeqFlags, VsockShutdown, VsockType } from './protocol.ts';
 import { ReceiveBuffer } from './receive-buffer.ts';
 import { type Waiting, WaitLine } from './wait-line.ts';
 
@@ -66,6 +59,8 @@ export interface ConnectionHost {
   closing(connection: Connection): void;
   /** Something has happened: {@link Happened} bits. */
   happened(connection: Connection, what: number): void;
+  /** The peer was asked for credit: if it has none, it is to be asked again in a while. */
+  asked(connection: Connection): void;
   /** The peer was sloppy, and nothing was at risk. */
   sloppy(message: string): void;
   /** Why the device no longer works, if so. */
@@ -98,7 +93,7 @@ export class Connection {
   happened = 0;
   /** Whether the connection is in the manager's line of those to whom something has happened. */
   inEventLine = false;
-  /** When the peer's answer is overdue, in milliseconds as of `Date.now()`. */
+  /** When the peer's answer is overdue, or it is to be asked for credit again, in milliseconds as of `Date.now()`. */
   deadline = Infinity;
   /** The next connection in the manager's table with the same hash. */
   next: Connection | undefined;
@@ -132,6 +127,11 @@ export class Connection {
     this.watchers = new WaitLine(host.waiting);
   }
 
+  /** The way to the device. */
+  get transport(): Transport {
+    return this.#host.transport;
+  }
+
   get isSeqpacket(): boolean {
     return this.type === VsockType.SEQPACKET;
   }
@@ -144,11 +144,11 @@ export class Connection {
   /**
    * A packet came.
    *
-   * @param bytes the buffer, with `header.len` bytes of data from {@link HEADER_SIZE} on
+   * @param data its data
    * @param complete false if the device claims more data than it wrote
    * @returns whether the packet asks for a new connection in place of this one, which is over
    */
-  receive(header: VsockHeader, bytes: Uint8Array, complete: boolean): boolean {
+  receive(header: VsockHeader, data: Uint8Array, complete: boolean): boolean {
     const { op } = header;
     if (header.type !== this.type || (!complete && op === VsockOp.RW)) {
       // Data are missing, or were never for this kind of socket: what comes after them would be wrong.
@@ -158,7 +158,7 @@ export class Connection {
     const { inFlight, free } = this.credit;
     if (op !== VsockOp.RST && op !== VsockOp.REQUEST && op !== VsockOp.INVALID) this.#takeCredit(header);
     const act = this.state.receive(op, header.flags);
-    if (op === VsockOp.RW) this.#takeData(act, header, bytes);
+    if (op === VsockOp.RW) this.#takeData(act, header, data);
     else if (header.len > 0) this.#host.sloppy(`operation ${op} has ${header.len} bytes of data`);
     this.#act(act);
     // There are devices that confirm a shutdown only if all that was sent before is gone by then.
@@ -174,7 +174,7 @@ export class Connection {
 
   /** What there is for whoever reads. Throws why there will be nothing any more, once all is read. */
   get readiness(): Readiness {
-    if (this.isSeqpacket ? this.buffer.message !== undefined : this.buffer.length > 0) return 'data';
+    if (this.isSeqpacket ? this.buffer.messages > 0 : this.buffer.length > 0) return 'data';
     const { state } = this;
     if (state.end !== undefined && state.end !== 'clean') throw this.error(state.end);
     const isOver = state.phase !== 'connecting' && !state.canReceive;
@@ -201,15 +201,28 @@ export class Connection {
       return;
     }
     if (this.state.phase === 'closing') return;
-    const drained = this.isSeqpacket ? this.buffer.message === undefined : this.buffer.length === 0;
+    const drained = this.isSeqpacket ? this.buffer.messages === 0 : this.buffer.length === 0;
     if (this.receiveCredit.updateIsDue(drained)) this.#isDue(Due.CREDIT_UPDATE);
   }
 
-  /** Asks the peer how much room it has, once for each time that there was none. */
+  /** Asks the peer how much room it has, once for each time that there was none, and again when it was silent for a while. */
   askForCredit(): void {
     if (this.#askedForCredit || !this.state.canSend) return;
     this.#askedForCredit = true;
+    this.#host.asked(this);
     this.#isDue(Due.CREDIT_REQUEST);
+  }
+
+  /** {@link Connection.deadline} is over. */
+  expire(): void {
+    if (this.state.phase !== 'established') {
+      this.abort('timed-out');
+      return;
+    }
+    // 5.10.6.3: a peer need not tell of room that it was not asked for.
+    this.deadline = Infinity;
+    this.#askedForCredit = false;
+    if (this.writers.anybody) this.askForCredit();
   }
 
   /** Tells the peer how much room there is. */
@@ -300,10 +313,13 @@ export class Connection {
     if (!credit.update(header.bufAlloc, header.fwdCnt)) {
       this.#host.sloppy(`the peer counts ${header.fwdCnt} bytes as taken, which cannot be`);
     }
-    if (credit.free > 0) this.#askedForCredit = false;
+    if (credit.free > 0 && this.#askedForCredit) {
+      this.#askedForCredit = false;
+      if (this.state.phase === 'established') this.deadline = Infinity;
+    }
   }
 
-  #takeData(act: number, header: VsockHeader, bytes: Uint8Array): void {
+  #takeData(act: number, header: VsockHeader, data: Uint8Array): void {
     if ((act & (Act.TAKE_DATA | Act.DROP_DATA)) === 0) return;
     const { receiveCredit, buffer } = this;
     if (!receiveCredit.received(header.len)) {
@@ -314,13 +330,13 @@ export class Connection {
       this.consumed(header.len);
       return;
     }
-    buffer.push(bytes, HEADER_SIZE, header.len);
+    buffer.push(data);
     if (this.isSeqpacket && !this.#takeBoundary(header.flags)) {
       this.#act(this.state.abort('protocol'));
       return;
     }
     if (!this.isSeqpacket && header.len === 0) return;
-    if (this.isSeqpacket && buffer.message === undefined) return;
+    if (this.isSeqpacket && buffer.messages === 0) return;
     this.readers.wake();
     this.#host.happened(this, Happened.RECEIVED);
   }
@@ -328,7 +344,7 @@ export class Connection {
   /** 5.10.6.6: a message ends where it says, and must end before the buffer is full. */
   #takeBoundary(flags: number): boolean {
     if ((flags & VsockSeqFlags.EOM) !== 0) return this.buffer.endMessage((flags & VsockSeqFlags.EOR) !== 0);
-    return this.receiveCredit.free > 0 || this.buffer.message !== undefined;
+    return this.receiveCredit.free > 0 || this.buffer.messages > 0;
   }
 
   #dropReceived(): void {
@@ -360,7 +376,10 @@ export class Connection {
       this.#host.happened(this, Happened.DISCONNECTED);
     } else {
       if ((act & Act.SEND_SHUTDOWN) !== 0) {
-        if (this.state.phase === 'closing') this.#host.closing(this);
+        if (this.state.phase === 'closing') {
+          this.deadline = Infinity;
+          this.#host.closing(this);
+        }
         this.#isDue(Due.SHUTDOWN);
       }
       if ((act & Act.SEND_CREDIT) !== 0) this.#isDue(Due.CREDIT_UPDATE);

@@ -4,9 +4,18 @@
  * @packageDocumentation
  */
 export type { VsockAddress } from './connection.ts';
-export * from './connection-manager.ts';
+export { VsockConnectionManager } from './connection-manager.ts';
+export type { MessageOptions, VsockMessage } from './connection-port.ts';
 export type { ConnectionEnd, ConnectionPhase } from './connection-state.ts';
+export type { Timers } from './deadlines.ts';
+export type { VsockEvent, VsockEventType } from './event-line.ts';
 export { VsockListener } from './listener.ts';
+export type {
+  ConnectionManagerOptions,
+  ConnectOptions,
+  ListenOptions,
+  VsockTypeName,
+} from './manager-options.ts';
 export {
   HEADER_SIZE,
   VsockCid,
@@ -26,4 +35,4 @@ export type {
   WritableStreamClass,
 } from './streams.ts';
 export { type SocketEvents, type SocketOptions, VirtioSocket } from './virtio-socket.ts';
-export { type MessageOptions, VsockConnection, type VsockMessage } from './vsock-connection.ts';
+export { VsockConnection } from './vsock-connection.ts';

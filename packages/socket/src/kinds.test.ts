@@ -1,5 +1,5 @@
 /** What has bitten other drivers of sockets: packets that are nothing much, that come late, twice, together or in another order. */
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { type Connected, connected as connect, FAR } from '../test/connected.ts';
 import { bytes, FakePeer, turns } from '../test/fake-peer.ts';
 
@@ -172,4 +172,90 @@ describe('a peer that says less than it should', () => {
     far.readSome();
     expect(far.read).toEqual([...bytes(30)]);
   });
+
+  it('and tells of room only when it is asked is asked again after a while, as long as somebody writes [5.10.6.3]', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'Date'] });
+    try {
+      const { near, far, peer } = connected({
+        bufAlloc: 10,
+        lazy: true,
+        manager: { timers: globalThis },
+      });
+      far.tells = false;
+      const { onPacket } = peer;
+      peer.onPacket = (packet) => {
+        const kept = onPacket?.(packet) === true;
+        if (packet.op === 'CREDIT_REQUEST') far.say('CREDIT_UPDATE');
+        return kept;
+      };
+      const pass = async (ms: number): Promise<void> => {
+        vi.advanceTimersByTime(ms);
+        await turns();
+      };
+      const writing = near.write(bytes(30));
+      await turns();
+      expect(far.creditRequests).toBe(1);
+      await pass(249);
+      expect([far.creditRequests, far.received.length]).toEqual([1, 10]);
+      await pass(1);
+      expect([far.creditRequests, far.received.length]).toEqual([2, 10]);
+      for (let n = 0; n < 3; n += 1) {
+        far.readSome();
+        await pass(250);
+      }
+      await writing;
+      expect(far.read).toEqual([...bytes(30)]);
+
+      const cancel = new AbortController();
+      const given = near.write(bytes(40), { signal: cancel.signal });
+      await pass(250);
+      cancel.abort();
+      await expect(given).rejects.toMatchObject({ code: 'ABORTED' });
+      await pass(250);
+      const before = far.creditRequests;
+      await pass(60_000);
+      expect(far.creditRequests).toBe(before);
+      expect(near.isEstablished).toBe(true);
+    } finally {
+      vi.useRealTimers();
+    }
+  });
+
+  it('and is asked without timers whenever its caller tries again, but not more often than that', async () => {
+    vi.useFakeTimers({ toFake: ['Date'] });
+    try {
+      const { near, far } = connected({ bufAlloc: 10, lazy: true });
+      far.tells = false;
+      expect(near.tryWrite(bytes(30))).toBe(10);
+      for (let n = 0; n < 100; n += 1) expect(near.tryWrite(bytes(20))).toBe(0);
+      expect(far.creditRequests).toBe(1);
+      vi.advanceTimersByTime(250);
+      for (let n = 0; n < 100; n += 1) expect(near.tryWrite(bytes(20))).toBe(0);
+      expect(far.creditRequests).toBe(2);
+      await turns();
+    } finally {
+      vi.useRealTimers();
+    }
+  });
+});
+
+describe('a caller', () => {
+  it.each(['stream', 'seqpacket'] as const)(
+    'that takes the bytes away while they are written learns of it (%s)',
+    async (type) => {
+      const { near, far } = connected({ bufAlloc: 10, lazy: true, type });
+      const data = bytes(10);
+      await near.write(data);
+      const next = bytes(10, 2);
+      const writing = near.write(next);
+      await turns();
+      structuredClone(next.buffer, { transfer: [next.buffer] });
+      far.readSome();
+      await expect(writing).rejects.toMatchObject({ code: 'INVALID_PARAM' });
+      expect(far.read).toEqual([...data]);
+      await near.write(bytes(3));
+      far.readSome();
+      expect(far.read).toEqual([...data, ...bytes(3)]);
+    },
+  );
 });

@@ -1,10 +1,14 @@
 /**
  * What was received on a connection and not read yet: bytes, and for seqpacket sockets where messages end. It holds what the peer has
- * credit for and no more; its memory grows with what comes, and is let go when it is empty.
+ * credit for and no more. Its memory grows with what comes, and is kept for what comes next.
  */
 
 /** The memory that a buffer begins with, in bytes. */
 const FIRST_SIZE = 4096;
+/** Up to so many bytes, a loop is faster than a view for `set`, and allocates nothing. */
+const FEW = 96;
+/** Ends of messages that were taken stay in the list until there are so many of them. */
+const TIDY = 1024;
 
 /** A message that is complete. */
 export interface MessageEnd {
@@ -20,8 +24,12 @@ export class ReceiveBuffer {
   #bytes = new Uint8Array(0);
   #start = 0;
   #length = 0;
-  /** The complete messages, oldest first. */
-  readonly #messages: MessageEnd[] = [];
+  /**
+   * The complete messages from `#taken` on, oldest first: twice the length, and one more if a record ends. Numbers, as a peer may send
+   * empty messages for which it needs no credit.
+   */
+  readonly #messages: number[] = [];
+  #taken = 0;
   /** Bytes of the message that is coming in. */
   #partial = 0;
 
@@ -35,29 +43,25 @@ export class ReceiveBuffer {
     return this.#length;
   }
 
-  /** The next complete message. */
-  get message(): MessageEnd | undefined {
-    return this.#messages[0];
-  }
-
   /** How many complete messages there are. */
   get messages(): number {
-    return this.#messages.length;
+    return this.#messages.length - this.#taken;
   }
 
-  /**
-   * Adds bytes; there must be room.
-   *
-   * @param from where they begin in `source`
-   */
-  push(source: Uint8Array, from: number, length: number): void {
+  /** Adds bytes; there must be room. */
+  push(source: Uint8Array): void {
+    const { length } = source;
     if (length === 0) return;
     this.#reserve(this.#length + length);
     const size = this.#bytes.length;
     const at = (this.#start + this.#length) % size;
-    const first = Math.min(length, size - at);
-    this.#bytes.set(source.subarray(from, from + first), at);
-    if (first < length) this.#bytes.set(source.subarray(from + first, from + length), 0);
+    const first = size - at;
+    if (length <= first) {
+      this.#bytes.set(source, at);
+    } else {
+      this.#bytes.set(source.subarray(0, first), at);
+      this.#bytes.set(source.subarray(first), 0);
+    }
     this.#length += length;
     this.#partial += length;
   }
@@ -68,8 +72,8 @@ export class ReceiveBuffer {
    * @returns false if there are too many messages
    */
   endMessage(eor: boolean): boolean {
-    if (this.#messages.length >= this.#capacity) return false;
-    this.#messages.push({ length: this.#partial, eor });
+    if (this.messages >= this.#capacity) return false;
+    this.#messages.push(2 * this.#partial + (eor ? 1 : 0));
     this.#partial = 0;
     return true;
   }
@@ -78,9 +82,16 @@ export class ReceiveBuffer {
   read(into: Uint8Array): number {
     const count = Math.min(into.length, this.#length);
     if (count === 0) return 0;
-    const first = Math.min(count, this.#bytes.length - this.#start);
-    into.set(this.#bytes.subarray(this.#start, this.#start + first));
-    if (first < count) into.set(this.#bytes.subarray(0, count - first), first);
+    const bytes = this.#bytes;
+    const start = this.#start;
+    const first = Math.min(count, bytes.length - start);
+    if (count <= FEW) {
+      for (let n = 0; n < first; n += 1) into[n] = bytes[start + n] as number;
+      for (let n = first; n < count; n += 1) into[n] = bytes[n - first] as number;
+    } else {
+      into.set(bytes.subarray(start, start + first));
+      if (first < count) into.set(bytes.subarray(0, count - first), first);
+    }
     this.skip(count);
     return count;
   }
@@ -95,7 +106,17 @@ export class ReceiveBuffer {
 
   /** Takes the next complete message out of the line; its bytes are read after that. */
   takeMessage(): MessageEnd | undefined {
-    return this.#messages.shift();
+    const found = this.#messages[this.#taken];
+    if (found === undefined) return undefined;
+    this.#taken += 1;
+    if (this.#taken === this.#messages.length) {
+      this.#messages.length = 0;
+      this.#taken = 0;
+    } else if (this.#taken >= TIDY && this.#taken * 2 >= this.#messages.length) {
+      this.#messages.splice(0, this.#taken);
+      this.#taken = 0;
+    }
+    return { length: found >>> 1, eor: (found & 1) !== 0 };
   }
 
   /** Drops everything, and the memory. */
@@ -104,6 +125,7 @@ export class ReceiveBuffer {
     this.#start = 0;
     this.#length = 0;
     this.#messages.length = 0;
+    this.#taken = 0;
     this.#partial = 0;
   }
 

@@ -3,8 +3,8 @@
  * does, and takes the packets once it is attached.
  */
 import {
+  BufferDriver,
   DeviceType,
-  Driver,
   type DriverEvents,
   type DriverOptions,
   type Hal,
@@ -13,8 +13,8 @@ import {
   requireInteger,
   requireWaitable,
   type SpinOptions,
-  type Transport,
   type TransmitQueue,
+  type Transport,
   VirtioError,
   type VirtQueue,
   type WaitOptions,
@@ -29,6 +29,7 @@ import {
   VsockEventLayout,
   type VsockFeatureName,
   VsockFeatures,
+  VsockHdr,
   VsockHeader,
   VsockType,
 } from './protocol.ts';
@@ -55,11 +56,11 @@ export interface PacketHandler {
    * A packet came.
    *
    * @param header valid during the call
-   * @param bytes the buffer: `header.len` bytes of data from {@link HEADER_SIZE} on, valid during the call
+   * @param data its data, valid during the call
    * @param complete false if the device claims more data than it wrote
    * @returns false to have the packet again later
    */
-  packet(header: VsockHeader, bytes: Uint8Array, complete: boolean): boolean;
+  packet(header: VsockHeader, data: Uint8Array, complete: boolean): boolean;
   /** The device lost all connections. */
   transportReset(): void;
   /** The device no longer works, or was reset. */
@@ -73,6 +74,7 @@ const MIN_BUFFER_SIZE = 64;
 const MAX_DATA = 65_536;
 const MAX_BUFFERS = 32_768;
 const EVENT_BUFFERS = 8;
+const NO_DATA = new Uint8Array(0);
 const RESERVED_CIDS: readonly number[] = [0, 1, 2, 0xffffffff];
 
 /**
@@ -92,7 +94,7 @@ const RESERVED_CIDS: readonly number[] = [0, 1, 2, 0xffffffff];
  *
  * @see VIRTIO 1.4, 5.10
  */
-export class VirtioSocket extends Driver<VsockFeatureName, SocketEvents> {
+export class VirtioSocket extends BufferDriver<VsockFeatureName, SocketEvents> {
   /** The type of the devices that it drives. */
   static readonly deviceType = DeviceType.Socket;
 
@@ -104,11 +106,18 @@ export class VirtioSocket extends Driver<VsockFeatureName, SocketEvents> {
   readonly #event: ReceiveQueue;
   readonly #rxViews: DataView[] = [];
   readonly #txViews: DataView[] = [];
+  /** By receive buffer: the data of its last packet. Most packets of a stream have one length, so that few views are made. */
+  readonly #rxData: Uint8Array[] = [];
   /** Packets that came and were not handled: buffer and length of each, in turn. */
   readonly #arrived: Uint32Array;
   #arrivedHead = 0;
   #arrivedCount = 0;
+  /** How often what has arrived was forgotten. */
+  #resets = 0;
   readonly #header = new VsockHeader();
+  /** Kept, as looking at features is not for each packet. */
+  readonly #streams: boolean;
+  readonly #messages: boolean;
   #handler: PacketHandler | undefined;
   #dispatching = false;
   #guestCid = 0;
@@ -134,6 +143,8 @@ export class VirtioSocket extends Driver<VsockFeatureName, SocketEvents> {
       options,
     );
     this.maxData = bufferSize - HEADER_SIZE;
+    this.#messages = this.features.has('SEQPACKET');
+    this.#streams = this.features.has('STREAM') || !this.features.has('NO_IMPLIED_STREAM');
     const { rx, tx, event } = this.setUp(() => {
       this.#readCid();
       const common = (index: number): { index: number; bufferSize: number; tableLength: number } => ({
@@ -169,7 +180,10 @@ export class VirtioSocket extends Driver<VsockFeatureName, SocketEvents> {
     this.#tx = tx;
     this.#event = event;
     this.#arrived = new Uint32Array(rx.buffers * 2);
-    for (let n = 0; n < rx.buffers; n += 1) this.#rxViews.push(viewOf(rx.buffer(n)));
+    for (let n = 0; n < rx.buffers; n += 1) {
+      this.#rxViews.push(viewOf(rx.buffer(n)));
+      this.#rxData.push(NO_DATA);
+    }
     for (let n = 0; n < tx.buffers; n += 1) this.#txViews.push(viewOf(tx.buffer(n)));
     this.start();
   }
@@ -181,10 +195,7 @@ export class VirtioSocket extends Driver<VsockFeatureName, SocketEvents> {
 
   /** Whether sockets of a {@link VsockType} can be used with this device. @see VIRTIO 1.4, 5.10.3.1 */
   supports(type: number): boolean {
-    if (type === VsockType.SEQPACKET) return this.features.has('SEQPACKET');
-    return (
-      type === VsockType.STREAM && (this.features.has('STREAM') || !this.features.has('NO_IMPLIED_STREAM'))
-    );
+    return type === VsockType.STREAM ? this.#streams : type === VsockType.SEQPACKET && this.#messages;
   }
 
   /** How many packets could be sent now. */
@@ -235,12 +246,13 @@ export class VirtioSocket extends Driver<VsockFeatureName, SocketEvents> {
     this.checkUsable();
     const wanted = Math.min(most, this.#arrivedCount);
     let count = 0;
-    for (; count < wanted && this.#arrivedCount > 0; count += 1) {
-      this.#handleNext((header, bytes, complete) => {
-        if (complete) handler(header, bytes.subarray(HEADER_SIZE, HEADER_SIZE + header.len));
+    const take: Pick<PacketHandler, 'packet'> = {
+      packet: (header, data, complete) => {
+        if (complete) handler(header, data);
         return true;
-      });
-    }
+      },
+    };
+    for (; count < wanted && this.#arrivedCount > 0; count += 1) this.#handleNext(take);
     if (count > 0 && this.failure === undefined) this.#rx.kick();
     return count;
   }
@@ -289,8 +301,22 @@ export class VirtioSocket extends Driver<VsockFeatureName, SocketEvents> {
   /** @internal Looks what has come, and hands it on. */
   drain(): void {
     if (this.failure !== undefined) return;
+    if (this.#arrivedCount === 0 && this.#isQuiet()) {
+      this.transport.look();
+      return;
+    }
     this.#event.drain();
     this.#rx.drain();
+  }
+
+  /** Whether the device has sent nothing, which costs less to find than a look at what it has sent. */
+  #isQuiet(): boolean {
+    try {
+      return !this.#rx.queue.hasUsed() && !this.#event.queue.hasUsed();
+    } catch (error) {
+      this.fail(error as VirtioError);
+      return true;
+    }
   }
 
   /** @internal A buffer to be sent, or -1. */
@@ -380,9 +406,7 @@ export class VirtioSocket extends Driver<VsockFeatureName, SocketEvents> {
     if (handler === undefined || this.#dispatching || this.#arrivedCount === 0) return;
     this.#dispatching = true;
     try {
-      const take = (header: VsockHeader, bytes: Uint8Array, complete: boolean): boolean =>
-        handler.packet(header, bytes, complete);
-      while (this.#arrivedCount > 0 && this.#handler === handler && this.#handleNext(take));
+      while (this.#arrivedCount > 0 && this.#handler === handler && this.#handleNext(handler));
     } finally {
       this.#dispatching = false;
       if (this.failure === undefined) this.#rx.kick();
@@ -390,35 +414,42 @@ export class VirtioSocket extends Driver<VsockFeatureName, SocketEvents> {
   }
 
   /** Handles the oldest packet that came and gives its buffer back, unless the handler wants it again later. */
-  #handleNext(handle: (header: VsockHeader, bytes: Uint8Array, complete: boolean) => boolean): boolean {
+  #handleNext(handler: Pick<PacketHandler, 'packet'>): boolean {
     const at = this.#arrivedHead * 2;
     const number = this.#arrived[at] as number;
     const used = this.#arrived[at + 1] as number;
     const header = this.#header;
-    const bytes = this.#rx.buffer(number);
+    const view = this.#rxViews[number] as DataView;
     const resets = this.#resets;
     if (used < HEADER_SIZE) {
       this.sloppy(`a packet has ${used} bytes, less than its header of ${HEADER_SIZE}`);
-    } else if (!header.decode(this.#rxViews[number] as DataView)) {
+    } else if (!header.decode(view)) {
       this.sloppy('the upper half of a CID is not zero');
     } else {
-      const complete = header.len <= used - HEADER_SIZE;
-      if (header.len !== used - HEADER_SIZE) {
+      const there = used - HEADER_SIZE;
+      if (header.len !== there) {
         this.sloppy(`a packet of ${used} bytes says that it has ${HEADER_SIZE} + ${header.len}`);
       }
-      if (!handle(header, bytes, complete)) return false;
+      const data = this.#dataOf(number, Math.min(header.len, there));
+      if (!handler.packet(header, data, header.len <= there)) return false;
     }
     // Whoever handled it may have reset or disposed the driver.
     if (resets !== this.#resets || this.failure !== undefined) return false;
     this.#arrivedHead = (this.#arrivedHead + 1) % this.#rx.buffers;
     this.#arrivedCount -= 1;
-    // There are devices that give a buffer back without writing to it: they must not repeat an old packet.
-    bytes.fill(0, 0, HEADER_SIZE);
+    // There are devices that give a buffer back without writing to it: they must not repeat an old packet. Nobody has the CID 0.
+    view.setUint32(VsockHdr.offset.dst_cid, 0, true);
     this.#rx.repost(number);
     return true;
   }
 
-  #resets = 0;
+  #dataOf(number: number, length: number): Uint8Array {
+    const last = this.#rxData[number] as Uint8Array;
+    if (last.length === length) return last;
+    const data = this.#rx.buffer(number).subarray(HEADER_SIZE, HEADER_SIZE + length);
+    this.#rxData[number] = data;
+    return data;
+  }
 
   #forgetArrived(): void {
     this.#resets += 1;

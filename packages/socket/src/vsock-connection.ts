@@ -2,51 +2,15 @@
  * A connection as its user has it. The non-blocking forms (`try…`) do what is possible now; the synchronous and the asynchronous ones
  * repeat that until it is done, and differ only in how they wait.
  */
-import {
-  encodeUtf8,
-  requireBytes,
-  requireInteger,
-  requireWaitable,
-  type SpinOptions,
-  VirtioError,
-  type WaitOptions,
-} from '@virtio/core';
-import type { Connection, VsockAddress } from './connection.ts';
+import { requireInteger, type SpinOptions, VirtioError, type WaitOptions } from '@virtio/core';
+import type { ConnectionPort, MessageOptions, VsockMessage } from './connection-port.ts';
+import { ConnectionReader } from './connection-reader.ts';
 import type { ConnectionEnd, ConnectionPhase } from './connection-state.ts';
-import { VsockHeader, VsockOp, VsockSeqFlags, VsockShutdown } from './protocol.ts';
+import { ConnectionWriter } from './connection-writer.ts';
+import type { Connection, VsockAddress } from './connection.ts';
+import { VsockShutdown } from './protocol.ts';
 import { readableOf, type ReadableStreamClass, writableOf, type WritableStreamClass } from './streams.ts';
 import type { VirtioSocket } from './virtio-socket.ts';
-import { type Waiting, WaitLine } from './wait-line.ts';
-
-/** What a connection needs of its manager. */
-export interface ConnectionPort {
-  readonly waiting: Waiting;
-  drain(): void;
-  /** Sends what is due first, so that data keep their place behind it. */
-  beforeSend(): void;
-  /** Wakes those who write when there is room for packets. */
-  awaitRoom(): void;
-  spin(done: () => boolean, options: SpinOptions | undefined, awaited: string): void;
-}
-
-/** A message of a seqpacket socket. */
-export interface VsockMessage {
-  readonly data: Uint8Array<ArrayBuffer>;
-  /** Whether it ends a record. */
-  readonly endOfRecord: boolean;
-}
-
-/** Options of a message that is sent. */
-export interface MessageOptions {
-  /** Whether it ends a record (default false). */
-  readonly endOfRecord?: boolean;
-}
-
-/** The most that one chunk holds, in bytes. */
-const MAX_CHUNK = 65_536;
-
-/** A header for all data packets: it is filled and written to memory in one go. */
-const HEADER = new VsockHeader();
 
 /**
  * A connection. {@link VsockConnectionManager.connect} and {@link VsockListener} make it.
@@ -61,15 +25,16 @@ export class VsockConnection implements Disposable, AsyncDisposable, AsyncIterab
   readonly #connection: Connection;
   readonly #driver: VirtioSocket;
   readonly #port: ConnectionPort;
-  /** The last write that is under way, so that the bytes of several are not mixed. */
-  #writing: Promise<void> = Promise.resolve();
-  #writes = 0;
+  readonly #reader: ConnectionReader;
+  readonly #writer: ConnectionWriter;
 
   /** @internal */
   constructor(connection: Connection, driver: VirtioSocket, port: ConnectionPort) {
     this.#connection = connection;
     this.#driver = driver;
     this.#port = port;
+    this.#reader = new ConnectionReader(connection, port);
+    this.#writer = new ConnectionWriter(connection, driver, port);
   }
 
   /** The peer's address. */
@@ -148,10 +113,7 @@ export class VsockConnection implements Disposable, AsyncDisposable, AsyncIterab
    * `SOCKET_PROTOCOL`, `SOCKET_ABORTED`, `SOCKET_REFUSED`, `SOCKET_TIMED_OUT`, `SOCKET_TRANSPORT_RESET`, or why the device no longer works
    */
   tryRead(into: Uint8Array): number {
-    requireBytes(this.#driver.transport, into);
-    this.#requireStream();
-    this.#port.drain();
-    return this.#connection.readiness === 'data' ? this.#take(into) : 0;
+    return this.#reader.tryRead(into);
   }
 
   /**
@@ -160,25 +122,18 @@ export class VsockConnection implements Disposable, AsyncDisposable, AsyncIterab
    * @returns how many bytes; 0 at the end, or for an empty array
    * @throws {@link VirtioError} as {@link VsockConnection.tryRead} does, `ABORTED`, `UNSUPPORTED` without interrupts
    */
-  async read(into: Uint8Array, options?: WaitOptions): Promise<number> {
-    requireBytes(this.#driver.transport, into);
-    this.#requireStream();
-    if (into.length === 0) return 0;
-    return this.#whenData(() => this.#take(into), 0, options);
+  read(into: Uint8Array, options?: WaitOptions): Promise<number> {
+    return this.#reader.read(into, options);
   }
 
   /** The same as {@link VsockConnection.read}, spinning. Throws also `NOT_READY`. */
   readSync(into: Uint8Array, options?: SpinOptions): number {
-    requireBytes(this.#driver.transport, into);
-    this.#requireStream();
-    if (into.length === 0) return 0;
-    return this.#whenDataSync(() => this.#take(into), 0, options);
+    return this.#reader.readSync(into, options);
   }
 
   /** Takes what there is as a new array, `undefined` if there is nothing now. Throws as {@link VsockConnection.tryRead} does. */
   tryReadChunk(): Uint8Array<ArrayBuffer> | undefined {
-    this.#port.drain();
-    return this.#connection.readiness === 'data' ? this.#takeChunk() : undefined;
+    return this.#reader.tryReadChunk();
   }
 
   /**
@@ -187,38 +142,33 @@ export class VsockConnection implements Disposable, AsyncDisposable, AsyncIterab
    * @returns `undefined` at the end
    * @throws {@link VirtioError} as {@link VsockConnection.read} does
    */
-  async readChunk(options?: WaitOptions): Promise<Uint8Array<ArrayBuffer> | undefined> {
-    return this.#whenData(() => this.#takeChunk(), undefined, options);
+  readChunk(options?: WaitOptions): Promise<Uint8Array<ArrayBuffer> | undefined> {
+    return this.#reader.readChunk(options);
   }
 
   /** The same as {@link VsockConnection.readChunk}, spinning. Throws also `NOT_READY`. */
   readChunkSync(options?: SpinOptions): Uint8Array<ArrayBuffer> | undefined {
-    return this.#whenDataSync(() => this.#takeChunk(), undefined, options);
+    return this.#reader.readChunkSync(options);
   }
 
   /** Takes the next message, if there is a whole one. Throws as {@link VsockConnection.tryRead} does, `UNSUPPORTED` for a stream. */
   tryReadMessage(): VsockMessage | undefined {
-    this.#requireMessages();
-    this.#port.drain();
-    return this.#connection.readiness === 'data' ? this.#takeMessage() : undefined;
+    return this.#reader.tryReadMessage();
   }
 
   /** Waits for a message; `undefined` at the end. Throws as {@link VsockConnection.read} does, `UNSUPPORTED` for a stream. */
-  async readMessage(options?: WaitOptions): Promise<VsockMessage | undefined> {
-    this.#requireMessages();
-    return this.#whenData(() => this.#takeMessage(), undefined, options);
+  readMessage(options?: WaitOptions): Promise<VsockMessage | undefined> {
+    return this.#reader.readMessage(options);
   }
 
   /** The same as {@link VsockConnection.readMessage}, spinning. Throws also `NOT_READY`. */
   readMessageSync(options?: SpinOptions): VsockMessage | undefined {
-    this.#requireMessages();
-    return this.#whenDataSync(() => this.#takeMessage(), undefined, options);
+    return this.#reader.readMessageSync(options);
   }
 
   /** Whether all was read and nothing more can come. Throws if the connection did not end as it should. */
   get atEnd(): boolean {
-    this.#port.drain();
-    return this.#connection.readiness === 'end';
+    return this.#reader.atEnd;
   }
 
   /** All chunks, or messages, to the end. */
@@ -245,14 +195,7 @@ export class VsockConnection implements Disposable, AsyncDisposable, AsyncIterab
    * direction down, and what {@link VsockConnection.tryRead} throws
    */
   tryWrite(bytes: Uint8Array): number {
-    requireBytes(this.#driver.transport, bytes);
-    this.#requireStream();
-    this.#port.drain();
-    this.#connection.checkWritable();
-    if (this.#writes > 0) return 0;
-    const sent = this.#send(bytes, 0, 0);
-    if (sent > 0) this.#driver.kick();
-    return sent;
+    return this.#writer.tryWrite(bytes);
   }
 
   /**
@@ -263,23 +206,7 @@ export class VsockConnection implements Disposable, AsyncDisposable, AsyncIterab
    * peer's buffer cannot hold it
    */
   tryWriteMessage(bytes: Uint8Array, options?: MessageOptions): boolean {
-    requireBytes(this.#driver.transport, bytes);
-    this.#requireMessages();
-    this.#port.drain();
-    const { state, credit } = this.#connection;
-    this.#connection.checkWritable();
-    if (this.#writes > 0 || state.phase === 'connecting') return false;
-    this.#checkMessage(bytes.length);
-    if (credit.free < bytes.length) {
-      this.#connection.askForCredit();
-      return false;
-    }
-    this.#port.beforeSend();
-    if (this.#connection.due !== 0) return false;
-    if (this.#driver.room < Math.max(1, Math.ceil(bytes.length / this.#driver.maxData))) return false;
-    this.#sendMessage(bytes, 0, options);
-    this.#driver.kick();
-    return true;
+    return this.#writer.tryWriteMessage(bytes, options);
   }
 
   /**
@@ -292,33 +219,12 @@ export class VsockConnection implements Disposable, AsyncDisposable, AsyncIterab
    * so the connection is aborted then.
    */
   write(data: Uint8Array | string, options?: WaitOptions & MessageOptions): Promise<void> {
-    const before = this.#writing;
-    const written = this.#writeAll(data, before, options);
-    // A write that is cancelled while it waits for its turn ends before those in front of it do.
-    this.#writing = written.then(undefined, () => before);
-    return written;
+    return this.#writer.write(data, options);
   }
 
   /** The same as {@link VsockConnection.write}, spinning. Throws also `NOT_READY`. */
   writeSync(data: Uint8Array | string, options?: SpinOptions & MessageOptions): void {
-    const bytes = this.#bytesOf(data);
-    if (this.#writes > 0) {
-      throw new VirtioError(
-        'ALREADY_USED',
-        `${this.#connection.name}: another write is under way; wait for it, bytes of two must not mix`,
-      );
-    }
-    this.#writes += 1;
-    let at = 0;
-    try {
-      const done = (): boolean => (at = this.#advance(bytes, at, options)) < 0;
-      this.#port.spin(done, options, 'room at the peer');
-    } catch (error) {
-      this.#endPartialMessage(at);
-      throw error;
-    } finally {
-      this.#writes -= 1;
-    }
+    this.#writer.writeSync(data, options);
   }
 
   // Credit
@@ -347,7 +253,7 @@ export class VsockConnection implements Disposable, AsyncDisposable, AsyncIterab
   shutdown(hints: number = VsockShutdown.BOTH): void {
     requireInteger(this.#driver.transport, 'hints', hints, 1, VsockShutdown.BOTH);
     this.#port.drain();
-    if ((hints & VsockShutdown.SEND) !== 0 && this.#writes > 0) {
+    if ((hints & VsockShutdown.SEND) !== 0 && this.#writer.isBusy) {
       throw new VirtioError(
         'ALREADY_USED',
         `${this.#connection.name}: a write is under way; wait for it, or use abort()`,
@@ -363,7 +269,7 @@ export class VsockConnection implements Disposable, AsyncDisposable, AsyncIterab
 
   /** Waits for all writes, then tells the peer that this side will not send any more. What the peer sends can still be read. */
   async endWriting(): Promise<void> {
-    await this.#writing.catch(() => undefined);
+    await this.#writer.idle();
     this.#shutdown(VsockShutdown.SEND);
   }
 
@@ -453,193 +359,6 @@ export class VsockConnection implements Disposable, AsyncDisposable, AsyncIterab
   get isVoid(): boolean {
     const { state, buffer } = this.#connection;
     return state.phase === 'closed' && buffer.length === 0 && buffer.messages === 0;
-  }
-
-  #requireStream(): void {
-    if (!this.#connection.isSeqpacket) return;
-    throw new VirtioError(
-      'UNSUPPORTED',
-      `${this.#connection.name} carries messages; use readMessage and write or tryWriteMessage`,
-    );
-  }
-
-  #requireMessages(): void {
-    if (this.#connection.isSeqpacket) return;
-    throw new VirtioError(
-      'UNSUPPORTED',
-      `${this.#connection.name} carries a stream of bytes without messages; use read and write`,
-    );
-  }
-
-  /** Takes data as soon as there are some, or returns `end`. Another reader may have taken what woke this one. */
-  async #whenData<T, E>(take: () => T, end: E, options: WaitOptions | undefined): Promise<T | E> {
-    const connection = this.#connection;
-    requireWaitable(this.#driver.transport, options);
-    for (;;) {
-      this.#port.drain();
-      const { readiness } = connection;
-      if (readiness !== 'nothing') return readiness === 'data' ? take() : end;
-      await connection.readers.wait(options);
-    }
-  }
-
-  /** The same, spinning. */
-  #whenDataSync<T, E>(take: () => T, end: E, options: SpinOptions | undefined): T | E {
-    const connection = this.#connection;
-    this.#port.drain();
-    if (connection.readiness === 'nothing') {
-      this.#port.spin(() => connection.readiness !== 'nothing', options, 'data of the peer');
-    }
-    return connection.readiness === 'data' ? take() : end;
-  }
-
-  #take(into: Uint8Array): number {
-    const count = this.#connection.buffer.read(into);
-    this.#connection.consumed(count);
-    return count;
-  }
-
-  #takeChunk(): Uint8Array<ArrayBuffer> {
-    if (this.#connection.isSeqpacket) return this.#takeMessage().data;
-    const chunk = new Uint8Array(Math.min(MAX_CHUNK, this.#connection.buffer.length));
-    this.#take(chunk);
-    return chunk;
-  }
-
-  #takeMessage(): VsockMessage {
-    const { length = 0, eor = false } = this.#connection.buffer.takeMessage() ?? {};
-    const data = new Uint8Array(length);
-    this.#take(data);
-    return { data, endOfRecord: eor };
-  }
-
-  #bytesOf(data: Uint8Array | string): Uint8Array {
-    if (typeof data === 'string') return encodeUtf8(data);
-    requireBytes(this.#driver.transport, data);
-    return data;
-  }
-
-  async #writeAll(
-    data: Uint8Array | string,
-    before: Promise<void>,
-    options: (WaitOptions & MessageOptions) | undefined,
-  ): Promise<void> {
-    const bytes = this.#bytesOf(data);
-    this.#connection.checkWritable();
-    requireWaitable(this.#driver.transport, options);
-    const { writers } = this.#connection;
-    const isFirst = this.#writes === 0;
-    this.#writes += 1;
-    let at = 0;
-    try {
-      if (!isFirst) await this.#turn(before, options);
-      for (;;) {
-        this.#port.drain();
-        const { wakes } = writers;
-        at = this.#advance(bytes, at, options);
-        if (at < 0) return;
-        // The peer may have answered within the call.
-        if (writers.wakes === wakes) await writers.wait(options);
-      }
-    } catch (error) {
-      this.#endPartialMessage(at);
-      throw error;
-    } finally {
-      this.#writes -= 1;
-    }
-  }
-
-  /** Waits for the writes before this one. */
-  async #turn(before: Promise<void>, options: WaitOptions | undefined): Promise<void> {
-    const line = new WaitLine(this.#port.waiting);
-    let isNext = false;
-    void before.then(() => {
-      isNext = true;
-      line.wake();
-    });
-    while (!isNext) await line.wait(options);
-  }
-
-  /** Sends what can be sent of `bytes` from `at` on. Returns where to go on, or -1 if all was sent. */
-  #advance(bytes: Uint8Array, at: number, options: MessageOptions | undefined): number {
-    const connection = this.#connection;
-    connection.checkWritable();
-    if (connection.isSeqpacket) {
-      if (connection.state.phase === 'connecting') return at;
-      if (at === 0) this.#checkMessage(bytes.length);
-      const next = this.#sendMessage(bytes, at, options);
-      this.#driver.kick();
-      return next;
-    }
-    if (at === bytes.length) return -1;
-    const next = at + this.#send(bytes, at, 0);
-    if (next > at) this.#driver.kick();
-    return next === bytes.length ? -1 : next;
-  }
-
-  #checkMessage(length: number): void {
-    const { peerBufAlloc } = this.#connection.credit;
-    if (length <= peerBufAlloc) return;
-    throw new VirtioError(
-      'SOCKET_MESSAGE_TOO_LONG',
-      `${this.#connection.name}: a message of ${length} bytes does not fit the peer's buffer of ${peerBufAlloc}; send shorter ones`,
-    );
-  }
-
-  /** Sends packets of bytes from `from` on, as far as there is room here and at the peer. Returns how many bytes. */
-  #send(bytes: Uint8Array, from: number, lastFlags: number): number {
-    const connection = this.#connection;
-    const { credit, state } = connection;
-    const driver = this.#driver;
-    if (state.phase === 'connecting') return 0;
-    this.#port.beforeSend();
-    // What is due comes first.
-    if (connection.due !== 0) {
-      this.#port.awaitRoom();
-      return 0;
-    }
-    let at = from;
-    while (at < bytes.length) {
-      const length = Math.min(bytes.length - at, credit.free, driver.maxData);
-      if (length === 0) {
-        connection.askForCredit();
-        break;
-      }
-      const number = driver.takeBuffer();
-      if (number < 0) {
-        this.#port.awaitRoom();
-        break;
-      }
-      connection.fill(HEADER, VsockOp.RW, at + length === bytes.length ? lastFlags : 0);
-      driver.sendBuffer(number, HEADER, bytes, at, length);
-      // Counted now that the device has them, not before.
-      credit.sent(length);
-      at += length;
-    }
-    return at - from;
-  }
-
-  /** Sends what can be sent of a message from `at` on. Returns where to go on, or -1 if all was sent. */
-  #sendMessage(bytes: Uint8Array, at: number, options: MessageOptions | undefined): number {
-    const flags = VsockSeqFlags.EOM | (options?.endOfRecord === true ? VsockSeqFlags.EOR : 0);
-    if (bytes.length > 0) {
-      const next = at + this.#send(bytes, at, flags);
-      return next === bytes.length ? -1 : next;
-    }
-    this.#port.beforeSend();
-    const number = this.#connection.due === 0 ? this.#driver.takeBuffer() : -1;
-    if (number < 0) {
-      this.#port.awaitRoom();
-      return 0;
-    }
-    this.#connection.fill(HEADER, VsockOp.RW, flags);
-    this.#driver.sendBuffer(number, HEADER, undefined, 0, 0);
-    return -1;
-  }
-
-  /** A message that was sent in part can never be finished. */
-  #endPartialMessage(at: number): void {
-    if (at > 0 && this.#connection.isSeqpacket) this.#connection.abort('aborted');
   }
 
   #shutdown(hints: number): void {

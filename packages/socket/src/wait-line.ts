@@ -47,6 +47,11 @@ export class WaitLine {
     this.#all = all;
   }
 
+  /** Whether anybody waits. */
+  get anybody(): boolean {
+    return this.#waiting.size > 0;
+  }
+
   /** How often those who wait were woken: a device may answer before whoever asked begins to wait. */
   get wakes(): number {
     return this.#wakes;

@@ -3,15 +3,15 @@
  * the driver; what can be asked of the device stands in `control`, and what plays and captures in the streams that it opens.
  */
 import {
+  BufferDriver,
   DeviceType,
-  Driver,
   type DriverEvents,
   type DriverOptions,
   type Hal,
   type ReceiveQueue,
+  type RequestQueue,
   requireBytes,
   requireInteger,
-  type RequestQueue,
   type SpinOptions,
   type SubmitOptions,
   type Transport,
@@ -100,7 +100,7 @@ const PREFERRED: readonly PcmFeatureName[] = ['EVT_XRUNS', 'MSG_POLLING'];
  * }
  * ```
  */
-export class VirtioSound extends Driver<SoundFeatureName, SoundEvents> {
+export class VirtioSound extends BufferDriver<SoundFeatureName, SoundEvents> {
   /** The type of the devices that it drives. */
   static readonly deviceType = DeviceType.Sound;
 

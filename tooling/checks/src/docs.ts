@@ -4,10 +4,13 @@ import {
   Application,
   type CommentDisplayPart,
   type DeclarationReflection,
+  JSX,
   type ProjectReflection,
 } from 'typedoc';
+import { buildPlayground } from '@virtio/playground/build';
+import ts from 'typescript';
 import { USAGE } from '@virtio/setup/usage';
-import { root } from './workspace.ts';
+import { libraries, root } from './workspace.ts';
 
 /**
  * `@throws {@link VirtioError}` is how TSDoc writes it, but TypeScript takes those braces for a type, so that TypeDoc
@@ -29,6 +32,31 @@ function linkThrows(project: ProjectReflection): void {
   }
 }
 
+/** A README begins with its name, which the page has as its title already. */
+function dropTitles(project: ProjectReflection): void {
+  for (const { readme } of [project, ...(project.children ?? [])]) {
+    const [first] = readme ?? [];
+    if (first?.kind === 'text') first.text = first.text.replace(/^\s*# .*\n/, '');
+  }
+}
+
+/**
+ * One program with all packages. TypeDoc makes one a package, each of which parses the packages that it imports, the declarations of
+ * Node.js and its own tests: that took half of the time. Types are not checked here (`skipErrorChecking`): `npm run typecheck` does.
+ */
+function parseAll(): ts.Program {
+  const base = ts.readConfigFile(path.join(root, 'tsconfig.base.json'), (file) => ts.sys.readFile(file));
+  const { compilerOptions } = base.config as { compilerOptions: object };
+  const { options } = ts.convertCompilerOptionsFromJson(
+    { ...compilerOptions, types: ['node'], typeRoots: [path.join(root, 'node_modules/@types')] },
+    root,
+  );
+  return ts.createProgram(
+    libraries().map(({ folder }) => path.join(folder, 'src/index.ts')),
+    options,
+  );
+}
+
 const [unknown] = process.argv.slice(2);
 if (unknown !== undefined) {
   console.error(`There is no argument ${unknown}.\n\n${USAGE.docs}`);
@@ -36,11 +64,25 @@ if (unknown !== undefined) {
 }
 process.chdir(root);
 const app = await Application.bootstrapWithPlugins({ options: path.join(root, 'typedoc.json') });
+const program = parseAll();
+// Asked for each package, with the options of that package.
+app.getEntryPoints = () =>
+  app.options.getValue('entryPoints').map((file) => {
+    const sourceFile = program.getSourceFile(file);
+    if (sourceFile === undefined) throw new Error(`${file} is none of the packages' files`);
+    return { displayName: '', program, sourceFile };
+  });
+app.renderer.hooks.on('pageSidebar.begin', ({ relativeURL }) => {
+  const href = relativeURL('playground/index.html') ?? '';
+  return JSX.createElement('p', null, JSX.createElement('a', { href }, 'Playground: try it in your browser'));
+});
 const project = await app.convert();
 if (project === undefined) process.exit(1);
 linkThrows(project);
+dropTitles(project);
 app.validate(project);
 await app.generateOutputs(project);
+await buildPlayground(path.join(root, 'docs/reference/playground'));
 const { warningCount, errorCount } = app.logger;
 if (warningCount + errorCount > 0) process.exitCode = 1;
 console.log(

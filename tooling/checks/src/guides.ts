@@ -21,7 +21,7 @@ interface Group {
 
 const TABLE = path.join(root, 'guides/coming-from-rust.json');
 const PAGE = path.join(root, 'guides/coming-from-rust.md');
-const ERRORS = path.join(root, 'guides/errors.md');
+const ERRORS = path.join(root, 'packages/core/errors.md');
 
 /** The codes that the sources know: those of core's type, and those of sockets that are thrown. */
 export function errorCodes(): string[] {

@@ -10,22 +10,11 @@ import path from 'node:path';
 import { promisify } from 'node:util';
 import ts from 'typescript';
 import { expectedTree, expectsNodeTypes, installedTree } from './install-tree.ts';
+import { copyOutsiders } from './outsiders.ts';
 import { startRegistry } from './registry.ts';
-import { cache, libraries, root } from './workspace.ts';
+import { libraries, root } from './workspace.ts';
 
 const exec = promisify(execFile);
-
-/** npm's own registry is far away: what it did not answer in time, ours says it does not have. That is asked for again. */
-async function npmInstall(args: readonly string[], cwd: string): Promise<void> {
-  for (let attempt = 1; ; attempt += 1) {
-    try {
-      await exec('npm', args, { cwd });
-      return;
-    } catch (error) {
-      if (attempt === 4 || !String(error).includes('E404')) throw error;
-    }
-  }
-}
 
 /** What is installed together, and what a user then writes. */
 interface Project {
@@ -131,7 +120,7 @@ async function problemsOf(
   fs.writeFileSync(path.join(folder, 'package.json'), '{ "private": true, "type": "module" }\n');
   // A package for Node.js says that its types go with those of Node.js, which such a project in TypeScript has.
   const node = expectsNodeTypes(install);
-  await npmInstall(['install', ...npm, ...install, ...(node ? ['@types/node@24'] : [])], folder);
+  await exec('npm', ['install', ...npm, ...install, ...(node ? ['@types/node@24'] : [])], { cwd: folder });
 
   const problems: string[] = [];
   const installed = installedTree(folder);
@@ -164,22 +153,20 @@ async function problemsOf(
 }
 
 const work = fs.mkdtempSync(path.join(os.tmpdir(), 'virtio-install-'));
-const registry = await startRegistry(path.join(cache, 'registry'));
+const registry = await startRegistry(path.join(work, 'registry'));
 try {
   // The very step of a release, to another registry. The token is any: this registry knows nobody.
   const npmrc = path.join(work, 'npmrc');
   fs.writeFileSync(npmrc, `//${new URL(registry.url).host}/:_authToken=nobody\n`);
   const env = { ...process.env, NPM_CONFIG_USERCONFIG: npmrc };
-  const publish = [
-    '-r',
-    '--filter',
-    './packages/*',
-    'publish',
-    '--no-git-checks',
-    '--registry',
-    registry.url,
-  ];
-  await exec('pnpm', publish, { cwd: root, env, maxBuffer: 1 << 26 });
+  const publish = async (cwd: string, ...options: string[]): Promise<void> => {
+    const args = [...options, 'publish', '--no-git-checks', '--registry', registry.url];
+    await exec('pnpm', args, { cwd, env, maxBuffer: 1 << 26 });
+  };
+  await publish(root, '-r', '--filter', './packages/*');
+  // What others wrote comes from this very installation, as our lockfile has it.
+  copyOutsiders(path.join(work, 'outsiders'));
+  await publish(path.join(work, 'outsiders'), '-r', '--ignore-scripts');
 
   const npm = [
     '--registry',

@@ -18,25 +18,69 @@ describe('countUnitTests', () => {
   it('counts by status', () => {
     const report = {
       testResults: [
-        { status: 'passed', assertionResults: results('passed', 'passed', 'pending') },
-        { status: 'failed', assertionResults: results('failed', 'passed') },
+        { name: '/a', status: 'passed', assertionResults: results('passed', 'passed', 'pending') },
+        {
+          name: path.resolve('b.test.ts'),
+          status: 'failed',
+          assertionResults: [
+            { status: 'failed', fullName: 'it works', failureMessages: ['Error: no\n    at x'] },
+            ...results('passed'),
+          ],
+        },
       ],
     };
     fs.writeFileSync(file, JSON.stringify(report));
-    expect(countUnitTests(file)).toEqual({ passed: 3, failed: 1, skipped: 1 });
+    expect(countUnitTests(file)).toEqual({
+      passed: 3,
+      failed: 1,
+      skipped: 1,
+      failures: ['b.test.ts: it works: Error: no'],
+    });
   });
 
   it('counts a file that did not load as a failure', () => {
-    fs.writeFileSync(file, JSON.stringify({ testResults: [{ status: 'failed', assertionResults: [] }] }));
-    expect(countUnitTests(file)).toEqual({ passed: 0, failed: 1, skipped: 0 });
+    fs.writeFileSync(
+      file,
+      JSON.stringify({
+        testResults: [
+          {
+            name: path.resolve('c.test.ts'),
+            status: 'failed',
+            message: 'SyntaxError: x',
+            assertionResults: [],
+          },
+        ],
+      }),
+    );
+    expect(countUnitTests(file)).toEqual({
+      passed: 0,
+      failed: 1,
+      skipped: 0,
+      failures: ['c.test.ts: SyntaxError: x'],
+    });
   });
 });
 
 describe('countGuestTests', () => {
   it('adds up all runs, and an unknown status is a failure', () => {
-    const runs = [{ tests: results('passed', 'skipped') }, { tests: results('failed', 'odd') }];
+    const cell = { machine: 'q35', transport: 'pci', ring: 'packed' };
+    const runs = [
+      { ...cell, tests: results('passed', 'skipped') },
+      {
+        ...cell,
+        tests: [
+          { device: 'blk', name: 'reads', status: 'failed', detail: 'Error: wrong\nmore' },
+          { device: 'rng', name: 'fills', status: 'odd' },
+        ],
+      },
+    ];
     fs.writeFileSync(file, JSON.stringify({ version: 1, runs }));
-    expect(countGuestTests(file)).toEqual({ passed: 1, failed: 2, skipped: 1 });
+    expect(countGuestTests(file)).toEqual({
+      passed: 1,
+      failed: 2,
+      skipped: 1,
+      failures: ['blk in q35 · pci · packed: reads: Error: wrong', 'rng in q35 · pci · packed: fills'],
+    });
   });
 
   it('refuses a report of another version', () => {
@@ -47,15 +91,27 @@ describe('countGuestTests', () => {
 
 describe('judge', () => {
   it('leaves counts that tell the whole story', () => {
-    expect(judge({ passed: 3, failed: 0, skipped: 1 }, 0)).toEqual({ passed: 3, failed: 0, skipped: 1 });
-    expect(judge({ passed: 3, failed: 2, skipped: 0 }, 1)).toEqual({ passed: 3, failed: 2, skipped: 0 });
+    const good = { passed: 3, failed: 0, skipped: 1, failures: [] };
+    const bad = { passed: 3, failed: 2, skipped: 0, failures: ['a', 'b'] };
+    expect(judge(good, 0)).toEqual(good);
+    expect(judge(bad, 1)).toEqual(bad);
   });
 
   it('counts a runner that failed without a failed test', () => {
-    expect(judge({ passed: 3, failed: 0, skipped: 0 }, 1)).toEqual({ passed: 3, failed: 1, skipped: 0 });
+    expect(judge({ passed: 3, failed: 0, skipped: 0, failures: [] }, 7)).toEqual({
+      passed: 3,
+      failed: 1,
+      skipped: 0,
+      failures: ['no test failed, but the runner ended with status 7'],
+    });
   });
 
   it('counts a runner that ran nothing as failed, skipped tests or not', () => {
-    expect(judge({ passed: 0, failed: 0, skipped: 5 }, 0)).toEqual({ passed: 0, failed: 1, skipped: 5 });
+    expect(judge({ passed: 0, failed: 0, skipped: 5, failures: [] }, 0)).toEqual({
+      passed: 0,
+      failed: 1,
+      skipped: 5,
+      failures: ['no test ran'],
+    });
   });
 });

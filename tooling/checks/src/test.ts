@@ -4,6 +4,7 @@
  */
 import fs from 'node:fs';
 import path from 'node:path';
+import { stripVTControlCharacters } from 'node:util';
 import { run, runBeside } from '@virtio/setup/processes';
 import { USAGE } from '@virtio/setup/usage';
 import { type Counts, countGuestTests, countUnitTests, judge } from './results.ts';
@@ -104,18 +105,31 @@ const tests: readonly Step[] = [
 
 const seconds = (ms: number): string => `${(ms / 1000).toFixed(1)} s`;
 
+/** The last lines of what a step printed: there a program says what was wrong. */
+function lastLines(printed: string): string[] {
+  const lines = stripVTControlCharacters(printed)
+    .split('\n')
+    .filter((line) => line.trim() !== '');
+  return lines.slice(-12);
+}
+
 async function perform({ command: [file, ...args], count }: Step, beside: boolean): Promise<Counts> {
-  let status: number;
+  let failures: readonly string[] = [];
   try {
-    status = await (beside ? runBeside : run)(file, args, { cwd: root });
-    if (count !== undefined) return judge(count(), status);
+    if (beside) {
+      const { status, printed } = await runBeside(file, args, { cwd: root });
+      if (status === 0) return { passed: 1, failed: 0, skipped: 0, failures };
+      failures = lastLines(printed);
+    } else {
+      const status = await run(file, args, { cwd: root });
+      if (count !== undefined) return judge(count(), status);
+      if (status === 0) return { passed: 1, failed: 0, skipped: 0, failures };
+    }
   } catch (error) {
     console.error(String(error));
-    status = 1;
+    failures = [String(error)];
   }
-  return status === 0 && count === undefined
-    ? { passed: 1, failed: 0, skipped: 0 }
-    : { passed: 0, failed: 1, skipped: 0 };
+  return { passed: 0, failed: 1, skipped: 0, failures };
 }
 
 const [unknown] = process.argv.slice(2);
@@ -132,6 +146,8 @@ fs.rmSync(path.dirname(unitReport), { recursive: true, force: true });
 fs.mkdirSync(path.dirname(unitReport), { recursive: true });
 const sum = { passed: 0, failed: 0, skipped: 0 };
 const table: string[] = [];
+/** What failed, repeated at the end, where it is looked for. */
+const failed: string[] = [];
 const all = lanes.flat().length + tests.length;
 let ended = 0;
 
@@ -152,6 +168,12 @@ async function report(step: Step, beside: boolean): Promise<void> {
   ended += 1;
   console.log(`[${ended}/${all}] ${line.trimEnd()}`);
   table.push(line);
+  if (counts.failed > 0) {
+    const shown = counts.failures.slice(0, 20);
+    const more = counts.failures.length - shown.length;
+    failed.push(`${step.title}:`, ...shown.map((failure) => `  ${failure}`));
+    if (more > 0) failed.push(`  and ${more} more`);
+  }
   sum.passed += counts.passed;
   sum.failed += counts.failed;
   sum.skipped += counts.skipped;
@@ -171,6 +193,7 @@ await Promise.all(
 for (const step of tests) await report(step, false);
 
 console.log(`\n${table.join('\n')}\n`);
+if (failed.length > 0) console.log(`What failed:\n${failed.join('\n')}\n`);
 const skipped = sum.skipped > 0 ? `, ${sum.skipped} skipped` : '';
 console.log(`${sum.passed} passed, ${sum.failed} failed${skipped}`);
 if (sum.failed > 0) process.exitCode = 1;

@@ -10,11 +10,12 @@
  * - The 9P server writes the file type of the mode into the type of a qid: directories are 0x40, files 0x80, links 0xa0. It
  *   ignores O_TRUNC, answers a walk that finds nothing with no qids instead of ENOENT, and never answers messages it does not know.
  */
-import { fileURLToPath } from 'node:url';
 import { type DeviceType, type Hal, PollingInterrupts, type RegisterWindow } from '@virtio/core';
 import { PciRoot, PciTransport } from '@virtio/pci';
 import { PortCam, PortRegion, type X86Ports } from '@virtio/pci-x86';
 import { V86 } from 'v86';
+import { readWasm, schedule } from '#platform';
+import { instantiate } from './instantiate.ts';
 import { MachineHal } from './hal.ts';
 
 const MEMORY_SIZE = 64 << 20;
@@ -22,6 +23,7 @@ const MEMORY_SIZE = 64 << 20;
 /** The part of the emulator's processor that its types leave out; the names are those of its release build. */
 interface Cpu {
   readonly mem8: Uint8Array<ArrayBuffer>;
+  readonly devices: { readonly virtio_balloon: { Inflate(pages: number): void } };
   readonly io: {
     port_read8(port: number): number;
     port_read16(port: number): number;
@@ -39,12 +41,14 @@ export class V86Machine implements AsyncDisposable {
   /** The machine's memory. */
   readonly hal: MachineHal;
 
+  readonly #cpu: Cpu;
   readonly #ports: X86Ports;
 
   private constructor(emulator: V86) {
     this.emulator = emulator;
     const { cpu } = (emulator as unknown as { readonly v86: { readonly cpu: Cpu } }).v86;
     const { io } = cpu;
+    this.#cpu = cpu;
     this.hal = new MachineHal(cpu.mem8);
     this.#ports = {
       in8: (port) => io.port_read8(port),
@@ -59,7 +63,7 @@ export class V86Machine implements AsyncDisposable {
   /** Makes a machine with a 9P server, a console, a network card and a balloon, and 64 MiB of memory. */
   static async create(): Promise<V86Machine> {
     const emulator = new V86({
-      wasm_path: fileURLToPath(import.meta.resolve('v86/build/v86.wasm')),
+      wasm_fn: async (imports) => instantiate(await readWasm(), imports),
       memory_size: MEMORY_SIZE,
       autostart: false,
       disable_keyboard: true,
@@ -84,7 +88,7 @@ export class V86Machine implements AsyncDisposable {
       mapPorts: (port, count) => new PortRegion(this.#ports, port, count),
     };
     for (const [at] of root.virtioDevices()) {
-      const interrupts = new PollingInterrupts({ schedule: (callback) => setImmediate(callback) });
+      const interrupts = new PollingInterrupts({ schedule });
       const transport = PciTransport.open(root.access, at, space, interrupts);
       if (transport.deviceType === deviceType) return transport;
       transport[Symbol.dispose]();
@@ -96,6 +100,11 @@ export class V86Machine implements AsyncDisposable {
   send(event: string, value: unknown): void {
     const { bus } = this.emulator as unknown as { bus: { send(event: string, value: unknown): void } };
     bus.send(event, value);
+  }
+
+  /** Has the balloon ask for so many pages more, as the emulator's embedder does; fewer, if it is negative. */
+  askForPages(pages: number): void {
+    this.#cpu.devices.virtio_balloon.Inflate(pages);
   }
 
   /** Ends the emulator. Dispose transports first. */

@@ -8,7 +8,7 @@ import { VirtioBalloon } from './virtio-balloon.ts';
 function setUp() {
   const features = BalloonFeatures.set('MUST_TELL_HOST').bits | CommonFeatures.set('EVENT_IDX').bits;
   const config = BalloonConfig.size;
-  const device = new FakeDevice({ type: DeviceType.MemoryBalloon, queues: [16, 16], features, config });
+  const device = new FakeDevice({ type: DeviceType.MemoryBallooning, queues: [16, 16], features, config });
   const pages = new Set<number>();
   const numbers = (bytes: Uint8Array<ArrayBuffer>) => new Uint32Array(bytes.buffer, 0, bytes.length / 4);
   device.handle(INFLATE, (chain) => {

@@ -42,7 +42,7 @@ export class VirtioBalloon extends Driver<BalloonFeature, BalloonEvents> {
 
   constructor(transport: Transport, hal: Hal, options: DriverOptions = {}) {
     const spec = {
-      deviceType: DeviceType.MemoryBalloon,
+      deviceType: DeviceType.MemoryBallooning,
       table: BalloonFeatures,
       supported: ['MUST_TELL_HOST'],
     } as const;

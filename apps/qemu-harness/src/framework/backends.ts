@@ -5,20 +5,24 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { existsSync, rmSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
+import { ensureTcpdump } from '../setup/tcpdump-package.ts';
 import { ensureVsockDevice } from '../setup/vsock-package.ts';
-import type { BackendProgram, GuestTest } from './define.ts';
+import type { BackendProgram, GuestTest, JudgeProgram } from './define.ts';
 import type { PlannedBackend, PlannedTest } from './plan.ts';
 
-/** Where the programs are that the tests need. */
-export type Programs = ReadonlyMap<BackendProgram, string>;
+type Program = BackendProgram | JudgeProgram;
+
+/** The commands of the programs that the tests need. */
+export type Programs = ReadonlyMap<Program, readonly string[]>;
 
 const START_MS = 10_000;
 const STEP_MS = 20;
 
 /** How each program comes to be there. */
 const ENSURE = {
-  'vhost-device-vsock': ensureVsockDevice,
-} as const satisfies Record<BackendProgram, (report: (line: string) => void) => Promise<string>>;
+  'vhost-device-vsock': async (report: (line: string) => void) => [await ensureVsockDevice(report)],
+  tcpdump: ensureTcpdump,
+} as const satisfies Record<Program, (report: (line: string) => void) => Promise<readonly string[]>>;
 
 /** Downloads the programs that tests need. */
 export async function ensurePrograms(
@@ -26,9 +30,12 @@ export async function ensurePrograms(
   report: (line: string) => void,
 ): Promise<Programs> {
   const needed = new Set(
-    tests.flatMap(({ devices }) => Object.values(devices).flatMap(({ backend }) => backend?.program ?? [])),
+    tests.flatMap(({ devices, programs = [] }): readonly Program[] => [
+      ...programs,
+      ...Object.values(devices).flatMap(({ backend }) => backend?.program ?? []),
+    ]),
   );
-  const programs = new Map<BackendProgram, string>();
+  const programs = new Map<Program, readonly string[]>();
   for (const program of needed) programs.set(program, await ENSURE[program](report));
   return programs;
 }
@@ -42,6 +49,13 @@ export class Backends {
     this.#programs = programs;
   }
 
+  /** The command that runs a program. */
+  command(program: Program): readonly string[] {
+    const command = this.#programs.get(program);
+    if (command === undefined) throw new Error(`${program} was not set up`);
+    return command;
+  }
+
   /** Starts the programs of a test, and waits until they listen. */
   async open({ devices }: PlannedTest): Promise<void> {
     for (const { backend } of devices.values()) if (backend !== undefined) await this.start(backend);
@@ -49,11 +63,10 @@ export class Backends {
 
   /** Starts a program, and waits until it listens. */
   async start(backend: PlannedBackend): Promise<void> {
-    const path = this.#programs.get(backend.program);
-    if (path === undefined) throw new Error(`${backend.program} was not set up`);
+    const command = this.command(backend.program);
     rmSync(backend.socket, { force: true });
     // setpriv has the kernel kill the program when this process is gone, even if it was killed itself.
-    const child = spawn('setpriv', ['--pdeathsig', 'KILL', path, ...backend.args], {
+    const child = spawn('setpriv', ['--pdeathsig', 'KILL', ...command, ...backend.args], {
       stdio: ['ignore', 'ignore', 'pipe'],
     });
     let said = '';

@@ -55,6 +55,9 @@ export interface DeviceSpec {
 /** The programs that can be devices. */
 export type BackendProgram = 'vhost-device-vsock';
 
+/** The programs of the host that judge what came of a test. */
+export type JudgeProgram = 'tcpdump';
+
 /** A program that is a device. */
 export interface BackendSpec {
   readonly program: BackendProgram;
@@ -117,6 +120,8 @@ export interface HostEnv {
   killBackend(device: string): Promise<void>;
   /** Starts the program behind a device again. */
   startBackend(device: string): Promise<void>;
+  /** The command that runs a program of {@link GuestTest.programs}. */
+  command(program: JudgeProgram): readonly string[];
   /** What QEMU has said on its standard error: complaints, and what is traced. */
   complaints(): string;
   /** Leaves a picture in the report, under this title. */
@@ -171,10 +176,16 @@ export interface GuestTest<H extends HostFunctions = HostFunctions> {
   readonly skip?: (cell: Cell) => string | undefined;
   /** Runs in every kind of guest even where only the essential is asked for: one or two a device that show that it works. */
   readonly essential?: boolean;
+  /** Takes more than a few seconds. `npm start`, which shows that every device works, leaves it out; `npm test` runs it. */
+  readonly long?: boolean;
+  /** Only `--full`, or a filter that is a part of its name, runs it, not even `npm test`: another test shows the like in short. */
+  readonly onlyFull?: boolean;
   /** Seconds after which it has failed. */
   readonly timeoutS?: number;
   /** Prepares files in the test's folder on the host, before the guest boots. */
   readonly prepare?: (directory: string) => void | Promise<void>;
+  /** Programs that the host's half runs; they are fetched before. */
+  readonly programs?: readonly JudgeProgram[];
   readonly host?: H;
   /** Functions that run in another process or thread of the guest; see {@link GuestContext.apart}. */
   readonly apart?: Readonly<Record<string, (args: never) => unknown>>;

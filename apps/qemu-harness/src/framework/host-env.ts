@@ -39,6 +39,7 @@ export function createHostEnv(
     readImage: async (name, offset, length) => readImage(disk(name), offset, length),
     hashImage: async (name, offset, length) => hashImage(disk(name), offset, length),
     mapImage: async (name) => mapImage(disk(name)),
+    command: (program) => backends.command(program),
     complaints: () => guest.complaints,
     picture: (title, type, bytes) => {
       pictures.push({ title, type, data: Buffer.from(bytes).toString('base64') });

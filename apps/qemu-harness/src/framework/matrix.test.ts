@@ -29,6 +29,13 @@ describe('isIncluded', () => {
     expect(where(picky([]), 'short')).toEqual([ALL[0]]);
   });
 
+  it('leaves out what takes long where only a short run is asked for', () => {
+    const long: GuestTest = { ...test('rng', false), long: true };
+    expect(where(long, 'short')).toEqual([]);
+    expect(where(long, 'checks')).toEqual([ALL[0]]);
+    expect(where(long, 'full')).toEqual(FOR_ALL_DEVICES);
+  });
+
   it('checks disks through every transport in full, and through every ring', () => {
     expect(where(test('blk', false), 'short')).toEqual([ALL[0]]);
     expect(where(test('blk', false), 'checks')).toEqual([
@@ -39,6 +46,13 @@ describe('isIncluded', () => {
       'microvm · mmio-v1 · split',
     ]);
     expect(where(test('blk', true), 'checks')).toEqual(ALL);
+  });
+
+  it('leaves a test out that is only for all when all is not asked for', () => {
+    const long: GuestTest = { ...test('rng', false), onlyFull: true };
+    expect(where(long, 'short')).toEqual([]);
+    expect(where(long, 'checks')).toEqual([]);
+    expect(where(long, 'full')).toEqual(FOR_ALL_DEVICES);
   });
 
   it('runs every test in every kind of guest that is for its device when all is asked for', () => {

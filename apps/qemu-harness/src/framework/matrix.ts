@@ -20,8 +20,9 @@ const RINGS = {
 } as const;
 
 /**
- * How much of the suites runs: `short` shows that each device works in every kind of guest, `checks` besides takes disks in full
- * through every transport and briefly through every ring, `full` is every test in every kind of guest.
+ * How much of the suites runs: `short` shows that each device works in every kind of guest and leaves out tests that take long, `checks`
+ * has these and besides takes disks in full through every transport and briefly through every ring, `full` is every test in every
+ * kind of guest.
  */
 export type Extent = 'short' | 'checks' | 'full';
 
@@ -79,7 +80,7 @@ export function remarks(extent: Extent): readonly string[] {
     ? GAPS
     : [
         ...GAPS,
-        'Every test ran in the first kind of guest that can run it. Where another shows fewer, it ran those of disks, or one or two a device; npm start -- --full runs every test in every kind.',
+        `Every test${extent === 'short' ? ' that takes no more than a few seconds' : ''} ran in the first kind of guest that can run it, but for those that take minutes or repeat at length what another shows. Where another shows fewer, it ran those of disks, or one or two a device; npm start -- --full runs every test in every kind.`,
       ];
 }
 
@@ -93,8 +94,9 @@ function firstFor(test: GuestTest): MatrixCell | undefined {
 /** Whether a test runs in a cell. */
 export function isIncluded(cell: MatrixCell, test: GuestTest, extent: Extent): boolean {
   const { devices, shares } = cell;
-  const { device, essential = false } = test;
+  const { device, essential = false, long = false, onlyFull = false } = test;
   if (devices?.includes(device) === false) return false;
+  if ((long && extent === 'short') || (onlyFull && extent !== 'full')) return false;
   if (cell === firstFor(test)) return true;
   switch (extent === 'full' ? 'all' : shares[extent]) {
     case 'all':

@@ -20,7 +20,7 @@ describe('planTest', () => {
   beforeEach(() => void (directory = mkdtempSync(join(tmpdir(), 'plan-test-'))));
   afterEach(() => rmSync(directory, { recursive: true }));
   const plan = (cell: Cell, devices: Record<string, DeviceSpec>): Promise<PlannedTest> =>
-    planTest(test(devices), 0, cell, new SlotAllocator(cell), directory);
+    planTest(test(devices), 0, cell, new SlotAllocator(cell.machine), directory);
 
   it('gives each PCI device a slot and the properties of the ring', async () => {
     const { args, devices } = await plan(PCI, {
@@ -105,10 +105,13 @@ describe('planTest', () => {
 
 describe('portions', () => {
   it('fills guests without tearing a test apart', () => {
-    const of = (count: number): GuestTest =>
-      test(Object.fromEntries(Array.from({ length: count }, (_, index) => [`d${index}`, { model: 'm' }])));
+    const of = (count: number): { test: GuestTest } => ({
+      test: test(
+        Object.fromEntries(Array.from({ length: count }, (_, index) => [`d${index}`, { model: 'm' }])),
+      ),
+    });
     const sizes = portions([of(20), of(11), of(19), of(0), of(1)], 'q35').map((tests) =>
-      tests.map(({ devices }) => Object.keys(devices).length),
+      tests.map((item) => Object.keys(item.test.devices).length),
     );
     expect(sizes).toEqual([[20], [11, 19, 0], [1]]);
     expect(() => portions([of(31)], 'q35')).toThrow(/room for 30/);

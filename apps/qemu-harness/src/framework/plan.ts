@@ -43,10 +43,14 @@ const MMIO_BASE = 0xfeb00000;
 const MMIO_SIZE = 512;
 
 /** Cuts a list of tests into portions whose devices fit in one guest. */
-export function portions(tests: readonly GuestTest[], machine: Cell['machine']): GuestTest[][] {
-  const result: GuestTest[][] = [];
+export function portions<T extends { readonly test: GuestTest }>(
+  tests: readonly T[],
+  machine: Cell['machine'],
+): T[][] {
+  const result: T[][] = [];
   let free = 0;
-  for (const test of tests) {
+  for (const item of tests) {
+    const { test } = item;
     const needed = Object.keys(test.devices).length;
     if (needed > SLOTS[machine]) {
       throw new Error(`'${test.name}' needs ${needed} devices; a guest has room for ${SLOTS[machine]}.`);
@@ -55,7 +59,7 @@ export function portions(tests: readonly GuestTest[], machine: Cell['machine']):
       result.push([]);
       free = SLOTS[machine];
     }
-    result.at(-1)?.push(test);
+    result.at(-1)?.push(item);
     free -= needed;
   }
   return result;
@@ -78,16 +82,16 @@ export interface Slots {
 
 /** Hands out slots of the Linux guests. */
 export class SlotAllocator implements Slots {
-  readonly #cell: Cell;
+  readonly #machine: Cell['machine'];
   #next = 0;
 
-  constructor(cell: Cell) {
-    this.#cell = cell;
+  constructor(machine: Cell['machine']) {
+    this.#machine = machine;
   }
 
   take(id: string, hotplug: boolean): Slot {
     const slot = this.#next++;
-    if (this.#cell.machine === 'microvm') {
+    if (this.#machine === 'microvm') {
       const address = MMIO_BASE + slot * MMIO_SIZE;
       return {
         args: [],

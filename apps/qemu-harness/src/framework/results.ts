@@ -32,6 +32,7 @@ export interface RunRecord {
   readonly qemu: string;
   /** `tcg` or `kvm`. */
   readonly accelerator: string;
+  /** What its tests took, one after the other. */
   readonly ms: number;
   /** Why guests that died were booted again, for the tests that had not begun. */
   readonly reboots: readonly string[];

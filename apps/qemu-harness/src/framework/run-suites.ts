@@ -19,7 +19,7 @@ import { discoverTests } from './discover.ts';
 import { cellName, type Extent, isIncluded, MATRIX, remarks } from './matrix.ts';
 import { portions } from './plan.ts';
 import { createReport, isGreen, type RunRecord, type TestResult } from './results.ts';
-import { runInGuest, type RunnerOptions, suiteFiles } from './runner.ts';
+import { type CellTest, runInGuest, type RunnerOptions, suiteFiles } from './runner.ts';
 
 /** What to run and how to show it. */
 export interface SuiteOptions {
@@ -63,7 +63,7 @@ export async function runSuites(options: SuiteOptions): Promise<number> {
           const report = (line: string): void => void (task.output = line);
           const image = await prepare(report);
           const accelerator = await chooseAccelerator(image, report);
-          const wanted = guests.flatMap(({ tests }) => tests);
+          const wanted = guests.flatMap(({ tests }) => tests.map(({ test }) => test));
           const programs = await ensurePrograms(wanted, report);
           ready = { image, accelerator, files: await suiteFiles(), programs, qemu: await qemuVersion() };
           task.title = `QEMU ${ready.qemu} (${ready.accelerator}), guest: Linux ${image.kernelRelease}, Node.js ${image.nodeVersion}`;
@@ -77,7 +77,7 @@ export async function runSuites(options: SuiteOptions): Promise<number> {
         task: async (_context: object, task: Task): Promise<void> => {
           if (ready === undefined || interruption.signal.aborted) throw new Error('not run');
           await runShown(guest, task, live, { ...ready, signal: interruption.signal });
-          const failed = guest.results.filter(({ status }) => status === 'failed').length;
+          const failed = failuresOf(guest);
           if (failed > 0) throw new Error(`${guest.title}: ${failed} failed`);
         },
       })),
@@ -88,15 +88,17 @@ export async function runSuites(options: SuiteOptions): Promise<number> {
   }
   if (ready === undefined) return STATUS_INTERRUPTED;
   const { image, accelerator, qemu } = ready;
+  const results = new Map(guests.flatMap((guest) => [...guest.results]));
   const runs = selection.map(({ cell, tests }): RunRecord => {
-    const own = guests.filter((guest) => guest.cell === cell);
+    const own = guests.filter((guest) => guest.tests.some((item) => item.cell === cell));
+    const records = tests.map((item) => resultOf(item, results));
     return {
       ...{ arch: 'x86_64', machine: cell.machine, transport: cell.transport, ring: cell.ring.name },
       guest: { kernel: image.kernelRelease, node: image.nodeVersion },
       ...{ qemu, accelerator },
-      ms: Math.round(own.reduce((sum, { ms }) => sum + ms, 0)),
+      ms: records.reduce((sum, { ms }) => sum + ms, 0),
       reboots: own.flatMap(({ reboots }) => reboots),
-      tests: tests.map((test) => resultOf(test, cell, own)),
+      tests: records,
     };
   });
   const notes = options.filters.length > 0 ? [] : remarks(options.extent);
@@ -117,34 +119,41 @@ export async function runSuites(options: SuiteOptions): Promise<number> {
 
 /** A guest that is to be booted, and what came of its tests. */
 interface PlannedGuest {
-  readonly cell: Cell;
   readonly title: string;
-  readonly tests: readonly GuestTest[];
-  results: readonly TestResult[];
+  readonly tests: readonly CellTest[];
+  results: ReadonlyMap<CellTest, TestResult>;
   readonly reboots: string[];
-  ms: number;
 }
 
-/** As many guests for each cell as the devices of its tests need. */
+/**
+ * As many guests as the devices of the tests need. Cells that differ in their rings alone share them: a boot takes longer than most
+ * tests.
+ */
 function planGuests(selection: readonly Selection[]): readonly PlannedGuest[] {
-  return selection.flatMap(({ cell, tests }) => {
-    const wanted = tests.filter((test) => test.skip?.(cell) === undefined);
-    return portions(wanted, cell.machine).map((portion, index, all): PlannedGuest => {
+  const kinds = Map.groupBy(selection, ({ cell }) => `${cell.machine} · ${cell.transport}`);
+  return [...kinds].flatMap(([kind, selected]) => {
+    const wanted = selected
+      .flatMap(({ tests }) => tests)
+      .filter(({ cell, test }) => test.skip?.(cell) === undefined);
+    const [first] = wanted;
+    if (first === undefined) return [];
+    return portions(wanted, first.cell.machine).map((tests, index, all): PlannedGuest => {
       const part = all.length > 1 ? ` (${index + 1}/${all.length})` : '';
-      return { cell, title: `${cellName(cell)}${part}`, tests: portion, results: [], reboots: [], ms: 0 };
+      return { title: `${kind}${part}`, tests, results: new Map(), reboots: [] };
     });
   });
 }
 
 /** The result of a test in a cell: every test has one. */
-function resultOf(test: GuestTest, cell: Cell, guests: readonly PlannedGuest[]): TestResult {
-  const { device, name } = test;
-  const reason = test.skip?.(cell);
+function resultOf(item: CellTest, results: ReadonlyMap<CellTest, TestResult>): TestResult {
+  const { device, name, skip } = item.test;
+  const reason = skip?.(item.cell);
   if (reason !== undefined) return { device, name, status: 'skipped', ms: 0, detail: reason };
-  const found = guests
-    .flatMap(({ results }) => results)
-    .find((result) => result.device === device && result.name === name);
-  return found ?? { device, name, status: 'failed', ms: 0, detail: 'It was not run.' };
+  return results.get(item) ?? { device, name, status: 'failed', ms: 0, detail: 'It was not run.' };
+}
+
+function failuresOf({ results }: PlannedGuest): number {
+  return [...results.values()].filter(({ status }) => status === 'failed').length;
 }
 
 /** Tasks with live progress on a terminal, with plain lines elsewhere. */
@@ -172,12 +181,11 @@ async function runShown(
   live: boolean,
   ready: Omit<RunnerOptions, 'events'>,
 ): Promise<void> {
-  const { cell, title, tests } = guest;
+  const { title, tests } = guest;
   // Lines of several guests mix where there is no live display.
   const label = live ? '' : `${title} · `;
   let done = 0;
-  const began = performance.now();
-  guest.results = await runInGuest(tests, cell, {
+  guest.results = await runInGuest(tests, {
     ...ready,
     events: {
       onBoot: (stage, seconds) => {
@@ -189,26 +197,25 @@ async function runShown(
         guest.reboots.push(message);
         task.output = `${label}guest: booted again, as it died: ${message.replaceAll('\n', ' ')}`;
       },
-      onTestStart: (test) => {
+      onTestStart: ({ test }) => {
         if (live) task.output = `${test.device}: ${test.name}`;
       },
-      onTestEnd: ({ device, name, status, ms, detail = '' }) => {
+      onTestEnd: ({ cell }, { device, name, status, ms, detail = '' }) => {
         done++;
         const why = status === 'failed' ? `: ${detail.split('\n', 1).join('')}` : '';
         if (live) task.title = `${title}  ${done}/${tests.length}`;
-        else task.output = `${label}${status} ${device}: ${name} (${ms} ms)${why}`;
+        else task.output = `${label}${cell.ring.name}: ${status} ${device}: ${name} (${ms} ms)${why}`;
       },
     },
   });
-  guest.ms = performance.now() - began;
-  const failed = guest.results.filter(({ status }) => status === 'failed').length;
-  task.title = `${title}: ${guest.results.length - failed} passed, ${failed} failed`;
+  const failed = failuresOf(guest);
+  task.title = `${title}: ${guest.results.size - failed} passed, ${failed} failed`;
 }
 
 /** A cell with tests that are to run in it. */
 interface Selection {
   readonly cell: Cell;
-  readonly tests: readonly GuestTest[];
+  readonly tests: readonly CellTest[];
 }
 
 /** The cells with the tests that are to run in them. Filters ask for all that they match. */
@@ -218,12 +225,17 @@ export function select(
 ): readonly Selection[] {
   return MATRIX.map((cell) => ({
     cell,
-    tests: tests.filter((test) => {
-      const what = `${test.device}: ${test.name}`;
-      return (
-        isIncluded(cell, test, filters.length > 0 ? 'full' : extent) &&
-        filters.every((filter) => what.includes(filter) || cellName(cell).includes(filter))
-      );
-    }),
+    tests: tests
+      .filter((test) => {
+        const what = `${test.device}: ${test.name}`;
+        return (
+          isIncluded(cell, test, filters.length > 0 ? 'full' : extent) &&
+          (test.onlyFull !== true || extent === 'full' || filters.some((filter) => test.name.includes(filter))) &&
+          filters.every((filter) =>
+            filter.split('|').some((word) => what.includes(word) || cellName(cell).includes(word)),
+          )
+        );
+      })
+      .map((test) => ({ cell, test })),
   })).filter((selected) => selected.tests.length > 0);
 }

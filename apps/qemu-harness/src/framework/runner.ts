@@ -22,13 +22,19 @@ import { planTest, SlotAllocator, type PlannedTest } from './plan.ts';
 import type { Picture, TestResult } from './results.ts';
 import { type CallHost, judge, TestProcess } from './test-process.ts';
 
+/** A test in a cell. The cells of one guest have the same machine and transport; rings are a property of each device. */
+export interface CellTest {
+  readonly cell: Cell;
+  readonly test: GuestTest;
+}
+
 /** What happens in a guest of tests. */
 export interface RunnerEvents {
   readonly onBoot?: (stage: Stage | 'starting', seconds: number) => void;
   /** The guest died and is booted again for the tests that had not begun. */
   readonly onReboot?: (message: string) => void;
-  readonly onTestStart?: (test: GuestTest) => void;
-  readonly onTestEnd?: (result: TestResult) => void;
+  readonly onTestStart?: (test: CellTest) => void;
+  readonly onTestEnd?: (test: CellTest, result: TestResult) => void;
 }
 
 /** What a guest of tests needs. */
@@ -58,7 +64,7 @@ export async function suiteFiles(): Promise<readonly CpioEntry[]> {
   return [
     ...(await agentFiles()),
     { type: 'file', path: 'guest/suites.mjs', data: await bundleSuites() },
-    { type: 'file', path: 'guest/virtio.mjs', data: await bundle(CLI) },
+    { type: 'file', path: 'guest/virtio.mjs', data: await bundle(CLI, { small: true }) },
   ];
 }
 
@@ -69,25 +75,25 @@ export async function suiteFiles(): Promise<readonly CpioEntry[]> {
 const BOOT_ATTEMPTS = 3;
 
 /** Takes the first result of a test. */
-type Settle = (test: GuestTest, result: Omit<TestResult, 'device' | 'name'>) => void;
+type Settle = (test: CellTest, result: Omit<TestResult, 'device' | 'name'>) => void;
 
-/** Runs tests in one guest, which has room for their devices. Each has a result, in the order of the tests. */
+/** Runs tests in one guest, which has room for their devices. Each has a result. */
 export async function runInGuest(
-  tests: readonly GuestTest[],
-  cell: Cell,
+  tests: readonly CellTest[],
   options: RunnerOptions,
-): Promise<readonly TestResult[]> {
-  const results = new Map<GuestTest, TestResult>();
-  const settle: Settle = (test, result) => {
-    if (results.has(test)) return;
-    const full: TestResult = { device: test.device, name: test.name, ...result, ms: Math.round(result.ms) };
-    results.set(test, full);
-    options.events.onTestEnd?.(full);
+): Promise<ReadonlyMap<CellTest, TestResult>> {
+  const results = new Map<CellTest, TestResult>();
+  const settle: Settle = (item, result) => {
+    if (results.has(item)) return;
+    const { device, name } = item.test;
+    const full: TestResult = { device, name, ...result, ms: Math.round(result.ms) };
+    results.set(item, full);
+    options.events.onTestEnd?.(item, full);
   };
   try {
     let failedBoots = 0;
     for (let left = tests; left.length > 0;) {
-      const { died, rest } = await attemptInGuest(left, cell, options, settle);
+      const { died, rest } = await attemptInGuest(left, options, settle);
       const wasBoot = rest.length === left.length;
       failedBoots = wasBoot ? failedBoots + 1 : 0;
       if (died !== undefined && (options.signal.aborted || failedBoots === BOOT_ATTEMPTS)) {
@@ -100,7 +106,7 @@ export async function runInGuest(
     if (!(error instanceof HarnessError)) throw error;
     for (const test of tests) settle(test, { status: 'failed', ms: 0, detail: error.message });
   }
-  return tests.flatMap((test) => results.get(test) ?? []);
+  return results;
 }
 
 /** How an attempt to run tests in one guest ended. */
@@ -108,26 +114,27 @@ interface Attempt {
   /** Why the guest died, if it did. */
   readonly died?: string;
   /** The tests that had not begun by then. */
-  readonly rest: readonly GuestTest[];
+  readonly rest: readonly CellTest[];
 }
 
 /** Runs tests in one guest. One that it dies of has failed. */
 async function attemptInGuest(
-  tests: readonly GuestTest[],
-  cell: Cell,
+  tests: readonly CellTest[],
   { image, accelerator, files, programs, events, signal }: RunnerOptions,
   settle: Settle,
 ): Promise<Attempt> {
+  const [first] = tests;
+  if (first === undefined) return { rest: [] };
+  const { machine, transport } = first.cell;
   const parent = makeTemporary();
   const backends = new Backends(programs);
   try {
-    const slots = new SlotAllocator(cell);
+    const slots = new SlotAllocator(machine);
     const planned: PlannedTest[] = [];
-    for (const [number, test] of tests.entries()) {
+    for (const [number, { test, cell }] of tests.entries()) {
       planned.push(await planTest(test, number, cell, slots, parent));
     }
     for (const test of planned) await backends.open(test);
-    const { machine, transport } = cell;
     const devices = planned.flatMap(({ args }) => args);
     const environment = Object.assign({}, ...planned.map((test) => test.environment)) as Record<
       string,
@@ -135,7 +142,7 @@ async function attemptInGuest(
     >;
     const sharedMemory = planned.some((test) => [...test.devices.values()].some(({ backend }) => backend));
     const config = { ...DEFAULT_CONFIG, machine, transport, accelerator, devices, environment, sharedMemory };
-    const budget = tests.reduce((sum, test) => sum + timeoutMs(test) + EXTRA_MS, BOOT_MS);
+    const budget = tests.reduce((sum, { test }) => sum + timeoutMs(test) + EXTRA_MS, BOOT_MS);
     events.onBoot?.('starting', 0);
     const warnings: string[] = [];
     const guest = await Guest.start(config, image, files, budget, {
@@ -149,12 +156,14 @@ async function attemptInGuest(
     try {
       await guest.ready;
       let process = new TestProcess(guest);
-      for (const test of planned) {
+      for (const [index, item] of tests.entries()) {
+        const plan = planned[index];
+        if (plan === undefined) break;
         begun += 1;
-        events.onTestStart?.(test.test);
+        events.onTestStart?.(item);
         if (!process.isUsable) process = new TestProcess(guest);
-        const last = begun === planned.length;
-        settle(test.test, await runTest(guest, process, test, cell, backends, warnings, last));
+        const last = begun === tests.length;
+        settle(item, await runTest(guest, process, plan, item.cell, backends, warnings, last));
       }
       await guest.powerOff();
       return { rest: [] };

@@ -59,14 +59,32 @@ export function selectModules(dependencies: ModuleDependencies, names: readonly 
   return [...selected];
 }
 
-/** The entries of the image for `/lib/modules`. */
-export async function moduleEntries(packages: GuestPackages): Promise<CpioEntry[]> {
-  const { modulesDir, kernelRelease, busybox } = packages;
+async function readDependencies({
+  modulesDir,
+  kernelRelease,
+  busybox,
+}: GuestPackages): Promise<ModuleDependencies> {
   if (!existsSync(join(modulesDir, 'modules.dep'))) {
     const root = join(modulesDir, '../../..');
     await run('IMAGE_FAILED', busybox, ['depmod', '-b', root, kernelRelease]);
   }
-  const dependencies = parseModulesDep(readFileSync(join(modulesDir, 'modules.dep'), 'utf8'));
+  return parseModulesDep(readFileSync(join(modulesDir, 'modules.dep'), 'utf8'));
+}
+
+/** Modules that the image does not have, with all that they need, in the order in which `insmod` takes them. */
+export async function moreModules(packages: GuestPackages, names: readonly string[]): Promise<Uint8Array[]> {
+  const dependencies = await readDependencies(packages);
+  const ordered = new Set<string>();
+  for (const name of names) {
+    for (const path of selectModules(dependencies, [name]).reverse()) ordered.add(path);
+  }
+  return [...ordered].map((path) => readModule(packages.busybox, join(packages.modulesDir, path)));
+}
+
+/** The entries of the image for `/lib/modules`. */
+export async function moduleEntries(packages: GuestPackages): Promise<CpioEntry[]> {
+  const { modulesDir, kernelRelease, busybox } = packages;
+  const dependencies = await readDependencies(packages);
   const selected = selectModules(dependencies, WANTED);
   if (!selected.some((path) => moduleName(path) === 'vfio_pci')) {
     throw new HarnessError(

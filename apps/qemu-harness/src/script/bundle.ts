@@ -8,14 +8,23 @@ import { build, type BuildFailure, type BuildOptions, type Message } from 'esbui
 import { HarnessError } from '../errors.ts';
 import { HARNESS_DIR } from '../paths.ts';
 
-/** Bundles the file and returns the module's text, with a source map inside. */
-export async function bundle(file: string): Promise<Uint8Array> {
+/**
+ * Bundles the file and returns the module's text, with a source map inside.
+ *
+ * @param options `small`: without comments, spaces and the source map, for programs that are started often: a guest reads it each time
+ */
+export async function bundle(file: string, { small = false } = {}): Promise<Uint8Array> {
   const path = resolve(file);
   if (!existsSync(path) || !statSync(path).isFile()) {
     throw new HarnessError('BUNDLE_FAILED', `There is no file ${path}.`);
   }
   return runBuild(
-    { entryPoints: [path], absWorkingDir: dirname(path), sourceRoot: `${dirname(path)}/` },
+    {
+      entryPoints: [path],
+      absWorkingDir: dirname(path),
+      sourceRoot: `${dirname(path)}/`,
+      ...(small && { minify: true, sourcemap: false }),
+    },
     file,
   );
 }
@@ -29,6 +38,7 @@ export async function bundleSource(contents: string, directory: string, name: st
 async function runBuild(options: BuildOptions, name: string): Promise<Uint8Array> {
   try {
     const result = await build({
+      sourcemap: 'inline',
       ...options,
       bundle: true,
       write: false,
@@ -39,7 +49,6 @@ async function runBuild(options: BuildOptions, name: string): Promise<Uint8Array
       external: ['koffi'],
       // A script anywhere on the disk finds the packages of the house.
       nodePaths: [join(HARNESS_DIR, 'node_modules')],
-      sourcemap: 'inline',
       sourcesContent: true,
       keepNames: true,
       logLevel: 'silent',

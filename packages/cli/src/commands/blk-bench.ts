@@ -53,7 +53,7 @@ export async function bench(host: Host, device: string, options: BenchOptions): 
   let position = 0;
   const began = performance.now();
   const until = began + seconds * 1000;
-  using bar = showProgress(host, printer.json, 'measuring', range.length);
+  using bar = showProgress(host, printer.json, 'measuring', seconds, (value) => `${value.toFixed(1)} s`);
   const work = async (lane: number): Promise<void> => {
     const at = lane * pages * PAGE_SIZE;
     const buffer = region.bytes.subarray(at, at + block);
@@ -66,7 +66,7 @@ export async function bench(host: Host, device: string, options: BenchOptions): 
       latencies[requests % MOST_SAMPLES] = after - now;
       requests += 1;
       now = after;
-      if (requests % 1024 === 0) bar.update(Math.min(1, (now - began) / (until - began)) * range.length);
+      if (requests % 1024 === 0) bar.update(Math.min(seconds, (now - began) / 1000));
     }
   };
   try {

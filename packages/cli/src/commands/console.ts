@@ -1,6 +1,7 @@
 /** `virtio console`: a terminal, or pipes, on a port. */
-import { DeviceType } from '@virtio/core';
+import { DeviceType, VirtioError } from '@virtio/core';
 import type { Command } from 'commander';
+import { CliError, ExitStatus, usage } from '../errors.ts';
 import type { Host } from '../host.ts';
 import { converse } from '../interactive.ts';
 import { Printer } from '../output.ts';
@@ -29,6 +30,9 @@ export function addConsole(program: Command, host: Host): void {
       .option('--follow', 'go on after the end of standard input, until SIGINT'),
   ).action(async (device: string, options: ConsoleOptions) => {
     const printer = new Printer(host, options);
+    if (printer.json && options.list !== true) {
+      throw usage('what comes through a port is no JSON', 'leave --json out, or add --list');
+    }
     const { VirtioConsole } = await import('@virtio/console');
     const { multiport } = options;
     using opened = await openWith(host, device, options, DeviceType.Console, VirtioConsole, { multiport });
@@ -66,7 +70,16 @@ export function addConsole(program: Command, host: Host): void {
           ? Number(wanted)
           : wanted;
     const patience = AbortSignal.any([signal, AbortSignal.timeout(PATIENCE_MS)]);
-    const port = await driver.waitForPort(query, { signal: patience });
+    const port = await driver.waitForPort(query, { signal: patience }).catch((error: unknown) => {
+      if (signal.aborted || !VirtioError.is(error, 'ABORTED')) throw error;
+      throw new CliError(
+        ExitStatus.FAILED,
+        wanted === undefined
+          ? `the device at ${device} has announced no console within ${PATIENCE_MS / 1000} s`
+          : `the device at ${device} has no port ${JSON.stringify(wanted)}`,
+        'add --list to see its ports',
+      );
+    });
     if (!port.isConsole) port.open();
     if (host.stdin.isTTY === true) printer.note('connected; Ctrl-] ends it');
     await converse(host, { raw: true, signal, endsWithInput: options.follow !== true }, (over) => ({

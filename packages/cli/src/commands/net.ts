@@ -83,7 +83,7 @@ async function dump(host: Host, device: string, options: DumpOptions): Promise<v
       if (packet === undefined) break;
       using received = packet;
       const frame = received.copy();
-      const timestamp = BigInt(Date.now()) * 1_000_000n;
+      const timestamp = BigInt(Math.round((performance.timeOrigin + performance.now()) * 1000)) * 1000n;
       frames += 1;
       bytes += frame.length;
       writer?.write(frame, timestamp);
@@ -130,7 +130,7 @@ async function inject(host: Host, device: string, file: string, options: InjectO
   const { driver } = opened;
   const { signal } = host;
   const total = frames.length * options.repeat;
-  using bar = showProgress(host, printer.json, 'sending', total);
+  using bar = showProgress(host, printer.json, 'sending', total, (frames) => `${frames} frames`);
   let sent = 0;
   let bytes = 0;
   for (let round = 0; round < options.repeat; round += 1) {

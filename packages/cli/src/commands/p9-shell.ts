@@ -24,7 +24,10 @@ interface Place {
   at: string;
 }
 
-/** Reads commands from standard input until its end. On a terminal a failed command is told; in a script it ends the shell. */
+/**
+ * Reads commands from standard input until its end. On a terminal a failed command is told, and Ctrl-C ends the command that runs, or
+ * empties the line; in a script a failed command ends the shell.
+ */
 export async function shell(fs: P9FileSystem, host: Host, printer: Printer): Promise<void> {
   const terminal = host.stdin.isTTY === true;
   const place: Place = { at: '/' };
@@ -34,20 +37,44 @@ export async function shell(fs: P9FileSystem, host: Host, printer: Printer): Pro
     terminal,
     signal: host.signal,
   });
+  let running: AbortController | undefined;
+  lines.on('SIGINT', () => {
+    if (running !== undefined) {
+      running.abort();
+      return;
+    }
+    lines.write(null, { ctrl: true, name: 'e' });
+    lines.write(null, { ctrl: true, name: 'u' });
+  });
   lines.setPrompt('9p:/> ');
   if (terminal) lines.prompt();
-  // Commands that come while one runs wait in the iterator.
-  for await (const line of lines) {
-    const words = splitWords(line);
-    if (words[0] === 'exit') break;
-    try {
-      await carryOut(fs, host, printer, place, words);
-    } catch (error) {
-      if (!terminal || host.signal.aborted) throw error;
-      printer.line(`${words[0] ?? ''}: ${reportOf(error).message}`);
+  try {
+    // Commands that come while one runs wait in the iterator.
+    for await (const line of lines) {
+      const words = splitWords(line);
+      if (words[0] === 'exit') break;
+      running = new AbortController();
+      const { signal } = running;
+      try {
+        await carryOut(
+          fs,
+          { ...host, signal: AbortSignal.any([host.signal, signal]) },
+          printer,
+          place,
+          words,
+        );
+      } catch (error) {
+        if (!terminal || host.signal.aborted) throw error;
+        printer.line(`${words[0] ?? ''}: ${signal.aborted ? 'interrupted' : reportOf(error).message}`);
+      } finally {
+        running = undefined;
+      }
+      lines.setPrompt(`9p:${place.at}> `);
+      if (terminal) lines.prompt();
     }
-    lines.setPrompt(`9p:${place.at}> `);
-    if (terminal) lines.prompt();
+  } finally {
+    // The terminal gets its own mode back.
+    lines.close();
   }
   host.signal.throwIfAborted();
 }

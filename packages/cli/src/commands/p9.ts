@@ -2,6 +2,7 @@
 import type { P9FileSystem } from '@virtio/9p';
 import { DeviceType } from '@virtio/core';
 import type { Command } from 'commander';
+import { usage } from '../errors.ts';
 import type { Host } from '../host.ts';
 import { Printer } from '../output.ts';
 import { addDeviceOptions, type DeviceOptions, openWith } from '../session.ts';
@@ -42,6 +43,9 @@ export function addP9(program: Command, host: Host): void {
       .argument('[file]', 'where it goes (default: standard output)', '-'),
   ).action(async (device: string, path: string, file: string, options: DeviceOptions) => {
     const printer = new Printer(host, options);
+    if (printer.json && file === '-') {
+      throw usage('the bytes and the JSON cannot both go to standard output', 'name a file to copy to');
+    }
     await withShare(host, device, options, async (fs) => {
       const { get } = await import('./p9-files.ts');
       await get(fs, host, printer, path, file);
@@ -88,10 +92,7 @@ async function withShare(
   const { P9FileSystem, Virtio9p } = await import('@virtio/9p');
   using opened = await openWith(host, device, options, DeviceType.P9, Virtio9p);
   const fs = await P9FileSystem.mount(opened.driver, { signal: host.signal });
-  try {
-    await use(fs);
-  } finally {
-    // After SIGINT the device is reset, which ends the mount as well.
-    if (!host.signal.aborted) await fs.unmount();
-  }
+  // After an error or SIGINT the device is reset, which ends the mount as well.
+  await use(fs);
+  await fs.unmount();
 }

@@ -4,6 +4,7 @@ import type { Command } from 'commander';
 import { formatAddress, parseAddress } from '../address.ts';
 import { bitNames } from '../bits.ts';
 import { type Facts, featureNames, findEntry, typeName } from '../catalog.ts';
+import { messageOf } from '../errors.ts';
 import type { Host, OpenDevice } from '../host.ts';
 import { Printer } from '../output.ts';
 import { formatSize } from '../quantities.ts';
@@ -127,7 +128,7 @@ async function withDriver(
   } catch (error) {
     // A device that the driver refuses is what one wants to know of.
     if (!VirtioError.is(error) || error.code === 'ABORTED') throw error;
-    remarks.push({ level: 'error', section: '3.1.1', text: `${error.code}: ${error.message}` });
+    remarks.push({ level: 'error', section: '3.1.1', text: `${error.code}: ${messageOf(error)}` });
     return { facts: {}, negotiated: 0n, sizes };
   }
 }

@@ -33,6 +33,10 @@ describe('VirtioError', () => {
     expect(VirtioError.is(error, 'IO_ERROR')).toBe(true);
     expect(VirtioError.is(error, 'QUEUE_FULL')).toBe(false);
     expect(VirtioError.is(new Error('no'))).toBe(false);
-    expect(error).toMatchObject({ name: 'VirtioError', message: 'no', cause: 1 });
+    expect(error).toMatchObject({
+      name: 'VirtioError',
+      message: 'no (see @virtio/core/errors.md#io_error)',
+      cause: 1,
+    });
   });
 });

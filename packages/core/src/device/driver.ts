@@ -10,9 +10,7 @@ import type { BufferDirection, DmaRegion, Hal } from '../memory/hal.ts';
 import type { FieldTable, Layout } from '../memory/layout.ts';
 import type { BufferQueueParts } from '../queues/buffer-queue.ts';
 import type { DriverQueue } from '../queues/driver-queue.ts';
-import { ReceiveQueue, type ReceiveQueueOptions } from '../queues/receive-queue.ts';
 import { type RequestHandler, RequestQueue } from '../queues/request-queue.ts';
-import { TransmitQueue, type TransmitQueueOptions } from '../queues/transmit-queue.ts';
 import { createQueue } from '../ring/create-queue.ts';
 import type { QueueOptions, VirtQueue } from '../ring/virt-queue.ts';
 import { LentMember, LentQueues } from '../threads/lent-queues.ts';
@@ -294,14 +292,18 @@ export abstract class Driver<
     });
   }
 
-  /** Makes a queue for what the device sends unasked. */
-  protected createReceiveQueue(options: ReceiveQueueOptions): ReceiveQueue {
-    return this.#own(options, (queue) => new ReceiveQueue(this.#parts(queue), options));
-  }
-
-  /** Makes a queue with buffers to be sent. */
-  protected createTransmitQueue(options: TransmitQueueOptions): TransmitQueue {
-    return this.#own(options, (queue) => new TransmitQueue(this.#parts(queue), options));
+  /**
+   * Makes a queue of another kind: {@link BufferDriver} does for what the device sends unasked, and for buffers to be sent.
+   *
+   * @internal
+   */
+  protected createDriverQueue<Q extends DriverQueue>(
+    options: QueueOptions,
+    make: (parts: BufferQueueParts) => Q,
+  ): Q {
+    return this.#own(options, (queue) =>
+      make({ queue, transport: this.transport, hal: this.hal, report: this.#report }),
+    );
   }
 
   /**
@@ -559,10 +561,6 @@ export abstract class Driver<
       this.#entries.push({ queue, driverQueue: undefined });
       throw error;
     }
-  }
-
-  #parts(queue: VirtQueue): BufferQueueParts {
-    return { queue, transport: this.transport, hal: this.hal, report: this.#report };
   }
 
   #disposedError(): VirtioError {

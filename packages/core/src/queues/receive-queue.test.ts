@@ -1,7 +1,7 @@
 import { FakeDevice, FakeInterrupts, FakeTransport, ringVariants } from '@virtio/testing';
 import { describe, expect, it } from 'vitest';
 import { DeviceType } from '../device/device-type.ts';
-import { Driver } from '../device/driver.ts';
+import { BufferDriver } from '../device/buffer-driver.ts';
 import { FeatureTable } from '../device/features.ts';
 import { VirtioError } from '../errors.ts';
 import type { Hal } from '../memory/hal.ts';
@@ -16,7 +16,7 @@ const ticks = async (): Promise<void> => {
 };
 
 /** Hands on the first byte of each buffer that the device sends. */
-class Bytes extends Driver<never> {
+class Bytes extends BufferDriver<never> {
   readonly received: ReceiveQueue;
   readonly bytes: number[] = [];
   looks = 0;

@@ -21,7 +21,7 @@ export interface ReceiveQueueOptions extends BufferQueueOptions {
 }
 
 /**
- * A queue whose buffers the device fills. {@link Driver.createReceiveQueue} makes it.
+ * A queue whose buffers the device fills. {@link BufferDriver.createReceiveQueue} makes it.
  *
  * @example
  * ```ts
@@ -50,7 +50,7 @@ export class ReceiveQueue extends BufferQueue {
   readonly #restarted: (() => void) | undefined;
   #news = false;
 
-  /** @internal use {@link Driver.createReceiveQueue} */
+  /** @internal use {@link BufferDriver.createReceiveQueue} */
   constructor(parts: BufferQueueParts, options: ReceiveQueueOptions) {
     super(parts, options, 'device-to-driver', options.always);
     this.#receive = options.receive;

@@ -79,7 +79,7 @@ export interface RequestQueueParts<R> {
   readonly transport: Transport;
   /** For requests that have no handler of their own. */
   readonly handler: RequestHandler<R>;
-  /** Tells the driver that the device has lied or is gone; it then calls {@link RequestQueue.fail}. */
+  /** Tells the driver that the device has lied or is gone; it then calls `RequestQueue.fail`. */
   readonly report: (error: VirtioError) => void;
   /** Where a device has several queues whose tokens must differ: how many, and which of them this is. */
   readonly lane?: readonly [index: number, of: number];

@@ -1,7 +1,7 @@
 import { FakeDevice, FakeTransport, ringVariants } from '@virtio/testing';
 import { describe, expect, it } from 'vitest';
 import { DeviceType } from '../device/device-type.ts';
-import { Driver } from '../device/driver.ts';
+import { BufferDriver } from '../device/buffer-driver.ts';
 import { FeatureTable } from '../device/features.ts';
 import type { Transport } from '../device/transport.ts';
 import type { Hal } from '../memory/hal.ts';
@@ -10,7 +10,7 @@ import type { TransmitQueue } from './transmit-queue.ts';
 const coded = (code: string): Error => expect.objectContaining({ code }) as Error;
 const None = new FeatureTable<never>('NoFeatures', {});
 
-class Sender extends Driver<never> {
+class Sender extends BufferDriver<never> {
   readonly sent: TransmitQueue;
 
   constructor(transport: Transport, hal: Hal, buffers?: number, head?: number) {

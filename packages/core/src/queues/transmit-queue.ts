@@ -15,14 +15,14 @@ export interface TransmitQueueOptions extends BufferQueueOptions {
   readonly always?: boolean;
 }
 
-/** A queue whose buffers the device reads. {@link Driver.createTransmitQueue} makes it. */
+/** A queue whose buffers the device reads. {@link BufferDriver.createTransmitQueue} makes it. */
 export class TransmitQueue extends BufferQueue {
   readonly #free: Uint16Array;
   readonly #freed: (() => void) | undefined;
   #freeCount = 0;
   #news = false;
 
-  /** @internal use {@link Driver.createTransmitQueue} */
+  /** @internal use {@link BufferDriver.createTransmitQueue} */
   constructor(parts: BufferQueueParts, options: TransmitQueueOptions) {
     super(parts, options, 'driver-to-device', options.always);
     this.#freed = options.freed;

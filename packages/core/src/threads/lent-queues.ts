@@ -5,6 +5,7 @@
  * There are two sets of memory for the rings. At a reset the device gets the one that the other thread does not use, as that goes on
  * writing to its own until it has heard of the reset.
  */
+import { requireInteger } from '../check.ts';
 import { VirtioError } from '../errors.ts';
 import type { Transport } from '../device/transport.ts';
 import { type DmaRegion, type Hal, PAGE_SIZE } from '../memory/hal.ts';
@@ -16,6 +17,7 @@ import type { Doorbell, PlannedQueue, PostedMemory, PostingHal, QueuePlan } from
 
 /** Memory for buffers of the other thread, if nothing else is said. */
 const MEMORY = 4 * 1024 * 1024;
+const MAX_MEMORY = 2 ** 40;
 
 /** What {@link LentQueues} are made of; the driver sees to it. */
 export interface LentParts {
@@ -33,7 +35,10 @@ export interface LentParts {
 
 /** Options of what is handed to another thread. */
 export interface QueuePlanOptions {
-  /** Bytes of memory for the other thread's buffers (default 4 MiB): those of its requests that are copied, and its own. */
+  /**
+   * Bytes of memory for the other thread's buffers: those of its requests that are copied, and its own. The default is 4 MiB, or what the
+   * thread before had, which cannot be exceeded.
+   */
   readonly memory?: number;
 }
 
@@ -81,8 +86,10 @@ export class LentQueues implements DriverQueue {
    * @throws {@link VirtioError} `ALREADY_USED` if a thread has them, or had and the device was not reset since; `UNSUPPORTED` if the
    * platform cannot do that
    */
-  plan({ memory = MEMORY }: QueuePlanOptions = {}): QueuePlan {
+  plan(options: QueuePlanOptions = {}): QueuePlan {
     const { transport, hal } = this.#parts;
+    const wanted = options.memory ?? this.#arena?.bytes.length ?? MEMORY;
+    const memory = requireInteger(transport, 'memory', wanted, 1, MAX_MEMORY);
     const control = this.#control;
     if (this.#lent && !control.isClosed) {
       throw new VirtioError(
@@ -102,6 +109,13 @@ export class LentQueues implements DriverQueue {
         `${this.#who}: this platform cannot give memory to another thread`,
       );
     }
+    if (this.#arena !== undefined && memory > this.#arena.bytes.length) {
+      throw new VirtioError(
+        'INVALID_PARAM',
+        `${this.#who}: ${memory} bytes of memory are asked for, and the first thread had ${this.#arena.bytes.length}, which stay: ` +
+          'ask for as much as any thread will need the first time',
+      );
+    }
     this.#arena ??= hal.dmaAlloc(Math.ceil(memory / PAGE_SIZE), 'both', this.queue.accessPlatform);
     this.#lent = true;
     const plan = {
@@ -111,7 +125,11 @@ export class LentQueues implements DriverQueue {
       legacy: transport.requiresLegacyLayout(),
       queues: this.#parts.queues.map((queue, i) => this.#planned(queue, i, hal)),
       memory: hal.post(this.#arena.bytes),
-      options: { ...this.#parts.options, queueSize: this.queue.size },
+      // The driver there gets of each queue what it has, as the largest size is what it asks for.
+      options: {
+        ...this.#parts.options,
+        queueSize: Math.max(...this.#parts.queues.map(({ size }) => size)),
+      },
       control: control.buffer,
     };
     this.#fresh = false;

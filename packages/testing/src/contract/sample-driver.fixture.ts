@@ -1,6 +1,6 @@
 /** A made-up device with a queue of each kind, and its driver on the engine of `@virtio/core`, described for the contract. */
 import {
-  Driver,
+  BufferDriver,
   FeatureTable,
   type Hal,
   type ReceiveQueue,
@@ -40,7 +40,7 @@ function markOf(bytes: Uint8Array): number {
 }
 
 /** Asks with a buffer, and gets its copy back; receives and sends marks. */
-export class Sample extends Driver<never> {
+export class Sample extends BufferDriver<never> {
   readonly #requests: RequestQueue;
   readonly #received: ReceiveQueue;
   readonly #sent: TransmitQueue;

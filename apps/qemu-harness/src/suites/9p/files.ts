@@ -107,6 +107,7 @@ export default [
   guestTest({
     device: '9p',
     name: 'keeps owners, permissions and links as attributes of ordinary files (mapped-xattr)',
+    long: true,
     devices: { share: share({ model: 'mapped-xattr' }) },
     prepare: (directory) => void makeShare(directory),
     host,
@@ -225,6 +226,7 @@ export default [
   guestTest({
     device: '9p',
     name: 'has requests flushed that were cancelled, and goes on',
+    long: true,
     devices: { share: share() },
     prepare(directory) {
       const path = makeShare(directory);
@@ -266,6 +268,7 @@ export default [
   guestTest({
     device: '9p',
     name: 'can be mounted again after a reset in the middle of everything',
+    long: true,
     devices: { share: share() },
     prepare(directory) {
       writeFileSync(join(makeShare(directory), 'file'), pattern(new Uint8Array(20_000_000), 7));

@@ -14,6 +14,7 @@ export default [
   guestTest({
     device: '9p',
     name: 'copies a tree of 2,000 files, with links, permissions, holes and names in many scripts',
+    long: true,
     devices: { share: share() },
     timeoutS: 400,
     prepare: (directory) => makeTree(join(makeShare(directory), 'in')),
@@ -44,6 +45,7 @@ export default [
   guestTest({
     device: '9p',
     name: 'sees the attributes and names that the host sees',
+    long: true,
     devices: { share: share({ hostInodes: true }) },
     timeoutS: 300,
     prepare: (directory) => makeTree(join(makeShare(directory), 'in')),
@@ -85,6 +87,7 @@ export default [
   guestTest({
     device: '9p',
     name: 'copies a file of 200 MB',
+    long: true,
     devices: { share: share() },
     timeoutS: 400,
     prepare(directory) {

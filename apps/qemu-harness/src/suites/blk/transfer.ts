@@ -65,6 +65,7 @@ export default [
   guestTest({
     device: 'blk',
     name: 'writes 64 MiB of random data with 32 requests in flight; the image has the same hash',
+    long: true,
     devices: { disk: disk({ size: LARGE }) },
     timeoutS: 180,
     host,
@@ -101,6 +102,7 @@ export default [
   guestTest({
     device: 'blk',
     name: 'writes and reads a qcow2 image',
+    long: true,
     devices: { disk: disk({ size: 8 * MIB, format: 'qcow2', seed: 4 }) },
     host,
     async guest(context) {

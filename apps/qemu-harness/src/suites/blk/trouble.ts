@@ -149,6 +149,7 @@ export default [
   guestTest({
     device: 'blk',
     name: 'sleeps while it waits for an interrupt, and spins when it is told to',
+    long: true,
     devices: { disk: disk({ size: MIB, iops: 2 }) },
     skip: ({ transport }) => (transport === 'pci-vfio' ? undefined : PCI_ONLY),
     async guest(context) {
@@ -196,6 +197,7 @@ export default [
   guestTest({
     device: 'blk',
     name: 'is reset with requests in flight, which reject, and works again',
+    long: true,
     devices: { disk: disk({ size: MIB, seed: 5, iops: 2 }, APART) },
     async guest(context) {
       using blk = openDisk(context);
@@ -240,6 +242,7 @@ export default [
   guestTest({
     device: 'blk',
     name: 'is removed by the kernel with requests in flight, which reject, and is found again',
+    long: true,
     devices: { disk: disk({ size: MIB, seed: 6, iops: 10 }, APART) },
     skip: physicalOnly,
     async guest(context) {
@@ -277,6 +280,7 @@ export default [
   guestTest({
     device: 'blk',
     name: 'keeps promises with interrupts by uio, until it is unplugged, which it notices',
+    long: true,
     devices: { disk: { ...disk({ size: MIB, seed: 7, iops: 10 }, APART), hotplug: true } },
     skip: physicalOnly,
     timeoutS: 90,

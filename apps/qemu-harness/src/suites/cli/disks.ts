@@ -75,6 +75,7 @@ export default [
   guestTest({
     device: 'cli',
     name: 'writes nothing without being told to, says what would be lost, and compares',
+    long: true,
     timeoutS: 120,
     devices: { disk: disk({ size: SIZE, seed: 9 }, { serial: 'precious' }) },
     skip: onSplit,
@@ -115,6 +116,7 @@ export default [
   guestTest({
     device: 'cli',
     name: 'ends quietly when nobody reads on, and at SIGINT, and the next one gets the device',
+    long: true,
     timeoutS: 120,
     devices: { disk: disk({ size: 64 * MIB, seed: 2 }) },
     skip: onSplit,

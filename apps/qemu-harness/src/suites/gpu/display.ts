@@ -95,6 +95,7 @@ export default [
   guestTest({
     device: 'gpu',
     name: 'shows different pictures on two heads, one picture across both, and the same on both',
+    long: true,
     devices: { gpu: gpuDevice({ max_outputs: 2 }) },
     host,
     async guest(context) {
@@ -136,6 +137,7 @@ export default [
   guestTest({
     device: 'gpu',
     name: 'shows pictures of odd sizes, and is told which the device refuses',
+    long: true,
     devices: { gpu: gpuDevice() },
     host,
     timeoutS: 120,
@@ -241,6 +243,7 @@ export default [
   guestTest({
     device: 'gpu',
     name: 'changes its resolution 200 times, and nothing grows',
+    long: true,
     devices: { gpu: gpuDevice({ max_hostmem: 4 << 20 }) },
     host,
     timeoutS: 180,

@@ -105,6 +105,7 @@ export default [
   guestTest({
     device: 'gpu',
     name: 'is let go and opened again, ten times, with what it showed',
+    long: true,
     devices: { gpu: gpuDevice() },
     host,
     async guest(context) {

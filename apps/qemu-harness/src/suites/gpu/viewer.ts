@@ -69,6 +69,7 @@ export default [
   guestTest({
     device: 'gpu',
     name: 'is told of the size that a viewer asks for, and fills it',
+    long: true,
     devices: { gpu: withViewer },
     host: { ...host, ...viewer },
     async guest(context) {
@@ -176,6 +177,7 @@ export default [
   guestTest({
     device: 'gpu',
     name: 'makes and destroys 300 cursors without filling the host',
+    long: true,
     devices: { gpu: gpuDevice({ max_hostmem: 1 << 20 }) },
     timeoutS: 120,
     async guest(context) {

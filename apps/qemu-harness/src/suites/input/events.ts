@@ -43,6 +43,7 @@ export default [
     guestTest({
       device: 'input',
       name: `gets 2,500 events of a ${kind} in order and complete`,
+      long: true,
       timeoutS: 120,
       devices: { input: device(kind) },
       host,

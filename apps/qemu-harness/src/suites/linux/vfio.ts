@@ -77,6 +77,7 @@ export default [
   guestTest({
     device: 'linux',
     name: 'gives a device back when a signal ends the process, and leaves views of its memory empty',
+    long: true,
     devices: { disk: disk({ size: MIB }) },
     skip: vfioOnly,
     apart: {
@@ -141,6 +142,7 @@ export default [
   guestTest({
     device: 'linux',
     name: 'posts memory to a worker thread, and has no addresses for a device that bypasses the IOMMU',
+    long: true,
     devices: { disk: disk({ size: MIB }) },
     skip: vfioOnly,
     apart: {
@@ -194,6 +196,7 @@ export default [
   guestTest({
     device: 'linux',
     name: 'needs rights, and works without root where root prepared it',
+    long: true,
     // Three processes are started, each with the bundle of all suites.
     timeoutS: 120,
     devices: { disk: disk({ size: MIB }) },

@@ -1,7 +1,8 @@
 /** Captures, compared with those that QEMU itself makes of the same traffic. */
 import { PcapWriter, readPcap } from '@virtio/net';
 import { deepEqual, equal } from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { guestTest, type HostEnv } from '../../framework/define.ts';
 import { GUEST_MAC, HOST_MAC, makeFrame, numberOf, SIZES } from './_frames.ts';
 import { openNet } from './_net.ts';
@@ -79,6 +80,63 @@ export default [
       );
       deepEqual([ordered, sameFrames, same], [true, true, true]);
       equal(heads[0], heads[1]);
+    },
+  }),
+
+  guestTest({
+    device: 'net',
+    name: 'captures are read by tcpdump without complaint: short, jumbo and tagged frames, to the nanosecond',
+    devices: { net: plain },
+    prepare,
+    programs: ['tcpdump'],
+    host: {
+      ...host,
+      /** Reads a capture of the guest's. */
+      dissect: ({ capture }: { capture: string }, env: HostEnv) => {
+        const file = `${env.directory}/guest.pcap`;
+        writeFileSync(file, Buffer.from(capture, 'base64'));
+        const [program = '', ...args] = env.command('tcpdump');
+        const { status, stdout, stderr } = spawnSync(
+          program,
+          [...args, '-Z', 'root', '-r', file, '-e', '-n', '-tt', '--nano'],
+          { encoding: 'utf8' },
+        );
+        return { status, lines: stdout.trim().split('\n'), complaints: stderr.trim().split('\n') };
+      },
+    },
+    async guest(context) {
+      using open = openNet(context);
+      const { net } = open;
+      await context.host('plug', null);
+      const pieces: Uint8Array[] = [];
+      const writer = new PcapWriter((piece) => pieces.push(piece), { nanoseconds: true });
+      const sizes = [22, 60, 61, 1514, 9014];
+      let now = 1_700_000_000_000_000_001n;
+      for (const [number, size] of sizes.entries()) {
+        await context.host('sendOne', { number, size });
+        using packet = await net.receive();
+        writer.write(packet.data, now);
+        now += 1_000_000_001n;
+      }
+      await context.host('sendOne', { number: 9, size: 100, vlan: 0xabc });
+      using tagged = await net.receive();
+      writer.write(tagged.data, now);
+      const capture = Buffer.concat(pieces).toString('base64');
+      const { status, lines, complaints } = await context.host('dissect', { capture });
+      equal(status, 0, complaints.join('\n'));
+      // It says what it reads, and nothing else.
+      equal(complaints.length, 1);
+      equal(complaints[0]?.includes('link-type EN10MB (Ethernet)'), true, complaints[0]);
+      const frames = lines.filter((line) => !line.startsWith('\t'));
+      deepEqual(
+        frames.map((line) => Number(/length (\d+)/.exec(line)?.[1])),
+        [...sizes, 104],
+      );
+      deepEqual(
+        frames.map((line) => line.split(' ')[0]),
+        Array.from({ length: sizes.length + 1 }, (_, n) => `170000000${n}.00000000${n + 1}`),
+      );
+      equal(frames.at(-1)?.includes('vlan 2748'), true, frames.at(-1));
     },
   }),
 ];

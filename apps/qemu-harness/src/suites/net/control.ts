@@ -60,6 +60,7 @@ export default [
   guestTest({
     device: 'net',
     name: 'filters what it receives as it is told, and QEMU says so, too',
+    long: true,
     devices: { net: switched() },
     prepare,
     host,

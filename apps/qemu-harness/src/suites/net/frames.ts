@@ -9,7 +9,7 @@ import { openNet, openRaw, turn } from './_net.ts';
 import { host, prepare, switched, tag, untag } from './_switch.ts';
 
 /** Frames each way in the long test; the others take fewer. */
-const MANY = 60_000;
+const MANY = 1_000_000;
 const SOME = 6_000;
 
 /** Receives numbered frames until so many came. */
@@ -88,8 +88,13 @@ export default [
 
   guestTest({
     device: 'net',
-    name: 'carries ten times as many each way at once',
-    timeoutS: 240,
+    name: 'carries a million frames of mixed sizes each way at once',
+    onlyFull: true,
+    timeoutS: 1800,
+    skip: ({ machine, transport, ring }) =>
+      machine === 'q35' && transport === 'pci-vfio' && ring.name === 'split'
+        ? undefined
+        : 'so many go through the first kind of guest only',
     devices: { net: switched() },
     prepare,
     host,
@@ -100,6 +105,7 @@ export default [
   guestTest({
     device: 'net',
     name: 'carries frames in buffers of the caller, by promises, tokens and spinning',
+    long: true,
     devices: { net: switched() },
     prepare,
     host,
@@ -252,6 +258,7 @@ export default [
   guestTest({
     device: 'net',
     name: 'lets a flood wait: memory does not grow, and nothing is lost',
+    long: true,
     timeoutS: 120,
     devices: { net: switched() },
     prepare,

@@ -1,13 +1,16 @@
 /** The kernel's IP stack on top of the driver, through a Tap, against QEMU's user network. */
 import { Tap } from '@virtio/linux';
 import { formatMac, type VirtioNet } from '@virtio/net';
-import { deepEqual, equal, ok } from 'node:assert/strict';
+import { deepEqual, equal, ok, rejects } from 'node:assert/strict';
 import { execFile, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
+import { createSocket } from 'node:dgram';
+import { Resolver } from 'node:dns/promises';
 import { writeFileSync } from 'node:fs';
 import { createServer, request } from 'node:http';
 import { join } from 'node:path';
 import { guestTest, type DeviceSpec, type HostEnv, pattern } from '../../framework/define.ts';
+import { TinyStack } from '../../../../../packages/net/examples/tiny-stack.ts';
 import { GUEST_MAC } from './_frames.ts';
 import { openNet } from './_net.ts';
 
@@ -60,12 +63,22 @@ const userNetwork = (): DeviceSpec => ({
   properties: { mac: formatMac(GUEST_MAC) },
   before: [
     '-netdev',
-    `user,id={id}-net,hostfwd=tcp:127.0.0.1:0-:8080,guestfwd=tcp:${SERVER}:80-cmd:${process.execPath} {dir}/server.mjs`,
+    `user,id={id}-net,tftp={dir},hostfwd=tcp:127.0.0.1:0-:8080,guestfwd=tcp:${SERVER}:80-cmd:${process.execPath} {dir}/server.mjs`,
   ],
   after: ['-set', 'device.{id}.netdev={id}-net'],
 });
 
 const host = {
+  /** Serves names on a port of the loopback, where the network's gateway leads. */
+  serveNames: async (_args: null): Promise<number> => {
+    const server = createSocket('udp4');
+    server.on('message', (query, { port, address }) => server.send(answerName(query), port, address));
+    const { promise, resolve, reject } = Promise.withResolvers<undefined>();
+    server.once('error', reject).bind(0, '127.0.0.1', () => resolve(undefined));
+    await promise;
+    server.unref();
+    return server.address().port;
+  },
   /** Fetches a page from the server in the guest, through the port that QEMU forwards. */
   fetchPage: async ({ path }: { path: string }, env: HostEnv): Promise<string> => {
     const table = String(await env.qmp('human-monitor-command', { 'command-line': 'info usernet' }));
@@ -95,6 +108,22 @@ function spawnCurl(url: string): string | undefined {
   if (error !== undefined) return undefined;
   if (status !== 0) throw new Error(`curl ended with ${status}`);
   return stdout;
+}
+
+/** Answers one question of the DNS: `7.example` and `seven.example` have the address 192.0.2.7, what is below no `.example` there is not. */
+function answerName(query: Buffer): Buffer {
+  let end = 12;
+  const labels: string[] = [];
+  for (let length = query[end] ?? 0; length > 0; length = query[end] ?? 0) {
+    labels.push(query.toString('latin1', end + 1, end + 1 + length));
+    end += 1 + length;
+  }
+  const question = query.subarray(12, end + 5);
+  const found = labels.at(-1) === 'example';
+  const number = labels[0] === 'seven' ? 7 : Number(labels[0]);
+  const head = [0x81, found ? 0x80 : 0x83, 0, 1, 0, found ? 1 : 0, 0, 0, 0, 0];
+  const answer = found ? [0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, number] : [];
+  return Buffer.concat([query.subarray(0, 2), Buffer.from(head), question, Buffer.from(answer)]);
 }
 
 const prepare = (directory: string): void => {
@@ -215,6 +244,7 @@ export default [
   guestTest({
     device: 'net',
     name: 'the kernel fetches 100 MiB over HTTP through a Tap, and sends them back, with equal hashes',
+    long: true,
     timeoutS: 300,
     devices: { net: userNetwork() },
     prepare,
@@ -242,54 +272,65 @@ export default [
 
   guestTest({
     device: 'net',
-    name: 'resolves the gateway and pings it without a kernel',
+    name: 'the kernel resolves names through a Tap, and says which there are not',
+    timeoutS: 90,
+    devices: { net: userNetwork() },
+    prepare,
+    host,
+    async guest(context) {
+      using open = openNet(context);
+      await withNetwork(
+        open.net,
+        (line) => context.note(line),
+        async () => {
+          const port = await context.host('serveNames', null);
+          const resolver = new Resolver({ timeout: 5000, tries: 4 });
+          resolver.setServers([`${GATEWAY}:${port}`]);
+          deepEqual(await resolver.resolve4('seven.example'), ['192.0.2.7']);
+          const all = Array.from({ length: 50 }, (_, n) => resolver.resolve4(`${n}.example`));
+          deepEqual(
+            (await Promise.all(all)).flat(),
+            Array.from({ length: 50 }, (_, n) => `192.0.2.${n}`),
+          );
+          await rejects(resolver.resolve4('nobody.test'), { code: 'ENOTFOUND' });
+        },
+      );
+    },
+  }),
+
+  guestTest({
+    device: 'net',
+    name: 'a small stack of its own pings the gateway and fetches a file by TFTP, without a kernel',
+    timeoutS: 90,
     devices: { net: userNetwork() },
     prepare,
     async guest(context) {
       using open = openNet(context);
       const { net } = open;
-      const me = [10, 0, 2, 15];
-      const gateway = [10, 0, 2, 2];
-      const mac = Array.from(net.macAddress);
-      const ask = [...[255, 255, 255, 255, 255, 255], ...mac, 8, 6, 0, 1, 8, 0, 6, 4, 0, 1];
-      await net.send(Uint8Array.from([...ask, ...mac, ...me, 0, 0, 0, 0, 0, 0, ...gateway]));
-      /** The next frame of a type, whatever else the network has to say. */
-      const next = async (type: number): Promise<Uint8Array> => {
-        for (;;) {
-          using packet = await net.receive();
-          const frame = packet.copy();
-          if (((frame[12] ?? 0) << 8) + (frame[13] ?? 0) === type) return frame;
-        }
-      };
-      const reply = await next(0x0806);
-      deepEqual([...reply.subarray(20, 22), ...reply.subarray(28, 32)], [0, 2, ...gateway]);
-      const peer = Array.from(reply.subarray(22, 28));
-      for (let sequence = 1; sequence <= 5; sequence += 1) {
-        const echo = withSum(
-          Uint8Array.from([8, 0, 0, 0, 0x12, 0x34, 0, sequence, ...new Array<number>(56).fill(sequence)]),
-          2,
-        );
-        const length = 20 + echo.length;
-        const header = withSum(
-          Uint8Array.from([0x45, 0, 0, length, 0, sequence, 0, 0, 64, 1, 0, 0, ...me, ...gateway]),
-          10,
-        );
-        await net.send(Uint8Array.from([...peer, ...mac, 8, 0, ...header, ...echo]));
-        const answer = await next(0x0800);
-        const icmp = answer.subarray(34, 34 + echo.length);
-        equal(icmp[0], 0, 'an echo reply');
-        deepEqual(icmp.subarray(4), echo.subarray(4));
-      }
+      const stack = new TinyStack(
+        {
+          readable: net.readable(ReadableStream<Uint8Array>),
+          writable: net.writable(WritableStream<Uint8Array>),
+        },
+        { macAddress: net.macAddress, address: '10.0.2.15', gateway: GATEWAY },
+      );
+      for (const size of [0, 1, 56, 1000]) await stack.ping(GATEWAY, new Uint8Array(size).fill(size & 0xff));
+      equal(Buffer.from(await fetchByTftp(stack, 'server.mjs')).toString(), SERVER_SOURCE);
+      await stack.close();
     },
   }),
 ];
 
-/** Puts the checksum of IP into a header. */
-function withSum(bytes: Uint8Array<ArrayBuffer>, at: number): Uint8Array<ArrayBuffer> {
-  let sum = 0;
-  for (let i = 0; i < bytes.length; i += 2) sum += ((bytes[i] ?? 0) << 8) | (bytes[i + 1] ?? 0);
-  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
-  bytes[at] = (~sum >> 8) & 0xff;
-  bytes[at + 1] = ~sum & 0xff;
-  return bytes;
+/** Fetches a file in blocks of 512 bytes, each of which is acknowledged [RFC 1350]. */
+async function fetchByTftp(stack: TinyStack, name: string): Promise<Uint8Array> {
+  using port = stack.udp(2000);
+  const pieces: Uint8Array[] = [];
+  await port.send(GATEWAY, 69, Buffer.from(`\0\x01${name}\0octet\0`, 'latin1'));
+  for (let block = 1; ; block += 1) {
+    const { address, port: from, data } = await port.receive();
+    deepEqual([address, ...data.subarray(0, 4)], [GATEWAY, 0, 3, block >> 8, block & 0xff]);
+    pieces.push(data.subarray(4));
+    await port.send(GATEWAY, from, Uint8Array.of(0, 4, block >> 8, block & 0xff));
+    if (data.length < 516) return Buffer.concat(pieces);
+  }
 }

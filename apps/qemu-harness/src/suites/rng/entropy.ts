@@ -89,6 +89,7 @@ export default [
   guestTest({
     device: 'rng',
     name: 'waits for a host that limits the rate, and loses nothing',
+    long: true,
     devices: { rng: fromFile({ 'max-bytes': 4096, period: PERIOD }) },
     prepare: makeFile,
     host,
@@ -122,6 +123,7 @@ export default [
   guestTest({
     device: 'rng',
     name: 'is reset while a request waits, and goes on with the next byte of the file',
+    long: true,
     devices: { rng: fromFile({ 'max-bytes': 1024, period: 3000 }) },
     prepare: makeFile,
     host,

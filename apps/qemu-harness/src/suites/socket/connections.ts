@@ -143,6 +143,7 @@ export default [
   guestTest({
     device: 'socket',
     name: 'keeps 200 connections at once apart, each with bytes of its own both ways',
+    long: true,
     timeoutS: 180,
     devices: { socket: socketDevice() },
     skip: unable,
@@ -184,6 +185,7 @@ export default [
   guestTest({
     device: 'socket',
     name: 'opens, talks and closes 300 times in a row, and keeps nothing',
+    long: true,
     timeoutS: 120,
     devices: { socket: socketDevice() },
     skip: unable,
@@ -239,6 +241,7 @@ export default [
   guestTest({
     device: 'socket',
     name: 'serves HTTP to a client on the host',
+    long: true,
     timeoutS: 90,
     devices: { socket: socketDevice() },
     skip: unable,

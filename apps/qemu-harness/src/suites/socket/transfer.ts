@@ -14,6 +14,7 @@ export default [
   guestTest({
     device: 'socket',
     name: 'sends 100 MiB to the host, and receives as much, with equal hashes',
+    long: true,
     timeoutS: 300,
     devices: { socket: socketDevice({ window: MIB }) },
     skip: unable,

@@ -153,6 +153,7 @@ export default [
   guestTest({
     device: 'socket',
     name: 'is not told of a program on the host that goes without having read all, and gives up by time',
+    long: true,
     timeoutS: 90,
     devices: { socket: socketDevice() },
     skip: unable,

@@ -8,7 +8,7 @@ import {
 } from '@virtio/sound';
 import { deepEqual, equal, ok, rejects, throws } from 'node:assert/strict';
 import { setTimeout as delay } from 'node:timers/promises';
-import { guestTest, small } from '../../framework/define.ts';
+import { type GuestTest, guestTest, small } from '../../framework/define.ts';
 import {
   alsaSound,
   expectPlayed,
@@ -43,24 +43,25 @@ const FORMATS = [
   { format: 'FLOAT', shift: 0, offset: 0 },
 ] as const;
 
-export default [
-  guestTest({
+/** Plays a signal of so many seconds; every sample of it is found in its place. */
+function playsAll(seconds: number, share: Pick<GuestTest, 'essential' | 'long'>): GuestTest {
+  return guestTest({
     device: 'sound',
-    name: 'plays at 48 kHz, every sample in its place',
-    essential: true,
+    name: `plays ${seconds} s at 48 kHz, every sample in its place`,
+    ...share,
     timeoutS: 120,
     devices: { sound: wavSound(48_000) },
     host,
     async guest(context) {
       using opened = openSound(context);
       const { sound } = opened;
-      const signal: Signal = { rate: 48_000, frames: small(context.cell, 480_000, 16_000), seed: 1 };
+      const signal: Signal = { rate: 48_000, frames: small(context.cell, seconds * 48_000, 16_000), seed: 1 };
       const stream = await sound.openPlayback(parameters(48_000));
       const began = performance.now();
       await playSignal(stream, signal);
       await stream.write(silence(TAIL));
       await stream.close();
-      const seconds = (performance.now() - began) / 1000;
+      const took = (performance.now() - began) / 1000;
       const verdict = await context.host('judge', {
         expected: [{ signal }],
         frames: signal.frames,
@@ -69,15 +70,21 @@ export default [
       expectPlayed(verdict, 48_000);
       equal(stream.failedPeriods, 0);
       context.note(
-        `${(signal.frames / 48_000).toFixed(1)} s in ${seconds.toFixed(1)} s, ${stream.underruns} underruns, silence of ${verdict.silence.join(' and ')} frames`,
+        `${(signal.frames / 48_000).toFixed(1)} s in ${took.toFixed(1)} s, ${stream.underruns} underruns, silence of ${verdict.silence.join(' and ')} frames`,
       );
-      ok(seconds > (0.8 * signal.frames) / 48_000, 'played faster than it can be heard');
+      ok(took > (0.8 * signal.frames) / 48_000, 'played faster than it can be heard');
     },
-  }),
+  });
+}
+
+export default [
+  playsAll(3, { essential: true }),
+  playsAll(10, { long: true }),
 
   guestTest({
     device: 'sound',
     name: 'plays 10 s at 44.1 kHz through a WritableStream',
+    long: true,
     timeoutS: 120,
     devices: { sound: wavSound(44_100) },
     host,
@@ -104,6 +111,7 @@ export default [
   guestTest({
     device: 'sound',
     name: 'plays every format that the device has',
+    long: true,
     timeoutS: 120,
     devices: { sound: wavSound(48_000) },
     host,
@@ -151,6 +159,7 @@ export default [
   guestTest({
     device: 'sound',
     name: 'plays by spinning and without waiting, too',
+    long: true,
     devices: { sound: wavSound(48_000) },
     host,
     async guest(context) {
@@ -182,6 +191,7 @@ export default [
   guestTest({
     device: 'sound',
     name: 'pauses without losing or repeating a frame',
+    long: true,
     devices: { sound: wavSound(48_000) },
     host,
     async guest(context) {
@@ -207,6 +217,7 @@ export default [
   guestTest({
     device: 'sound',
     name: 'stops at once, forgets what was not played, and starts anew',
+    long: true,
     devices: { sound: wavSound(48_000) },
     host,
     async guest(context) {
@@ -235,6 +246,7 @@ export default [
   guestTest({
     device: 'sound',
     name: 'reports an underrun, and goes on after it',
+    long: true,
     devices: { sound: wavSound(48_000) },
     host,
     async guest(context) {
@@ -259,6 +271,7 @@ export default [
   guestTest({
     device: 'sound',
     name: 'plays two streams at once, none of them through the other',
+    long: true,
     devices: { sound: wavSound(48_000, { streams: 4 }) },
     host,
     async guest(context) {

@@ -53,6 +53,7 @@ export default [
   guestTest({
     device: 'sound',
     name: 'is reset while it plays, and plays again',
+    long: true,
     devices: { sound: wavSound(48_000) },
     host,
     async guest(context) {

@@ -1,0 +1,79 @@
+/** A guest for a measurement: our driver and Linux' own one after the other, in the same guest. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { chooseAccelerator } from '../src/boot/accelerator.ts';
+import { agentFiles } from '../src/boot/agent-files.ts';
+import { Guest } from '../src/boot/guest.ts';
+import { GUEST_DIR } from '../src/boot/protocol.ts';
+import { DEFAULT_CONFIG, type TransportKind } from '../src/boot/qemu-args.ts';
+import type { CpioEntry } from '../src/image/cpio.ts';
+import { moreModules } from '../src/image/modules.ts';
+import { prepare } from '../src/prepare.ts';
+import { bundle } from '../src/script/bundle.ts';
+import { ensureGuestPackages } from '../src/setup/guest-packages.ts';
+
+const TIMEOUT_MS = 900_000;
+
+/** What is to be measured, and in which guest. */
+export interface Measurement {
+  readonly transport: TransportKind;
+  /** Programs of the host reach the guest's memory (vhost-user). */
+  readonly sharedMemory?: boolean;
+  /** QEMU's arguments for the devices. */
+  readonly devices: readonly string[];
+  /** The modules of Linux' own drivers. */
+  readonly modules: readonly string[];
+  /** The guest's half, beside this file. */
+  readonly script: string;
+  /** What the guest's half asks of the host. */
+  readonly host: Readonly<Record<string, (args: never) => unknown>>;
+}
+
+/** Boots a guest and runs the script in it, whose output becomes ours. */
+export async function measureInGuest({
+  transport,
+  sharedMemory = false,
+  devices,
+  modules,
+  script,
+  host,
+}: Measurement): Promise<void> {
+  const report = (line: string): void => console.log(line);
+  const image = await prepare(report);
+  const accelerator = await chooseAccelerator(image, report);
+  const kernel = await moreModules(await ensureGuestPackages(report), modules);
+  const files: CpioEntry[] = [
+    ...(await agentFiles()),
+    { type: 'file', path: 'guest/bench.mjs', data: await bundle(join(import.meta.dirname, script)) },
+    ...kernel.map((data, n): CpioEntry => {
+      return { type: 'file', path: `guest/modules/${String(n).padStart(2, '0')}.ko`, data };
+    }),
+  ];
+  console.log(`${readFileSync('/proc/loadavg', 'utf8').trim()} (load); compare within one run only`);
+  const config = {
+    ...DEFAULT_CONFIG,
+    ...{ machine: 'q35', transport, accelerator, sharedMemory, devices, kernelDrivers: true },
+  } as const;
+  const guest = await Guest.start(config, image, files, TIMEOUT_MS, {});
+  try {
+    await guest.ready;
+    console.log(`Linux ${image.kernelRelease} on ${accelerator}, Node.js ${image.nodeVersion}`);
+    const program = guest.run(['--expose-gc', '--enable-source-maps', `${GUEST_DIR}/bench.mjs`], {
+      onOutput: (stream, bytes) => void process[stream].write(bytes),
+      onMessage: (body) => {
+        const { id, name, args } = body as { id: number; name: string; args: unknown };
+        Promise.resolve()
+          .then(() => host[name]?.(args as never))
+          .then(
+            (value) => program.send({ id, value: value ?? null }),
+            (error: unknown) => program.send({ id, error: String(error) }),
+          );
+      },
+    });
+    const { status } = await program.exited;
+    if (status !== 0) process.exitCode = 1;
+    await guest.powerOff();
+  } finally {
+    await guest.stop();
+  }
+}

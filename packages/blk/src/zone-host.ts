@@ -1,0 +1,14 @@
+/** What zones need of the driver of their disk. */
+import type { BlkData } from './blk-queue.ts';
+import type { BlkConfig } from './config.ts';
+import type { Dispatcher } from './dispatcher.ts';
+
+/** The driver of a disk, as {@link BlkZones} sees it. */
+export interface ZoneHost {
+  /** The device, for messages. */
+  readonly who: string;
+  readonly dispatcher: Dispatcher;
+  config(): BlkConfig;
+  /** Checks data for a transfer and returns its segments. */
+  measure(what: string, sector: number, data: BlkData): number;
+}

@@ -1,0 +1,65 @@
+/** `virtio explain`: what the code of an error means, why it comes, and what to do. */
+import type { Command } from 'commander';
+import { readFile } from 'node:fs/promises';
+import { fileURLToPath } from 'node:url';
+import { CliError, ExitStatus, usage } from '../errors.ts';
+import type { Host } from '../host.ts';
+import { Printer, type PrintOptions } from '../output.ts';
+import { addPrintOptions } from '../session.ts';
+
+/** Adds the command. */
+export function addExplain(program: Command, host: Host): void {
+  addPrintOptions(
+    program
+      .command('explain')
+      .description('what the code of an error means, why it comes, and what to do')
+      .argument('[code]', 'such as QUEUE_FULL (default: all of them)'),
+  ).action(async (code: string | undefined, options: PrintOptions) => {
+    const printer = new Printer(host, options);
+    const all = explanations(await readPage());
+    if (code === undefined) {
+      printer.result(Object.fromEntries(all));
+      for (const [name, text] of all) {
+        printer.line(printer.colors.bold(name));
+        printer.line(`${text}\n`);
+      }
+      return;
+    }
+    const name = code.toUpperCase();
+    const text = all.get(name);
+    if (text === undefined) {
+      throw usage(`there is no code "${code}"`, 'virtio explain shows all of them');
+    }
+    printer.result({ code: name, text });
+    printer.line(printer.colors.bold(name));
+    printer.line(text);
+  });
+}
+
+/** The paragraphs of the page by the code that is their heading. */
+export function explanations(page: string): ReadonlyMap<string, string> {
+  const [, ...sections] = page.split(/^(?=#{2,3} )/m);
+  const found = new Map<string, string>();
+  for (const section of sections) {
+    const [, code, text = ''] = /^### (\w+)\n+([^]*)$/.exec(section) ?? [];
+    if (code !== undefined) found.set(code, text.trim());
+  }
+  return found;
+}
+
+/** The page, which `@virtio/core` brings along. */
+async function readPage(): Promise<string> {
+  try {
+    return await readFile(
+      fileURLToPath(new URL('errors.md', import.meta.resolve('@virtio/core/package.json'))),
+      'utf8',
+    );
+  } catch {
+    // As when this program was bundled into one file.
+    throw new CliError(
+      ExitStatus.MACHINE,
+      'the page that explains the codes is not here: it is errors.md of the package @virtio/core',
+      'install @virtio/cli from the registry, or read the page "Errors" of the manual',
+    );
+  }
+}

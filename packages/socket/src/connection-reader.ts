@@ -1,0 +1,132 @@
+/** Reads a connection: takes what was received, at once, or as soon as there is some. */
+import { requireBytes, requireWaitable, type SpinOptions, VirtioError, type WaitOptions } from '@virtio/core';
+import type { ConnectionPort, VsockMessage } from './connection-port.ts';
+import type { Connection } from './connection.ts';
+
+/** The most that one chunk holds, in bytes. */
+const MAX_CHUNK = 65_536;
+
+/** The reading half of a connection. */
+export class ConnectionReader {
+  readonly #connection: Connection;
+  readonly #port: ConnectionPort;
+
+  constructor(connection: Connection, port: ConnectionPort) {
+    this.#connection = connection;
+    this.#port = port;
+  }
+
+  tryRead(into: Uint8Array): number {
+    this.#checkStream(into);
+    this.#port.drain();
+    return this.#connection.readiness === 'data' ? this.#take(into) : 0;
+  }
+
+  async read(into: Uint8Array, options?: WaitOptions): Promise<number> {
+    this.#checkStream(into);
+    if (into.length === 0) return 0;
+    return this.#whenData(() => this.#take(into), 0, options);
+  }
+
+  readSync(into: Uint8Array, options?: SpinOptions): number {
+    this.#checkStream(into);
+    if (into.length === 0) return 0;
+    return this.#whenDataSync(() => this.#take(into), 0, options);
+  }
+
+  tryReadChunk(): Uint8Array<ArrayBuffer> | undefined {
+    this.#port.drain();
+    return this.#connection.readiness === 'data' ? this.#takeChunk() : undefined;
+  }
+
+  async readChunk(options?: WaitOptions): Promise<Uint8Array<ArrayBuffer> | undefined> {
+    return this.#whenData(() => this.#takeChunk(), undefined, options);
+  }
+
+  readChunkSync(options?: SpinOptions): Uint8Array<ArrayBuffer> | undefined {
+    return this.#whenDataSync(() => this.#takeChunk(), undefined, options);
+  }
+
+  tryReadMessage(): VsockMessage | undefined {
+    this.#checkMessages();
+    this.#port.drain();
+    return this.#connection.readiness === 'data' ? this.#takeMessage() : undefined;
+  }
+
+  async readMessage(options?: WaitOptions): Promise<VsockMessage | undefined> {
+    this.#checkMessages();
+    return this.#whenData(() => this.#takeMessage(), undefined, options);
+  }
+
+  readMessageSync(options?: SpinOptions): VsockMessage | undefined {
+    this.#checkMessages();
+    return this.#whenDataSync(() => this.#takeMessage(), undefined, options);
+  }
+
+  get atEnd(): boolean {
+    this.#port.drain();
+    return this.#connection.readiness === 'end';
+  }
+
+  /**
+   * Takes data as soon as there are some, or returns `end`. Another reader may have taken what woke this one, so that looking and taking
+   * are one.
+   */
+  async #whenData<T, E>(take: () => T, end: E, options: WaitOptions | undefined): Promise<T | E> {
+    const connection = this.#connection;
+    requireWaitable(connection.transport, options);
+    for (;;) {
+      this.#port.drain();
+      const { readiness } = connection;
+      if (readiness !== 'nothing') return readiness === 'data' ? take() : end;
+      await connection.readers.wait(options);
+    }
+  }
+
+  /** The same, spinning. */
+  #whenDataSync<T, E>(take: () => T, end: E, options: SpinOptions | undefined): T | E {
+    const connection = this.#connection;
+    this.#port.drain();
+    if (connection.readiness === 'nothing') {
+      this.#port.spin(() => connection.readiness !== 'nothing', options, 'data of the peer');
+    }
+    return connection.readiness === 'data' ? take() : end;
+  }
+
+  #take(into: Uint8Array): number {
+    const count = this.#connection.buffer.read(into);
+    this.#connection.consumed(count);
+    return count;
+  }
+
+  #takeChunk(): Uint8Array<ArrayBuffer> {
+    if (this.#connection.isSeqpacket) return this.#takeMessage().data;
+    const chunk = new Uint8Array(Math.min(MAX_CHUNK, this.#connection.buffer.length));
+    this.#take(chunk);
+    return chunk;
+  }
+
+  #takeMessage(): VsockMessage {
+    const { length = 0, eor = false } = this.#connection.buffer.takeMessage() ?? {};
+    const data = new Uint8Array(length);
+    this.#take(data);
+    return { data, endOfRecord: eor };
+  }
+
+  #checkStream(into: Uint8Array): void {
+    requireBytes(this.#connection.transport, into);
+    if (!this.#connection.isSeqpacket) return;
+    throw new VirtioError(
+      'UNSUPPORTED',
+      `${this.#connection.name} carries messages; use readMessage and write or tryWriteMessage`,
+    );
+  }
+
+  #checkMessages(): void {
+    if (this.#connection.isSeqpacket) return;
+    throw new VirtioError(
+      'UNSUPPORTED',
+      `${this.#connection.name} carries a stream of bytes without messages; use read and write`,
+    );
+  }
+}
