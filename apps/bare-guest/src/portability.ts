@@ -147,6 +147,7 @@ function commandOf(engine: Exclude<Engine, 'quickjs'>): readonly [string, ...str
 const broken = (why: string): FileResult => ({
   file: '(the engine)',
   passed: 0,
+  leftOut: [],
   failed: [{ name: 'ends well', why }],
 });
 
@@ -187,6 +188,9 @@ export async function runPortability(argv: readonly string[]): Promise<number> {
         `${engine.padEnd(8)} ${name.padEnd(9)} ${passed} passed, ${surprising.length} failed, ` +
           `${failed.length - surprising.length} that it cannot`,
       );
+      for (const { file, leftOut } of results) {
+        for (const title of leftOut) console.log(`  left out, as it takes minutes: ${file} > ${title}`);
+      }
       for (const { name: title, why } of surprising) {
         console.log(`  FAILED ${title}\n    ${why.slice(0, 500)}`);
       }
