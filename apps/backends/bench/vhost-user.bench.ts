@@ -1,9 +1,11 @@
 /**
- * Reads a second of 4 KiB, ours and libblkio's (C and Rust), from the same back ends: qemu-storage-daemon's null-co, and a back end that
- * writes the status only. Medians of rounds in turn, and every ratio. libblkio comes from Debian's `libblkio-dev`; the programs in C are
- * those of `../shared/bench`, without which there is only our half.
+ * Reads a second of 4 KiB, ours and libblkio's (C and Rust), from the same back ends: qemu-storage-daemon's null-co, and one that writes
+ * the status only (`null-backend.c`). Medians of rounds in turn, and every ratio. libblkio comes from Debian 13's `libblkio-dev` and is
+ * driven by `blkio-reads.c`; both programs are compiled with `cc` (Debian: gcc, libc6-dev).
+ *
+ * `VHOST_DEPTHS`, `VHOST_ROUNDS` and `VHOST_SECONDS` say what is measured.
  */
-import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -12,36 +14,25 @@ import { VirtioBlk } from '@virtio/blk';
 import { ensureUnpacked } from '@virtio/qemu-harness/unpacked';
 import { openDriver } from '@virtio/vhost-user';
 
-const DEPTHS = [1, 8, 32, 128];
-const ROUNDS = Number(process.env.VHOST_ROUNDS ?? 3);
+const DEPTHS = (process.env.VHOST_DEPTHS ?? '1,8,32,128').split(',').map(Number);
+const ROUNDS = Number(process.env.VHOST_ROUNDS ?? 5);
 const SECONDS = Number(process.env.VHOST_SECONDS ?? 0.4);
 const BLOCK = 4096;
 
-const root = join(import.meta.dirname, '../../..');
 const folder = mkdtempSync(join(tmpdir(), 'virtio-bench-'));
 const socket = join(folder, 'disk.sock');
 
-/** The programs in C, where they are. */
-const sources = ['../shared/bench', '../../shared/bench']
-  .map((path) => join(root, path))
-  .find((path) => existsSync(path));
-
-function compile(name: string, args: readonly string[]): string | undefined {
-  if (sources === undefined) return undefined;
+/** Compiles one of the programs beside this file. */
+function compile(name: string, args: readonly string[] = []): string {
   const program = join(folder, name);
-  const { status, stderr } = spawnSync('cc', ['-O2', '-o', program, join(sources, `${name}.c`), ...args], {
-    encoding: 'utf8',
-  });
-  if (status === 0) return program;
-  console.log(`${name} does not compile, and is left out: ${stderr}`);
-  return undefined;
+  execFileSync('cc', ['-O2', '-o', program, join(import.meta.dirname, `${name}.c`), ...args]);
+  return program;
 }
 
 /** The command that measures libblkio. */
-async function libblkio(): Promise<readonly string[] | undefined> {
-  if (sources === undefined) return undefined;
+async function libblkio(): Promise<readonly string[]> {
   const name = 'libblkio.so.1';
-  const found = await ensureUnpacked(
+  const [loader = '', option = '', libraries = ''] = await ensureUnpacked(
     {
       package: 'libblkio1',
       path: `usr/lib/x86_64-linux-gnu/${name}`,
@@ -50,21 +41,21 @@ async function libblkio(): Promise<readonly string[] | undefined> {
     },
     (line) => console.log(line),
   );
-  const libraries = found[2] ?? '';
-  const program = compile('blkio-bench', [
+  const program = compile('blkio-reads', [
     `-I${join(libraries, '../../include')}`,
     join(libraries, name),
     '-Wl,--allow-shlib-undefined',
   ]);
-  return program === undefined ? undefined : [...found.slice(0, 3), program];
+  return [loader, option, libraries, program];
 }
 
-async function start(program: string, args: readonly string[]): Promise<ChildProcess> {
+/** Starts a back end, which ends with the block. */
+async function start(program: string, args: readonly string[]): Promise<Disposable> {
   rmSync(socket, { force: true });
   const child = spawn(program, args, { stdio: ['ignore', 'ignore', 'inherit'] });
   for (let i = 0; i < 1000 && !existsSync(socket); i += 1) await delay(5);
   await delay(50);
-  return child;
+  return { [Symbol.dispose]: () => child.kill('SIGKILL') };
 }
 
 async function promises(depth: number, spinUs: number): Promise<number> {
@@ -126,35 +117,22 @@ async function tokens(depth: number): Promise<number> {
   return result;
 }
 
-function blkio(command: readonly string[], depth: number, polling: boolean): number {
+function blkio(command: readonly string[], depth: number, way: 'eventfd' | 'polling'): number {
   const [program = '', ...args] = command;
-  const said = execFileSync(
-    program,
-    [
-      ...args,
-      'virtio-blk-vhost-user',
-      socket,
-      String(depth),
-      String(BLOCK),
-      String(SECONDS),
-      polling ? '1' : '0',
-    ],
-    { encoding: 'utf8' },
+  return Number(
+    execFileSync(program, [...args, socket, String(depth), String(SECONDS), way], { encoding: 'utf8' }),
   );
-  return Number(/IOPS=(\d+)/.exec(said)?.[1]);
 }
 
 const median = (values: readonly number[]): number =>
   [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? NaN;
 
-async function measure(title: string, command: readonly string[] | undefined): Promise<void> {
+async function measure(title: string, command: readonly string[]): Promise<void> {
   console.log(`\n${title}: reads of 4 KiB a second, medians of ${ROUNDS} rounds of ${SECONDS} s`);
   for (const depth of DEPTHS) {
     const ways: Record<string, () => Promise<number> | number> = {
-      ...(command && {
-        'libblkio eventfd': () => blkio(command, depth, false),
-        'libblkio polling': () => blkio(command, depth, true),
-      }),
+      'libblkio eventfd': () => blkio(command, depth, 'eventfd'),
+      'libblkio polling': () => blkio(command, depth, 'polling'),
       promises: () => promises(depth, 0),
       'promises, spinning': () => promises(depth, 50),
       'tokens, polling': () => tokens(depth),
@@ -181,24 +159,18 @@ async function measure(title: string, command: readonly string[] | undefined): P
 
 try {
   const command = await libblkio();
-  if (sources === undefined) {
-    console.log('../shared/bench is not there: libblkio and the null back end are left out.');
-  }
   console.log(`${readFileSync('/proc/loadavg', 'utf8').trim()} (load); compare runs of a quiet machine only`);
-  const daemon = await start('qemu-storage-daemon', [
-    '--blockdev',
-    'driver=null-co,node-name=disk,size=1073741824,read-zeroes=off',
-    '--export',
-    `type=vhost-user-blk,id=export,node-name=disk,addr.type=unix,addr.path=${socket}`,
-  ]);
-  await measure('qemu-storage-daemon, null-co', command);
-  daemon.kill('SIGKILL');
-  const program = compile('null-backend', []);
-  if (program !== undefined) {
-    const backend = await start(program, [socket]);
-    await measure('a back end that writes the status only', command);
-    backend.kill('SIGKILL');
+  {
+    using _daemon = await start('qemu-storage-daemon', [
+      '--blockdev',
+      'driver=null-co,node-name=disk,size=1073741824,read-zeroes=off',
+      '--export',
+      `type=vhost-user-blk,id=export,node-name=disk,addr.type=unix,addr.path=${socket},writable=on`,
+    ]);
+    await measure('qemu-storage-daemon, null-co', command);
   }
+  using _backend = await start(compile('null-backend'), [socket]);
+  await measure('a back end that writes the status only', command);
 } finally {
   rmSync(folder, { recursive: true, force: true });
 }

@@ -70,7 +70,7 @@ export class Backend implements AsyncDisposable {
   async freeze(): Promise<void> {
     this.#child.kill('SIGSTOP');
     const tasks = `/proc/${this.#child.pid}/task`;
-    const runs = (id: string): boolean => !/\) T /.test(readFileSync(`${tasks}/${id}/stat`, 'utf8'));
+    const runs = (id: string): boolean => !readFileSync(`${tasks}/${id}/stat`, 'utf8').includes(') T ');
     while (readdirSync(tasks).some(runs)) await delay(1);
   }
 

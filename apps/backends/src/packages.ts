@@ -16,4 +16,6 @@ export const UNPACKED = {
     suite: 'trixie',
     libraries: ['libc6', 'libgcc-s1', 'libcap-ng0', 'libseccomp2'],
   },
+  passt: { package: 'passt', path: 'usr/bin/passt', suite: 'trixie', libraries: ['libc6'] },
+  vsock: { package: 'vhost-device-vsock', path: 'usr/bin/vhost-device-vsock', suite: 'unstable' },
 } as const satisfies Readonly<Record<string, UnpackedProgram>>;

@@ -37,12 +37,12 @@ function pattern(sector: number, bytes: number, seed: number): Uint8Array {
 }
 
 /** Resolves after a number of calls of `count`. */
-function counter(times: number): { readonly count: () => void; readonly reached: Promise<void> } {
-  const { promise, resolve } = Promise.withResolvers<void>();
+function counter(times: number): { readonly count: () => void; readonly reached: Promise<unknown> } {
+  const { promise, resolve } = Promise.withResolvers<undefined>();
   let counted = 0;
   const count = (): void => {
     counted += 1;
-    if (counted === times) resolve();
+    if (counted === times) resolve(undefined);
   };
   return { count, reached: promise };
 }

@@ -52,8 +52,9 @@ export async function measureInGuest({
   console.log(`${readFileSync('/proc/loadavg', 'utf8').trim()} (load); compare within one run only`);
   const config = {
     ...DEFAULT_CONFIG,
-    ...{ machine: 'q35', transport, accelerator, sharedMemory, devices, kernelDrivers: true },
-  } as const;
+    machine: 'q35' as const,
+    ...{ transport, accelerator, sharedMemory, devices, kernelDrivers: true },
+  };
   const guest = await Guest.start(config, image, files, TIMEOUT_MS, {});
   try {
     await guest.ready;

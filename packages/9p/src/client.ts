@@ -14,26 +14,26 @@ import {
   type Task,
   WINDOW,
 } from '@virtio/files';
-import { MalformedError, Reader } from './codec.ts';
+import type {
+  AttributeChanges,
+  Attributes,
+  ConnectOptions,
+  LockRequest,
+  RawDirectoryEntry,
+  RawStatFs,
+  Walk,
+} from './client-types.ts';
 import { type Copied, copyData } from './copy-data.ts';
+import { readEntries } from './directory-entries.ts';
 import { Exchange } from './exchange.ts';
-import { FidTable, type P9Fid } from './fid.ts';
+import { FidTable, NO_QID, type P9Fid } from './fid.ts';
+import { ATTRIBUTES, FileAttributes } from './file-attributes.ts';
 import { pipeline } from './pipeline.ts';
-import {
-  DirectoryEntry,
-  FileType,
-  GetattrMask,
-  type MessageValues,
-  NO_FID,
-  type Qid,
-  QidType,
-  R,
-  T,
-  VERSION,
-} from './protocol.ts';
+import { NO_FID, type Qid, R, T, VERSION } from './protocol.ts';
 import { IO_HEADER_SIZE } from './tags.ts';
 import { readData, writeData } from './transfer.ts';
 import type { Virtio9p } from './virtio-9p.ts';
+import { Walker } from './walker.ts';
 
 /** Whose arguments are refused, for messages that stand for no device. */
 const CLIENT = '9P';
@@ -50,47 +50,6 @@ const MAX_MSIZE = 16777216 + IO_HEADER_SIZE;
 /** The longest value of an extended attribute, and the longest list of their names, that Linux allows. */
 const MAX_XATTR = 65536;
 
-/** Of a fid that stands for no file, or for one of which nothing is known yet. */
-const NO_QID: Qid = { type: 0, version: 0, path: 0n };
-
-/** What is asked of a file. */
-const ATTRIBUTES = GetattrMask.BASIC | GetattrMask.BTIME;
-
-/** Options of {@link P9Client.connect}. */
-export interface ConnectOptions {
-  /** The largest message in bytes (default 524,312: data of 512 KiB); the server may choose a smaller one. */
-  readonly msize?: number;
-  /** The name of the user (`uname`; default `root`). */
-  readonly userName?: string;
-  /** The number of the user (`n_uname`; default 0). Servers that map owners give it to new files. */
-  readonly uid?: number;
-  /** The name of the tree to attach to (`aname`; default empty: the tree that the mount tag names). */
-  readonly tree?: string;
-}
-
-/** The attributes of a file as the server reports them. */
-export type Attributes = MessageValues<typeof R.getattr.fields>;
-
-/** Changes of a file's attributes; see `SetattrValid`. */
-export type AttributeChanges = Omit<MessageValues<typeof T.setattr.fields>, 'fid'>;
-
-/** One entry of a directory, as the server reports it. */
-export type RawDirectoryEntry = MessageValues<typeof DirectoryEntry>;
-
-/** The statistics of a file system, as the server reports them. */
-export type RawStatFs = MessageValues<typeof R.statfs.fields>;
-
-/** The fields of a lock on a part of a file. */
-export type LockRequest = Omit<MessageValues<typeof T.lock.fields>, 'fid' | 'flags'>;
-
-/** The result of {@link P9Client.walk}. */
-export interface Walk {
-  /** The file at the end; `undefined` if the walk did not reach it. */
-  readonly fid: P9Fid | undefined;
-  /** The qids of the files that were reached, from the first name on. Their types are the server's; see {@link P9Client.qidsTellKinds}. */
-  readonly qids: readonly Qid[];
-}
-
 /**
  * A client of 9P2000.L on a VirtIO device. Its operations are tasks: {@link P9Client.run} or {@link P9Client.runSync} carries them
  * out. {@link P9Client.connect} comes first.
@@ -101,9 +60,10 @@ export class P9Client {
 
   readonly #fids = new FidTable();
   readonly #exchange: Exchange;
+  readonly #attributes: FileAttributes;
+  readonly #walker: Walker;
   #root: P9Fid | undefined;
   #msize = 0;
-  #qidsTellKinds = true;
 
   /**
    * @param device the device, which no one else may use while the client is connected
@@ -112,6 +72,8 @@ export class P9Client {
   constructor(device: Virtio9p) {
     this.device = device;
     this.#exchange = new Exchange(device, this.#fids);
+    this.#attributes = new FileAttributes(this.#exchange, this.#fids);
+    this.#walker = new Walker(this.#exchange, this.#fids, this.#attributes);
   }
 
   /** The largest message in bytes, as negotiated. */
@@ -144,7 +106,7 @@ export class P9Client {
    * server), each file that a walk leads to is asked for its attributes, as Linux's client asks all.
    */
   get qidsTellKinds(): boolean {
-    return this.#qidsTellKinds;
+    return this.#attributes.qidsTellKinds;
   }
 
   /**
@@ -224,11 +186,11 @@ export class P9Client {
       }
       this.#msize = agreed.msize;
       this.#exchange.limit = agreed.msize;
-      this.#qidsTellKinds = true;
+      this.#attributes.qidsTellKinds = true;
       const root = yield* this.attach(userName, uid, tree);
       if (!isDirectory(root.qid)) {
-        this.#qidsTellKinds = false;
-        yield* this.#askKind(root);
+        this.#attributes.qidsTellKinds = false;
+        yield* this.#attributes.askKind(root);
       }
       this.#root = root;
       return root;
@@ -257,7 +219,7 @@ export class P9Client {
       this.#exchange.call(T.attach, { fid: id, authFid: NO_FID, userName, tree, uid }, R.attach),
     );
     fid.qid = qid;
-    if (!this.#qidsTellKinds) yield* this.#askKind(fid);
+    yield* this.#attributes.askKind(fid);
     return fid;
   }
 
@@ -268,28 +230,8 @@ export class P9Client {
    * @param names up to 16 names; none for another fid of the same file
    * @returns what it reached. The server gives a reason only if the first name fails, which then is the error of the task
    */
-  *walk(from: P9Fid, names: readonly string[]): Task<Walk> {
-    this.#fids.check(from, T.walk);
-    const id = this.#fids.take();
-    let qids: readonly Qid[];
-    try {
-      const tag = yield* this.#exchange.send(T.walk, { fid: from.id, newFid: id, names });
-      qids = (yield* this.#exchange.receive(tag, R.walk)).qids;
-    } catch (error) {
-      this.#fids.releaseUnmade(id, error);
-      throw error;
-    }
-    if (qids.length > names.length) {
-      throw this.#exchange.lie(T.walk, `it went ${qids.length} steps of ${names.length}`);
-    }
-    if (qids.length === 0 && names.length > 0) throw yield* this.#noStep(id);
-    if (qids.length < names.length) {
-      this.#fids.release(id);
-      return { fid: undefined, qids };
-    }
-    const fid = this.#fids.create(id, qids.at(-1) ?? from.qid);
-    if (!this.#qidsTellKinds && names.length > 0) yield* this.#askKind(fid);
-    return { fid, qids };
+  walk(from: P9Fid, names: readonly string[]): Task<Walk> {
+    return this.#walker.to(from, names);
   }
 
   /**
@@ -297,45 +239,8 @@ export class P9Client {
    *
    * @returns their fids, `undefined` for those that do not exist
    */
-  *walkEach(directory: P9Fid, names: readonly string[]): Task<(P9Fid | undefined)[]> {
-    this.#fids.check(directory, T.walk);
-    const exchange = this.#exchange;
-    const table = this.#fids;
-    const noStep = this.#noStep.bind(this);
-    const steps = names.map((name, index) => ({ name, index, id: table.take() }));
-    let sent = 0;
-    const fids: (P9Fid | undefined)[] = [];
-    let failure: Error | undefined;
-    try {
-      yield* pipeline(exchange, steps, {
-        request: ({ name, index, id }) => {
-          sent = index + 1;
-          return [T.walk, { fid: directory.id, newFid: id, names: [name] }];
-        },
-        // No answer may be left out, as each may have made a fid: after an error the others are received all the same.
-        *receive({ id }, tag) {
-          try {
-            const { qids } = yield* exchange.receive(tag, R.walk);
-            const [qid] = qids;
-            if (qids.length > 1) throw exchange.lie(T.walk, `it went ${qids.length} steps of 1`);
-            if (qid === undefined) yield* noStep(id);
-            fids.push(qid && table.create(id, qid));
-          } catch (error) {
-            table.releaseUnmade(id, error);
-            fids.push(undefined);
-            if (!P9Error.is(error, 'ENOENT')) failure ??= error as Error;
-          }
-          return failure === undefined;
-        },
-      });
-      if (failure !== undefined) throw failure;
-      if (!this.#qidsTellKinds) yield* this.#askKinds(fids);
-      return fids;
-    } catch (error) {
-      for (const { id } of steps.slice(sent)) table.release(id);
-      for (const fid of fids) yield* this.forget(fid);
-      throw error;
-    }
+  walkEach(directory: P9Fid, names: readonly string[]): Task<(P9Fid | undefined)[]> {
+    return this.#walker.toEach(directory, names);
   }
 
   /** Makes another fid of the same file, not open (`Twalk` without names). */
@@ -347,7 +252,7 @@ export class P9Client {
   *open(fid: P9Fid, flags: number): Task<void> {
     this.#fids.check(fid, T.open);
     const { qid, iounit } = yield* this.#exchange.call(T.open, { fid: fid.id, flags }, R.open);
-    fid.qid = this.#qidsTellKinds ? qid : { ...qid, type: fid.qid.type };
+    fid.qid = this.#attributes.qid(qid, fid.qid.type);
     fid.iounit = iounit;
   }
 
@@ -356,7 +261,7 @@ export class P9Client {
     this.#fids.check(fid, T.create);
     const values = { fid: fid.id, name, flags, mode, gid };
     const { qid, iounit } = yield* this.#exchange.call(T.create, values, R.create);
-    fid.qid = this.#qidsTellKinds ? qid : { ...qid, type: 0 };
+    fid.qid = this.#attributes.qid(qid, 0);
     fid.iounit = iounit;
   }
 
@@ -472,14 +377,12 @@ export class P9Client {
     const request = { fid: fid.id, offset: cookie, count: part.length };
     const tag = yield* this.#exchange.send(T.readdir, request, { room: part });
     const { count } = yield* this.#exchange.receive(tag, R.readdir);
-    return this.#entries(part.subarray(0, count), cookie);
+    return readEntries(this.#exchange, part.subarray(0, count), cookie);
   }
 
   /** Reads the attributes of a file (`Tgetattr`). */
-  *getattr(fid: P9Fid): Task<Attributes> {
-    this.#fids.check(fid, T.getattr);
-    const values = yield* this.#exchange.call(T.getattr, { fid: fid.id, mask: ATTRIBUTES }, R.getattr);
-    return this.#attributes(values);
+  getattr(fid: P9Fid): Task<Attributes> {
+    return this.#attributes.get(fid);
   }
 
   /**
@@ -487,23 +390,8 @@ export class P9Client {
    *
    * @returns them, `undefined` for what the server refuses to tell
    */
-  *getattrEach(fids: readonly P9Fid[]): Task<(Attributes | undefined)[]> {
-    const all: (Attributes | undefined)[] = [];
-    const exchange = this.#exchange;
-    const attributes = this.#attributes.bind(this);
-    yield* pipeline(exchange, fids, {
-      request: (fid) => [T.getattr, { fid: fid.id, mask: ATTRIBUTES }],
-      *receive(_fid, tag) {
-        try {
-          all.push(attributes(yield* exchange.receive(tag, R.getattr)));
-        } catch (error) {
-          if (!P9Error.is(error)) throw error;
-          all.push(undefined);
-        }
-        return true;
-      },
-    });
-    return all;
+  getattrEach(fids: readonly P9Fid[]): Task<(Attributes | undefined)[]> {
+    return this.#attributes.getEach(fids);
   }
 
   /** Changes the attributes of a file (`Tsetattr`). */
@@ -671,62 +559,5 @@ export class P9Client {
       this.#fids.releaseUnmade(id, error);
       throw error;
     }
-  }
-
-  /**
-   * After a walk of no step, by which some servers (v86's) say that the first name failed. As Linux's client does, this has the
-   * server forget the fid all the same. Returns the error.
-   */
-  *#noStep(id: number): Task<P9Error> {
-    yield* this.#exchange.drop(this.#fids.create(id, NO_QID));
-    return refuse('ENOENT', T.walk.name);
-  }
-
-  /** Asks what kind of file a fid stands for, and forgets the fid if the server does not say. */
-  *#askKind(fid: P9Fid): Task<void> {
-    try {
-      fid.qid = (yield* this.getattr(fid)).qid;
-    } catch (error) {
-      yield* this.#exchange.drop(fid);
-      throw error;
-    }
-  }
-
-  /** The same for many fids. What the server does not tell of is left as a file. */
-  *#askKinds(fids: readonly (P9Fid | undefined)[]): Task<void> {
-    const known = fids.filter((fid) => fid !== undefined);
-    const attributes = yield* this.getattrEach(known);
-    known.forEach((fid, i) => {
-      fid.qid = attributes[i]?.qid ?? { ...fid.qid, type: 0 };
-    });
-  }
-
-  /** Attributes whose qid tells what kind of file it is. */
-  #attributes(values: Attributes): Attributes {
-    if (this.#qidsTellKinds) return values;
-    const kind = values.mode & FileType.MASK;
-    const type =
-      kind === FileType.DIRECTORY ? QidType.DIRECTORY : kind === FileType.SYMLINK ? QidType.SYMLINK : 0;
-    return { ...values, qid: { ...values.qid, type } };
-  }
-
-  #entries(bytes: Uint8Array, cookie: bigint): RawDirectoryEntry[] {
-    const reader = new Reader(bytes);
-    const entries: RawDirectoryEntry[] = [];
-    try {
-      while (reader.left > 0) entries.push(reader.fields(DirectoryEntry));
-    } catch (error) {
-      if (error instanceof MalformedError) throw this.#exchange.lie(T.readdir, error.message);
-      throw error;
-    }
-    for (const { name } of entries) {
-      if (name === '' || name.includes('/') || name.includes('\0')) {
-        throw this.#exchange.lie(T.readdir, `${JSON.stringify(name)} cannot be the name of a file`);
-      }
-    }
-    if (entries.at(-1)?.offset === cookie) {
-      throw this.#exchange.lie(T.readdir, 'it leads back to where it began');
-    }
-    return entries;
   }
 }

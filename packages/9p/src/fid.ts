@@ -6,6 +6,9 @@ import { FileError as P9Error, refuse } from '@virtio/files';
 import { VirtioError } from '@virtio/core';
 import type { Message, Qid } from './protocol.ts';
 
+/** Of a fid that stands for no file, or for one of which nothing is known yet. */
+export const NO_QID: Qid = { type: 0, version: 0, path: 0n };
+
 /** A fid: a file or a directory of the server's under a number that the client chose. `clunk` ends it. */
 export interface P9Fid {
   /** The number. */

@@ -1,7 +1,8 @@
 /** The tree of files that a 9P device shares. What it can do is in `@virtio/files`; here is how a session begins and ends. */
 import type { WaitOptions } from '@virtio/core';
 import { FileSystem, type FileSystemOptions, type SyncOptions, type Task } from '@virtio/files';
-import { type ConnectOptions, P9Client } from './client.ts';
+import { P9Client } from './client.ts';
+import type { ConnectOptions } from './client-types.ts';
 import type { Virtio9p } from './virtio-9p.ts';
 
 /** Options of {@link P9FileSystem.mount}. */

@@ -35,16 +35,16 @@ export {
   type WriteFileOptions,
   type WriteStreamOptions,
 } from '@virtio/files';
-export {
-  type AttributeChanges,
-  type Attributes,
-  type ConnectOptions,
-  type LockRequest,
-  P9Client,
-  type RawDirectoryEntry,
-  type RawStatFs,
-  type Walk,
-} from './client.ts';
+export { P9Client } from './client.ts';
+export type {
+  AttributeChanges,
+  Attributes,
+  ConnectOptions,
+  LockRequest,
+  RawDirectoryEntry,
+  RawStatFs,
+  Walk,
+} from './client-types.ts';
 export type { Copied } from './copy-data.ts';
 export type { P9Fid } from './fid.ts';
 export { type MountOptions, P9FileSystem } from './file-system.ts';

@@ -59,11 +59,12 @@ export class Tags {
   readonly #message: Uint8Array<ArrayBuffer>[] = [];
   readonly #reply: Uint8Array<ArrayBuffer>[] = [];
   readonly #free: number[] = [];
-  // By tag: the device's token and the epoch that it belongs to, the room for data, whether a cancellation was sent, the
+  // By tag: the device's token and the epoch that it belongs to, the room for data and its size then, whether a cancellation was sent, the
   // message's name, and what those who wait with promises wait for.
   readonly #tokens = new Int32Array(MAX_TAGS);
   readonly #epochs = new Float64Array(MAX_TAGS);
   readonly #rooms: (Uint8Array | undefined)[] = [];
+  readonly #roomSizes = new Float64Array(MAX_TAGS);
   readonly #cancelled = new Uint8Array(MAX_TAGS);
   readonly #names: string[] = [];
   readonly #promises: (Promise<void> | undefined)[] = [];
@@ -151,6 +152,7 @@ export class Tags {
     }
     this.#epochs[tag] = device.epoch;
     this.#rooms[tag] = room;
+    this.#roomSizes[tag] = room?.length ?? 0;
     this.#cancelled[tag] = 0;
     this.#names[tag] = message.name;
     return tag;
@@ -187,6 +189,13 @@ export class Tags {
       const length = device.complete(this.#tokens[tag] as number);
       if (length === 0) throw this.#unanswered(tag, name);
       const room = this.#rooms[tag];
+      if (room !== undefined && room.length !== this.#roomSizes[tag]) {
+        throw new VirtioError(
+          'INVALID_PARAM',
+          `${device.transport.who()}: the buffer for ${name} was transferred or resized meanwhile, so what the server sent is lost; leave ` +
+            'it as it is until the call has ended',
+        );
+      }
       return readReply(this.#reply[tag] as Uint8Array, length, {
         message,
         tag: wireTag(message, tag),

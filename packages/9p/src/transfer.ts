@@ -1,9 +1,11 @@
 /** The data of files: reads and writes of any length, in as many messages as it takes. */
+import { VirtioError } from '@virtio/core';
 import { refuse, type Task } from '@virtio/files';
 import type { Exchange } from './exchange.ts';
 import type { P9Fid } from './fid.ts';
 import { pipeline } from './pipeline.ts';
-import { R, T } from './protocol.ts';
+import { type MessageValues, R, T } from './protocol.ts';
+import type { RequestData } from './tags.ts';
 
 /** Reads, with many requests in flight. `chunk` is the most bytes of one. Returns how many bytes were read in a row. */
 export function* readData(
@@ -31,7 +33,11 @@ export function* readData(
   return total;
 }
 
-/** Writes all bytes, with up to `window` requests in flight. `chunk` is the most bytes of one. */
+/**
+ * Writes all bytes, with up to `window` requests in flight. `chunk` is the most bytes of one.
+ *
+ * @throws {@link VirtioError} `INVALID_PARAM` if the caller transfers or resizes the bytes meanwhile
+ */
 export function* writeData(
   exchange: Exchange,
   fid: P9Fid,
@@ -40,23 +46,40 @@ export function* writeData(
   chunk: number,
   window: number,
 ): Task<void> {
-  yield* pipeline(exchange, chunks(bytes, chunk), {
-    request: (data) => {
-      const at = offset + data.byteOffset - bytes.byteOffset;
-      return [T.write, { fid: fid.id, offset: at, count: data.length }, { data }];
-    },
-    *receive(data, tag) {
-      let rest = data;
+  const { length } = bytes;
+  const request = (
+    at: number,
+    count: number,
+  ): [typeof T.write, MessageValues<typeof T.write.fields>, RequestData] => {
+    if (bytes.length !== length) throw resized(length);
+    const data = bytes.subarray(at, at + count);
+    return [T.write, { fid: fid.id, offset: offset + at, count }, { data }];
+  };
+  const pieces = function* (): Generator<{ readonly at: number; readonly count: number }, undefined> {
+    for (let at = 0; at < length; at += chunk) yield { at, count: Math.min(chunk, length - at) };
+    return undefined;
+  };
+  yield* pipeline(exchange, pieces(), {
+    request: ({ at, count }) => request(at, count),
+    *receive({ at, count }, tag) {
+      let written = 0;
       let sent = tag;
       for (;;) {
-        rest = rest.subarray(yield* receiveWrite(exchange, sent, rest.length));
-        if (rest.length === 0) return true;
-        const at = offset + rest.byteOffset - bytes.byteOffset;
-        sent = yield* exchange.send(T.write, { fid: fid.id, offset: at, count: rest.length }, { data: rest });
+        written += yield* receiveWrite(exchange, sent, count - written);
+        if (written === count) return true;
+        sent = yield* exchange.send(...request(at + written, count - written));
       }
     },
     window,
   });
+}
+
+function resized(length: number): VirtioError {
+  return new VirtioError(
+    'INVALID_PARAM',
+    `9P: the ${length} bytes to be written were transferred or resized meanwhile, and may be written in part; leave them as they are ` +
+      'until the write has ended',
+  );
 }
 
 /** Waits for the reply to a `Twrite` of `length` bytes. Returns how many of them were written: one at least. */

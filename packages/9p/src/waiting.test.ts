@@ -146,3 +146,36 @@ describe('a wait that is cancelled', () => {
     device.assertClean();
   });
 });
+
+describe('a buffer that its caller transfers while the server has the request', () => {
+  // Below and above what is copied next to its header; and in many messages.
+  it.each([100, 40_000, 6_000_000])('ends the read or write of %i bytes, and no other', async (size) => {
+    const rig = await mounted({}, { msize: 131_096 });
+    const { fs, server, driver } = rig;
+    server.put('/f', pattern(size));
+    const handle = await fs.open('/f', 'r+');
+    server.hold = () => true;
+    const into = new Uint8Array(size);
+    const from = pattern(size, 2);
+    const read = handle.read(into, { position: 0 });
+    const written = handle.write(from, { position: 0 });
+    for (const ended of [read, written]) ended.catch(() => undefined);
+    await settle();
+    into.buffer.transfer();
+    from.buffer.transfer();
+    server.hold = undefined;
+    server.release();
+    const refused = expect.objectContaining({ code: 'INVALID_PARAM' }) as Error;
+    await expect(read).rejects.toThrow(refused);
+    // What fits the window was sent before.
+    if (size > 1_000_000) await expect(written).rejects.toThrow(refused);
+    else await written;
+    expect(driver.failure).toBeUndefined();
+    await handle.write(pattern(size, 3), { position: 0 });
+    const again = new Uint8Array(size);
+    await handle.read(again, { position: 0 });
+    expect(same(again, pattern(size, 3))).toBe(true);
+    await handle.close();
+    await leavesNothing(rig, fs);
+  });
+});

@@ -38,6 +38,10 @@ const NO_STATUS = 0xff;
 
 const TWO_32 = 4294967296;
 
+// What each request looks at, named once.
+const { OK } = RequestStatus;
+const { ZONE_APPEND } = RequestType;
+
 /** The descriptors of a request beside its data: header and status. */
 export const OVERHEAD = 2;
 
@@ -152,10 +156,10 @@ export class BlkQueue implements RequestHandler<unknown> {
    */
   judge(slot: number, usedLength: number): void {
     const status = this.#bytes[slot * SLOT_SIZE + STATUS] as number;
-    if (status !== RequestStatus.OK) throw this.#failed(slot, status);
+    if (status !== OK) throw this.#failed(slot, status);
     const type = this.#types[slot] as number;
     const expected =
-      type === RequestType.ZONE_APPEND
+      type === ZONE_APPEND
         ? 1 + APPEND_SECTOR_SIZE
         : deviceWritesData(type)
           ? (this.#lengths[slot] as number) + 1
@@ -190,10 +194,10 @@ export class BlkQueue implements RequestHandler<unknown> {
     this.#bytes[slot * SLOT_SIZE + STATUS] = NO_STATUS;
     this.#types[slot] = type;
     this.#sectors[slot] = sector;
-    this.#decodes[slot] = decode;
+    if (this.#decodes[slot] !== decode) this.#decodes[slot] = decode;
     const address = this.#address + slot * SLOT_SIZE;
     const incoming = deviceWritesData(type);
-    const append = type === RequestType.ZONE_APPEND ? APPEND_SECTOR_SIZE : 0;
+    const append = type === ZONE_APPEND ? APPEND_SECTOR_SIZE : 0;
     let length = 0;
     try {
       queue.pushReadable(address, RequestHeader.size);

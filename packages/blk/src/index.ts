@@ -12,6 +12,7 @@ export type {
   WriteZeroesLimits,
   ZonedCharacteristics,
 } from './config.ts';
+export type { BlkLifetime } from './commands.ts';
 export type { NonBlockingOptions, RequestOptions, SyncOptions } from './dispatcher.ts';
 export * from './protocol.ts';
 export type { SectorRange } from './ranges.ts';

@@ -1,6 +1,6 @@
 import { CommonFeatures, openQueuePlan, type QueuePlan, type VirtioError } from '@virtio/core';
 import { FakeThread } from '@virtio/testing';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { type OpenDisk, openFakeDisk, pattern } from '../examples/fake-disk.ts';
 import { VirtioBlk } from './virtio-blk.ts';
 
@@ -154,6 +154,34 @@ describe('a queue for another thread', () => {
     close(open);
   });
 
+  it('that is opened while the device is being reset begins on no rings of the device, and works afterwards', async () => {
+    const { blk, transport, disk, device } = openFakeDisk({
+      features: ['MQ', 'FLUSH'],
+      queues: [16, 16],
+      driver: { threadQueues: 1 },
+    });
+    const plan = structuredClone(blk.queueFor(1, { memory: 4096 }));
+    let far: VirtioBlk | undefined;
+    const setStatus = transport.setStatus.bind(transport);
+    const resetting = vi.spyOn(transport, 'setStatus').mockImplementation((status) => {
+      // As another thread may do.
+      if (status.bits === 0) far ??= openQueuePlan(VirtioBlk, plan, new FakeThread(transport, plan));
+      setStatus(status);
+    });
+    blk.reset();
+    resetting.mockRestore();
+    expect(far).toBeInstanceOf(VirtioBlk);
+    await turns();
+    await far?.write(1, pattern(512, 3));
+    expect(disk.bytes.subarray(512, 1024)).toEqual(pattern(512, 3));
+    blk.reset();
+    await turns();
+    await far?.read(1, sector());
+    far?.[Symbol.dispose]();
+    blk[Symbol.dispose]();
+    device.assertClean();
+  });
+
   it('fails with DEVICE_REMOVED when the device is unplugged', async () => {
     const open = lend(none);
     const { far, disk, device } = open;
@@ -234,6 +262,37 @@ describe('a queue for another thread', () => {
     const next = openQueuePlan(VirtioBlk, plan, new FakeThread(transport, plan));
     await next.read(0, sector());
     close({ ...open, far: next });
+  });
+
+  it('has its descriptors closed when the thread is gone, or never came', () => {
+    const { blk, transport } = openFakeDisk({
+      features: ['MQ'],
+      queues: [16, 16],
+      driver: { threadQueues: 1 },
+    });
+    const close = vi.fn<() => void>();
+    const lendQueue = transport.lendQueue.bind(transport);
+    vi.spyOn(transport, 'lendQueue').mockImplementation((queue) => ({ ...lendQueue(queue), close }));
+    const plan = (): QueuePlan => {
+      blk.reset();
+      return blk.queueFor(1);
+    };
+    const open = (one: QueuePlan): VirtioBlk => openQueuePlan(VirtioBlk, one, new FakeThread(transport, one));
+    plan();
+    expect(() => plan()).toThrow(refused('ALREADY_USED'));
+    blk.reclaimQueue(1);
+    expect(close).toHaveBeenCalledTimes(1);
+    blk.reclaimQueue(1);
+    open(plan());
+    blk.reclaimQueue(1);
+    expect(close).toHaveBeenCalledTimes(2);
+    open(plan())[Symbol.dispose]();
+    blk.reclaimQueue(1);
+    // The thread has closed them.
+    expect(close).toHaveBeenCalledTimes(2);
+    plan();
+    blk[Symbol.dispose]();
+    expect(close).toHaveBeenCalledTimes(3);
   });
 
   it('ends with DISPOSED when the device is closed, and leaves its memory alone', async () => {

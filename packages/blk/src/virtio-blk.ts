@@ -15,13 +15,13 @@ import {
   type LentQueues,
   type QueuePlan,
   type QueuePlanOptions,
-  requireBytes,
   requireInteger,
   type Transport,
   VirtioError,
 } from '@virtio/core';
 import { type BlkData, BlkQueue, OVERHEAD } from './blk-queue.ts';
-import { type BlkConfig, HOST_MANAGED, type RangeLimits, readBlkConfig, UNREAD_CONFIG } from './config.ts';
+import { type BlkLifetime, deviceIdCommand, FLUSH, lifetimeCommand, rangeCommand } from './commands.ts';
+import { type BlkConfig, HOST_MANAGED, readBlkConfig } from './config.ts';
 import {
   type Command,
   Dispatcher,
@@ -29,17 +29,9 @@ import {
   type RequestOptions,
   type SyncOptions,
 } from './dispatcher.ts';
-import {
-  BlkConfigLayout,
-  type BlkFeatureName,
-  BlkFeatures,
-  DEVICE_ID_SIZE,
-  LifetimeInfo,
-  requestName,
-  RequestType,
-  SECTOR_SIZE,
-} from './protocol.ts';
-import { encodeRanges, isOnDisk, notOnDisk, type SectorRange } from './ranges.ts';
+import { Limits } from './limits.ts';
+import { BlkConfigLayout, type BlkFeatureName, BlkFeatures, requestName, RequestType } from './protocol.ts';
+import type { SectorRange } from './ranges.ts';
 import type { ZoneHost } from './zone-host.ts';
 
 // What is done most, named once.
@@ -71,20 +63,6 @@ export interface WriteZeroesOptions extends RequestOptions {
 /** Whether a completed write is in stable storage (`writethrough`), or only after a flush (`writeback`). */
 export type WriteCacheMode = 'writeback' | 'writethrough';
 
-/**
- * How worn the storage is, as eMMC and UFS devices tell it.
- *
- * @see VIRTIO 1.4, 5.2.6
- */
-export interface BlkLifetime {
-  /** The state of the reserved blocks: used up to less than 80 %, 80 %, 90 %; undefined if not known. */
-  readonly preEol: 'normal' | 'warning' | 'urgent' | undefined;
-  /** The wear of SLC cells in steps of 10 %: 1 is up to 10 %, 10 up to 100 %, 11 beyond; undefined if not known. */
-  readonly typeA: number | undefined;
-  /** The same of MLC cells. */
-  readonly typeB: number | undefined;
-}
-
 const SUPPORTED = [
   'SIZE_MAX',
   'SEG_MAX',
@@ -104,10 +82,6 @@ const SUPPORTED = [
 
 /** No more queues than this are used unless asked for: one thread gains little by more. */
 const DEFAULT_QUEUES = 16;
-
-const FLUSH: Command<void> = { type: RequestType.FLUSH, sector: 0, data: [], segments: 0 };
-const PRE_EOL = [undefined, 'normal', 'warning', 'urgent'] as const;
-const MOST_LIFETIME = 11;
 
 /**
  * A block device.
@@ -144,10 +118,8 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
   readonly #queues: BlkQueue[] = [];
   readonly #lent: LentQueues[] = [];
   readonly #dispatcher: Dispatcher;
-  #config: BlkConfig = UNREAD_CONFIG;
-  #readOnly = false;
+  readonly #limits = new Limits(this.transport);
   #canFlush = false;
-  #mostSegments = 0;
   #resized = false;
 
   /**
@@ -160,8 +132,8 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
     const spec = { deviceType: DeviceType.Block, table: BlkFeatures, supported: acceptable(transport) };
     super(transport, hal, spec, options);
     this.setUp(() => {
-      this.#config = readBlkConfig(transport, this.features);
-      const { numQueues } = this.#config;
+      const config = readBlkConfig(transport, this.features);
+      const { numQueues } = config;
       const { threadQueues = 0 } = options;
       requireInteger(transport, 'threadQueues', threadQueues, 0, numQueues - 1);
       const most = numQueues - threadQueues;
@@ -171,7 +143,7 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
         this.#queues.push(this.#createQueue(index, queues, options));
       }
       for (let index = queues; index < queues + threadQueues; index += 1) this.#lend(index, options);
-      this.#adopt();
+      this.#adopt(config);
     });
     this.#dispatcher = new Dispatcher(transport.who(), this.#queues);
     this.start();
@@ -179,22 +151,22 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
 
   /** The size of the disk in sectors of 512 bytes; see {@link BlkConfig.capacity}. */
   get capacity(): number {
-    return this.#config.capacity;
+    return this.#limits.config.capacity;
   }
 
   /** The block size of the disk in bytes, 512 or more: the unit in which it is best read and written. */
   get blockSize(): number {
-    return this.#config.blockSize;
+    return this.#limits.config.blockSize;
   }
 
   /** Whether the disk cannot be written. */
   get readOnly(): boolean {
-    return this.#readOnly;
+    return this.#limits.readOnly;
   }
 
   /** All that the device says of itself: limits, geometry, topology. As of its last change. */
   get config(): BlkConfig {
-    return this.#config;
+    return this.#limits.config;
   }
 
   /** @internal for `BlkZones` */
@@ -202,8 +174,8 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
     return {
       who: this.transport.who(),
       dispatcher: this.#dispatcher,
-      config: () => this.#config,
-      measure: (what, sector, data) => this.#measureWrite(what, sector, data),
+      config: () => this.#limits.config,
+      measure: (what, sector, data) => this.#limits.measureWrite(what, sector, data),
     };
   }
 
@@ -239,7 +211,7 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
 
   /** The most segments of data in one request: what the device and its queues allow. A buffer takes one, or more if it is longer than `config.sizeMax`. */
   get maxSegments(): number {
-    return this.#mostSegments;
+    return this.#limits.mostSegments;
   }
 
   /**
@@ -250,7 +222,7 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
    */
   read(sector: number, data: BlkData, options?: RequestOptions): Promise<void> {
     try {
-      const segments = this.#measure(READ, sector, data);
+      const segments = this.#limits.measure(READ, sector, data);
       return this.#dispatcher.run(RequestType.IN, sector, data, segments, options) as Promise<void>;
     } catch (error) {
       return Promise.reject(asError(error));
@@ -259,13 +231,13 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
 
   /** The synchronous form of {@link VirtioBlk.read}. Throws `NOT_READY` after `timeoutMs`: the device still has the buffers then. */
   readSync(sector: number, data: BlkData, options?: SyncOptions): void {
-    const segments = this.#measure(READ, sector, data);
+    const segments = this.#limits.measure(READ, sector, data);
     this.#dispatcher.runSync(RequestType.IN, sector, data, segments, options);
   }
 
   /** The non-blocking form of {@link VirtioBlk.read}: returns the token for {@link VirtioBlk.poll} and {@link VirtioBlk.complete}. */
   submitRead(sector: number, data: BlkData, options?: NonBlockingOptions): number {
-    const segments = this.#measure(READ, sector, data);
+    const segments = this.#limits.measure(READ, sector, data);
     return this.#dispatcher.start(RequestType.IN, sector, data, segments, options);
   }
 
@@ -278,7 +250,7 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
    */
   write(sector: number, data: BlkData, options?: RequestOptions): Promise<void> {
     try {
-      const segments = this.#measureWrite(WRITE, sector, data);
+      const segments = this.#limits.measureWrite(WRITE, sector, data);
       return this.#dispatcher.run(RequestType.OUT, sector, data, segments, options) as Promise<void>;
     } catch (error) {
       return Promise.reject(asError(error));
@@ -287,13 +259,13 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
 
   /** The synchronous form of {@link VirtioBlk.write}. */
   writeSync(sector: number, data: BlkData, options?: SyncOptions): void {
-    const segments = this.#measureWrite(WRITE, sector, data);
+    const segments = this.#limits.measureWrite(WRITE, sector, data);
     this.#dispatcher.runSync(RequestType.OUT, sector, data, segments, options);
   }
 
   /** The non-blocking form of {@link VirtioBlk.write}. */
   submitWrite(sector: number, data: BlkData, options?: NonBlockingOptions): number {
-    const segments = this.#measureWrite(WRITE, sector, data);
+    const segments = this.#limits.measureWrite(WRITE, sector, data);
     return this.#dispatcher.start(RequestType.OUT, sector, data, segments, options);
   }
 
@@ -312,7 +284,7 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
 
   /** The non-blocking form of {@link VirtioBlk.flush}. Throws `UNSUPPORTED` where that does nothing. */
   submitFlush(options?: NonBlockingOptions): number {
-    if (!this.#flushes()) throw this.#lacks('FLUSH', 'FLUSH');
+    if (!this.#flushes()) throw this.#limits.lacks('FLUSH', 'FLUSH');
     return this.#dispatcher.submit(FLUSH, options);
   }
 
@@ -322,17 +294,17 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
    * @param ranges one or more; what is longer than a segment may be is cut, see {@link BlkConfig.discard}
    */
   discard(ranges: SectorRange | readonly SectorRange[], options?: RequestOptions): Promise<void> {
-    return this.#dispatcher.ask(() => this.#rangeCommand('DISCARD', this.#config.discard, ranges), options);
+    return this.#dispatcher.ask(() => rangeCommand(this.#limits, 'DISCARD', ranges), options);
   }
 
   /** The synchronous form of {@link VirtioBlk.discard}. */
   discardSync(ranges: SectorRange | readonly SectorRange[], options?: SyncOptions): void {
-    this.#dispatcher.askSync(this.#rangeCommand('DISCARD', this.#config.discard, ranges), options);
+    this.#dispatcher.askSync(rangeCommand(this.#limits, 'DISCARD', ranges), options);
   }
 
   /** The non-blocking form of {@link VirtioBlk.discard}. */
   submitDiscard(ranges: SectorRange | readonly SectorRange[], options?: NonBlockingOptions): number {
-    return this.#dispatcher.submit(this.#rangeCommand('DISCARD', this.#config.discard, ranges), options);
+    return this.#dispatcher.submit(rangeCommand(this.#limits, 'DISCARD', ranges), options);
   }
 
   /**
@@ -342,7 +314,7 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
    */
   writeZeroes(ranges: SectorRange | readonly SectorRange[], options?: WriteZeroesOptions): Promise<void> {
     return this.#dispatcher.ask(
-      () => this.#rangeCommand('WRITE_ZEROES', this.#config.writeZeroes, ranges, options?.unmap === true),
+      () => rangeCommand(this.#limits, 'WRITE_ZEROES', ranges, options?.unmap === true),
       options,
     );
   }
@@ -353,7 +325,7 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
     options?: WriteZeroesOptions & SyncOptions,
   ): void {
     this.#dispatcher.askSync(
-      this.#rangeCommand('WRITE_ZEROES', this.#config.writeZeroes, ranges, options?.unmap === true),
+      rangeCommand(this.#limits, 'WRITE_ZEROES', ranges, options?.unmap === true),
       options,
     );
   }
@@ -364,7 +336,7 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
     options?: WriteZeroesOptions & NonBlockingOptions,
   ): number {
     return this.#dispatcher.submit(
-      this.#rangeCommand('WRITE_ZEROES', this.#config.writeZeroes, ranges, options?.unmap === true),
+      rangeCommand(this.#limits, 'WRITE_ZEROES', ranges, options?.unmap === true),
       options,
     );
   }
@@ -375,53 +347,47 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
    * @param ranges one or more; what is longer than a segment may be is cut, see {@link BlkConfig.secureErase}
    */
   secureErase(ranges: SectorRange | readonly SectorRange[], options?: RequestOptions): Promise<void> {
-    return this.#dispatcher.ask(
-      () => this.#rangeCommand('SECURE_ERASE', this.#config.secureErase, ranges),
-      options,
-    );
+    return this.#dispatcher.ask(() => rangeCommand(this.#limits, 'SECURE_ERASE', ranges), options);
   }
 
   /** The synchronous form of {@link VirtioBlk.secureErase}. */
   secureEraseSync(ranges: SectorRange | readonly SectorRange[], options?: SyncOptions): void {
-    this.#dispatcher.askSync(this.#rangeCommand('SECURE_ERASE', this.#config.secureErase, ranges), options);
+    this.#dispatcher.askSync(rangeCommand(this.#limits, 'SECURE_ERASE', ranges), options);
   }
 
   /** The non-blocking form of {@link VirtioBlk.secureErase}. */
   submitSecureErase(ranges: SectorRange | readonly SectorRange[], options?: NonBlockingOptions): number {
-    return this.#dispatcher.submit(
-      this.#rangeCommand('SECURE_ERASE', this.#config.secureErase, ranges),
-      options,
-    );
+    return this.#dispatcher.submit(rangeCommand(this.#limits, 'SECURE_ERASE', ranges), options);
   }
 
   /** Asks for the name that the device gives itself: a serial number, say. Up to 20 characters; may be empty. */
   deviceId(options?: RequestOptions): Promise<string> {
-    return this.#dispatcher.ask(() => this.#deviceIdCommand(), options);
+    return this.#dispatcher.ask(() => deviceIdCommand(this.#limits), options);
   }
 
   /** The synchronous form of {@link VirtioBlk.deviceId}. */
   deviceIdSync(options?: SyncOptions): string {
-    return this.#dispatcher.askSync(this.#deviceIdCommand(), options);
+    return this.#dispatcher.askSync(deviceIdCommand(this.#limits), options);
   }
 
   /** The non-blocking form of {@link VirtioBlk.deviceId}. */
   submitDeviceId(options?: NonBlockingOptions): number {
-    return this.#dispatcher.submit(this.#deviceIdCommand(), options);
+    return this.#dispatcher.submit(deviceIdCommand(this.#limits), options);
   }
 
   /** Asks how worn the storage is. Throws `UNSUPPORTED` unless LIFETIME was negotiated. */
   lifetime(options?: RequestOptions): Promise<BlkLifetime> {
-    return this.#dispatcher.ask(() => this.#lifetimeCommand(), options);
+    return this.#dispatcher.ask(() => this.#lifetime(), options);
   }
 
   /** The synchronous form of {@link VirtioBlk.lifetime}. */
   lifetimeSync(options?: SyncOptions): BlkLifetime {
-    return this.#dispatcher.askSync(this.#lifetimeCommand(), options);
+    return this.#dispatcher.askSync(this.#lifetime(), options);
   }
 
   /** The non-blocking form of {@link VirtioBlk.lifetime}. */
   submitLifetime(options?: NonBlockingOptions): number {
-    return this.#dispatcher.submit(this.#lifetimeCommand(), options);
+    return this.#dispatcher.submit(this.#lifetime(), options);
   }
 
   /**
@@ -480,12 +446,13 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
    */
   setWriteCache(mode: WriteCacheMode): void {
     this.checkUsable();
-    if (!this.features.has('CONFIG_WCE')) throw this.#lacks('a change of the cache mode', 'CONFIG_WCE');
+    if (!this.features.has('CONFIG_WCE'))
+      throw this.#limits.lacks('a change of the cache mode', 'CONFIG_WCE');
     this.transport.writeConfigSpace(BlkConfigLayout.fields.writeback, mode === 'writeback' ? 1 : 0);
   }
 
   protected override onConfigChange(): void {
-    if (this.#reload()) this.emit('capacity', this.#config.capacity);
+    if (this.#reload()) this.emit('capacity', this.#limits.config.capacity);
   }
 
   protected override onReset(): void {
@@ -493,7 +460,7 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
   }
 
   protected override onLive(): void {
-    if (this.#resized) this.emit('capacity', this.#config.capacity);
+    if (this.#resized) this.emit('capacity', this.#limits.config.capacity);
   }
 
   #lend(index: number, { queueSize }: BlkOptions): void {
@@ -507,7 +474,7 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
     if (this.#lent.length === 0) {
       throw new VirtioError(
         'INVALID_PARAM',
-        `${this.#who(what)}: none is set up; give the driver { threadQueues }`,
+        `${this.#limits.who(what)}: none is set up; give the driver { threadQueues }`,
       );
     }
     requireInteger(this.transport, what, index, first, first + this.#lent.length - 1);
@@ -540,86 +507,22 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
 
   /** Reads the configuration anew; returns whether the capacity is another one. */
   #reload(): boolean {
-    const { capacity } = this.#config;
-    this.#config = readBlkConfig(this.transport, this.features);
-    this.#adopt();
-    return this.#config.capacity !== capacity;
+    const { capacity } = this.#limits.config;
+    this.#adopt(readBlkConfig(this.transport, this.features));
+    return this.#limits.config.capacity !== capacity;
   }
 
   /** Takes what requests need from the configuration, so that they need not look at features. */
-  #adopt(): void {
-    const { segMax, sizeMax, blockSize } = this.#config;
-    this.#readOnly = this.features.has('RO');
+  #adopt(config: BlkConfig): void {
+    const { segMax, sizeMax, blockSize } = config;
     this.#canFlush = this.features.has('FLUSH');
     // 2.7.5.3.1: a chain is no longer than the queue; header and status take two descriptors.
-    this.#mostSegments = Math.min(segMax, ...this.#queues.map(({ requests }) => requests.slots - OVERHEAD));
+    const most = Math.min(segMax, ...this.#queues.map(({ requests }) => requests.slots - OVERHEAD));
+    this.#limits.adopt(config, this.features.has('RO'), most);
     for (const queue of this.#queues) {
       queue.sizeMax = sizeMax;
       queue.blockSize = blockSize;
     }
-  }
-
-  /** Checks data for a transfer and counts its segments. */
-  #measure(what: string, sector: number, data: BlkData): number {
-    const { capacity } = this.#config;
-    let bytes = 0;
-    let segments = 0;
-    if (data instanceof Uint8Array) {
-      bytes = data.length;
-      segments = this.#segments(data);
-    } else {
-      if (!Array.isArray(data)) requireBytes(this.transport, data);
-      for (let i = 0; i < data.length; i += 1) {
-        const buffer = data[i] as Uint8Array;
-        requireBytes(this.transport, buffer);
-        if (buffer.length === 0) throw this.#invalid(what, `buffer ${i} is empty`);
-        bytes += buffer.length;
-        segments += this.#segments(buffer);
-      }
-    }
-    if (bytes === 0 || bytes % SECTOR_SIZE !== 0) {
-      throw this.#invalid(what, `${bytes} bytes were given; give a multiple of ${SECTOR_SIZE}, one or more`);
-    }
-    if (!isOnDisk(sector, bytes / SECTOR_SIZE, capacity)) {
-      throw notOnDisk(this.#who(what), sector, bytes / SECTOR_SIZE, capacity);
-    }
-    if (segments > this.#mostSegments) {
-      throw this.#invalid(
-        what,
-        `the data takes ${segments} segments of up to ${this.#config.sizeMax} bytes, and a request holds ${this.#mostSegments}; ` +
-          'ask more than once',
-      );
-    }
-    return segments;
-  }
-
-  #measureWrite(what: string, sector: number, data: BlkData): number {
-    this.#checkWritable(what);
-    return this.#measure(what, sector, data);
-  }
-
-  /** How many segments a buffer is cut into. */
-  #segments({ length }: Uint8Array): number {
-    const { sizeMax } = this.#config;
-    return length <= sizeMax ? 1 : Math.ceil(length / sizeMax);
-  }
-
-  #rangeCommand(
-    what: 'DISCARD' | 'WRITE_ZEROES' | 'SECURE_ERASE',
-    limits: RangeLimits | undefined,
-    ranges: SectorRange | readonly SectorRange[],
-    unmap = false,
-  ): Command<void> {
-    this.#checkWritable(what);
-    if (limits === undefined) throw this.#lacks(what, what);
-    const data = encodeRanges(this.#who(what), ranges, limits, this.#config.capacity, unmap);
-    return { type: RequestType[what], sector: 0, data, segments: this.#segments(data) };
-  }
-
-  #deviceIdCommand(): Command<string> {
-    const data = new Uint8Array(DEVICE_ID_SIZE);
-    const decode = (): string => decodeId(data);
-    return { type: RequestType.GET_ID, sector: 0, data, segments: this.#segments(data), decode };
   }
 
   #flushes(): boolean {
@@ -627,49 +530,10 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
     return this.#canFlush;
   }
 
-  #lifetimeCommand(): Command<BlkLifetime> {
-    if (!this.features.has('LIFETIME')) throw this.#lacks('GET_LIFETIME', 'LIFETIME');
-    const data = new Uint8Array(LifetimeInfo.size);
-    const decode = (): BlkLifetime => this.#decodeLifetime(data);
-    return { type: RequestType.GET_LIFETIME, sector: 0, data, segments: this.#segments(data), decode };
+  #lifetime(): Command<BlkLifetime> {
+    if (!this.features.has('LIFETIME')) throw this.#limits.lacks('GET_LIFETIME', 'LIFETIME');
+    return lifetimeCommand(this.#limits);
   }
-
-  #decodeLifetime(data: Uint8Array): BlkLifetime {
-    const info = LifetimeInfo.read(new DataView(data.buffer));
-    const { preEolInfo, deviceLifetimeEstTypA: typeA, deviceLifetimeEstTypB: typeB } = info;
-    if (preEolInfo >= PRE_EOL.length || typeA > MOST_LIFETIME || typeB > MOST_LIFETIME) {
-      throw new VirtioError(
-        'DEVICE_MISBEHAVED',
-        `${this.#who('GET_LIFETIME')}: the device answered ${preEolInfo}, ${typeA}, ${typeB}, of which some are reserved; ` +
-          'do not rely on it',
-      );
-    }
-    return { preEol: PRE_EOL[preEolInfo], typeA: typeA || undefined, typeB: typeB || undefined };
-  }
-
-  #checkWritable(what: string): void {
-    if (this.#readOnly) throw this.#invalid(what, 'the disk is read-only');
-  }
-
-  #who(what: string): string {
-    return `${this.transport.who()}: ${what}`;
-  }
-
-  #invalid(what: string, why: string): VirtioError {
-    return new VirtioError('INVALID_PARAM', `${this.#who(what)}: ${why}`);
-  }
-
-  #lacks(what: string, feature: BlkFeatureName): VirtioError {
-    return new VirtioError(
-      'UNSUPPORTED',
-      `${this.#who(what)} is not possible, as ${feature} was not negotiated; see \`features\``,
-    );
-  }
-}
-
-function decodeId(data: Uint8Array): string {
-  const end = data.indexOf(0);
-  return String.fromCharCode(...data.subarray(0, end < 0 ? data.length : end));
 }
 
 /**

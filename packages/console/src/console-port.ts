@@ -324,7 +324,7 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
 
   /** The same as {@link ConsolePort.readLine}, spinning. */
   readLineSync(options?: SpinOptions): string | undefined {
-    let line = this.#line();
+    let line: { readonly text: string | undefined } | undefined;
     this.#spin(() => (line ??= this.#line()) !== undefined, options, 'a line');
     return line?.text;
   }
@@ -396,8 +396,8 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
    * Sends all bytes, or text as UTF-8, and waits until they are with the device. Writes do not mix: each begins when the one before
    * is done, and one that is cancelled before that sends nothing. Do not change the bytes in the meantime.
    *
-   * @throws {@link VirtioError} as {@link ConsolePort.tryWrite} does, `ABORTED`, `UNSUPPORTED` without interrupts; a part of the
-   * bytes may have been sent
+   * @throws {@link VirtioError} as {@link ConsolePort.tryWrite} does, `ABORTED`, `UNSUPPORTED` without interrupts, `INVALID_PARAM` if
+   * the bytes are transferred or resized meanwhile; a part of them may have been sent
    */
   async write(data: Uint8Array | string, options?: WaitOptions): Promise<void> {
     const bytes = this.#bytesOf(data);
@@ -407,10 +407,12 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
     const write = {};
     this.#writes.push(write);
     try {
+      const { length } = bytes;
       while (this.#writes[0] !== write) await transmit.wait(options);
       for (let sent = 0; ;) {
+        if (bytes.length !== length) throw this.#resized(sent, length);
         sent += this.tryWrite(bytes.subarray(sent));
-        if (sent === bytes.length) return;
+        if (sent === length) return;
         await transmit.wait(options);
       }
     } finally {
@@ -463,8 +465,8 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
 
   /** Waits for what control messages may bring, too. */
   #spin(done: () => boolean, options: SpinOptions | undefined, awaited: string): void {
-    if (done()) return;
     const look = (): boolean => {
+      if (done()) return true;
       this.#host.look();
       return done();
     };
@@ -532,6 +534,14 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
 
   #drainTransmitter(): void {
     if (!this.#state.removed) this.#slot.transmit.drain();
+  }
+
+  #resized(sent: number, length: number): VirtioError {
+    return new VirtioError(
+      'INVALID_PARAM',
+      `${this.#who()}: the bytes were transferred or resized while they were being written; ${sent} of ${length} were sent. Leave them as ` +
+        'they are until the write has ended',
+    );
   }
 
   #checkReadable(): void {

@@ -320,6 +320,23 @@ describe('writing', () => {
     expect(model.text(0)).toBe(`${'a'.repeat(16)}b`);
   });
 
+  it('ends a write whose bytes are transferred meanwhile, and goes on behind it', async () => {
+    const model = new ConsoleModel({ queueSize: 2, options: { bufferSize: 8 } });
+    const port = model.driver.port();
+    model.host(0).throttled = true;
+    const bytes = new Uint8Array(40).fill(97);
+    const first = port.write(bytes);
+    const second = port.write('b');
+    first.catch(() => undefined);
+    await turns();
+    bytes.buffer.transfer();
+    model.unthrottle(0);
+    await expect(first).rejects.toThrow(failsWith('INVALID_PARAM'));
+    await expect(first).rejects.toThrow(/16 of 40 were sent/);
+    await second;
+    expect(model.text(0)).toBe(`${'a'.repeat(16)}b`);
+  });
+
   it('sends nothing of a write that was cancelled before its turn, and ends it at once', async () => {
     const model = new ConsoleModel({ queueSize: 2, options: { bufferSize: 8 } });
     const port = model.driver.port();

@@ -3,6 +3,7 @@
  * at all without a word, and a number that is none, or too large, would be cut to something else.
  */
 import { VirtioError } from './errors.ts';
+import { describe, show } from './show.ts';
 
 /** Names the device in messages: a transport, or the text itself. */
 export type Named = string | { who(): string };
@@ -40,24 +41,4 @@ export function requireInteger(named: Named, name: string, value: unknown, min: 
     'INVALID_PARAM',
     `${nameOf(named)}: ${name} is ${show(value)}; give an integer from ${min} to ${max}`,
   );
-}
-
-function show(value: unknown): string {
-  switch (typeof value) {
-    case 'number':
-    case 'boolean':
-      return String(value);
-    case 'bigint':
-      return `${value}n, a bigint`;
-    case 'string':
-      return JSON.stringify(value.slice(0, 32));
-    default:
-      return describe(value);
-  }
-}
-
-function describe(value: unknown): string {
-  if (value === undefined || value === null) return String(value);
-  if (typeof value !== 'object') return `a ${typeof value}`;
-  return `an object of type ${Object.prototype.toString.call(value).slice('[object '.length, -1)}`;
 }

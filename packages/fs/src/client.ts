@@ -1,13 +1,9 @@
 /**
  * The protocol FUSE as a file system needs it: fids that stand for nodes of the server, open or not, and a task for each thing that can
  * be done with them.
- *
- * The server counts how often it told of a node, and keeps the node until as much was taken back by `FORGET`. So nodes are counted
- * here, too; one whose last fid is gone is forgotten, after all requests that name it were answered.
  */
 import {
   decodeUtf8Lossless,
-  encodeUtf8Lossless,
   type FieldTable,
   type Layout,
   requireInteger,
@@ -17,7 +13,6 @@ import {
   type WaitOptions,
 } from '@virtio/core';
 import {
-  AT_REMOVEDIR,
   type AttributeChanges,
   type Attributes,
   claim,
@@ -25,7 +20,6 @@ import {
   type FileClient,
   FileError,
   FileType,
-  type Fid,
   isDirectory,
   type LockRequest,
   LockStatus,
@@ -44,20 +38,21 @@ import {
   WINDOW,
 } from '@virtio/files';
 import { Exchange } from './exchange.ts';
+import { type FuseFid, Nodes } from './nodes.ts';
+import { pipeline } from './pipeline.ts';
+import { FSYNC_DATA, FUSE_VERSION, In, InitFlag, Opcode, Out, ROOT_ID } from './protocol.ts';
+import { attributes, directoryEntries } from './replies.ts';
 import {
-  type AttrValues,
-  DirectoryEntry,
-  type EntryValues,
-  FSYNC_DATA,
-  FUSE_VERSION,
-  GETATTR_FH,
-  In,
-  InitFlag,
-  Opcode,
-  Out,
-  ROOT_ID,
-  SetattrBit,
-} from './protocol.ts';
+  getattrOf,
+  LAST,
+  lockValues,
+  lookupOf,
+  readOf,
+  releaseOf,
+  setattrValues,
+  toName,
+  unlinkOf,
+} from './requests.ts';
 import type { VirtioFs } from './virtio-fs.ts';
 
 /** Whose arguments are refused, for messages that stand for no device. */
@@ -77,11 +72,6 @@ const MAX_XATTR = 65536;
 /** The longest target of a link. */
 const MAX_TARGET = 4096;
 
-/** The largest position in a file, and the end of a lock that has none. */
-const LAST = 2n ** 63n - 1n;
-/** The bits of a time that lies before 1970. */
-const U64 = 2n ** 64n - 1n;
-
 /** How much one `COPY_FILE_RANGE` is asked to copy. */
 const COPY_RANGE = 1 << 30;
 
@@ -94,31 +84,6 @@ export interface ConnectOptions {
   readonly uid?: number;
   /** The number of the user's group (default 0). */
   readonly gid?: number;
-}
-
-/** A file of the server's, as often as the server told of it. */
-interface Node {
-  readonly id: bigint;
-  /** How often the server told of it. */
-  lookups: number;
-  /** The fids that stand for it. */
-  fids: number;
-  /** Whether `INIT` made it, and no lookup. */
-  readonly root: boolean;
-}
-
-/** A file or a directory of the server's. */
-export interface FuseFid extends Fid {
-  /** @internal */
-  node: Node;
-  /** The handle of the file, while it is open. */
-  fh: bigint | undefined;
-  /** The flags that it was opened with. */
-  flags: number;
-  /** Whether it was not given up yet. */
-  live: boolean;
-  /** The number of the session that it belongs to. */
-  readonly session: number;
 }
 
 /** What `open` without changes changes: the size to 0, when that is said to be valid. */
@@ -145,9 +110,8 @@ export class FuseClient implements FileClient {
   readonly qidsTellKinds = true;
 
   readonly #exchange: Exchange;
-  #nodes = new Map<bigint, Node>();
+  readonly #nodes: Nodes;
   #root: FuseFid | undefined;
-  #nextId = 1;
   #minor = 0;
   #flags = 0;
   #chunk = SMALL_CHUNK;
@@ -161,6 +125,7 @@ export class FuseClient implements FileClient {
   constructor(device: VirtioFs) {
     this.device = device;
     this.#exchange = new Exchange(device);
+    this.#nodes = new Nodes(this.#exchange);
   }
 
   /** The minor version of FUSE 7 that was agreed on. */
@@ -228,7 +193,7 @@ export class FuseClient implements FileClient {
     try {
       this.#exchange.restart({ uid, gid });
       this.#root = undefined;
-      this.#nodes = new Map();
+      this.#nodes.clear();
       const wanted = Object.values(InitFlag).reduce((sum: number, flag) => sum | flag, 0);
       const { values } = yield* this.#exchange.call({
         opcode: Opcode.INIT,
@@ -255,8 +220,7 @@ export class FuseClient implements FileClient {
       this.#chunk = Math.min(LARGEST_CHUNK, pages * PAGE, values.maxWrite);
       this.#copies = true;
       this.#flushes = true;
-      const node = { id: ROOT_ID, lookups: 0, fids: 1, root: true };
-      this.#root = this.#fid(node, { type: QidType.DIRECTORY, version: 0, path: ROOT_ID });
+      this.#root = this.#nodes.root({ type: QidType.DIRECTORY, version: 0, path: ROOT_ID });
       const { qid } = yield* this.getattr(this.#root);
       if (!isDirectory(qid)) throw this.#exchange.lie(Opcode.GETATTR, 'the root is no directory');
       this.#root.qid = qid;
@@ -283,14 +247,14 @@ export class FuseClient implements FileClient {
       // Servers need not know the message.
       if (!FileError.is(error)) throw error;
     } finally {
-      this.#nodes = new Map();
+      this.#nodes.clear();
       release(this.device, this);
     }
   }
 
   *walk(from: FuseFid, names: readonly string[]): Task<Walk & { readonly fid: FuseFid | undefined }> {
-    this.#check(from, 'lookup');
-    if (names.length === 0) return { fid: this.#copy(from), qids: [] };
+    this.#nodes.check(from, 'lookup');
+    if (names.length === 0) return { fid: this.#nodes.copy(from), qids: [] };
     if (names.length > MAX_WALK) throw refuse('ENAMETOOLONG', 'lookup');
     const qids: Qid[] = [];
     let at = from;
@@ -298,8 +262,8 @@ export class FuseClient implements FileClient {
       let next: FuseFid;
       try {
         if (!isDirectory(at.qid)) throw refuse('ENOTDIR', 'lookup');
-        const { values } = yield* this.#exchange.call(this.#lookup(at, name));
-        next = this.#entry(values, Opcode.LOOKUP);
+        const { values } = yield* this.#exchange.call(lookupOf(at, name));
+        next = this.#nodes.entry(values, Opcode.LOOKUP);
       } catch (error) {
         if (at !== from) yield* this.forget(at);
         if (step > 0 && FileError.is(error)) return { fid: undefined, qids };
@@ -313,18 +277,19 @@ export class FuseClient implements FileClient {
   }
 
   *walkEach(directory: FuseFid, names: readonly string[]): Task<(FuseFid | undefined)[]> {
-    this.#check(directory, 'lookup');
+    this.#nodes.check(directory, 'lookup');
     const fids: (FuseFid | undefined)[] = [];
-    const entry = this.#entry.bind(this);
+    const nodes = this.#nodes;
     let failure: Error | undefined;
     try {
-      yield* this.#exchange.pipeline(
+      yield* pipeline(
+        this.#exchange,
         names,
-        (name) => this.#lookup(directory, name),
+        (name) => lookupOf(directory, name),
         // No answer may be left out, as each has made the server count: after an error the others are received all the same.
         function* (_name, answer) {
           try {
-            fids.push(entry((yield* answer).values, Opcode.LOOKUP));
+            fids.push(nodes.entry((yield* answer).values, Opcode.LOOKUP));
           } catch (error) {
             fids.push(undefined);
             if (!FileError.is(error, 'ENOENT')) failure ??= error as Error;
@@ -343,13 +308,13 @@ export class FuseClient implements FileClient {
 
   // eslint-disable-next-line require-yield -- a task as the others
   *clone(fid: FuseFid): Task<FuseFid> {
-    this.#check(fid, 'lookup');
-    return this.#copy(fid);
+    this.#nodes.check(fid, 'lookup');
+    return this.#nodes.copy(fid);
   }
 
   /** Opens a file or a directory (`OPEN`, `OPENDIR`). */
   *open(fid: FuseFid, flags: number): Task<void> {
-    this.#check(fid, 'open');
+    this.#nodes.check(fid, 'open');
     const directory = isDirectory(fid.qid);
     const truncates = (flags & OpenFlag.TRUNC) !== 0 && !directory;
     const atomic = (this.#flags & InitFlag.ATOMIC_O_TRUNC) !== 0;
@@ -368,7 +333,7 @@ export class FuseClient implements FileClient {
 
   /** Creates a file and opens it (`CREATE`). */
   *create(fid: FuseFid, name: string, flags: number, mode: number, gid: number): Task<void> {
-    this.#check(fid, 'create');
+    this.#nodes.check(fid, 'create');
     const { values } = yield* this.#exchange.call({
       opcode: Opcode.CREATE,
       nodeid: fid.node.id,
@@ -378,18 +343,18 @@ export class FuseClient implements FileClient {
       names: [toName(name)],
       gid,
     });
-    const made = this.#entry(values, Opcode.CREATE);
+    const made = this.#nodes.entry(values, Opcode.CREATE);
     const { node } = fid;
     fid.node = made.node;
     fid.qid = made.qid;
     fid.fh = values.fh;
     fid.flags = flags & ~OWN_FLAGS;
-    this.#leave(node);
+    this.#nodes.leave(node);
   }
 
   /** Closes a file (`FLUSH`, `RELEASE`) and gives its fid up. @throws FileError what went wrong while it was closed */
   *clunk(fid: FuseFid): Task<void> {
-    this.#check(fid, 'flush');
+    this.#nodes.check(fid, 'flush');
     fid.live = false;
     const { fh, node } = fid;
     try {
@@ -412,10 +377,10 @@ export class FuseClient implements FileClient {
           else failure = error;
         }
       }
-      yield* this.#exchange.call(this.#releaseOf(fid, fh), true);
+      yield* this.#exchange.call(releaseOf(fid, fh), true);
       if (failure !== undefined) throw failure as Error;
     } finally {
-      this.#leave(node);
+      this.#nodes.leave(node);
     }
   }
 
@@ -425,14 +390,14 @@ export class FuseClient implements FileClient {
     fid.live = false;
     const { fh, node } = fid;
     const left = (): void => {
-      if (fid.session === this.#exchange.session) this.#leave(node);
+      if (fid.session === this.#exchange.session) this.#nodes.leave(node);
     };
     if (!this.isCurrent(fid)) return;
     if (fh === undefined) {
       left();
       return;
     }
-    const call = this.#releaseOf(fid, fh);
+    const call = releaseOf(fid, fh);
     try {
       if (this.#exchange.drop(call, left)) return;
       yield* this.#exchange.call(call, true);
@@ -444,12 +409,13 @@ export class FuseClient implements FileClient {
 
   /** Reads from an open file (`READ`), with many requests in flight if the buffer is large. */
   *read(fid: FuseFid, buffer: Uint8Array, offset: number): Task<number> {
-    const fh = this.#handle(fid, 'read');
+    const fh = this.#nodes.handle(fid, 'read');
     let total = 0;
     let ended = false;
-    yield* this.#exchange.pipeline(
+    yield* pipeline(
+      this.#exchange,
       chunks(buffer, this.#chunk),
-      (room) => this.#readOf(fid, fh, room, offset + room.byteOffset - buffer.byteOffset),
+      (room) => readOf(fid, fh, room, offset + room.byteOffset - buffer.byteOffset),
       function* (room, answer) {
         const { count } = yield* answer;
         // What is behind a short answer does not follow what is before it.
@@ -469,7 +435,7 @@ export class FuseClient implements FileClient {
 
   /** Writes all bytes to an open file (`WRITE`), with many requests in flight if there are many. */
   *write(fid: FuseFid, bytes: Uint8Array, offset: number, window = WINDOW): Task<void> {
-    const fh = this.#handle(fid, 'write');
+    const fh = this.#nodes.handle(fid, 'write');
     const exchange = this.#exchange;
     const writeOf = (data: Uint8Array) => ({
       opcode: Opcode.WRITE,
@@ -484,7 +450,8 @@ export class FuseClient implements FileClient {
       out: Out.write,
       data,
     });
-    yield* exchange.pipeline(
+    yield* pipeline(
+      exchange,
       chunks(bytes, this.#chunk),
       writeOf,
       function* (data, answer) {
@@ -507,8 +474,8 @@ export class FuseClient implements FileClient {
 
   /** Copies the contents of an open file to another: on the server (`COPY_FILE_RANGE`), or through here if it cannot. */
   *copy(from: FuseFid, to: FuseFid, size: number): Task<Copied> {
-    const fhIn = this.#handle(from, 'read');
-    const fhOut = this.#handle(to, 'write');
+    const fhIn = this.#nodes.handle(from, 'read');
+    const fhOut = this.#nodes.handle(to, 'write');
     let at = 0;
     while (this.#copies) {
       const position = BigInt(at);
@@ -551,28 +518,33 @@ export class FuseClient implements FileClient {
 
   /** Reads entries of an open directory (`READDIR`). */
   *readdir(fid: FuseFid, cookie: bigint, room: Uint8Array): Task<RawDirectoryEntry[]> {
-    const fh = this.#handle(fid, 'readdir', true);
+    const fh = this.#nodes.handle(fid, 'readdir', true);
     const part = room.subarray(0, this.#chunk);
-    const call = this.#readOf(fid, fh, part, 0);
+    const call = readOf(fid, fh, part, 0);
     const { count } = yield* this.#exchange.call({
       ...call,
       opcode: Opcode.READDIR,
       values: { ...call.values, offset: cookie },
     });
-    return this.#entries(part.subarray(0, count), cookie);
+    return directoryEntries(this.#exchange, part.subarray(0, count), cookie);
   }
 
   /** Reads the attributes of a file (`GETATTR`). */
   *getattr(fid: FuseFid): Task<Attributes> {
-    const { values } = yield* this.#exchange.call(this.#getattrOf(fid));
+    this.#nodes.check(fid, 'getattr');
+    const { values } = yield* this.#exchange.call(getattrOf(fid));
     return attributes(values);
   }
 
   *getattrEach(fids: readonly FuseFid[]): Task<(Attributes | undefined)[]> {
     const all: (Attributes | undefined)[] = [];
-    yield* this.#exchange.pipeline(
+    yield* pipeline(
+      this.#exchange,
       fids,
-      (fid) => this.#getattrOf(fid),
+      (fid) => {
+        this.#nodes.check(fid, 'getattr');
+        return getattrOf(fid);
+      },
       function* (_fid, answer) {
         try {
           all.push(attributes((yield* answer).values));
@@ -589,42 +561,19 @@ export class FuseClient implements FileClient {
 
   /** Changes the attributes of a file (`SETATTR`). */
   *setattr(fid: FuseFid, changes: AttributeChanges): Task<void> {
-    this.#check(fid, 'setattr');
-    const V = SetattrValid;
-    const { valid } = changes;
-    const has = (bit: number): boolean => (valid & bit) !== 0;
-    const { fh } = fid;
-    const writable = fh !== undefined && (fid.flags & OpenFlag.ACCMODE) !== OpenFlag.RDONLY;
+    this.#nodes.check(fid, 'setattr');
     yield* this.#exchange.call({
       opcode: Opcode.SETATTR,
       nodeid: fid.node.id,
       layout: In.setattr,
-      values: {
-        valid:
-          (has(V.MODE) ? SetattrBit.MODE : 0) |
-          (has(V.UID) ? SetattrBit.UID : 0) |
-          (has(V.GID) ? SetattrBit.GID : 0) |
-          (has(V.SIZE) ? SetattrBit.SIZE : 0) |
-          (has(V.ATIME) ? SetattrBit.ATIME | (has(V.ATIME_SET) ? 0 : SetattrBit.ATIME_NOW) : 0) |
-          (has(V.MTIME) ? SetattrBit.MTIME | (has(V.MTIME_SET) ? 0 : SetattrBit.MTIME_NOW) : 0) |
-          (writable ? SetattrBit.FH : 0),
-        fh: writable ? fh : 0n,
-        size: BigInt(changes.size),
-        atime: BigInt(changes.atime) & U64,
-        mtime: BigInt(changes.mtime) & U64,
-        atimeNs: changes.atimeNs,
-        mtimeNs: changes.mtimeNs,
-        mode: changes.mode,
-        uid: changes.uid,
-        gid: changes.gid,
-      },
+      values: setattrValues(fid, changes),
       out: Out.attr,
     });
   }
 
   /** Reads the statistics of the file system (`STATFS`). It tells neither type nor identifier, which are 0. */
   *statfs(fid: FuseFid): Task<RawStatFs> {
-    this.#check(fid, 'statfs');
+    this.#nodes.check(fid, 'statfs');
     const { values } = yield* this.#exchange.call({
       opcode: Opcode.STATFS,
       nodeid: fid.node.id,
@@ -647,7 +596,7 @@ export class FuseClient implements FileClient {
 
   /** Reads an extended attribute (`GETXATTR`), or the names of all (`LISTXATTR`). */
   *getxattr(fid: FuseFid, name: string): Task<Uint8Array<ArrayBuffer>> {
-    this.#check(fid, 'getxattr');
+    this.#nodes.check(fid, 'getxattr');
     const room = new Uint8Array(MAX_XATTR);
     try {
       const { count } = yield* this.#exchange.call({
@@ -667,7 +616,7 @@ export class FuseClient implements FileClient {
 
   /** Sets an extended attribute (`SETXATTR`), or with an empty value removes it (`REMOVEXATTR`), as the file system has it. */
   *setxattr(fid: FuseFid, name: string, value: Uint8Array, flags: number): Task<void> {
-    this.#check(fid, 'setxattr');
+    this.#nodes.check(fid, 'setxattr');
     const removes = value.length === 0;
     const names = [toName(name)];
     const nodeid = fid.node.id;
@@ -707,13 +656,13 @@ export class FuseClient implements FileClient {
 
   /** Gives a file another name (`LINK`). */
   *link(directory: FuseFid, fid: FuseFid, name: string): Task<void> {
-    this.#check(fid, 'link');
+    this.#nodes.check(fid, 'link');
     yield* this.#make(directory, Opcode.LINK, In.link, { oldNodeid: fid.node.id }, [name]);
   }
 
   /** Reads the target of a symbolic link (`READLINK`). */
   *readlink(fid: FuseFid): Task<string> {
-    this.#check(fid, 'readlink');
+    this.#nodes.check(fid, 'readlink');
     const room = new Uint8Array(MAX_TARGET);
     const { count } = yield* this.#exchange.call({
       opcode: Opcode.READLINK,
@@ -730,8 +679,8 @@ export class FuseClient implements FileClient {
 
   /** Renames an entry of a directory (`RENAME`). */
   *renameat(directory: FuseFid, name: string, newDirectory: FuseFid, newName: string): Task<void> {
-    this.#check(directory, 'rename');
-    this.#check(newDirectory, 'rename');
+    this.#nodes.check(directory, 'rename');
+    this.#nodes.check(newDirectory, 'rename');
     yield* this.#exchange.call({
       opcode: Opcode.RENAME,
       nodeid: directory.node.id,
@@ -749,8 +698,8 @@ export class FuseClient implements FileClient {
 
   /** Removes an entry of a directory (`UNLINK`, `RMDIR`). */
   *unlinkat(directory: FuseFid, name: string, flags: number): Task<void> {
-    this.#check(directory, 'unlink');
-    yield* this.#exchange.call(this.#unlinkOf(directory, name, flags));
+    this.#nodes.check(directory, 'unlink');
+    yield* this.#exchange.call(unlinkOf(directory, name, flags));
   }
 
   *unlinkEach(
@@ -758,10 +707,11 @@ export class FuseClient implements FileClient {
     names: Iterable<string>,
     refused: (name: string, error: FileError) => void,
   ): Task<void> {
-    this.#check(directory, 'unlink');
-    yield* this.#exchange.pipeline(
+    this.#nodes.check(directory, 'unlink');
+    yield* pipeline(
+      this.#exchange,
       names,
-      (name) => this.#unlinkOf(directory, name, 0),
+      (name) => unlinkOf(directory, name, 0),
       function* (name, answer) {
         try {
           yield* answer;
@@ -782,7 +732,7 @@ export class FuseClient implements FileClient {
 
   /** Writes what the server caches of an open file to the disk (`FSYNC`, `FSYNCDIR`). */
   *fsync(fid: FuseFid, dataOnly: boolean): Task<void> {
-    const fh = this.#handle(fid, 'fsync', isDirectory(fid.qid));
+    const fh = this.#nodes.handle(fid, 'fsync', isDirectory(fid.qid));
     yield* this.#exchange.call({
       opcode: isDirectory(fid.qid) ? Opcode.FSYNCDIR : Opcode.FSYNC,
       nodeid: fid.node.id,
@@ -795,7 +745,10 @@ export class FuseClient implements FileClient {
   /** Sets or removes a lock (`SETLK`). */
   *lock(fid: FuseFid, request: LockRequest): Task<number> {
     try {
-      const { opcode, values } = { opcode: Opcode.SETLK, values: this.#lockOf(fid, request) };
+      const { opcode, values } = {
+        opcode: Opcode.SETLK,
+        values: lockValues(this.#nodes.handle(fid, 'lock'), request),
+      };
       yield* this.#exchange.call({ opcode, nodeid: fid.node.id, layout: In.lock, values, out: Out.none });
       return LockStatus.SUCCESS;
     } catch (error) {
@@ -806,75 +759,11 @@ export class FuseClient implements FileClient {
 
   /** Looks for a lock that conflicts with this one (`GETLK`). */
   *getlock(fid: FuseFid, request: LockRequest): Task<LockRequest> {
-    const values = this.#lockOf(fid, request);
+    const values = lockValues(this.#nodes.handle(fid, 'lock'), request);
     const call = { opcode: Opcode.GETLK, nodeid: fid.node.id, layout: In.lock, values, out: Out.lock };
     const held = (yield* this.#exchange.call(call)).values;
     const length = held.end >= LAST ? 0 : Number(held.end - held.start) + 1;
     return { type: held.type, start: Number(held.start), length, process: held.pid, client: '' };
-  }
-
-  #lockOf(
-    fid: FuseFid,
-    { type, start, length, process }: LockRequest,
-  ): { fh: bigint; owner: bigint; start: bigint; end: bigint; type: number; pid: number } {
-    const fh = this.#handle(fid, 'lock');
-    const end = length === 0 ? LAST : BigInt(start + length - 1);
-    return { fh, owner: BigInt(process), start: BigInt(start), end, type, pid: process };
-  }
-
-  #lookup(directory: FuseFid, name: string) {
-    return {
-      opcode: Opcode.LOOKUP,
-      nodeid: directory.node.id,
-      layout: In.none,
-      values: {},
-      out: Out.entry,
-      names: [toName(name)],
-    };
-  }
-
-  #getattrOf(fid: FuseFid) {
-    this.#check(fid, 'getattr');
-    const { fh } = fid;
-    return {
-      opcode: Opcode.GETATTR,
-      nodeid: fid.node.id,
-      layout: In.getattr,
-      values: fh === undefined ? {} : { flags: GETATTR_FH, fh },
-      out: Out.attr,
-    };
-  }
-
-  #readOf(fid: FuseFid, fh: bigint, room: Uint8Array, offset: number) {
-    return {
-      opcode: Opcode.READ,
-      nodeid: fid.node.id,
-      layout: In.io,
-      values: { fh, offset: BigInt(offset), size: room.length, flags: fid.flags },
-      out: Out.none,
-      room,
-    };
-  }
-
-  #releaseOf(fid: FuseFid, fh: bigint) {
-    return {
-      opcode: isDirectory(fid.qid) ? Opcode.RELEASEDIR : Opcode.RELEASE,
-      nodeid: fid.node.id,
-      layout: In.release,
-      values: { fh, flags: fid.flags, lockOwner: BigInt(fid.id) },
-      out: Out.none,
-    };
-  }
-
-  #unlinkOf(directory: FuseFid, name: string, flags: number) {
-    return {
-      opcode: (flags & AT_REMOVEDIR) === 0 ? Opcode.UNLINK : Opcode.RMDIR,
-      nodeid: directory.node.id,
-      layout: In.none,
-      values: {},
-      out: Out.none,
-      names: [toName(name)],
-    };
   }
 
   /** Makes an entry of a directory. The node is forgotten at once: nobody has asked for it. */
@@ -886,7 +775,7 @@ export class FuseClient implements FileClient {
     names: readonly string[],
     gid?: number,
   ): Task<Qid> {
-    this.#check(directory, 'create');
+    this.#nodes.check(directory, 'create');
     const reply = yield* this.#exchange.call({
       opcode,
       nodeid: directory.node.id,
@@ -896,116 +785,10 @@ export class FuseClient implements FileClient {
       names: names.map(toName),
       ...(gid !== undefined && { gid }),
     });
-    const fid = this.#entry(reply.values, opcode);
+    const fid = this.#nodes.entry(reply.values, opcode);
     yield* this.forget(fid);
     return fid.qid;
   }
-
-  /** A fid for what the server told of: that counts, whether it makes sense or not. */
-  #entry({ nodeid, ...attr }: EntryValues, opcode: number): FuseFid {
-    // A node of 0 says that there is none, and may be cached.
-    if (nodeid === 0n) throw refuse('ENOENT', 'lookup');
-    if (nodeid === ROOT_ID) throw this.#exchange.lie(opcode, 'an entry of a directory is the root');
-    let node = this.#nodes.get(nodeid);
-    if (node === undefined) {
-      node = { id: nodeid, lookups: 0, fids: 0, root: false };
-      this.#nodes.set(nodeid, node);
-    }
-    node.lookups += 1;
-    node.fids += 1;
-    return this.#fid(node, qidOf(attr));
-  }
-
-  #fid(node: Node, qid: Qid): FuseFid {
-    const id = this.#nextId;
-    this.#nextId += 1;
-    return { id, node, qid, fh: undefined, flags: 0, live: true, session: this.#exchange.session };
-  }
-
-  /** Another fid of the same node. */
-  #copy({ node, qid }: FuseFid): FuseFid {
-    node.fids += 1;
-    return this.#fid(node, qid);
-  }
-
-  /** A fid of a node is gone; with the last one goes the node. */
-  #leave(node: Node): void {
-    node.fids -= 1;
-    if (node.fids > 0 || node.root || this.#nodes.get(node.id) !== node) return;
-    this.#nodes.delete(node.id);
-    this.#exchange.forget(node.id, node.lookups);
-  }
-
-  #check({ live, session }: FuseFid, operation: string): void {
-    if (!live) throw refuse('EBADF', operation);
-    if (session !== this.#exchange.session) throw refuse('ESTALE', operation);
-  }
-
-  /** The handle of an open file. */
-  #handle(fid: FuseFid, operation: string, directory = false): bigint {
-    this.#check(fid, operation);
-    if (isDirectory(fid.qid) !== directory) throw refuse(directory ? 'ENOTDIR' : 'EISDIR', operation);
-    if (fid.fh === undefined) throw refuse('EBADF', operation);
-    return fid.fh;
-  }
-
-  #entries(bytes: Uint8Array, cookie: bigint): RawDirectoryEntry[] {
-    const entries: RawDirectoryEntry[] = [];
-    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-    for (let at = 0; at < bytes.length;) {
-      const start = at + DirectoryEntry.size;
-      if (start > bytes.length) throw this.#exchange.lie(Opcode.READDIR, 'an entry is cut off');
-      const { offset, type, namelen } = DirectoryEntry.read(view, at);
-      if (start + namelen > bytes.length) throw this.#exchange.lie(Opcode.READDIR, 'a name is cut off');
-      const name = decodeUtf8Lossless(bytes.subarray(start, start + namelen));
-      if (name === '' || name.includes('/') || name.includes('\0')) {
-        throw this.#exchange.lie(Opcode.READDIR, `${JSON.stringify(name)} cannot be the name of a file`);
-      }
-      entries.push({ offset, type, name });
-      at = start + Math.ceil(namelen / 8) * 8;
-    }
-    if (entries.at(-1)?.offset === cookie) {
-      throw this.#exchange.lie(Opcode.READDIR, 'it leads back to where it began');
-    }
-    return entries;
-  }
-}
-
-/** The bytes of a name. Only those that a name of the server's can have had may be in it. */
-function toName(name: string): Uint8Array {
-  const bytes = encodeUtf8Lossless(name);
-  if (bytes === undefined) throw refuse('EILSEQ', 'lookup');
-  return bytes;
-}
-
-/** What tells a file from others, and its kind. */
-function qidOf({ ino, mode }: { readonly ino: bigint; readonly mode: number }): Qid {
-  const kind = mode & FileType.MASK;
-  const type =
-    kind === FileType.DIRECTORY ? QidType.DIRECTORY : kind === FileType.SYMLINK ? QidType.SYMLINK : 0;
-  return { type, version: 0, path: ino };
-}
-
-function attributes(values: AttrValues): Attributes {
-  return {
-    qid: qidOf(values),
-    mode: values.mode,
-    uid: values.uid,
-    gid: values.gid,
-    nlink: values.nlink,
-    rdev: values.rdev,
-    size: Number(values.size),
-    blksize: values.blksize,
-    blocks: Number(values.blocks),
-    atime: Number(BigInt.asIntN(64, values.atime)),
-    atimeNs: values.atimeNs,
-    mtime: Number(BigInt.asIntN(64, values.mtime)),
-    mtimeNs: values.mtimeNs,
-    ctime: Number(BigInt.asIntN(64, values.ctime)),
-    ctimeNs: values.ctimeNs,
-    btime: 0,
-    btimeNs: 0,
-  };
 }
 
 /** Cuts a buffer into what one request can carry. */

@@ -16,7 +16,18 @@ import {
   type WaitOptions,
 } from '@virtio/core';
 import { CHECK, FileError, HOLD, ROOM, type Task } from '@virtio/files';
-import { In, IN_HEADER_SIZE, InHeader, Opcode, OUT_HEADER_SIZE, OutHeader } from './protocol.ts';
+import {
+  ENTRY_OPCODES,
+  In,
+  IN_HEADER_SIZE,
+  InHeader,
+  Opcode,
+  OPEN_OPCODES,
+  Out,
+  OUT_HEADER_SIZE,
+  OutHeader,
+  ROOT_ID,
+} from './protocol.ts';
 import type { VirtioFs } from './virtio-fs.ts';
 
 /** The most requests in flight. */
@@ -90,6 +101,9 @@ interface Tag {
   failure: unknown;
   length: number;
   interrupted: boolean;
+  /** What it was about, and in which session. */
+  nodeid: bigint;
+  session: number;
   done: Promise<void> | undefined;
   resolve: (() => void) | undefined;
   /** For an orphan: what to do when its answer has come. */
@@ -161,6 +175,8 @@ export class Exchange {
         failure: undefined,
         length: 0,
         interrupted: false,
+        nodeid: 0n,
+        session: 0,
         done: undefined,
         resolve: undefined,
         then: undefined,
@@ -260,6 +276,16 @@ export class Exchange {
     return index;
   }
 
+  /** The same for a task that has requests in flight: -1 also if memory or the queue is full, as it will free some itself. */
+  trySendMore<I extends FieldTable, O extends FieldTable>(call: Call<I, O>): number {
+    try {
+      return this.trySend(call);
+    } catch (error) {
+      if (VirtioError.is(error, 'DMA_ERROR') || VirtioError.is(error, 'QUEUE_FULL')) return -1;
+      throw error;
+    }
+  }
+
   /** Waits for the reply to a request. */
   *receive<I extends FieldTable, O extends FieldTable>(
     index: number,
@@ -302,40 +328,9 @@ export class Exchange {
   *discard(index: number): Task<void> {
     try {
       yield index;
-      this.#free(this.#tag(index));
+      this.#dropAnswer(this.#tag(index));
     } catch {
       this.#orphan(this.#tag(index), undefined);
-    }
-  }
-
-  /** Sends a request for each item, many in flight, and handles the answers in their order; `false` ends the sending. */
-  *pipeline<T, I extends FieldTable, O extends FieldTable>(
-    items: Iterable<T>,
-    request: (item: T) => Call<I, O>,
-    receive: (item: T, answer: Task<Reply<O>>) => Task<boolean>,
-    window: number,
-  ): Task<void> {
-    const pending: { readonly item: T; readonly call: Call<I, O>; readonly tag: number }[] = [];
-    const source = items[Symbol.iterator]();
-    let next = source.next();
-    let more = true;
-    try {
-      while (pending.length > 0 || (more && next.done !== true)) {
-        while (more && next.done !== true && pending.length < window) {
-          const call = request(next.value);
-          // With requests of its own in flight, the task need not wait for a tag: it will free one itself.
-          const tag = pending.length === 0 ? yield* this.send(call) : this.#trySendMore(call);
-          if (tag < 0) break;
-          pending.push({ item: next.value, call, tag });
-          next = source.next();
-        }
-        const first = pending.shift();
-        if (first === undefined) break;
-        more = (yield* receive(first.item, this.receive(first.tag, first.call))) && more;
-        yield CHECK;
-      }
-    } finally {
-      for (const { tag } of pending) yield* this.discard(tag);
     }
   }
 
@@ -374,10 +369,8 @@ export class Exchange {
 
   /** Takes what the device has answered. */
   look(): void {
-    const { device } = this;
     for (const tag of this.#tags) if (tag.state === IN_FLIGHT || tag.state === ORPHAN) this.#lookAt(tag);
-    while (this.#priority.length > 0 && this.isCurrent) {
-      if (!device.sendPriority(this.#priority[0] as Uint8Array)) break;
+    while (this.#priority.length > 0 && this.#trySendPriority(this.#priority[0] as Uint8Array)) {
       this.#priority.shift();
     }
     this.#listen();
@@ -429,6 +422,8 @@ export class Exchange {
     tag.room = target?.length ?? 0;
     tag.failure = undefined;
     tag.interrupted = false;
+    tag.nodeid = nodeid;
+    tag.session = this.#session;
     tag.out = out;
     tag.epoch = this.device.epoch;
     tag.token = this.device.submitRequest(
@@ -440,15 +435,6 @@ export class Exchange {
     );
     tag.state = IN_FLIGHT;
     this.device.kickSoon();
-  }
-
-  #trySendMore<I extends FieldTable, O extends FieldTable>(call: Call<I, O>): number {
-    try {
-      return this.trySend(call);
-    } catch (error) {
-      if (VirtioError.is(error, 'DMA_ERROR') || VirtioError.is(error, 'QUEUE_FULL')) return -1;
-      throw error;
-    }
   }
 
   /** Takes the answer to a request, if it is there. */
@@ -465,7 +451,7 @@ export class Exchange {
     }
     const { then, resolve } = tag;
     if (tag.state === ORPHAN) {
-      this.#free(tag);
+      this.#dropAnswer(tag);
       then?.();
       return;
     }
@@ -477,6 +463,39 @@ export class Exchange {
     resolve();
   }
 
+  /**
+   * Frees a tag whose answer nobody takes. The server would keep the node that it told of, and the file that it opened, for as long as
+   * the session lasts; so they are given back.
+   */
+  #dropAnswer(tag: Tag): void {
+    const { opcode, failure, length, session } = tag;
+    const view = new DataView(tag.reply.buffer, tag.reply.byteOffset, tag.reply.length);
+    const made = ENTRY_OPCODES.includes(opcode);
+    const opened = OPEN_OPCODES.includes(opcode);
+    const out = opcode === Opcode.CREATE ? Out.create : made ? Out.entry : Out.open;
+    const good =
+      (made || opened) &&
+      failure === undefined &&
+      session === this.#session &&
+      length >= OUT_HEADER_SIZE + out.size &&
+      view.getInt32(OutHeader.offset.error, true) === 0;
+    const nodeid = good && made ? Out.entry.read(view, OUT_HEADER_SIZE).nodeid : tag.nodeid;
+    const fh = good && opened ? view.getBigUint64(OUT_HEADER_SIZE + (made ? Out.entry.size : 0), true) : 0n;
+    this.#free(tag);
+    if (!good) return;
+    const forget = (): void => {
+      if (made && nodeid !== 0n && nodeid !== ROOT_ID) this.forget(nodeid, 1);
+    };
+    try {
+      const release = opcode === Opcode.OPENDIR ? Opcode.RELEASEDIR : Opcode.RELEASE;
+      const call = { opcode: release, nodeid, layout: In.release, values: { fh }, out: Out.none };
+      if (opened && this.isCurrent && this.drop(call, forget)) return;
+    } catch (error) {
+      if (!VirtioError.is(error)) throw error;
+    }
+    forget();
+  }
+
   #free(tag: Tag): void {
     tag.state = FREE;
     tag.then = undefined;
@@ -486,7 +505,7 @@ export class Exchange {
 
   #orphan(tag: Tag, then: (() => void) | undefined): void {
     if (tag.state === DONE) {
-      this.#free(tag);
+      this.#dropAnswer(tag);
       return;
     }
     tag.state = ORPHAN;
@@ -539,16 +558,23 @@ export class Exchange {
     const message = new Uint8Array(IN_HEADER_SIZE + In.interrupt.size);
     this.#header(message, Opcode.INTERRUPT, 0n, message.length);
     In.interrupt.write(new DataView(message.buffer), IN_HEADER_SIZE, { unique: BigInt(tag.unique) });
-    try {
-      this.#sendPriority(message);
-    } catch (error) {
-      // Then the request takes as long as it takes.
-      if (!VirtioError.is(error)) throw error;
-    }
+    this.#sendPriority(message);
   }
 
   #sendPriority(message: Uint8Array): void {
-    if (this.#priority.length > 0 || !this.device.sendPriority(message)) this.#priority.push(message);
+    if (this.#priority.length > 0 || !this.#trySendPriority(message)) this.#priority.push(message);
+  }
+
+  /** Sends a message that nobody waits for, if there is room and memory for it now. */
+  #trySendPriority(message: Uint8Array): boolean {
+    if (!this.isCurrent) return false;
+    try {
+      return this.device.sendPriority(message);
+    } catch (error) {
+      // Memory may be short, or the device have failed; who asks for something hears of it.
+      if (!VirtioError.is(error)) throw error;
+      return false;
+    }
   }
 
   async #room(signal: AbortSignalLike | undefined): Promise<void> {

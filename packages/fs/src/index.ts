@@ -4,7 +4,8 @@
  * @packageDocumentation
  */
 export { Dirent, FileError, FileHandle, FileSink, type StatFs, Stats } from '@virtio/files';
-export { type ConnectOptions, FuseClient, type FuseFid } from './client.ts';
+export { type ConnectOptions, FuseClient } from './client.ts';
 export { FuseFileSystem, type MountOptions } from './file-system.ts';
+export type { FuseFid } from './nodes.ts';
 export * from './protocol.ts';
 export * from './virtio-fs.ts';

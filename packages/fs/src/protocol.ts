@@ -88,6 +88,19 @@ export const Opcode = {
 /** The requests of the hiprio queue, and of no other [5.11.6.2]. */
 export const HIPRIO_OPCODES: readonly number[] = [Opcode.FORGET, Opcode.INTERRUPT, Opcode.BATCH_FORGET];
 
+/** The requests whose replies begin with an entry: the server counts that it told of the node. */
+export const ENTRY_OPCODES: readonly number[] = [
+  Opcode.LOOKUP,
+  Opcode.SYMLINK,
+  Opcode.MKNOD,
+  Opcode.MKDIR,
+  Opcode.LINK,
+  Opcode.CREATE,
+];
+
+/** The requests that open something, and whose replies end with its handle. */
+export const OPEN_OPCODES: readonly number[] = [Opcode.OPEN, Opcode.OPENDIR, Opcode.CREATE];
+
 /** The flags of `INIT` that are asked for, as far as the server has them. */
 export const InitFlag = {
   ASYNC_READ: 1 << 0,

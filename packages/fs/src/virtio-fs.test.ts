@@ -3,6 +3,7 @@ import { type Chain, type FakeDevice, FakeTransport } from '@virtio/testing';
 import { describe, expect, it, vi } from 'vitest';
 import { fsDevice } from '../test/contract-subject.ts';
 import {
+  DirectoryEntry,
   FileError,
   FsConfig,
   FuseFileSystem,
@@ -64,7 +65,7 @@ function serve(device: FakeDevice, other: (asked: Asked) => boolean = () => fals
     if (opcode === Opcode.INIT) reply(asked, encode(Out.init, { major: 7, minor: 31, maxWrite: 65536 }));
     else if (opcode === Opcode.GETATTR) reply(asked, encode(Out.attr, attr));
     else if (opcode === Opcode.LOOKUP) reply(asked, encode(Out.entry, { nodeid: 7n, ino: 7n, mode: FILE }));
-    else if (opcode === Opcode.OPEN) reply(asked, encode(Out.open, { fh: 3n }));
+    else if (opcode === Opcode.OPEN || opcode === Opcode.OPENDIR) reply(asked, encode(Out.open, { fh: 3n }));
     else if (opcode === Opcode.READ) reply(asked, new TextEncoder().encode('hello'));
     else reply(asked);
   });
@@ -162,6 +163,84 @@ describe('a file system over it', () => {
     lies = false;
     expect((await fs.stat('/file')).size).toBe(5);
     await fs.unmount();
+  });
+
+  it('gives back what a late answer told of, or opened', () => {
+    const { device, driver } = open();
+    const held: Asked[] = [];
+    let late: number = Opcode.LOOKUP;
+    const entry = { nodeid: 9n, ino: 9n, mode: FILE };
+    const { forgotten, seen } = serve(device, (asked) => {
+      const isNew = late === Opcode.CREATE && asked.opcode === Opcode.LOOKUP;
+      if (isNew) reply(asked, 2);
+      if (asked.opcode !== late) return isNew;
+      asked.chain.defer();
+      held.push(asked);
+      return true;
+    });
+    const fs = FuseFileSystem.mountSync(driver);
+    const answerLate = (body: Uint8Array): void => {
+      const asked = held.shift();
+      if (asked === undefined) throw new Error('nothing was asked');
+      reply(asked, body);
+      asked.chain.complete();
+      late = 0;
+      fs.accessSync('/');
+    };
+    const timeOut = { timeoutMs: 0 };
+    const notReady = expect.objectContaining({ code: 'NOT_READY' }) as Error;
+    expect(() => fs.statSync('/file', timeOut)).toThrow(notReady);
+    answerLate(encode(Out.entry, entry));
+    expect(forgotten).toEqual([{ nodeid: 9n, nlookup: 1n }]);
+    forgotten.length = 0;
+    late = Opcode.CREATE;
+    expect(() => fs.writeFileSync('/new', 'x', timeOut)).toThrow(notReady);
+    answerLate(encode(Out.create, { ...entry, fh: 4n }));
+    fs.accessSync('/');
+    expect(seen.filter((opcode) => opcode === Opcode.RELEASE)).toHaveLength(1);
+    expect(forgotten).toContainEqual({ nodeid: 9n, nlookup: 1n });
+    fs.unmountSync();
+    driver[Symbol.dispose]();
+    device.assertClean();
+  });
+
+  it('gives back what it looked up for somebody who cancelled meanwhile', async () => {
+    const { device, driver } = open();
+    const controller = new AbortController();
+    let cancels = false;
+    const entry = { nodeid: 9n, ino: 9n, mode: FILE };
+    const { forgotten } = serve(device, (asked) => {
+      if (asked.opcode !== Opcode.READDIR && asked.opcode !== Opcode.LOOKUP) return false;
+      if (asked.opcode === Opcode.LOOKUP) {
+        if (cancels) controller.abort();
+        reply(asked, encode(Out.entry, entry));
+        return true;
+      }
+      // Names whose kinds are not told, so that each is looked up.
+      const names = ['a', 'b', 'c', 'd'];
+      const size = DirectoryEntry.size + 8;
+      const bytes = new Uint8Array(names.length * size);
+      names.forEach((name, i) => {
+        const fields = { offset: BigInt(i + 1), namelen: 1 };
+        DirectoryEntry.write(new DataView(bytes.buffer), i * size, fields);
+        bytes[i * size + DirectoryEntry.size] = name.charCodeAt(0);
+      });
+      const { offset } = In.io.read(new DataView(asked.chain.readAt(InHeader.size, In.io.size).buffer));
+      reply(asked, offset === 0n ? bytes : new Uint8Array(0));
+      return true;
+    });
+    const fs = await FuseFileSystem.mount(driver);
+    expect(await fs.readdir('/', { withFileTypes: true })).toHaveLength(4);
+    const told = (): number => forgotten.reduce((sum, { nlookup }) => sum + Number(nlookup), 0);
+    expect(told()).toBe(4);
+    cancels = true;
+    const listing = fs.readdir('/', { withFileTypes: true, signal: controller.signal });
+    await expect(listing).rejects.toMatchObject({ code: 'ABORTED' });
+    expect(told()).toBe(8);
+    expect(fs.client.nodesInUse).toBe(0);
+    await fs.unmount();
+    driver[Symbol.dispose]();
+    device.assertClean();
   });
 
   it('refuses a server that speaks another FUSE', async () => {

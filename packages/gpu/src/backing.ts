@@ -6,7 +6,7 @@
  * is one array in any case.
  */
 import { type DmaRegion, type Hal, PAGE_SIZE, VirtioError } from '@virtio/core';
-import type { MemoryEntry } from './commands.ts';
+import type { MemoryEntry } from './command.ts';
 
 /** Memory behind a resource. */
 export class Backing {

@@ -14,7 +14,7 @@ import {
   VirtioError,
   type WaitOptions,
 } from '@virtio/core';
-import { type CommandLimits, type GpuCommand, HEADER_SIZE, type Rect } from './commands.ts';
+import { type CommandLimits, type GpuCommand, HEADER_SIZE, type Rect } from './command.ts';
 import { GpuError } from './gpu-error.ts';
 import {
   CtrlHeader,

@@ -278,6 +278,32 @@ describe('a blob of the host', () => {
     );
   });
 
+  it('is mapped where no other is, and inside the region', async () => {
+    using rig = await blob();
+    const { gpu } = rig;
+    const options = { memory: BlobMemory.HOST3D, contextId: 1, blobId: 6 };
+    // The size counts from the moment in which the command is sent.
+    const made = gpu.request(Command.resourceCreateBlob({ resourceId: 4, size: 65_536, ...options }));
+    const mapped = gpu.request(Command.resourceMapBlob(4, 8192));
+    await Promise.all([made, mapped]);
+    for (const offset of [8192, 69_632]) {
+      const refusal = await failure(() => gpu.request(Command.resourceMapBlob(3, offset)));
+      expect(refusal).toMatchObject({
+        code: 'ALREADY_USED',
+        message: expect.stringContaining('resource 4 is mapped at 8192, with 65536 bytes') as string,
+      });
+    }
+    await gpu.request(Command.resourceMapBlob(3, 8192 + 65_536));
+    await gpu.request(Command.resourceUnmapBlob(4));
+    expect(await failure(() => gpu.request(Command.resourceMapBlob(4, 12_288)))).toMatchObject({
+      code: 'ALREADY_USED',
+    });
+    expect(await failure(() => gpu.request(Command.resourceMapBlob(4, (1 << 20) - 4096)))).toMatchObject({
+      code: 'INVALID_PARAM',
+    });
+    await gpu.request(Command.resourceMapBlob(4, (1 << 20) - 65_536));
+  });
+
   it('can be mapped again once it was unmapped, destroyed, refused, or lost to a reset', async () => {
     using rig = await blob();
     const { gpu } = rig;

@@ -7,7 +7,7 @@ import {
   resourceDetachBacking,
   resourceUnref,
   transferToHost2d,
-} from './commands.ts';
+} from './display-commands.ts';
 import type { RgbaImage } from './framebuffer.ts';
 import { GpuError } from './gpu-error.ts';
 import { CURSOR_BYTES, type GpuState } from './gpu-state.ts';

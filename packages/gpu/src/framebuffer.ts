@@ -5,7 +5,6 @@
 import { requireInteger, type SpinOptions, VirtioError, type WaitOptions } from '@virtio/core';
 import type { Backing } from './backing.ts';
 import {
-  type Rect,
   resourceAttachBacking,
   resourceCreate2d,
   resourceDetachBacking,
@@ -13,7 +12,8 @@ import {
   resourceUnref,
   setScanout,
   transferToHost2d,
-} from './commands.ts';
+} from './display-commands.ts';
+import type { Rect } from './command.ts';
 import type { SubmitCommandOptions } from './command-queue.ts';
 import { GpuError } from './gpu-error.ts';
 import type { GpuState } from './gpu-state.ts';

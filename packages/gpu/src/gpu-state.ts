@@ -5,7 +5,7 @@
 import { type Hal, type Transport, VirtioError } from '@virtio/core';
 import { Backing } from './backing.ts';
 import type { CommandQueue } from './command-queue.ts';
-import { resourceDetachBacking, resourceUnref } from './commands.ts';
+import { resourceDetachBacking, resourceUnref } from './display-commands.ts';
 import { GpuError } from './gpu-error.ts';
 import { CURSOR_SIZE } from './protocol.ts';
 import type { Steps } from './steps.ts';

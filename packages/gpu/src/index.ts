@@ -11,7 +11,9 @@ export type {
   SubmitCommandOptions,
 } from './command-queue.ts';
 export * as Command from './commands.ts';
-export type { CapsetInfo, Display, GpuCommand, MemoryEntry, Rect } from './commands.ts';
+export type { CapsetInfo } from './context-commands.ts';
+export type { Display } from './display-commands.ts';
+export type { GpuCommand, MemoryEntry, Rect } from './command.ts';
 export * from './edid.ts';
 export { Framebuffer, type FramebufferOptions, type RgbaImage } from './framebuffer.ts';
 export { GpuError, type GpuErrorName } from './gpu-error.ts';

@@ -4,7 +4,7 @@
  */
 import type { SpinOptions, WaitOptions } from '@virtio/core';
 import type { CommandQueue } from './command-queue.ts';
-import type { GpuCommand } from './commands.ts';
+import type { GpuCommand } from './command.ts';
 
 /** A course of commands that ends with a `T`. */
 export type Steps<T> = Generator<GpuCommand<unknown>, T, unknown>;

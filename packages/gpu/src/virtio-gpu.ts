@@ -18,6 +18,7 @@ import {
   VirtioError,
   type WaitOptions,
 } from '@virtio/core';
+import { Blobs } from './blobs.ts';
 import {
   commandMemory,
   CommandQueue,
@@ -27,14 +28,7 @@ import {
   type RequestSyncOptions,
   type SubmitCommandOptions,
 } from './command-queue.ts';
-import {
-  type CommandLimits,
-  type Display,
-  getDisplayInfo,
-  getEdid,
-  type GpuCommand,
-  setScanout,
-} from './commands.ts';
+import type { CommandLimits, GpuCommand } from './command.ts';
 import {
   Cursor,
   type CursorOptions,
@@ -43,6 +37,7 @@ import {
   sendCursorSync,
   submitCursor,
 } from './cursor.ts';
+import { type Display, getDisplayInfo, getEdid, setScanout } from './display-commands.ts';
 import { type Edid, parseEdid } from './edid.ts';
 import { Framebuffer, type FramebufferOptions, MAX_FRAMEBUFFER } from './framebuffer.ts';
 import { GpuState } from './gpu-state.ts';
@@ -130,7 +125,7 @@ export class VirtioGpu extends Driver<GpuFeatureName, GpuEvents> {
     capsets: number;
     blobAlignment: number;
     hostVisible: SharedMemory | undefined;
-    readonly mapped: Set<number>;
+    readonly blobs: Blobs;
   };
   /** A question for new displays is under way, and whether there has been another event since. */
   #asking = false;
@@ -164,7 +159,7 @@ export class VirtioGpu extends Driver<GpuFeatureName, GpuEvents> {
       capsets: 0,
       blobAlignment: 1,
       hostVisible: undefined,
-      mapped: new Set<number>(),
+      blobs: new Blobs(),
     };
     this.#limits = limits;
     const { control, cursor } = this.setUp(() => {
@@ -459,7 +454,7 @@ export class VirtioGpu extends Driver<GpuFeatureName, GpuEvents> {
 
   protected override onReset(): void {
     this.#state.forget();
-    this.#limits.mapped.clear();
+    this.#limits.blobs.clear();
     this.#readConfig();
   }
 
@@ -485,7 +480,7 @@ export class VirtioGpu extends Driver<GpuFeatureName, GpuEvents> {
       get hostVisibleLength() {
         return limits.hostVisible?.length ?? 0;
       },
-      mapped: limits.mapped,
+      blobs: limits.blobs,
       who: () => this.transport.who(),
     };
     return new CommandQueue(

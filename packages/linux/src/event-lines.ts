@@ -49,6 +49,10 @@ export class EventLines extends InterruptLines implements Disposable {
     return duplicate(descriptor);
   }
 
+  override closeLent(descriptor: number): void {
+    closeSync(descriptor);
+  }
+
   /** Closes the descriptors. */
   [Symbol.dispose](): void {
     if (this.#disposed) return;

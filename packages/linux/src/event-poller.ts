@@ -6,9 +6,8 @@
  * all that was signalled: libuv calls koffi's callback outside of any JavaScript, where a thrown error would surface in an
  * unrelated place.
  */
-import { closeSync } from 'node:fs';
 import { node } from 'koffi';
-import { epollControl, epollCreate, epollPoll } from './syscalls.ts';
+import { closeDescriptor, epollControl, epollCreate, epollPoll } from './syscalls.ts';
 
 /** `EPOLL_CTL_*` and the event bits of `<sys/epoll.h>`. */
 const CTL_ADD = 1;
@@ -79,7 +78,7 @@ export class EventPoller implements Disposable {
     this.#disposed = true;
     this.#watches.clear();
     this.#handle.close();
-    closeSync(this.#epoll);
+    closeDescriptor(this.#epoll);
   }
 
   readonly #ready = (): void => {

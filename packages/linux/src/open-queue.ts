@@ -1,5 +1,4 @@
 /** Queues of a device that another thread of this process has: the plan that was posted becomes a driver. */
-import { closeSync } from 'node:fs';
 import {
   type DmaRegion,
   InterruptHandlers,
@@ -20,7 +19,7 @@ import { disposeAtExit } from './exit-cleanup.ts';
 import { EventPoller } from './event-poller.ts';
 import { LinuxHal } from './hal.ts';
 import { Mapping } from './mapping.ts';
-import { signalEventfd, viewMemory } from './syscalls.ts';
+import { closeDescriptor, signalEventfd, viewMemory } from './syscalls.ts';
 import { attachMemory } from './worker-memory.ts';
 
 /** The memory of a plan, as blocks. It stays mapped: the device may still have some of it when the thread ends. */
@@ -161,7 +160,7 @@ class LinuxThread implements QueuePlatform {
     this.forget?.();
     this.#lines?.close();
     this.hal[Symbol.dispose]();
-    for (const descriptor of this.#descriptors) closeSync(descriptor);
+    for (const descriptor of this.#descriptors) closeDescriptor(descriptor);
   }
 }
 
@@ -183,8 +182,9 @@ export interface OpenQueueOptions {
  * `DEVICE_REMOVED` and the like when its driver does. The event `failure` tells of both. `reset()` is `UNSUPPORTED` here.
  *
  * Dispose the driver before the driver that has the device. When the thread ends by itself, by `process.exit` or by an error, that is
- * done; not by `worker.terminate()`, which also ends the whole process if an interrupt comes at that moment, unless the thread polls:
- * have a thread end by itself.
+ * done; not by `worker.terminate()`: then the other thread's driver takes back what the thread had (`reclaimQueue` of `VirtioBlk`), its
+ * descriptors as well. A thread that waits for interrupts should not be terminated: if one comes at that moment the whole process ends,
+ * as koffi's poll calls into a thread that is no more. One that polls (`interrupts: 'polling'`) can be terminated at any time.
  *
  * @param driver its class: `VirtioBlk`
  * @param plan what `queueFor` of the other thread's driver gave, as it was posted

@@ -76,6 +76,7 @@ function load(): Readonly<Record<string, Native>> {
     eventfd: declare('eventfd', 'int', ['uint', 'int']),
     memfd_create: declare('memfd_create', 'int', ['const char *', 'uint']),
     eventfd_write: declare('eventfd_write', 'int', ['int', 'uint64_t']),
+    close: declare('close', 'int', ['int']),
     fcntl: declare('fcntl', 'int', ['int', 'int', 'int']),
     fallocate: declare('fallocate', 'int', ['int', 'int', 'int64_t', 'int64_t']),
     socketpair: declare('socketpair', 'int', ['int', 'int', 'int', 'void *']),
@@ -194,6 +195,11 @@ export function eventfd(): number {
 /** Another descriptor of the same file, for another thread to own. */
 export function duplicate(fd: number): number {
   return call('fcntl', 'F_DUPFD_CLOEXEC', fd, F_DUPFD_CLOEXEC, 0);
+}
+
+/** Closes a descriptor that no call of `node:fs` has opened: in a worker thread `closeSync` warns of such ones. */
+export function closeDescriptor(fd: number): void {
+  native('close')(fd);
 }
 
 /** Adds 1 to the count of an eventfd, which signals it. */

@@ -282,7 +282,7 @@ describe('a device that lies about packets', () => {
 
   it.each(lies)(
     'throws the packet away, gives its buffers back and stays in step: %s',
-    (name, lie, dropped) => {
+    async (name, lie, dropped) => {
       const made = setUp({ queueSize: 8 }, { bufferSize: 256 });
       const { model, net } = made;
       const quirks: string[] = [];
@@ -298,6 +298,7 @@ describe('a device that lies about packets', () => {
       }
       expect(net.dropped).toBe(30 * dropped);
       expect(net.quirks).toBe(30 * dropped);
+      await Promise.resolve();
       expect(quirks).toHaveLength(30 * dropped);
       expect(net.failure).toBeUndefined();
       clean(made);

@@ -40,6 +40,9 @@ export interface PciInterrupts {
    * @returns a descriptor that it signals, for that thread to close; `undefined` if there is none
    */
   lendLine?(line: number, alone: boolean): number | undefined;
+
+  /** Closes a descriptor of {@link PciInterrupts.lendLine}, where there is no thread to do that. */
+  closeLent?(descriptor: number): void;
 }
 
 /**
@@ -100,6 +103,11 @@ export class InterruptLines implements PciInterrupts {
   /** There is no descriptor; those who have some override this. */
   lendLine(_line: number, _alone: boolean): number | undefined {
     return undefined;
+  }
+
+  /** @see {@link InterruptLines.lendLine} */
+  closeLent(_descriptor: number): void {
+    return;
   }
 }
 
@@ -181,6 +189,11 @@ export class InterruptDispatcher extends InterruptHandlers {
     if (vector < 0) return undefined;
     const alone = this.#queuesOf[vector]?.length === 1 && vector !== this.#configVector;
     return this.#lines.lendLine?.(vector, alone);
+  }
+
+  /** Closes a descriptor of {@link InterruptDispatcher.lendQueue}, where there is no thread to do that. */
+  closeLent(descriptor: number): void {
+    this.#lines.closeLent?.(descriptor);
   }
 
   /** 4.1.5.1.2.1: after a reset nothing is mapped. */

@@ -281,9 +281,14 @@ export class PciTransport extends Transport {
     const width = data ? 4 : 2;
     const register = mapped.u8.subarray(at * width, (at + 1) * width) as Uint8Array<ArrayBuffer>;
     const value = this.#values[queue] as number;
+    const dispatcher = this.#dispatcher;
+    const interrupt = dispatcher?.lendQueue(queue);
     return {
       doorbell: { kind: 'register', register, value, data },
-      interrupt: this.#dispatcher?.lendQueue(queue),
+      interrupt,
+      close: () => {
+        if (interrupt !== undefined) dispatcher?.closeLent(interrupt);
+      },
     };
   }
 

@@ -6,6 +6,7 @@ import {
   requireInteger,
   requireWaitable,
   type SpinOptions,
+  spinTime,
   type Transport,
   VirtioError,
   type WaitOptions,
@@ -284,6 +285,7 @@ export class VsockConnectionManager implements Disposable {
 
   /** The same as {@link VsockConnectionManager.waitForEvent}, spinning. Throws also `NOT_READY`. */
   waitForEventSync(options?: SpinOptions): VsockEvent {
+    spinTime(this.driver.transport, options);
     let event = this.poll();
     if (event === undefined) this.#spin(() => (event = this.poll()) !== undefined, options, 'an event');
     return event as VsockEvent;

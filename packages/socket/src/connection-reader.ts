@@ -1,5 +1,5 @@
 /** Reads a connection: takes what was received, at once, or as soon as there is some. */
-import { requireBytes, requireWaitable, type SpinOptions, VirtioError, type WaitOptions } from '@virtio/core';
+import { requireBytes, requireWaitable, type SpinOptions, spinTime, VirtioError, type WaitOptions } from '@virtio/core';
 import type { ConnectionPort, VsockMessage } from './connection-port.ts';
 import type { Connection } from './connection.ts';
 
@@ -86,6 +86,7 @@ export class ConnectionReader {
   /** The same, spinning. */
   #whenDataSync<T, E>(take: () => T, end: E, options: SpinOptions | undefined): T | E {
     const connection = this.#connection;
+    spinTime(connection.transport, options);
     this.#port.drain();
     if (connection.readiness === 'nothing') {
       this.#port.spin(() => connection.readiness !== 'nothing', options, 'data of the peer');

@@ -1,5 +1,5 @@
 /** A port on which connections are accepted. The peer is connected as soon as it asks; what is not taken yet waits here. */
-import { type SpinOptions, type Transport, VirtioError, type WaitOptions } from '@virtio/core';
+import { type SpinOptions, spinTime, type Transport, VirtioError, type WaitOptions } from '@virtio/core';
 import type { VsockConnection } from './vsock-connection.ts';
 import { type Waiting, WaitLine } from './wait-line.ts';
 
@@ -106,6 +106,7 @@ export class VsockListener implements Disposable, AsyncIterable<VsockConnection>
 
   /** The same as {@link VsockListener.accept}, spinning. Throws also `NOT_READY`. */
   acceptSync(options?: SpinOptions): VsockConnection {
+    spinTime(this.#transport, options);
     let connection = this.tryAccept();
     if (connection === undefined) {
       this.#host.spin(() => (connection = this.tryAccept()) !== undefined, options, 'a connection');

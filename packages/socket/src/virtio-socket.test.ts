@@ -170,7 +170,7 @@ describe('packets without a manager', () => {
 });
 
 describe('a device that lies', () => {
-  it('about lengths costs it the packet, and is counted', () => {
+  it('about lengths costs it the packet, and is counted', async () => {
     const { device, driver } = raw();
     let packets = 0;
     const poll = (): number => driver.poll(() => (packets += 1));
@@ -185,6 +185,7 @@ describe('a device that lies', () => {
     device.queue(0).pop()?.write(header).complete();
     expect(poll()).toBe(4);
     expect(packets).toBe(0);
+    await Promise.resolve();
     expect(quirks).toHaveLength(4);
     expect(driver.quirks).toBe(4);
     // All buffers are with the device again, and hold no old header.

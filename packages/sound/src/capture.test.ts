@@ -185,6 +185,7 @@ describe('capture', () => {
     model.status = 0x1234;
     model.capture(0, bytes(PERIOD, 1));
     expect(stream.failedPeriods).toBe(1);
+    await Promise.resolve();
     expect(length).toBe(12);
     model.capture(0, bytes(PERIOD, 2));
     const into = new Uint8Array(2 * PERIOD);

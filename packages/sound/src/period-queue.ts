@@ -391,6 +391,13 @@ export class PeriodQueue implements RequestHandler<undefined> {
       },
       result: (slot, usedLength) => {
         this.#look(slot, capture ? length : 0, usedLength);
+        if (capture && buffer.length !== length) {
+          throw new VirtioError(
+            'INVALID_PARAM',
+            `${this.#transport.who()}: the buffer of a transfer of stream ${stream} was transferred or resized meanwhile, so what was ` +
+              'captured is lost; leave it as it is until the transfer has ended',
+          );
+        }
         if (capture) buffer.set((this.#datas[slot] as Uint8Array).subarray(0, this.#captured));
         return { length: capture ? this.#captured : length, latencyBytes: this.#latency };
       },

@@ -11,14 +11,16 @@ function set(spinUs: number) {
   const poller = new EventPoller();
   const interrupts = new VhostUserInterrupts(poller, false, spinUs);
   const look = vi.fn<() => void>();
+  const rest = vi.fn<() => void>();
   interrupts.onQueue(0, look);
+  interrupts.onRest(0, rest);
   const clock = vi.spyOn(performance, 'now').mockReturnValue(0);
   const at = (us: number): void => void clock.mockReturnValue(us / 1000);
   const end = (): void => {
     clock.mockRestore();
     poller[Symbol.dispose]();
   };
-  return { interrupts, look, at, [Symbol.dispose]: end };
+  return { interrupts, look, rest, at, [Symbol.dispose]: end };
 }
 
 describe('a wait', () => {
@@ -27,8 +29,10 @@ describe('a wait', () => {
     one.interrupts.hold();
     await turns(5);
     expect(one.look.mock.calls.length).toBeGreaterThanOrEqual(4);
+    expect([one.interrupts.looking, one.rest.mock.calls.length]).toEqual([true, 0]);
     one.at(51);
     await turns(2);
+    expect([one.interrupts.looking, one.rest.mock.calls.length]).toEqual([false, 1]);
     one.look.mockClear();
     await turns(20);
     expect(one.look).not.toHaveBeenCalled();
@@ -42,9 +46,10 @@ describe('a wait', () => {
     one.interrupts.hold();
     for (let us = 40; us < 400; us += 40) {
       one.at(us);
-      one.interrupts.fire(0);
+      one.interrupts.brought();
       await turns(1);
     }
+    expect(one.rest).not.toHaveBeenCalled();
     one.look.mockClear();
     await turns(5);
     expect(one.look.mock.calls.length).toBeGreaterThanOrEqual(4);
@@ -52,6 +57,7 @@ describe('a wait', () => {
     one.look.mockClear();
     await turns(5);
     expect(one.look, 'nobody waits').not.toHaveBeenCalled();
+    expect(one.rest).toHaveBeenCalledOnce();
   });
 
   it('spins ever more rarely when that is in vain', async () => {
@@ -66,18 +72,41 @@ describe('a wait', () => {
       one.at(wait * 1000 + 100);
       await turns(2);
       // Answered when nobody spins any more.
-      one.interrupts.fire(0);
       one.interrupts.release();
     }
     expect(spins).toBeGreaterThan(3);
     expect(spins).toBeLessThan(15);
   });
 
-  it('does not spin with spinUs 0', async () => {
+  it('with spinUs 0 looks once more when something came, and not when somebody begins to wait', async () => {
     using one = set(0);
     one.interrupts.hold();
     await turns(10);
     expect(one.look).not.toHaveBeenCalled();
+    one.look.mockImplementationOnce(() => one.interrupts.brought());
+    one.interrupts.brought();
+    expect(one.interrupts.looking).toBe(true);
+    await turns(10);
+    expect(one.look).toHaveBeenCalledTimes(2);
+    expect([one.interrupts.looking, one.rest.mock.calls.length]).toEqual([false, 1]);
     one.interrupts.release();
+  });
+
+  it('that polls is never left to interrupts', async () => {
+    using poller = new EventPoller();
+    const interrupts = new VhostUserInterrupts(poller, true, 50);
+    const look = vi.fn<() => void>();
+    const rest = vi.fn<() => void>();
+    interrupts.onQueue(0, look);
+    interrupts.onRest(0, rest);
+    interrupts.hold();
+    await turns(10);
+    expect(look.mock.calls.length).toBeGreaterThanOrEqual(9);
+    interrupts.release();
+    await turns(3);
+    look.mockClear();
+    await turns(5);
+    expect(look, 'nobody waits').not.toHaveBeenCalled();
+    expect([interrupts.looking, rest.mock.calls.length]).toEqual([true, 0]);
   });
 });

@@ -62,7 +62,7 @@ describe('a back end that lies', () => {
     using socket = temporarySocket();
     const protocol = PROTOCOL | STATUS | INFLIGHT;
     await using backend = await FakeBackend.start(socket.path, { protocol });
-    expect(await life(socket.path, 5000)).toBeUndefined();
+    expect(await life(socket.path, 20_000)).toBeUndefined();
     await backend.tell({ do: 'close' });
     const before = descriptors();
     for (const lie of [...FATAL, 'long payload', 'descriptors', 'twice', 'bytewise'] as const) {
@@ -137,9 +137,9 @@ describe('a back end that lies', () => {
   it('of sizes: no queues, no slots, a disk without end', async () => {
     using socket = temporarySocket();
     await using backend = await FakeBackend.start(socket.path, { queues: 0 });
-    expect(await life(socket.path)).toBe('UNSUPPORTED');
+    expect(await life(socket.path, 20_000)).toBe('UNSUPPORTED');
     await backend.tell({ do: 'change', script: { queues: 2 ** 40, slots: 0 } });
-    expect(await life(socket.path, 5000)).toBeUndefined();
+    expect(await life(socket.path, 20_000)).toBeUndefined();
     await backend.tell({ do: 'change', script: { config: new Uint8Array(96).fill(0xff) } });
     const code = await life(socket.path);
     if (code !== undefined) expect([...CODES, 'INVALID_DEVICE', 'UNSUPPORTED']).toContain(code);

@@ -51,7 +51,7 @@ describe('openDriver', () => {
     using socket = temporarySocket();
     await using backend = await FakeBackend.start(socket.path);
     await expect(openDriver(Broken, `vhost-user:${socket.path}`)).rejects.toThrow('no driver');
-    using disk = await openDriver(VirtioBlk, `vhost-user:${socket.path}`, { timeoutMs: 2000 });
+    using disk = await openDriver(VirtioBlk, `vhost-user:${socket.path}`, { timeoutMs: 20_000 });
     expect((await backend.state()).connections).toBe(2);
     await disk.read(0, new Uint8Array(512));
   });

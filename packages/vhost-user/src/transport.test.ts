@@ -1,6 +1,6 @@
 import { VirtioBlk } from '@virtio/blk';
 import { CommonFeatures, createQueue, DeviceType, VirtioError } from '@virtio/core';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import {
   blkConfig,
   Disk,
@@ -106,7 +106,7 @@ describe('a vhost-user device', () => {
       features: (1n << 64n) - 1n,
       protocol: REPLY_ACK,
     });
-    using card = await openVhostUser(net.path, { deviceType: DeviceType.Network, timeoutMs: 500 });
+    using card = await openVhostUser(net.path, { deviceType: DeviceType.Network, timeoutMs: 20_000 });
     const seen = card.transport.readDeviceFeatures();
     for (const bit of [3n, 5n, 16n, 17n, 18n, 21n, 22n, 23n]) expect((seen >> bit) & 1n).toBe(0n);
     expect((seen >> 15n) & 1n).toBe(1n);
@@ -237,21 +237,32 @@ describe('a vhost-user device', () => {
     await exercise(blk, disk);
   });
 
-  it('waits at a reset for the requests that the back end has', async () => {
+  it.each([
+    ['split', 0n],
+    ['packed', PACKED],
+    ['packed, in order', PACKED | (1n << 35n)],
+  ])('waits at a reset for the requests that the back end has, %s', async (_name, ring) => {
     using socket = temporarySocket();
     const disk = new Disk();
-    await using backend = await FakeBackend.start(socket.path, { hold: true }, { disk });
+    const features = FEATURES | ring;
+    await using backend = await FakeBackend.start(socket.path, { features, hold: true }, { disk });
     disk.bytes.fill(7);
     using device = await openDisk(socket.path);
     using blk = new VirtioBlk(device.transport, device.hal);
-    using buffer = device.hal.alloc(512);
-    const reading = expect(blk.read(0, buffer.bytes)).rejects.toMatchObject({ code: 'DEVICE_RESET' });
+    using buffer = device.hal.alloc(4 * 512);
+    const part = (n: number) => buffer.bytes.subarray(512 * n, 512 * n + 512);
+    const done = blk.read(0, part(0));
     await until(async () => (await backend.state()).taken === 1, 'the request at the back end');
+    await backend.tell({ do: 'release', count: 1 });
+    await done;
+    const reads = [1, 2, 3].map((n) => blk.read(n, part(n)));
+    const lost = Promise.allSettled(reads);
+    await until(async () => (await backend.state()).taken === 4, 'the requests at the back end');
     await backend.tell({ do: 'release', afterMs: 100 });
     blk.reset();
-    // Had the reset returned before the back end was done, this would be written later.
-    expect(buffer.bytes[0]).toBe(7);
-    await reading;
+    // Had the reset returned before the back end was done, these would be written later.
+    expect([1, 2, 3].map((n) => part(n)[511])).toEqual([7, 7, 7]);
+    for (const one of await lost) expect(one).toMatchObject({ reason: { code: 'DEVICE_RESET' } });
     await exercise(blk, disk);
   });
 
@@ -280,11 +291,15 @@ describe('a vhost-user device', () => {
   it('fails if the back end does not finish after a reset, and lets go of it', async () => {
     using socket = temporarySocket();
     await using backend = await FakeBackend.start(socket.path, { hold: true, drainMs: 100_000 });
-    using device = await openDisk(socket.path, { timeoutMs: 100 });
+    using device = await openDisk(socket.path);
     const blk = new VirtioBlk(device.transport, device.hal);
     const reading = blk.read(0, new Uint8Array(512));
     await until(async () => (await backend.state()).taken === 1, 'the request at the back end');
+    // Time goes by with each look at the clock.
+    let now = Date.now();
+    const clock = vi.spyOn(Date, 'now').mockImplementation(() => (now += 50));
     expect(() => blk.reset()).toThrow(expect.objectContaining({ code: 'DEVICE_REMOVED' }));
+    clock.mockRestore();
     await expect(reading).rejects.toBeInstanceOf(VirtioError);
     blk[Symbol.dispose]();
   });

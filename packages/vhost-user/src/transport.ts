@@ -6,7 +6,7 @@
  * (negotiation, going live, reset, configuration after a write) waits for the back end in place, as long as its time-out
  * allows and no longer; nothing else waits.
  */
-import { closeSync, readSync } from 'node:fs';
+import { closeSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import {
   DeviceStatus,
@@ -19,54 +19,22 @@ import {
   VirtioError,
 } from '@virtio/core';
 import type { EventPoller } from '@virtio/linux';
-import type { InflightRecord } from './answers.ts';
-import type { Pending } from './channel.ts';
+import { DeviceConfig } from './device-config.ts';
 import type { Dialer } from './dial.ts';
 import { visibleFeatures } from './features.ts';
 import { VhostUserInterrupts } from './interrupts.ts';
 import type { VhostMemory } from './memory.ts';
-import {
-  ConfigAccess,
-  encode,
-  Inflight,
-  InflightPacked,
-  MAX_VRINGS,
-  PROTOCOL_FEATURES_BIT,
-  U64,
-} from './protocol.ts';
+import { encode, MAX_VRINGS, PROTOCOL_FEATURES_BIT, U64 } from './protocol.ts';
 import { Session, type SessionOptions } from './session.ts';
-import { Vring, VringLines } from './vring.ts';
+import { VringSet } from './vring-set.ts';
 
 const { DRIVER_OK, FEATURES_OK, DEVICE_NEEDS_RESET } = DeviceStatus;
 const NOTHING = new Uint8Array(0);
 const STATUS_GONE = 0xff;
 const PACKED = 1n << BigInt(Feature.RING_PACKED);
-/** A packed vring begins at 0 with both wrap counters set: the driver's in the lower half, the device's in the upper one. */
-const PACKED_START = 0x80008000;
 /** Pauses between attempts to greet a back end that is back and does not answer as it should. */
 const RETRY_MS = 20;
 const LONGEST_RETRY_MS = 1000;
-
-const sleeper = new Int32Array(new SharedArrayBuffer(4));
-
-/**
- * The first queue of which all buffers are requests that the device answers by itself. Before a reset these are waited for, as
- * libvhost-user, once told to stop, breaks at the next completion and goes on writing to buffers. Buffers to receive into cannot be
- * waited for.
- */
-const REQUEST_QUEUES: Readonly<Partial<Record<DeviceType, number>>> = {
-  [DeviceType.Block]: 0,
-  [DeviceType.FileSystem]: 0,
-  [DeviceType.P9]: 0,
-  [DeviceType.Crypto]: 0,
-  [DeviceType.Gpu]: 0,
-  [DeviceType.I2cAdapter]: 0,
-  [DeviceType.ScsiHost]: 2,
-};
-
-function firstRequestQueue(deviceType: DeviceType): number {
-  return REQUEST_QUEUES[deviceType] ?? Infinity;
-}
 
 /** What a {@link VhostUserTransport} is made with. */
 export interface VhostUserTransportOptions {
@@ -94,9 +62,8 @@ export class VhostUserTransport extends Transport {
   readonly #options: VhostUserTransportOptions;
   readonly #poller: EventPoller;
   readonly #memory: VhostMemory;
-  readonly #vrings = new Map<number, Vring>();
-  /** By queue. */
-  readonly #lines = new Map<number, VringLines>();
+  readonly #vrings: VringSet;
+  readonly #config: DeviceConfig;
   readonly #closing = new AbortController();
   #session: Session | undefined;
   /** The next session, which may have the vrings already, and whose answers are still waited for. */
@@ -113,16 +80,9 @@ export class VhostUserTransport extends Transport {
   #offered = 0n;
   #slots = 1;
   #queues: number | undefined;
-  #config: Uint8Array<ArrayBuffer> = new Uint8Array(0);
-  #generation = 0;
-  /** The configuration was written: what it is now is known only after it was read. */
-  #configUnknown = false;
-  /** The configuration is being asked for after a change. */
-  #refresh: Pending<Uint8Array<ArrayBuffer>> | undefined;
-  #changedAgain = false;
-  /** There was a change that {@link VhostUserTransport.ackInterrupt} has not told. */
-  #untold = false;
-  #inflight: InflightRecord | undefined;
+  /** The device status is being asked for, and whether it may have changed since. */
+  #askingStatus = false;
+  #statusChanged = false;
   /** Changes with all that a back end is told of. */
   #epoch = 0;
   #reconnecting = false;
@@ -138,6 +98,9 @@ export class VhostUserTransport extends Transport {
     this.#poller = options.poller;
     this.#memory = options.memory;
     this.interrupts = new VhostUserInterrupts(options.poller, options.polling, options.spinUs);
+    const { deviceType, poller, memory, timeoutMs } = options;
+    this.#vrings = new VringSet({ who: this.who(), deviceType, poller, memory, timeoutMs });
+    this.#config = new DeviceConfig(this.who(), () => queueMicrotask(() => this.interrupts.configChanged()));
   }
 
   /**
@@ -183,7 +146,7 @@ export class VhostUserTransport extends Transport {
   }
 
   readDeviceFeatures(): bigint {
-    return visibleFeatures(this.deviceType, this.#offered, this.#config.length > 0);
+    return visibleFeatures(this.deviceType, this.#offered, this.#config.size > 0);
   }
 
   writeDriverFeatures(features: bigint): void {
@@ -195,7 +158,7 @@ export class VhostUserTransport extends Transport {
   }
 
   notify(queue: number): void {
-    this.#vrings.get(queue)?.kick();
+    this.#vrings.kick(queue);
   }
 
   getStatus(): DeviceStatus {
@@ -232,25 +195,28 @@ export class VhostUserTransport extends Transport {
     return false;
   }
 
-  queueSet(queue: number, size: number, descriptors: number, driverArea: number, deviceArea: number): void {
+  queueSet(
+    queue: number,
+    size: number,
+    descriptors: number,
+    driverArea: number,
+    deviceArea: number,
+    unused: () => number = () => 0,
+  ): void {
     this.#epoch += 1;
-    this.#vrings.get(queue)?.[Symbol.dispose]();
     const { interrupts } = this;
-    const place = { index: queue, size, descriptors, driverArea, deviceArea };
-    const lines = this.#lines.get(queue) ?? new VringLines();
-    this.#lines.set(queue, lines);
-    const vring = new Vring(place, this.#poller, lines, {
-      onCall: interrupts.polling ? undefined : () => interrupts.fire(queue),
-      onError: () => this.#needReset(`reported an error of queue ${queue}`),
-    });
-    this.#vrings.set(queue, vring);
+    this.#vrings.add(
+      { index: queue, size, descriptors, driverArea, deviceArea, unused },
+      {
+        onCall: interrupts.polling ? undefined : () => interrupts.fire(queue),
+        onError: () => this.#needReset(`reported an error of queue ${queue}`),
+      },
+    );
   }
 
   queueUnset(queue: number): void {
     // The back end lets go of a vring at a reset only.
-    if (this.#session?.live === true) return;
-    this.#vrings.get(queue)?.[Symbol.dispose]();
-    this.#vrings.delete(queue);
+    if (this.#session?.live !== true) this.#vrings.delete(queue);
   }
 
   queueUsed(queue: number): boolean {
@@ -258,10 +224,7 @@ export class VhostUserTransport extends Transport {
   }
 
   override lendQueue(queue: number): QueueSignals {
-    const vring = this.#vrings.get(queue);
-    if (vring === undefined) return super.lendQueue(queue);
-    const { kick, call } = vring.lend();
-    return { doorbell: { kind: 'descriptor', descriptor: kick }, interrupt: call };
+    return this.#vrings.lend(queue) ?? super.lendQueue(queue);
   }
 
   queueReset(queue: number): void {
@@ -274,55 +237,26 @@ export class VhostUserTransport extends Transport {
   ackInterrupt(): InterruptStatus {
     this.#session?.pump();
     const { interrupts } = this;
-    if (this.#refresh !== undefined) this.#finishRefresh(this.#refresh);
-    const told = this.#untold || this.#gone || this.#needsReset !== undefined;
-    this.#untold = false;
+    this.#config.finishRefresh();
+    const told = this.#config.takeChange() || this.#gone || this.#needsReset !== undefined;
     const queues = interrupts.polling ? InterruptStatus.QUEUE_INTERRUPT : 0;
     return InterruptStatus.from(queues | (told ? InterruptStatus.DEVICE_CONFIGURATION_INTERRUPT : 0));
   }
 
   readConfigGeneration(): number {
-    return this.#generation;
+    return this.#config.generation;
   }
 
   get configSize(): number {
-    return this.#config.length;
+    return this.#config.size;
   }
 
   readConfig(offset: number, width: 1 | 2 | 4): number {
-    const session = this.#session;
-    if (this.#configUnknown && session !== undefined) {
-      this.#configUnknown = false;
-      const config = session.wait(session.askConfig());
-      if (config.length === this.#config.length) this.#config = config;
-    }
-    this.#checkConfig(offset, width);
-    let value = 0;
-    for (let i = 0; i < width; i += 1) value += (this.#config[offset + i] as number) * 2 ** (8 * i);
-    return value;
+    return this.#config.read(this.#session, offset, width);
   }
 
   writeConfig(offset: number, width: 1 | 2 | 4, value: number): void {
-    this.#checkConfig(offset, width);
-    const session = this.#session;
-    if (session === undefined) {
-      throw new VirtioError(
-        'NOT_READY',
-        `${this.who()}: its configuration cannot be written while the back end is away; wait for whenConnected()`,
-      );
-    }
-    if (!session.has('CONFIG')) {
-      throw new VirtioError(
-        'UNSUPPORTED',
-        `${this.who()}: the back end has no configuration that could be written`,
-      );
-    }
-    const payload = new Uint8Array(ConfigAccess.size + width);
-    ConfigAccess.write(new DataView(payload.buffer), 0, { offset, size: width });
-    for (let i = 0; i < width; i += 1) payload[ConfigAccess.size + i] = Math.floor(value / 2 ** (8 * i));
-    session.tell('SET_CONFIG', payload, [], `SET_CONFIG of ${width} bytes at ${offset}`);
-    session.finish();
-    this.#configUnknown = true;
+    this.#config.write(this.#session, offset, width, value);
   }
 
   sharedMemory(): SharedMemory | undefined {
@@ -360,9 +294,7 @@ export class VhostUserTransport extends Transport {
     this.#lost ??= this.#disposedError();
     this.#session?.[Symbol.dispose]();
     this.#session = undefined;
-    this.#dropVrings();
-    for (const lines of this.#lines.values()) lines[Symbol.dispose]();
-    this.#lines.clear();
+    this.#vrings[Symbol.dispose]();
     this.#memory.listener = undefined;
     this.#options.dialer[Symbol.dispose]();
   }
@@ -411,15 +343,16 @@ export class VhostUserTransport extends Transport {
     return Math.min(MAX_VRINGS, this.deviceType === DeviceType.Network ? 2 * this.#queues : this.#queues);
   }
 
-  #take(session: Session): void {
+  /** A back end is there. Returns whether its configuration differs from the one that there was. */
+  #take(session: Session): boolean {
     this.#session = session;
     this.#coming = undefined;
     this.#lost = undefined;
-    this.#configUnknown = false;
     this.#offered = session.features;
     this.#slots = session.slots;
     this.#queues = session.queues;
-    this.#config = session.config.length > 0 ? session.config : Uint8Array.from(this.#options.config ?? []);
+    const given = Uint8Array.from(this.#options.config ?? []);
+    return this.#config.take(session.config.length > 0 ? session.config : given);
   }
 
   /** Tells the back end the features. Returns whether it accepts them. */
@@ -449,7 +382,9 @@ export class VhostUserTransport extends Transport {
   /** The driver is ready: the back end gets all that it set up. */
   #start(session: Session): void {
     try {
-      if (session.has('INFLIGHT_SHMFD')) this.#inflight = session.wait(this.#askInflight(session));
+      if (session.has('INFLIGHT_SHMFD')) {
+        this.#vrings.keepRecord(session.wait(this.#vrings.askRecord(session)));
+      }
       this.#tellAll(session, false);
       session.finish();
       this.#served = true;
@@ -460,63 +395,14 @@ export class VhostUserTransport extends Transport {
     }
   }
 
-  #askInflight(session: Session): Pending<InflightRecord> {
-    const places = [...this.#vrings.values()].map(({ place }) => place);
-    const queues = Math.max(0, ...places.map(({ index }) => index + 1));
-    const size = Math.max(0, ...places.map(({ size: one }) => one));
-    return session.askInflight(queues, size);
+  get #packed(): boolean {
+    return (this.#accepted & PACKED) !== 0n;
   }
 
   /** @param resumed whether another back end has served the vrings before */
   #tellAll(session: Session, resumed: boolean): void {
-    const vrings = [...this.#vrings.values()];
-    if (this.#inflight !== undefined) {
-      const { mmapSize, mmapOffset, fd } = this.#inflight;
-      const places = vrings.map(({ place }) => place);
-      const record = {
-        mmapSize,
-        mmapOffset,
-        queues: Math.max(0, ...places.map(({ index }) => index + 1)),
-        queueSize: Math.max(0, ...places.map(({ size }) => size)),
-      };
-      session.tell('SET_INFLIGHT_FD', encode(Inflight, record), [fd]);
-    }
-    session.tellMemory(this.#memory.regions);
-    session.live = true;
-    for (const vring of vrings) vring.tell(session, this.#base(vring, resumed));
-    if ((session.features & PROTOCOL_FEATURES_BIT) !== 0n) {
-      for (const vring of vrings) vring.enable(session);
-    }
+    this.#vrings.tell(session, this.#packed, resumed);
     this.#mentionStatus(session);
-  }
-
-  /** Where a back end begins with a vring. */
-  #base(vring: Vring, resumed: boolean): number {
-    const packed = (this.#accepted & PACKED) !== 0n;
-    if (!resumed) return packed ? PACKED_START : 0;
-    if (packed) return this.#packedBase(vring);
-    // It takes from its record what was in flight, and goes on behind it.
-    return this.#ringIndex(vring.place.deviceArea) ?? 0;
-  }
-
-  /** The index of a split ring, available or used. */
-  #ringIndex(area: number): number | undefined {
-    const ring = this.#memory.at(area, 4);
-    return ring && Atomics.load(new Uint16Array(ring.buffer, ring.byteOffset, 2), 1);
-  }
-
-  /** A packed ring does not show how far it was used; the record of requests in flight does. */
-  #packedBase({ place: { index } }: Vring): number {
-    const record = this.#inflight;
-    if (record === undefined) return PACKED_START;
-    const queues = Math.max(...[...this.#vrings.keys()].map((one) => one + 1));
-    const at = Number(record.mmapOffset) + index * Math.floor(Number(record.mmapSize) / queues);
-    const bytes = new Uint8Array(InflightPacked.size);
-    // Read, not mapped: the file is the back end's, and may be cut short at any time.
-    readSync(record.fd, bytes, 0, bytes.length, at);
-    const { oldUsedIndex, oldUsedWrapCounter } = InflightPacked.read(new DataView(bytes.buffer));
-    const half = (oldUsedIndex & 0x7fff) | (oldUsedWrapCounter === 0 ? 0 : 0x8000);
-    return half * 65536 + half;
   }
 
   #reset(): void {
@@ -533,61 +419,19 @@ export class VhostUserTransport extends Transport {
       session.mention('SET_STATUS', encode(U64, { value: 0n }));
     }
     if (this.#gone) return;
-    this.#dropVrings();
+    this.#vrings.clear();
     this.#status = 0;
     this.#served = false;
     this.#accepted = 0n;
     this.#needsReset = undefined;
   }
 
-  /** Takes the vrings from the back end, in place, when it has finished what it had taken from them. */
+  /** Takes the vrings from the back end, and resets it. */
   #stop(session: Session): void {
-    const vrings = [...this.#vrings.values()];
-    const split = (this.#accepted & PACKED) === 0n;
-    // After an error it may never finish.
-    if (split && this.#needsReset === undefined) {
-      const requests = vrings.filter(({ place }) => place.index >= firstRequestQueue(this.deviceType));
-      for (const vring of requests) vring.kick();
-      for (const vring of requests) {
-        this.#drain(session, vring, () => this.#ringIndex(vring.place.driverArea));
-      }
-    }
-    const bases = session.stopVrings(vrings.map(({ place }) => place.index));
-    session.live = false;
-    // The base is where it would go on: what lies before was taken, and may still be written to.
-    if (split) vrings.forEach((vring, i) => this.#drain(session, vring, () => bases[i]));
+    this.#vrings.stop(session, { packed: this.#packed, finish: this.#needsReset === undefined });
     if (session.has('RESET_DEVICE')) session.tell('RESET_DEVICE', NOTHING);
     if (session.has('STATUS')) session.mention('SET_STATUS', encode(U64, { value: 0n }));
     session.finish();
-  }
-
-  /** Waits in place until the used index of a split vring is `taken()`: nothing of it is in flight. */
-  #drain(session: Session, vring: Vring, taken: () => number | undefined): void {
-    const deadline = Date.now() + this.#options.timeoutMs;
-    for (;;) {
-      const to = taken();
-      const used = this.#ringIndex(vring.place.deviceArea);
-      const left = used === undefined || to === undefined ? 0 : (to - used) & 0xffff;
-      // A base that cannot be is nothing to wait for.
-      if (left === 0 || left > vring.place.size) return;
-      session.pump();
-      if (session.lost !== undefined) throw session.lost;
-      if (Date.now() >= deadline) {
-        throw new VirtioError(
-          'NOT_READY',
-          `${this.who()} was to be reset and did not finish ${left} requests of queue ${vring.place.index} within ` +
-            `${this.#options.timeoutMs} ms; it hangs, and its connection is closed`,
-        );
-      }
-      Atomics.wait(sleeper, 0, 0, 1);
-    }
-  }
-
-  #dropVrings(): void {
-    for (const vring of this.#vrings.values()) vring[Symbol.dispose]();
-    this.#vrings.clear();
-    if (this.#inflight !== undefined) closeSync(this.#inflight.fd);
-    this.#inflight = undefined;
   }
 
   /** The device has lost what it knew; told to the driver after whatever it does now. */
@@ -600,14 +444,14 @@ export class VhostUserTransport extends Transport {
   #lose(error: VirtioError): void {
     this.#session = undefined;
     this.#lost = error;
-    this.#refresh = undefined;
+    this.#config.forgetRefresh();
     if (!this.#options.reconnect || this.#disposed) {
       this.#gone = true;
       queueMicrotask(() => this.interrupts.removed());
       return;
     }
     // With a record of what is in flight the next back end goes on with it; without, nobody knows.
-    if (this.#served && this.#inflight === undefined) {
+    if (this.#served && !this.#vrings.hasRecord) {
       this.#needReset('was lost, and the next back end is waited for');
     }
     void this.#reconnect();
@@ -652,14 +496,14 @@ export class VhostUserTransport extends Transport {
     } else if ((this.#status & FEATURES_OK) !== 0 && this.#needsReset === undefined) {
       this.#tellFeatures(session);
       if ((this.#status & DRIVER_OK) !== 0) {
-        const resumed = this.#inflight !== undefined;
+        const resumed = this.#vrings.hasRecord;
         if (!resumed && session.has('INFLIGHT_SHMFD')) {
-          const record = await this.#askInflight(session).answer();
+          const record = await this.#vrings.askRecord(session).answer();
           if (epoch !== this.#epoch) {
             closeSync(record.fd);
             return false;
           }
-          this.#inflight = record;
+          this.#vrings.keepRecord(record);
         }
         this.#tellAll(session, resumed);
         this.#served = true;
@@ -668,76 +512,37 @@ export class VhostUserTransport extends Transport {
     await session.finished();
     if (this.#disposed || epoch !== this.#epoch) return false;
     if (session.lost !== undefined) throw session.lost;
-    const before = this.#config;
-    this.#take(session);
-    for (const vring of this.#vrings.values()) vring.kick();
+    const changed = this.#take(session);
+    this.#vrings.kickAll();
     this.interrupts.fireAll();
-    if (before.length !== this.#config.length || before.some((byte, i) => byte !== this.#config[i])) {
-      this.#changed();
-    }
+    if (changed) this.#config.changed();
     this.#connected?.resolve();
     this.#connected = undefined;
     return true;
   }
 
-  /** The back end says that its configuration is another now. */
+  /** The back end says that its configuration, or its status, is another now. */
   #configChange(session: Session): void {
-    if (this.#refresh !== undefined) {
-      this.#changedAgain = true;
-      return;
-    }
-    if (session.has('STATUS')) {
-      session
-        .askStatus()
-        .answer()
-        .then(
-          (status) => {
-            if ((status & BigInt(DEVICE_NEEDS_RESET)) !== 0n) this.#needReset('asked for a reset');
-          },
-          () => undefined,
-        );
-    }
-    if (!session.has('CONFIG') || this.#config.length === 0) {
-      this.#changed();
-      return;
-    }
-    const refresh = session.askConfig(this.#config.length);
-    this.#refresh = refresh;
-    refresh.answer().then(
-      () => this.#finishRefresh(refresh),
-      () => undefined,
-    );
+    if (session.has('STATUS')) this.#askStatus(session);
+    this.#config.changeBy(session);
   }
 
-  /** Waits in place for the new configuration, if it is not there. */
-  #finishRefresh(refresh: Pending<Uint8Array<ArrayBuffer>>): void {
-    const session = this.#session;
-    if (refresh !== this.#refresh || session === undefined) return;
-    try {
-      const config = session.wait(refresh);
-      this.#refresh = undefined;
-      if (config.length === this.#config.length) this.#config = config;
-      this.#changed();
-      if (!this.#changedAgain) return;
-      this.#changedAgain = false;
-      this.#configChange(session);
-    } catch (error) {
-      if (session.lost === undefined) throw error;
-    }
-  }
-
-  #changed(): void {
-    this.#generation = (this.#generation + 1) >>> 0;
-    this.#untold = true;
-    queueMicrotask(() => this.interrupts.configChanged());
-  }
-
-  #checkConfig(offset: number, width: number): void {
-    if (offset >= 0 && offset + width <= this.#config.length) return;
-    throw new VirtioError(
-      this.#config.length === 0 ? 'CONFIG_SPACE_MISSING' : 'CONFIG_SPACE_TOO_SMALL',
-      `${this.who()} has ${this.#config.length} bytes of configuration space; ${width} at ${offset} were asked for`,
-    );
+  /** Finds out whether the device needs a reset: one question at a time, however often a back end says that something changed. */
+  #askStatus(session: Session): void {
+    this.#statusChanged = true;
+    if (this.#askingStatus) return;
+    this.#askingStatus = true;
+    const ask = async (): Promise<void> => {
+      while (this.#statusChanged) {
+        this.#statusChanged = false;
+        const status = await session.askStatus().answer();
+        if ((status & BigInt(DEVICE_NEEDS_RESET)) !== 0n) this.#needReset('asked for a reset');
+      }
+    };
+    // A lost connection is told elsewhere.
+    ask()
+      .catch(() => undefined)
+      .finally(() => (this.#askingStatus = false));
   }
 
   #disposedError(): VirtioError {

@@ -1,5 +1,6 @@
 /** A virtqueue as the back end is told of it: size, addresses, and the eventfds by which the two sides call each other. */
 import { closeSync } from 'node:fs';
+import type { QueueSignals } from '@virtio/core';
 import { duplicate, type EventPoller, eventfd, signalEventfd } from '@virtio/linux';
 import { encode, U64, VringAddress, VringState } from './protocol.ts';
 import type { Session } from './session.ts';
@@ -11,6 +12,8 @@ export interface VringPlace {
   readonly descriptors: number;
   readonly driverArea: number;
   readonly deviceArea: number;
+  /** How many chains the back end has not used yet, as the driver's ring shows it. */
+  readonly unused: () => number;
 }
 
 /** Who is told what the back end signals. */
@@ -59,10 +62,23 @@ export class Vring implements Disposable {
   }
 
   /** The eventfds for another thread, which owns them; calls are no longer looked at here. */
-  lend(): { readonly kick: number; readonly call: number } {
+  lend(): QueueSignals {
     this.#unwatch();
     this.#lines.lent = true;
-    return { kick: duplicate(this.#lines.kick), call: duplicate(this.#lines.call) };
+    const [kick, call] = [duplicate(this.#lines.kick), duplicate(this.#lines.call)];
+    return {
+      doorbell: { kind: 'descriptor', descriptor: kick },
+      interrupt: call,
+      close: () => {
+        closeSync(kick);
+        closeSync(call);
+      },
+    };
+  }
+
+  /** Whether another thread drives it. */
+  get lent(): boolean {
+    return this.#lines.lent;
   }
 
   /** Tells the back end that there are new buffers. */

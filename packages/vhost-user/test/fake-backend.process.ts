@@ -426,12 +426,17 @@ class Connection {
       });
       for (let chain = vring.packed.pop(); chain; chain = vring.packed.pop()) {
         const taken = chain;
-        const header = taken.readAt(0, 16);
-        const body = taken.readAt(16, taken.readable - 16);
-        const out = new Uint8Array(taken.writable);
-        out[out.length - 1] = this.perform(header, body, out.subarray(0, -1));
-        taken.write(out);
-        taken.complete();
+        state.taken += 1;
+        const complete = (): void => {
+          const header = taken.readAt(0, 16);
+          const body = taken.readAt(16, taken.readable - 16);
+          const out = new Uint8Array(taken.writable);
+          out[out.length - 1] = this.perform(header, body, out.subarray(0, -1));
+          taken.write(out);
+          taken.complete();
+        };
+        if (script.hold) vring.held.push({ complete });
+        else complete();
       }
       return;
     }

@@ -34,7 +34,8 @@ function heapUsed(): number {
   return v8.getHeapStatistics().used_heap_size;
 }
 
-function median(values: readonly number[]): number {
+/** The value in the middle. */
+export function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b);
   return sorted[sorted.length >> 1] ?? NaN;
 }
@@ -48,13 +49,19 @@ function cpu(): number {
 /** Measures rows twice and keeps the second time, as in the first the code is compiled anew whenever a row takes another way. */
 export async function measureAll(rows: readonly Row[]): Promise<Measurement[]> {
   const found: Measurement[] = [];
-  for (const row of rows) await measure(...row);
-  for (const row of rows) found.push(await measure(...row));
+  for (const row of rows) await measure(row);
+  for (const row of rows) found.push(await measure(row));
   return found;
 }
 
-/** Runs `loop` until it is compiled, then samples it, each sample long enough for a clock that moves in steps of a millisecond. */
-async function measure(...[name, operations, loop]: Row): Promise<Measurement> {
+/** One sample: nanoseconds and bytes of the heap an operation. */
+export interface Sample {
+  readonly ns: number;
+  readonly bytes: number;
+}
+
+/** Runs `loop` until it is compiled. What is returned takes a sample, long enough for a clock that moves in steps of a millisecond. */
+export async function sampler([, operations, loop]: Row): Promise<() => Promise<Sample>> {
   const warm = cpu() + WARM_UP_US;
   let repeats = 0;
   do {
@@ -62,29 +69,34 @@ async function measure(...[name, operations, loop]: Row): Promise<Measurement> {
     repeats += 1;
   } while (cpu() < warm);
   repeats = Math.ceil((repeats * SAMPLE_US) / WARM_UP_US);
-  const times: number[] = [];
-  const bytes: number[] = [];
-  for (let sample = 0; sample < SAMPLES; sample += 1) {
+  return async () => {
     // One call for the heap, as a collection in between would hide what was allocated; then enough calls for the clock.
     globalThis.gc?.();
     const heap = heapUsed();
     const first = loop();
     // Awaiting what is no promise would be measured, too.
     if (first instanceof Promise) await first;
-    bytes.push((heapUsed() - heap) / operations);
+    const bytes = (heapUsed() - heap) / operations;
     const start = cpu();
     for (let n = 0; n < repeats; n += 1) {
       const result = loop();
       if (result instanceof Promise) await result;
     }
-    times.push(((cpu() - start) * 1000) / operations / repeats);
-  }
+    return { bytes, ns: ((cpu() - start) * 1000) / operations / repeats };
+  };
+}
+
+async function measure(row: Row): Promise<Measurement> {
+  const sample = await sampler(row);
+  const samples: Sample[] = [];
+  while (samples.length < SAMPLES) samples.push(await sample());
+  const times = samples.map(({ ns }) => ns);
   return {
-    name,
+    name: row[0],
     median: median(times),
     min: Math.min(...times),
     max: Math.max(...times),
-    bytes: median(bytes),
+    bytes: median(samples.map(({ bytes }) => bytes)),
   };
 }
 

@@ -4,7 +4,8 @@
  */
 import { ReceiveQueue, type ReceiveQueueOptions } from '../queues/receive-queue.ts';
 import { TransmitQueue, type TransmitQueueOptions } from '../queues/transmit-queue.ts';
-import { Driver, type DriverEvents } from './driver.ts';
+import { Driver } from './driver.ts';
+import type { DriverEvents } from './driver-spec.ts';
 
 /** A {@link Driver} that can have receive and transmit queues beside its queues of requests. */
 export abstract class BufferDriver<

@@ -2,12 +2,14 @@ import { FakeDevice, FakeTransport, ringVariants } from '@virtio/testing';
 import { describe, expect, it } from 'vitest';
 import { DeviceStatus, InterruptStatus } from './device-status.ts';
 import { DeviceType } from './device-type.ts';
-import { Driver, type DriverOptions, QUEUE_FEATURES, type Quirk } from './driver.ts';
+import { Driver } from './driver.ts';
+import { type DriverOptions, QUEUE_FEATURES, type Quirk } from './driver-spec.ts';
 import { VirtioError } from '../errors.ts';
 import { CommonFeatures, FeatureTable } from './features.ts';
 import type { DmaRegion, Hal } from '../memory/hal.ts';
 import { Layout } from '../memory/layout.ts';
-import type { Request, RequestQueue } from '../queues/request-queue.ts';
+import type { Request } from '../queues/request.ts';
+import type { RequestQueue } from '../queues/request-queue.ts';
 import type { SpinOptions } from '../queues/spin.ts';
 import type { WaitOptions } from '../queues/wait.ts';
 import type { Transport } from './transport.ts';
@@ -21,6 +23,7 @@ class EchoDriver extends Driver<'LOUD'> {
   readonly requests: readonly [RequestQueue<number>, RequestQueue<number>];
   readonly region: DmaRegion;
   readonly calls: string[] = [];
+  failing: (() => void) | undefined;
 
   constructor(transport: Transport, hal: Hal, options: DriverOptions & { readonly breakAt?: string } = {}) {
     super(transport, hal, { deviceType: DeviceType.Crypto, table: Echo, supported: ['LOUD'] }, options);
@@ -71,6 +74,7 @@ class EchoDriver extends Driver<'LOUD'> {
 
   protected override onFailure(error: VirtioError): void {
     this.calls.push(`failure ${error.code}`);
+    this.failing?.();
   }
 
   protected override onReset(): void {
@@ -391,15 +395,36 @@ describe('requests', () => {
     end();
   });
 
-  it('counts what a sloppy device does, and goes on', () => {
+  it('counts what a sloppy device does, and goes on', async () => {
     const { device, driver, end } = make();
     const quirks: Quirk[] = [];
     driver.on('quirk', (quirk) => quirks.push(quirk));
     device.handle(0, (chain) => void chain.complete(100));
     driver.echoSync();
     expect(driver.quirks).toBe(1);
+    // Told when the turn ends, not in the middle of taking the answer.
+    expect(quirks).toEqual([]);
+    await Promise.resolve();
     expect(quirks).toMatchObject([{ queue: 0, message: expect.stringContaining('100 bytes') as string }]);
     end();
+  });
+});
+
+describe('a reset', () => {
+  it('during which the driver is disposed by whoever is told of it says DISPOSED, and leaves the transport alone', () => {
+    const { device, transport, driver } = make();
+    driver.failing = () => {
+      driver.failing = undefined;
+      driver[Symbol.dispose]();
+    };
+    const { length } = device.statusWrites;
+    expect(() => {
+      driver.reset();
+    }).toThrow(coded('DISPOSED'));
+    expect(device.statusWrites.slice(length)).toEqual([0]);
+    expect(driver.failure).toEqual(coded('DISPOSED'));
+    expect(transport.disposed).toBe(1);
+    device.assertClean();
   });
 });
 

@@ -1,5 +1,5 @@
 /**
- * What all drivers have in common: negotiation, queues that come and go with the device, configuration events, failure,
+ * What all drivers have in common: negotiation, queues that come and go with the device, changes of the configuration, failure,
  * reset and disposal. A driver adds what its device does.
  *
  * A listener may do what it likes, also reset or dispose the driver while a call of the driver is under way: so state is made
@@ -10,81 +10,23 @@ import type { BufferDirection, DmaRegion, Hal } from '../memory/hal.ts';
 import type { FieldTable, Layout } from '../memory/layout.ts';
 import type { BufferQueueParts } from '../queues/buffer-queue.ts';
 import type { DriverQueue } from '../queues/driver-queue.ts';
-import { type RequestHandler, RequestQueue } from '../queues/request-queue.ts';
-import { createQueue } from '../ring/create-queue.ts';
+import type { RequestHandler } from '../queues/request.ts';
+import type { RequestQueue } from '../queues/request-queue.ts';
 import type { QueueOptions, VirtQueue } from '../ring/virt-queue.ts';
-import { LentMember, LentQueues } from '../threads/lent-queues.ts';
+import type { LentQueues } from '../threads/lent-queues.ts';
 import { DeviceStatus, InterruptStatus } from './device-status.ts';
 import { deviceTypeName } from './device-type.ts';
+import { DriverQueues } from './driver-queues.ts';
+import {
+  type DriverEvents,
+  type DriverOptions,
+  type DriverSpec,
+  type Quirk,
+  QUEUE_FEATURES,
+} from './driver-spec.ts';
 import { Events } from './events.ts';
 import { Feature, type FeatureName, type FeatureSet, type FeatureTable } from './features.ts';
 import type { FeatureRequest, Transport } from './transport.ts';
-
-/** The device-independent features that every driver here implements, whatever its device. */
-export const QUEUE_FEATURES = [
-  'ANY_LAYOUT',
-  'INDIRECT_DESC',
-  'EVENT_IDX',
-  'VERSION_1',
-  'ACCESS_PLATFORM',
-  'RING_PACKED',
-  'IN_ORDER',
-  'ORDER_PLATFORM',
-  'NOTIFICATION_DATA',
-  'NOTIF_CONFIG_DATA',
-  'RING_RESET',
-] as const satisfies readonly FeatureName[];
-
-/** Options of every driver. */
-export interface DriverOptions {
-  /** Device-independent features that the driver is not to accept, e.g. `['RING_PACKED']` to stay with split rings. */
-  readonly without?: readonly FeatureName[];
-}
-
-/** Something in which a device departs from the specification, and which puts nothing at risk. */
-export interface Quirk {
-  /** The index of the queue. */
-  readonly queue: number;
-  /** What the device did, and what the driver made of it. */
-  readonly message: string;
-}
-
-/** The events of every driver, for {@link Driver.on}. */
-export interface DriverEvents {
-  /** The device no longer works, with the reason: `DEVICE_NEEDS_RESET`, `DEVICE_REMOVED`, `DEVICE_MISBEHAVED`. Once until a reset. */
-  failure: VirtioError;
-  /** The device did something that the specification does not allow, and the driver went on. */
-  quirk: Quirk;
-  /**
-   * A queue has something for those who poll: the index of the queue. Interrupts are asked for, and the event loop is kept
-   * alive, while there is a listener.
-   */
-  used: number;
-}
-
-/** What a driver says of its device to {@link Driver}. */
-export interface DriverSpec<Name extends string> {
-  /** The type that the device must have. */
-  readonly deviceType: number;
-  /** The device's own features with their names. */
-  readonly table: FeatureTable<Name>;
-  /** The device's own features that the driver implements. The device-independent ones are added. */
-  readonly supported: readonly Name[];
-  /** The features without which the driver cannot work. */
-  readonly required?: readonly (Name | FeatureName)[];
-  /** Drops features that cannot be accepted without others; see {@link FeatureRequest.choose}. */
-  readonly choose?: (accepted: FeatureSet<Name>) => FeatureSet<Name>;
-}
-
-/** A queue, and what makes the driver hear of it. */
-interface Entry {
-  readonly queue: VirtQueue;
-  readonly driverQueue: DriverQueue | undefined;
-}
-
-const NO_HANDLER: RequestHandler<never> = {
-  result: () => undefined as never,
-};
 
 /**
  * The base of all drivers. A driver's constructor calls `super`, makes its queues inside {@link Driver.setUp}, and ends with
@@ -130,7 +72,7 @@ export abstract class Driver<
 
   readonly #request: FeatureRequest<Name>;
   readonly #table: FeatureTable<Name>;
-  readonly #entries: Entry[] = [];
+  readonly #queues: DriverQueues<Name>;
   readonly #regions: DmaRegion[] = [];
   readonly #events = new Events<EventMap>();
   #features: FeatureSet<Name>;
@@ -174,6 +116,15 @@ export abstract class Driver<
       required: spec.required ?? [],
       ...(spec.choose && { choose: spec.choose }),
     };
+    this.#queues = new DriverQueues({
+      transport,
+      hal,
+      features: () => this.#features,
+      report: this.#report,
+      quirk: (queue, message) => {
+        this.quirk(queue, message);
+      },
+    });
     transport.claim(this);
     try {
       this.#features = transport.beginInit(this.#request);
@@ -210,15 +161,7 @@ export abstract class Driver<
    */
   on<E extends keyof EventMap>(event: E, listener: (value: EventMap[E]) => void): () => void {
     if (event !== 'used') return this.#events.on(event, listener);
-    const tell = listener as (queue: number) => void;
-    const removals = this.#entries.map(({ queue, driverQueue }) =>
-      driverQueue?.listen(() => {
-        tell(queue.index);
-      }),
-    );
-    return () => {
-      for (const remove of removals) remove?.();
-    };
+    return this.#queues.listen(listener as (queue: number) => void);
   }
 
   /** Reports an event. */
@@ -226,15 +169,17 @@ export abstract class Driver<
     this.#events.emit(event, value);
   }
 
-  /** The device did something that the specification does not allow and that puts nothing at risk: counts and reports it. */
+  /**
+   * The device did something that the specification does not allow and that puts nothing at risk: counts and reports it. Listeners hear
+   * of it when the turn ends, as it is found in the middle of taking an answer, where a reset would pull the queue from under that.
+   */
   protected quirk(queue: number, message: string): void {
     this.#quirks += 1;
-    if (this.#events.count('quirk') > 0) {
-      this.#events.emit('quirk', {
-        queue,
-        message: `${this.transport.who()}: ${message}`,
-      });
-    }
+    if (this.#events.count('quirk') === 0) return;
+    const quirk: Quirk = { queue, message: `${this.transport.who()}: ${message}` };
+    void Promise.resolve().then(() => {
+      this.#events.emit('quirk', quirk);
+    });
   }
 
   /**
@@ -261,7 +206,7 @@ export abstract class Driver<
   protected start(): void {
     this.#started = true;
     try {
-      for (const { driverQueue } of this.#entries) driverQueue?.start();
+      this.#queues.start();
     } catch (error) {
       this[Symbol.dispose]();
       throw error;
@@ -270,9 +215,7 @@ export abstract class Driver<
 
   /** Makes a queue that the driver uses as it is. It lives as long as the driver and is set up anew at a reset. */
   protected createQueue(options: QueueOptions): VirtQueue {
-    const queue = this.#makeQueue(options);
-    this.#entries.push({ queue, driverQueue: undefined });
-    return queue;
+    return this.#queues.bare(options);
   }
 
   /**
@@ -283,13 +226,10 @@ export abstract class Driver<
    */
   protected createRequestQueue<R = unknown>(
     options: QueueOptions,
-    handler: RequestHandler<R> = NO_HANDLER,
-    lane: readonly [index: number, of: number] = [0, 1],
+    handler?: RequestHandler<R>,
+    lane?: readonly [index: number, of: number],
   ): RequestQueue<R> {
-    return this.#own(options, (queue) => {
-      const { transport } = this;
-      return new RequestQueue({ queue, transport, handler, report: this.#report, lane });
-    });
+    return this.#queues.requests(options, handler, lane);
   }
 
   /**
@@ -301,9 +241,7 @@ export abstract class Driver<
     options: QueueOptions,
     make: (parts: BufferQueueParts) => Q,
   ): Q {
-    return this.#own(options, (queue) =>
-      make({ queue, transport: this.transport, hal: this.hal, report: this.#report }),
-    );
+    return this.#queues.create(options, make);
   }
 
   /**
@@ -320,26 +258,8 @@ export abstract class Driver<
     config: Layout<FieldTable>,
     options: Readonly<Record<string, unknown>> = {},
   ): LentQueues {
-    const { transport, hal } = this;
-    const made = queues.map((one) => {
-      const queue = this.#makeQueue(one);
-      const entry = { queue, driverQueue: new LentMember(queue) };
-      this.#entries.push(entry);
-      return entry;
-    });
     const hidden = this.#table.set(...without, 'RING_RESET').bits;
-    const lent = new LentQueues({
-      config,
-      options,
-      queues: made.map(({ queue }) => queue),
-      transport,
-      hal,
-      features: () => this.#features.bits & ~hidden,
-      report: this.#report,
-    });
-    // The first one speaks for all.
-    this.#entries[this.#entries.length - made.length] = { queue: lent.queue, driverQueue: lent };
-    return lent;
+    return this.#queues.lend(queues, { config, options, features: () => this.#features.bits & ~hidden });
   }
 
   /** Allocates DMA memory that lives as long as the driver. */
@@ -381,7 +301,11 @@ export abstract class Driver<
 
   /** Throws if the driver is disposed or the device no longer works. */
   protected checkUsable(): void {
-    if (this.#failure !== undefined) throw this.#failure;
+    if (this.#failure === undefined) return;
+    // The thread that has the device may have brought it back.
+    this.transport.look();
+    const { failure } = this;
+    if (failure !== undefined) throw failure;
   }
 
   /**
@@ -389,10 +313,13 @@ export abstract class Driver<
    * reset. For platforms without interrupts.
    */
   pollEvents(): void {
-    if (this.#failure !== undefined) return;
+    if (this.#failure !== undefined) {
+      this.transport.look();
+      return;
+    }
     // Acknowledged first: for what is used from now on the device interrupts again.
     const pending = this.transport.ackInterrupt();
-    for (const { driverQueue } of this.#entries) driverQueue?.drain();
+    this.#queues.drain();
     const changed = pending.has(InterruptStatus.DEVICE_CONFIGURATION_INTERRUPT);
     this.#look(changed || this.transport.readConfigGeneration() !== this.#generation);
   }
@@ -410,15 +337,13 @@ export abstract class Driver<
    */
   enableInterrupts(): boolean {
     this.checkUsable();
-    let used = false;
-    for (const { queue } of this.#entries) used = queue.enableInterrupts() || used;
-    return used;
+    return this.#queues.enableInterrupts();
   }
 
   /** Asks the device not to interrupt for used buffers. It may do so all the same. Throws why the device no longer works. */
   disableInterrupts(): void {
     this.checkUsable();
-    for (const { queue } of this.#entries) queue.disableInterrupts();
+    this.#queues.disableInterrupts();
   }
 
   /**
@@ -439,29 +364,28 @@ export abstract class Driver<
    * `DISPOSED`
    */
   reset(): void {
-    if (this.#disposed) throw this.#disposedError();
+    this.#checkOpen();
     this.transport.checkResettable();
     const lost = new VirtioError(
       'DEVICE_RESET',
       `${this.transport.who()} was reset; whether this request was carried out is not known: ask again`,
     );
     if (this.#failure === undefined) this.#end(lost);
+    // Whoever was told may have disposed the driver.
+    this.#checkOpen();
     this.#resetting = true;
     try {
       this.transport.reset();
-      for (const { driverQueue } of this.#entries) driverQueue?.forget(lost);
+      this.#queues.forget(lost);
       const { bits } = this.#features;
       const names = this.#table.names(bits);
       this.#features = this.transport.beginInit({ table: this.#table, supported: names, required: names });
-      for (const { queue, driverQueue } of this.#entries) {
-        queue.reset();
-        driverQueue?.restart();
-      }
+      this.#queues.restart();
       this.#failure = undefined;
       this.onReset();
       this.#generation = this.transport.readConfigGeneration();
       this.transport.finishInit();
-      for (const { driverQueue } of this.#entries) driverQueue?.start();
+      this.#queues.start();
       // The device may have lied at once, which is no event while a reset is under way.
       const { failure } = this;
       if (failure !== undefined) throw failure;
@@ -485,7 +409,7 @@ export abstract class Driver<
    */
   resetQueue(index: number): void {
     this.checkUsable();
-    const entry = this.#entries.find(({ queue }) => queue.index === index);
+    const entry = this.#queues.find(index);
     if (entry === undefined) {
       throw new VirtioError('INVALID_PARAM', `the driver of ${this.transport.who()} has no queue ${index}`);
     }
@@ -521,7 +445,7 @@ export abstract class Driver<
     const error = this.#disposedError();
     const failed = this.#failure !== undefined;
     this.#failure = error;
-    for (const { queue, driverQueue } of this.#entries) (driverQueue ?? queue).fail(error);
+    this.#queues.fail(error);
     if (!failed) this.onFailure(error);
     try {
       this.transport.reset();
@@ -529,7 +453,7 @@ export abstract class Driver<
       // A device that was removed can reach nothing any more. One that will not stop may still write: leak its memory.
       if (!VirtioError.is(cause, 'DEVICE_REMOVED')) throw cause;
     }
-    for (const { driverQueue } of this.#entries) driverQueue?.forget(error);
+    this.#queues.forget(error);
     this.onDispose();
     this.#release();
     this.transport.unclaim(this);
@@ -539,28 +463,12 @@ export abstract class Driver<
   /** Ends all that is in flight. */
   #end(error: VirtioError): void {
     this.#failure = error;
-    for (const { queue, driverQueue } of this.#entries) (driverQueue ?? queue).fail(error);
+    this.#queues.fail(error);
     this.onFailure(error);
   }
 
-  #makeQueue(options: QueueOptions): VirtQueue {
-    const queue = createQueue(this.transport, this.hal, this.#features, options);
-    queue.onQuirk = (message) => {
-      this.quirk(queue.index, message);
-    };
-    return queue;
-  }
-
-  #own<Q extends DriverQueue>(options: QueueOptions, make: (queue: VirtQueue) => Q): Q {
-    const queue = this.#makeQueue(options);
-    try {
-      const driverQueue = make(queue);
-      this.#entries.push({ queue, driverQueue });
-      return driverQueue;
-    } catch (error) {
-      this.#entries.push({ queue, driverQueue: undefined });
-      throw error;
-    }
+  #checkOpen(): void {
+    if (this.#disposed) throw this.#disposedError();
   }
 
   #disposedError(): VirtioError {
@@ -588,11 +496,7 @@ export abstract class Driver<
     const { interrupts } = this.transport;
     interrupts?.onConfig(undefined);
     interrupts?.onRemoval(undefined);
-    for (const { queue, driverQueue } of this.#entries.splice(0)) {
-      interrupts?.onQueue(queue.index, undefined);
-      driverQueue?.[Symbol.dispose]();
-      queue[Symbol.dispose]();
-    }
+    this.#queues.release(interrupts);
     for (const region of this.#regions.splice(0)) this.hal.dmaDealloc(region, this.accessPlatform);
   }
 
@@ -607,7 +511,7 @@ export abstract class Driver<
     try {
       this.transport.checkAlive();
       if (!changed) return;
-      for (const { driverQueue } of this.#entries) driverQueue?.configChanged?.();
+      this.#queues.configChanged();
       this.onConfigChange();
     } catch (error) {
       // An error of a listener's is not the device's.

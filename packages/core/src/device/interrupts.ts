@@ -4,6 +4,16 @@
  */
 import { InterruptStatus } from './device-status.ts';
 
+/** What a source has to tell that looks at the queues by itself: a device need not interrupt meanwhile. */
+export interface Lookout {
+  /** Whether the source looks at all queues now, again and again, while there are holds. */
+  readonly looking: boolean;
+  /** Sets the one handler for a queue that is called when the source no longer looks. `undefined` removes it. */
+  onRest(queue: number, handler: (() => void) | undefined): void;
+  /** A look or an interrupt has brought something. */
+  brought(): void;
+}
+
 /** Calls back when the device has, or may have, used buffers or changed its configuration. Calls may be spurious. */
 export interface InterruptSource {
   /** Sets the one handler for a queue. `undefined` removes it. */
@@ -23,6 +33,8 @@ export interface InterruptSource {
    * where a device has more to say whenever it is looked at.
    */
   defer(callback: () => void): void;
+  /** For sources that look at the queues by themselves, always or at times. */
+  readonly lookout?: Lookout | undefined;
 }
 
 /** What {@link InterruptHandlers.handleInterrupt} asks of a transport. */
@@ -127,8 +139,21 @@ export interface PollingOptions {
   readonly configChanged?: () => boolean;
 }
 
+/** That of a source that never does anything else. */
+const ALWAYS_LOOKING: Lookout = {
+  looking: true,
+  onRest() {
+    return;
+  },
+  brought() {
+    return;
+  },
+};
+
 /** Interrupts for a transport that has none: asks at each turn of an event loop, for as long as a caller waits. */
 export class PollingInterrupts extends InterruptHandlers {
+  /** The device is never asked to interrupt. */
+  readonly lookout = ALWAYS_LOOKING;
   readonly #options: PollingOptions;
   #holds = 0;
   #scheduled = false;

@@ -21,7 +21,7 @@ import type {
   ReadableValues,
   WritableField,
 } from '../memory/layout.ts';
-import type { VirtQueue } from '../ring/virt-queue.ts';
+import type { QueueCalls } from '../ring/queue-calls.ts';
 
 /** How long a device may take to reset, in milliseconds. */
 const RESET_TIMEOUT_MS = 10_000;
@@ -113,6 +113,7 @@ export abstract class Transport implements Disposable {
    * @param descriptors the address of the descriptor area
    * @param driverArea the address of the driver area (available ring, or driver event suppression)
    * @param deviceArea the address of the device area (used ring, or device event suppression)
+   * @param unused how many chains the device has not used yet: for transports that have to wait for that before a reset
    */
   abstract queueSet(
     queue: number,
@@ -120,6 +121,7 @@ export abstract class Transport implements Disposable {
     descriptors: number,
     driverArea: number,
     deviceArea: number,
+    unused?: () => number,
   ): void;
 
   /** Takes a queue from the device, as far as the transport can do that. */
@@ -179,7 +181,10 @@ export abstract class Transport implements Disposable {
     return undefined;
   }
 
-  /** Called where a look at a queue found nothing: a device that another thread has may have been reset by it. */
+  /**
+   * Called where a look at a queue found nothing, and where the driver has failed: a device that another thread has may have been reset
+   * by it.
+   */
   look(): void {
     return;
   }
@@ -217,7 +222,7 @@ export abstract class Transport implements Disposable {
   }
 
   /** Called for each queue that was made for the device; what {@link traceTransport} returns watches them. */
-  watchQueue(_queue: VirtQueue): void {
+  watchQueue(_queue: QueueCalls): void {
     // Nobody watches by default.
   }
 

@@ -273,6 +273,13 @@ export abstract class BufferQueue implements DriverQueue {
   /** Buffers were allocated after construction. */
   protected abstract opened(): void;
 
+  /** Whether there is something to look at. If not as the device has failed, the thread that has it may have brought it back. */
+  protected canDrain(): boolean {
+    if (this.live && this.failure === undefined) return true;
+    if (this.failure !== undefined) this.transport.look();
+    return false;
+  }
+
   /** Whether {@link BufferQueue.drain} found something for those who wait or listen. */
   protected abstract get news(): boolean;
 

@@ -2,6 +2,7 @@
  * Who waits for a queue wants its interrupts and keeps the event loop alive; when nobody waits, neither. One object a queue,
  * told after each look whether a caller still waits.
  */
+import type { Lookout } from '../device/interrupts.ts';
 import type { Transport } from '../device/transport.ts';
 import type { VirtioError } from '../errors.ts';
 import type { VirtQueue } from '../ring/virt-queue.ts';
@@ -24,7 +25,11 @@ export class Interest {
   readonly #transport: Transport;
   readonly #queue: VirtQueue;
   readonly #options: InterestOptions;
+  /** Of a source that looks by itself: interrupts are asked for when it rests. */
+  readonly #lookout: Lookout | undefined;
   #holding = false;
+  /** Whether the device is asked to interrupt. */
+  #armed = false;
   #scheduled = false;
   #eager = 0;
 
@@ -32,7 +37,9 @@ export class Interest {
     this.#transport = transport;
     this.#queue = queue;
     this.#options = options;
+    this.#lookout = transport.interrupts?.lookout;
     transport.interrupts?.onQueue(queue.index, options.onUsed);
+    this.#lookout?.onRest(queue.index, this.#rest);
   }
 
   /** A caller begins to wait. */
@@ -45,6 +52,7 @@ export class Interest {
 
   /** After a look at the queue, or when a wait has ended: asks for the next interrupt if a caller still waits. */
   update(waiting: boolean): void {
+    this.#lookout?.brought();
     const works = this.#queue.failure === undefined;
     if (waiting && works) {
       if (this.#holding) this.#arm();
@@ -54,7 +62,7 @@ export class Interest {
     if (this.#holding) {
       this.#holding = false;
       this.#transport.interrupts?.release();
-      if (works && this.#options.always !== true) this.#queue.disableInterrupts();
+      if (works && this.#options.always !== true) this.#disarm();
     }
     if (works && this.#options.always === true) this.#arm();
   }
@@ -65,6 +73,11 @@ export class Interest {
     if (interrupts === undefined) return;
     let more: boolean;
     try {
+      if (this.#lookout?.looking === true) {
+        if (this.#armed) this.#disarm();
+        return;
+      }
+      this.#armed = true;
       more = this.#queue.enableInterrupts();
     } catch (error) {
       this.#options.report(error as VirtioError);
@@ -80,6 +93,16 @@ export class Interest {
       else void Promise.resolve().then(this.#again);
     }
   }
+
+  #disarm(): void {
+    this.#armed = false;
+    this.#queue.disableInterrupts();
+  }
+
+  /** The source no longer looks. */
+  readonly #rest = (): void => {
+    if (this.#queue.failure === undefined && (this.#holding || this.#options.always === true)) this.#arm();
+  };
 
   readonly #again = (): void => {
     this.#scheduled = false;

@@ -124,7 +124,7 @@ export class ReceiveQueue extends BufferQueue {
 
   /** Takes what the device has sent, and wakes those who wait if there is something for them. */
   override drain(): void {
-    if (!this.live || this.failure !== undefined) return;
+    if (!this.canDrain()) return;
     try {
       this.#news = this.#receive();
     } catch (error) {

@@ -1,25 +1,49 @@
-/** The callers' buffers that requests have shared with the device, by slot; each is given back exactly once. */
+/**
+ * The callers' buffers that requests have shared with the device, by slot; each is given back exactly once.
+ *
+ * The memory of a buffer is its caller's, who may transfer or resize it while the device has it. The device then still has what was
+ * shared, and nothing is copied back.
+ */
 import { VirtioError } from '../errors.ts';
+import type { BufferDirection, Hal } from '../memory/hal.ts';
 import type { VirtQueue } from '../ring/virt-queue.ts';
 
 const NO_BUFFER = new Uint8Array(0);
 
-/** Shares buffers, and gives them back. Allocates nothing once a slot has had as many before. */
+/** How many buffers of a slot are kept in typed arrays, which is enough for most requests. */
+const PLACES = 2;
+
+/** A buffer behind those. */
+interface Shared {
+  readonly buffer: Uint8Array;
+  readonly address: number;
+  readonly length: number;
+}
+
+/** Shares buffers, and gives them back. Allocates nothing for the first two of a request. */
 export class SharedBuffers {
   readonly #queue: VirtQueue;
-  // By slot.
-  readonly #buffers: Uint8Array[][];
-  readonly #addresses: number[][];
+  readonly #hal: Hal;
+  readonly #accessPlatform: boolean;
+  // By slot. The first so many buffers of a slot are read by the device, the others written.
   readonly #counts: Uint16Array;
-  /** The first so many of a slot are read by the device, the others written. */
   readonly #readable: Uint16Array;
+  readonly #more: Shared[][];
+  // By place, of which each slot has so many.
+  readonly #buffers: Uint8Array[];
+  readonly #addresses: Float64Array;
+  readonly #lengths: Float64Array;
 
   constructor(queue: VirtQueue, slots: number) {
     this.#queue = queue;
-    this.#buffers = Array.from({ length: slots }, () => []);
-    this.#addresses = Array.from({ length: slots }, () => []);
+    this.#hal = queue.hal;
+    this.#accessPlatform = queue.accessPlatform;
     this.#counts = new Uint16Array(slots);
     this.#readable = new Uint16Array(slots);
+    this.#more = Array.from({ length: slots }, () => []);
+    this.#buffers = new Array<Uint8Array>(slots * PLACES).fill(NO_BUFFER);
+    this.#addresses = new Float64Array(slots * PLACES);
+    this.#lengths = new Float64Array(slots * PLACES);
   }
 
   /**
@@ -30,17 +54,22 @@ export class SharedBuffers {
    * @throws {@link VirtioError} `DMA_ERROR`, `INVALID_PARAM` if it is empty
    */
   share(slot: number, buffer: Uint8Array, writable: boolean): number {
-    if (buffer.length === 0) {
-      throw new VirtioError(
-        'INVALID_PARAM',
-        `${this.#queue.transport.who()}: a request has an empty buffer; leave it out`,
-      );
-    }
-    const { hal, accessPlatform } = this.#queue;
-    const address = hal.share(buffer, writable ? 'device-to-driver' : 'driver-to-device', accessPlatform);
+    const { length } = buffer;
+    if (length === 0) throw this.#empty();
+    const address = this.#hal.share(
+      buffer,
+      writable ? 'device-to-driver' : 'driver-to-device',
+      this.#accessPlatform,
+    );
     const count = this.#counts[slot] as number;
-    (this.#buffers[slot] as Uint8Array[])[count] = buffer;
-    (this.#addresses[slot] as number[])[count] = address;
+    if (count < PLACES) {
+      const place = slot * PLACES + count;
+      this.#buffers[place] = buffer;
+      this.#addresses[place] = address;
+      this.#lengths[place] = length;
+    } else {
+      (this.#more[slot] as Shared[]).push({ buffer, address, length });
+    }
     this.#counts[slot] = count + 1;
     if (!writable) this.#readable[slot] = count + 1;
     return address;
@@ -50,21 +79,50 @@ export class SharedBuffers {
    * Gives all buffers of a slot back, which the device no longer has.
    *
    * @param written whether what the device wrote counts; otherwise it is not looked at
+   * @returns whether the buffers that the device wrote are as large as they were, so that they have it
    */
-  giveBack(slot: number, written: boolean): void {
+  giveBack(slot: number, written: boolean): boolean {
     const count = this.#counts[slot] as number;
-    if (count === 0) return;
-    const readable = this.#readable[slot] as number;
-    const buffers = this.#buffers[slot] as Uint8Array[];
-    const addresses = this.#addresses[slot] as number[];
-    const { hal, accessPlatform } = this.#queue;
+    if (count === 0) return true;
+    const firstWritten = written ? (this.#readable[slot] as number) : count;
     this.#counts[slot] = 0;
     this.#readable[slot] = 0;
-    for (let i = 0; i < count; i += 1) {
-      const buffer = buffers[i] as Uint8Array;
-      buffers[i] = NO_BUFFER;
-      const direction = written && i >= readable ? 'device-to-driver' : 'driver-to-device';
-      hal.unshare(addresses[i] as number, buffer, direction, accessPlatform);
+    let whole = true;
+    for (let i = 0; i < count && i < PLACES; i += 1) {
+      const place = slot * PLACES + i;
+      const buffer = this.#buffers[place] as Uint8Array;
+      this.#buffers[place] = NO_BUFFER;
+      const counts = i >= firstWritten;
+      const same = this.#unshare(
+        buffer,
+        this.#addresses[place] as number,
+        this.#lengths[place] as number,
+        counts,
+      );
+      whole = whole && same;
     }
+    if (count > PLACES) {
+      const more = (this.#more[slot] as Shared[]).splice(0);
+      more.forEach(({ buffer, address, length }, i) => {
+        const same = this.#unshare(buffer, address, length, i + PLACES >= firstWritten);
+        whole = whole && same;
+      });
+    }
+    return whole;
+  }
+
+  /** Returns false if the buffer is not as large as it was, so that what the device wrote, which `counts`, cannot go there. */
+  #unshare(buffer: Uint8Array, address: number, length: number, counts: boolean): boolean {
+    const same = !counts || buffer.length === length;
+    const direction: BufferDirection = counts && same ? 'device-to-driver' : 'driver-to-device';
+    this.#hal.unshare(address, buffer, direction, this.#accessPlatform);
+    return same;
+  }
+
+  #empty(): VirtioError {
+    return new VirtioError(
+      'INVALID_PARAM',
+      `${this.#queue.transport.who()}: a buffer of the request is empty, or its memory was transferred; leave it out`,
+    );
   }
 }

@@ -2,6 +2,7 @@
 import { type Named } from '../check.ts';
 import type { Transport } from '../device/transport.ts';
 import { VirtioError } from '../errors.ts';
+import { show } from '../show.ts';
 
 /** Options of calls that spin. */
 export interface SpinOptions {
@@ -26,7 +27,7 @@ export function spinTime(named: Named, options: SpinOptions | undefined): number
   if (typeof timeoutMs === 'number' && timeoutMs >= 0) return timeoutMs;
   throw new VirtioError(
     'INVALID_PARAM',
-    `${typeof named === 'string' ? named : named.who()}: timeoutMs is ${typeof timeoutMs === 'number' ? timeoutMs : `a ${typeof timeoutMs}`}; give milliseconds, 0 or more`,
+    `${typeof named === 'string' ? named : named.who()}: timeoutMs is ${show(timeoutMs)}; give milliseconds, 0 or more`,
   );
 }
 

@@ -48,7 +48,7 @@ export class TransmitQueue extends BufferQueue {
    * @throws {@link VirtioError} why the device no longer works
    */
   take(): number {
-    if (this.#freeCount === 0) this.drain();
+    if (this.#freeCount === 0 || this.failure !== undefined) this.drain();
     if (this.failure !== undefined) throw this.failure;
     if (this.#freeCount === 0) return -1;
     this.#freeCount -= 1;
@@ -104,7 +104,7 @@ export class TransmitQueue extends BufferQueue {
 
   /** Takes back what the device has used. */
   override drain(): void {
-    if (!this.live || this.failure !== undefined) return;
+    if (!this.canDrain()) return;
     this.#news = false;
     try {
       // Lengths are of no interest: nothing was to be written.

@@ -23,7 +23,7 @@ export interface WaitOptions {
 /**
  * Throws unless a promise can be kept: the transport must have interrupts, and the caller must not have cancelled already.
  *
- * @throws {@link VirtioError} `UNSUPPORTED` if the transport has no interrupts, `ABORTED`
+ * @throws {@link VirtioError} `UNSUPPORTED` if the transport has no interrupts, `ABORTED`, `INVALID_PARAM` for a signal that is none
  */
 export function requireWaitable(transport: Transport, options?: WaitOptions): void {
   if (transport.interrupts === undefined) {
@@ -33,7 +33,26 @@ export function requireWaitable(transport: Transport, options?: WaitOptions): vo
         'non-blocking form, or give the transport PollingInterrupts',
     );
   }
-  if (options?.signal?.aborted === true) throw abortError(transport, options.signal);
+  const signal: unknown = options?.signal;
+  if (signal === undefined) return;
+  if (!isSignal(signal)) {
+    throw new VirtioError(
+      'INVALID_PARAM',
+      `${transport.who()}: signal is ${signal === null ? 'null' : `a ${typeof signal} without addEventListener`}; give an AbortSignal, ` +
+        'or leave it out',
+    );
+  }
+  if (signal.aborted) throw abortError(transport, signal);
+}
+
+/** For callers without types. */
+function isSignal(value: unknown): value is AbortSignalLike {
+  return (
+    typeof value === 'object' &&
+    value !== null &&
+    'addEventListener' in value &&
+    typeof value.addEventListener === 'function'
+  );
 }
 
 /** The functions that settle a promise. */

@@ -2,7 +2,7 @@ import { FakeDevice, FakeTransport, ringVariants } from '@virtio/testing';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { createQueue } from './create-queue.ts';
 import { DeviceType } from '../device/device-type.ts';
-import { QUEUE_FEATURES } from '../device/driver.ts';
+import { QUEUE_FEATURES } from '../device/driver-spec.ts';
 import { CommonFeatures } from '../device/features.ts';
 
 afterEach(() => {

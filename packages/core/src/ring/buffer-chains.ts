@@ -11,6 +11,8 @@ interface SharedChain {
   readonly readable: readonly Uint8Array[];
   readonly writable: readonly Uint8Array[];
   readonly addresses: readonly number[];
+  /** The bytes of each buffer when it was shared. */
+  readonly lengths: readonly number[];
 }
 
 const existing = new WeakMap<VirtQueue, BufferChains>();
@@ -79,7 +81,12 @@ export class BufferChains {
       );
     }
     queue.begin(readable.length + writable.length);
-    const chain = { readable: [...readable], writable: [...writable], addresses: [] as number[] };
+    const chain = {
+      readable: [...readable],
+      writable: [...writable],
+      addresses: [] as number[],
+      lengths: [...readable, ...writable].map(({ length }) => length),
+    };
     try {
       for (const buffer of chain.readable) {
         const address = queue.hal.share(buffer, 'driver-to-device', queue.accessPlatform);
@@ -169,14 +176,18 @@ export class BufferChains {
     this.#used.length = 0;
   }
 
-  /** A buffer whose contents do not count is unshared as if the device had not written it, so that nothing is copied. */
-  #unshare({ readable, writable, addresses }: SharedChain, used: boolean): void {
+  /**
+   * A buffer whose contents do not count, or whose memory its caller has transferred or resized, is unshared as if the device had not
+   * written it, so that nothing is copied.
+   */
+  #unshare({ readable, writable, addresses, lengths }: SharedChain, used: boolean): void {
     const { hal, accessPlatform } = this.queue;
     addresses.forEach((address, i) => {
       const written = i >= readable.length;
       const buffer = written ? writable[i - readable.length] : readable[i];
       if (buffer === undefined) return;
-      hal.unshare(address, buffer, written && used ? 'device-to-driver' : 'driver-to-device', accessPlatform);
+      const counts = written && used && buffer.length === lengths[i];
+      hal.unshare(address, buffer, counts ? 'device-to-driver' : 'driver-to-device', accessPlatform);
     });
   }
 }

@@ -2,7 +2,7 @@ import { FakeDevice, FakeTransport } from '@virtio/testing';
 import { describe, expect, it } from 'vitest';
 import { createQueue } from './create-queue.ts';
 import { DeviceType } from '../device/device-type.ts';
-import { QUEUE_FEATURES } from '../device/driver.ts';
+import { QUEUE_FEATURES } from '../device/driver-spec.ts';
 import { CommonFeatures, type FeatureName } from '../device/features.ts';
 
 const NEXT = 1;

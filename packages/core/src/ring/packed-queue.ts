@@ -95,7 +95,7 @@ export class PackedQueue extends VirtQueue {
   }
 
   protected override attach(): void {
-    this.transport.queueSet(this.index, this.size, ...this.#addresses);
+    this.transport.queueSet(this.index, this.size, ...this.#addresses, () => this.countUnused());
   }
 
   protected override clear(): void {
@@ -299,6 +299,33 @@ export class PackedQueue extends VirtQueue {
   override hasUsed(): boolean {
     if (this.failure !== undefined) throw this.failure;
     return this.#batchEnd >= 0 || this.#hasUsed();
+  }
+
+  override countUnused(): number {
+    let left = this.outstanding;
+    let at = this.#usedNext;
+    let wrap = this.#usedWrap;
+    let place = this.#orderHead;
+    let last = this.#batchEnd;
+    while (left > 0) {
+      if (last < 0) {
+        const flags = Atomics.load(this.#flags, at * 8 + 7) & (AVAIL | USED);
+        if (flags !== (wrap === 1 ? AVAIL | USED : 0)) return left;
+        last = (this.#words[at * 4 + 3] as number) & 0xffff;
+        // What a device that lies still has nobody knows.
+        if (last >= this.size || this.held[last] === 0 || this.#published[last] === 0) return 0;
+      }
+      const token = this.inOrder ? (this.#order[place] as number) : last;
+      place = place + 1 === this.size ? 0 : place + 1;
+      at += this.held[token] as number;
+      if (at >= this.size) {
+        at -= this.size;
+        wrap ^= 1;
+      }
+      left -= 1;
+      if (token === last) last = -1;
+    }
+    return 0;
   }
 
   #hasUsed(): boolean {

@@ -111,7 +111,7 @@ export class SplitQueue extends VirtQueue {
   }
 
   protected override attach(): void {
-    this.transport.queueSet(this.index, this.size, ...this.#addresses);
+    this.transport.queueSet(this.index, this.size, ...this.#addresses, () => this.countUnused());
   }
 
   protected override clear(): void {
@@ -246,6 +246,11 @@ export class SplitQueue extends VirtQueue {
   override hasUsed(): boolean {
     if (this.failure !== undefined) throw this.failure;
     return this.#hasUsed();
+  }
+
+  override countUnused(): number {
+    const used = (Atomics.load(this.#used16, IDX) - this.#usedIdx) & 0xffff;
+    return Math.max(0, this.outstanding - used);
   }
 
   override disableInterrupts(): void {

@@ -1,11 +1,12 @@
 import { FakeDevice, FakeTransport, ringVariants } from '@virtio/testing';
 import { describe, expect, it } from 'vitest';
 import { spin } from '../queues/spin.ts';
+import { VirtioError } from '../errors.ts';
 import { BufferChains } from './buffer-chains.ts';
 import { createQueue } from './create-queue.ts';
 import { DeviceType } from '../device/device-type.ts';
 import { CommonFeatures, type FeatureName } from '../device/features.ts';
-import { QUEUE_FEATURES } from '../device/driver.ts';
+import { QUEUE_FEATURES } from '../device/driver-spec.ts';
 import type { QueueOptions } from './virt-queue.ts';
 
 const coded = (code: string): Error => expect.objectContaining({ code }) as Error;
@@ -64,6 +65,43 @@ describe.each(ringVariants)('a queue: $name', ({ features, indirect, inOrder }) 
     queue.publish();
     expect(queue.inFlight).toBe(4);
     expect([0, 1, 2, 3].map(() => device.queue(0).pop()?.readable)).toEqual([2, 3, 4, 5]);
+    end();
+  });
+
+  it('tells how many chains the device has not used, popped or not, failed or not', () => {
+    const { device, queue, at, end } = make(features);
+    const counts: number[] = [];
+    const count = (): void => void counts.push(queue.countUnused());
+    // Twice around the ring.
+    for (let lap = 0; lap < 8; lap += 1) {
+      for (let n = 0; n < 3; n += 1) {
+        queue.begin(n === 1 && !indirect ? 2 : 1);
+        queue.pushReadable(at, 1);
+        if (n === 1 && !indirect) queue.pushWritable(at + 64, 1);
+        queue.submit();
+      }
+      count();
+      queue.publish();
+      count();
+      const ring = device.queue(0);
+      const chains = [ring.pop(), ring.pop(), ring.pop()];
+      ring.complete(chains[0]!);
+      count();
+      if (lap % 2 === 1) queue.pop();
+      ring.complete(chains[1]!);
+      count();
+      ring.complete(chains[2]!);
+      count();
+      while (queue.pop() >= 0);
+      count();
+      expect(counts.splice(0)).toEqual([0, 3, 2, 1, 0, 0]);
+    }
+    queue.begin(1);
+    queue.pushReadable(at, 1);
+    queue.submit();
+    queue.publish();
+    queue.fail(new VirtioError('DEVICE_RESET', 'for the test'));
+    expect(queue.countUnused()).toBe(1);
     end();
   });
 

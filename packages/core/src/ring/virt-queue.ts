@@ -14,6 +14,7 @@ import { VirtioError } from '../errors.ts';
 import type { FeatureSet } from '../device/features.ts';
 import { type BufferDirection, type DmaRegion, type Hal, PAGE_SIZE } from '../memory/hal.ts';
 import type { Transport } from '../device/transport.ts';
+import type { QueueCalls } from './queue-calls.ts';
 
 /** The largest queue of the specification, in descriptors. */
 export const MAX_QUEUE_SIZE = 32768;
@@ -60,7 +61,7 @@ const LITTLE_ENDIAN = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1;
 const TWO_32 = 4294967296;
 
 /** A virtqueue. Made by {@link createQueue}. */
-export abstract class VirtQueue implements Disposable {
+export abstract class VirtQueue implements QueueCalls, Disposable {
   /** The index of the queue. */
   readonly index: number;
   /** The size of the queue in descriptors, which is also the longest chain. */
@@ -74,7 +75,10 @@ export abstract class VirtQueue implements Disposable {
   readonly hal: Hal;
   /** Whether `VIRTIO_F_ACCESS_PLATFORM` was negotiated, for calls of the {@link Hal}. */
   readonly accessPlatform: boolean;
-  /** Called when the device departs from the specification in a way that puts nothing at risk, with what it did. */
+  /**
+   * Called when the device departs from the specification in a way that puts nothing at risk, with what it did. It is called inside of
+   * {@link VirtQueue.pop} and must not use the queue.
+   */
   onQuirk: ((message: string) => void) | undefined;
 
   protected readonly eventIdx: boolean;
@@ -327,6 +331,12 @@ export abstract class VirtQueue implements Disposable {
    * @throws {@link VirtioError} `DEVICE_MISBEHAVED`; the device is then marked as failed
    */
   abstract hasUsed(): boolean;
+
+  /**
+   * How many chains are published and not used yet, popped or not. Takes nothing, and tells it of a queue that has failed as well: for
+   * transports that wait for the device to finish. 0 if what the device wrote makes no sense.
+   */
+  abstract countUnused(): number;
 
   /** Asks the device not to interrupt for this queue. It may do so all the same. */
   abstract disableInterrupts(): void;

@@ -1,10 +1,13 @@
 /**
  * The memory that the owner of a device and the thread that drives some of its queues share: which rings are in use, whether the
- * device works, and a copy of the configuration. Each side writes words of its own, but for one.
+ * device works, and a copy of the configuration.
  *
- * That one says how often the device was reset and which set of rings the other thread uses. A reset goes to the set that it does not
- * use; the thread changes over by a compare-and-exchange, which fails if there was another reset meanwhile. So no thread ever waits
- * for the other, and none writes to rings that the device looks at for the other's sake.
+ * One word, `CLAIM`, says how often the device was reset and which set of rings the other thread uses. The owner counts a reset there and
+ * gives the device the other set; the thread changes over to that set. Both do it by a compare-and-exchange of the whole word, so neither
+ * waits for the other, and a thread that has not heard of a reset writes to rings that the device no longer has.
+ *
+ * The owner empties the new rings after it has counted the reset and before it says that the device is live: the thread may claim them
+ * in between, but must not write to them before then.
  */
 import { VirtioError, type VirtioErrorCode } from '../errors.ts';
 
@@ -15,8 +18,8 @@ const CONFIG = 2;
 const CONFIG_SIZE = 7;
 // Of both.
 const CLAIM = 3;
-// Of the other thread's.
 const THREAD = 4;
+// Of the other thread's.
 const REPORT = 5;
 const LIES = 6;
 const WORDS = 8;
@@ -35,6 +38,7 @@ const CODES: readonly VirtioErrorCode[] = [
   'FEATURES_REFUSED',
 ];
 
+// Whether a thread has the queues.
 const WAITING = 0;
 const OPEN = 1;
 const CLOSED = 2;
@@ -54,7 +58,13 @@ function watch(words: Int32Array<SharedArrayBuffer>, index: number, changed: () 
     const { async, value } = waitAsync(words, index, seen);
     void Promise.resolve(async ? value : undefined).then(() => {
       const now = Atomics.load(words, index);
-      if (changed()) next(now);
+      let more = true;
+      try {
+        more = changed();
+      } finally {
+        // What it throws is an unhandled rejection, and no reason to be deaf from now on.
+        if (more) next(now);
+      }
     });
   };
   next(Atomics.load(words, index));
@@ -132,14 +142,15 @@ export class ControlBlock {
     Atomics.store(this.#words, THREAD, WAITING);
   }
 
-  /** Nobody is to open the queues any more. Returns whether somebody has. */
-  withdraw(): boolean {
-    return Atomics.compareExchange(this.#words, THREAD, WAITING, CLOSED) === OPEN;
+  /** Nobody is to open the queues any more. Returns whether a thread has them, had them, or neither. */
+  withdraw(): 'open' | 'closed' | 'unopened' {
+    const thread = Atomics.compareExchange(this.#words, THREAD, WAITING, CLOSED);
+    return thread === OPEN ? 'open' : thread === CLOSED ? 'closed' : 'unopened';
   }
 
-  /** Whether the other thread has found the device lying since this was asked last. */
+  /** Whether the other thread has found the device lying since the last reset, and since this was asked last. */
   takeLie(): boolean {
-    return Atomics.exchange(this.#words, LIES, 0) !== 0;
+    return Atomics.exchange(this.#words, LIES, 0) === this.resets + 1;
   }
 
   /** Calls `reported` after each report of the other thread's, until it returns false. */
@@ -199,9 +210,9 @@ export class ControlBlock {
     this.#report();
   }
 
-  /** The device has lied. */
-  lied(): void {
-    Atomics.store(this.#words, LIES, 1);
+  /** The device has lied, after so many resets. */
+  lied(resets: number): void {
+    Atomics.store(this.#words, LIES, resets + 1);
     this.#report();
   }
 

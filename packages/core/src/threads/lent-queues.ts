@@ -6,18 +6,25 @@
  * writing to its own until it has heard of the reset.
  */
 import { requireInteger } from '../check.ts';
-import { VirtioError } from '../errors.ts';
 import type { Transport } from '../device/transport.ts';
+import { VirtioError } from '../errors.ts';
 import { type DmaRegion, type Hal, PAGE_SIZE } from '../memory/hal.ts';
 import type { FieldTable, Layout } from '../memory/layout.ts';
 import type { DriverQueue } from '../queues/driver-queue.ts';
 import type { VirtQueue } from '../ring/virt-queue.ts';
 import { ControlBlock } from './control-block.ts';
-import type { Doorbell, PlannedQueue, PostedMemory, PostingHal, QueuePlan } from './queue-plan.ts';
+import type {
+  Doorbell,
+  PlannedQueue,
+  PostedMemory,
+  PostingHal,
+  QueuePlan,
+  QueueSignals,
+} from './queue-plan.ts';
 
 /** Memory for buffers of the other thread, if nothing else is said. */
 const MEMORY = 4 * 1024 * 1024;
-const MAX_MEMORY = 2 ** 40;
+const MOST_MEMORY = 2 ** 40;
 
 /** What {@link LentQueues} are made of; the driver sees to it. */
 export interface LentParts {
@@ -36,8 +43,8 @@ export interface LentParts {
 /** Options of what is handed to another thread. */
 export interface QueuePlanOptions {
   /**
-   * Bytes of memory for the other thread's buffers: those of its requests that are copied, and its own. The default is 4 MiB, or what the
-   * thread before had, which cannot be exceeded.
+   * Bytes of memory for the other thread's buffers, 4096 or more: those of its requests that are copied, and its own. The default is what
+   * the thread before had, or 4 MiB.
    */
   readonly memory?: number;
 }
@@ -53,6 +60,8 @@ export class LentQueues implements DriverQueue {
   readonly #sets: readonly RingSets[];
   #rings: 0 | 1 = 0;
   #arena: DmaRegion | undefined;
+  /** What the last plan has, as long as it may have to be closed here. */
+  readonly #signals: QueueSignals[] = [];
   /** Whether a thread was given the queues, and whether nobody has used them since the device was reset. */
   #lent = false;
   #fresh = true;
@@ -84,12 +93,12 @@ export class LentQueues implements DriverQueue {
    * What another thread needs to drive the queues.
    *
    * @throws {@link VirtioError} `ALREADY_USED` if a thread has them, or had and the device was not reset since; `UNSUPPORTED` if the
-   * platform cannot do that
+   * platform cannot do that; `INVALID_PARAM` for less than a page of memory; `DMA_ERROR`
    */
   plan(options: QueuePlanOptions = {}): QueuePlan {
     const { transport, hal } = this.#parts;
     const wanted = options.memory ?? this.#arena?.bytes.length ?? MEMORY;
-    const memory = requireInteger(transport, 'memory', wanted, 1, MAX_MEMORY);
+    const memory = requireInteger(transport, 'memory', wanted, PAGE_SIZE, MOST_MEMORY);
     const control = this.#control;
     if (this.#lent && !control.isClosed) {
       throw new VirtioError(
@@ -109,22 +118,26 @@ export class LentQueues implements DriverQueue {
         `${this.#who}: this platform cannot give memory to another thread`,
       );
     }
-    if (this.#arena !== undefined && memory > this.#arena.bytes.length) {
-      throw new VirtioError(
-        'INVALID_PARAM',
-        `${this.#who}: ${memory} bytes of memory are asked for, and the first thread had ${this.#arena.bytes.length}, which stay: ` +
-          'ask for as much as any thread will need the first time',
-      );
+    const { bytes } = this.#allocate(Math.ceil(memory / PAGE_SIZE));
+    const posted = hal.post(bytes);
+    this.#signals.length = 0;
+    let queues: readonly PlannedQueue[];
+    try {
+      queues = this.#parts.queues.map((queue, i) => this.#planned(queue, i, hal));
+    } catch (error) {
+      this.#closeSignals();
+      throw error;
     }
-    this.#arena ??= hal.dmaAlloc(Math.ceil(memory / PAGE_SIZE), 'both', this.queue.accessPlatform);
     this.#lent = true;
-    const plan = {
+    this.#fresh = false;
+    control.offer();
+    return {
       deviceType: transport.deviceType,
       name: transport.name,
       features: this.#parts.features(),
       legacy: transport.requiresLegacyLayout(),
-      queues: this.#parts.queues.map((queue, i) => this.#planned(queue, i, hal)),
-      memory: hal.post(this.#arena.bytes),
+      queues,
+      memory: posted,
       // The driver there gets of each queue what it has, as the largest size is what it asks for.
       options: {
         ...this.#parts.options,
@@ -132,14 +145,20 @@ export class LentQueues implements DriverQueue {
       },
       control: control.buffer,
     };
-    this.#fresh = false;
-    control.offer();
-    return plan;
   }
 
-  /** The other thread is gone without having said so: what it had is free at the next reset of the device. */
+  /**
+   * The other thread is gone without having said so. If it has opened the plan, what it had is free at the next reset of the device; if
+   * not, at once, and nobody can open the plan any more. Its descriptors are closed.
+   */
   abandon(): void {
-    if (this.#control.isOpen) this.#control.close();
+    if (!this.#lent) return;
+    const thread = this.#control.withdraw();
+    // One that has said so has closed its descriptors itself.
+    if (thread === 'closed') return;
+    this.#closeSignals();
+    if (thread === 'open') this.#control.close();
+    else this.#fresh = true;
   }
 
   /** What the device has used is the other thread's; only what it reports is looked at. */
@@ -195,7 +214,9 @@ export class LentQueues implements DriverQueue {
     this.#disposed = true;
     const { queues, hal } = this.#parts;
     // Whoever has opened them may not have heard yet, and go on writing.
-    const used = this.#control.withdraw();
+    const thread = this.#control.withdraw();
+    const used = thread === 'open';
+    if (thread === 'unopened') this.#closeSignals();
     queues.forEach((queue, i) => {
       const set = this.#sets[i] as RingSets;
       if (used) queue.leaveMemory();
@@ -209,11 +230,25 @@ export class LentQueues implements DriverQueue {
     return `${this.#parts.transport.who()}: queue ${this.queue.index}`;
   }
 
+  /** The memory for buffers, which no thread has at this time: that of the last plan if it has the size. */
+  #allocate(pages: number): DmaRegion {
+    const { hal } = this.#parts;
+    const { accessPlatform } = this.queue;
+    if (this.#arena !== undefined && this.#arena.pages !== pages) {
+      hal.dmaDealloc(this.#arena, accessPlatform);
+      this.#arena = undefined;
+    }
+    this.#arena ??= hal.dmaAlloc(pages, 'both', accessPlatform);
+    return this.#arena;
+  }
+
   #planned(queue: VirtQueue, i: number, hal: PostingHal): PlannedQueue {
     const post = (regions: readonly DmaRegion[]): PostedMemory[] =>
       regions.map(({ bytes }) => hal.post(bytes));
     const [first, second] = this.#sets[i] as RingSets;
-    const { doorbell, interrupt } = this.#parts.transport.lendQueue(queue.index);
+    const signals = this.#parts.transport.lendQueue(queue.index);
+    this.#signals.push(signals);
+    const { doorbell, interrupt } = signals;
     return {
       index: queue.index,
       size: queue.size,
@@ -221,6 +256,10 @@ export class LentQueues implements DriverQueue {
       doorbell: doorbell.kind === 'descriptor' ? doorbell : posted(doorbell, hal),
       interrupt,
     };
+  }
+
+  #closeSignals(): void {
+    for (const { close } of this.#signals.splice(0)) close?.();
   }
 
   #failAll(error: VirtioError): void {
@@ -247,7 +286,7 @@ export class LentQueues implements DriverQueue {
   #copyConfig(): void {
     const { transport, config } = this.#parts;
     const fields = Object.values(config.fields).filter(
-      ({ offset, size }) => offset + size <= this.#control.configSize,
+      ({ offset, size, access }) => access !== 'write-only' && offset + size <= this.#control.configSize,
     );
     const read = (): Uint8Array => {
       const bytes = new Uint8Array(this.#control.configSize);
@@ -282,7 +321,7 @@ function posted(
 }
 
 function isPosting(hal: Hal): hal is PostingHal {
-  return 'post' in hal;
+  return typeof (hal as Partial<PostingHal>).post === 'function';
 }
 
 /** The second and later ones of queues that are lent together; the first speaks for all. */

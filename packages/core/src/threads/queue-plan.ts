@@ -45,6 +45,8 @@ export interface QueueSignals {
     | { readonly kind: 'descriptor'; readonly descriptor: number };
   /** The descriptor that interrupts of the queue signal, for the other thread to own; `undefined`: it has to poll. */
   readonly interrupt: number | undefined;
+  /** Closes the descriptors, where there is no thread to do that. */
+  readonly close?: () => void;
 }
 
 /** One queue of a {@link QueuePlan}. */

@@ -70,6 +70,8 @@ export class QueueTransport extends Transport {
   #resets = -1;
   #events = -1;
   #generation = 0;
+  /** Whether what the driver has in the rings is void: the device was reset, or the rings were claimed before it was live. */
+  #stale = false;
   /** The driver may reset itself: as it begins, ends, or the device was reset. */
   #mayReset = true;
   #looking = false;
@@ -121,8 +123,9 @@ export class QueueTransport extends Transport {
   }
 
   notify(queue: number, next: number): void {
-    this.#platform.notify(queue, next);
     this.look();
+    // 3.1.1: not before the device is live; then all is submitted anew.
+    if (!this.#stale) this.#platform.notify(queue, next);
   }
 
   /** The driver here cannot accept less than the other thread's has: the rings are as that one agreed. */
@@ -204,7 +207,7 @@ export class QueueTransport extends Transport {
 
   override fail(error: VirtioError): VirtioError {
     // Set-up that fails here is no fault of the device's.
-    if (this.#driver !== undefined) this.#control.lied();
+    if (this.#driver !== undefined) this.#control.lied(this.#resets);
     return super.fail(error);
   }
 
@@ -222,17 +225,18 @@ export class QueueTransport extends Transport {
 
   /** Looks whether the other thread has told something. */
   override look(): void {
-    const events = this.#control.events;
-    if (events === this.#events || this.#looking || this.#driver === undefined || this.#disposed) return;
+    const driver = this.#driver;
+    if (driver === undefined || this.#looking) return;
     this.#looking = true;
     try {
-      this.#events = events;
-      this.#hear(this.#driver);
+      // Again, as what a listener did, or what took a while, may have missed a change.
+      while (!this.#disposed && this.#control.events !== this.#events) {
+        this.#events = this.#control.events;
+        this.#hear(driver);
+      }
     } finally {
       this.#looking = false;
     }
-    // What a listener did, or what took a while, may have missed a change.
-    if (!this.#isDisposed()) this.look();
   }
 
   [Symbol.dispose](): void {
@@ -243,43 +247,59 @@ export class QueueTransport extends Transport {
     this.#platform.close();
   }
 
-  #isDisposed(): boolean {
-    return this.#disposed;
+  #hear(driver: ThreadDriver): void {
+    // In this order: a reset is told before it is counted, so the state is no older than the count.
+    const { resets } = this.#control;
+    const { state } = this.#control;
+    if (resets !== this.#resets || state === 'down') {
+      this.#stale = true;
+      driver.fail(
+        new VirtioError(
+          'DEVICE_RESET',
+          `${this.who()} was reset by the thread that has it; whether this request was carried out is not known: ask again`,
+        ),
+      );
+    }
+    // A listener may have disposed the driver.
+    if (this.#control.isClosed || state === 'down') return;
+    if (state !== 'live') driver.fail(this.#error(state));
+    else if (this.#stale) this.#restart(driver, resets);
+    else this.#hearConfig();
   }
 
-  #hear(driver: ThreadDriver): void {
-    const { state, resets } = this.#control;
-    if (resets !== this.#resets || state === 'down') {
-      const lost = new VirtioError(
-        'DEVICE_RESET',
-        `${this.who()} was reset by the thread that has it; whether this request was carried out is not known: ask again`,
-      );
-      driver.fail(lost);
+  /** The device is live again. */
+  #restart(driver: ThreadDriver, resets: number): void {
+    if (resets === this.#resets) this.#stale = false;
+    else this.#claim();
+    // Claimed during a further reset, of which it is told when that is over.
+    if (this.#isStale()) return;
+    this.#mayReset = true;
+    try {
+      driver.reset();
+    } catch (error) {
+      // Why it does not work is the driver's failure by now, and nobody here has asked for it.
+      if (!VirtioError.is(error)) throw error;
+    } finally {
+      this.#mayReset = false;
     }
-    if (state === 'down' || this.#isDisposed()) return;
-    if (state !== 'live') {
-      driver.fail(this.#error(state));
-      return;
-    }
-    if (resets !== this.#resets) {
-      this.#claim();
-      this.#mayReset = true;
-      try {
-        driver.reset();
-      } finally {
-        this.#mayReset = false;
-      }
-      return;
-    }
+  }
+
+  #isStale(): boolean {
+    return this.#stale;
+  }
+
+  #hearConfig(): void {
     const generation = this.#control.configGeneration;
     if (generation === this.#generation) return;
     this.#generation = generation;
     this.#interrupts?.config?.();
   }
 
+  /** Takes the rings of now. They may be used if the device is live, as the other thread empties them before that. */
   #claim(): void {
     ({ rings: this.#rings, resets: this.#resets } = this.#control.claim());
     this.#generation = this.#control.configGeneration;
+    this.#stale = this.#control.state !== 'live';
   }
 
   #error(code: VirtioError['code']): VirtioError {

@@ -25,3 +25,8 @@ export const WAKING: readonly Wake[] = ['interrupts', 'polling'];
 export const AWAKE: readonly Wake[] = ['interrupts', 'polling', 'interrupts inside of calls'];
 /** All surroundings. */
 export const ANY: readonly Wake[] = ['interrupts', 'polling', 'interrupts inside of calls', 'no interrupts'];
+
+/** What callers without types may give in place of a signal. */
+export const WRONG_SIGNALS: readonly unknown[] = [null, {}, 'abort'];
+/** What they may give in place of milliseconds. */
+export const WRONG_TIMES: readonly unknown[] = [NaN, -1, '5', null];

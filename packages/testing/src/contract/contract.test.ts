@@ -37,7 +37,7 @@ describe('the contract finds drivers that', () => {
 
   it('ignore a signal', async () => {
     const deaf = worse(({ promise }) => ({ promise: (sample: Sample) => promise?.(sample, {}) }));
-    expect(await broken(deaf, 'promise: aborted')).toHaveLength(3);
+    expect(await broken(deaf, 'promise: aborted')).toHaveLength(4);
     expect(await broken(deaf, 'promise: given up')).toHaveLength(3);
   });
 
@@ -54,7 +54,7 @@ describe('the contract finds drivers that', () => {
         }
       },
     }));
-    expect(await broken(stubborn, 'sync: reset')).toHaveLength(2);
+    expect(await broken(stubborn, 'sync: reset')).toHaveLength(3);
   });
 
   it('lose a message', async () => {

@@ -1,6 +1,6 @@
 /** What every driver keeps about what its device sends unasked. */
 import type { VirtioErrorCode } from '@virtio/core';
-import { ANY, AWAKE, type Behaviour, WAKING } from './behaviour.ts';
+import { ANY, AWAKE, type Behaviour, WAKING, WRONG_SIGNALS, WRONG_TIMES } from './behaviour.ts';
 import { Canceller, check, equal, throws } from './check.ts';
 import type { Scene } from './scene.ts';
 import type { ContractDriver, Receive } from './subject.ts';
@@ -143,9 +143,51 @@ export function receiveBehaviours<D extends ContractDriver>(receive: Receive<D>)
       },
     },
   ];
+  behaviours.push(
+    ...(['reset', 'dispose'] as const).map((end): Behaviour<D> => ({
+      name: `receive: ${end} by the listener that is told of a message`,
+      wakes: WAKING,
+      async run(scene) {
+        let told = 0;
+        const stop = scene.driver.on('used', () => {
+          told += 1;
+          stop();
+          if (end === 'reset') scene.driver.reset();
+          else scene.driver[Symbol.dispose]();
+        });
+        send(scene);
+        await scene.settle();
+        stop();
+        await scene.idle();
+        // Messages that nobody has to poll for are told to nobody.
+        if (told > 0) {
+          if (end === 'dispose') return;
+          await scene.ready();
+        }
+        await takeAll(scene);
+        await flows(scene);
+      },
+    })),
+  );
   const { promise, sync } = receive;
   if (sync) {
     behaviours.push(
+      {
+        name: 'receive sync: options that are none are INVALID_PARAM, and no message is lost',
+        wakes: ANY,
+        async run(scene) {
+          for (const timeoutMs of WRONG_TIMES) {
+            const mark = send(scene);
+            throws(
+              () => sync.call(receive, scene.driver, { timeoutMs: timeoutMs as number }),
+              `the synchronous form with ${String(timeoutMs)}`,
+              'INVALID_PARAM',
+            );
+            equal(sync.call(receive, scene.driver, { timeoutMs: 1000 }), mark, 'the message');
+          }
+          await flows(scene);
+        },
+      },
       {
         name: 'receive sync: takes what is there; NOT_READY when nothing comes, and the next message is not lost',
         wakes: ANY,
@@ -190,6 +232,21 @@ export function receiveBehaviours<D extends ContractDriver>(receive: Receive<D>)
   }
   if (promise) {
     behaviours.push(
+      {
+        name: 'receive promise: a signal that is none is INVALID_PARAM, and no message is lost',
+        wakes: AWAKE,
+        async run(scene) {
+          for (const signal of WRONG_SIGNALS) {
+            const one = scene.watch(
+              Promise.resolve(promise.call(receive, scene.driver, { signal: signal as never })),
+              `a wait with ${String(signal)}`,
+            );
+            await scene.rejection(one, 'INVALID_PARAM');
+          }
+          await scene.idle();
+          await flows(scene);
+        },
+      },
       {
         name: 'receive promise: each message is given to one who waits, in their order of asking or not, and none twice',
         wakes: AWAKE,

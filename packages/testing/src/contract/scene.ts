@@ -69,6 +69,8 @@ export class Scene<D extends ContractDriver> {
   answering = true;
   /** Called when the device gets a request, before it is answered; never answered if it returns false. */
   onRequest: (() => unknown) | undefined;
+  /** Called once when the device has taken a request that it does not answer at once. */
+  afterRequest: (() => void) | undefined;
   /** Called before a request is answered. */
   onAnswer: ((mark: number) => void) | undefined;
   /** The failures that the driver reported. */
@@ -412,6 +414,9 @@ export class Scene<D extends ContractDriver> {
     }
     chain.defer();
     this.held.push({ chain, mark, answer });
+    const { afterRequest } = this;
+    this.afterRequest = undefined;
+    afterRequest?.();
   }
 }
 

@@ -5,7 +5,7 @@
  * Everything that goes to the device or comes from it carries a mark, a small number: so it is seen whether an answer reached
  * its own request, and whether anything was lost, sent twice or mixed up.
  */
-import type { AbortSignalLike, Hal, VirtioError, VirtioErrorCode } from '@virtio/core';
+import type { AbortSignalLike, Hal, Quirk, VirtioError, VirtioErrorCode } from '@virtio/core';
 import type { Chain } from '../chain.ts';
 import type { FakeDevice } from '../fake-device.ts';
 import type { FakeTransport } from '../fake-transport.ts';
@@ -18,6 +18,7 @@ export interface ContractDriver extends Disposable {
   readonly failure: VirtioError | undefined;
   on(event: 'failure', listener: (error: VirtioError) => void): () => void;
   on(event: 'used', listener: (queue: number) => void): () => void;
+  on(event: 'quirk', listener: (quirk: Quirk) => void): () => void;
   reset(): void;
   pollEvents(): void;
   resetQueue?(index: number): void;

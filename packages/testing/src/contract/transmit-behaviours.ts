@@ -1,6 +1,6 @@
 /** What every driver keeps about what it sends without an answer. */
 import type { VirtioErrorCode } from '@virtio/core';
-import { ANY, AWAKE, type Behaviour, WAKING } from './behaviour.ts';
+import { ANY, AWAKE, type Behaviour, WAKING, WRONG_SIGNALS, WRONG_TIMES } from './behaviour.ts';
 import { Canceller, check, equal, throws } from './check.ts';
 import { type Scene, transmitFormsOf, type Watched } from './scene.ts';
 import type { ContractDriver, Transmit } from './subject.ts';
@@ -162,6 +162,22 @@ export function transmitBehaviours<D extends ContractDriver>(transmit: Transmit<
   ];
   if (sync) {
     behaviours.push({
+      name: 'transmit sync: options that are none are INVALID_PARAM, before anything is sent',
+      wakes: ANY,
+      async run(scene) {
+        for (const timeoutMs of WRONG_TIMES) {
+          throws(
+            () => sync.call(transmit, scene.driver, scene.mark(), { timeoutMs: timeoutMs as number }),
+            `the synchronous form with ${String(timeoutMs)}`,
+            'INVALID_PARAM',
+          );
+        }
+        await scene.settle();
+        equal(scene.received.length, 0, 'messages that the device got');
+        await flows(scene);
+      },
+    });
+    behaviours.push({
       name: 'transmit sync: NOT_READY without room, and nothing is sent twice or lost',
       wakes: ANY,
       async run(scene) {
@@ -183,6 +199,24 @@ export function transmitBehaviours<D extends ContractDriver>(transmit: Transmit<
   }
   if (promise) {
     behaviours.push(
+      {
+        name: 'transmit promise: a signal that is none is INVALID_PARAM, before anything is sent',
+        wakes: AWAKE,
+        async run(scene) {
+          for (const signal of WRONG_SIGNALS) {
+            const one = scene.watch(
+              Promise.resolve(
+                promise.call(transmit, scene.driver, scene.mark(), { signal: signal as never }),
+              ),
+              `a wait with ${String(signal)}`,
+            );
+            await scene.rejection(one, 'INVALID_PARAM');
+          }
+          await scene.settle();
+          equal(scene.received.length, 0, 'messages that the device got');
+          await flows(scene);
+        },
+      },
       {
         name: 'transmit promise: waits for room, in order; aborted ones send nothing',
         wakes: AWAKE,

@@ -1,8 +1,9 @@
 /**
- * Pictures that show errors: each pixel of the background differs from its neighbours, lines of one pixel run along all edges, each
- * corner has a colour of its own, there is text, and there is what was blended with alpha. Guest and host both make them from a
- * few numbers, so that none has to travel.
+ * A picture that one likes to look at, and that shows errors: an evening by a lake. Each pixel differs from its neighbours in its lowest
+ * bits, lines of one pixel run along all edges, each corner has a colour of its own, there is text in three sizes, and much was blended
+ * with alpha. Guest and host both make it from a few numbers, so that none has to travel.
  */
+import { Canvas, type Colour, hash, mix } from './_canvas.ts';
 
 /** A picture as bytes R, G, B, A. */
 export interface Picture {
@@ -27,130 +28,112 @@ export interface ColouredRect {
   readonly y: number;
   readonly width: number;
   readonly height: number;
-  readonly colour: readonly [red: number, green: number, blue: number];
+  readonly colour: Colour;
 }
 
-/** Letters of 3 by 5 pixels, a row an octal digit. */
-const FONT: Readonly<Record<string, readonly number[]>> = {
-  0: [7, 5, 5, 5, 7],
-  1: [2, 6, 2, 2, 7],
-  2: [7, 1, 7, 4, 7],
-  3: [7, 1, 7, 1, 7],
-  4: [5, 5, 7, 1, 1],
-  5: [7, 4, 7, 1, 7],
-  6: [7, 4, 7, 5, 7],
-  7: [7, 1, 1, 1, 1],
-  8: [7, 5, 7, 5, 7],
-  9: [7, 5, 7, 1, 7],
-  V: [5, 5, 5, 5, 2],
-  I: [7, 2, 2, 2, 7],
-  R: [6, 5, 6, 5, 5],
-  T: [7, 2, 2, 2, 2],
-  O: [7, 5, 5, 5, 7],
-  G: [7, 4, 5, 5, 7],
-  P: [7, 5, 7, 4, 4],
-  U: [5, 5, 5, 5, 7],
-  X: [5, 5, 2, 5, 5],
-};
+/** Down the sky. */
+const SKY: readonly (readonly [part: number, colour: Colour])[] = [
+  [0, [18, 22, 68]],
+  [0.45, [88, 48, 122]],
+  [0.78, [232, 110, 92]],
+  [1, [255, 204, 120]],
+];
+const SUN: Colour = [255, 240, 184];
+/** Ranges of hills from far to near: how high they are, of the picture's height, and how wide, of its width. */
+const HILLS = [
+  { high: 0.3, wide: 0.19, colour: [150, 92, 138] },
+  { high: 0.2, wide: 0.11, colour: [88, 56, 108] },
+  { high: 0.11, wide: 0.06, colour: [34, 24, 58] },
+] as const satisfies readonly { high: number; wide: number; colour: Colour }[];
+const [NEAR_WATER, FAR_WATER]: readonly [Colour, Colour] = [
+  [22, 26, 72],
+  [238, 150, 112],
+];
+
+/** The colour of the sky at a part of its height. */
+function skyAt(part: number): Colour {
+  const next = Math.max(
+    1,
+    SKY.findIndex(([at]) => at >= part),
+  );
+  const [[from, above], [to, below]] = [SKY[next - 1] ?? SKY[0], SKY[next] ?? SKY[0]] as [
+    (typeof SKY)[number],
+    (typeof SKY)[number],
+  ];
+  return mix(above, below, (part - from) / (to - from));
+}
+
+/** A line of hills, from 0 to 1: peaks at random, joined by curves, and smaller ones on them. */
+function ridge(x: number, wide: number, seed: number): number {
+  let height = 0;
+  for (const [octave, share] of [0.6, 0.28, 0.12].entries()) {
+    const at = (x * 2 ** octave) / wide;
+    const peak = Math.floor(at);
+    const part = at - peak;
+    const [left, right] = [hash(peak, octave, seed) / 65_535, hash(peak + 1, octave, seed) / 65_535];
+    height += share * (left + (right - left) * part * part * (3 - 2 * part));
+  }
+  return height;
+}
 
 /** Makes a picture. */
 export function makePicture({ width, height, seed, rects = [] }: PictureSpec): Picture {
-  const data = new Uint8Array(width * height * 4);
-  const words = new Uint32Array(data.buffer);
-  const put = (x: number, y: number, red: number, green: number, blue: number): void => {
-    if (x < 0 || y < 0 || x >= width || y >= height) return;
-    words[y * width + x] = (red | (green << 8) | (blue << 16) | (255 << 24)) >>> 0;
-  };
-  const blend = (x: number, y: number, alpha: number, colour: readonly [number, number, number]): void => {
-    if (x < 0 || y < 0 || x >= width || y >= height) return;
-    const at = 4 * (y * width + x);
-    for (let i = 0; i < 3; i++) {
-      data[at + i] = Math.round(((colour[i] ?? 0) * alpha + (data[at + i] ?? 0) * (255 - alpha)) / 255);
-    }
-  };
-
-  // Gradients, with bits that tell neighbours apart. Loops are plain, as an engine that interprets makes these pictures, too.
-  const reds = Int32Array.from({ length: width }, (_, x) => Math.floor((x * 255) / width));
-  for (let y = 0, at = 0; y < height; y++) {
-    const rest = (Math.floor((y * 255) / height) << 8) | (255 << 24);
-    const mix = (y * 13) ^ (seed * 37);
-    for (let x = 0; x < width; x++, at++) {
-      words[at] = (reds[x] as number) | ((((x * 7) ^ mix) & 255) << 16) | rest;
+  const canvas = new Canvas(width, height);
+  const small = Math.min(width, height);
+  const shore = Math.floor(height * 0.7);
+  for (let y = 0; y < shore; y++) canvas.fill(0, y, width, 1, skyAt(y / shore));
+  for (let n = 0; n < (width * height) >> 12; n++) {
+    const [x, y] = [hash(n, 1, seed) % width, hash(n, 2, seed) % Math.max(1, shore >> 1)];
+    canvas.blend(x, y, 80 + (hash(n, 3, seed) % 170), [255, 255, 255]);
+  }
+  const sun = { x: Math.floor(width * (0.5 + (hash(7, 7, seed) % 25) / 100)), y: Math.floor(height * 0.52) };
+  canvas.glow(sun.x, sun.y, Math.floor(small / 3), 150, [255, 180, 110]);
+  canvas.disc(sun.x, sun.y, Math.floor(small / 13), 235, SUN);
+  for (const [n, { high, wide, colour }] of HILLS.entries()) {
+    for (let x = 0; x < width; x++) {
+      const top = shore - Math.floor(high * height * ridge(x / width, wide, seed + 31 * n));
+      canvas.column(x, top, shore, colour);
     }
   }
-  // Three discs, each a little more transparent at its edge.
-  const radius = Math.floor(Math.min(width, height) / 6);
-  const discs: readonly (readonly [number, number, readonly [number, number, number]])[] = [
-    [0.4, 0.4, [255, 0, 0]],
-    [0.6, 0.4, [0, 255, 0]],
-    [0.5, 0.6, [0, 0, 255]],
-  ];
-  for (const [cx, cy, colour] of discs) {
-    const [left, top] = [Math.floor(cx * width) - radius, Math.floor(cy * height) - radius];
-    for (let y = 0; y < 2 * radius; y++) {
-      for (let x = 0; x < 2 * radius; x++) {
-        const square = (x - radius) ** 2 + (y - radius) ** 2;
-        if (square >= radius ** 2) continue;
-        blend(left + x, top + y, Math.round(200 * (1 - Math.sqrt(square) / radius)), colour);
-      }
+  for (let y = shore; y < height; y++) {
+    const part = (y - shore) / Math.max(1, height - shore);
+    canvas.fill(0, y, width, 1, mix(FAR_WATER, NEAR_WATER, Math.sqrt(part)));
+    // The way of the sun on the water: short waves, the wider the nearer.
+    const reach = Math.floor(small * (0.06 + 0.16 * part));
+    for (let wave = 0; wave < 2; wave++) {
+      const random = hash(y >> 1, wave, seed);
+      const from = sun.x - reach + (random % Math.max(1, reach));
+      const long = Math.floor((reach * (random >> 8)) / 200);
+      for (let x = from; x < from + long; x++) canvas.blend(x, y, 110 - Math.floor(60 * part), SUN);
     }
   }
-  // Text, in several sizes.
-  [1, 2, 4].reduce((top, scale) => {
-    drawText(`VIRTIO GPU ${width}X${height} ${seed}`, 8, top, scale, put);
-    return top + 6 * scale + 4;
-  }, 8);
-  // Lines at all edges.
-  for (let x = 0; x < width; x++) {
-    put(x, 0, 255, 255, 255);
-    put(x, height - 1, 255, 255, 0);
+  // Three discs that are half see-through, as paints of light are shown.
+  const [x, y, radius] = [Math.floor(0.87 * width), Math.floor(0.17 * height), Math.floor(small / 16)];
+  const away = Math.floor(radius * 0.6);
+  canvas.disc(x, y - away, radius, 120, [255, 0, 0]);
+  canvas.disc(x - away, y + away, radius, 120, [0, 255, 0]);
+  canvas.disc(x + away, y + away, radius, 120, [0, 0, 255]);
+  canvas.text('VIRTIO GPU', 24, 24, 6);
+  canvas.text(`${width}X${height}`, 24, 66, 3);
+  canvas.text(`NO ${seed}`, 24, 90, 1);
+  canvas.grain(seed);
+  frame(canvas);
+  for (const { x: left, y: top, width: wide, height: high, colour } of rects) {
+    canvas.fill(left, top, wide, high, colour);
   }
-  for (let y = 0; y < height; y++) {
-    put(0, y, 0, 255, 255);
-    put(width - 1, y, 255, 0, 255);
-  }
-  // A colour for each corner.
-  const corner = Math.max(1, Math.min(8, Math.floor(Math.min(width, height) / 4)));
-  const fill = (
-    x: number,
-    y: number,
-    w: number,
-    h: number,
-    colour: readonly [number, number, number],
-  ): void => {
-    for (let row = y; row < y + h; row++) {
-      for (let column = x; column < x + w; column++) put(column, row, ...colour);
-    }
-  };
-  fill(0, 0, corner, corner, [255, 0, 0]);
-  fill(width - corner, 0, corner, corner, [0, 255, 0]);
-  fill(0, height - corner, corner, corner, [0, 0, 255]);
-  fill(width - corner, height - corner, corner, corner, [255, 128, 0]);
-  for (const { x, y, width: w, height: h, colour } of rects) fill(x, y, w, h, colour);
-  return { width, height, data };
+  return { width, height, data: canvas.data };
 }
 
-function drawText(
-  text: string,
-  left: number,
-  top: number,
-  scale: number,
-  put: (x: number, y: number, red: number, green: number, blue: number) => void,
-): void {
-  Array.from(text).forEach((letter, n) => {
-    (FONT[letter] ?? []).forEach((row, y) => {
-      for (let x = 0; x < 3; x++) {
-        if ((row & (4 >> x)) === 0) continue;
-        for (let dot = 0; dot < scale * scale; dot++) {
-          put(
-            left + (4 * n + x) * scale + (dot % scale),
-            top + y * scale + Math.floor(dot / scale),
-            255,
-            255,
-            255,
-          );
-        }
-      }
-    });
-  });
+/** Lines along all edges, and a colour for each corner. */
+function frame(canvas: Canvas): void {
+  const { width, height } = canvas;
+  canvas.fill(0, 0, width, 1, [255, 255, 255]);
+  canvas.fill(0, height - 1, width, 1, [255, 255, 0]);
+  canvas.fill(0, 0, 1, height, [0, 255, 255]);
+  canvas.fill(width - 1, 0, 1, height, [255, 0, 255]);
+  const corner = Math.max(1, Math.min(8, Math.floor(Math.min(width, height) / 4)));
+  canvas.fill(0, 0, corner, corner, [255, 0, 0]);
+  canvas.fill(width - corner, 0, corner, corner, [0, 255, 0]);
+  canvas.fill(0, height - corner, corner, corner, [0, 0, 255]);
+  canvas.fill(width - corner, height - corner, corner, corner, [255, 128, 0]);
 }

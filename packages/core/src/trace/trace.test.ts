@@ -1,12 +1,16 @@
 import { FakeDevice, FakeTransport, ringVariants } from '@virtio/testing';
 import { describe, expect, it, vi } from 'vitest';
+import { DeviceType } from '../device/device-type.ts';
+import { Driver } from '../device/driver.ts';
+import { FeatureTable } from '../device/features.ts';
+import { Transport } from '../device/transport.ts';
 import type { Hal } from '../memory/hal.ts';
 import type { RequestQueue } from '../queues/request-queue.ts';
-import { DeviceType } from './device-type.ts';
-import { Driver } from './driver.ts';
-import { FeatureTable } from './features.ts';
-import { formatTraceEvent, type TraceEvent, type TraceOptions, traceTransport } from './trace.ts';
-import type { Transport } from './transport.ts';
+import { VirtioError } from '../errors.ts';
+import type { PostingHal } from '../threads/queue-plan.ts';
+import { traceTransport } from './trace.ts';
+import { TracedTransport } from './traced-transport.ts';
+import { formatTraceEvent, type TraceEvent, type TraceOptions } from './trace-event.ts';
 
 const Table = new FeatureTable('EchoFeatures', { LOUD: 3 });
 
@@ -153,5 +157,110 @@ describe('traceTransport', () => {
     driver[Symbol.dispose]();
     expect(transport.disposed).toBe(1);
     device.assertClean();
+  });
+
+  it('forwards whatever a transport may do in its own way', () => {
+    // What these do is done by the others.
+    const common = [
+      'constructor',
+      'reset',
+      'beginInit',
+      'finishInit',
+      'readConfigSpace',
+      'readConfigLayout',
+      'writeConfigSpace',
+      'readConsistent',
+      'who',
+    ];
+    const own = Object.getOwnPropertyNames(TracedTransport.prototype);
+    const missing = Object.getOwnPropertyNames(Transport.prototype).filter(
+      (name) => !common.includes(name) && !own.includes(name),
+    );
+    expect(missing).toEqual([]);
+  });
+
+  it('lends queues to another thread as the transport below does', () => {
+    const { traced, transport, device } = setUp();
+    expect(traced.transport.lendQueue(0)).toEqual(transport.lendQueue(0));
+    const region = traced.hal.dmaAlloc(1, 'both', false);
+    expect((traced.hal as unknown as PostingHal).post(region.bytes)).toEqual(device.hal.post(region.bytes));
+  });
+
+  it('sets FAILED as the transport below does, and tells of it', () => {
+    const { traced, lines, device } = setUp();
+    traced.transport.fail(new VirtioError('DEVICE_MISBEHAVED', 'it lied'));
+    expect(device.status.bits).toBe(128);
+    expect(lines()).toContain('write device_status = 0x80 (FAILED)');
+  });
+
+  it('has a listener that throws disturb nothing', async () => {
+    const { device } = setUp();
+    const errors: unknown[] = [];
+    const seen = (error: unknown): number => errors.push(error);
+    process.on('unhandledRejection', seen);
+    try {
+      const { transport, hal } = traceTransport(new FakeTransport(device), device.hal, () => {
+        throw new Error('thrown by the listener');
+      });
+      using driver = new EchoDriver(transport, hal);
+      const into = new Uint8Array(3);
+      for (let n = 0; n < 9; n += 1) expect(driver.echo(Uint8Array.of(n, 2, 3), into)).toBe(3);
+      await new Promise((resolve) => setTimeout(resolve, 0));
+    } finally {
+      process.off('unhandledRejection', seen);
+    }
+    expect(errors.length).toBeGreaterThan(20);
+    expect(errors[0]).toEqual(new Error('thrown by the listener'));
+    device.assertClean();
+  });
+
+  it('survives a listener that resets the driver in the middle of an answer', () => {
+    const { device } = setUp();
+    let driver: EchoDriver | undefined;
+    const traced = traceTransport(new FakeTransport(device), device.hal, ({ kind }) => {
+      if (kind !== 'used') return;
+      const one = driver;
+      driver = undefined;
+      one?.reset();
+    });
+    using open = new EchoDriver(traced.transport, traced.hal);
+    const into = new Uint8Array(3);
+    driver = open;
+    expect(() => open.echo(Uint8Array.of(1, 2, 3), into)).toThrow(/was reset/);
+    for (let n = 0; n < 9; n += 1) expect(open.echo(Uint8Array.of(n, 2, 3), into)).toBe(3);
+  });
+
+  it('survives a buffer that is transferred before it is given back', () => {
+    const { traced, events, device } = setUp(0n, { bytes: 8 });
+    using driver = new EchoDriver(traced.transport, traced.hal);
+    const into = new Uint8Array(3);
+    device.handle(0, (chain) => {
+      chain.write(chain.read());
+      into.buffer.transfer();
+    });
+    expect(() => driver.echo(Uint8Array.of(1, 2, 3), into)).toThrow(/transferred/);
+    expect(events.filter(({ kind }) => kind === 'data')).toEqual([]);
+  });
+
+  it('refuses a number of bytes that is none', () => {
+    for (const bytes of [NaN, -1, 0.5, '8' as never]) expect(() => setUp(0n, { bytes })).toThrow(/bytes is/);
+  });
+
+  it('names the registers of a legacy MMIO device as its section does [4.2.4]', () => {
+    const device = new FakeDevice({ type: DeviceType.Crypto, features: 8n, queues: [4], legacy: true });
+    const lines: string[] = [];
+    const traced = traceTransport(
+      new FakeTransport(device),
+      device.hal,
+      (event) => lines.push(formatTraceEvent(event)),
+      { names: 'mmio', features: Table },
+    );
+    using driver = new EchoDriver(traced.transport, traced.hal);
+    expect(driver.failure).toBeUndefined();
+    const told = lines.join('\n');
+    for (const name of ['HostFeatures', 'GuestFeatures', 'QueueNum[0]', 'QueueAlign[0]', 'QueuePFN[0]']) {
+      expect(told).toContain(` ${name} = `);
+    }
+    expect(told).not.toContain('QueueDesc');
   });
 });

@@ -1,0 +1,75 @@
+/** The requests that are not reads or writes, as commands: what is sent, and what the answer means. */
+import { VirtioError } from '@virtio/core';
+import type { Command } from './dispatcher.ts';
+import type { Limits } from './limits.ts';
+import { DEVICE_ID_SIZE, LifetimeInfo, RequestType } from './protocol.ts';
+import { encodeRanges, type SectorRange } from './ranges.ts';
+
+/**
+ * How worn the storage is, as eMMC and UFS devices tell it.
+ *
+ * @see VIRTIO 1.4, 5.2.6
+ */
+export interface BlkLifetime {
+  /** The state of the reserved blocks: used up to less than 80 %, 80 %, 90 %; undefined if not known. */
+  readonly preEol: 'normal' | 'warning' | 'urgent' | undefined;
+  /** The wear of SLC cells in steps of 10 %: 1 is up to 10 %, 10 up to 100 %, 11 beyond; undefined if not known. */
+  readonly typeA: number | undefined;
+  /** The same of MLC cells. */
+  readonly typeB: number | undefined;
+}
+
+/** Has what was written committed to stable storage. */
+export const FLUSH: Command<void> = { type: RequestType.FLUSH, sector: 0, data: [], segments: 0 };
+
+const PRE_EOL = [undefined, 'normal', 'warning', 'urgent'] as const;
+const MOST_LIFETIME = 11;
+
+/** A request on ranges of sectors; the feature that it needs has its name. */
+export function rangeCommand(
+  limits: Limits,
+  what: 'DISCARD' | 'WRITE_ZEROES' | 'SECURE_ERASE',
+  ranges: SectorRange | readonly SectorRange[],
+  unmap = false,
+): Command<void> {
+  limits.checkWritable(what);
+  const { config } = limits;
+  const range = {
+    DISCARD: config.discard,
+    WRITE_ZEROES: config.writeZeroes,
+    SECURE_ERASE: config.secureErase,
+  }[what];
+  if (range === undefined) throw limits.lacks(what, what);
+  const data = encodeRanges(limits.who(what), ranges, range, config.capacity, unmap);
+  return { type: RequestType[what], sector: 0, data, segments: limits.segments(data) };
+}
+
+/** Asks for the name of the device. */
+export function deviceIdCommand(limits: Limits): Command<string> {
+  const data = new Uint8Array(DEVICE_ID_SIZE);
+  const decode = (): string => {
+    const end = data.indexOf(0);
+    return String.fromCharCode(...data.subarray(0, end < 0 ? data.length : end));
+  };
+  return { type: RequestType.GET_ID, sector: 0, data, segments: limits.segments(data), decode };
+}
+
+/** Asks how worn the storage is. */
+export function lifetimeCommand(limits: Limits): Command<BlkLifetime> {
+  const data = new Uint8Array(LifetimeInfo.size);
+  const decode = (): BlkLifetime => decodeLifetime(limits, data);
+  return { type: RequestType.GET_LIFETIME, sector: 0, data, segments: limits.segments(data), decode };
+}
+
+function decodeLifetime(limits: Limits, data: Uint8Array): BlkLifetime {
+  const info = LifetimeInfo.read(new DataView(data.buffer));
+  const { preEolInfo, deviceLifetimeEstTypA: typeA, deviceLifetimeEstTypB: typeB } = info;
+  if (preEolInfo >= PRE_EOL.length || typeA > MOST_LIFETIME || typeB > MOST_LIFETIME) {
+    throw new VirtioError(
+      'DEVICE_MISBEHAVED',
+      `${limits.who('GET_LIFETIME')}: the device answered ${preEolInfo}, ${typeA}, ${typeB}, of which some are reserved; ` +
+        'do not rely on it',
+    );
+  }
+  return { preEol: PRE_EOL[preEolInfo], typeA: typeA || undefined, typeB: typeB || undefined };
+}

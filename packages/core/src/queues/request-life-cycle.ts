@@ -1,0 +1,417 @@
+/**
+ * The life of a request on a queue: its chain is begun, filled and submitted; its answer is judged, or comes late; its slot is free
+ * again. How callers wait meanwhile is the subject of `request-queue.ts`.
+ *
+ * A caller may give up: by a time-out, an abort, or `cancel`. The device then still has the request. Its buffers stay shared and
+ * its slot stays taken until the device answers or is reset; the answer reaches nobody, and can never be taken for another's.
+ *
+ * Anything may happen inside a callback: a listener may reset or dispose the driver while a call spins, a device may answer
+ * inside `notify`. So nothing here keeps a state of the queue across a call that may lead outside.
+ */
+import type { Transport } from '../device/transport.ts';
+import { asError, VirtioError } from '../errors.ts';
+import type { VirtQueue } from '../ring/virt-queue.ts';
+import { Announcer } from './announcer.ts';
+import type { DriverQueue } from './driver-queue.ts';
+import { Interest } from './interest.ts';
+import { Promises } from './promises.ts';
+import type { Request, RequestHandler } from './request.ts';
+import { RoomLine, type RoomWaiter } from './room-line.ts';
+import { SharedBuffers } from './shared-buffers.ts';
+import { Slots } from './slots.ts';
+
+/** What a {@link RequestQueue} is made of; {@link Driver.createRequestQueue} sees to it. */
+export interface RequestQueueParts<R> {
+  readonly queue: VirtQueue;
+  readonly transport: Transport;
+  /** For requests that have no handler of their own. */
+  readonly handler: RequestHandler<R>;
+  /** Tells the driver that the device has lied or is gone; it then calls {@link RequestLifeCycle.fail}. */
+  readonly report: (error: VirtioError) => void;
+  /** Where a device has several queues whose tokens must differ: how many, and which of them this is. */
+  readonly lane?: readonly [index: number, of: number];
+}
+
+/** The base of {@link RequestQueue}: what becomes of requests, however their callers wait. */
+export abstract class RequestLifeCycle<R> implements DriverQueue {
+  /** The queue below. */
+  readonly queue: VirtQueue;
+  /** The number of slots: as many as the queue has descriptors. */
+  readonly slots: number;
+
+  protected readonly transport: Transport;
+  protected readonly report: (error: VirtioError) => void;
+  protected readonly table: Slots;
+  protected readonly promises: Promises;
+  protected readonly interest: Interest;
+  protected readonly line: RoomLine;
+  /** Why requests were lost last. */
+  protected lost: VirtioError | undefined;
+
+  readonly #handler: RequestHandler<R>;
+  readonly #announcer: Announcer;
+  readonly #shared: SharedBuffers;
+  // By slot.
+  readonly #lengths: Float64Array;
+  readonly #handlers: RequestHandler<unknown>[];
+  /** By token of the ring. */
+  readonly #slotOf: Uint16Array;
+  #listeners: readonly (() => void)[] = [];
+  #failure: VirtioError | undefined;
+
+  /** @internal use {@link Driver.createRequestQueue} */
+  constructor({ queue, transport, handler, report, lane = [0, 1] }: RequestQueueParts<R>) {
+    const { size } = queue;
+    this.queue = queue;
+    this.slots = size;
+    this.transport = transport;
+    this.report = report;
+    this.table = new Slots(size, lane);
+    this.promises = new Promises(size);
+    this.#handler = handler;
+    this.#announcer = new Announcer(queue, report);
+    this.#shared = new SharedBuffers(queue, size);
+    this.#lengths = new Float64Array(size);
+    this.#handlers = new Array<RequestHandler<unknown>>(size).fill(handler);
+    this.#slotOf = new Uint16Array(size);
+    this.line = new RoomLine({
+      hasRoom: (descriptors) =>
+        this.failure === undefined &&
+        this.table.free > 0 &&
+        !queue.isBuilding &&
+        queue.availableDescriptors >= descriptors,
+      begun: this.#begun,
+    });
+    this.interest = new Interest(transport, queue, { onUsed: this.#onUsed, report });
+  }
+
+  /** Requests that the device has. */
+  get inFlight(): number {
+    return this.queue.inFlight;
+  }
+
+  /** Why nothing works any more, until the driver is reset. */
+  get failure(): VirtioError | undefined {
+    return this.#failure ?? this.queue.failure;
+  }
+
+  /**
+   * Takes a slot and begins a chain of `count` buffers for it: push the buffers, then call {@link RequestLifeCycle.submit}, or
+   * {@link RequestLifeCycle.rewind} if that does not work out.
+   *
+   * @returns the slot, or -1 if there is no room now
+   */
+  tryBegin(count: number): number {
+    if (this.#failure !== undefined) this.#revive(this.#failure);
+    if (this.table.free === 0 || !this.queue.tryBegin(count)) return -1;
+    return this.table.take();
+  }
+
+  /**
+   * The same as {@link RequestLifeCycle.tryBegin}, but looks for answers if there is no room.
+   *
+   * @throws {@link VirtioError} `QUEUE_FULL`
+   */
+  begin(count: number): number {
+    let slot = this.tryBegin(count);
+    if (slot < 0) {
+      this.drain();
+      slot = this.tryBegin(count);
+    }
+    if (slot < 0) throw this.#full(count);
+    return slot;
+  }
+
+  /** Shares a buffer that the device reads and pushes it as one descriptor. It is given back when the request has ended. */
+  shareReadable(slot: number, buffer: Uint8Array): void {
+    const address = this.#shared.share(slot, buffer, false);
+    this.queue.pushReadable(address, buffer.length);
+  }
+
+  /** Shares a buffer that the device writes and pushes it as one descriptor. It is given back when the request has ended. */
+  shareWritable(slot: number, buffer: Uint8Array): void {
+    const address = this.#shared.share(slot, buffer, true);
+    this.queue.pushWritable(address, buffer.length);
+  }
+
+  /**
+   * Shares a buffer and leaves it to the caller to push its descriptors, of which there may be several. Buffers that the device
+   * reads come first.
+   *
+   * @returns its address for the device
+   */
+  share(slot: number, buffer: Uint8Array, writable: boolean): number {
+    return this.#shared.share(slot, buffer, writable);
+  }
+
+  /** Undoes {@link RequestLifeCycle.tryBegin}: gives back the slot, its shared buffers and the chain that was begun. */
+  rewind(slot: number): void {
+    if (!this.table.isBegun(slot)) return;
+    this.queue.rewind();
+    this.#end(slot);
+  }
+
+  /**
+   * Ends the chain of a slot. The device sees it after {@link RequestLifeCycle.kick}; whoever asked waits by
+   * {@link RequestQueue.settled}, {@link RequestQueue.waitSync} or {@link RequestQueue.poll}.
+   *
+   * @returns the token of the request
+   */
+  submit(slot: number): number {
+    const { table } = this;
+    this.#slotOf[this.queue.submit()] = slot;
+    table.submit(slot);
+    return table.token(slot);
+  }
+
+  /** The token of the request that a slot holds. */
+  token(slot: number): number {
+    return this.table.token(slot);
+  }
+
+  /** Shows the device all that was submitted, and notifies it if it wants that. */
+  kick(): void {
+    this.#announcer.kick();
+  }
+
+  /** Calls {@link RequestLifeCycle.kick} when the current turn of the event loop ends, once for all that was submitted in it. */
+  kickSoon(): void {
+    this.#announcer.kickSoon();
+  }
+
+  /**
+   * Calls a listener when requests that are polled for are done, by interrupts, which are asked for while there is a listener.
+   *
+   * @returns a function that removes the listener
+   */
+  listen(listener: () => void): () => void {
+    const entry = (): void => {
+      listener();
+    };
+    this.#listeners = [...this.#listeners, entry];
+    // Not while the device has failed: after a reset.
+    this.update();
+    return () => {
+      this.#listeners = this.#listeners.filter((other) => other !== entry);
+      this.update();
+    };
+  }
+
+  /** Takes all that the device has used, and settles what waits for it. For platforms without interrupts. */
+  drain(): void {
+    if (this.failure !== undefined) {
+      this.transport.look();
+      return;
+    }
+    let any = false;
+    try {
+      for (let token = this.queue.pop(); token >= 0; token = this.queue.pop()) {
+        any = true;
+        this.#used(this.#slotOf[token] as number, this.queue.usedLength);
+        // What was settled may have led to a failure.
+        if (this.queue.failure !== undefined) break;
+      }
+    } catch (error) {
+      any = true;
+      this.report(error as VirtioError);
+    }
+    if (!any) {
+      this.transport.look();
+      return;
+    }
+    if (this.line.length > 0) this.line.serve();
+    this.update();
+  }
+
+  // For the driver.
+
+  /** @internal Ends all waits with an error, and refuses all calls until {@link RequestLifeCycle.restart}. */
+  fail(error: VirtioError): void {
+    const failed = this.#failure !== undefined;
+    this.#failure = error;
+    this.queue.fail(error);
+    if (failed) return;
+    this.lost = error;
+    const { table } = this;
+    for (let slot = 0; slot < this.slots; slot += 1) {
+      if (!table.isInFlight(slot) && !table.isLate(slot)) continue;
+      table.lose(slot);
+      if (table.isAwaited(slot)) this.#unawait(slot)(error);
+    }
+    this.line.rejectAll(error);
+    this.update();
+  }
+
+  /** @internal */
+  lose(error: VirtioError): void {
+    this.fail(error);
+  }
+
+  /** @internal The device was reset and has nothing any more: all tokens are void, all buffers their callers'. */
+  forget(error: VirtioError): void {
+    if (this.#failure === undefined) this.fail(error);
+    this.queue.rewind();
+    for (let slot = 0; slot < this.slots; slot += 1) {
+      if (!this.table.isFree(slot)) this.#end(slot);
+    }
+  }
+
+  /** @internal The queue is empty and was given to the device anew. */
+  restart(): void {
+    this.#failure = undefined;
+  }
+
+  /** @internal The device is live. */
+  start(): void {
+    this.update();
+  }
+
+  /** @internal */
+  [Symbol.dispose](): void {
+    this.#listeners = [];
+  }
+
+  // For those who wait.
+
+  /** Builds and submits a request whose slot was taken. If that throws, nothing is left of it. */
+  protected fill(slot: number, request: Request<unknown>): void {
+    try {
+      request.fill(slot);
+      this.submit(slot);
+    } catch (error) {
+      this.rewind(slot);
+      throw error;
+    }
+    this.#handlers[slot] = request;
+  }
+
+  /** Judges the answer of a slot that is done, gives back what it holds, and returns its result. */
+  protected finish(slot: number): unknown {
+    const { table } = this;
+    const handler = this.#handlers[slot] as RequestHandler<unknown>;
+    const length = this.#lengths[slot] as number;
+    const mine = table.generation(slot);
+    let good = false;
+    try {
+      if (handler.judge !== undefined) handler.judge(slot, length);
+      good = true;
+    } finally {
+      // A judge may have failed the driver, or told of a quirk, and a listener have reset it.
+      if (!good && table.generation(slot) === mine) this.#end(slot);
+    }
+    if (table.generation(slot) !== mine) throw this.lostError();
+    try {
+      if (!this.#shared.giveBack(slot, true)) throw this.#resized();
+      return handler.result(slot, length);
+    } finally {
+      if (table.generation(slot) === mine) this.#end(slot);
+    }
+  }
+
+  /** The caller no longer waits. */
+  protected giveUp(slot: number): void {
+    const { table } = this;
+    if (table.isAwaited(slot)) this.#unawait(slot);
+    if (table.isInFlight(slot)) table.giveUp(slot);
+    else if (table.isDone(slot)) this.#end(slot);
+    this.update();
+  }
+
+  /** Asks for interrupts, and keeps the event loop alive, for as long as somebody waits. */
+  protected update(): void {
+    this.interest.update(this.promises.count > 0 || this.line.length > 0 || this.#listeners.length > 0);
+  }
+
+  /** Why a request was lost. */
+  protected lostError(): VirtioError {
+    return (
+      this.failure ??
+      this.lost ??
+      new VirtioError('DEVICE_RESET', `${this.transport.who()}: the request was lost: ask again`)
+    );
+  }
+
+  /** The device has used the chain of a slot. */
+  #used(slot: number, length: number): void {
+    const { table } = this;
+    if (!table.isInFlight(slot)) {
+      if (table.isLate(slot)) this.#end(slot);
+      return;
+    }
+    this.#lengths[slot] = length;
+    table.finish(slot);
+    if (!table.isAwaited(slot)) {
+      if (table.isPolled(slot)) table.pushDone(slot);
+      return;
+    }
+    const resolve = this.promises.resolveOf(slot);
+    const reject = this.#unawait(slot);
+    let value: unknown;
+    try {
+      value = this.finish(slot);
+    } catch (error) {
+      reject(error);
+      return;
+    }
+    resolve(value);
+  }
+
+  /** Frees a slot and what it holds. What the device wrote is not looked at, unless its buffers were given back already. */
+  #end(slot: number): void {
+    if (this.table.isAwaited(slot)) this.#unawait(slot);
+    if (this.#handlers[slot] !== this.#handler) this.#handlers[slot] = this.#handler;
+    this.table.release(slot);
+    this.#shared.giveBack(slot, false);
+    if (this.line.length > 0) this.line.serve();
+  }
+
+  /** Throws the failure, unless the thread that has the device has brought it back. */
+  #revive(failure: VirtioError): void {
+    this.transport.look();
+    if (this.failure !== undefined) throw failure;
+  }
+
+  /** The caller no longer waits with a promise; returns its end that rejects. */
+  #unawait(slot: number): (error: unknown) => void {
+    this.table.poll(slot);
+    return this.promises.remove(slot);
+  }
+
+  /** One who waited for room goes on to wait for the answer. */
+  readonly #begun = (waiter: RoomWaiter, slot: number): void => {
+    waiter.slot = slot;
+    waiter.generation = this.table.generation(slot);
+    this.table.await(slot);
+    this.promises.put(slot, waiter.resolve, waiter.reject);
+    this.interest.begin();
+    this.kickSoon();
+  };
+
+  readonly #onUsed = (): void => {
+    this.drain();
+    if (this.table.done === 0) return;
+    for (const listener of this.#listeners) {
+      try {
+        listener();
+      } catch (error) {
+        void Promise.reject(asError(error));
+      }
+    }
+  };
+
+  #resized(): VirtioError {
+    return new VirtioError(
+      'INVALID_PARAM',
+      `${this.transport.who()}: a buffer was transferred or resized while the device had it, so what the device wrote is lost; leave ` +
+        'the buffers of a request as they are until it has ended',
+    );
+  }
+
+  #full(count: number): VirtioError {
+    return new VirtioError(
+      'QUEUE_FULL',
+      `${this.transport.who()}: queue ${this.queue.index} has no room for a request of ${count} buffers with ` +
+        `${this.queue.inFlight} requests in flight; complete one first`,
+    );
+  }
+}

@@ -1,0 +1,83 @@
+/** The line of those who wait with a promise until their request can begin: who comes first is served first. */
+import type { Waiter } from './wait.ts';
+
+/** One who waits for room. */
+export interface RoomWaiter extends Waiter<unknown> {
+  /** How many descriptors of the ring its chain takes. */
+  readonly descriptors: number;
+  /** Builds and submits its request; returns the slot, or -1 if there still is no room. */
+  readonly start: () => number;
+  /** The slot and its generation once the request has begun; -1 before. */
+  slot: number;
+  generation: number;
+}
+
+/** What a {@link RoomLine} asks of its queue. */
+export interface RoomHost {
+  /** Whether a chain of so many descriptors can begin now. */
+  hasRoom(descriptors: number): boolean;
+  /** The request of one who waited has begun, in a slot. */
+  begun(waiter: RoomWaiter, slot: number): void;
+}
+
+/** The line of one queue. */
+export class RoomLine {
+  readonly #host: RoomHost;
+  readonly #waiting: RoomWaiter[] = [];
+  #serving = false;
+
+  constructor(host: RoomHost) {
+    this.#host = host;
+  }
+
+  /** How many wait. */
+  get length(): number {
+    return this.#waiting.length;
+  }
+
+  /** Joins the line at its end. */
+  join(waiter: RoomWaiter): void {
+    this.#waiting.push(waiter);
+  }
+
+  /** Leaves the line; returns whether the waiter was in it. */
+  leave(waiter: RoomWaiter): boolean {
+    const place = this.#waiting.indexOf(waiter);
+    if (place < 0) return false;
+    this.#waiting.splice(place, 1);
+    return true;
+  }
+
+  /** Lets those who wait begin, in their order, as far as there is room for each of them. */
+  serve(): void {
+    // What is begun may lead back here: the one who is at it goes on.
+    if (this.#serving) return;
+    this.#serving = true;
+    try {
+      for (;;) {
+        const next = this.#waiting[0];
+        if (next === undefined || !this.#host.hasRoom(next.descriptors)) return;
+        this.#waiting.shift();
+        let slot: number;
+        try {
+          slot = next.start();
+        } catch (error) {
+          next.reject(error);
+          continue;
+        }
+        if (slot < 0) {
+          this.#waiting.unshift(next);
+          return;
+        }
+        this.#host.begun(next, slot);
+      }
+    } finally {
+      this.#serving = false;
+    }
+  }
+
+  /** Ends all waits with an error. */
+  rejectAll(error: unknown): void {
+    for (const waiter of this.#waiting.splice(0)) waiter.reject(error);
+  }
+}

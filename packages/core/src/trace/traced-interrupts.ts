@@ -1,0 +1,46 @@
+/** Interrupts that are told before their handlers run. */
+import type { InterruptSource } from '../device/interrupts.ts';
+import type { TraceEvent } from './trace-event.ts';
+
+/** Interrupts that are told before their handlers run. */
+export class TracedInterrupts implements InterruptSource {
+  readonly #source: InterruptSource;
+  readonly #tell: (event: TraceEvent) => void;
+
+  constructor(source: InterruptSource, tell: (event: TraceEvent) => void) {
+    this.#source = source;
+    this.#tell = tell;
+  }
+
+  onQueue(queue: number, handler: (() => void) | undefined): void {
+    this.#source.onQueue(queue, this.#told(queue, handler));
+  }
+
+  onConfig(handler: (() => void) | undefined): void {
+    this.#source.onConfig(this.#told(undefined, handler));
+  }
+
+  onRemoval(handler: (() => void) | undefined): void {
+    this.#source.onRemoval(handler);
+  }
+
+  hold(): void {
+    this.#source.hold();
+  }
+
+  release(): void {
+    this.#source.release();
+  }
+
+  defer(callback: () => void): void {
+    this.#source.defer(callback);
+  }
+
+  #told(queue: number | undefined, handler: (() => void) | undefined): (() => void) | undefined {
+    if (handler === undefined) return undefined;
+    return () => {
+      this.#tell({ kind: 'interrupt', queue });
+      handler();
+    };
+  }
+}

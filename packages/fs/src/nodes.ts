@@ -1,0 +1,108 @@
+/**
+ * The nodes of the server that fids stand for. The server counts how often it told of a node, and keeps the node until as much was taken
+ * back by `FORGET`. So they are counted here, too; one whose last fid is gone is forgotten.
+ */
+import { type Fid, isDirectory, type Qid, refuse } from '@virtio/files';
+import type { Exchange } from './exchange.ts';
+import { type EntryValues, ROOT_ID } from './protocol.ts';
+import { qidOf } from './replies.ts';
+
+/** A file of the server's, as often as the server told of it. */
+interface Node {
+  readonly id: bigint;
+  /** How often the server told of it. */
+  lookups: number;
+  /** The fids that stand for it. */
+  fids: number;
+  /** Whether `INIT` made it, and no lookup. */
+  readonly root: boolean;
+}
+
+/** A file or a directory of the server's. */
+export interface FuseFid extends Fid {
+  /** @internal */
+  node: Node;
+  /** The handle of the file, while it is open. */
+  fh: bigint | undefined;
+  /** The flags that it was opened with. */
+  flags: number;
+  /** Whether it was not given up yet. */
+  live: boolean;
+  /** The number of the session that it belongs to. */
+  readonly session: number;
+}
+
+/** The nodes of a session. */
+export class Nodes {
+  readonly #exchange: Exchange;
+  #map = new Map<bigint, Node>();
+  #nextId = 1;
+
+  constructor(exchange: Exchange) {
+    this.#exchange = exchange;
+  }
+
+  /** How many nodes the server keeps, the root not counted. */
+  get size(): number {
+    return this.#map.size;
+  }
+
+  /** A session begins or ends: the server has forgotten all of them. */
+  clear(): void {
+    this.#map = new Map();
+  }
+
+  /** The fid of the root. */
+  root(qid: Qid): FuseFid {
+    return this.#fid({ id: ROOT_ID, lookups: 0, fids: 1, root: true }, qid);
+  }
+
+  /** A fid for what the server told of: that counts, whether it makes sense or not. */
+  entry({ nodeid, ...attr }: EntryValues, opcode: number): FuseFid {
+    // A node of 0 says that there is none, and may be cached.
+    if (nodeid === 0n) throw refuse('ENOENT', 'lookup');
+    if (nodeid === ROOT_ID) throw this.#exchange.lie(opcode, 'an entry of a directory is the root');
+    let node = this.#map.get(nodeid);
+    if (node === undefined) {
+      node = { id: nodeid, lookups: 0, fids: 0, root: false };
+      this.#map.set(nodeid, node);
+    }
+    node.lookups += 1;
+    node.fids += 1;
+    return this.#fid(node, qidOf(attr));
+  }
+
+  #fid(node: Node, qid: Qid): FuseFid {
+    const id = this.#nextId;
+    this.#nextId += 1;
+    return { id, node, qid, fh: undefined, flags: 0, live: true, session: this.#exchange.session };
+  }
+
+  /** Another fid of the same node. */
+  copy({ node, qid }: FuseFid): FuseFid {
+    node.fids += 1;
+    return this.#fid(node, qid);
+  }
+
+  /** A fid of a node is gone; with the last one goes the node. */
+  leave(node: Node): void {
+    node.fids -= 1;
+    if (node.fids > 0 || node.root || this.#map.get(node.id) !== node) return;
+    this.#map.delete(node.id);
+    this.#exchange.forget(node.id, node.lookups);
+  }
+
+  /** Refuses a fid that was given up, or is of an earlier session. */
+  check({ live, session }: FuseFid, operation: string): void {
+    if (!live) throw refuse('EBADF', operation);
+    if (session !== this.#exchange.session) throw refuse('ESTALE', operation);
+  }
+
+  /** The handle of an open file. */
+  handle(fid: FuseFid, operation: string, directory = false): bigint {
+    this.check(fid, operation);
+    if (isDirectory(fid.qid) !== directory) throw refuse(directory ? 'ENOTDIR' : 'EISDIR', operation);
+    if (fid.fh === undefined) throw refuse('EBADF', operation);
+    return fid.fh;
+  }
+}
