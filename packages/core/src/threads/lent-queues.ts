@@ -97,7 +97,7 @@ export class LentQueues implements DriverQueue {
    */
   plan(options: QueuePlanOptions = {}): QueuePlan {
     const { transport, hal } = this.#parts;
-    const wanted = options.memory ?? this.#arena?.bytes.length ?? MEMORY;
+    const wanted = options.memory === undefined ? (this.#arena?.bytes.length ?? MEMORY) : options.memory;
     const memory = requireInteger(transport, 'memory', wanted, PAGE_SIZE, MOST_MEMORY);
     const control = this.#control;
     if (this.#lent && !control.isClosed) {
