@@ -4,6 +4,9 @@ import {
   Application,
   type CommentDisplayPart,
   type DeclarationReflection,
+  DocumentReflection,
+  IndexEvent,
+  PageEvent,
   JSX,
   type ProjectReflection,
 } from 'typedoc';
@@ -29,6 +32,32 @@ function linkThrows(project: ProjectReflection): void {
   for (const reflection of Object.values(project.reflections)) {
     const tags = reflection.comment?.blockTags ?? [];
     for (const tag of tags) if (tag.tag === '@throws') tag.content.forEach(link);
+  }
+}
+
+/**
+ * Mends what the theme leaves out, for those who do not see the page: what is the main part and what beside it, table heads that are
+ * empty, and links within what folds and unfolds.
+ */
+function mend(html: string): string {
+  return html
+    .replace('<div class="col-content">', '<div class="col-content" role="main">')
+    .replace('<div class="page-menu">', '<div class="page-menu" role="complementary" aria-label="This page">')
+    .replaceAll(/<th( [^>]*)?><\/th>/g, '<td$1></td>')
+    .replaceAll(/<summary\b.*?<\/summary>/gs, (summary) =>
+      summary.replaceAll(/<a [^>]*class="tsd-anchor-icon".*?<\/a>/gs, ''),
+    );
+}
+
+/** The headings of guides are found first: of the codes of errors, for one, the page that explains them and not each that mentions them. */
+function indexHeadings(event: IndexEvent): void {
+  // As long as a field is compared with its average, which is next to nothing here, as only guides have any, it counts for little.
+  event.searchFieldWeights.headings = 2000;
+  for (const [index, reflection] of event.searchResults.entries()) {
+    const fields = event.searchFields[index];
+    if (fields === undefined || !(reflection instanceof DocumentReflection)) continue;
+    const text = reflection.content.map((part) => part.text).join('');
+    fields.headings = Array.from(text.matchAll(/^#+ (.*)$/gm), ([, heading = '']) => heading).join(' ');
   }
 }
 
@@ -80,6 +109,10 @@ const project = await app.convert();
 if (project === undefined) process.exit(1);
 linkThrows(project);
 dropTitles(project);
+app.renderer.on(IndexEvent.PREPARE_INDEX, indexHeadings);
+app.renderer.on(PageEvent.END, (page: PageEvent) => {
+  if (page.contents !== undefined) page.contents = mend(page.contents);
+});
 app.validate(project);
 await app.generateOutputs(project);
 await buildPlayground(path.join(root, 'docs/reference/playground'));

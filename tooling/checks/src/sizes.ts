@@ -16,10 +16,10 @@ export interface Size {
 const PROGRAM = 'core + pci + blk, a program';
 
 /**
- * The most that a program may cost, gzipped: it keeps the size from growing unseen. The goal was 15 kB; it is 27.7 kB in November 2026, of
- * which texts of errors are 4 kB, queues for other threads 1.9 kB, packed rings 1.1 kB. Nothing else is of no use to such a program.
+ * The most that a program may cost, gzipped: it keeps the size from growing unseen. The goal was 15 kB; it is 29.4 kB in November 2026, of
+ * which texts of errors are 4 kB, queues for other threads 2 kB (a program without threads could do without), packed rings 1.2 kB.
  */
-const BUDGETS: Readonly<Record<string, number>> = { [PROGRAM]: 28_200 };
+const BUDGETS: Readonly<Record<string, number>> = { [PROGRAM]: 29_900 };
 
 async function measure(what: string, contents: string, external: readonly string[] = []): Promise<Size> {
   const result = await build({

@@ -145,7 +145,8 @@ describe('beginInit and finishInit', () => {
       expect.objectContaining({
         code: 'FEATURES_REFUSED',
         message:
-          'Block device (fake 7) lacks FLUSH, which the driver needs; it offers BlkFeatures(RO | VERSION_1)',
+          'Block device (fake 7) lacks FLUSH, which the driver needs; it offers BlkFeatures(RO | VERSION_1) ' +
+          '(see @virtio/core/errors.md#features_refused)',
       }) as Error,
     );
     expect(device.statusWrites.at(-1)).toBe(ACKNOWLEDGE | DRIVER | FAILED);
