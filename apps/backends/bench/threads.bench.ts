@@ -11,8 +11,8 @@ import { Folder } from '../src/backend.ts';
 import { StorageDaemon } from '../src/storage-daemon.ts';
 import { readFor } from './read-for.ts';
 
-const MS = 1000;
-const LAPS = 5;
+const MS = 500;
+const LAPS = 3;
 const THREADS = 2;
 
 const median = (values: number[]): number => values.sort((a, b) => a - b)[values.length >> 1] ?? NaN;
@@ -21,7 +21,7 @@ async function alone(socket: string, queues: number, depth: number): Promise<num
   using device = await openVhostUser(socket, { deviceType: DeviceType.Block });
   using blk = new VirtioBlk(device.transport, device.hal, { queues });
   await readFor(blk, device.hal, depth, 300);
-  return readFor(blk, device.hal, depth, MS);
+  return await readFor(blk, device.hal, depth, MS);
 }
 
 async function threads(socket: string, depth: number): Promise<number> {
@@ -41,7 +41,7 @@ async function threads(socket: string, depth: number): Promise<number> {
 
 using folder = new Folder();
 await using daemon = await StorageDaemon.start(folder, {
-  blockdevs: ['driver=null-co,node-name=disk,size=1G,read-zeroes=off'],
+  blockdevs: ['driver=null-co,node-name=disk,size=1073741824,read-zeroes=off'],
   queues: 1 + THREADS,
 });
 for (const depth of [8, 32, 128]) {

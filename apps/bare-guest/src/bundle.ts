@@ -3,6 +3,7 @@
  * are not there; a few that tests use have small stand-ins, the others throw where something of them is used.
  */
 import { existsSync, statSync } from 'node:fs';
+import { isBuiltin } from 'node:module';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build, type BuildFailure, type BuildOptions, type Plugin } from 'esbuild';
@@ -94,11 +95,12 @@ export async function bundleText(contents: string, how: BundleOptions): Promise<
 const missing: Plugin = {
   name: 'missing',
   setup(host) {
-    host.onResolve({ filter: /^(node:|koffi$|fast-png$)/ }, ({ path }) => ({ path, namespace: 'missing' }));
+    host.onResolve({ filter: /^(node:|(koffi|fast-png|crypto|fs|perf_hooks)$)/ }, ({ path }) => ({
+      path,
+      namespace: 'missing',
+    }));
     host.onLoad({ filter: /.*/, namespace: 'missing' }, async ({ path }) => {
-      const names = path.startsWith('node:')
-        ? Object.keys((await import(path)) as object)
-        : ['decode', 'encode'];
+      const names = isBuiltin(path) ? Object.keys((await import(path)) as object) : ['decode', 'encode'];
       const lines = [
         `import { notHere } from ${JSON.stringify(join(GUEST, 'not-here.ts'))};`,
         ...names

@@ -28,8 +28,9 @@ export const finish = (): void => process.disconnect();
 /** Loads the modules that came with the measurement. */
 export function loadModules(): void {
   const folder = '/guest/modules';
-  for (const name of readdirSync(folder).sort())
+  for (const name of readdirSync(folder).sort()) {
     execFileSync('insmod', [`${folder}/${name}`], { stdio: 'inherit' });
+  }
 }
 
 const device = (address: string): string => `/sys/bus/pci/devices/${address}`;

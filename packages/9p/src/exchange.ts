@@ -4,6 +4,7 @@
  */
 import {
   type AbortSignalLike,
+  requireSignal,
   requireWaitable,
   spin,
   type SpinOptions,
@@ -81,6 +82,7 @@ export class Exchange {
    */
   async run<V>(task: Task<V>, { signal }: WaitOptions = {}): Promise<V> {
     requireWaitable(this.device.transport);
+    requireSignal(this.device.transport, signal);
     const tags = this.#tags;
     let aborted = false;
     let step = task.next();

@@ -34,7 +34,7 @@ export const P9Features: FeatureTable<P9FeatureName> = new FeatureTable<P9Featur
   P9Feature,
 );
 
-/** The fixed part of the configuration space. The tag follows: so many bytes, with no zero at its end. */
+/** The fixed part of the configuration space. The tag follows: `tagLength` bytes, without a zero byte at its end. */
 export const P9Config = new Layout('virtio_9p_config', { tagLength: 'u16 read-only' });
 
 /** The index of the one queue. */

@@ -4,12 +4,13 @@
  * process of its own, and the medians are printed with their ratio.
  */
 import { fork, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { median, type Sample } from '@virtio/checks/measure';
 
-const ROUNDS = Number(process.env.ROUNDS ?? 15);
+const ROUNDS = 15;
 const root = path.resolve(import.meta.dirname, '../../..');
 const commit = process.argv[2] ?? '77d2369';
 
@@ -36,13 +37,16 @@ async function start(tree: string): Promise<{ round: () => Promise<Map<string, S
   const child = fork(path.join(import.meta.dirname, 'against-worker.ts'), [tree], {
     execArgv: ['--expose-gc', '--min-semi-space-size=16', '--conditions=@virtio/source'],
   });
-  const answer = (): Promise<unknown> =>
-    new Promise((resolve, reject) => {
-      child.once('message', resolve);
-      child.once('exit', () => {
-        reject(new Error(`the process that measures ${tree} has ended`));
-      });
+  const ended = new Promise<never>((_resolve, reject) => {
+    child.once('exit', () => {
+      reject(new Error(`the process that measures ${tree} has ended`));
     });
+  });
+  ended.catch(() => undefined);
+  const answer = async (): Promise<unknown> => {
+    const [message] = (await Promise.race([once(child, 'message'), ended])) as [unknown];
+    return message;
+  };
   await answer();
   return {
     round: async () => {

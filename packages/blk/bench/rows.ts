@@ -72,9 +72,10 @@ function open({ testing, disk, blk }: Packages, ring: bigint) {
   const interrupts = new BenchInterrupts();
   const transport = new BenchTransport(device, { interrupts });
   const driver = new blk.VirtioBlk(transport, hal);
-  const reader = driver as Reader & { readNonBlocking?: Reader['submitRead'] };
   // The name that it had before.
-  reader.submitRead ??= reader.readNonBlocking as Reader['submitRead'];
+  const old = driver as typeof driver & { readNonBlocking?: Reader['submitRead'] };
+  if (old.readNonBlocking !== undefined) driver.submitRead = old.readNonBlocking;
+  const reader: Reader = driver;
   // One round with a real device model, to learn where the statuses lie.
   fake.holdBack = true;
   const tokens = hal.buffers.map((buffer, n) => reader.submitRead(n * 8, buffer));

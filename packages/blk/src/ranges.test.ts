@@ -97,6 +97,9 @@ describe.each([
       { sector: 0.5, sectors: 1 },
       { sector: 0, sectors: 1.5 },
       { sector: 0, sectors: NaN },
+      null as never,
+      [null as never],
+      'all' as never,
       { sector: 999, sectors: 2 },
       { sector: 1000, sectors: 1 },
       [

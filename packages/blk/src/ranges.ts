@@ -28,10 +28,12 @@ export function encodeRanges(
   capacity: number,
   unmap: boolean,
 ): Uint8Array {
-  const list: readonly SectorRange[] = 'sector' in ranges ? [ranges] : ranges;
+  // Callers without types may give something else.
+  const list = (Array.isArray(ranges) ? ranges : [ranges]) as readonly (SectorRange | null | undefined)[];
   const { maxSectors, maxSegments, alignment } = limits;
   const segments: SectorRange[] = [];
-  for (const { sector, sectors } of list) {
+  for (const range of list) {
+    const { sector = NaN, sectors = NaN } = range ?? {};
     if (!isOnDisk(sector, sectors, capacity)) throw notOnDisk(what, sector, sectors, capacity);
     const end = sector + sectors;
     let at = sector;

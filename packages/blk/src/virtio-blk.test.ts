@@ -279,6 +279,9 @@ describe('VirtioBlk', () => {
       if (offset === writeback && (transport.getStatus().bits & 8) === 0) early.push(offset);
     };
     expect(blk.writeCache()).toBe('writeback');
+    for (const mode of ['', 'none', 1, undefined]) {
+      expect(() => blk.setWriteCache(mode as never)).toThrow(refused('INVALID_PARAM'));
+    }
     blk.setWriteCache('writethrough');
     expect(device.config[writeback]).toBe(0);
     expect(blk.writeCache()).toBe('writethrough');

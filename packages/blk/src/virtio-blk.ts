@@ -80,6 +80,8 @@ const SUPPORTED = [
   'ZONED',
 ] as const satisfies readonly BlkFeatureName[];
 
+const CACHE_MODES: readonly WriteCacheMode[] = ['writeback', 'writethrough'];
+
 /** No more queues than this are used unless asked for: one thread gains little by more. */
 const DEFAULT_QUEUES = 16;
 
@@ -442,12 +444,17 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
   /**
    * Switches the mode of the device's cache. Writes that were completed in `writeback` mode still need a flush.
    *
-   * @throws {@link VirtioError} `UNSUPPORTED` unless CONFIG_WCE was negotiated
+   * @throws {@link VirtioError} `UNSUPPORTED` unless CONFIG_WCE was negotiated, `INVALID_PARAM` for a mode that there is not
    */
   setWriteCache(mode: WriteCacheMode): void {
     this.checkUsable();
-    if (!this.features.has('CONFIG_WCE'))
+    // For callers without types: anything else would switch to `writethrough` without a word.
+    if (!CACHE_MODES.includes(mode)) {
+      throw this.#limits.invalid('the cache mode', `${mode} is none; give ${CACHE_MODES.join(' or ')}`);
+    }
+    if (!this.features.has('CONFIG_WCE')) {
       throw this.#limits.lacks('a change of the cache mode', 'CONFIG_WCE');
+    }
     this.transport.writeConfigSpace(BlkConfigLayout.fields.writeback, mode === 'writeback' ? 1 : 0);
   }
 

@@ -292,7 +292,7 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
   }
 
   /**
-   * Waits until so many bytes are there, and takes them as a new array.
+   * Waits until `count` bytes are there, and takes them as a new array.
    *
    * @param count 1 to what the driver keeps (`readAhead`)
    * @returns the bytes; fewer if the session ends first, `undefined` if it has ended
@@ -455,7 +455,7 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
     requireInteger(this.#host.transport, 'count', count, 1, this.#receiver.capacity);
   }
 
-  /** Whether so many bytes can be read, or no more come in this session. Throws if there never will be. */
+  /** Whether `count` bytes can be read, or the session has ended before. Throws if there will never be so many. */
   #has(count: number): boolean {
     this.#drainReceiver();
     if (this.#receiver.available >= count || this.#receiver.ends) return true;

@@ -30,7 +30,7 @@ export interface PortEvent {
 /** What a {@link PortTable} needs of its driver. */
 export interface PortTableOptions {
   readonly host: PortHost;
-  /** How many bytes each port keeps for whoever reads them. */
+  /** How many bytes each port keeps until they are read. */
   readonly readAhead: number;
   /** The way to the device, if it has control queues. */
   readonly control: () => ControlLink | undefined;

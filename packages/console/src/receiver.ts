@@ -34,7 +34,7 @@ export class Receiver {
   /**
    * @param name for messages
    * @param queue whose buffers are posted
-   * @param capacity how many bytes to keep for whoever reads them
+   * @param capacity how many bytes to keep until they are read
    */
   constructor(name: string, queue: ReceiveQueue, capacity: number) {
     this.#name = name;
@@ -150,7 +150,7 @@ export class Receiver {
     return undefined;
   }
 
-  /** How many bytes it keeps for whoever reads them. */
+  /** How many bytes it keeps until they are read. */
   get capacity(): number {
     return this.#ring.capacity;
   }
@@ -160,7 +160,7 @@ export class Receiver {
     return this.#ends.length > 0;
   }
 
-  /** Whether the next reads get something, be it the end of a session, without waiting. */
+  /** Whether the next read gets something without waiting: bytes, or the end of a session. */
   get ready(): boolean {
     return this.available > 0 || this.atEnd;
   }

@@ -38,7 +38,7 @@ export interface ConsoleOptions extends DriverOptions {
   readonly buffers?: number;
   /** The bytes of each of them (default 4096). */
   readonly bufferSize?: number;
-  /** How many bytes a port keeps for whoever reads them; also the longest line (default 65,536). */
+  /** How many bytes a port keeps until they are read; also the longest line (default 65,536). */
   readonly readAhead?: number;
 }
 

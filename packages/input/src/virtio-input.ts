@@ -40,7 +40,7 @@ import {
 export interface InputOptions extends DriverOptions {
   /** The size of both queues in descriptors (default 256), as far as the device allows it. */
   readonly queueSize?: number;
-  /** How many events the driver keeps for whoever reads them (default 1024, at least 16). Beyond that the device has to wait. */
+  /** How many events the driver keeps until they are read (default 1024, at least 16). Beyond that the device has to wait. */
   readonly bufferedEvents?: number;
 }
 
@@ -84,7 +84,7 @@ const DEFAULT_BUFFERED = 1024;
 const MIN_BUFFERED = 16;
 const MAX_BUFFERED = 2 ** 24;
 const MAX_DATA = 128;
-/** An update is taken to have up to so many events, until there is a longer one. */
+/** How many events an update is expected to have at most, until there is a longer one. */
 const LIKELY_UPDATE = 8;
 const { offset: EVENT, size: EVENT_SIZE } = InputEventLayout;
 
@@ -163,7 +163,7 @@ export class VirtioInput extends BufferDriver<never> implements AsyncIterable<In
     this.start();
   }
 
-  /** How often events may have been lost: so many `SYN_DROPPED` were put into the stream. */
+  /** How often events may have been lost: how many `SYN_DROPPED` were put into the stream. */
   get lost(): number {
     return this.#lostMarks;
   }
@@ -226,13 +226,13 @@ export class VirtioInput extends BufferDriver<never> implements AsyncIterable<In
     return types.filter((type) => this.query(InputConfigSelect.EV_BITS, type).length > 0);
   }
 
-  /** The codes that the device has for a type of events: of {@link Key} for `EV_KEY`, and so on. Empty if it has not the type. */
+  /** The codes that the device has for a type of events: of {@link Key} for `EV_KEY`, and so on. Empty if it does not have that type. */
   eventCodes(type: number): Bitmap {
     return new Bitmap(this.query(InputConfigSelect.EV_BITS, type));
   }
 
   /**
-   * The range of an absolute axis, `undefined` if the device has not the axis.
+   * The range of an absolute axis, `undefined` if the device does not have it.
    *
    * @param axis one of {@link Abs}
    * @throws {@link VirtioError} `INVALID_DEVICE`
@@ -386,7 +386,7 @@ export class VirtioInput extends BufferDriver<never> implements AsyncIterable<In
   }
 
   #codeOf(led: keyof typeof Led): number {
-    if (led in Led) return Led[led];
+    if (Object.hasOwn(Led, led)) return Led[led];
     throw new VirtioError(
       'INVALID_PARAM',
       `${this.transport.who()}: there is no LED ${led}; the names are ${Object.keys(Led).join(', ')}`,

@@ -2,15 +2,14 @@
  * Interrupts of a PCI device that reach a process through descriptors, as VFIO's and UIO's do: waited for on Node's event
  * loop, which they keep alive while a caller waits.
  */
-import { closeSync } from 'node:fs';
 import { InterruptLines } from '@virtio/pci';
 import { EventPoller } from './event-poller.ts';
-import { duplicate } from './syscalls.ts';
+import { closeDescriptor, duplicate } from './syscalls.ts';
 
 /** Lines that are fired from descriptors. */
 export class EventLines extends InterruptLines implements Disposable {
   readonly #poller = new EventPoller();
-  readonly #descriptors: number[] = [];
+  readonly #closers: (() => void)[] = [];
   readonly #lines = new Map<number, number>();
   #disposed = false;
 
@@ -31,9 +30,14 @@ export class EventLines extends InterruptLines implements Disposable {
     return this.#disposed;
   }
 
-  /** Calls `handler` each time after the descriptor was signalled, and closes it at the end. */
-  protected watch(descriptor: number, handler: () => void): void {
-    this.#descriptors.push(descriptor);
+  /**
+   * Calls `handler` each time after the descriptor was signalled, and closes it at the end: by `close`, which has to be that of `node:fs`
+   * for a descriptor that this has opened.
+   */
+  protected watch(descriptor: number, handler: () => void, close = closeDescriptor): void {
+    this.#closers.push(() => {
+      close(descriptor);
+    });
     this.#poller.watch(descriptor, handler);
   }
 
@@ -50,7 +54,7 @@ export class EventLines extends InterruptLines implements Disposable {
   }
 
   override closeLent(descriptor: number): void {
-    closeSync(descriptor);
+    closeDescriptor(descriptor);
   }
 
   /** Closes the descriptors. */
@@ -58,6 +62,6 @@ export class EventLines extends InterruptLines implements Disposable {
     if (this.#disposed) return;
     this.#disposed = true;
     this.#poller[Symbol.dispose]();
-    for (const descriptor of this.#descriptors) closeSync(descriptor);
+    for (const close of this.#closers) close();
   }
 }

@@ -40,7 +40,7 @@ class PlanMemory implements DmaSource {
       throw new VirtioError(
         'DMA_ERROR',
         `${this.name}: ${size} bytes of memory were asked for, and the ${this.#memory.length} bytes of this thread are used up, or in ` +
-          `pieces of ${BLOCK_SIZE}; give queueFor a larger { memory }`,
+          `pieces of ${BLOCK_SIZE}; give queueFor, or pairFor, a larger { memory }`,
       );
     }
     const { pointer, address } = this.#memory;
@@ -186,8 +186,8 @@ export interface OpenQueueOptions {
  * descriptors as well. A thread that waits for interrupts should not be terminated: if one comes at that moment the whole process ends,
  * as koffi's poll calls into a thread that is no more. One that polls (`interrupts: 'polling'`) can be terminated at any time.
  *
- * @param driver its class: `VirtioBlk`
- * @param plan what `queueFor` of the other thread's driver gave, as it was posted
+ * @param driver its class: `VirtioBlk`, `VirtioNet`
+ * @param plan what `queueFor`, or `pairFor`, of the other thread's driver gave, as it was posted
  * @param options of the driver; those that have to be as the other thread's driver has them are set by the plan
  * @throws {@link VirtioError} `ALREADY_USED` if the plan was opened before, or its device is closed; `DMA_ERROR`
  *

@@ -2,10 +2,11 @@
  * Memory that another process maps: a file without a name (memfd) whose size is sealed, so that nobody can shrink it below a
  * mapping, whose owner would end with SIGBUS.
  */
-import { closeSync, ftruncateSync } from 'node:fs';
+import { ftruncateSync } from 'node:fs';
 import { Mapping } from './mapping.ts';
 import {
   addSeals,
+  closeDescriptor,
   MapFlags,
   MemfdFlags,
   memfdCreate,
@@ -50,7 +51,7 @@ export class SharedFile implements Disposable {
       seal(fd, size);
       return new SharedFile(fd, size, false);
     } catch (error) {
-      if (fd >= 0) closeSync(fd);
+      if (fd >= 0) closeDescriptor(fd);
       throw systemError(
         `${size} bytes of shared memory could not be made`,
         error,
@@ -87,7 +88,7 @@ export class SharedFile implements Disposable {
   [Symbol.dispose](): void {
     if (this.#closed) return;
     this.#closed = true;
-    closeSync(this.fd);
+    closeDescriptor(this.fd);
   }
 }
 
@@ -102,7 +103,7 @@ function tryHuge(name: string, size: number): number | undefined {
     return fd;
   } catch {
     // No huge pages, or too few of them.
-    if (fd >= 0) closeSync(fd);
+    if (fd >= 0) closeDescriptor(fd);
     return undefined;
   }
 }

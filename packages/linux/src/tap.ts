@@ -14,7 +14,7 @@ import {
   type WaitOptions,
 } from '@virtio/core';
 import { EventPoller } from './event-poller.ts';
-import { inetSocket, ioctl, readNow, writeNow } from './syscalls.ts';
+import { closeDescriptor, inetSocket, ioctl, readNow, writeNow } from './syscalls.ts';
 import { errorName, systemError } from './system-error.ts';
 
 /** `<linux/if_tun.h>`: `_IOW('T', 202, int)`. */
@@ -387,7 +387,7 @@ export class Tap implements Disposable {
         'see "ip link show"; this needs CAP_NET_ADMIN',
       );
     } finally {
-      closeSync(socket);
+      closeDescriptor(socket);
     }
   }
 }

@@ -23,7 +23,7 @@ export class UioInterrupts extends EventLines {
     this.#fd = fd;
     this.#config = config;
     this.#onGone = onGone;
-    this.watch(fd, this.#interrupt);
+    this.watch(fd, this.#interrupt, closeSync);
   }
 
   /**

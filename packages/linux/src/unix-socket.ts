@@ -4,10 +4,9 @@
  * `sendmsg` and `recvmsg` take structures with pointers in them. These lie in one block of memory outside of JavaScript's heap,
  * which all sockets of the thread share, as no call outlasts the next.
  */
-import { closeSync } from 'node:fs';
 import { VirtioError } from '@virtio/core';
 import { Mapping } from './mapping.ts';
-import { type SocketCall, tryCall } from './syscalls.ts';
+import { closeDescriptor, type SocketCall, tryCall } from './syscalls.ts';
 import { Errno, SystemCallError, systemError } from './system-error.ts';
 
 const AF_UNIX = 1;
@@ -191,7 +190,7 @@ export class UnixSocket implements Disposable {
     }
     const descriptors = receivedDescriptors(view);
     if ((view.getInt32(AT.header + HEADER.flags, true) & MSG_CTRUNC) !== 0) {
-      for (const fd of descriptors) closeSync(fd);
+      for (const fd of descriptors) closeDescriptor(fd);
       throw systemError(
         'descriptors came, and not all of them could be taken',
         new SystemCallError('recvmsg', Errno.EMFILE),
@@ -209,7 +208,7 @@ export class UnixSocket implements Disposable {
   [Symbol.dispose](): void {
     if (this.#closed) return;
     this.#closed = true;
-    closeSync(this.#fd);
+    closeDescriptor(this.#fd);
   }
 }
 
@@ -229,7 +228,7 @@ export class UnixListener implements Disposable {
     const bound = tryCall('bind', this.#fd, address, address.length);
     const result = bound < 0 ? bound : tryCall('listen', this.#fd, 1);
     if (result === 0) return;
-    closeSync(this.#fd);
+    closeDescriptor(this.#fd);
     throw systemError(
       `${path} could not be listened at`,
       new SystemCallError('bind', -result),
@@ -255,7 +254,7 @@ export class UnixListener implements Disposable {
   [Symbol.dispose](): void {
     if (this.#closed) return;
     this.#closed = true;
-    closeSync(this.#fd);
+    closeDescriptor(this.#fd);
   }
 }
 

@@ -7,7 +7,7 @@ import { VirtioError } from '@virtio/core';
 import { BLOCK_SIZE, type DmaBlock, type DmaSource } from './dma-memory.ts';
 import { mapDmaMemory } from './dma-pages.ts';
 import { type AddressRange, IovaSpace } from './iova-space.ts';
-import { ioctl, ioctlNumber } from './syscalls.ts';
+import { closeDescriptor, ioctl, ioctlNumber } from './syscalls.ts';
 import { errorName, systemError } from './system-error.ts';
 import {
   DmaMap,
@@ -118,7 +118,7 @@ export class VfioContainer implements DmaSource {
 
   /** Closes a device's descriptor. The group leaves the container with the last of its devices. */
   closeDevice(fd: number, address: string, group: number): void {
-    closeSync(fd);
+    closeDescriptor(fd);
     const joined = this.#groups.get(group);
     if (!joined) return;
     joined.devices.delete(address);

@@ -1,6 +1,7 @@
 /**
  * The credit of a connection: how much may be sent without overrunning the receiver's buffer. Each side counts for itself what it
- * sent and what it took out of its buffer, modulo 2^32, so all differences are taken modulo 2^32 too.
+ * sent and what it took out of its buffer, modulo 2^32, so all differences are taken modulo 2^32 too. Counters are kept as signed
+ * integers of 32 bits, which engines hold without an object.
  *
  * @see VIRTIO 1.4, 5.10.6.3
  */
@@ -9,20 +10,28 @@
 export class SendCredit {
   /** The peer's buffer space in bytes, as it last said. It may shrink below what is in flight. */
   peerBufAlloc = 0;
-  /** Bytes that the peer has taken out of its buffer, as it last said. */
-  peerFwdCnt = 0;
-  /** Bytes that were sent. */
-  txCnt = 0;
+  #peerFwdCnt: number;
+  #txCnt: number;
 
   /** @param start where both counters begin: another number than 0 only to test what happens past 2^32 */
   constructor(start = 0) {
-    this.peerFwdCnt = start >>> 0;
-    this.txCnt = start >>> 0;
+    this.#peerFwdCnt = start | 0;
+    this.#txCnt = start | 0;
+  }
+
+  /** Bytes that the peer has taken out of its buffer, as it last said. */
+  get peerFwdCnt(): number {
+    return this.#peerFwdCnt >>> 0;
+  }
+
+  /** Bytes that were sent. */
+  get txCnt(): number {
+    return this.#txCnt >>> 0;
   }
 
   /** Bytes that were sent and that the peer has not taken out of its buffer yet. */
   get inFlight(): number {
-    return (this.txCnt - this.peerFwdCnt) >>> 0;
+    return (this.#txCnt - this.#peerFwdCnt) >>> 0;
   }
 
   /** Bytes that may be sent now. 0, not less, while a buffer that has shrunk holds more than it should. */
@@ -32,7 +41,7 @@ export class SendCredit {
 
   /** So many bytes were sent; called when the device has them, not before. */
   sent(bytes: number): void {
-    this.txCnt = (this.txCnt + bytes) >>> 0;
+    this.#txCnt = (this.#txCnt + bytes) | 0;
   }
 
   /**
@@ -43,8 +52,8 @@ export class SendCredit {
    */
   update(bufAlloc: number, fwdCnt: number): boolean {
     this.peerBufAlloc = bufAlloc;
-    if ((fwdCnt - this.peerFwdCnt) >>> 0 > this.inFlight) return false;
-    this.peerFwdCnt = fwdCnt >>> 0;
+    if ((fwdCnt - this.#peerFwdCnt) >>> 0 > this.inFlight) return false;
+    this.#peerFwdCnt = fwdCnt | 0;
     return true;
   }
 }
@@ -53,24 +62,28 @@ export class SendCredit {
 export class ReceiveCredit {
   /** The buffer space in bytes that this side announces. */
   readonly bufAlloc: number;
-  /** Bytes that were taken out of the buffer. */
-  fwdCnt = 0;
+  #fwdCnt: number;
   /** The value of `fwdCnt` in the last `CREDIT_UPDATE`. */
-  #toldFwdCnt = 0;
+  #toldFwdCnt: number;
   /** Bytes that came. */
-  #rxCnt = 0;
+  #rxCnt: number;
 
   /** @param start where all counters begin: another number than 0 only to test what happens past 2^32 */
   constructor(bufAlloc: number, start = 0) {
     this.bufAlloc = bufAlloc;
-    this.fwdCnt = start >>> 0;
-    this.#toldFwdCnt = start >>> 0;
-    this.#rxCnt = start >>> 0;
+    this.#fwdCnt = start | 0;
+    this.#toldFwdCnt = start | 0;
+    this.#rxCnt = start | 0;
+  }
+
+  /** Bytes that were taken out of the buffer. */
+  get fwdCnt(): number {
+    return this.#fwdCnt >>> 0;
   }
 
   /** Bytes in the buffer. */
   get buffered(): number {
-    return (this.#rxCnt - this.fwdCnt) >>> 0;
+    return (this.#rxCnt - this.#fwdCnt) >>> 0;
   }
 
   /** Bytes that may still come. */
@@ -85,13 +98,13 @@ export class ReceiveCredit {
    */
   received(bytes: number): boolean {
     if (bytes > this.free) return false;
-    this.#rxCnt = (this.#rxCnt + bytes) >>> 0;
+    this.#rxCnt = (this.#rxCnt + bytes) | 0;
     return true;
   }
 
   /** So many bytes were taken out of the buffer. */
   consumed(bytes: number): void {
-    this.fwdCnt = (this.fwdCnt + bytes) >>> 0;
+    this.#fwdCnt = (this.#fwdCnt + bytes) | 0;
   }
 
   /**
@@ -103,12 +116,12 @@ export class ReceiveCredit {
    * @param drained whether there is nothing left to read
    */
   updateIsDue(drained: boolean): boolean {
-    const untold = (this.fwdCnt - this.#toldFwdCnt) >>> 0;
+    const untold = (this.#fwdCnt - this.#toldFwdCnt) >>> 0;
     return untold > 0 && (drained || untold * 4 >= this.bufAlloc);
   }
 
   /** A `CREDIT_UPDATE` was sent. */
   updated(): void {
-    this.#toldFwdCnt = this.fwdCnt;
+    this.#toldFwdCnt = this.#fwdCnt;
   }
 }

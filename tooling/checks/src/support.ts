@@ -29,7 +29,9 @@ export function supportPage(report: Report, ledgers: ReadonlyMap<string, readonl
   const kinds = new Map<string, Map<string, { passed: number; failed: number; skipped: number }>>();
   const guests = new Set<string>();
   for (const { arch, machine, transport, ring, qemu, guest, tests } of report.runs) {
-    const kind = `${arch} ${machine} · ${transport} · ${ring}`;
+    // A bare machine names its architecture itself.
+    const where = machine.startsWith(arch) ? machine : `${arch} ${machine}`;
+    const kind = `${where} · ${transport} · ${ring}`;
     const devices = kinds.get(kind) ?? new Map<string, { passed: number; failed: number; skipped: number }>();
     kinds.set(kind, devices);
     if (guest !== undefined) guests.add(`QEMU ${qemu}, ${system(guest)}`);

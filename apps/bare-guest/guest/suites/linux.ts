@@ -60,6 +60,11 @@ export function openDriver<D extends Disposable>(
   return openBare(driver, find(where), options);
 }
 
+/** Threads are the operating system's. */
+export function openQueue(): never {
+  throw new NotHere('@virtio/linux', 'openQueue');
+}
+
 export function toDuplex(): never {
   throw new NotHere('@virtio/linux', 'toDuplex');
 }

@@ -12,6 +12,7 @@ const { setTimeout, clearTimeout } = engine as unknown as Engine;
 
 Object.assign(globalThis, {
   ...platform,
+  interprets: true,
   setTimeout: (callback: () => void, ms = 0) => setTimeout(callback, ms),
   clearTimeout: (timer: unknown) => {
     if (timer !== undefined) clearTimeout(timer);

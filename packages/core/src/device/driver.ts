@@ -101,7 +101,7 @@ export abstract class Driver<
     this.transport = transport;
     this.hal = hal;
     const without: readonly string[] = options.without ?? [];
-    const unknown = without.find((name) => !(name in Feature));
+    const unknown = without.find((name) => !Object.hasOwn(Feature, name));
     if (unknown !== undefined) {
       throw new VirtioError(
         'INVALID_PARAM',
@@ -144,7 +144,7 @@ export abstract class Driver<
     return this.#features.has('ACCESS_PLATFORM');
   }
 
-  /** Why the device no longer works, if so. {@link Driver.reset} may bring it back. */
+  /** Why the device no longer works, if so. {@link Driver.reset} may make it work again. */
   get failure(): VirtioError | undefined {
     return this.#failure;
   }
@@ -404,7 +404,7 @@ export abstract class Driver<
    *
    * @param index the index of the queue
    * @throws {@link VirtioError} `UNSUPPORTED` unless `VIRTIO_F_RING_RESET` was negotiated, `INVALID_PARAM` if the driver has no
-   * such queue, `NOT_READY` if the device does not let go of it
+   * such queue, `NOT_READY` if the device does not stop using it
    * @see VIRTIO 1.4, 2.6.1
    */
   resetQueue(index: number): void {

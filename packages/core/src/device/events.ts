@@ -31,7 +31,7 @@ export class Events<Map extends object> {
   }
 
   /**
-   * Calls all listeners of an event. One that throws disturbs neither the others nor whoever emits: its error becomes an
+   * Calls all listeners of an event. One that throws disturbs neither the others nor the caller: its error becomes an
    * unhandled rejection.
    */
   emit<Name extends keyof Map>(name: Name, value: Map[Name]): void {

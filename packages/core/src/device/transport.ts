@@ -131,7 +131,7 @@ export abstract class Transport implements Disposable {
   abstract queueUsed(queue: number): boolean;
 
   /**
-   * Resets one queue while the others go on, and waits until the device has let go of it.
+   * Resets one queue while the others go on, and waits until the device no longer uses it.
    *
    * @throws {@link VirtioError} `UNSUPPORTED` unless `VIRTIO_F_RING_RESET` was negotiated and the transport has the
    * registers, `NOT_READY` if the device does not finish

@@ -7,7 +7,7 @@
  */
 import { VirtioError } from '../errors.ts';
 
-/** What a field can be: an unsigned integer, a signed one, or so many bytes. */
+/** The type of a field: an unsigned integer, a signed one, or a number of bytes. */
 export type FieldType = 'u8' | 'u16' | 'u32' | 'u64' | 'i32' | `bytes${number}`;
 
 /** The value of a field: 64-bit integers are `bigint`, bytes a `Uint8Array`, all others numbers. */

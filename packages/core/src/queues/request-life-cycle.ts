@@ -290,21 +290,18 @@ export abstract class RequestLifeCycle<R> implements DriverQueue {
     const { table } = this;
     const handler = this.#handlers[slot] as RequestHandler<unknown>;
     const length = this.#lengths[slot] as number;
-    const mine = table.generation(slot);
-    let good = false;
+    const generation = table.generation(slot);
     try {
       if (handler.judge !== undefined) handler.judge(slot, length);
-      good = true;
-    } finally {
-      // A judge may have failed the driver, or told of a quirk, and a listener have reset it.
-      if (!good && table.generation(slot) === mine) this.#end(slot);
-    }
-    if (table.generation(slot) !== mine) throw this.lostError();
-    try {
+      // A judge may have failed the driver, and a listener have reset it: the slot is then free, or another's.
+      if (table.generation(slot) !== generation) throw this.lostError();
       if (!this.#shared.giveBack(slot, true)) throw this.#resized();
-      return handler.result(slot, length);
-    } finally {
-      if (table.generation(slot) === mine) this.#end(slot);
+      const result = handler.result(slot, length);
+      if (table.generation(slot) === generation) this.#release(slot);
+      return result;
+    } catch (error) {
+      if (table.generation(slot) === generation) this.#end(slot);
+      throw error;
     }
   }
 
@@ -356,12 +353,17 @@ export abstract class RequestLifeCycle<R> implements DriverQueue {
     resolve(value);
   }
 
-  /** Frees a slot and what it holds. What the device wrote is not looked at, unless its buffers were given back already. */
+  /** Frees a slot and what it holds. What the device wrote is not looked at. */
   #end(slot: number): void {
     if (this.table.isAwaited(slot)) this.#unawait(slot);
+    this.#shared.giveBack(slot, false);
+    this.#release(slot);
+  }
+
+  /** Frees a slot, which holds nothing any more, for the next one who waits. */
+  #release(slot: number): void {
     if (this.#handlers[slot] !== this.#handler) this.#handlers[slot] = this.#handler;
     this.table.release(slot);
-    this.#shared.giveBack(slot, false);
     if (this.line.length > 0) this.line.serve();
   }
 

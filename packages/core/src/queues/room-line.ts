@@ -14,7 +14,7 @@ export interface RoomWaiter extends Waiter<unknown> {
 
 /** What a {@link RoomLine} asks of its queue. */
 export interface RoomHost {
-  /** Whether a chain of so many descriptors can begin now. */
+  /** Whether a chain that takes `descriptors` descriptors can begin now. */
   hasRoom(descriptors: number): boolean;
   /** The request of one who waited has begun, in a slot. */
   begun(waiter: RoomWaiter, slot: number): void;

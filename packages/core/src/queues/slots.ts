@@ -39,7 +39,7 @@ export class Slots {
   readonly #waits: Uint8Array;
   readonly #generation: Int32Array;
 
-  /** Tokens have the slot in so many bits, and the generation above. */
+  /** How many of the lower bits of a token are the slot; the generation is above. */
   readonly #slotBits: number;
   readonly #lane: number;
   readonly #lanes: number;
@@ -194,11 +194,13 @@ export class Slots {
   /** Hands out the slot that has been done for longest, of which there must be one. It stays done. */
   takeDone(): number {
     const slot = this.#doneRing[this.#doneHead] as number;
-    this.#leaveRing(slot);
+    this.#inRing[slot] = 0;
+    this.#doneHead = this.#doneHead + 1 === this.size ? 0 : this.#doneHead + 1;
+    this.done -= 1;
     return slot;
   }
 
-  /** Takes a slot out of the ring: it was polled, or completed by its token. Those before it, mostly none, move up. */
+  /** Takes a slot out of the ring that was completed by its token, or given up. Those before it move up. */
   #leaveRing(slot: number): void {
     const ring = this.#doneRing;
     const last = this.size - 1;

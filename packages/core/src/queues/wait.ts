@@ -1,6 +1,8 @@
 /** What all waits with promises share: they need interrupts, and their caller can cancel them, by a signal as those of the DOM. */
+import type { Named } from '../check.ts';
 import type { Transport } from '../device/transport.ts';
 import { VirtioError } from '../errors.ts';
+import { show } from '../show.ts';
 
 /** The part of the DOM's `AbortSignal` that is needed here, as engines without an operating system have no such class. */
 export interface AbortSignalLike {
@@ -33,25 +35,30 @@ export function requireWaitable(transport: Transport, options?: WaitOptions): vo
         'non-blocking form, or give the transport PollingInterrupts',
     );
   }
-  const signal: unknown = options?.signal;
-  if (signal === undefined) return;
-  if (!isSignal(signal)) {
-    throw new VirtioError(
-      'INVALID_PARAM',
-      `${transport.who()}: signal is ${signal === null ? 'null' : `a ${typeof signal} without addEventListener`}; give an AbortSignal, ` +
-        'or leave it out',
-    );
-  }
-  if (signal.aborted) throw abortError(transport, signal);
+  const signal = options?.signal;
+  requireSignal(transport, signal);
+  if (signal?.aborted === true) throw abortError(transport, signal);
 }
 
-/** For callers without types. */
-function isSignal(value: unknown): value is AbortSignalLike {
-  return (
+/**
+ * Refuses what is neither a signal nor `undefined`, which callers without types may give.
+ *
+ * @param named the device for the message
+ * @throws {@link VirtioError} `INVALID_PARAM`
+ */
+export function requireSignal(named: Named, value: unknown): asserts value is AbortSignalLike | undefined {
+  if (value === undefined) return;
+  if (
     typeof value === 'object' &&
     value !== null &&
     'addEventListener' in value &&
     typeof value.addEventListener === 'function'
+  ) {
+    return;
+  }
+  throw new VirtioError(
+    'INVALID_PARAM',
+    `${typeof named === 'string' ? named : named.who()}: signal is ${show(value)}; give an AbortSignal, or leave it out`,
   );
 }
 

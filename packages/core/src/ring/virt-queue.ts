@@ -148,15 +148,15 @@ export abstract class VirtQueue implements QueueCalls, Disposable {
   }
 
   /**
-   * Puts the rings into other memory, of the same sizes, and the memory that they had back into the caller's hands. The queue must be
-   * reset before it is used again.
+   * Moves the rings to other memory of the same sizes. The memory that they had is the caller's again. The queue must be reset before
+   * it is used again.
    */
   move(regions: readonly DmaRegion[]): void {
     this.#regions = [...regions];
     this.bind();
   }
 
-  /** Leaves the memory of the rings to whoever else uses it: it is not given back with the queue. */
+  /** Leaves the memory of the rings allocated when the queue is disposed, as somebody else may still use it. */
   leaveMemory(): void {
     this.#regions = [];
   }

@@ -86,7 +86,7 @@ export class ControlBlock {
     this.#config = new Uint8Array(buffer, WORDS * 4, this.#words[CONFIG_SIZE]);
   }
 
-  /** A block for a configuration of so many bytes. The first set of rings is the one with the number 0. */
+  /** Makes a block for a configuration of `configSize` bytes. The set of rings that is used first has the number 0. */
   static create(configSize: number): ControlBlock {
     const words = new Int32Array(new SharedArrayBuffer(WORDS * 4 + Math.ceil(configSize / 8) * 8));
     words[CONFIG_SIZE] = configSize;
@@ -210,7 +210,7 @@ export class ControlBlock {
     this.#report();
   }
 
-  /** The device has lied, after so many resets. */
+  /** The device has lied; `resets` is how often it was reset before. */
   lied(resets: number): void {
     Atomics.store(this.#words, LIES, resets + 1);
     this.#report();

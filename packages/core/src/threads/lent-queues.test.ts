@@ -1,6 +1,6 @@
 import {
-  type DriverOptions,
   BufferDriver,
+  type DriverOptions,
   Driver,
   FeatureTable,
   type Hal,
@@ -125,8 +125,9 @@ describe('a plan', () => {
       }
     }
     const { owner, device } = setUp((of) => new Refusing(of));
-    for (let n = 0; n < 2; n += 1)
+    for (let n = 0; n < 2; n += 1) {
       expect(() => owner.lent.plan({ memory })).toThrow('not over this transport');
+    }
     owner[Symbol.dispose]();
     device.assertClean();
   });
@@ -199,17 +200,17 @@ describe('a thread', () => {
   });
 
   it('that opens its queues during a reset, before the rings are emptied, loses nothing by that', async () => {
-    let negotiating: (() => void) | undefined;
+    const hook: { negotiating?: () => void } = {};
     class Watched extends FakeTransport {
       override readDeviceFeatures(): bigint {
-        negotiating?.();
+        hook.negotiating?.();
         return super.readDeviceFeatures();
       }
     }
     const { owner, device, open, sends } = setUp((of) => new Watched(of));
     const plan = owner.lent.plan({ memory });
     let far: Far | undefined;
-    negotiating = () => (far ??= open(plan));
+    hook.negotiating = () => (far ??= open(plan));
     owner.reset();
     for (let byte = 1; byte < 10; byte += 1) await sends(far as Far, byte);
     expect(far?.ask()).toBe(7);

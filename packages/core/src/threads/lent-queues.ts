@@ -97,8 +97,8 @@ export class LentQueues implements DriverQueue {
    */
   plan(options: QueuePlanOptions = {}): QueuePlan {
     const { transport, hal } = this.#parts;
-    const wanted = options.memory === undefined ? (this.#arena?.bytes.length ?? MEMORY) : options.memory;
-    const memory = requireInteger(transport, 'memory', wanted, PAGE_SIZE, MOST_MEMORY);
+    const { memory = this.#arena?.bytes.length ?? MEMORY } = options;
+    requireInteger(transport, 'memory', memory, PAGE_SIZE, MOST_MEMORY);
     const control = this.#control;
     if (this.#lent && !control.isClosed) {
       throw new VirtioError(

@@ -202,9 +202,11 @@ describe('traceTransport', () => {
       const { transport, hal } = traceTransport(new FakeTransport(device), device.hal, () => {
         throw new Error('thrown by the listener');
       });
-      using driver = new EchoDriver(transport, hal);
-      const into = new Uint8Array(3);
-      for (let n = 0; n < 9; n += 1) expect(driver.echo(Uint8Array.of(n, 2, 3), into)).toBe(3);
+      {
+        using driver = new EchoDriver(transport, hal);
+        const into = new Uint8Array(3);
+        for (let n = 0; n < 9; n += 1) expect(driver.echo(Uint8Array.of(n, 2, 3), into)).toBe(3);
+      }
       await new Promise((resolve) => setTimeout(resolve, 0));
     } finally {
       process.off('unhandledRejection', seen);

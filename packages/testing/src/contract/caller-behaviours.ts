@@ -10,13 +10,8 @@ import {
   WRONG_TIMES,
 } from './behaviour.ts';
 import { Canceller, check, equal, hasCode } from './check.ts';
-import type { Form, Scene } from './scene.ts';
+import { type Form, type Scene, transfer } from './scene.ts';
 import type { Call, ContractDriver, Requests } from './subject.ts';
-
-/** A buffer as ECMAScript 2024 has it. */
-interface Transferable {
-  transfer(): unknown;
-}
 
 /** What callers without types may give in place of options. */
 const WRONG: Readonly<Record<Form, readonly unknown[]>> = {
@@ -38,12 +33,11 @@ export function callerBehaviours<D extends ContractDriver>(
       async run(scene) {
         const capacity = await scene.capacity(requests);
         const call = requests.call(scene.mark());
-        const own = (call.buffers ?? []).filter((buffer) => !isDma(scene, buffer));
-        // An engine without the method has callers who cannot do this.
-        if (own.length === 0 || !('transfer' in ArrayBuffer.prototype)) return;
+        const own = (call.buffers ?? []).filter((buffer) => scene.canTransfer(buffer));
+        if (own.length === 0) return;
         scene.answering = false;
         const ended = ends(scene, requests, form, call, () => {
-          for (const { buffer } of own) (buffer as unknown as Transferable).transfer();
+          for (const buffer of own) transfer(buffer);
           scene.answer();
         });
         const error = await ended;
@@ -280,8 +274,4 @@ async function ends<D extends ContractDriver>(
 function act<D extends ContractDriver>(scene: Scene<D>, end: 'reset' | 'dispose'): void {
   if (end === 'reset') scene.driver.reset();
   else scene.driver[Symbol.dispose]();
-}
-
-function isDma<D extends ContractDriver>(scene: Scene<D>, { buffer }: Uint8Array): boolean {
-  return scene.device.hal.regions.some(({ bytes }) => bytes.buffer === buffer);
 }

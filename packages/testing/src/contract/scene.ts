@@ -330,6 +330,11 @@ export class Scene<D extends ContractDriver> {
     }
   }
 
+  /** Whether a caller can transfer a buffer: the engine has the method, and the buffer does not lie in DMA memory. */
+  canTransfer({ buffer }: Uint8Array): boolean {
+    return 'transfer' in buffer && !this.device.hal.regions.some(({ bytes }) => bytes.buffer === buffer);
+  }
+
   /** The device says that it has used a chain that does not exist. */
   lie(queue: number): void {
     const ring = this.device.queue(queue);
@@ -427,6 +432,11 @@ export interface Started<D> {
   readonly watched: Watched<unknown>;
   /** Checks that the caller's buffers are as they were. */
   readonly untouched: () => void;
+}
+
+/** Transfers the memory of a buffer, which is empty then, as ECMAScript 2024 has it. */
+export function transfer({ buffer }: Uint8Array): void {
+  (buffer as unknown as { transfer(): unknown }).transfer();
 }
 
 /** The forms that a kind of requests has. */

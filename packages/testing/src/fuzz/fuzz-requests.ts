@@ -1,7 +1,7 @@
 /** Requests of the fuzzer in all forms: what was asked, which tokens there are, and what must come of them. */
 import { VirtioError, type VirtioErrorCode } from '@virtio/core';
 import { Canceller, check, ContractBreach, describeError, equal } from '../contract/check.ts';
-import { copies, mustBeUntouched } from '../contract/scene.ts';
+import { copies, mustBeUntouched, transfer } from '../contract/scene.ts';
 import type { Call, ContractDriver, Requests } from '../contract/subject.ts';
 import type { Since } from './causes.ts';
 import { increment } from './fuzz-counts.ts';
@@ -17,6 +17,8 @@ interface Asked<D> {
   readonly form: string;
   canceller?: Canceller;
   token?: number;
+  /** Whether its caller has transferred its buffers meanwhile: it may then fail, and its answer has no place. */
+  transferred?: boolean;
 }
 
 const NO_CODES: readonly VirtioErrorCode[] = [];
@@ -270,6 +272,20 @@ export class FuzzRequests<D extends ContractDriver> {
     if (!this.#answered.has(asked.mark)) this.#over.push(asked);
   }
 
+  /** Transfers the buffers of a request while the device may have it. */
+  transfer(): void {
+    const { random, scene } = this.#world;
+    const asked = [...this.#waiting, ...this.#tokens].filter(
+      ({ transferred, call: { buffers = [] } }) =>
+        transferred !== true && buffers.length > 0 && buffers.every((buffer) => scene.canTransfer(buffer)),
+    );
+    if (asked.length === 0) return;
+    const one = random.pick(asked);
+    this.#world.did(`transfer the buffers of ${one.mark}`);
+    one.transferred = true;
+    for (const buffer of one.call.buffers ?? []) transfer(buffer);
+  }
+
   abort(): void {
     if (this.#world.cancellers.length === 0) return;
     this.#world.did('abort');
@@ -287,26 +303,31 @@ export class FuzzRequests<D extends ContractDriver> {
   #succeeded(asked: Asked<D>, value: unknown): void {
     increment(this.#world.counts.ends, 'ok');
     const { mark, call, since } = asked;
+    if (asked.transferred === true) return;
     if (this.#world.bad.has(mark) || this.#world.causes.after('lie', since.reset)) return;
     call.verify(value);
   }
 
   #failed(asked: Asked<D>, error: unknown, allowed: readonly VirtioErrorCode[]): void {
+    const codes = asked.transferred === true ? [...allowed, 'INVALID_PARAM' as const] : allowed;
     this.#world.judge(
       error,
       asked.since,
       `request ${asked.mark} (${asked.form})`,
       this.#world.bad.has(asked.mark) || this.#world.causes.after('lie', asked.since.reset)
-        ? [...allowed, 'DEVICE_MISBEHAVED', 'IO_ERROR', 'UNSUPPORTED']
-        : allowed,
+        ? [...codes, 'DEVICE_MISBEHAVED', 'IO_ERROR', 'UNSUPPORTED']
+        : codes,
     );
+    if (asked.transferred === true) return;
     if (asked.requests.judgedInBuffers === true && VirtioError.is(error, 'DEVICE_MISBEHAVED')) return;
     this.#over.push(asked);
     mustBeUntouched(asked.call, asked.before, asked.mark);
   }
 
   checkOver(): void {
-    for (const { call, before, mark } of this.#over.splice(0)) mustBeUntouched(call, before, mark);
+    for (const { call, before, mark, transferred } of this.#over.splice(0)) {
+      if (transferred !== true) mustBeUntouched(call, before, mark);
+    }
     this.#world.bad.clear();
     this.#answered.clear();
   }

@@ -129,7 +129,8 @@ export class Life<D extends ContractDriver> {
         this.#requests.useToken();
         return;
       case 10:
-        this.#requests.abort();
+        if (random.oneIn(6)) this.#requests.transfer();
+        else this.#requests.abort();
         return;
       case 11:
       case 12:
@@ -219,6 +220,9 @@ export class Life<D extends ContractDriver> {
           this.#requests.useToken();
           return;
         case 5:
+          if (random.oneIn(4)) this.#requests.transfer();
+          else this.#requests.abort();
+          return;
         case 6:
           this.#requests.abort();
           return;
@@ -269,6 +273,11 @@ export class Life<D extends ContractDriver> {
 
   #listen(): void {
     const { driver } = this.#world.scene;
+    driver.on('quirk', () => {
+      if (this.#world.quiet || !this.#world.options.reentrant) return;
+      this.#inside('listener');
+      if (this.#world.random.oneIn(8)) this.#reset();
+    });
     driver.on('failure', () => {
       this.#failuresSinceReset += 1;
       this.#inside('listener');

@@ -90,7 +90,7 @@ export default [
     device: 'net',
     name: 'carries a million frames of mixed sizes each way at once',
     onlyFull: true,
-    timeoutS: 1800,
+    timeoutS: 600,
     skip: ({ machine, transport, ring }) =>
       machine === 'q35' && transport === 'pci-vfio' && ring.name === 'split'
         ? undefined
