@@ -19,7 +19,7 @@ const ALL = [
   one('b', { essential: true }),
   one('c', {
     essential: true,
-    skip: ({ transport }: { transport: string }) => transport === 'mmio-v1' && 'no',
+    skip: ({ transport }: { transport: string }) => (transport === 'mmio-v1' ? 'no' : undefined),
   }),
   one('d'),
 ];
