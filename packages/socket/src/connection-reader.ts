@@ -1,5 +1,12 @@
 /** Reads a connection: takes what was received, at once, or as soon as there is some. */
-import { requireBytes, requireWaitable, type SpinOptions, spinTime, VirtioError, type WaitOptions } from '@virtio/core';
+import {
+  requireBytes,
+  requireWaitable,
+  type SpinOptions,
+  spinTime,
+  VirtioError,
+  type WaitOptions,
+} from '@virtio/core';
 import type { ConnectionPort, VsockMessage } from './connection-port.ts';
 import type { Connection } from './connection.ts';
 

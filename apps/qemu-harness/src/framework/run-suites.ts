@@ -230,7 +230,9 @@ export function select(
         const what = `${test.device}: ${test.name}`;
         return (
           isIncluded(cell, test, filters.length > 0 ? 'full' : extent) &&
-          (test.onlyFull !== true || extent === 'full' || filters.some((filter) => test.name.includes(filter))) &&
+          (test.onlyFull !== true ||
+            extent === 'full' ||
+            filters.some((filter) => test.name.includes(filter))) &&
           filters.every((filter) =>
             filter.split('|').some((word) => what.includes(word) || cellName(cell).includes(word)),
           )
