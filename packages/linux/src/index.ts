@@ -21,7 +21,14 @@ export type { PciDeviceInfo } from './pci-devices.ts';
 export { PhysicalHal } from './physical-hal.ts';
 export { Resources } from './resources.ts';
 export { SharedFile } from './shared-file.ts';
-export { duplicate, eventfd, pollDescriptors, PollEvents, signalEventfd } from './syscalls.ts';
+export {
+  closeDescriptor,
+  duplicate,
+  eventfd,
+  pollDescriptors,
+  PollEvents,
+  signalEventfd,
+} from './syscalls.ts';
 export { Errno, errorName, SystemCallError, systemError } from './system-error.ts';
 export { type Received, UnixListener, UnixSocket } from './unix-socket.ts';
 export * from './tap.ts';

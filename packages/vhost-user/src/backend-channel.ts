@@ -2,9 +2,8 @@
  * The channel on which the back end asks (BACKEND_REQ). A configuration that changed and an error of a vring are taken; all else
  * belongs to features that are not accepted, and is refused.
  */
-import { closeSync } from 'node:fs';
 import { VirtioError } from '@virtio/core';
-import { type EventPoller, UnixSocket } from '@virtio/linux';
+import { closeDescriptor, type EventPoller, UnixSocket } from '@virtio/linux';
 import { encodeMessage, type Message, MessageReader } from './message.ts';
 import { BackendRequest, encode, HeaderFlag, U64 } from './protocol.ts';
 
@@ -99,7 +98,7 @@ export class BackendChannel implements Disposable {
   }
 
   #handle(message: Message): void {
-    for (const fd of message.descriptors.splice(0)) closeSync(fd);
+    for (const fd of message.descriptors.splice(0)) closeDescriptor(fd);
     const known = message.request === BackendRequest.CONFIG_CHANGE_MSG;
     if (this.#replies && (message.flags & HeaderFlag.NEED_REPLY) !== 0) {
       const payload = encode(U64, { value: known ? 0n : 1n });
@@ -115,7 +114,7 @@ export class BackendChannel implements Disposable {
     if (this.#scheduled) clearImmediate(this.#scheduled);
     this.#poller.unwatch(this.#own.fd);
     this.handedOver();
-    for (const fd of this.#reader.takeDescriptors()) closeSync(fd);
+    for (const fd of this.#reader.takeDescriptors()) closeDescriptor(fd);
     this.#own[Symbol.dispose]();
   }
 }

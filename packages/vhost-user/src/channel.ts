@@ -5,9 +5,14 @@
  * Requests can be waited for in two ways. Promises are for opening and reconnecting. In place, with a limit, is for what
  * core's `Transport` does in place: negotiation, reset, memory.
  */
-import { closeSync } from 'node:fs';
 import { VirtioError } from '@virtio/core';
-import { type EventPoller, pollDescriptors, PollEvents, type UnixSocket } from '@virtio/linux';
+import {
+  type EventPoller,
+  pollDescriptors,
+  PollEvents,
+  type UnixSocket,
+  closeDescriptor,
+} from '@virtio/linux';
 import { type Parser, parseU64 } from './answers.ts';
 import { encodeMessage, type Message, MessageReader } from './message.ts';
 import { FrontendRequest, type FrontendRequestName, HeaderFlag } from './protocol.ts';
@@ -190,7 +195,7 @@ export class Channel implements Disposable {
     clearTimeout(this.#timer);
     this.#poller.unwatch(this.#socket.fd);
     this.#socket[Symbol.dispose]();
-    for (const fd of this.#reader.takeDescriptors()) closeSync(fd);
+    for (const fd of this.#reader.takeDescriptors()) closeDescriptor(fd);
     this.#outgoing.length = 0;
     for (const pending of this.#pending.splice(0)) {
       pending.error = error;
@@ -256,7 +261,7 @@ export class Channel implements Disposable {
       this.#arm();
       next.finish();
     } finally {
-      for (const fd of message.descriptors.splice(0)) closeSync(fd);
+      for (const fd of message.descriptors.splice(0)) closeDescriptor(fd);
     }
   }
 

@@ -6,7 +6,6 @@
  * (negotiation, going live, reset, configuration after a write) waits for the back end in place, as long as its time-out
  * allows and no longer; nothing else waits.
  */
-import { closeSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import {
   DeviceStatus,
@@ -18,6 +17,7 @@ import {
   Transport,
   VirtioError,
 } from '@virtio/core';
+import { closeDescriptor } from '@virtio/linux';
 import type { EventPoller } from '@virtio/linux';
 import { DeviceConfig } from './device-config.ts';
 import type { Dialer } from './dial.ts';
@@ -500,7 +500,7 @@ export class VhostUserTransport extends Transport {
         if (!resumed && session.has('INFLIGHT_SHMFD')) {
           const record = await this.#vrings.askRecord(session).answer();
           if (epoch !== this.#epoch) {
-            closeSync(record.fd);
+            closeDescriptor(record.fd);
             return false;
           }
           this.#vrings.keepRecord(record);

@@ -2,8 +2,9 @@
  * The vrings of a device: what the driver set up, told to a back end when the driver is ready, and once more to one that comes back;
  * and taken from it when it has finished what it had taken.
  */
-import { closeSync, readSync } from 'node:fs';
+import { readSync } from 'node:fs';
 import { DeviceType, type QueueSignals, VirtioError } from '@virtio/core';
+import { closeDescriptor } from '@virtio/linux';
 import type { EventPoller } from '@virtio/linux';
 import type { InflightRecord } from './answers.ts';
 import type { Pending } from './channel.ts';
@@ -154,7 +155,7 @@ export class VringSet {
   clear(): void {
     for (const vring of this.#vrings.values()) vring[Symbol.dispose]();
     this.#vrings.clear();
-    if (this.#record !== undefined) closeSync(this.#record.fd);
+    if (this.#record !== undefined) closeDescriptor(this.#record.fd);
     this.#record = undefined;
   }
 

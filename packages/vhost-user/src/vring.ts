@@ -1,7 +1,6 @@
 /** A virtqueue as the back end is told of it: size, addresses, and the eventfds by which the two sides call each other. */
-import { closeSync } from 'node:fs';
 import type { QueueSignals } from '@virtio/core';
-import { duplicate, type EventPoller, eventfd, signalEventfd } from '@virtio/linux';
+import { closeDescriptor, duplicate, type EventPoller, eventfd, signalEventfd } from '@virtio/linux';
 import { encode, U64, VringAddress, VringState } from './protocol.ts';
 import type { Session } from './session.ts';
 
@@ -37,8 +36,8 @@ export class VringLines implements Disposable {
   lent = false;
 
   [Symbol.dispose](): void {
-    closeSync(this.kick);
-    closeSync(this.call);
+    closeDescriptor(this.kick);
+    closeDescriptor(this.call);
   }
 }
 
@@ -70,8 +69,8 @@ export class Vring implements Disposable {
       doorbell: { kind: 'descriptor', descriptor: kick },
       interrupt: call,
       close: () => {
-        closeSync(kick);
-        closeSync(call);
+        closeDescriptor(kick);
+        closeDescriptor(call);
       },
     };
   }
@@ -125,7 +124,7 @@ export class Vring implements Disposable {
     if (this.#closed) return;
     this.#closed = true;
     this.#poller.unwatch(this.#error);
-    closeSync(this.#error);
+    closeDescriptor(this.#error);
     this.#unwatch();
   }
 

@@ -63,7 +63,8 @@ export class V86Machine implements AsyncDisposable {
   /** Makes a machine with a 9P server, a console, a network card and a balloon, and 64 MiB of memory. */
   static async create(): Promise<V86Machine> {
     const emulator = new V86({
-      wasm_fn: async (imports) => instantiate(await readWasm(), imports),
+      // Its types name WebAssembly's, which ECMAScript's do not have.
+      wasm_fn: async (imports: unknown) => instantiate(await readWasm(), imports as object),
       memory_size: MEMORY_SIZE,
       autostart: false,
       disable_keyboard: true,

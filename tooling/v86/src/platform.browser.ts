@@ -8,6 +8,6 @@ export function readWasm(): Promise<Uint8Array> {
 
 /** Calls back in a while; other events come first. */
 export function schedule(callback: () => void): void {
-  const { setTimeout } = globalThis as unknown as { setTimeout(callback: () => void, ms: number): unknown };
-  setTimeout(callback, 0);
+  const timers = globalThis as unknown as { setTimeout(callback: () => void, ms: number): unknown };
+  timers.setTimeout(callback, 0);
 }

@@ -351,7 +351,9 @@ export abstract class Driver<
    * the device lied; people may call it to cancel everything.
    */
   fail(error: VirtioError): void {
-    if (this.#failure !== undefined) return;
+    // A driver of lent queues waits after a reset until the device is live again. What ends it for good counts more.
+    const waits = this.#failure?.code === 'DEVICE_RESET' && error.code !== 'DEVICE_RESET' && !this.#resetting;
+    if (this.#failure !== undefined && !waits) return;
     this.#end(error);
     if (!this.#resetting) this.emit('failure', error);
   }

@@ -251,6 +251,26 @@ describe('a thread', () => {
     device.assertClean();
   });
 
+  it('that waits after a reset which never ends hears that the device is gone', async () => {
+    const { owner, open } = setUp();
+    const far = open(owner.lent.plan({ memory }));
+    const heard: string[] = [];
+    far.on('failure', ({ code }) => heard.push(code));
+    owner.resetting = () => {
+      far.pollEvents();
+      expect(() => far.ask()).toThrow(refused('DEVICE_RESET'));
+      throw new VirtioError('DEVICE_REMOVED', 'it went away meanwhile');
+    };
+    expect(() => owner.reset()).toThrow('it went away meanwhile');
+    await vi.waitFor(() => {
+      far.pollEvents();
+      expect(heard).toEqual(['DEVICE_RESET', 'DEVICE_REMOVED']);
+    });
+    expect(() => far.ask()).toThrow(refused('DEVICE_REMOVED'));
+    far[Symbol.dispose]();
+    owner[Symbol.dispose]();
+  });
+
   it('may dispose its driver when it hears of a reset', async () => {
     const { owner, device, open } = setUp();
     const far = open(owner.lent.plan({ memory }));
