@@ -56,6 +56,8 @@ export default defineConfig(
         'error',
         { allowNumber: true, allowBoolean: true },
       ],
+      // There is no enum in the house (`erasableSyntaxOnly`).
+      '@typescript-eslint/no-unsafe-enum-assignment': 'off',
       // Array indices that the loop bounds are the hot path's manner, with typed arrays.
       '@typescript-eslint/prefer-for-of': 'off',
       '@typescript-eslint/no-unused-vars': ['error', { argsIgnorePattern: '^_', varsIgnorePattern: '^_' }],
