@@ -338,9 +338,11 @@ describe('a vhost-user device', () => {
     await using backend = await FakeBackend.start(socket.path, { hold: true }, { disk });
     using device = await openDisk(socket.path);
     using blk = new VirtioBlk(device.transport, device.hal);
-    const reading = blk.read(0, new Uint8Array(512));
+    const ended = expect(blk.read(0, new Uint8Array(512))).rejects.toMatchObject({
+      code: 'DEVICE_NEEDS_RESET',
+    });
     await backend.tell({ do: 'error' });
-    await expect(reading).rejects.toMatchObject({ code: 'DEVICE_NEEDS_RESET' });
+    await ended;
     await backend.tell({ do: 'change', script: { hold: false } });
     blk.reset();
     await exercise(blk, disk);

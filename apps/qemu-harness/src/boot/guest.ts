@@ -264,6 +264,10 @@ export class Guest {
     if (line === '') return;
     if (this.#stage === 'firmware' && /^\[ *\d+\.\d+\]/.test(line)) this.#reach('kernel');
     if (line.includes('Kernel panic - not syncing')) this.#verdict ??= 'panic';
+    if (this.#stage !== 'ready' && line.includes('kthread timer wakeup didn')) {
+      this.#detail = 'its kernel has lost the timer of a processor';
+      void this.#examine();
+    }
     this.#console.push(line);
     if (this.#console.length > CONSOLE_LINES) this.#console.shift();
     this.#events.onConsole?.(line);

@@ -113,7 +113,7 @@ async function withDriver(
   }
   const note = (event: TraceEvent): void => {
     if (event.kind !== 'register' || event.access !== 'write' || event.queue === undefined) return;
-    if (/^queue_?size$/i.test(event.register)) sizes.set(event.queue, Number(event.value));
+    if (/^queue_?(?:size|num)$/i.test(event.register)) sizes.set(event.queue, Number(event.value));
   };
   const traced = traceTransport(transport, hal, note);
   try {
