@@ -11,7 +11,7 @@ const build = (config: Pick<GuestConfig, 'machine' | 'transport'> & Partial<Gues
 describe('qemuArguments', () => {
   it('puts PCI devices behind a virtual IOMMU for VFIO', () => {
     const line = build({ machine: 'q35', transport: 'pci-vfio' });
-    expect(line).toContain('-machine q35,smm=off,kernel-irqchip=split -device intel-iommu,intremap=on');
+    expect(line).toContain('-machine q35,kernel-irqchip=split -device intel-iommu,intremap=on');
     expect(line).toContain('-global virtio-device.iommu_platform=on');
     expect(line).toContain('intel_iommu=on iommu=pt');
   });

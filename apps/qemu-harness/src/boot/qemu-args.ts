@@ -119,12 +119,9 @@ function machineArguments({ machine, transport }: GuestConfig): string[] {
     ];
   }
   const modern = TRANSITIONAL.flatMap((name) => ['-global', `${name}.disable-legacy=on`]);
-  // Without the mode of system management a processor has one address space. With two, QEMU now and then looks a page up in the wrong one
-  // at the firmware (its assertion in iotlb_to_section).
-  const board = 'q35,smm=off';
-  if (transport === 'pci-physical') return ['-machine', board, ...modern];
+  if (transport === 'pci-physical') return ['-machine', 'q35', ...modern];
   return [
-    ...['-machine', `${board},kernel-irqchip=split`, '-device', 'intel-iommu,intremap=on'],
+    ...['-machine', 'q35,kernel-irqchip=split', '-device', 'intel-iommu,intremap=on'],
     // Every virtio device goes through the IOMMU, those that a user adds too.
     ...modern,
     ...['-global', 'virtio-device.iommu_platform=on'],
