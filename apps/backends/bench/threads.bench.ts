@@ -5,7 +5,7 @@
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { VirtioBlk } from '@virtio/blk';
-import { DeviceType } from '@virtio/core';
+import { DeviceType, forThreads } from '@virtio/core';
 import { openVhostUser } from '@virtio/vhost-user';
 import { Folder } from '../src/backend.ts';
 import { StorageDaemon } from '../src/storage-daemon.ts';
@@ -26,7 +26,7 @@ async function alone(socket: string, queues: number, depth: number): Promise<num
 
 async function threads(socket: string, depth: number): Promise<number> {
   using device = await openVhostUser(socket, { deviceType: DeviceType.Block });
-  using blk = new VirtioBlk(device.transport, device.hal, { queues: 1, threadQueues: THREADS });
+  using blk = new VirtioBlk(device.transport, device.hal, { queues: 1, threadQueues: forThreads(THREADS) });
   const workers = Array.from({ length: THREADS }, (_, n) => {
     const workerData = { plan: blk.queueFor(1 + n), depth: depth / THREADS };
     return new Worker(new URL('./threads-worker.ts', import.meta.url), { workerData });

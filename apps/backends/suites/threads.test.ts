@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { VirtioBlk } from '@virtio/blk';
-import { DeviceType } from '@virtio/core';
+import { DeviceType, forThreads } from '@virtio/core';
 import { openVhostUser } from '@virtio/vhost-user';
 import { describe, expect, it } from 'vitest';
 import { Folder } from '../src/backend.ts';
@@ -89,7 +89,7 @@ describe('a disk with a thread for each queue', () => {
     await using daemon = await serve(folder);
     {
       using device = await openVhostUser(daemon.socket, { deviceType: DeviceType.Block });
-      using blk = new VirtioBlk(device.transport, device.hal, { threadQueues: QUEUES - 1 });
+      using blk = new VirtioBlk(device.transport, device.hal, { threadQueues: forThreads(QUEUES - 1) });
       expect(blk.queueCount).toBe(1);
       const threads = await Promise.all([1, 2, 3].map((index) => Thread.start(blk, index)));
       const mine = new Uint8Array(512).fill(0xab);
@@ -127,7 +127,7 @@ describe('a disk with a thread for each queue', () => {
     using folder = new Folder();
     await using daemon = await serve(folder);
     using device = await openVhostUser(daemon.socket, { deviceType: DeviceType.Block });
-    using blk = new VirtioBlk(device.transport, device.hal, { threadQueues: 2 });
+    using blk = new VirtioBlk(device.transport, device.hal, { threadQueues: forThreads(2) });
     const threads = await Promise.all([2, 3].map((index) => Thread.start(blk, index)));
     const reports = threads.map((thread) => thread.report());
     await daemon.kill();
@@ -142,7 +142,7 @@ describe('a disk with a thread for each queue', () => {
     using folder = new Folder();
     await using daemon = await serve(folder);
     using device = await openVhostUser(daemon.socket, { deviceType: DeviceType.Block });
-    using blk = new VirtioBlk(device.transport, device.hal, { threadQueues: 3 });
+    using blk = new VirtioBlk(device.transport, device.hal, { threadQueues: forThreads(3) });
     let before = 0;
     for (let lap = 0; lap < 5; lap += 1) {
       const threads = await Promise.all([1, 2, 3].map((index) => Thread.start(blk, index, true)));

@@ -5,6 +5,7 @@
  */
 import { readdirSync } from 'node:fs';
 import { inspect } from 'node:util';
+import { type FeatureRequest, type FeatureSet, Transport } from '@virtio/core';
 import type { DeviceLocation, GuestContext, GuestTest } from '../src/framework/define.ts';
 import type { FromTest, PlannedLocation, ToTest } from '../src/framework/runner-protocol.ts';
 import { difference, holdings } from './holdings.ts';
@@ -51,6 +52,7 @@ export function serveTests(tests: readonly GuestTest[]): void {
     say({ type: 'left', what: await leftovers(before) });
   };
 
+  reportFeatures();
   process.on('message', (message: ToTest) => {
     if (message.type === 'start') {
       void serve(message);
@@ -64,6 +66,28 @@ export function serveTests(tests: readonly GuestTest[]): void {
     }
   });
   say({ type: 'ready' });
+}
+
+/** Tells the host what every driver negotiates from now on, for the table of what is supported. */
+function reportFeatures(): void {
+  const prototype = Transport.prototype as unknown as {
+    beginInit: (this: Transport, request: FeatureRequest<string>) => FeatureSet<string>;
+  };
+  const begin = prototype.beginInit;
+  prototype.beginInit = function (request) {
+    const accepted = begin.call(this, request);
+    const { table, supported } = request;
+    say({
+      type: 'negotiated',
+      what: {
+        deviceType: this.deviceType,
+        offered: table.names(this.readDeviceFeatures()),
+        implemented: [...supported, 'VERSION_1'],
+        accepted: table.names(accepted.bits),
+      },
+    });
+    return accepted;
+  };
 }
 
 async function attempt(

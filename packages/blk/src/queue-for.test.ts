@@ -1,4 +1,4 @@
-import { CommonFeatures, openQueuePlan, type QueuePlan, type VirtioError } from '@virtio/core';
+import { CommonFeatures, forThreads, openQueuePlan, type QueuePlan, type VirtioError } from '@virtio/core';
 import { FakeThread } from '@virtio/testing';
 import { describe, expect, it, vi } from 'vitest';
 import { type OpenDisk, openFakeDisk, pattern } from '../examples/fake-disk.ts';
@@ -24,7 +24,7 @@ function lend(ring: bigint): Lent {
     features: ['MQ', 'FLUSH'],
     ring,
     queues: [16, 16],
-    driver: { threadQueues: 1 },
+    driver: { threadQueues: forThreads(1) },
   });
   const { blk, transport } = open;
   const plan = structuredClone(blk.queueFor(1, { memory: 4096 }));
@@ -158,7 +158,7 @@ describe('a queue for another thread', () => {
     const { blk, transport, disk, device } = openFakeDisk({
       features: ['MQ', 'FLUSH'],
       queues: [16, 16],
-      driver: { threadQueues: 1 },
+      driver: { threadQueues: forThreads(1) },
     });
     const plan = structuredClone(blk.queueFor(1, { memory: 4096 }));
     let far: VirtioBlk | undefined;
@@ -268,7 +268,7 @@ describe('a queue for another thread', () => {
     const { blk, transport } = openFakeDisk({
       features: ['MQ'],
       queues: [16, 16],
-      driver: { threadQueues: 1 },
+      driver: { threadQueues: forThreads(1) },
     });
     const close = vi.fn<() => void>();
     const lendQueue = transport.lendQueue.bind(transport);
@@ -306,12 +306,17 @@ describe('a queue for another thread', () => {
     far[Symbol.dispose]();
   });
 
+  it('refuses a plain number of queues, which would set aside nothing', () => {
+    const options = { features: ['MQ'], queues: [8, 8], driver: { threadQueues: 1 as never } } as const;
+    expect(() => openFakeDisk(options)).toThrow(/threadQueues is 1; give what forThreads\(count\)/);
+  });
+
   it('asks for as many queues as there are', () => {
-    expect(() => openFakeDisk({ features: ['MQ'], queues: [8, 8], driver: { threadQueues: 2 } })).toThrow(
-      refused('INVALID_PARAM'),
-    );
     expect(() =>
-      openFakeDisk({ features: ['MQ'], queues: [8, 8], driver: { threadQueues: 1, queues: 2 } }),
+      openFakeDisk({ features: ['MQ'], queues: [8, 8], driver: { threadQueues: forThreads(2) } }),
+    ).toThrow(refused('INVALID_PARAM'));
+    expect(() =>
+      openFakeDisk({ features: ['MQ'], queues: [8, 8], driver: { threadQueues: forThreads(1), queues: 2 } }),
     ).toThrow(refused('INVALID_PARAM'));
   });
 });

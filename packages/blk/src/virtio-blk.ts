@@ -16,6 +16,8 @@ import {
   type QueuePlan,
   type QueuePlanOptions,
   requireInteger,
+  requireThreads,
+  type ThreadQueues,
   type Transport,
   VirtioError,
 } from '@virtio/core';
@@ -42,8 +44,8 @@ const WRITE = requestName(RequestType.OUT);
 export interface BlkOptions extends DriverOptions {
   /** How many request queues to use (default: all that the device has, up to 16). */
   readonly queues?: number;
-  /** How many more request queues to set up for other threads, see {@link VirtioBlk.queueFor} (default 0). */
-  readonly threadQueues?: number;
+  /** More request queues, set up for other threads: `forThreads(3)` of `@virtio/core` (default none); see {@link VirtioBlk.queueFor}. */
+  readonly threadQueues?: ThreadQueues;
   /** The size of each queue in descriptors (default 256), as far as the device allows it. */
   readonly queueSize?: number;
 }
@@ -136,15 +138,17 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
     this.setUp(() => {
       const config = readBlkConfig(transport, this.features);
       const { numQueues } = config;
-      const { threadQueues = 0 } = options;
-      requireInteger(transport, 'threadQueues', threadQueues, 0, numQueues - 1);
-      const most = numQueues - threadQueues;
+      const { threadQueues } = options;
+      const lent = requireThreads(transport, 'threadQueues', threadQueues, numQueues - 1);
+      const most = numQueues - lent;
       const { queues = Math.min(most, DEFAULT_QUEUES) } = options;
       requireInteger(transport, 'queues', queues, 1, most);
       for (let index = 0; index < queues; index += 1) {
         this.#queues.push(this.#createQueue(index, queues, options));
       }
-      for (let index = queues; index < queues + threadQueues; index += 1) this.#lend(index, options);
+      if (threadQueues !== undefined) {
+        for (let index = queues; index < queues + lent; index += 1) this.#lend(threadQueues, index, options);
+      }
       this.#adopt(config);
     });
     this.#dispatcher = new Dispatcher(transport.who(), this.#queues);
@@ -470,9 +474,9 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
     if (this.#resized) this.emit('capacity', this.#limits.config.capacity);
   }
 
-  #lend(index: number, { queueSize }: BlkOptions): void {
+  #lend(threads: ThreadQueues, index: number, { queueSize }: BlkOptions): void {
     const queue = queueSize === undefined ? { index } : { index, size: queueSize };
-    this.#lent.push(this.lendQueues([queue], ['MQ'], BlkConfigLayout));
+    this.#lent.push(this.lendQueues(threads, [queue], ['MQ'], BlkConfigLayout));
   }
 
   #lentQueue(index: number): LentQueues {
@@ -481,7 +485,7 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
     if (this.#lent.length === 0) {
       throw new VirtioError(
         'INVALID_PARAM',
-        `${this.#limits.who(what)}: none is set up; give the driver { threadQueues }`,
+        `${this.#limits.who(what)}: none is set up; give the driver { threadQueues: forThreads(1) }`,
       );
     }
     requireInteger(this.transport, what, index, first, first + this.#lent.length - 1);

@@ -17,3 +17,9 @@ it('names one place, that of its own code, if its message was made of that of an
     'the disk (vda) failed. It could not be given back either (see @virtio/core/errors.md#device_busy)',
   );
 });
+
+it('is its code where the build has no texts', () => {
+  expect(new VirtioError('QUEUE_FULL', '').message).toBe(
+    'QUEUE_FULL (see @virtio/core/errors.md#queue_full)',
+  );
+});

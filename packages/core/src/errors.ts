@@ -86,7 +86,8 @@ export class VirtioError extends Error {
 
   /**
    * @param code what went wrong, for programs
-   * @param message what was asked, what happened and what to do next, for people; where to read more is added
+   * @param message what was asked, what happened and what to do next, for people; where to read more is added. Empty, it is the code: so it
+   * is in the build under the condition `virtio-terse`, which has no texts.
    * @param options `cause`: the error that led to this one; `reason`: see {@link VirtioError.reason}
    */
   constructor(
@@ -95,7 +96,7 @@ export class VirtioError extends Error {
     options: { readonly cause?: unknown; readonly reason?: string | undefined } = {},
   ) {
     super(
-      `${message.replace(END, '')} (see ${addressOf(code)})`,
+      `${message.replace(END, '') || code} (see ${addressOf(code)})`,
       'cause' in options ? { cause: options.cause } : undefined,
     );
     this.code = code;

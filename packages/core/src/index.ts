@@ -34,6 +34,7 @@ export * from './ring/packed-queue.ts';
 export type * from './ring/queue-calls.ts';
 export * from './ring/split-queue.ts';
 export * from './ring/virt-queue.ts';
+export * from './threads/for-threads.ts';
 export type { LentQueues, QueuePlanOptions } from './threads/lent-queues.ts';
 export * from './threads/open-queue-plan.ts';
 export type * from './threads/queue-plan.ts';

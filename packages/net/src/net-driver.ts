@@ -19,8 +19,10 @@ import {
   type Request,
   type RequestQueue,
   requireInteger,
+  requireThreads,
   type SpinOptions,
   type SubmitOptions,
+  type ThreadQueues,
   type Transport,
   VirtioError,
   type VirtQueue,
@@ -59,10 +61,10 @@ export interface NetDriverOptions extends Omit<DriverOptions, 'without'> {
   /** How many pairs of queues to set up (default 1). One is in use until `NetControl.setQueuePairs` or `setRss` was sent. */
   readonly queuePairs?: number;
   /**
-   * How many more pairs of queues to set up for other threads, see {@link NetDriver.pairFor} (default 0). Hashes are then not reported,
-   * as a thread without the control queue cannot have them.
+   * More pairs of queues, set up for other threads: `forThreads(2)` of `@virtio/core` (default none); see {@link NetDriver.pairFor}.
+   * Hashes are then not reported, as a thread without the control queue cannot have them.
    */
-  readonly threadPairs?: number;
+  readonly threadPairs?: ThreadQueues;
   /**
    * Which offloads the device may leave to the receiver: packets with partial checksums, and packets larger than those on the wire.
    * `true` takes all that the device offers (default: none, so that every packet is complete).
@@ -122,7 +124,7 @@ function wantedFeatures(options: NetDriverOptions, extra: readonly NetFeatureNam
   // The segments of a large packet are of no interest to who gets none.
   const both: readonly NetFeatureName[] = offloads.length > 0 ? ['RSC_EXT', 'CTRL_GUEST_OFFLOADS'] : [];
   const all: readonly NetFeatureName[] = [...BASE_FEATURES, ...extra, ...offloads, ...both];
-  const none: readonly string[] = (options.threadPairs ?? 0) > 0 ? ['HASH_REPORT'] : [];
+  const none: readonly string[] = (options.threadPairs?.count ?? 0) > 0 ? ['HASH_REPORT'] : [];
   return all.filter((name) => !without.includes(name) && !none.includes(name));
 }
 
@@ -194,7 +196,7 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
     try {
       this.maxQueuePairs = this.#config.readMaxQueuePairs();
       const most = this.maxQueuePairs;
-      this.#threadPairs = requireInteger(transport, 'threadPairs', options.threadPairs ?? 0, 0, most - 1);
+      this.#threadPairs = requireThreads(transport, 'threadPairs', options.threadPairs, most - 1);
       this.queuePairs = Math.min(
         requireInteger(transport, 'queuePairs', options.queuePairs ?? 1, QUEUE_PAIRS.MIN, QUEUE_PAIRS.MAX),
         most - this.#threadPairs,
@@ -224,7 +226,8 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
   }
 
   /** Sets up the pairs for other threads; called inside `setUp`. */
-  protected setUpThreads({ queueSize, receiveOffloads = false }: NetDriverOptions): void {
+  protected setUpThreads({ threadPairs, queueSize, receiveOffloads = false }: NetDriverOptions): void {
+    if (threadPairs === undefined) return;
     const { features } = this;
     // Only who has the control queue can use what it is for.
     const without = NetFeatures.names(
@@ -239,7 +242,7 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
         { index: first + 1, ...size },
       ];
       this.#lent.push(
-        this.lendQueues(queues, without, NetConfigLayout, {
+        this.lendQueues(threadPairs, queues, without, NetConfigLayout, {
           receiveOffloads,
           macAddress: this.#target.macAddress,
         }),

@@ -1,4 +1,4 @@
-import { CommonFeatures, openQueuePlan, type VirtioError } from '@virtio/core';
+import { CommonFeatures, forThreads, openQueuePlan, type VirtioError } from '@virtio/core';
 import { FakeThread } from '@virtio/testing';
 import { describe, expect, it } from 'vitest';
 import { F, frame, NetModel, QEMU, SPLIT } from '../test/net-model.ts';
@@ -13,7 +13,7 @@ const turns = async (count = 8): Promise<void> => {
 function lend(ring: bigint) {
   const model = new NetModel({ features: (QEMU & ~SPLIT) | ring | F.MQ, maxPairs: 2 });
   const { transport, device } = model;
-  const options = { threadPairs: 1, queueSize: 16 };
+  const options = { threadPairs: forThreads(1), queueSize: 16 };
   const net = new VirtioNet(transport, device.hal, options);
   const plan = structuredClone(net.pairFor(1, { memory: 4096 }));
   const far = openQueuePlan(VirtioNet, plan, new FakeThread(transport, plan));
@@ -97,7 +97,7 @@ describe('a pair for another thread', () => {
   ])('has queues of %i and %i descriptors, as the device has them', async (queueSize, transmitSize) => {
     const model = new NetModel({ features: QEMU | F.MQ, maxPairs: 2, queueSize, transmitSize });
     const { transport, device } = model;
-    const net = new VirtioNet(transport, device.hal, { threadPairs: 1 });
+    const net = new VirtioNet(transport, device.hal, { threadPairs: forThreads(1) });
     const plan = structuredClone(net.pairFor(1, { memory: 4096 }));
     expect(plan.queues.map(({ size }) => size)).toEqual([queueSize, transmitSize]);
     const far = openQueuePlan(VirtioNet, plan, new FakeThread(transport, plan));

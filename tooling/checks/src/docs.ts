@@ -36,11 +36,17 @@ function linkThrows(project: ProjectReflection): void {
 }
 
 /**
- * Mends what the theme leaves out, for those who do not see the page: what is the main part and what beside it, table heads that are
- * empty, and links within what folds and unfolds.
+ * Mends what the theme leaves out: tables that are wider than the page get a box to be scrolled in, by keys, too; and for those who do not
+ * see the page, what is the main part and what beside it, the levels of the first headings, table heads that are empty, and links within
+ * what folds and unfolds.
  */
 function mend(html: string): string {
-  return html
+  const second = html.indexOf('<h2');
+  // Below the title there are headings of the fourth and fifth level.
+  const top = html.slice(0, Math.max(0, second)).replaceAll(/<h[45]\b/g, '$& aria-level="2"');
+  return (top + html.slice(Math.max(0, second)))
+    .replaceAll('<table>', '<div class="table" tabindex="0"><table>')
+    .replaceAll('</table>', '</table></div>')
     .replace('<div class="col-content">', '<div class="col-content" role="main">')
     .replace('<div class="page-menu">', '<div class="page-menu" role="complementary" aria-label="This page">')
     .replaceAll(/<th( [^>]*)?><\/th>/g, '<td$1></td>')

@@ -2,12 +2,15 @@
  * Tries the packages as a stranger gets them: publishes all to a registry on loopback, and installs each in an empty
  * folder outside the repository. There it compares the installed tree with what is expected, type-checks a program as
  * a strict project does, and runs it as TypeScript, as an ES module and by `require`.
+ *
+ * Words on the command line choose projects by what they install; `--keep FILE` packs the tree of the first one, without what only
+ * people and compilers read and without koffi, for a guest that has it: `install.ts --keep tree.tar.gz @virtio/blk+@virtio/linux`.
  */
 import { execFile } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { promisify } from 'node:util';
+import { parseArgs, promisify } from 'node:util';
 import ts from 'typescript';
 import { expectedTree, expectsNodeTypes, installedTree } from './install-tree.ts';
 import { copyOutsiders } from './outsiders.ts';
@@ -19,6 +22,8 @@ const exec = promisify(execFile);
 /** What is installed together, and what a user then writes. */
 interface Project {
   readonly install: readonly string[];
+  /** Conditions of `exports` under which the program runs. */
+  readonly conditions?: readonly string[];
   /** Statements for a module that has `all`, the namespaces of the installed packages. */
   readonly program: string;
   /** Statements of a module in TypeScript, type-checked and run. */
@@ -67,6 +72,23 @@ console.log('works', Object.keys(all).length, none);
   };
 }
 
+/** The build without texts: of an error its code is left, and where to read of it. */
+const TERSE: Project = {
+  install: ['@virtio/core'],
+  conditions: ['virtio-terse'],
+  program: `
+    const [{ forThreads }] = all;
+    try {
+      forThreads(-1);
+    } catch ({ message }) {
+      console.log(message === 'INVALID_PARAM (see @virtio/core/errors.md#invalid_param)' ? 'works' : message);
+    }`,
+  typescript: `
+import { forThreads } from '@virtio/core';
+console.log('works', forThreads(1).count);
+`,
+};
+
 const parsed = new Map<string, ts.SourceFile | undefined>();
 
 /** Type-checks `files` as a strict project with the given resolution, declarations of libraries included. */
@@ -112,7 +134,7 @@ function typeErrors(
 const CONSOLE = 'declare const console: { log(...values: unknown[]): void };\n';
 
 async function problemsOf(
-  { install, program, typescript }: Project,
+  { install, conditions = [], program, typescript }: Project,
   folder: string,
   npm: string[],
 ): Promise<string[]> {
@@ -138,10 +160,14 @@ async function problemsOf(
   for (const resolution of ['node16', 'bundler'] as const) {
     problems.push(...typeErrors(folder, 'index.ts', resolution, node ? ['node'] : []));
   }
+  const flags = conditions.map((condition) => `--conditions=${condition}`);
   await Promise.all(
     Object.keys(files).map(async (file) => {
       try {
-        const { stdout, stderr } = await exec(process.execPath, [file], { cwd: folder, timeout: 60_000 });
+        const { stdout, stderr } = await exec(process.execPath, [...flags, file], {
+          cwd: folder,
+          timeout: 60_000,
+        });
         if (!stdout.startsWith('works')) problems.push(`${file} printed "${stdout.trim()}"`);
         if (stderr !== '') problems.push(`${file} warned: ${stderr.trim()}`);
       } catch (error) {
@@ -152,6 +178,10 @@ async function problemsOf(
   return problems;
 }
 
+const { values, positionals: words } = parseArgs({
+  options: { keep: { type: 'string' } },
+  allowPositionals: true,
+});
 const work = fs.mkdtempSync(path.join(os.tmpdir(), 'virtio-install-'));
 const registry = await startRegistry(path.join(work, 'registry'));
 try {
@@ -163,7 +193,11 @@ try {
     const args = [...options, 'publish', '--no-git-checks', '--registry', registry.url];
     await exec('pnpm', args, { cwd, env, maxBuffer: 1 << 26 });
   };
-  await publish(root, '-r', '--filter', './packages/*');
+  const all = [DISK, TERSE, ...libraries().map(({ name }) => alone(name))];
+  const projects = all.filter(({ install }) => words.length === 0 || words.includes(install.join('+')));
+  const ours = new Set(projects.flatMap(({ install }) => expectedTree(install)));
+  const published = libraries().filter(({ name }) => ours.has(name));
+  await publish(root, '-r', ...published.flatMap(({ name }) => ['--filter', name]));
   // What others wrote comes from this very installation, as our lockfile has it.
   copyOutsiders(path.join(work, 'outsiders'));
   await publish(path.join(work, 'outsiders'), '-r', '--ignore-scripts');
@@ -176,7 +210,6 @@ try {
     '--no-audit',
     '--no-fund',
   ];
-  const projects = [DISK, ...libraries().map(({ name }) => alone(name))];
   let failed = 0;
   const next = projects.entries();
   const worker = async (): Promise<void> => {
@@ -195,8 +228,24 @@ try {
     }
   };
   await Promise.all([worker(), worker()]);
+  if (values.keep !== undefined) {
+    const without = [
+      'src',
+      'examples',
+      '*.d.ts',
+      '*.map',
+      '*.md',
+      'terse.js',
+      '@types',
+      'undici-types',
+      'koffi',
+      '@koromix',
+    ];
+    const flags = without.map((name) => `--exclude=${name}`);
+    await exec('tar', ['-czf', values.keep, ...flags, '-C', path.join(work, 'project-0'), 'node_modules']);
+  }
   console.log(`${projects.length} projects installed and tried, ${failed} failed`);
-  if (failed > 0 || projects.length < 17) process.exitCode = 1;
+  if (failed > 0 || projects.length < (words.length === 0 ? 17 : 1)) process.exitCode = 1;
 } finally {
   registry.close();
   fs.rmSync(work, { recursive: true, force: true });

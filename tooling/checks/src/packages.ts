@@ -43,6 +43,10 @@ async function problemsOf({ name, folder }: Library, to: string): Promise<string
   for (const wanted of ['LICENSE', 'README.md', 'dist/index.js', 'dist/index.d.ts', 'dist/index.js.map']) {
     if (!files.includes(wanted)) problems.push(`the package lacks ${wanted}`);
   }
+  const terse = /"virtio-terse": "\.\/([^"]+)"/.exec(
+    contents.readFile(`/node_modules/${name}/package.json`),
+  )?.[1];
+  if (terse !== undefined && !files.includes(terse)) problems.push(`the package lacks ${terse}`);
   if (!files.includes('src/index.ts')) problems.push('the package lacks its sources');
   for (const file of files.filter((each) => /\.test\.ts$|tsconfig|\.config\.ts$/.test(each))) {
     problems.push(`${file} does not belong into the package`);

@@ -4,7 +4,8 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { gzipSync } from 'node:zlib';
-import { build } from 'esbuild';
+import { terse } from '@virtio/config/terse';
+import { build, type Plugin } from 'esbuild';
 import { libraries, root } from './workspace.ts';
 
 export interface Size {
@@ -14,14 +15,24 @@ export interface Size {
 }
 
 const PROGRAM = 'core + pci + blk, a program';
+const TERSE = 'the same, virtio-terse';
 
 /**
- * The most that a program may cost, gzipped: it keeps the size from growing unseen. The goal was 15 kB; it is 29.4 kB in November 2026, of
- * which texts of errors are 4 kB, queues for other threads 2 kB (a program without threads could do without), packed rings 1.2 kB.
+ * The most that a program may cost, gzipped: it keeps the size from growing unseen. The goal of 15 kB is not met. What is left without the
+ * texts, by leaving each out: the PCI transport 8 kB (capabilities, BARs, interrupts), the queues of requests 4 kB (late answers, aborts, the
+ * line for room), rings 4 kB (packed ones 1.2 kB), the rest is the driver of the disk and what all drivers share. None of that is idle in
+ * a program with a disk, save the ring that its device does not offer; to import rings by hand would cost every program a line.
  */
-const BUDGETS: Readonly<Record<string, number>> = { [PROGRAM]: 29_900 };
+const BUDGETS: Readonly<Record<string, number>> = { [PROGRAM]: 27_800, [TERSE]: 24_600 };
 
-async function measure(what: string, contents: string, external: readonly string[] = []): Promise<Size> {
+async function measure(
+  what: string,
+  contents: string,
+  {
+    external = [],
+    plugins = [],
+  }: { readonly external?: readonly string[]; readonly plugins?: Plugin[] } = {},
+): Promise<Size> {
   const result = await build({
     stdin: { contents, resolveDir: root, loader: 'ts' },
     bundle: true,
@@ -32,6 +43,7 @@ async function measure(what: string, contents: string, external: readonly string
     platform: 'neutral',
     conditions: ['@virtio/source'],
     external: ['node:*', 'koffi', ...external],
+    plugins,
     logLevel: 'error',
   });
   const bytes = result.outputFiles[0]?.contents ?? new Uint8Array();
@@ -51,9 +63,16 @@ export async function sizes(): Promise<Size[]> {
   const each = libraries().map(({ name, folder }) => {
     const manifest = fs.readFileSync(path.join(folder, 'package.json'), 'utf8');
     const { dependencies = {} } = JSON.parse(manifest) as { dependencies?: Record<string, string> };
-    return measure(name, take('* as all', folder), ['@virtio/*', ...Object.keys(dependencies)]);
+    return measure(name, take('* as all', folder), {
+      external: ['@virtio/*', ...Object.keys(dependencies)],
+    });
   });
-  return Promise.all([...each, measure('core + pci + blk, everything', everything), measure(PROGRAM, disk)]);
+  return Promise.all([
+    ...each,
+    measure('core + pci + blk, everything', everything),
+    measure(PROGRAM, disk),
+    measure(TERSE, disk, { plugins: [terse] }),
+  ]);
 }
 
 export function printSizes(rows: readonly Size[]): void {

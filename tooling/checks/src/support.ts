@@ -1,22 +1,39 @@
 /**
- * The table of what is supported, from what was tested: each device with each kind of guest, how many of its tests passed there, and
- * how many requirements of the specification are shown. `node support.ts [reports of guests…]`; writes `docs/support.md`.
+ * What is supported, from what was tested: each device with each kind of guest, how many of its tests passed there, how many requirements of
+ * the specification are shown, and a table a device of what it negotiated where. `node support.ts [reports of guests…]`; writes
+ * `docs/support.md`.
  */
 import fs from 'node:fs';
 import path from 'node:path';
+import { deviceTypeName } from '@virtio/core';
 import { libraries, root } from './workspace.ts';
 
-interface Report {
-  readonly qemu?: string;
-  readonly runs: readonly {
-    readonly arch: string;
-    readonly machine: string;
-    readonly transport: string;
-    readonly ring: string;
-    readonly qemu: string;
-    readonly guest?: { readonly kernel: string; readonly node: string };
-    readonly tests: readonly { readonly device: string; readonly status: string }[];
-  }[];
+interface Negotiated {
+  readonly deviceType: number;
+  readonly offered: readonly string[];
+  readonly implemented: readonly string[];
+  readonly accepted: readonly string[];
+}
+
+interface Test {
+  readonly device: string;
+  readonly status: string;
+  readonly negotiated?: readonly Negotiated[];
+}
+
+interface Run {
+  readonly arch: string;
+  readonly machine: string;
+  readonly transport: string;
+  readonly ring: string;
+  readonly qemu: string;
+  readonly guest?: { readonly kernel: string; readonly node: string };
+  readonly tests: readonly Test[];
+}
+
+/** As far as this page needs it. */
+export interface Report {
+  readonly runs: readonly Run[];
 }
 
 interface Requirement {
@@ -24,47 +41,99 @@ interface Requirement {
   readonly count?: number;
 }
 
+/** What became of a feature, from the least to the most. */
+const MARKS = { absent: '–', declined: 'declined', accepted: '**accepted**' } as const;
+
 /** The page for a report; `ledgers` has a package's requirements by its name without scope. */
 export function supportPage(report: Report, ledgers: ReadonlyMap<string, readonly Requirement[]>): string {
-  const kinds = new Map<string, Map<string, { passed: number; failed: number; skipped: number }>>();
+  const kinds = new Map<string, Test[]>();
   const guests = new Set<string>();
-  for (const { arch, machine, transport, ring, qemu, guest, tests } of report.runs) {
-    // A bare machine names its architecture itself.
-    const where = machine.startsWith(arch) ? machine : `${arch} ${machine}`;
-    const kind = `${where} · ${transport} · ${ring}`;
-    const devices = kinds.get(kind) ?? new Map<string, { passed: number; failed: number; skipped: number }>();
-    kinds.set(kind, devices);
-    if (guest !== undefined) guests.add(`QEMU ${qemu}, ${system(guest)}`);
-    for (const { device, status } of tests) {
-      const counts = devices.get(device) ?? { passed: 0, failed: 0, skipped: 0 };
-      devices.set(device, counts);
-      if (status === 'passed' || status === 'failed') counts[status] += 1;
-      else counts.skipped += 1;
-    }
+  for (const run of report.runs) {
+    const kind = kindOf(run);
+    kinds.set(kind, [...(kinds.get(kind) ?? []), ...run.tests]);
+    if (run.guest !== undefined) guests.add(`QEMU ${run.qemu}, ${system(run.guest)}`);
   }
-  const columns = [...kinds.keys()];
-  const names = [...new Set([...kinds.values()].flatMap((devices) => [...devices.keys()]))].sort();
-  const lines = [
+  return [
     '# Support',
     '',
-    `What passed in the last run of the tests: ${[...guests].join('; ')}. A cell is how many tests of the device passed in that kind of guest; – is none ran.`,
+    `What passed in the last run of the tests: ${[...guests].join('; ')}.`,
     '',
-    `| device | requirements shown by a test | ${columns.join(' | ')} |`,
-    `| --- | --- | ${columns.map(() => '---').join(' | ')} |`,
-  ];
-  for (const name of names) {
+    ...testsTable(kinds, ledgers),
+    '## Features',
+    '',
+    "A table a device: what its driver and the device agreed on in the tests of each kind of guest. **accepted**: negotiated, and used. declined: the device offers it, and the driver does not take it; the package's README says why. –: the device does not offer it there. Empty: no test initialized the device there. Implemented are those that the driver accepts where a device offers them.",
+    '',
+    ...featureTables(kinds),
+  ].join('\n');
+}
+
+function testsTable(
+  kinds: ReadonlyMap<string, readonly Test[]>,
+  ledgers: ReadonlyMap<string, readonly Requirement[]>,
+): string[] {
+  const names = new Set([...kinds.values()].flatMap((tests) => tests.map(({ device }) => device)));
+  const rows = [...names].sort().map((name) => {
     const rows = ledgers.get(name);
     const shown = rows?.filter(({ test }) => test !== undefined).length;
-    const cells = columns.map((column) => {
-      const counts = kinds.get(column)?.get(name);
-      if (counts === undefined || counts.passed + counts.failed === 0) return '–';
-      return `${counts.passed} passed${counts.failed > 0 ? `, **${counts.failed} failed**` : ''}`;
+    const cells = [...kinds.values()].map((tests) => {
+      const count = (status: string): number =>
+        tests.filter((test) => test.device === name && test.status === status).length;
+      const [passed, failed] = [count('passed'), count('failed')];
+      if (passed + failed === 0) return '–';
+      return `${passed}${failed > 0 ? `, **${failed} failed**` : ''}`;
     });
-    lines.push(
-      `| ${name} | ${rows === undefined ? '–' : `${shown} of ${rows.length}`} | ${cells.join(' | ')} |`,
-    );
+    return [name, rows === undefined ? '–' : `${shown} of ${rows.length}`, ...cells];
+  });
+  return [
+    '## Tests',
+    '',
+    'A number is how many tests of the device passed in that kind of guest; – is none ran.',
+    '',
+    ...table(['device', 'requirements shown by a test', ...kinds.keys()], rows),
+  ];
+}
+
+/** A table for each type of device that a test has initialized. */
+function featureTables(kinds: ReadonlyMap<string, readonly Test[]>): string[] {
+  const types = new Map<number, Map<string, Negotiated[]>>();
+  for (const [kind, tests] of kinds) {
+    for (const negotiated of tests.flatMap((test) => test.negotiated ?? [])) {
+      const byKind = types.get(negotiated.deviceType) ?? new Map<string, Negotiated[]>();
+      types.set(negotiated.deviceType, byKind);
+      byKind.set(kind, [...(byKind.get(kind) ?? []), negotiated]);
+    }
   }
-  return `${lines.join('\n')}\n`;
+  return [...types].flatMap(([type, byKind]) => {
+    const all = [...byKind.values()].flat();
+    const implemented = new Set(all.flatMap((one) => one.implemented));
+    const names = new Set(all.flatMap((one) => [...one.implemented, ...one.offered]));
+    const rows = [...names].map((name) => [
+      `\`${name}\``,
+      implemented.has(name) ? 'yes' : 'no',
+      ...[...kinds.keys()].map((kind) => mark(name, byKind.get(kind))),
+    ]);
+    return [
+      `### ${deviceTypeName(type)} (device type ${type})`,
+      '',
+      ...table(['feature', 'implemented', ...kinds.keys()], rows),
+    ];
+  });
+}
+
+function mark(name: string, seen: readonly Negotiated[] | undefined): string {
+  if (seen === undefined) return '';
+  if (seen.some(({ accepted }) => accepted.includes(name))) return MARKS.accepted;
+  return seen.some(({ offered }) => offered.includes(name)) ? MARKS.declined : MARKS.absent;
+}
+
+function table(head: readonly string[], rows: readonly (readonly string[])[]): string[] {
+  const line = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
+  return [line(head), line(head.map(() => '---')), ...rows.map(line), ''];
+}
+
+/** A bare machine names its architecture itself. */
+function kindOf({ arch, machine, transport, ring }: Run): string {
+  return `${machine.startsWith(arch) ? machine : `${arch} ${machine}`} · ${transport} · ${ring}`;
 }
 
 /** What a guest runs: a bare one has no kernel. */
@@ -91,5 +160,5 @@ if (import.meta.main) {
   const page = supportPage({ runs: reports.flatMap(({ runs }) => runs) }, ledgers);
   fs.mkdirSync(path.join(root, 'docs'), { recursive: true });
   fs.writeFileSync(path.join(root, 'docs/support.md'), page);
-  console.log(`${page.split('\n').length - 7} devices; docs/support.md`);
+  console.log(`${page.split('\n### ').length - 1} tables of features; docs/support.md`);
 }

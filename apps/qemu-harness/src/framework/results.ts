@@ -11,6 +11,14 @@ export interface Picture {
   readonly data: string;
 }
 
+/** What a driver and its device agreed on, by the specification's names. */
+export interface Negotiated {
+  readonly offered: readonly string[];
+  /** What the driver implements, with the options of the test. */
+  readonly implemented: readonly string[];
+  readonly accepted: readonly string[];
+}
+
 /** One test in one cell. */
 export interface TestResult {
   readonly device: string;
@@ -20,6 +28,8 @@ export interface TestResult {
   /** Why it failed or was skipped; what it noted. */
   readonly detail?: string;
   readonly pictures?: readonly Picture[];
+  /** One for each device that it initialized, without repetition. Of processes apart, none. */
+  readonly negotiated?: readonly (Negotiated & { readonly deviceType: number })[];
 }
 
 /** All tests in one cell. */

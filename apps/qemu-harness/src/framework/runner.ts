@@ -223,7 +223,12 @@ async function runTest(
     ms: course.ms,
     ...(detail.length === 0 ? {} : { detail: detail.join('\n') }),
     ...(pictures.length === 0 ? {} : { pictures }),
+    ...(course.negotiated.size === 0 ? {} : { negotiated: Array.from(course.negotiated, parseNegotiated) }),
   };
+}
+
+function parseNegotiated(json: string): NonNullable<TestResult['negotiated']>[number] {
+  return JSON.parse(json) as NonNullable<TestResult['negotiated']>[number];
 }
 
 function timeoutMs({ timeoutS }: GuestTest): number {

@@ -24,6 +24,8 @@ export interface ProcessEnd {
 export interface Course {
   output: string;
   readonly notes: string[];
+  /** What its drivers negotiated, each as JSON, so that the same is there once. */
+  readonly negotiated: Set<string>;
   verdict: (FromTest & { type: 'passed' | 'failed' }) | undefined;
   /** Milliseconds until the verdict. */
   ms: number;
@@ -118,6 +120,9 @@ export class TestProcess {
       case 'note':
         this.#course?.notes.push(message.line);
         break;
+      case 'negotiated':
+        this.#course?.negotiated.add(JSON.stringify(message.what));
+        break;
       case 'passed':
       case 'failed':
         if (this.#course !== undefined) this.#course.verdict ??= message;
@@ -186,6 +191,7 @@ export function newCourse(): Course {
   return {
     output: '',
     notes: [],
+    negotiated: new Set(),
     verdict: undefined,
     ms: 0,
     timedOut: false,

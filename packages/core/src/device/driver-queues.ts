@@ -11,7 +11,8 @@ import type { RequestHandler } from '../queues/request.ts';
 import { RequestQueue } from '../queues/request-queue.ts';
 import { createQueue } from '../ring/create-queue.ts';
 import type { QueueOptions, VirtQueue } from '../ring/virt-queue.ts';
-import { LentMember, type LentParts, LentQueues } from '../threads/lent-queues.ts';
+import type { ThreadQueues } from '../threads/for-threads.ts';
+import type { LentParts, LentQueues } from '../threads/lent-queues.ts';
 import type { FeatureSet } from './features.ts';
 import type { InterruptSource } from './interrupts.ts';
 import type { Transport } from './transport.ts';
@@ -73,17 +74,18 @@ export class DriverQueues<Name extends string> {
 
   /** Queues for another thread, which drives them together. */
   lend(
+    threads: ThreadQueues,
     options: readonly QueueOptions[],
     { config, options: more, features }: Pick<LentParts, 'config' | 'options' | 'features'>,
   ): LentQueues {
     const { transport, hal, report } = this.#parts;
     const entries = options.map((one) => {
       const entry = this.#add(one);
-      entry.driverQueue = new LentMember(entry.queue);
+      entry.driverQueue = threads.member(entry.queue);
       return entry;
     });
     const queues = entries.map(({ queue }) => queue);
-    const lent = new LentQueues({ config, options: more, features, queues, transport, hal, report });
+    const lent = threads.lend({ config, options: more, features, queues, transport, hal, report });
     // The first one speaks for all.
     (entries[0] as Entry).driverQueue = lent;
     return lent;

@@ -13,6 +13,7 @@ import type { DriverQueue } from '../queues/driver-queue.ts';
 import type { RequestHandler } from '../queues/request.ts';
 import type { RequestQueue } from '../queues/request-queue.ts';
 import type { QueueOptions, VirtQueue } from '../ring/virt-queue.ts';
+import type { ThreadQueues } from '../threads/for-threads.ts';
 import type { LentQueues } from '../threads/lent-queues.ts';
 import { DeviceStatus, InterruptStatus } from './device-status.ts';
 import { deviceTypeName } from './device-type.ts';
@@ -248,18 +249,24 @@ export abstract class Driver<
    * Sets queues aside for another thread, which drives them together as a device of its own; {@link LentQueues.plan} makes what that
    * needs.
    *
+   * @param threads the option by which the caller asked for that
    * @param without features that the other thread cannot use
    * @param config the structure of the configuration, of which the other thread sees a copy
    * @param options that the driver of the other thread must have beside the size of the queues
    */
   protected lendQueues(
+    threads: ThreadQueues,
     queues: readonly QueueOptions[],
     without: readonly (Name | FeatureName)[],
     config: Layout<FieldTable>,
     options: Readonly<Record<string, unknown>> = {},
   ): LentQueues {
     const hidden = this.#table.set(...without, 'RING_RESET').bits;
-    return this.#queues.lend(queues, { config, options, features: () => this.#features.bits & ~hidden });
+    return this.#queues.lend(threads, queues, {
+      config,
+      options,
+      features: () => this.#features.bits & ~hidden,
+    });
   }
 
   /** Allocates DMA memory that lives as long as the driver. */

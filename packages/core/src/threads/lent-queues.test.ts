@@ -3,6 +3,7 @@ import {
   type DriverOptions,
   Driver,
   FeatureTable,
+  forThreads,
   type Hal,
   Layout,
   type LentQueues,
@@ -31,6 +32,7 @@ class Owner extends Driver<never> {
     super(transport, hal, spec);
     this.lent = this.setUp(() =>
       this.lendQueues(
+        forThreads(1),
         [
           { index: 0, size: 4 },
           { index: 1, size: 4 },

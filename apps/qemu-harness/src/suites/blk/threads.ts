@@ -1,5 +1,5 @@
 /** A disk with a thread for one of its queues. */
-import { type QueuePlan, VirtioError } from '@virtio/core';
+import { forThreads, type QueuePlan, VirtioError } from '@virtio/core';
 import { VirtioBlk } from '@virtio/blk';
 import { openQueue } from '@virtio/linux';
 import { deepEqual, equal, throws } from 'node:assert/strict';
@@ -100,7 +100,7 @@ export default [
     apart: { thread: () => void work() },
     async guest(context) {
       {
-        using blk = openWith(context, 'disk', VirtioBlk, { queues: 1, threadQueues: 1 });
+        using blk = openWith(context, 'disk', VirtioBlk, { queues: 1, threadQueues: forThreads(1) });
         equal(blk.queueCount, 1);
         const start = (): { ask: (what: number | 'stop') => Promise<unknown>; gone: Promise<unknown> } => {
           const [file, ...argv] = context.apart('thread');

@@ -1,6 +1,6 @@
 /** Several pairs of queues, with a tap of the host behind them: flows, hashes, and a pair that another thread drives. */
 import { NetControl, VirtioNet } from '@virtio/net';
-import type { QueuePlan } from '@virtio/core';
+import { forThreads, type QueuePlan } from '@virtio/core';
 import { openQueue } from '@virtio/linux';
 import { deepEqual, equal, ok, throws } from 'node:assert/strict';
 import { once } from 'node:events';
@@ -106,7 +106,7 @@ export default [
     host,
     apart: { thread: () => void pingInThread() },
     async guest(context) {
-      using open = openNet(context, { threadPairs: 1 });
+      using open = openNet(context, { threadPairs: forThreads(1) });
       const { net } = open;
       deepEqual([net.maxQueuePairs, net.queuePairs, net.activePairs], [2, 1, 1]);
       const mac = await context.host('plug', null);
