@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { guestTest, type GuestTest } from './define.ts';
 import { cellName, isIncluded, MATRIX } from './matrix.ts';
 
-const test = (device: string, essential: boolean): GuestTest =>
+const test = (device: string, essential: boolean | 'checks'): GuestTest =>
   guestTest({ device, name: 'x', devices: {}, essential, guest: () => undefined });
 const where = (tested: GuestTest, extent: 'short' | 'checks' | 'full'): string[] =>
   MATRIX.filter((cell) => isIncluded(cell, tested, extent)).map(cellName);
@@ -14,6 +14,8 @@ describe('isIncluded', () => {
     expect(where(test('rng', false), 'short')).toEqual([ALL[0]]);
     expect(where(test('rng', true), 'short')).toEqual(FOR_ALL_DEVICES);
     expect(where(test('rng', true), 'checks')).toEqual(FOR_ALL_DEVICES);
+    expect(where(test('rng', 'checks'), 'short')).toEqual([ALL[0]]);
+    expect(where(test('rng', 'checks'), 'checks')).toEqual(FOR_ALL_DEVICES);
   });
 
   it('runs a test that the first kind of guest cannot in the first one that can', () => {

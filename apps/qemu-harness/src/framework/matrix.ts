@@ -94,7 +94,8 @@ function firstFor(test: GuestTest): MatrixCell | undefined {
 /** Whether a test runs in a cell. */
 export function isIncluded(cell: MatrixCell, test: GuestTest, extent: Extent): boolean {
   const { devices, shares } = cell;
-  const { device, essential = false, long = false, onlyFull = false } = test;
+  const { device, long = false, onlyFull = false } = test;
+  const essential = test.essential === true || (test.essential === 'checks' && extent !== 'short');
   if (devices?.includes(device) === false) return false;
   if ((long && extent === 'short') || (onlyFull && extent !== 'full')) return false;
   if (cell === firstFor(test)) return true;
