@@ -35,7 +35,6 @@ export default [
     device: 'cli',
     name: 'lists and probes a disk, reads it, and writes what the host then finds',
     long: true,
-    essential: true,
     timeoutS: 120,
     devices: { disk: disk({ size: SIZE, seed: 7 }, { serial: 'cli-disk', 'num-queues': 1 }) },
     skip: onSplit,
