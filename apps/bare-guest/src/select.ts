@@ -39,7 +39,7 @@ export function select(
   all: readonly SuiteTest[],
   { filters, extent }: Pick<BareTestOptions, 'filters' | 'extent'>,
 ): CellTests[] {
-  const chosen = extent === 'full' ? all : all.filter(({ test }) => test.essential === true);
+  const chosen = extent === 'full' ? all : all.filter(({ test }) => (test.essential ?? false) !== false);
   return ARCHITECTURES.flatMap((arch, row) => {
     const kinds = cells(arch).filter((cell) => extent !== 'short' || isShort(cell));
     const cellOf = (test: GuestTest, index: number): BareCell | undefined => {

@@ -147,29 +147,44 @@ export class PackedDeviceQueue extends DeviceQueue {
 
   override drain(length: number): number {
     const ring = this.#ring;
+    const size = this.size;
     const write = length > 0 ? F_WRITE : 0;
+    let take = this.#takenAt % size;
+    let available = this.#wrapAt(this.#takenAt) === 1 ? F_AVAIL : F_USED;
+    let use = this.#usedAt % size;
+    let used = this.#wrapAt(this.#usedAt) === 1 ? F_AVAIL | F_USED : 0;
+    let taken = 0;
     let count = 0;
-    while (this.#isAvailable(this.#takenAt)) {
-      const first = this.#takenAt % this.size;
-      let at = first;
+    for (;;) {
+      let last = take;
+      let flags = ring.getUint16(last * DESC_SIZE + 14, true);
+      if ((flags & (F_AVAIL | F_USED)) !== available) break;
       let descriptors = 1;
-      while ((ring.getUint16(at * DESC_SIZE + 14, true) & F_NEXT) !== 0) {
-        at = at + 1 === this.size ? 0 : at + 1;
+      while ((flags & F_NEXT) !== 0) {
+        last = last + 1 === size ? 0 : last + 1;
+        flags = ring.getUint16(last * DESC_SIZE + 14, true);
         descriptors += 1;
       }
-      const used = this.#usedAt % this.size;
-      const id = ring.getUint16(at * DESC_SIZE + 12, true);
-      ring.setUint32(used * DESC_SIZE + 8, length, true);
-      ring.setUint16(used * DESC_SIZE + 12, id, true);
-      ring.setUint16(
-        used * DESC_SIZE + 14,
-        (this.#wrapAt(this.#usedAt) === 1 ? F_AVAIL | F_USED : 0) | write,
-        true,
-      );
-      this.#takenAt += descriptors;
-      this.#usedAt += descriptors;
+      const id = ring.getUint16(last * DESC_SIZE + 12, true);
+      const at = use * DESC_SIZE;
+      ring.setUint32(at + 8, length, true);
+      ring.setUint16(at + 12, id, true);
+      ring.setUint16(at + 14, used | write, true);
+      take += descriptors;
+      if (take >= size) {
+        take -= size;
+        available ^= F_AVAIL | F_USED;
+      }
+      use += descriptors;
+      if (use >= size) {
+        use -= size;
+        used ^= F_AVAIL | F_USED;
+      }
+      taken += descriptors;
       count += 1;
     }
+    this.#takenAt += taken;
+    this.#usedAt += taken;
     if (this.wantsNotifications && this.eventIdx) this.writeSuppression(true);
     return count;
   }

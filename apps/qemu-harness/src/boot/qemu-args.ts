@@ -157,6 +157,8 @@ function kernelCommandLine({
     // would be a register of a device, which is slow to read here.
     words.push(`tsc_early_khz=${tscKhz}`, 'tsc=reliable');
   }
+  // A timer that is set anew each time stays silent for good if once it is lost, and its processor with it; QEMU repeats a periodic one.
+  if (accelerator === 'tcg') words.push('nohz=off', 'highres=off');
   if (!kernelDrivers) words.push('initcall_blacklist=virtio_pci_driver_init,virtio_mmio_init');
   words.push('random.trust_cpu=on', 'audit=0');
   words.push(`guest_hugepages=${hugePages}`);

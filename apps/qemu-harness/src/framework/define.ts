@@ -174,8 +174,11 @@ export interface GuestTest<H extends HostFunctions = HostFunctions> {
   readonly devices: Readonly<Record<string, DeviceSpec>>;
   /** Why the test does not run in a cell, or `undefined` if it does. */
   readonly skip?: (cell: Cell) => string | undefined;
-  /** Runs in every kind of guest even where only the essential is asked for: one or two a device that show that it works. */
-  readonly essential?: boolean;
+  /**
+   * Shows that the device works, one or two tests a device: `npm test` runs it in every kind of guest. `true`: so does `npm start`, in which
+   * `'checks'` runs in the first kind alone.
+   */
+  readonly essential?: boolean | 'checks';
   /** Takes more than a few seconds. `npm start`, which shows that every device works, leaves it out; `npm test` runs it. */
   readonly long?: boolean;
   /** Only `--full`, or a filter that is a part of its name, runs it, not even `npm test`: another test shows the like in short. */

@@ -34,6 +34,11 @@ export interface FuzzOptions {
    * runners take for a failure.
    */
   readonly throwing?: boolean;
+  /**
+   * Milliseconds by which a step may not take longer than 20 s. Default `Date.now`; the time of the process's processor where others
+   * use the machine, too.
+   */
+  readonly clock?: () => number;
 }
 
 /** The driver did what it must not do. */
@@ -78,12 +83,12 @@ function lifeOf<D extends ContractDriver>(subject: Subject<D>, seed: number, thr
  */
 export async function fuzzDriver<D extends ContractDriver>(
   subject: Subject<D>,
-  { seed, steps = 2000, counts = emptyFuzzCounts(), throwing = false }: FuzzOptions,
+  { seed, steps = 2000, counts = emptyFuzzCounts(), throwing = false, clock = Date.now }: FuzzOptions,
 ): Promise<FuzzCounts> {
   const end = counts.steps + steps;
   for (let next = seed >>> 0; counts.steps < end; next = (next + 1) >>> 0) {
     const options = lifeOf(subject, next, throwing);
-    const life = new Life(subject, options, counts);
+    const life = new Life(subject, options, counts, clock);
     try {
       await life.run();
     } catch (error) {

@@ -24,6 +24,7 @@ export class Life<D extends ContractDriver> {
   readonly #requests: FuzzRequests<D>;
   readonly #messages: FuzzMessages<D>;
   readonly #device: FuzzDevice<D>;
+  readonly #clock: () => number;
   readonly #capacities = new Map<Requests<D>, number>();
   /** Of listeners for what is used. */
   readonly #removers: (() => void)[] = [];
@@ -31,7 +32,8 @@ export class Life<D extends ContractDriver> {
   /** The last reset failed, of which its caller was told. */
   #resetFailed = false;
 
-  constructor(subject: Subject<D>, options: LifeOptions, counts: FuzzCounts) {
+  constructor(subject: Subject<D>, options: LifeOptions, counts: FuzzCounts, clock: () => number) {
+    this.#clock = clock;
     const { ring, wake, queueSize } = options;
     // Interrupts inside of calls would call the driver from inside of itself, which no device can.
     const moments = wake === 'interrupts inside of calls' ? undefined : new Moments();
@@ -77,13 +79,13 @@ export class Life<D extends ContractDriver> {
       scene.onRequest = () => this.#insideOfDevice();
       for (; this.step < options.steps && !causes.disposed; this.step += 1) {
         counts.steps += 1;
-        const start = Date.now();
+        const start = this.#clock();
         if (subject.ready !== undefined && causes.restarted(causes.since().ready)) await this.#ready();
         await this.#act();
         this.#look();
         // Of a device that is gone there is not much more to see.
         if (causes.removed && random.oneIn(20)) break;
-        check(Date.now() - start < STEP_MS, 'a step took longer than 20 s');
+        check(this.#clock() - start < STEP_MS, 'a step took longer than 20 s');
       }
       await this.#end();
     } finally {

@@ -21,6 +21,7 @@ export default [
   guestTest({
     device: 'cli',
     name: "gives the host's random bytes, and talks through a port both ways",
+    long: true,
     timeoutS: 120,
     skip: onSplit,
     devices: {

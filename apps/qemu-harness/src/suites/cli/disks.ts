@@ -34,7 +34,7 @@ export default [
   guestTest({
     device: 'cli',
     name: 'lists and probes a disk, reads it, and writes what the host then finds',
-    essential: true,
+    long: true,
     timeoutS: 120,
     devices: { disk: disk({ size: SIZE, seed: 7 }, { serial: 'cli-disk', 'num-queues': 1 }) },
     skip: onSplit,

@@ -123,6 +123,7 @@ export default [
   guestTest({
     device: 'console',
     name: 'is reset with bytes on their way, and finds its ports again',
+    long: true,
     devices: { serial: consoleDevice([data('reset')]) },
     host,
     async guest(context) {

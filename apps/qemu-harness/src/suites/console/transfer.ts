@@ -43,7 +43,7 @@ export default [
   guestTest({
     device: 'console',
     name: 'carries 1 MiB each way over a named port, both ways at once',
-    essential: true,
+    essential: 'checks',
     timeoutS: 120,
     devices: { serial: consoleDevice([data('both')]) },
     host,
@@ -140,6 +140,7 @@ export default [
   guestTest({
     device: 'console',
     name: 'slows a host down that it does not read from, and loses nothing',
+    long: true,
     timeoutS: 120,
     devices: { serial: consoleDevice([data('slow-guest')]) },
     host,

@@ -181,6 +181,7 @@ export default [
   guestTest({
     device: 'gpu',
     name: 'shows all eight formats alike',
+    long: true,
     devices: { gpu: gpuDevice() },
     host,
     async guest(context) {
@@ -200,6 +201,7 @@ export default [
   guestTest({
     device: 'gpu',
     name: 'shows a picture from many pieces of memory',
+    long: true,
     devices: { gpu: gpuDevice() },
     host,
     async guest(context) {

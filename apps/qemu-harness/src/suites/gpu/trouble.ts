@@ -72,6 +72,7 @@ export default [
   guestTest({
     device: 'gpu',
     name: 'is reset with a picture on the display, and shows another one',
+    long: true,
     devices: { gpu: gpuDevice() },
     host,
     async guest(context) {

@@ -79,6 +79,7 @@ export default [
   guestTest({
     device: 'input',
     name: 'switches LEDs, which a viewer of the screen sees',
+    long: true,
     devices: { input: { ...device('keyboard'), after: ['-vnc', 'unix:{dir}/vnc'] } },
     host: leds,
     async guest(context) {

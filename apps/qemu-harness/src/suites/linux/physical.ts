@@ -17,6 +17,7 @@ export default [
   guestTest({
     device: 'linux',
     name: 'has physical memory: huge pages that are neighbours, as many as the process may have',
+    long: true,
     essential: true,
     devices: { disk: disk({ size: 8 * MIB }) },
     skip: physicalOnly,
@@ -52,7 +53,7 @@ export default [
   guestTest({
     device: 'linux',
     name: 'finds nothing in an empty window',
-    essential: true,
+    essential: 'checks',
     devices: { disk: disk({ size: MIB }) },
     skip: mmioOnly,
     guest(context) {

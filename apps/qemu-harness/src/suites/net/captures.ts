@@ -86,6 +86,7 @@ export default [
   guestTest({
     device: 'net',
     name: 'captures are read by tcpdump without complaint: short, jumbo and tagged frames, to the nanosecond',
+    long: true,
     devices: { net: plain },
     prepare,
     programs: ['tcpdump'],

@@ -150,6 +150,7 @@ export default [
   guestTest({
     device: 'net',
     name: 'takes another address, by a token, until it is reset',
+    long: true,
     devices: { net: switched() },
     prepare,
     host,
@@ -197,7 +198,7 @@ export default [
   guestTest({
     device: 'net',
     name: 'hears that the link goes down and up; what is sent meanwhile is lost',
-    essential: true,
+    essential: 'checks',
     skip: linkStaysUp,
     devices: { net: switched() },
     prepare,

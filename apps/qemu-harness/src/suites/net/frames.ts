@@ -313,6 +313,7 @@ export default [
   guestTest({
     device: 'net',
     name: 'is reset under load, and goes on',
+    long: true,
     devices: { net: switched() },
     prepare,
     host,

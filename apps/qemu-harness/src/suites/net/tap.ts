@@ -9,14 +9,12 @@ import { Resolver } from 'node:dns/promises';
 import { writeFileSync } from 'node:fs';
 import { createServer, request } from 'node:http';
 import { join } from 'node:path';
-import { guestTest, type DeviceSpec, type HostEnv, pattern } from '../../framework/define.ts';
+import { guestTest, type DeviceSpec, type GuestTest, type HostEnv, pattern } from '../../framework/define.ts';
 import { TinyStack } from '../../../../../packages/net/examples/tiny-stack.ts';
 import { GUEST_MAC } from './_frames.ts';
 import { openNet } from './_net.ts';
 
 const MIB = 1 << 20;
-/** What is fetched, each way. */
-const AMOUNT = 100 * MIB;
 const SEED = 21;
 /** Of the user network. */
 const GATEWAY = '10.0.2.2';
@@ -201,11 +199,44 @@ function http(method: 'GET' | 'POST', path: string, body?: Uint8Array): Promise<
   return promise;
 }
 
+/** The kernel's HTTP through a Tap, both ways. */
+function carriesHttp(mebibytes: number, share: Pick<GuestTest, 'long' | 'onlyFull'>): GuestTest {
+  const amount = mebibytes * MIB;
+  return guestTest({
+    device: 'net',
+    name: `the kernel fetches ${mebibytes} MiB over HTTP through a Tap, and sends them back, with equal hashes`,
+    ...share,
+    timeoutS: 300,
+    devices: { net: userNetwork() },
+    prepare,
+    host,
+    async guest(context) {
+      using open = openNet(context);
+      await withNetwork(
+        open.net,
+        (line) => context.note(line),
+        async () => {
+          const bytes = pattern(new Uint8Array(amount), SEED);
+          const expected = createHash('sha256').update(bytes).digest('hex');
+          let began = performance.now();
+          const down = await http('GET', `/${amount}`);
+          context.note(`down: ${Math.round((amount / MIB / (performance.now() - began)) * 1000)} MiB/s`);
+          deepEqual([down.bytes, down.hash], [amount, expected]);
+          began = performance.now();
+          const up = await http('POST', '/', bytes);
+          context.note(`up: ${Math.round((amount / MIB / (performance.now() - began)) * 1000)} MiB/s`);
+          equal(up.text, expected);
+        },
+      );
+    },
+  });
+}
+
 export default [
   guestTest({
     device: 'net',
     name: "the kernel's stack gets a lease and pings through a Tap; the host fetches a page from a server in the guest",
-    essential: true,
+    essential: 'checks',
     timeoutS: 120,
     devices: { net: userNetwork() },
     prepare,
@@ -241,34 +272,8 @@ export default [
     },
   }),
 
-  guestTest({
-    device: 'net',
-    name: 'the kernel fetches 100 MiB over HTTP through a Tap, and sends them back, with equal hashes',
-    long: true,
-    timeoutS: 300,
-    devices: { net: userNetwork() },
-    prepare,
-    host,
-    async guest(context) {
-      using open = openNet(context);
-      await withNetwork(
-        open.net,
-        (line) => context.note(line),
-        async () => {
-          const bytes = pattern(new Uint8Array(AMOUNT), SEED);
-          const expected = createHash('sha256').update(bytes).digest('hex');
-          let began = performance.now();
-          const down = await http('GET', `/${AMOUNT}`);
-          context.note(`down: ${Math.round((AMOUNT / MIB / (performance.now() - began)) * 1000)} MiB/s`);
-          deepEqual([down.bytes, down.hash], [AMOUNT, expected]);
-          began = performance.now();
-          const up = await http('POST', '/', bytes);
-          context.note(`up: ${Math.round((AMOUNT / MIB / (performance.now() - began)) * 1000)} MiB/s`);
-          equal(up.text, expected);
-        },
-      );
-    },
-  }),
+  carriesHttp(16, { long: true }),
+  carriesHttp(100, { onlyFull: true }),
 
   guestTest({
     device: 'net',

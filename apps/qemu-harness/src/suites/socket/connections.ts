@@ -39,7 +39,7 @@ export default [
   guestTest({
     device: 'socket',
     name: 'accepts a connection of a program on the host',
-    essential: true,
+    essential: 'checks',
     devices: { socket: socketDevice() },
     skip: unable,
     host,

@@ -42,6 +42,7 @@ export default [
   guestTest({
     device: 'socket',
     name: 'carries both directions at once',
+    long: true,
     timeoutS: 180,
     devices: { socket: socketDevice() },
     skip: unable,

@@ -206,6 +206,7 @@ export default [
   guestTest({
     device: 'socket',
     name: 'outlives the program that is the device, and uses it when it is started and plugged in again',
+    long: true,
     timeoutS: 120,
     devices: { socket: socketDevice({ hotplug: true }) },
     skip: cannotUnplug,

@@ -18,6 +18,7 @@ export default [
   guestTest({
     device: 'sound',
     name: 'is unplugged while it plays: the call in flight says so, and what was played is in the file',
+    long: true,
     devices: { sound: wavSound(48_000, {}, true) },
     skip: ({ machine }) => (machine === 'microvm' ? 'MMIO devices cannot be unplugged' : undefined),
     host,
@@ -86,6 +87,7 @@ export default [
   guestTest({
     device: 'sound',
     name: 'is opened and closed 100 times without growth',
+    long: true,
     devices: { sound: wavSound(48_000) },
     host,
     async guest(context) {
