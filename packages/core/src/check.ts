@@ -4,7 +4,6 @@
  */
 import { VirtioError } from './errors.ts';
 import { describe, show } from './show.ts';
-import type { ThreadQueues } from './threads/for-threads.ts';
 
 /** Names the device in messages: a transport, or the text itself. */
 export type Named = string | { who(): string };
@@ -42,29 +41,4 @@ export function requireInteger(named: Named, name: string, value: unknown, min: 
     'INVALID_PARAM',
     `${nameOf(named)}: ${name} is ${show(value)}; give an integer from ${min} to ${max}`,
   );
-}
-
-/**
- * How many queues an option sets aside for other threads: none if it was not given.
- *
- * @param named the device for the message
- * @param name the option for the message
- * @param max the greatest number that is accepted
- * @throws {@link VirtioError} `INVALID_PARAM`
- */
-export function requireThreads(
-  named: Named,
-  name: string,
-  value: ThreadQueues | undefined,
-  max: number,
-): number {
-  if (value === undefined) return 0;
-  // For callers without types: a plain number would set aside nothing.
-  if (typeof value !== 'object' || typeof (value as Partial<ThreadQueues> | null)?.lend !== 'function') {
-    throw new VirtioError(
-      'INVALID_PARAM',
-      `${nameOf(named)}: ${name} is ${show(value)}; give what forThreads(count) of @virtio/core returns`,
-    );
-  }
-  return requireInteger(named, `${name}: the count`, value.count, 0, max);
 }

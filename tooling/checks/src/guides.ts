@@ -90,8 +90,8 @@ function cratePage(groups: readonly Group[]): string {
     '',
     '# Coming from the Rust crate',
     '',
-    'Every public item of the crate `virtio-drivers` 0.13, and what does it here. Names are those of the specification in both, in the case of the ' +
-      'language. Differences that go for all: errors are thrown; a driver takes any transport; each request has a form that waits without blocking, ' +
+    'Every public item of the crate `virtio-drivers` 0.13, and what there is in its place here. Names are those of the specification in both, in the case of the ' +
+      'language. The same holds for all: errors are thrown; a driver takes any transport; each request has a form that waits without blocking, ' +
       'one that spins (`…Sync`), and one that polls (`submit…`).',
   ];
   for (const { title, items } of groups) {

@@ -1,6 +1,8 @@
 /** The option by which a driver sets queues aside for other threads. It brings the code for that with it: who has no threads imports none. */
-import { requireInteger } from '../check.ts';
+import { type Named, requireInteger } from '../check.ts';
+import { VirtioError } from '../errors.ts';
 import type { VirtQueue } from '../ring/virt-queue.ts';
+import { show } from '../show.ts';
 import { LentMember, type LentParts, LentQueues } from './lent-queues.ts';
 
 /** How many queues, or pairs of queues, a driver sets aside for other threads: {@link forThreads} makes it. */
@@ -37,4 +39,29 @@ export function forThreads(count: number): ThreadQueues {
     lend: (parts) => new LentQueues(parts),
     member: (queue) => new LentMember(queue),
   };
+}
+
+/**
+ * How many queues an option sets aside for other threads: none if it was not given.
+ *
+ * @param named the device for the message
+ * @param name the option for the message
+ * @param max the greatest number that is accepted
+ * @throws {@link VirtioError} `INVALID_PARAM`
+ */
+export function requireThreads(
+  named: Named,
+  name: string,
+  value: ThreadQueues | undefined,
+  max: number,
+): number {
+  if (value === undefined) return 0;
+  // For callers without types: a plain number would set aside nothing.
+  if (typeof value !== 'object' || typeof (value as Partial<ThreadQueues> | null)?.lend !== 'function') {
+    throw new VirtioError(
+      'INVALID_PARAM',
+      `${typeof named === 'string' ? named : named.who()}: ${name} is ${show(value)}; give what forThreads(count) of @virtio/core returns`,
+    );
+  }
+  return requireInteger(named, `${name}: the count`, value.count, 0, max);
 }

@@ -79,7 +79,7 @@ export default [
       transport === 'pci-vfio' && ring.name === 'split' ? undefined : 'the packages are the same everywhere',
     prepare: async (directory) => {
       const cwd = join(import.meta.dirname, '../../../../..');
-      const packages = ['blk', 'linux'].flatMap((name) => ['--filter', `@virtio/${name}...`]);
+      const packages = ['blk', 'linux'].flatMap((name) => ['--filter', `@virtio/${name}`]);
       await exec('turbo', ['run', 'build', ...packages, '--output-logs=errors-only', '--ui=stream'], { cwd });
       const check = [
         'tooling/checks/src/install.ts',
