@@ -243,7 +243,10 @@ export class Guest {
 
   /** Asks QEMU for the state of the interrupt controllers, which tells why a timer is lost, and ends the guest. */
   async #examine(): Promise<void> {
-    if (this.#arch !== 'x86_64') return this.#kill('broken');
+    if (this.#arch !== 'x86_64') {
+      this.#kill('broken');
+      return;
+    }
     try {
       const qmp = await this.qmp;
       for (const cpu of [0, 1]) {

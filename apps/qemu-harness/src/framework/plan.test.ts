@@ -135,6 +135,12 @@ describe('portions', () => {
     expect(sizes).toEqual([[20], [11, 19, 0], [1]]);
     expect(() => portions([of(31)], PCI)).toThrow(/room for 30/);
   });
+
+  it('puts no test into a guest twice', () => {
+    const [a, b] = [test({}), test({})];
+    const tests = [a, b, a, b].map((one) => ({ test: one }));
+    expect(portions(tests, PCI).map((portion) => portion.length)).toEqual([2, 2]);
+  });
 });
 
 describe('pattern', () => {

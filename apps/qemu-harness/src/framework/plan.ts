@@ -65,7 +65,10 @@ export function reasonAgainst(test: GuestTest, cell: Cell): string | undefined {
   );
 }
 
-/** Cuts a list of tests into portions whose devices fit in one guest. */
+/**
+ * Cuts a list of tests into portions whose devices fit in one guest. No portion has a test twice, with two kinds of rings: names that QEMU
+ * has once a machine (of console ports) are the test's.
+ */
 export function portions<T extends { readonly test: GuestTest }>(tests: readonly T[], board: Board): T[][] {
   const slots = slotsOf(board);
   const result: T[][] = [];
@@ -76,7 +79,8 @@ export function portions<T extends { readonly test: GuestTest }>(tests: readonly
     if (needed > slots) {
       throw new Error(`'${test.name}' needs ${needed} devices; a guest has room for ${slots}.`);
     }
-    if (needed > free || result.length === 0) {
+    const twice = result.at(-1)?.some((other) => other.test === test) === true;
+    if (needed > free || twice || result.length === 0) {
       result.push([]);
       free = slots;
     }
