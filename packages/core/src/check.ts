@@ -20,7 +20,7 @@ export function requireBytes(named: Named, value: unknown): asserts value is Uin
   if (value instanceof Uint8Array) return;
   throw new VirtioError(
     'INVALID_PARAM',
-    `${nameOf(named)}: a Uint8Array was expected, and ${describe(value)} was given; make one of another kind of array with  ` +
+    `${nameOf(named)}: a Uint8Array was expected, and ${describe(value)} was given; make one of another kind of array with ` +
       'new Uint8Array(buffer, byteOffset, byteLength)',
   );
 }

@@ -130,7 +130,7 @@ export abstract class LinuxHal implements PostingHal, Disposable {
     if (this.#memory.addressOf(buffer.buffer) >= 0 || buffer.byteLength === 0) return;
     throw new VirtioError(
       'INVALID_PARAM',
-      `a buffer of ${buffer.length} bytes at 0x${address.toString(16)} was to be unshared, where none is  ` +
+      `a buffer of ${buffer.length} bytes at 0x${address.toString(16)} was to be unshared, where none is ` +
         'shared; unshare each buffer once',
     );
   }

@@ -39,7 +39,7 @@ class PlanMemory implements DmaSource {
     if (at === undefined) {
       throw new VirtioError(
         'DMA_ERROR',
-        `${this.name}: ${size} bytes of memory were asked for, and the ${this.#memory.length} bytes of this thread are in use, or only free in  ` +
+        `${this.name}: ${size} bytes of memory were asked for, and the ${this.#memory.length} bytes of this thread are in use, or only free in ` +
           `pieces of ${BLOCK_SIZE}; give queueFor, or pairFor, a larger { memory }`,
       );
     }

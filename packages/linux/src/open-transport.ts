@@ -157,7 +157,7 @@ function withHal<T extends Transport, H extends LinuxHal>(
   if (given !== undefined && !fits(given)) {
     throw new VirtioError(
       'INVALID_PARAM',
-      'the option `hal` is that of another device, but one of the two devices is behind the IOMMU and the other uses physical memory;  ' +
+      'the option `hal` is that of another device, but one of the two devices is behind the IOMMU and the other uses physical memory; ' +
         'open each with a Hal of its own',
     );
   }

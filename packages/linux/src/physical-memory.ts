@@ -99,7 +99,7 @@ export class PhysicalMemory implements DmaSource {
     }
     throw new VirtioError(
       'DMA_ERROR',
-      `${count} huge pages that are adjacent in physical memory are needed and were not found; allocate smaller buffers  ` +
+      `${count} huge pages that are adjacent in physical memory are needed and were not found; allocate smaller buffers ` +
         '(up to 2 MiB always works), or reserve huge pages at boot ("hugepages=64" on the kernel command line)',
     );
   }

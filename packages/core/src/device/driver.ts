@@ -105,7 +105,7 @@ export abstract class Driver<
     if (unknown !== undefined) {
       throw new VirtioError(
         'INVALID_PARAM',
-        `${transport.who()} was to be used without ${unknown}, which is not a device-independent feature; these are  ` +
+        `${transport.who()} was to be used without ${unknown}, which is not a device-independent feature; these are ` +
           Object.keys(Feature).join(', '),
       );
     }

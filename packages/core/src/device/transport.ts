@@ -241,7 +241,7 @@ export abstract class Transport implements Disposable {
       if (Date.now() > deadline) {
         throw new VirtioError(
           'NOT_READY',
-          `${this.name}: the device was told to reset, and its status is still ${DeviceStatus.from(bits).toString()} after  ` +
+          `${this.name}: the device was told to reset, and its status is still ${DeviceStatus.from(bits).toString()} after ` +
             `${RESET_TIMEOUT_MS / 1000} s; it may hang`,
         );
       }

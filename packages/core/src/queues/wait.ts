@@ -36,7 +36,7 @@ export function requireWaitable(transport: Transport, options?: WaitOptions): vo
   if (transport.interrupts === undefined) {
     throw new VirtioError(
       'UNSUPPORTED',
-      `${transport.who()}: this transport has no interrupts, so a promise would never settle. Use the synchronous or the  ` +
+      `${transport.who()}: this transport has no interrupts, so a promise would never settle. Use the synchronous or the ` +
         'non-blocking form, or give the transport PollingInterrupts',
     );
   }
