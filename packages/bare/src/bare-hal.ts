@@ -16,7 +16,7 @@ import {
   VirtioError,
 } from '@virtio/core';
 
-/** What the engine has to give; both need native code. */
+/** What the engine provides; both need native code. */
 export interface Machine {
   /** Memory that is reserved for DMA and coherent with what devices see. */
   readonly dma: ArrayBuffer;

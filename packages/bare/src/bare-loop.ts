@@ -6,7 +6,7 @@ import { requireInteger } from '@virtio/core';
 
 /** What a {@link BareLoop} needs of the engine. */
 export interface BareLoopOptions {
-  /** Milliseconds of a clock that never goes back; fractions are welcome. */
+  /** The milliseconds of a clock that never goes back; fractions are allowed. */
   readonly now: () => number;
   /**
    * There is nothing to do: waits until an interrupt is pending, but no longer than so many milliseconds (`Infinity`: until an
@@ -72,7 +72,7 @@ export class BareLoop {
     return this.#scheduled.length > 0 || this.#timers.size > 0 || this.#holds > 0;
   }
 
-  /** How many hold the loop now. */
+  /** How many holds there are now. */
   get holds(): number {
     return this.#holds;
   }
@@ -82,7 +82,7 @@ export class BareLoop {
     this.#scheduled.push(callback);
   };
 
-  /** Somebody waits for an interrupt: the loop goes on. */
+  /** Records that a caller waits for an interrupt: the loop goes on. */
   readonly hold = (): void => {
     this.#holds += 1;
   };
@@ -95,7 +95,7 @@ export class BareLoop {
   /**
    * Calls back once, `ms` milliseconds from now or a little later. It keeps the loop alive.
    *
-   * @throws VirtioError `INVALID_PARAM` for what is no number of milliseconds from 0 to 2^31 − 1
+   * @throws VirtioError `INVALID_PARAM` unless `ms` is from 0 to 2^31 − 1
    */
   setTimer(callback: () => void, ms: number): TimerId {
     requireInteger('a timer', 'ms', Math.ceil(ms), 0, 0x7fff_ffff);
@@ -105,7 +105,7 @@ export class BareLoop {
     return id;
   }
 
-  /** Withdraws a timer. One that is unknown or was called is left alone. */
+  /** Cancels a timer. Does nothing if it is unknown or was called already. */
   clearTimer(id: TimerId): void {
     this.#timers.delete(id);
   }
@@ -114,7 +114,7 @@ export class BareLoop {
    * One turn: handlers of interrupts, timers that are due, what was scheduled before the turn began; if there was nothing of all
    * that, the idle callback.
    *
-   * @returns whether there is reason for another turn
+   * @returns whether another turn is needed
    */
   turn(): boolean {
     const work = this.#scheduled;

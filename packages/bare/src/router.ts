@@ -4,9 +4,9 @@ import type { PciInterrupts } from '@virtio/pci';
 
 /** An interrupt controller. Sources are its own numbers. */
 export interface InterruptController {
-  /** Lets a source through. */
+  /** Enables a source. */
   enable(source: number): void;
-  /** Holds a source back. */
+  /** Disables a source. */
   disable(source: number): void;
   /** Takes the next pending source, or -1 if there is none. */
   claim(): number;
@@ -14,7 +14,7 @@ export interface InterruptController {
   complete(source: number): void;
 }
 
-/** Who is kept alive while somebody waits: a `BareLoop`. */
+/** What is kept alive while a caller waits: a `BareLoop`. */
 export interface Holdable {
   /** Somebody waits. */
   hold(): void;
@@ -37,7 +37,7 @@ export class InterruptRouter {
   readonly #controller: InterruptController;
   readonly #loop: Holdable;
   readonly #handlers = new Map<number, Set<Handler>>();
-  /** How many interrupts no handler took for its own. */
+  /** How many interrupts no handler claimed. */
   spurious = 0;
 
   constructor(controller: InterruptController, loop: Holdable) {

@@ -6,11 +6,11 @@ import { type AddressWindow, broken, type DeviceTreeNode, inReach, items, number
 export interface TreeInterrupt {
   /** The controller's node. */
   readonly controller: DeviceTreeNode | undefined;
-  /** What the controller's kind makes of it: a PLIC has one number, a GIC has type, number and flags. */
+  /** Its numbers, whose meaning depends on the controller: one number for a PLIC; type, number and flags for a GIC. */
   readonly cells: readonly number[];
 }
 
-/** The register window of an MMIO device. Whether a device is there only its registers tell. */
+/** The register window of an MMIO device. Only its registers tell whether a device is there. */
 export interface TreeMmioDevice extends AddressWindow {
   readonly interrupts: readonly TreeInterrupt[];
 }
@@ -53,7 +53,7 @@ function handles(root: DeviceTreeNode): ReadonlyMap<number, DeviceTreeNode> {
 /**
  * The windows of all `virtio,mmio` nodes that are switched on, by address.
  *
- * @throws VirtioError `INVALID_DEVICE` for numbers that cannot be
+ * @throws VirtioError `INVALID_DEVICE` for impossible numbers
  */
 export function mmioDevices(root: DeviceTreeNode): readonly TreeMmioDevice[] {
   const nodes = handles(root);
@@ -68,7 +68,7 @@ export function mmioDevices(root: DeviceTreeNode): readonly TreeMmioDevice[] {
 /**
  * The interrupts of a node.
  *
- * @throws VirtioError `INVALID_DEVICE` for numbers that cannot be
+ * @throws VirtioError `INVALID_DEVICE` for impossible numbers
  */
 export function interruptsOf(root: DeviceTreeNode, node: DeviceTreeNode): readonly TreeInterrupt[] {
   return interruptsAmong(node, handles(root));
@@ -111,7 +111,7 @@ const KINDS = { 'pci-host-ecam-generic': 'ecam', 'pci-host-cam-generic': 'cam' }
 /**
  * The host bridges with configuration space in memory that are switched on.
  *
- * @throws VirtioError `INVALID_DEVICE` for numbers that cannot be
+ * @throws VirtioError `INVALID_DEVICE` for impossible numbers
  */
 export function pciHosts(root: DeviceTreeNode): readonly TreePciHost[] {
   const nodes = handles(root);

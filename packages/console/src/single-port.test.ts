@@ -126,7 +126,7 @@ describe('reading', () => {
     expect(port.skip(9)).toBe(1);
     expect(() => port.waitForDataSync({ timeoutMs: 1 })).toThrow(failsWith('NOT_READY'));
     expect(() => port.readLineSync({ timeoutMs: 1 })).toThrow(
-      'Console device (fake): a line of port 0 did not come within 1 ms; wait longer, or see what the host does',
+      'Console device (fake): a line of port 0 did not come within 1 ms; wait longer, or check the host',
     );
   });
 

@@ -1,11 +1,11 @@
 /**
- * What callers without types get wrong most, refused at the door: another kind of array for bytes would be filled in part or not
- * at all without a word, and a number that is none, or too large, would be cut to something else.
+ * Checks of arguments for callers without types. Without them, another kind of array would silently be filled in part or not at
+ * all, and a value that is no number, or a number that is too large, would be truncated.
  */
 import { VirtioError } from './errors.ts';
 import { describe, show } from './show.ts';
 
-/** Names the device in messages: a transport, or the text itself. */
+/** What names the device in messages: a transport, or a text. */
 export type Named = string | { who(): string };
 
 const nameOf = (named: Named): string => (typeof named === 'string' ? named : named.who());
@@ -20,7 +20,7 @@ export function requireBytes(named: Named, value: unknown): asserts value is Uin
   if (value instanceof Uint8Array) return;
   throw new VirtioError(
     'INVALID_PARAM',
-    `${nameOf(named)}: bytes were expected in a Uint8Array, and ${describe(value)} was given; of an array or its buffer, give ` +
+    `${nameOf(named)}: a Uint8Array was expected, and ${describe(value)} was given; make one of another kind of array with ` +
       'new Uint8Array(buffer, byteOffset, byteLength)',
   );
 }
@@ -30,8 +30,8 @@ export function requireBytes(named: Named, value: unknown): asserts value is Uin
  *
  * @param named the device for the message
  * @param name the argument for the message
- * @param min the least value that is accepted
- * @param max the greatest one
+ * @param min the smallest value that is accepted
+ * @param max the largest one
  * @returns the value
  * @throws {@link VirtioError} `INVALID_PARAM`
  */

@@ -1,9 +1,9 @@
 /**
- * What is needed of the engine. A class whose method has the name `[Symbol.dispose]` takes the symbol when it is defined; where
- * it is missing, the method would be called `undefined`, and nothing would say so.
+ * What the engine must have. A class with a method `[Symbol.dispose]` reads the symbol when the class is defined; without the
+ * symbol, the method would silently be named `undefined`.
  */
 
-/** Throws where the engine, or a polyfill that runs before these modules, does not have `Symbol.dispose`. */
+/** Throws if neither the engine nor a polyfill that ran before these modules provides `Symbol.dispose`. */
 export function requireDispose(symbols: { readonly dispose?: symbol }): void {
   if (typeof symbols.dispose === 'symbol') return;
   throw new TypeError(

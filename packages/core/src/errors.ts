@@ -1,19 +1,19 @@
 /**
- * One error class for all drivers and transports. The `code` is stable and made for `switch`; the message is made for a
- * person: what was asked, what happened, what to do next.
+ * One error class for all drivers and transports. The `code` is stable and meant for `switch`; the message is meant for people:
+ * what was asked, what happened, what to do next.
  */
 import { requireDispose } from './ecmascript.ts';
 
-// Here, as every module with a class to be disposed of imports this one, which so runs first.
+// Called here because every module with a disposable class imports this one, so that this runs first.
 requireDispose(Symbol);
 
 /**
- * The page of the codes. It lies in the package of this module; where it is published to be read in a browser, that address goes here
- * (`CONTRIBUTING.md` says how), and no other line changes.
+ * The page of the codes, a file of this package. If it is published on the web, put its address here (`CONTRIBUTING.md` says
+ * how); no other line changes.
  */
 const PAGE = '@virtio/core/errors.md';
 
-/** How a message ends; in one that was made of another's, only the last end is kept. */
+/** How a message ends. If a message contains another one, only the last ending is kept. */
 const END = / \(see \S+#\w+\)/g;
 
 const addressOf = (code: string): string => `${PAGE}#${code.toLowerCase()}`;
@@ -22,7 +22,7 @@ const addressOf = (code: string): string => `${PAGE}#${code.toLowerCase()}`;
 export type VirtioErrorCode =
   /** The queue has too few free descriptors now; try again after a completion. */
   | 'QUEUE_FULL'
-  /** Nothing has been used yet, or the device did not answer within the time allowed. */
+  /** The device has not used the request's buffers yet, or did not answer within the time allowed. */
   | 'NOT_READY'
   /** The token does not name a request that can be completed now. */
   | 'WRONG_TOKEN'
@@ -36,11 +36,11 @@ export type VirtioErrorCode =
   | 'IO_ERROR'
   /** The device, or what was negotiated with it, cannot do this. */
   | 'UNSUPPORTED'
-  /** The configuration space, or a register window, is too small for what was to be read or written. */
+  /** The configuration space, or a register window, is too small for this access. */
   | 'CONFIG_SPACE_TOO_SMALL'
-  /** The device has no configuration space, but its type must have one. */
+  /** The device has no configuration space, but a device of its type must have one. */
   | 'CONFIG_SPACE_MISSING'
-  /** The device did not accept the features that the driver chose, or lacks one that the driver needs. */
+  /** The device did not accept the features that the driver chose, or does not offer one that the driver needs. */
   | 'FEATURES_REFUSED'
   /** The number is not a device type of the specification. */
   | 'INVALID_DEVICE_TYPE'
@@ -68,26 +68,26 @@ export type VirtioErrorCode =
   | 'MODULE_MISSING'
   /** The device is not behind an IOMMU. */
   | 'IOMMU_MISSING'
-  /** A system call failed for a reason without a code of its own; see `cause`. */
+  /** A system call failed for a reason that has no code of its own; see `cause`. */
   | 'SYSTEM_ERROR'
-  /** The far side of a socket refused, reset or closed the connection, or sent what the protocol does not allow. */
+  /** The peer of a socket refused, reset or closed the connection, or sent what the protocol does not allow. */
   | `SOCKET_${string}`;
 
-/** The one error class of the `@virtio/*` packages. Its message ends with the place where its code is explained: {@link VirtioError.help}. */
+/** The error class of all `@virtio/*` packages. Its message ends with the place where its code is explained: {@link VirtioError.help}. */
 export class VirtioError extends Error {
   override readonly name = 'VirtioError';
   /** What went wrong, for programs. */
   readonly code: VirtioErrorCode;
   /**
-   * Which of the causes that share the code, where a program may want to tell them apart: `COMMON_CFG_MISSING`. As stable as the
-   * code; the packages that set it export a type of their reasons.
+   * Which of several causes of the same code this is, where a program may want to tell them apart: `COMMON_CFG_MISSING`. As
+   * stable as the code; the packages that set it export a type of their reasons.
    */
   readonly reason: string | undefined;
 
   /**
    * @param code what went wrong, for programs
-   * @param message what was asked, what happened and what to do next, for people; where to read more is added. Empty, it is the code: so it
-   * is in the build under the condition `virtio-terse`, which has no texts.
+   * @param message what was asked, what happened and what to do next, for people; {@link VirtioError.help} is appended. If it is
+   * empty, as in the build under the condition `virtio-terse`, the message is the code and that address
    * @param options `cause`: the error that led to this one; `reason`: see {@link VirtioError.reason}
    */
   constructor(
@@ -104,7 +104,7 @@ export class VirtioError extends Error {
   }
 
   /**
-   * Where it stands what the code means, why it comes and what to do: `@virtio/core/errors.md#queue_full`, a file among the installed
+   * Where the code, its causes and its remedies are explained: `@virtio/core/errors.md#queue_full`, a file among the installed
    * packages. `virtio explain QUEUE_FULL` shows the same.
    */
   get help(): string {

@@ -1,6 +1,6 @@
 /** Values in messages: `"7"` and `7n` must not look like numbers. */
 
-/** A value as it would be written in a program. */
+/** A value as it would be written in source code. */
 export function show(value: unknown): string {
   switch (typeof value) {
     case 'number':
@@ -15,7 +15,7 @@ export function show(value: unknown): string {
   }
 }
 
-/** A value by its kind. */
+/** The type of a value, in words. */
 export function describe(value: unknown): string {
   if (value === undefined || value === null) return String(value);
   if (typeof value !== 'object') return `a ${typeof value}`;

@@ -1,10 +1,10 @@
 /**
  * UTF-8 for drivers, as `TextEncoder` and `TextDecoder` are not in ECMAScript.
  *
- * Texts (the name of a port, a line of a console) are for people: what is not valid becomes U+FFFD, as everywhere in
- * JavaScript. Names that go back to the device (those of files) are bytes that are mostly but not always UTF-8, and have to
- * survive the way through a string: there a byte that is not part of valid UTF-8 becomes a lone surrogate, U+DC80 to
- * U+DCFF, and that becomes the byte again. Python calls this `surrogateescape`.
+ * Texts (the name of a port, a line of a console) are for people: what is not valid becomes U+FFFD, as everywhere in JavaScript.
+ * Names that are sent back to the device (those of files) are bytes that are mostly but not always UTF-8, and must survive being
+ * a string: a byte that is not part of valid UTF-8 becomes a lone surrogate, U+DC80 to U+DCFF, which becomes the byte again.
+ * Python calls this `surrogateescape`.
  */
 
 const REPLACEMENT = 0xfffd;
@@ -16,7 +16,7 @@ const isLow = (unit: number): boolean => unit >= 0xdc00 && unit < 0xe000;
 const isEscape = (unit: number): boolean => unit >= 0xdc80 && unit <= 0xdcff;
 
 /**
- * The UTF-8 of a text, with U+FFFD for lone surrogates: the bytes that `TextEncoder` gives.
+ * Encodes a text as UTF-8, with U+FFFD for lone surrogates: the bytes that `TextEncoder` gives.
  *
  * @example
  * ```ts
@@ -30,7 +30,7 @@ export function encodeUtf8(text: string): Uint8Array<ArrayBuffer> {
 }
 
 /**
- * The text of UTF-8, with U+FFFD for what is not valid: what `TextDecoder` gives, except that a byte order mark stays.
+ * Decodes UTF-8, with U+FFFD for what is not valid: the text that `TextDecoder` gives, except that a byte order mark is kept.
  *
  * @see {@link decodeUtf8Lossless} for names that are to be sent back
  */
@@ -39,8 +39,8 @@ export function decodeUtf8(bytes: Uint8Array): string {
 }
 
 /**
- * The bytes that {@link decodeUtf8Lossless} made a string from, whatever they were: lone surrogates U+DC80 to U+DCFF become
- * the bytes 0x80 to 0xff.
+ * Encodes a string of {@link decodeUtf8Lossless} as the bytes that it was made from: lone surrogates U+DC80 to U+DCFF become the
+ * bytes 0x80 to 0xff.
  *
  * @returns the bytes, or `undefined` if the string has another lone surrogate, which stands for no byte
  */
@@ -54,7 +54,7 @@ export function encodeUtf8Lossless(text: string): Uint8Array<ArrayBuffer> | unde
 }
 
 /**
- * The string of a name: UTF-8, where each byte that is not part of valid UTF-8 becomes a lone surrogate, U+DC80 to U+DCFF.
+ * Decodes a name of UTF-8, where each byte that is not part of valid UTF-8 becomes a lone surrogate, U+DC80 to U+DCFF.
  *
  * @example
  * ```ts

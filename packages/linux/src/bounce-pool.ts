@@ -1,7 +1,7 @@
 /**
- * Bounce buffers: DMA memory that stands in for a buffer that the device cannot reach. They come in sizes of powers of two,
- * are kept for reuse, and are found again by their device address with arithmetic and one table, so that sharing a buffer in
- * the steady state allocates nothing.
+ * Bounce buffers: DMA memory in place of a buffer that the device cannot reach. Their sizes are powers of two, they are kept for
+ * reuse, and they are found by their device address with arithmetic and one table, so that sharing a buffer in the steady state
+ * allocates nothing.
  */
 import { type BufferDirection, type DmaRegion, PAGE_SIZE, VirtioError } from '@virtio/core';
 import { BLOCK_SIZE, type DmaMemory } from './dma-memory.ts';
@@ -16,7 +16,7 @@ const CLASSES = BLOCK_SHIFT - UNIT_SHIFT + 1;
 /** Slots are cut at least 64 KiB at a time. */
 const RUN_UNITS = 128;
 
-/** The state of a slot, by its first unit: free, or so many bytes shared. */
+/** The state of a slot, by its first unit: free, or the number of bytes shared. */
 const FREE = -1;
 
 class Block {
@@ -26,7 +26,7 @@ class Block {
   readonly lengths = new Int32Array(UNITS).fill(FREE);
   /** The class of the slot that starts at a unit. */
   readonly classes = new Uint8Array(UNITS);
-  /** What was last copied from a slot, kept because the next one has mostly the same length. */
+  /** The view that was last copied from a slot, kept because the next copy usually has the same length. */
   readonly views: (Uint8Array | undefined)[] = [];
   /** Units that are not cut into slots yet start here. */
   next = 0;
@@ -37,7 +37,7 @@ class Block {
   }
 }
 
-/** Lends bounce buffers. */
+/** A pool of bounce buffers. */
 export class BouncePool {
   readonly #memory: DmaMemory;
   readonly #blocks: Block[] = [];
@@ -90,7 +90,7 @@ export class BouncePool {
     block.lengths[unit] = length;
     const offset = unit << UNIT_SHIFT;
     const { bytes, address } = block.region;
-    // What the device does not write must not be what another buffer held.
+    // Bytes that the device does not write must not be those of another buffer.
     if (direction === 'device-to-driver') bytes.fill(0, offset, offset + length);
     else bytes.set(buffer, offset);
     this.#last = block;

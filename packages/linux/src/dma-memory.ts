@@ -1,9 +1,9 @@
 /**
- * DMA memory in large blocks, handed out by the page. Making a block known to the device costs a system call and pins its
- * pages, so blocks are large (2 MiB: one huge page) and kept; an allocation is a search in a byte map and one view.
+ * DMA memory in large blocks, allocated in pages. Mapping a block for the device costs a system call and pins its pages, so
+ * blocks are large (2 MiB: one huge page) and kept; an allocation is a search in a byte map and one view.
  *
- * Each allocation has an ArrayBuffer of its own. It is detached when the allocation is given back, so that a stale view is
- * empty and never reads what another has put there since; and it is what `share` recognises DMA memory by.
+ * Each allocation has an ArrayBuffer of its own. It is detached when the allocation is freed, so that a stale view is empty and
+ * never reads data of a later allocation; and `share` recognises DMA memory by it.
  */
 import { type DmaRegion, PAGE_SIZE, VirtioError } from '@virtio/core';
 import { Mapping } from './mapping.ts';
@@ -30,7 +30,7 @@ export interface DmaSource extends Disposable {
    * @throws {@link VirtioError} `DMA_ERROR`, `PERMISSION_DENIED`
    */
   map(size: number): DmaBlock;
-  /** Takes a block from the device, then unmaps it. */
+  /** Unmaps a block for the device, then in this process. */
   unmap(block: DmaBlock): void;
 }
 
@@ -84,12 +84,12 @@ class Arena {
   }
 }
 
-/** Allocates DMA regions. */
+/** DMA memory of a process: allocates regions in blocks. */
 export class DmaMemory implements Disposable {
   readonly #source: DmaSource;
   readonly #arenas: Arena[] = [];
   readonly #regions = new Map<ArrayBufferLike, { readonly arena: Arena; readonly region: DmaRegion }>();
-  /** Regions that other threads were told of: their memory stays mapped as long as they are not given back. */
+  /** Regions that were posted to other threads: their memory stays mapped until they are freed. */
   readonly #posted = new Set<ArrayBufferLike>();
   #disposed = false;
 
@@ -105,7 +105,7 @@ export class DmaMemory implements Disposable {
   /**
    * The device's address of the first byte of a region's ArrayBuffer.
    *
-   * @returns -1 if the buffer is not that of a region
+   * @returns -1 if the buffer does not belong to a region
    */
   addressOf(buffer: ArrayBufferLike): number {
     return this.#regions.get(buffer)?.region.address ?? -1;
@@ -114,7 +114,7 @@ export class DmaMemory implements Disposable {
   /**
    * The address in this process of bytes of a region, for another thread.
    *
-   * @returns -1 if they are of no region
+   * @returns -1 if they are in no region
    */
   post(bytes: Uint8Array): number {
     const { buffer, byteOffset } = bytes;
@@ -138,13 +138,13 @@ export class DmaMemory implements Disposable {
     if (this.#disposed) {
       throw new VirtioError(
         'DISPOSED',
-        `the DMA memory of ${this.#source.name} is disposed; open the device anew`,
+        `the DMA memory of ${this.#source.name} is disposed; open the device again`,
       );
     }
     if (!Number.isSafeInteger(pages) || pages < 1) {
       throw new VirtioError(
         'INVALID_PARAM',
-        `${pages} pages of DMA memory were asked for; ask for one or more`,
+        `${pages} pages of DMA memory were to be allocated; give one or more`,
       );
     }
     for (const arena of this.#arenas) {
@@ -158,9 +158,9 @@ export class DmaMemory implements Disposable {
   }
 
   /**
-   * Gives a region back; its views become empty.
+   * Frees a region; its views become empty.
    *
-   * @throws {@link VirtioError} `INVALID_PARAM` if it is not of this memory, or was given back before
+   * @throws {@link VirtioError} `INVALID_PARAM` if it is not of this memory, or was freed before
    */
   free(region: DmaRegion): void {
     if (this.#disposed) return;
@@ -178,7 +178,7 @@ export class DmaMemory implements Disposable {
     if (this.#posted.delete(buffer)) arena.block.mapping.unpost();
     arena.block.mapping.detach(buffer);
     arena.give((region.address - arena.block.address) / PAGE_SIZE, region.pages);
-    // One empty block is kept for the next allocation; what else is empty goes back.
+    // One empty block is kept for the next allocation; other empty blocks are unmapped.
     if (
       arena.empty &&
       (arena.block.mapping.size > BLOCK_SIZE || this.#arenas.some((a) => a !== arena && a.empty))

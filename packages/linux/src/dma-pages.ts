@@ -1,4 +1,4 @@
-/** Memory for devices behind an IOMMU: huge pages if this process gets them, ordinary ones otherwise. */
+/** Memory for devices behind an IOMMU: huge pages if there are any for this process, ordinary ones otherwise. */
 import { Mapping, type MappingOptions } from './mapping.ts';
 import { MapFlags } from './syscalls.ts';
 import { systemError } from './system-error.ts';
@@ -9,10 +9,10 @@ const HUGE = MapFlags.SHARED | MapFlags.HUGETLB | MapFlags.HUGE_2MB | MapFlags.P
  * Maps zeroed memory.
  *
  * Huge pages are reserved when they are mapped, but a control group's limit (`hugetlb.2MB.max`) counts those that are filled: the
- * mapping succeeds, its pages stay absent, and to touch one ends the process. So they are looked for.
+ * mapping succeeds, its pages stay absent, and touching one ends the process. So their presence is checked.
  *
  * @param size a multiple of 2 MiB
- * @param map how memory is mapped; tests give another
+ * @param map how memory is mapped; tests pass another function
  * @throws {@link VirtioError} `DMA_ERROR`
  */
 export function mapDmaMemory(

@@ -1,11 +1,11 @@
-/** Which kernel driver has a PCI function: bound to the one that lets us in, and back. */
+/** Binds a PCI function to a kernel driver that gives processes access, and back to its previous driver. */
 import { VirtioError } from '@virtio/core';
 import { type PciDeviceInfo, pciPath } from './pci-devices.ts';
 import { Resources } from './resources.ts';
 import { errorName, systemError } from './system-error.ts';
 import type { SystemFiles } from './system-files.ts';
 
-/** A kernel driver that hands devices to processes. */
+/** A kernel driver that gives processes access to devices. */
 export type PassDriver = 'vfio-pci' | 'uio_pci_generic';
 
 /** Options of {@link DriverBinding}. */
@@ -14,7 +14,7 @@ export interface BindOptions {
   readonly takeOver: boolean;
 }
 
-/** A device bound to a driver for us. Disposing gives it back to the driver that it had. */
+/** A device that is bound to such a driver. Disposing binds it to its previous driver again. */
 export class DriverBinding implements Disposable {
   readonly #files: SystemFiles;
   readonly #device: PciDeviceInfo;
@@ -48,7 +48,7 @@ export class DriverBinding implements Disposable {
       if (this.#current() !== driver) {
         throw new VirtioError(
           'SYSTEM_ERROR',
-          `PCI ${device.address} was offered to ${driver}, which did not take it; the kernel log ("dmesg") says why`,
+          `PCI ${device.address} was to be bound to ${driver}, which refused it; the kernel log ("dmesg") says why`,
         );
       }
     } catch (error) {
@@ -56,14 +56,14 @@ export class DriverBinding implements Disposable {
     }
   }
 
-  /** Gives the device back. It must be closed, or the kernel waits until it is. */
+  /** Gives the device back to its previous driver. It must be closed, or the kernel waits until it is. */
   [Symbol.dispose](): void {
     if (!this.#bound) return;
     this.#bound = false;
     const { address, driver } = this.#device;
     const override = this.#previousOverride === '(null)' ? '' : this.#previousOverride;
     using steps = new Resources();
-    // Added last, done first; each step is tried even if one before it failed.
+    // In reverse order; each step is tried even if an earlier one failed.
     if (driver !== undefined) this.#defer(steps, '/sys/bus/pci/drivers_probe', address);
     this.#defer(steps, `${pciPath(address)}/driver_override`, `${override}\n`);
     if (this.#current() === this.#driver) {
@@ -71,7 +71,7 @@ export class DriverBinding implements Disposable {
     }
   }
 
-  /** Gives the device back after binding it failed, and returns the error for the caller. */
+  /** Gives the device back after binding has failed, and returns the error for the caller. */
   #undoAfter(error: VirtioError): VirtioError {
     try {
       this[Symbol.dispose]();
@@ -86,7 +86,7 @@ export class DriverBinding implements Disposable {
     }
   }
 
-  /** Adds a write to the steps back. A device that is being unplugged is gone by then, which is not an error. */
+  /** Adds a write to the steps that give the device back. A device that is being unplugged may be gone by then; that is not an error. */
   #defer(steps: Resources, path: string, text: string): void {
     steps.defer(() => {
       try {

@@ -1,6 +1,7 @@
 /**
- * Connections of `@virtio/socket`, or anything like them, as Node.js's own streams: so `http`, `tls` and every library that wants a socket
- * runs over them. What a connection must be like stands here in types, so that this package needs none of theirs.
+ * Connections of `@virtio/socket`, or anything like them, as streams of Node.js, so that `http`, `tls` and every library that
+ * takes a socket can use them. The interface of a connection is declared here, so that this package does not depend on
+ * `@virtio/socket`.
  */
 import { Duplex } from 'node:stream';
 
@@ -10,21 +11,21 @@ export interface ByteConnection {
   readChunk(options?: { readonly signal?: AbortSignal }): Promise<Uint8Array | undefined>;
   /** Sends all bytes. */
   write(data: Uint8Array, options?: { readonly signal?: AbortSignal }): Promise<void>;
-  /** Says that no more will be sent, when all was written. */
+  /** Tells the peer that no more will be sent, after all bytes were sent. */
   endWriting(): Promise<void>;
-  /** Ends the connection, and waits until the far side knows. */
+  /** Closes the connection, and waits until the peer knows. */
   close(): Promise<void>;
-  /** Ends the connection at once. */
+  /** Resets the connection at once. */
   abort(): void;
 }
 
 /** Options of {@link toDuplex}. */
 export interface DuplexOptions {
-  /** Whether this side can go on to send when the far side has ended (default false: it then ends, too). */
+  /** Whether this side can go on sending when the peer has ended its side (default false: this side then ends, too). */
   readonly allowHalfOpen?: boolean;
 }
 
-/** A stream with what else `http` and others call of the sockets that they get. */
+/** A duplex stream over a connection, with the methods of sockets that `http` and other libraries call. */
 export class ConnectionDuplex extends Duplex {
   readonly #connection: ByteConnection;
   readonly #cancellation = new AbortController();
@@ -40,7 +41,7 @@ export class ConnectionDuplex extends Duplex {
   }
 
   /**
-   * Emits `timeout` after so many milliseconds without a byte in either direction, again and again; 0 for never. As with other sockets,
+   * Emits `timeout` each time after so many milliseconds without a byte in either direction; 0 for never. As with other sockets,
    * nothing else happens.
    */
   setTimeout(milliseconds: number, listener?: () => void): this {
@@ -58,7 +59,7 @@ export class ConnectionDuplex extends Duplex {
     return this;
   }
 
-  /** Does nothing: the device says when a connection is gone. */
+  /** Does nothing: the device reports when a connection is gone. */
   setKeepAlive(): this {
     return this;
   }
@@ -97,7 +98,7 @@ export class ConnectionDuplex extends Duplex {
     clearTimeout(this.#idleTimer);
     this.#cancellation.abort(error ?? undefined);
     if (error === null && this.#readEnded && this.writableFinished) {
-      // Both directions are done: all that is left is that the far side knows.
+      // Both directions have ended: it only remains to tell the peer.
       this.#connection.close().then(() => done(null), done);
       return;
     }
@@ -126,7 +127,7 @@ export class ConnectionDuplex extends Duplex {
     }
   }
 
-  /** The time that the stream may be idle begins anew. */
+  /** Restarts the time that the stream may be idle. */
   #active(): void {
     clearTimeout(this.#idleTimer);
     if (this.#idleMs <= 0 || this.destroyed) return;
@@ -143,8 +144,8 @@ export class ConnectionDuplex extends Duplex {
 }
 
 /**
- * A `Duplex` of Node.js over a connection. Its back-pressure is the connection's; ending it tells the far side that no more will be sent;
- * destroying it before both sides are done resets the connection.
+ * Makes a `Duplex` of Node.js over a connection. It has the back-pressure of the connection; ending it tells the peer that no
+ * more will be sent; destroying it before both sides are done resets the connection.
  *
  * @example
  * ```ts

@@ -1,19 +1,19 @@
 /**
- * Interrupts of a PCI device that reach a process through descriptors, as VFIO's and UIO's do: waited for on Node's event
- * loop, which they keep alive while a caller waits.
+ * Interrupts of a PCI device that reach a process through descriptors, as with VFIO and UIO. They are waited for on Node's event
+ * loop, which is kept alive while a caller waits.
  */
 import { InterruptLines } from '@virtio/pci';
 import { EventPoller } from './event-poller.ts';
 import { closeDescriptor, duplicate } from './syscalls.ts';
 
-/** Lines that are fired from descriptors. */
+/** Interrupt lines that descriptors signal. */
 export class EventLines extends InterruptLines implements Disposable {
   readonly #poller = new EventPoller();
   readonly #closers: (() => void)[] = [];
   readonly #lines = new Map<number, number>();
   #disposed = false;
 
-  /** Keeps the event loop alive until {@link EventLines.release} was called as often. */
+  /** Keeps the event loop alive until {@link EventLines.release} has been called as many times. */
   override hold(): void {
     super.hold();
     this.#poller.hold();
@@ -31,8 +31,8 @@ export class EventLines extends InterruptLines implements Disposable {
   }
 
   /**
-   * Calls `handler` each time after the descriptor was signalled, and closes it at the end: by `close`, which has to be that of `node:fs`
-   * for a descriptor that this has opened.
+   * Calls `handler` each time the descriptor was signalled. At the end the descriptor is closed by `close`, which must be that of
+   * `node:fs` for a descriptor that `node:fs` opened.
    */
   protected watch(descriptor: number, handler: () => void, close = closeDescriptor): void {
     this.#closers.push(() => {
@@ -41,7 +41,7 @@ export class EventLines extends InterruptLines implements Disposable {
     this.#poller.watch(descriptor, handler);
   }
 
-  /** Says which descriptor stands for a line, so that another thread can wait for it. */
+  /** Records which descriptor signals a line, so that another thread can wait for it. */
   protected describeLine(line: number, descriptor: number): void {
     this.#lines.set(line, descriptor);
   }

@@ -1,6 +1,6 @@
 /**
- * Waits for eventfds on Node's event loop: one epoll descriptor gathers them, and libuv watches that one. No thread is
- * blocked, and nothing runs while nothing happens.
+ * Waits for eventfds on Node's event loop: one epoll descriptor collects them, and libuv watches that one. No thread is blocked,
+ * and nothing runs while nothing happens.
  *
  * The eventfds are watched edge-triggered, so their counts need not be read. Handlers run from `setImmediate`, one batch for
  * all that was signalled: libuv calls koffi's callback outside of any JavaScript, where a thrown error would surface in an
@@ -43,9 +43,9 @@ export class EventPoller implements Disposable {
   }
 
   /**
-   * Calls `handler` each time after `fd` was signalled; several signals may be one call.
+   * Calls `handler` each time `fd` was signalled; several signals may lead to one call.
    *
-   * @param writable whether it is also signalled when it can be written again
+   * @param writable whether `handler` is also called when the descriptor can be written again
    */
   watch(fd: number, handler: () => void, writable = false): void {
     const event = new DataView(new ArrayBuffer(EVENT.size));
@@ -61,7 +61,7 @@ export class EventPoller implements Disposable {
     epollControl(this.#epoll, CTL_DEL, fd, new Uint8Array(EVENT.size));
   }
 
-  /** Keeps the event loop alive until {@link EventPoller.release} was called as often. */
+  /** Keeps the event loop alive until {@link EventPoller.release} has been called as many times. */
   hold(): void {
     this.#holds += 1;
     if (this.#holds === 1 && !this.#disposed) this.#handle.ref();
@@ -104,7 +104,7 @@ export class EventPoller implements Disposable {
       }
       complete = true;
     } finally {
-      // A handler that throws does not take the signals of the others with it.
+      // If a handler throws, the signals of the others are not lost.
       if (!complete) this.#schedule();
     }
   };

@@ -1,6 +1,6 @@
 /**
- * Closes what is open when the process ends. The kernel closes descriptors and frees memory by itself; it neither resets a device
- * that uses physical addresses nor gives a device back to its former driver.
+ * Closes what is open when the process ends. The kernel closes descriptors and frees memory by itself, but it neither resets a
+ * device that uses physical addresses nor gives a device back to its previous driver.
  */
 const open = new Set<Disposable>();
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
@@ -30,9 +30,9 @@ function unlisten(): void {
 }
 
 /**
- * Disposes a resource when the process ends by itself, by `process.exit`, an error or a signal that nobody handles.
+ * Disposes a resource when the process ends by itself, by `process.exit`, an error or a signal without a handler.
  *
- * @returns a function that forgets it
+ * @returns a function that cancels this
  */
 export function disposeAtExit(resource: Disposable): () => void {
   if (open.size === 0) {

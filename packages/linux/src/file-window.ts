@@ -15,7 +15,7 @@ export class FileWindow implements RegisterWindow {
 
   /**
    * @param name what it is, for messages: `the configuration space of PCI 0000:00:03.0`
-   * @param fd the file, which stays the caller's
+   * @param fd the file, which the caller closes
    * @param position where the window starts in the file
    */
   constructor(name: string, fd: number, position: number, size: number) {
@@ -25,7 +25,7 @@ export class FileWindow implements RegisterWindow {
     this.size = size;
   }
 
-  /** From now on the file is not touched: reads give all ones, as of a device that is gone, and writes nothing. */
+  /** The file is not accessed from now on: reads return all ones, as from a device that is gone, and writes do nothing. */
   detach(): void {
     this.#gone = true;
   }

@@ -1,6 +1,6 @@
 /**
- * The Hal of a Linux process. Drivers use it through core's interface; people use {@link LinuxHal.alloc} for buffers that the
- * device reaches without a copy.
+ * The Hal of a Linux process. Drivers use it through core's interface; programs use {@link LinuxHal.alloc} for buffers that the
+ * device accesses without a copy.
  *
  * The direction of a region is not enforced: the IOMMU maps whole blocks, which hold regions of all directions.
  */
@@ -19,9 +19,9 @@ import { BouncePool } from './bounce-pool.ts';
 import { BLOCK_SIZE, DmaMemory, type DmaSource } from './dma-memory.ts';
 import { Mapping } from './mapping.ts';
 
-/** DMA memory of a caller; `using buffer = hal.alloc(65536)` gives it back at the end of its block. */
+/** DMA memory of a caller; `using buffer = hal.alloc(65536)` frees it at the end of the block. */
 export interface DmaBuffer extends Disposable {
-  /** The memory, as long as was asked for, zeroed; page-aligned. Empty after disposal. */
+  /** The memory: zeroed, page-aligned, and of the requested length. Empty after disposal. */
   readonly bytes: Uint8Array<ArrayBuffer>;
   /** The address for the device. */
   readonly address: number;
@@ -39,11 +39,11 @@ export abstract class LinuxHal implements PostingHal, Disposable {
   readonly #memory: DmaMemory;
   readonly #bounce: BouncePool;
   /**
-   * The addresses of views of DMA memory that were shared more than once. To find a view here costs less than to ask it for its
-   * buffer, but to enter one costs many times more: views that are made for one request would lose by it.
+   * The addresses of views of DMA memory that were shared more than once. Finding a view here costs less than reading its
+   * `buffer`, but adding one costs many times more, so that it would not pay for views that are made for one request.
    */
   readonly #known = new WeakMap<Uint8Array, number>();
-  /** Views that were shared once, by where they start. */
+  /** Views that were shared once, by their start address. */
   readonly #seen: (Uint8Array | undefined)[] = new Array<undefined>(1 << (32 - SEEN_SHIFT)).fill(undefined);
   /** The buffer that was last recognised as DMA memory, and its address. */
   #lastBuffer: ArrayBufferLike | undefined;
@@ -65,8 +65,7 @@ export abstract class LinuxHal implements PostingHal, Disposable {
   }
 
   /**
-   * Allocates a buffer that devices reach without a copy: reads and writes of drivers that are given it, or a part of it,
-   * are zero-copy.
+   * Allocates a buffer that devices access directly: a driver's reads and writes of it, or of a part of it, are zero-copy.
    *
    * @param size bytes
    * @throws {@link VirtioError} `DMA_ERROR`, `INVALID_PARAM`
@@ -75,7 +74,7 @@ export abstract class LinuxHal implements PostingHal, Disposable {
     if (!Number.isSafeInteger(size) || size < 1) {
       throw new VirtioError(
         'INVALID_PARAM',
-        `a DMA buffer of ${size} bytes was asked for; ask for one byte or more`,
+        `a DMA buffer of ${size} bytes was to be allocated; give one byte or more`,
       );
     }
     const region = this.#memory.allocate(Math.ceil(size / PAGE_SIZE));
@@ -93,7 +92,7 @@ export abstract class LinuxHal implements PostingHal, Disposable {
 
   dmaAlloc(pages: number, _direction: BufferDirection, accessPlatform: boolean): DmaRegion {
     this.checkAccess(accessPlatform);
-    // What is as large as a block can be one, and so be divided in its turn, by a thread that it is given to.
+    // A region as large as a block is aligned like one, so that a thread that it is given to can divide it.
     return this.#memory.allocate(pages, pages >= BLOCK_PAGES ? BLOCK_PAGES : 1);
   }
 
@@ -105,7 +104,7 @@ export abstract class LinuxHal implements PostingHal, Disposable {
 
   share(buffer: Uint8Array, direction: BufferDirection, accessPlatform: boolean): number {
     const known = this.#known.get(buffer);
-    // A view of memory that was given back is empty.
+    // A view of memory that was freed is empty.
     if (known !== undefined && buffer.length > 0) return known;
     const memory = buffer.buffer;
     if (memory !== this.#lastBuffer) {
@@ -131,15 +130,15 @@ export abstract class LinuxHal implements PostingHal, Disposable {
     if (this.#memory.addressOf(buffer.buffer) >= 0 || buffer.byteLength === 0) return;
     throw new VirtioError(
       'INVALID_PARAM',
-      `a buffer of ${buffer.length} bytes was to be taken back from the device at 0x${address.toString(16)}, where none is ` +
-        'shared; take each buffer back once',
+      `a buffer of ${buffer.length} bytes at 0x${address.toString(16)} was to be unshared, where none is ` +
+        'shared; unshare each buffer once',
     );
   }
 
   /**
-   * Describes DMA memory, or mapped registers, so that a worker thread can use it: post the result, and make it a view there with
-   * `attachMemory`. Do not give DMA memory back (`free`, `using`) while a worker uses it: it may then be another's. When the Hal is
-   * disposed it stays mapped, and its contents are gone.
+   * Describes DMA memory, or mapped registers, so that a worker thread can use it: post the result, and make a view of it there
+   * with `attachMemory`. Do not free DMA memory (`dmaDealloc`, `using`) while a worker uses it: it may then be
+   * allocated again. When the Hal is disposed, the memory stays mapped, but its contents are lost.
    *
    * @throws {@link VirtioError} `INVALID_PARAM` if `bytes` is not in DMA memory of this Hal, or registers
    */

@@ -14,7 +14,7 @@ export function requireIommu({ address, iommuGroup, driver }: PciDeviceInfo): nu
   if (driver === 'vfio-pci') {
     throw new VirtioError(
       'IOMMU_MISSING',
-      `PCI ${address} is bound to vfio-pci, but not behind an IOMMU: in its no-IOMMU mode VFIO gives a device no memory. If the ` +
+      `PCI ${address} is bound to vfio-pci, but not behind an IOMMU: in its no-IOMMU mode VFIO cannot map memory for a device. If the ` +
         'device may reach all memory of this machine, open it with { unsafePhysicalMemory: true, takeOver: true }, which takes ' +
         'it from vfio-pci; else enable an IOMMU',
     );

@@ -1,5 +1,5 @@
 /**
- * The addresses that a device behind an IOMMU sees are ours to choose. They are taken from the bottom up, so that they stay
+ * The addresses that a device behind an IOMMU sees can be chosen freely. They are taken from the bottom up, so that they stay
  * below 2^31 for the first gibibytes, where JavaScript engines keep numbers unboxed.
  */
 import { VirtioError } from '@virtio/core';
@@ -10,13 +10,13 @@ export interface AddressRange {
   readonly end: number;
 }
 
-/** Low memory is left free: an address of 0 means "none" in many a register. */
+/** Low memory is left free: an address of 0 means "none" in many registers. */
 const LOWEST = 0x100_0000;
 
 /** Where x86 writes its interrupt messages; never memory. Kernels since 5.4 leave it out of the ranges they report. */
 const MSI_WINDOW: AddressRange = { start: 0xfee0_0000, end: 0xfef0_0000 };
 
-/** Hands out ranges of device addresses. */
+/** An allocator of ranges of device addresses. */
 export class IovaSpace {
   /** Free ranges in ascending order, none touching the next. */
   #free: AddressRange[] = [];

@@ -1,10 +1,10 @@
 /**
- * Mapped memory that JavaScript can hold safely: every ArrayBuffer over a mapping is detached before the mapping goes, so
- * that a view kept too long is empty instead of ending the process.
+ * Mapped memory that JavaScript can hold safely: every ArrayBuffer over a mapping is detached before the memory is unmapped, so
+ * that a view that is kept too long is empty instead of crashing the process.
  */
 import { MapFlags, mincore, mmap, munmap, Prot, viewMemory } from './syscalls.ts';
 
-/** Where a mapping comes from. */
+/** What to map, and how. */
 export interface MappingOptions {
   /** Bytes: a multiple of the page size. */
   readonly size: number;
@@ -27,10 +27,10 @@ export class Mapping implements Disposable {
   readonly size: number;
   readonly #views = new Set<ArrayBuffer>();
   #mapped = true;
-  /** How many places other threads were told of. */
+  /** How many addresses were posted to other threads. */
   #posts = 0;
 
-  /** Takes over a mapping that is there. */
+  /** Takes over an existing mapping. */
   constructor(address: number, size: number) {
     this.address = address;
     this.size = size;
@@ -64,7 +64,7 @@ export class Mapping implements Disposable {
    * The address in this process of bytes of some mapping, for another thread. The memory then stays mapped when the mapping is disposed,
    * until {@link Mapping.unpost}; registers are replaced by ordinary memory.
    *
-   * @returns -1 if they are in none
+   * @returns -1 if they are in no mapping
    */
   static post({ buffer, byteOffset }: Uint8Array): number {
     const found = mappings.get(buffer);
@@ -88,7 +88,7 @@ export class Mapping implements Disposable {
     return this.#mapped && mincore(this.address, this.size).every((page) => (page & 1) === 1);
   }
 
-  /** Puts ordinary memory, all ones as of a device that is gone, in the place of the mapping; views stay as they are. */
+  /** Replaces the mapping by ordinary memory of all ones, as registers of a device that is gone read; views stay valid. */
   replaceByOnes(): void {
     if (!this.#mapped) return;
     const flags = MapFlags.PRIVATE | MapFlags.ANONYMOUS | MapFlags.FIXED;
@@ -96,14 +96,14 @@ export class Mapping implements Disposable {
     new Uint8Array(viewMemory(this.address, this.size)).fill(0xff);
   }
 
-  /** Detaches all views and leaves the memory to whoever has it. */
+  /** Detaches all views and leaves the memory mapped for its other users. */
   abandon(): void {
     this.#mapped = false;
     for (const view of this.#views) view.transfer(0);
     this.#views.clear();
   }
 
-  /** Detaches all views, then unmaps the memory, unless another thread may touch it: then ordinary memory takes its place. */
+  /** Detaches all views, then unmaps the memory, unless another thread may access it: then ordinary memory replaces it. */
   [Symbol.dispose](): void {
     if (!this.#mapped) return;
     if (this.#posts > 0) {

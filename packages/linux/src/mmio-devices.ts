@@ -16,17 +16,17 @@ export interface MmioWindow {
 
 /** A window in which a virtio device may be. */
 export interface MmioDeviceInfo extends MmioWindow {
-  /** Tells it from a `PciDeviceInfo`. */
+  /** Distinguishes it from a `PciDeviceInfo`. */
   readonly kind: 'mmio';
-  /** Who announced it. */
+  /** Where it was found. */
   readonly source: 'acpi' | 'command-line' | 'device-tree';
-  /** The interrupt, where the source tells it: as the command line or the device tree numbers it. */
+  /** The interrupt, if the source has it: as the command line or the device tree numbers it. */
   readonly interrupt: number | undefined;
   /** The kernel's driver for it, if it has one. */
   readonly driver: string | undefined;
   /**
-   * The device in it: 0 if the window is empty, `undefined` if that is not known. The registers tell; reading them needs
-   * root.
+   * The type of the device in it: 0 if the window is empty, `undefined` if it is not known. It is read from the registers, which
+   * needs root.
    */
   readonly deviceType: DeviceType | 0 | undefined;
 }
@@ -75,7 +75,7 @@ export function acpiWindows(iomem: string): Announced[] {
   });
 }
 
-/** Numbers as the kernel takes them: hexadecimal with 0x, octal with 0, else decimal. */
+/** Numbers as the kernel parses them: hexadecimal with 0x, octal with 0, else decimal. */
 const NUMBER = '0x[0-9a-f]+|\\d+';
 const PARAMETER = new RegExp(
   `^virtio[-_]mmio\\.device="?(${NUMBER})([kmgt]?)@(${NUMBER}):(\\d+)(?::(\\d+))?"?$`,
@@ -85,7 +85,7 @@ const SUFFIXES = ['', 'k', 'm', 'g', 't'];
 
 /**
  * The windows on the kernel's command line: `virtio_mmio.device=<size>@<address>:<interrupt>[:<id>]`, where sizes may end in K,
- * M, G or T. What is after `--` is not the kernel's. Devices that are not given an id have that of the one before plus 1.
+ * M, G or T. What follows `--` is not for the kernel. A device without an id has that of the one before plus 1.
  */
 export function commandLineWindows(commandLine: string): Announced[] {
   const words = commandLine.split(/\s+/);

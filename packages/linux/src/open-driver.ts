@@ -1,18 +1,18 @@
-/** Opens a device and its driver in one: what belongs together is disposed together. */
+/** Opens a device and its driver in one call, and disposes both together. */
 import type { Hal, Transport } from '@virtio/core';
 import type { LinuxHal } from './hal.ts';
 import type { OpenOptions } from './open-options.ts';
 import { type DeviceAddress, openTransport } from './open-transport.ts';
 
-/** A device that is open: the way to its registers, and the memory that it reaches. Disposing closes both. */
+/** An open device: its transport, and the memory that it can reach. Disposing closes both. */
 export interface OpenDevice extends Disposable {
-  /** The way to the device. */
+  /** The transport of the device. */
   readonly transport: Transport;
   /** The platform below the driver. */
   readonly hal: Hal;
 }
 
-/** A class of drivers, as the packages of devices export them. */
+/** A driver class, as the device packages export them. */
 export type DriverClass<D extends OpenDevice, O extends object> = new (
   transport: Transport,
   hal: Hal,
@@ -21,19 +21,19 @@ export type DriverClass<D extends OpenDevice, O extends object> = new (
 
 /** A driver that owns the device below it. */
 export type OpenDriver<D extends OpenDevice, H extends Hal> = D & {
-  /** The memory that the device reaches. */
+  /** The platform, with the memory that the device can reach. */
   readonly hal: H;
 };
 
 /**
- * Opens a virtio device and makes its driver. Disposing the driver closes everything: it resets the device, gives back registers,
- * interrupts and DMA memory, and gives the device back to the kernel driver that it had.
+ * Opens a virtio device and makes its driver. Disposing the driver closes everything: it resets the device, releases registers,
+ * interrupts and DMA memory, and gives the device back to its previous kernel driver.
  *
  * @param driver the class of the driver: `VirtioBlk`
  * @param what a PCI address (`0000:00:03.0`), a window of MMIO registers (`mmio:0xfeb00000`), or a device that {@link listDevices}
  * described, as {@link openTransport} takes them; or a device that is open already, which the driver owns from now on
  * @param options those of {@link OpenOptions}, and those of the driver
- * @throws {@link VirtioError} as {@link openTransport} and the driver's constructor; then nothing stays open
+ * @throws {@link VirtioError} as {@link openTransport} and the driver's constructor; nothing stays open then
  *
  * @example
  * ```ts

@@ -46,7 +46,7 @@ export function openPhysicalPci(
     else if (wanted === 'uio') {
       throw new VirtioError(
         'UNSUPPORTED',
-        `PCI ${address} has no interrupt line, which is all that UIO can wait for; open it with { interrupts: 'polling' }`,
+        `PCI ${address} has no interrupt line, and UIO supports no other interrupts; open it with { interrupts: 'polling' }`,
       );
     }
     const source = lines ?? pollingInterrupts(() => transport);

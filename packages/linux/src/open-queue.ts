@@ -1,4 +1,4 @@
-/** Queues of a device that another thread of this process has: the plan that was posted becomes a driver. */
+/** Opens queues of a device that another thread of this process has, from the plan that was posted. */
 import {
   type DmaRegion,
   InterruptHandlers,
@@ -39,7 +39,7 @@ class PlanMemory implements DmaSource {
     if (at === undefined) {
       throw new VirtioError(
         'DMA_ERROR',
-        `${this.name}: ${size} bytes of memory were asked for, and the ${this.#memory.length} bytes of this thread are used up, or in ` +
+        `${this.name}: ${size} bytes of memory were asked for, and the ${this.#memory.length} bytes of this thread are in use, or only free in ` +
           `pieces of ${BLOCK_SIZE}; give queueFor, or pairFor, a larger { memory }`,
       );
     }
@@ -73,12 +73,12 @@ class ThreadHal extends LinuxHal {
   mapRegisters(address: number, size: number): RegisterWindow {
     throw new VirtioError(
       'UNSUPPORTED',
-      `${this.#name}: ${size} bytes of registers at 0x${address.toString(16)} were asked for, which the thread of the device has`,
+      `${this.#name}: ${size} bytes of registers at 0x${address.toString(16)} were to be mapped; only the thread that opened the device can do that`,
     );
   }
 
   protected checkAccess(): void {
-    // Who has the device has seen to it.
+    // The thread that has the device has checked it.
   }
 }
 
@@ -112,7 +112,7 @@ class QueueInterrupts extends InterruptHandlers {
 
 type Notify = (next: number) => void;
 
-/** What a thread has of Linux to drive the queues of a plan. */
+/** The platform of a thread that drives the queues of a plan. */
 class LinuxThread implements QueuePlatform {
   readonly hal: ThreadHal;
   readonly interrupts: InterruptSource | undefined;
@@ -120,7 +120,7 @@ class LinuxThread implements QueuePlatform {
   readonly #notify: readonly Notify[];
   readonly #lines: QueueInterrupts | undefined;
   #closed = false;
-  /** The driver is not to be disposed at the end of the thread any more. */
+  /** Cancels the disposal of the driver at the end of the thread. */
   forget: (() => void) | undefined;
 
   constructor(plan: QueuePlan, polling: boolean) {
@@ -164,31 +164,33 @@ class LinuxThread implements QueuePlatform {
   }
 }
 
-/** Options of {@link openQueue}, beside those of the driver. */
+/** Options of {@link openQueue}, in addition to those of the driver. */
 export interface OpenQueueOptions {
   /**
-   * How the thread hears of used buffers (default: by the device's interrupts, if they have a descriptor). `polling` looks at the rings
-   * at each turn of the event loop while somebody waits, which keeps a processor busy; a thread that does can be terminated at any
-   * time.
+   * How the thread learns of used buffers (default: by the device's interrupts, if they have a descriptor). `polling` checks the
+   * rings at each turn of the event loop while a caller waits, which keeps a processor busy; a thread that polls can be
+   * terminated at any time.
    */
   readonly interrupts?: 'polling';
 }
 
 /**
- * Opens queues that the driver of another thread of this process has handed over: a driver of the same class, with all its calls, over
- * these queues alone.
+ * Opens queues that the driver of another thread of this process has lent: makes a driver of the same class, with all its
+ * methods, for these queues alone.
  *
- * Requests end with `DEVICE_RESET` when the other thread resets the device, and the driver works again by itself; they end with
- * `DEVICE_REMOVED` and the like when its driver does. The event `failure` tells of both. `reset()` is `UNSUPPORTED` here.
+ * Requests end with `DEVICE_RESET` when the other thread resets the device, and the driver works again by itself; if its driver
+ * fails, they end with the same error, such as `DEVICE_REMOVED`. The event `failure` reports both. `reset()` throws `UNSUPPORTED`
+ * here.
  *
- * Dispose the driver before the driver that has the device. When the thread ends by itself, by `process.exit` or by an error, that is
- * done; not by `worker.terminate()`: then the other thread's driver takes back what the thread had (`reclaimQueue` of `VirtioBlk`), its
- * descriptors as well. A thread that waits for interrupts should not be terminated: if one comes at that moment the whole process ends,
- * as koffi's poll calls into a thread that is no more. One that polls (`interrupts: 'polling'`) can be terminated at any time.
+ * Dispose the driver before the driver that has the device. It is disposed automatically when the thread ends by itself, by
+ * `process.exit` or by an error, but not by `worker.terminate()`: after that, call the other thread's driver to take back what
+ * the thread had, including its descriptors (`reclaimQueue` of `VirtioBlk`). Do not terminate a thread that waits for interrupts:
+ * if one comes at that moment, the whole process crashes, as koffi's poll calls into a thread that no longer exists. One that
+ * polls (`interrupts: 'polling'`) can be terminated at any time.
  *
  * @param driver its class: `VirtioBlk`, `VirtioNet`
- * @param plan what `queueFor`, or `pairFor`, of the other thread's driver gave, as it was posted
- * @param options of the driver; those that have to be as the other thread's driver has them are set by the plan
+ * @param plan the result of `queueFor`, or `pairFor`, of the other thread's driver, as it was posted
+ * @param options options of the driver; the plan sets those that must be the same as for the other thread's driver
  * @throws {@link VirtioError} `ALREADY_USED` if the plan was opened before, or its device is closed; `DMA_ERROR`
  *
  * @example

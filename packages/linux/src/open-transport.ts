@@ -17,28 +17,28 @@ import { SystemFiles } from './system-files.ts';
 import { VfioHal } from './vfio-hal.ts';
 
 /**
- * Where a device is: a PCI address (`0000:00:03.0`, `pci:0000:00:03.0`), a window of MMIO registers (`mmio:0xfeb00000`, with a size
- * other than 512 bytes `mmio:0xfeb00000+0x1000`, or the {@link MmioWindow}), or what {@link listDevices} described.
+ * The address of a device: a PCI address (`0000:00:03.0`, `pci:0000:00:03.0`), a window of MMIO registers (`mmio:0xfeb00000`,
+ * with a size other than 512 bytes `mmio:0xfeb00000+0x1000`, or an {@link MmioWindow}), or an entry of {@link listDevices}.
  */
 export type DeviceAddress = string | MmioWindow | DeviceInfo;
 
 /** An open device on PCI. */
 export interface OpenPciDevice extends Disposable {
-  /** Tells it from an {@link OpenMmioDevice}. */
+  /** Distinguishes it from an {@link OpenMmioDevice}. */
   readonly kind: 'pci';
-  /** The way to the device's registers, for its driver. */
+  /** The transport of the device, for its driver. */
   readonly transport: PciTransport;
-  /** The memory that the device reaches, for its driver and for buffers without a copy. */
+  /** The platform, with the memory that the device can reach: for its driver, and for buffers that are not copied. */
   readonly hal: LinuxHal;
 }
 
 /** An open device on MMIO. */
 export interface OpenMmioDevice extends Disposable {
-  /** Tells it from an {@link OpenPciDevice}. */
+  /** Distinguishes it from an {@link OpenPciDevice}. */
   readonly kind: 'mmio';
-  /** The way to the device's registers, for its driver. */
+  /** The transport of the device, for its driver. */
   readonly transport: MmioTransport;
-  /** The memory that the device reaches, for its driver and for buffers without a copy. */
+  /** The platform, with the memory that the device can reach: for its driver, and for buffers that are not copied. */
   readonly hal: LinuxHal;
 }
 
@@ -48,14 +48,13 @@ export type SomeTransport = OpenPciDevice | OpenMmioDevice;
 /**
  * Opens a virtio device.
  *
- * Disposing the result resets the device, releases its registers, interrupts and DMA memory, and gives it back to the kernel
- * driver that it had. Dispose the driver first, or let `using` do it in order. What is open when the process ends is disposed
- * then.
+ * Disposing the result resets the device, releases its registers, interrupts and DMA memory, and gives it back to its previous
+ * kernel driver. Dispose the driver first, or let `using` do it in order. What is open when the process ends is disposed then.
  *
  * @param what a PCI address (`0000:00:03.0`), a window of MMIO registers (`mmio:0xfeb00000`), or a device that {@link listDevices}
  * described
- * @throws {@link VirtioError} `NO_DEVICE`, `INVALID_PARAM`; `MODULE_MISSING`, `IOMMU_MISSING`, `DEVICE_BUSY`, `PERMISSION_DENIED`
- * with what to do about it
+ * @throws {@link VirtioError} `NO_DEVICE`, `INVALID_PARAM`; `MODULE_MISSING`, `IOMMU_MISSING`, `DEVICE_BUSY`,
+ * `PERMISSION_DENIED`; the message says what to do about it
  *
  * @example
  * ```ts
@@ -82,10 +81,10 @@ const SCHEMES: Readonly<Record<string, (rest: string) => string | MmioWindow | u
   },
 };
 
-/** What cannot be opened in place. */
+/** Addresses of devices that another package opens. */
 const ELSEWHERE = 'vhost-user';
 
-/** The size of a window in which nothing but a virtio device is: QEMU's and kvmtool's. */
+/** The size of a window with only a virtio device in it, as QEMU and kvmtool have. */
 const MMIO_SIZE = 0x200;
 
 /** A PCI address, or a window of MMIO registers. */
@@ -159,7 +158,7 @@ function withHal<T extends Transport, H extends LinuxHal>(
   if (given !== undefined && !fits(given)) {
     throw new VirtioError(
       'INVALID_PARAM',
-      'the Hal of another device was given, but one of the two devices is behind the IOMMU and the other uses physical memory; ' +
+      'the option `hal` is that of another device, but one of the two devices is behind the IOMMU and the other uses physical memory; ' +
         'open each with a Hal of its own',
     );
   }
@@ -178,7 +177,7 @@ function withHal<T extends Transport, H extends LinuxHal>(
       transport[Symbol.dispose]();
       stopped = true;
     } finally {
-      // A device that did not stop may still write to physical memory; VFIO keeps it from ours.
+      // A device that did not stop may still write to physical memory; with VFIO it cannot reach this process's memory.
       if (given === undefined && (stopped || hal instanceof VfioHal)) hal[Symbol.dispose]();
     }
   };

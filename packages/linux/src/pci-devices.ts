@@ -9,17 +9,17 @@ const NO_IOMMU = 'vfio-noiommu';
 
 /** A virtio device on PCI. */
 export interface PciDeviceInfo {
-  /** Tells it from an `MmioDeviceInfo`. */
+  /** Distinguishes it from an `MmioDeviceInfo`. */
   readonly kind: 'pci';
   /** Where it is: `0000:00:03.0`. */
   readonly address: string;
-  /** Its type, if the specification knows it. */
+  /** Its type, if it is one of the specification. */
   readonly deviceType: DeviceType | undefined;
   /** Whether it also offers the legacy interface. */
   readonly transitional: boolean;
   /** The PCI device id. */
   readonly deviceId: number;
-  /** The kernel driver that has it, if any. */
+  /** The kernel driver that it is bound to, if any. */
   readonly driver: string | undefined;
   /** The number of its IOMMU group; `undefined` if it is not behind an IOMMU, as in VFIO's no-IOMMU mode. */
   readonly iommuGroup: number | undefined;
@@ -86,7 +86,7 @@ export function otherGroupMembers(files: SystemFiles, group: number, address: st
   return others.length === 0 ? 'none that sysfs names' : others.join(', ');
 }
 
-/** How the IOMMU treats a group when the kernel drives it: `DMA`, `identity`, …; `undefined` if the kernel does not say. */
+/** The type of a group's default domain: `DMA`, `identity`, …; `undefined` if the kernel does not report it. */
 export function groupType(files: SystemFiles, group: number): string | undefined {
   return files.text(`${GROUPS}/${group}/type`);
 }

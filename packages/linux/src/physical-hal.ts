@@ -1,6 +1,6 @@
 /**
- * Memory and registers by physical address, for devices that are not behind an IOMMU. Unsafe by nature: nothing keeps the
- * device, or a driver with a bug, from any memory of the machine.
+ * Memory and registers by physical address, for devices that are not behind an IOMMU. Unsafe by nature: nothing prevents the
+ * device, or a driver with a bug, from accessing all memory of the machine.
  */
 import type { RegisterWindow } from '@virtio/core';
 import { DevMem } from './dev-mem.ts';
@@ -16,8 +16,9 @@ export class PhysicalHal extends LinuxHal {
   }
 
   /**
-   * Gives drivers physical memory. A device that is driven with it can read and write all memory of the machine, and goes on
-   * doing so if the process is killed (SIGKILL) before the device was reset: use it where the machine is yours to lose.
+   * Makes a Hal that gives drivers physical memory. A device that is driven with it can read and write all memory of the machine,
+   * and goes on doing so if the process is killed (SIGKILL) before the device is reset: use it only on a machine that you can
+   * afford to lose.
    *
    * @throws {@link VirtioError} `DMA_ERROR` without huge pages, `PERMISSION_DENIED` without root
    */

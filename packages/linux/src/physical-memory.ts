@@ -1,9 +1,9 @@
 /**
  * DMA memory without an IOMMU: huge pages, which the kernel does not move, and their physical addresses from the page map.
  *
- * The pages are those of one memory file. A file's pages can be mapped anywhere and in any order, so pages that are
- * neighbours in physical memory become neighbours in ours, and an allocation may span several. A shared mapping stays where
- * it is when the process forks.
+ * The pages are those of one memory file. A file's pages can be mapped anywhere and in any order, so pages that are adjacent in
+ * physical memory become adjacent in the process's, and an allocation may span several. A shared mapping stays where it is when
+ * the process forks.
  */
 import { closeSync, ftruncateSync, openSync, readSync } from 'node:fs';
 import { VirtioError } from '@virtio/core';
@@ -14,7 +14,7 @@ import { systemError } from './system-error.ts';
 
 const PAGE_MAP = '/proc/self/pagemap';
 
-/** Huge pages that are tried beyond what is asked for, to find neighbours. */
+/** How many more huge pages than needed are allocated to find adjacent ones. */
 const SPARE_PAGES = 16;
 
 /** One huge page of the file. */
@@ -85,7 +85,7 @@ export class PhysicalMemory implements DmaSource {
     closeSync(this.#pageMap);
   }
 
-  /** Takes pages that follow one another in physical memory. */
+  /** Takes pages that are adjacent in physical memory. */
   #takeRun(count: number): HugePage[] {
     for (let spare = 0; spare <= SPARE_PAGES; spare += 1) {
       const start = findRun(
@@ -99,7 +99,7 @@ export class PhysicalMemory implements DmaSource {
     }
     throw new VirtioError(
       'DMA_ERROR',
-      `${count} huge pages that follow one another in physical memory were asked for and not found; allocate smaller buffers ` +
+      `${count} huge pages that are adjacent in physical memory are needed and were not found; allocate smaller buffers ` +
         '(up to 2 MiB always works), or reserve huge pages at boot ("hugepages=64" on the kernel command line)',
     );
   }
@@ -109,7 +109,7 @@ export class PhysicalMemory implements DmaSource {
     this.#free.sort((a, b) => a.physical - b.physical);
   }
 
-  /** Adds pages to the file and finds out where they are. */
+  /** Adds pages to the file and finds out their physical addresses. */
   #grow(count: number, wanted: number): void {
     const size = count * BLOCK_SIZE;
     const offset = this.#fileSize;
@@ -149,9 +149,9 @@ export class PhysicalMemory implements DmaSource {
     if (physical === undefined) {
       throw new VirtioError(
         'DMA_ERROR',
-        'a huge page of 2 MiB was reserved for this process, but not given to it: a limit of its control group applies ' +
+        'a huge page of 2 MiB was reserved for this process, but could not be used: a limit of its control group applies ' +
           '(cgroup v2: hugetlb.2MB.max, v1: hugetlb.2MB.limit_in_bytes), or the pages are on memory nodes that it may not use. ' +
-          'Raise the limit; physical memory cannot do with ordinary pages, which the kernel moves',
+          'Raise the limit; ordinary pages cannot be used for physical memory, as the kernel moves them',
       );
     }
     if (physical === 0) {
@@ -166,7 +166,7 @@ export class PhysicalMemory implements DmaSource {
   /** Maps pages side by side. */
   #mapPages(pages: readonly HugePage[]): Mapping {
     const size = pages.length * BLOCK_SIZE;
-    // Room that is aligned to huge pages is found by asking for one page more.
+    // Mapping one page more than needed leaves room to align to huge pages.
     const reserved = mmap(
       0,
       size + BLOCK_SIZE,
@@ -189,7 +189,7 @@ export class PhysicalMemory implements DmaSource {
 /**
  * The physical address in an entry of the page map.
  *
- * @param pageSize the size of the pages that it counts in
+ * @param pageSize the page size that the entry counts in
  * @returns `undefined` if the page is not in memory; 0 if the kernel hides the address
  */
 export function physicalAddress(entry: bigint, pageSize: number): number | undefined {

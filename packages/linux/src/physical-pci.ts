@@ -1,7 +1,7 @@
 /**
- * A PCI device without an IOMMU: configuration space and BARs from sysfs. What is open of them does not keep the device in its
- * place: the kernel removes it without asking us, after which its files give ENODEV, while BARs stay mapped at addresses that
- * may be given to another device. So removal is looked for, and the mappings are left then.
+ * A PCI device without an IOMMU: configuration space and BARs from sysfs. Open files do not keep the kernel from removing the
+ * device: its files then give ENODEV, while BARs stay mapped at addresses that may be given to another device. So removal is
+ * watched for, and the mappings are abandoned then.
  */
 import { closeSync } from 'node:fs';
 import { type RegisterWindow, VirtioError } from '@virtio/core';
@@ -67,7 +67,7 @@ export class PhysicalPciDevice implements Disposable {
     return this.config.read16(PciRegister.VENDOR_ID) !== 0xffff;
   }
 
-  /** Lets go of a device that is gone: all its registers read as ones from now on, and its addresses are not touched any more. */
+  /** Abandons a device that is gone: its registers read as all ones from now on, and its addresses are no longer accessed. */
   abandon(): void {
     if (!this.#open) return;
     this.#open = false;
@@ -97,7 +97,7 @@ export class PhysicalPciDevice implements Disposable {
     if (found.address === 0) {
       throw new VirtioError(
         'NOT_READY',
-        `BAR ${bar} of PCI ${this.#address} was given no address by the kernel; the kernel log ("dmesg") says why`,
+        `BAR ${bar} of PCI ${this.#address} has no address, as the kernel assigned none; the kernel log ("dmesg") says why`,
         { reason: 'BAR_NOT_ALLOCATED' satisfies PciErrorReason },
       );
     }

@@ -3,14 +3,14 @@ import { InterruptStatus, PollingInterrupts } from '@virtio/core';
 import type { MmioTransport } from '@virtio/mmio';
 import type { PciTransport } from '@virtio/pci';
 
-/** How often the device itself is asked, in milliseconds: reading a register is costly. */
+/** How often the device's registers are read, in milliseconds: reading a register is costly. */
 const DEVICE_POLL_MS = 10;
 
 /**
- * Looks for used buffers at each turn of the event loop while a caller waits, and every now and then whether the configuration
- * changed or the device is gone.
+ * Makes interrupts by polling: checks for used buffers at each turn of the event loop while a caller waits, and every now and
+ * then whether the configuration has changed or the device is gone.
  *
- * @param transport asked for when it is needed, as it is made with what this returns
+ * @param transport called when the transport is needed, as the transport is made with the result of this function
  */
 export function pollingInterrupts(
   transport: () => Pick<MmioTransport | PciTransport, 'ackInterrupt' | 'isGone'>,

@@ -1,9 +1,9 @@
-/** Notices that a device is gone where the kernel tells nobody: by asking, also while nobody waits for the device. */
+/** Notices that a device is gone where the kernel does not report it: by checking repeatedly, even while nobody waits for the device. */
 
 /** How often, in milliseconds. */
 const PERIOD_MS = 500;
 
-/** Asks whether a device is there until it is not. Keeps no event loop alive. */
+/** Checks repeatedly whether a device is there, until it is gone. Does not keep the event loop alive. */
 export class RemovalWatch implements Disposable {
   readonly #timer: NodeJS.Timeout;
 

@@ -1,6 +1,6 @@
-/** Things to be closed together. `DisposableStack` does the same, but Node.js 22 does not have it. */
+/** Resources that are closed together. `DisposableStack` does the same, but Node.js 22 does not have it. */
 
-/** Closes what was added to it in reverse order, all of it even if something throws. */
+/** A stack of resources: closes them in reverse order, all of them even if one throws. */
 export class Resources implements Disposable {
   readonly #all: Disposable[] = [];
 
@@ -10,7 +10,7 @@ export class Resources implements Disposable {
     return resource;
   }
 
-  /** Adds something to do. */
+  /** Adds a function to call when the resources are closed. */
   defer(close: () => void): void {
     this.#all.push({ [Symbol.dispose]: close });
   }

@@ -1,6 +1,6 @@
 /**
  * Memory that another process maps: a file without a name (memfd) whose size is sealed, so that nobody can shrink it below a
- * mapping, whose owner would end with SIGBUS.
+ * mapping, which would end the process that mapped it with SIGBUS.
  */
 import { ftruncateSync } from 'node:fs';
 import { Mapping } from './mapping.ts';
@@ -18,9 +18,9 @@ import {
 } from './syscalls.ts';
 import { systemError } from './system-error.ts';
 
-/** A sealed memfd. Its pages are zero, and taken from the system when they are touched first. */
+/** A sealed memfd. Its pages are zero, and are allocated when they are first accessed. */
 export class SharedFile implements Disposable {
-  /** The descriptor, to be sent to the other process. */
+  /** The descriptor, to send to the other process. */
   readonly fd: number;
   /** Bytes. */
   readonly size: number;
@@ -35,7 +35,7 @@ export class SharedFile implements Disposable {
   }
 
   /**
-   * Makes a file: in huge pages if the system has as many free, else in ordinary ones.
+   * Makes a file: in huge pages if enough of them are free, else in ordinary ones.
    *
    * @param name for `/proc/<pid>/maps`
    * @param size bytes, a multiple of 2 MiB
@@ -53,7 +53,7 @@ export class SharedFile implements Disposable {
     } catch (error) {
       if (fd >= 0) closeDescriptor(fd);
       throw systemError(
-        `${size} bytes of shared memory could not be made`,
+        `${size} bytes of shared memory could not be allocated`,
         error,
         'close descriptors, or raise the limit of open files (ulimit -n)',
         'DMA_ERROR',
@@ -84,7 +84,7 @@ export class SharedFile implements Disposable {
     punchHole(this.fd, offset, size);
   }
 
-  /** Closes the descriptor. The memory lives on while anybody maps it. */
+  /** Closes the descriptor. The memory exists for as long as a process maps it. */
   [Symbol.dispose](): void {
     if (this.#closed) return;
     this.#closed = true;
@@ -92,7 +92,7 @@ export class SharedFile implements Disposable {
   }
 }
 
-/** Mapping a file of huge pages reserves them for it, also after it was unmapped. */
+/** Mapping a file of huge pages reserves them for the file, even after it is unmapped. */
 function tryHuge(name: string, size: number): number | undefined {
   let fd = -1;
   try {

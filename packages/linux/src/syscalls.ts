@@ -2,7 +2,7 @@
  * The system calls that Node.js does not offer, through koffi: mappings, ioctls, eventfds, epoll, and reading and
  * writing without blocking. Everything else (opening, closing, reading and writing at a position) is `node:fs`, which takes the same descriptors.
  *
- * Constants are those of x86-64, aarch64 and riscv64, which agree in all that is used here but the layout of `epoll_event`.
+ * Constants are those of x86-64, aarch64 and riscv64, which are the same here except for the layout of `epoll_event`.
  */
 import { constants } from 'node:os';
 import koffi from 'koffi';
@@ -63,7 +63,7 @@ function load(): Readonly<Record<string, Native>> {
   if (!['x64', 'arm64', 'riscv64'].includes(process.arch)) {
     throw new VirtioError(
       'UNSUPPORTED',
-      `@virtio/linux knows x86-64, aarch64 and riscv64; this is ${process.arch}`,
+      `@virtio/linux supports x86-64, aarch64 and riscv64; this is ${process.arch}`,
     );
   }
   const libc = koffi.load(null);
@@ -225,11 +225,11 @@ export function punchHole(fd: number, offset: number, size: number): void {
 }
 
 /**
- * Waits in place until one of the descriptors is ready, closed or broken.
+ * Blocks until one of the descriptors is ready, closed or broken.
  *
  * @param waits pairs of a descriptor and `PollEvents`
  * @param timeoutMs milliseconds
- * @returns whether one is; a signal or the time that is up ends the wait as well
+ * @returns whether one is; a signal or the timeout ends the wait as well
  */
 export function pollDescriptors(
   waits: readonly (readonly [fd: number, events: number])[],
@@ -289,7 +289,7 @@ function transferNow(name: 'read' | 'write', fd: number, bytes: Uint8Array): num
   throw new SystemCallError(name, errno);
 }
 
-/** A datagram socket of IPv4, which the kernel takes orders about network interfaces on. */
+/** An IPv4 datagram socket, for `ioctl`s on network interfaces. */
 export function inetSocket(): number {
   return call('socket', 'socket', AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 }

@@ -14,7 +14,7 @@ const CODES: Readonly<Record<string, VirtioErrorCode>> = {
 
 /** A system call that failed; the `cause` of the {@link VirtioError} that a caller sees. */
 export class SystemCallError extends Error {
-  /** As stack traces show it. */
+  /** The name that stack traces show. */
   override readonly name = 'SystemCallError';
   /** The name of the error: `EBUSY`. */
   readonly code: string;
@@ -35,7 +35,7 @@ export function errorName(error: unknown): string | undefined {
 }
 
 /**
- * The error for people.
+ * Makes the error of a failed system call, with a message for people.
  *
  * @param what what was asked: `/dev/vfio/3 could not be opened`
  * @param cause what happened

@@ -1,7 +1,7 @@
 /**
- * A network interface of the kernel whose other end is in this process: what the kernel sends is read from `/dev/net/tun`, what is
- * written there is received by the kernel. Connected to a driver, it puts the kernel's own IP stack on top of that driver, with all
- * that stands on it: sockets, `fetch`, `ssh`.
+ * A network interface of the kernel whose other end is in this process: frames that the kernel sends are read from
+ * `/dev/net/tun`, and the kernel receives frames that are written to it. Connected to a driver, it lets the kernel's IP stack use
+ * that driver, and with it sockets, `fetch`, `ssh`.
  *
  * The descriptor does not block, and libuv watches it: nothing runs while nothing happens, and no thread waits.
  */
@@ -20,7 +20,7 @@ import { errorName, systemError } from './system-error.ts';
 /** `<linux/if_tun.h>`: `_IOW('T', 202, int)`. */
 const TUNSETIFF = 0x400454ca;
 const IFF_TAP = 0x0002;
-/** Frames come without a header of the kernel's. */
+/** Frames come without the kernel's packet information. */
 const IFF_NO_PI = 0x1000;
 
 /** `<linux/sockios.h>`, and what `<linux/if.h>` says of `struct ifreq`. */
@@ -36,31 +36,31 @@ const ARPHRD_ETHER = 1;
 
 /** The longest frame that the kernel can have: an MTU of 65,521 and a tagged header. */
 const MAX_FRAME = 65_539;
-/** Frames that are carried in one direction before others get a turn. */
+/** How many frames are carried in one direction before other work has a turn. */
 const BATCH = 64;
 
 /** Options of {@link Tap}. */
 export interface TapOptions {
   /** The interface's name, of up to 15 characters; `%d` becomes a free number (default `tap%d`). */
   readonly name?: string;
-  /** Its MAC address: six bytes (default: a random one of the kernel's). */
+  /** Its MAC address: six bytes (default: a random one chosen by the kernel). */
   readonly macAddress?: Uint8Array;
   /** Its MTU (default 1500). */
   readonly mtu?: number;
 }
 
-/** A received packet of a driver, as far as it is needed. */
+/** The part of a driver's received packet that a {@link Tap} needs. */
 export interface TapPacket {
   readonly data: Uint8Array;
   release(): void;
 }
 
-/** A driver of a network device, as far as it is needed: `VirtioNet` is one. */
+/** The part of a network driver that a {@link Tap} needs: `VirtioNet` has it. */
 export interface TapPeer {
-  /** Calls `handler` with the packets that are there, and returns how many there were. */
+  /** Calls `handler` with each received packet, and returns how many there were. */
   poll(handler: (packet: TapPacket) => void): number;
   receive(options: WaitOptions): Promise<TapPacket>;
-  /** A buffer of the driver's to build a frame in. */
+  /** A transmit buffer of the driver to build a frame in. */
   takeBuffer():
     | ({
         readonly data: Uint8Array;
@@ -71,7 +71,7 @@ export interface TapPeer {
   kick(): void;
 }
 
-/** What a {@link Tap} and a driver have exchanged. */
+/** Counters of the frames that a {@link Tap} and a driver have exchanged. */
 export interface TapCounters {
   /** Frames from the driver to the kernel. */
   readonly received: number;
@@ -81,7 +81,7 @@ export interface TapCounters {
   readonly dropped: number;
 }
 
-/** A connection of a {@link Tap} and a driver. Disposing it ends it; both go on to exist. */
+/** A connection of a {@link Tap} and a driver. Disposing it ends only the connection. */
 export interface TapConnection extends Disposable {
   /** Settles when the connection has ended: after it was disposed, or with the error that ended it. */
   readonly ended: Promise<void>;
@@ -89,7 +89,7 @@ export interface TapConnection extends Disposable {
 }
 
 /**
- * A network interface of the kernel with its other end in this process. It is gone when it is disposed, or when the process ends.
+ * A TAP network interface of the kernel, with its other end in this process. It exists until it is disposed or the process ends.
  *
  * @example
  * ```ts
@@ -124,7 +124,7 @@ export class Tap implements Disposable {
     if (!/^[^\s/]{1,15}$/.test(name) || /^\.\.?$/.test(name)) {
       throw new VirtioError(
         'INVALID_PARAM',
-        `'${name}' is no name of an interface: 1 to 15 characters, no spaces, no '/'`,
+        `'${name}' cannot be the name of an interface: give 1 to 15 characters, no spaces, no '/'`,
       );
     }
     if (macAddress !== undefined) {
@@ -157,7 +157,7 @@ export class Tap implements Disposable {
     return this.#order(SIOCGIFMTU, 'SIOCGIFMTU').getInt32(NAME_SIZE, true);
   }
 
-  /** Brings the interface up. That gives it no IP address, apart from a link-local one of IPv6. */
+  /** Brings the interface up. It gets no IP address by that, except a link-local one of IPv6. */
   up(): void {
     this.#setFlag(true);
   }
@@ -168,7 +168,7 @@ export class Tap implements Disposable {
   }
 
   /**
-   * Reads a frame that the kernel sends.
+   * Reads a frame that the kernel has sent, without waiting.
    *
    * @param buffer for the frame; what does not fit is lost
    * @returns the bytes of the frame, or -1 if there is none now
@@ -186,7 +186,7 @@ export class Tap implements Disposable {
   }
 
   /**
-   * Waits for a frame that the kernel sends.
+   * Reads a frame that the kernel sends, and waits for it if need be.
    *
    * @param buffer for the frame; what does not fit is lost
    * @returns the bytes of the frame
@@ -201,7 +201,7 @@ export class Tap implements Disposable {
   }
 
   /**
-   * Lets the kernel receive a frame.
+   * Sends a frame to the kernel.
    *
    * @returns false if it did not take it: there was no room, the interface is down, or the bytes are not a frame
    * @throws {@link VirtioError} `DISPOSED`, `SYSTEM_ERROR`
@@ -220,8 +220,8 @@ export class Tap implements Disposable {
 
   /**
    * Carries frames between the kernel and a driver, both ways, until the result is disposed or something fails. Neither direction
-   * keeps the other, or the event loop, from its turn, and no frame is kept anywhere but in the buffers of both: a driver that is
-   * slow makes the kernel's own queue fill.
+   * blocks the other or the event loop, and frames are kept only in the buffers of both: a slow driver makes the kernel's own
+   * queue fill.
    */
   connect(net: TapPeer): TapConnection {
     this.#check();
@@ -241,7 +241,7 @@ export class Tap implements Disposable {
     })().catch((error: unknown) => {
       if (!(VirtioError.is(error, 'ABORTED') && stop.signal.aborted)) throw error;
     });
-    // Who does not ask how it ended need not handle that.
+    // Callers that do not use `ended` need not handle its rejection.
     ended.catch(() => undefined);
     return {
       ended,
@@ -307,7 +307,7 @@ export class Tap implements Disposable {
       if (length < 0) {
         await this.#arrival(signal);
       } else if (count < BATCH) {
-        // The driver has no buffer: the next frame waits for one here, all others in the kernel.
+        // The driver has no buffer: the next frame waits here for one, all others wait in the kernel.
         length = this.tryRead(spare);
         if (length < 0) await this.#arrival(signal);
         else if (await deliver(net, spare.slice(0, length), signal)) counters.sent += 1;
@@ -371,7 +371,7 @@ export class Tap implements Disposable {
     });
   }
 
-  /** Gives the kernel an order about the interface, and returns its answer. */
+  /** Makes an `ioctl` on the interface, and returns the kernel's answer. */
   #order(request: number, label: string, fill?: (view: DataView) => void): DataView {
     this.#check();
     const socket = inetSocket();
@@ -430,7 +430,7 @@ function ifreq(name: string): Uint8Array<ArrayBuffer> {
   return bytes;
 }
 
-/** Sends a frame from a buffer of the driver's; one that is too long for the device is dropped, as a card would. */
+/** Sends a frame from a buffer of the driver; one that is too long for the device is dropped, as a network card would do. */
 function send(
   buffer: { send(length: number, options: { readonly kick: boolean }): void },
   length: number,

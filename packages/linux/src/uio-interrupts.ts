@@ -7,7 +7,7 @@ import { pciPath } from './pci-devices.ts';
 import type { SystemFiles } from './system-files.ts';
 import { errorName, systemError } from './system-error.ts';
 
-/** A read gives the number of interrupts so far, and must ask for so many bytes. */
+/** A read returns the number of interrupts so far, and must be of this many bytes. */
 const COUNT_SIZE = 4;
 
 /** The INTx line of a device that is bound to `uio_pci_generic`. */
@@ -30,7 +30,8 @@ export class UioInterrupts extends EventLines {
    * Opens the UIO device of a PCI device.
    *
    * @param config the device's configuration space
-   * @param onGone called when the kernel took the device from `uio_pci_generic`, as it does first when it is unplugged
+   * @param onGone called when the kernel has unbound the device from `uio_pci_generic`, which it does first when the device is
+   * unplugged
    * @returns `undefined` if the device has no interrupt line
    * @throws {@link VirtioError} `UNSUPPORTED`, `PERMISSION_DENIED`
    */
@@ -51,7 +52,7 @@ export class UioInterrupts extends EventLines {
     super.remove();
   }
 
-  /** Whether the kernel has taken the device from the driver, so that no interrupt will ever come. */
+  /** Whether the kernel has unbound the device from the driver, so that there will be no more interrupts. */
   #isUnbound(): boolean {
     try {
       return readSync(this.#fd, this.#count, 0, COUNT_SIZE, null) === 0;
@@ -79,7 +80,7 @@ export class UioInterrupts extends EventLines {
 
 /**
  * Whether interrupts can come. Reading gives EIO where the device has no line (its firmware or its slot gives it none), and later
- * once the driver was unbound: so this is asked at the start.
+ * once the driver was unbound: so this is checked at the start.
  */
 function hasLine(fd: number): boolean {
   try {

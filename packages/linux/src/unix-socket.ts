@@ -25,7 +25,7 @@ const MSG_CMSG_CLOEXEC = 0x40000000;
 const ADDRESS = { size: 110, path: 2, longest: 107 } as const;
 /** `struct cmsghdr`: length, level, type; its data follow. */
 const CMSG_HEADER = 16;
-/** `SCM_MAX_FD`: more descriptors the kernel does not pass at once. */
+/** `SCM_MAX_FD`: the most descriptors that the kernel passes at once. */
 const MOST_DESCRIPTORS = 253;
 
 /** Where things are in the shared block. */
@@ -65,7 +65,7 @@ function setAddress(view: DataView, at: number, value: number): void {
 export interface Received {
   /** The bytes, a copy; none at the end of the stream. */
   readonly bytes: Uint8Array<ArrayBuffer>;
-  /** Descriptors that came along; the caller closes them. */
+  /** The descriptors that were received with them; the caller closes them. */
   readonly descriptors: readonly number[];
 }
 
@@ -79,7 +79,7 @@ export class UnixSocket implements Disposable {
     this.#fd = fd;
   }
 
-  /** The descriptor, to be watched or sent. */
+  /** The descriptor, for watching or sending it. */
   get fd(): number {
     return this.#fd;
   }
@@ -107,7 +107,7 @@ export class UnixSocket implements Disposable {
   }
 
   /**
-   * Two sockets that are connected to each other.
+   * Makes two sockets that are connected to each other.
    *
    * @throws {@link VirtioError} `SYSTEM_ERROR`
    */
@@ -126,7 +126,7 @@ export class UnixSocket implements Disposable {
   }
 
   /**
-   * Sends what the kernel takes now. Descriptors go with the first byte.
+   * Sends as many bytes as the kernel takes now. Descriptors are sent with the first byte.
    *
    * @returns how many bytes it took, 0 if none now (wait until the socket can be written), -1 if the other side is gone
    * @throws {@link VirtioError} `SYSTEM_ERROR`, `INVALID_PARAM` for more than 253 descriptors
@@ -165,7 +165,7 @@ export class UnixSocket implements Disposable {
   }
 
   /**
-   * Receives what has come.
+   * Receives bytes and descriptors without waiting.
    *
    * @param most how many bytes at most, up to 64 KiB
    * @returns `undefined` if nothing has; no bytes when the other side has closed its end
@@ -192,7 +192,7 @@ export class UnixSocket implements Disposable {
     if ((view.getInt32(AT.header + HEADER.flags, true) & MSG_CTRUNC) !== 0) {
       for (const fd of descriptors) closeDescriptor(fd);
       throw systemError(
-        'descriptors came, and not all of them could be taken',
+        'descriptors were received, but not all of them could be opened',
         new SystemCallError('recvmsg', Errno.EMFILE),
         'close descriptors, or raise the limit of open files (ulimit -n)',
       );
@@ -212,13 +212,13 @@ export class UnixSocket implements Disposable {
   }
 }
 
-/** A socket in the file system that others connect to. */
+/** A listening socket in the file system. */
 export class UnixListener implements Disposable {
   readonly #fd: number;
   #closed = false;
 
   /**
-   * Listens. A file that is there, also a socket that nobody listens at any more, must be removed before.
+   * Listens. An existing file of that name, even a stale socket, must be removed before.
    *
    * @throws {@link VirtioError} `ALREADY_USED` if there is a file, `PERMISSION_DENIED`, `INVALID_PARAM`
    */
@@ -230,7 +230,7 @@ export class UnixListener implements Disposable {
     if (result === 0) return;
     closeDescriptor(this.#fd);
     throw systemError(
-      `${path} could not be listened at`,
+      `a socket could not listen at ${path}`,
       new SystemCallError('bind', -result),
       result === -Errno.EADDRINUSE
         ? 'there is a file of that name; remove it'
@@ -239,7 +239,7 @@ export class UnixListener implements Disposable {
     );
   }
 
-  /** The descriptor, to be watched. */
+  /** The descriptor, for watching it. */
   get fd(): number {
     return this.#fd;
   }

@@ -1,6 +1,6 @@
 /**
- * A VFIO container: the address space that devices behind the IOMMU share with us. Groups of devices join it; memory that
- * is mapped in it is seen by all of them.
+ * A VFIO container: an IOMMU address space of this process. Groups of devices join it; memory that is mapped in it is accessible
+ * to all of them.
  */
 import { closeSync, openSync } from 'node:fs';
 import { VirtioError } from '@virtio/core';
@@ -57,7 +57,7 @@ export class VfioContainer implements DmaSource {
         : systemError(
             `${CONTAINER} could not be opened`,
             error,
-            'it is open to everybody by default; check its rights',
+            'by default everybody may open it; check its permissions',
           );
     }
     try {
@@ -209,7 +209,7 @@ export class VfioContainer implements DmaSource {
     return group;
   }
 
-  /** The IOMMU belongs to the container for as long as it has groups; what was mapped before is mapped anew. */
+  /** The container has its IOMMU only while it has groups; what was mapped before is mapped again. */
   #enable(): void {
     try {
       ioctlNumber(this.#fd, Vfio.SET_IOMMU, 'VFIO_SET_IOMMU', TYPE1V2_IOMMU);
@@ -258,14 +258,14 @@ export class VfioContainer implements DmaSource {
     const view = this.#iommuInfo(IommuInfo.size);
     const { flags, cap_offset: first } = IommuInfo.read(view);
     const list = (flags & IommuInfoFlags.CAPS) === 0 ? undefined : readCapList(view, first, IOVA_RANGE_CAP);
-    // Kernels before 5.4 do not say; every IOMMU has 39 bits.
+    // Kernels before 5.4 do not report them; every IOMMU has at least 39 bits.
     return (list ?? [{ first: 0, second: 2 ** 39 - 1 }]).map(({ first: start, second: last }) => ({
       start,
       end: last + 1,
     }));
   }
 
-  /** The answer may be longer than the structure, and says how long it is. */
+  /** The answer may be longer than the structure, and contains its length. */
   #iommuInfo(size: number): DataView {
     const argument = new Uint8Array(size);
     const view = new DataView(argument.buffer);

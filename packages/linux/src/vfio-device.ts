@@ -37,7 +37,7 @@ interface Region {
   readonly areas: readonly Area[];
 }
 
-/** A PCI device that VFIO drives for us. */
+/** A PCI device opened through VFIO. */
 export class VfioDevice implements Disposable {
   /** As in sysfs: `0000:00:03.0`. */
   readonly address: string;
@@ -79,7 +79,7 @@ export class VfioDevice implements Disposable {
     }
   }
 
-  /** Resets the function through the bus (FLR and the like), if it can. Returns whether it was. */
+  /** Resets the function through the bus (FLR and the like), if it supports that. Returns whether it was reset. */
   reset(): boolean {
     if (!this.#canReset || !this.#open) return false;
     try {
@@ -100,7 +100,7 @@ export class VfioDevice implements Disposable {
     if (offset + length > region.size) {
       throw new VirtioError(
         'CONFIG_SPACE_TOO_SMALL',
-        `PCI ${this.address}: ${length} bytes at ${offset} of BAR ${bar} were asked for, which has ${region.size} bytes`,
+        `PCI ${this.address}: ${length} bytes at ${offset} of BAR ${bar} were to be mapped, which has only ${region.size} bytes`,
       );
     }
     const area = region.areas.find((a) => offset >= a.offset && offset + length <= a.offset + a.size);
@@ -128,9 +128,9 @@ export class VfioDevice implements Disposable {
   }
 
   /**
-   * Has interrupts of a kind signal eventfds, from the first.
+   * Makes interrupts of a kind signal eventfds, starting with the first interrupt.
    *
-   * @returns 0, or how many are available if not all are
+   * @returns 0, or how many interrupts are available if there are fewer than eventfds
    */
   setIrqs(index: number, eventfds: readonly number[]): number {
     const size = IrqSetHeader.size + 4 * eventfds.length;
@@ -142,14 +142,14 @@ export class VfioDevice implements Disposable {
     return ioctl(this.#fd, Vfio.DEVICE_SET_IRQS, 'VFIO_DEVICE_SET_IRQS', argument);
   }
 
-  /** Lets a line interrupt again that VFIO masked when it did. */
+  /** Unmasks an interrupt line, which VFIO masked when it interrupted. */
   unmaskIrq(index: number): void {
     if (this.#open) ioctl(this.#fd, Vfio.DEVICE_SET_IRQS, 'VFIO_DEVICE_SET_IRQS', unmaskArgument(index));
   }
 
   /**
-   * Lets go of a device that is being unplugged: the kernel waits for this. Registers that were mapped read as all ones
-   * from now on, which is how a driver recognises a device that is gone.
+   * Releases a device that is being unplugged: the kernel waits for this. Registers that were mapped read as all ones from now
+   * on, which is how a driver recognises a device that is gone.
    */
   abandon(): void {
     if (!this.#open) return;

@@ -1,12 +1,12 @@
-/** DMA memory behind an IOMMU: the device reaches what is mapped for it and nothing else. */
+/** DMA memory behind an IOMMU: the device can reach what is mapped for it and nothing else. */
 import { type RegisterWindow, VirtioError } from '@virtio/core';
 import { LinuxHal } from './hal.ts';
 import { VfioContainer } from './vfio-container.ts';
 
-/** Maps registers at a physical address if they are in a device that it stands for. */
+/** Maps registers at a physical address if they belong to its device; otherwise returns `undefined`. */
 export type RegisterResolver = (address: number, size: number) => RegisterWindow | undefined;
 
-/** The Hal of devices that VFIO drives. Several devices may share one, and with it their DMA memory. */
+/** The Hal of devices that are opened through VFIO. Several devices may share one, and with it their DMA memory. */
 export class VfioHal extends LinuxHal {
   /** The address space of the devices. */
   readonly container: VfioContainer;
@@ -18,7 +18,7 @@ export class VfioHal extends LinuxHal {
   }
 
   /**
-   * An address space without devices.
+   * Makes a Hal with an address space that has no devices yet.
    *
    * @throws {@link VirtioError} `MODULE_MISSING`, `PERMISSION_DENIED`
    */
@@ -40,7 +40,7 @@ export class VfioHal extends LinuxHal {
     }
     throw new VirtioError(
       'INVALID_PARAM',
-      `${size} bytes of registers at 0x${address.toString(16)} were asked for, which are in no BAR of a device of this Hal`,
+      `${size} bytes of registers at 0x${address.toString(16)} were to be mapped, which are in no BAR of a device of this Hal`,
     );
   }
 

@@ -1,13 +1,13 @@
 /**
- * The interrupt of an MMIO device: one line for all queues and for changes of the configuration. The platform brings the line
- * ({@link MmioInterrupt}); what caused it is found out here, and drivers see core's `InterruptSource`.
+ * The interrupt of an MMIO device: one line for all queues and for changes of the configuration. The platform provides the line
+ * ({@link MmioInterrupt}); its cause is found out here, and drivers see core's `InterruptSource`.
  */
 import { InterruptHandlers, type InterruptRegisters } from '@virtio/core';
 
 /** The interrupt line of one device, from the platform. */
 export interface MmioInterrupt {
   /**
-   * Sets the one handler of the line. `undefined` removes it.
+   * Sets the only handler of the line. `undefined` removes it.
    *
    * The handler returns whether the interrupt was this device's: a line may be shared. When it has returned, the device has
    * released the line unless there is more to handle.
@@ -20,7 +20,7 @@ export interface MmioInterrupt {
 }
 
 /**
- * A line whose owner says when it fires: for platforms where interrupt handlers are called from outside, and for tests.
+ * An interrupt line that its owner fires: for platforms where interrupt handlers are called from outside, and for tests.
  *
  * @example
  * ```ts
@@ -35,7 +35,7 @@ export interface MmioInterrupt {
  * ```
  */
 export class InterruptLine implements MmioInterrupt {
-  /** How many wait now. */
+  /** How many callers wait now. */
   holds = 0;
   #handler: (() => boolean) | undefined;
 

@@ -34,13 +34,13 @@ const mask = (bit: number): bigint => 1n << BigInt(bit);
  */
 const NOT_ON_MMIO = mask(Feature.ADMIN_VQ) | mask(Feature.SR_IOV) | mask(Feature.NOTIF_CONFIG_DATA);
 
-/** What the first registers of a window say. */
+/** The identity of an MMIO device, from its first registers. */
 export interface MmioIdentity {
   /** 1 (legacy) or 2. */
   readonly version: 1 | 2;
   /** The device's type. */
   readonly deviceType: DeviceType;
-  /** Who made it. */
+  /** The vendor id. */
   readonly vendor: number;
 }
 
@@ -50,12 +50,12 @@ export interface MmioTransportOptions {
   readonly name: string;
   /** Its interrupt line, or any other source of interrupts, e.g. `PollingInterrupts`. None: the driver is polled. */
   readonly interrupts?: MmioInterrupt | InterruptSource;
-  /** Called at the end of disposal: gives back what the platform holds for the window. */
+  /** Called at the end of disposal: releases what the platform holds for the window. */
   readonly onDispose?: () => void;
 }
 
 /**
- * The way to a virtio device on MMIO.
+ * The transport of a virtio device on MMIO.
  *
  * @example
  * ```ts
@@ -81,7 +81,7 @@ export class MmioTransport extends Transport {
   readonly configSize: number;
   /** The version of the register layout: 1 (legacy) or 2. */
   readonly version: 1 | 2;
-  /** Who made the device. */
+  /** The vendor id of the device. */
   readonly vendor: number;
 
   readonly #window: RegisterWindow;
@@ -117,7 +117,7 @@ export class MmioTransport extends Transport {
   }
 
   /**
-   * Looks what is behind a window without touching a device: for discovery.
+   * Identifies the device in a window without changing its state: for discovery.
    *
    * @returns `undefined` if there is no virtio device, or one of a version or type that is not known [4.2.2.2]
    * @throws {@link VirtioError} `CONFIG_SPACE_TOO_SMALL`

@@ -11,7 +11,7 @@ import type { X86Cpu } from './cpu.ts';
 import { HypIoRegion } from './hypercalls.ts';
 
 /**
- * The way to a virtio device on PCI in a guest that pKVM protects.
+ * The transport of a virtio device on PCI in a guest that pKVM protects.
  *
  * @example
  * ```ts

@@ -1,6 +1,6 @@
 /**
- * The hypercalls by which a guest that pKVM protects reaches registers: its memory-mapped I/O cannot be emulated by looking
- * at the instruction that trapped, so it says what it wants.
+ * The hypercalls by which a guest that pKVM protects reaches registers: the hypervisor cannot read the instruction that trapped
+ * to emulate memory-mapped I/O, so the guest states each access.
  */
 import { checkRegister, type RegisterWindow } from '@virtio/core';
 import type { X86Cpu } from './cpu.ts';

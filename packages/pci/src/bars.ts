@@ -11,7 +11,7 @@ const WIDE = 0x4;
 
 /** A BAR in memory space. */
 export interface MemoryBar {
-  /** Tells it from an {@link IoBar}. */
+  /** Distinguishes it from an {@link IoBar}. */
   readonly kind: 'memory';
   /** Which BAR, 0 to 5. A 64-bit one takes the next as well. */
   readonly index: number;
@@ -27,7 +27,7 @@ export interface MemoryBar {
 
 /** A BAR in I/O space. */
 export interface IoBar {
-  /** Tells it from a {@link MemoryBar}. */
+  /** Distinguishes it from a {@link MemoryBar}. */
   readonly kind: 'io';
   /** Which BAR, 0 to 5. */
   readonly index: number;

@@ -158,11 +158,11 @@ const hex = (value: number, digits: number): string => value.toString(16).padSta
 
 /** What the header says of a function. Prints like `1af4:1042 (class 01.00, rev 01) standard`. */
 export class DeviceFunctionInfo {
-  /** Who made it: 0x1af4 of all virtio devices. */
+  /** The vendor id: 0x1af4 for all virtio devices. */
   readonly vendorId: number;
-  /** Which of the vendor's it is. */
+  /** The device id. */
   readonly deviceId: number;
-  /** Which version of it. */
+  /** The revision id. */
   readonly revision: number;
   /** The programming interface of its class. */
   readonly progIf: number;

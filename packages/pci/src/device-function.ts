@@ -1,4 +1,4 @@
-/** Where a PCI function is: segment, bus, device, function. */
+/** The address of a PCI function: segment, bus, device, function. */
 import { VirtioError } from '@virtio/core';
 
 const FORM = /^(?:([0-9a-f]{4,8}):)?([0-9a-f]{2}):([0-9a-f]{2})\.([0-7])$/i;

@@ -1,7 +1,7 @@
 /**
- * Interrupts of a PCI function. The platform brings the lines ({@link PciInterrupts}: eventfds of VFIO, an interrupt controller
- * on bare metal); which queue has which vector, sharing, and INTx with its status register are decided here once, and
- * drivers see core's `InterruptSource`.
+ * Interrupts of a PCI function. The platform provides the lines ({@link PciInterrupts}: eventfds of VFIO, an interrupt controller
+ * on bare metal); which queue has which vector, sharing, and INTx with its status register are decided here once, and drivers see
+ * core's `InterruptSource`.
  */
 import { InterruptHandlers, type InterruptRegisters, VirtioError } from '@virtio/core';
 
@@ -17,14 +17,14 @@ export interface PciInterrupts {
   readonly vectors: number;
 
   /**
-   * Sets the one handler of a line: of MSI-X vector `line`, or, of INTx with `line` 0. `undefined` removes it.
+   * Sets the only handler of a line: of MSI-X vector `line`, or of INTx if `line` is 0. `undefined` removes it.
    *
    * The handler returns whether the interrupt was this function's: a shared INTx line may be another's. Only after it returned
    * may a masked INTx line be unmasked.
    */
   onLine(line: number, handler: (() => boolean) | undefined): void;
 
-  /** Sets the one handler for the removal of the device (hot-unplug). `undefined` removes it. */
+  /** Sets the only handler of the removal of the device (hot-unplug). `undefined` removes it. */
   onRemoval(handler: (() => void) | undefined): void;
 
   /** A caller waits: an event loop stays alive while there are more holds than releases. */
@@ -36,7 +36,7 @@ export interface PciInterrupts {
   /**
    * Another thread waits for a line from now on.
    *
-   * @param alone whether the line is of no more interest here
+   * @param alone whether this thread no longer needs the line
    * @returns a descriptor that it signals, for that thread to close; `undefined` if there is none
    */
   lendLine?(line: number, alone: boolean): number | undefined;
@@ -46,7 +46,7 @@ export interface PciInterrupts {
 }
 
 /**
- * Lines whose owner says when one fires: for platforms where interrupt handlers are called from outside, and for tests.
+ * Interrupt lines that their owner fires: for platforms where interrupt handlers are called from outside, and for tests.
  *
  * @example
  * ```ts

@@ -1,4 +1,4 @@
-/** Finding what is on the bus. */
+/** Enumeration of PCI functions. */
 import { type ConfigAccess, FunctionConfig } from './config-access.ts';
 import { DeviceFunctionInfo, PciRegister } from './config-space.ts';
 import { DeviceFunction } from './device-function.ts';
@@ -35,8 +35,8 @@ export class PciRoot {
   }
 
   /**
-   * All functions, those behind bridges after their bridge. A bus is visited once, so that bridges that point at each
-   * other end nothing; a bridge without a secondary bus is not followed.
+   * All functions, those behind bridges after their bridge. A bus is visited once, so that bridges that point at each other do no
+   * harm; a bridge without a secondary bus is not followed.
    */
   *functions(): Generator<readonly [DeviceFunction, DeviceFunctionInfo]> {
     const visited = new Set<number>([this.#firstBus]);

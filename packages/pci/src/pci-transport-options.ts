@@ -1,4 +1,4 @@
-/** A function as its platform gives it: what a transport stands on. */
+/** What a platform provides of a PCI function for `PciTransport`. */
 import type { InterruptSource, RegisterWindow } from '@virtio/core';
 import type { Bars } from './bars.ts';
 import type { DeviceFunction } from './device-function.ts';
@@ -7,7 +7,7 @@ import type { PciInterrupts } from './interrupts.ts';
 /** Maps `length` bytes of a BAR from `offset`. Throws `UNSUPPORTED` for a BAR that the platform cannot map (I/O space). */
 export type MapBar = (bar: number, offset: number, length: number) => RegisterWindow;
 
-/** A PCI function as the platform gives it to `PciTransport`. */
+/** Options of `PciTransport`: a PCI function as the platform provides it. */
 export interface PciTransportOptions {
   /** Where the function is. */
   readonly at: DeviceFunction;
@@ -19,6 +19,6 @@ export interface PciTransportOptions {
   readonly bars?: Bars;
   /** Its interrupt lines, or any other source of interrupts, e.g. `PollingInterrupts`. None: the driver is polled. */
   readonly interrupts?: PciInterrupts | InterruptSource;
-  /** Called at the end of disposal: gives back what the platform holds for the function. */
+  /** Called at the end of disposal: releases what the platform holds for the function. */
   readonly onDispose?: () => void;
 }

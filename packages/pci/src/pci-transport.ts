@@ -104,7 +104,7 @@ export interface AdminQueues {
 }
 
 /**
- * The way to a virtio device on PCI.
+ * The transport of a virtio device on PCI.
  *
  * @example
  * ```ts

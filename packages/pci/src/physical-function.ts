@@ -9,12 +9,12 @@ import { because } from './reasons.ts';
 
 /** What maps the addresses of BARs. A `Hal` does. */
 export interface AddressSpace extends Pick<Hal, 'mapRegisters'> {
-  /** Maps I/O ports. Without it structures in I/O space are passed over for others. */
+  /** Maps I/O ports. Without it, structures in I/O space are not used. */
   mapPorts?(port: number, count: number): RegisterWindow;
 }
 
 /**
- * Reads the BARs of a function and makes of them what `PciTransport` wants.
+ * Reads the BARs of a function and makes the options of `PciTransport` from them.
  *
  * @param access the way to configuration space
  * @param space maps addresses

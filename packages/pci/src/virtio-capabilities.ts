@@ -73,7 +73,7 @@ export interface VirtioStructure {
   readonly multiplier: number;
 }
 
-/** What the capabilities of a device say. */
+/** The virtio structures that a device's capabilities describe. */
 export interface VirtioStructures {
   /** The structures in the order of the list, which is the device's order of preference. */
   readonly structures: readonly VirtioStructure[];
@@ -185,7 +185,7 @@ const MISSING: Readonly<Record<number, PciErrorReason>> = {
 };
 
 /**
- * The error of a structure that a device must have and has not, or not in a form that can be used.
+ * The error of a structure that a device must have, but lacks or has in no usable form.
  *
  * @param faults those of the structures of its type that there are; the first gives the error its reason
  */

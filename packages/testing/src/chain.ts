@@ -1,5 +1,5 @@
 /**
- * One request as a device sees it: bytes to read, then room to write, however the driver cut them into descriptors.
+ * One request as a device sees it: bytes to read, then room to write, however the driver divided them into descriptors.
  */
 import type { DeviceMemory } from './device-memory.ts';
 
@@ -26,7 +26,7 @@ export interface ChainQueue {
 export class Chain {
   /** The queue it came from. */
   readonly queue: ChainQueue;
-  /** What the device names it by: the head descriptor (split) or the buffer id (packed). */
+  /** Its id for the device: the head descriptor (split) or the buffer id (packed). */
   readonly id: number;
   /** Its buffers. */
   readonly elements: readonly ChainElement[];
@@ -38,7 +38,7 @@ export class Chain {
   readonly readable: number;
   /** Bytes that the device can write. */
   readonly writable: number;
-  /** Bytes written so far, from the first writable one: what {@link Chain.complete} reports unless told otherwise. */
+  /** Bytes written so far, from the first writable one: what {@link Chain.complete} reports by default. */
   written = 0;
 
   #cursor = 0;

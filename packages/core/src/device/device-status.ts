@@ -42,7 +42,7 @@ export class DeviceStatus extends Flags {
   /** The driver has given up on the device. */
   static readonly FAILED = STATUS.FAILED;
 
-  /** The value for these bits. Values are shared, so that reading the status allocates nothing in the long run. */
+  /** The value for these bits. Equal bits share one object, so that reading the status repeatedly allocates nothing. */
   static from(bits: number): DeviceStatus {
     const byte = bits & 0xff;
     return (statusCache[byte] ??= new DeviceStatus(byte));
@@ -73,7 +73,7 @@ export class InterruptStatus extends Flags {
   /** The configuration of the device changed. */
   static readonly DEVICE_CONFIGURATION_INTERRUPT = INTERRUPT.DEVICE_CONFIGURATION_INTERRUPT;
 
-  /** The value for these bits. Values are shared where they fit a byte. */
+  /** The value for these bits. Equal bits share one object if they fit a byte. */
   static from(bits: number): InterruptStatus {
     return bits >>> 8 === 0
       ? (interruptCache[bits] ??= new InterruptStatus(bits))

@@ -74,7 +74,7 @@ export function deviceTypeFromId(id: number): DeviceType {
   if (!isDeviceType(id)) {
     throw new VirtioError(
       'INVALID_DEVICE_TYPE',
-      `device type ${id} is not one of the VIRTIO specification 1.4; check that the device is a virtio device`,
+      `${id} is not a device type of the VIRTIO specification 1.4; check that the device is a virtio device`,
     );
   }
   return id;

@@ -1,7 +1,8 @@
 /**
- * The queues of a driver, in the order in which they were made. What becomes of the device becomes of each of them.
+ * The queues of a driver, in the order in which they were made. A failure or a reset of the device affects all of them.
  *
- * What is called here may lead to a listener that disposes the driver, which empties the list: so it is looked at afresh.
+ * What is called here may call a listener that disposes the driver, which empties the list: so the list is read again after each
+ * call.
  */
 import type { VirtioError } from '../errors.ts';
 import type { Hal } from '../memory/hal.ts';
@@ -33,7 +34,7 @@ const NO_HANDLER: RequestHandler<never> = {
   result: () => undefined as never,
 };
 
-/** A queue, and what makes the driver hear of it; some are used as they are. */
+/** A queue and the driver's queue on top of it; some drivers use the virtqueue directly. */
 interface Entry {
   readonly queue: VirtQueue;
   driverQueue: DriverQueue | undefined;
@@ -48,12 +49,12 @@ export class DriverQueues<Name extends string> {
     this.#parts = parts;
   }
 
-  /** A queue that the driver uses as it is. */
+  /** Makes a virtqueue that the driver uses directly. */
   bare(options: QueueOptions): VirtQueue {
     return this.#add(options).queue;
   }
 
-  /** A queue of any kind. */
+  /** Makes a queue of any kind. */
   create<Q extends DriverQueue>(options: QueueOptions, make: (parts: BufferQueueParts) => Q): Q {
     const entry = this.#add(options);
     const { transport, hal, report } = this.#parts;
@@ -62,7 +63,7 @@ export class DriverQueues<Name extends string> {
     return driverQueue;
   }
 
-  /** A queue for requests. */
+  /** Makes a request queue. */
   requests<R>(
     options: QueueOptions,
     handler: RequestHandler<R> = NO_HANDLER,
@@ -72,7 +73,7 @@ export class DriverQueues<Name extends string> {
     return this.create(options, ({ queue }) => new RequestQueue({ queue, transport, handler, report, lane }));
   }
 
-  /** Queues for another thread, which drives them together. */
+  /** Makes queues for another thread, which drives them together. */
   lend(
     threads: ThreadQueues,
     options: readonly QueueOptions[],
@@ -91,7 +92,7 @@ export class DriverQueues<Name extends string> {
     return lent;
   }
 
-  /** The queue with an index, and what stands on it. */
+  /** The queue with an index, and the driver's queue on top of it. */
   find(
     index: number,
   ): { readonly queue: VirtQueue; readonly driverQueue: DriverQueue | undefined } | undefined {
@@ -99,7 +100,7 @@ export class DriverQueues<Name extends string> {
   }
 
   /**
-   * Calls a listener with the index of a queue that has something for those who poll.
+   * Calls a listener with the index of a queue that has something for callers that poll.
    *
    * @returns a function that removes it
    */
@@ -114,7 +115,7 @@ export class DriverQueues<Name extends string> {
     };
   }
 
-  /** Takes what the device has used. */
+  /** Takes the buffers that the device has used. */
   drain(): void {
     for (const { driverQueue } of this.#entries) driverQueue?.drain();
   }
@@ -146,12 +147,12 @@ export class DriverQueues<Name extends string> {
     for (const { queue, driverQueue } of this.#entries) (driverQueue ?? queue).fail(error);
   }
 
-  /** The device was reset and has nothing any more. */
+  /** The device was reset and no longer has any buffers. */
   forget(error: VirtioError): void {
     for (const { driverQueue } of this.#entries) driverQueue?.forget(error);
   }
 
-  /** Empties the rings and gives them to the device, which was reset, anew. */
+  /** Empties the rings and gives them to the device again, which has been reset. */
   restart(): void {
     for (const { queue, driverQueue } of this.#entries) {
       queue.reset();

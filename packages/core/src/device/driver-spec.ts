@@ -1,8 +1,8 @@
-/** What a driver says of its device, and what every driver can be told and tells: options, features, events. */
+/** What a driver declares about its device, and the options, features and events of every driver. */
 import type { VirtioError } from '../errors.ts';
 import type { FeatureName, FeatureSet, FeatureTable } from './features.ts';
 
-/** The device-independent features that every driver here implements, whatever its device. */
+/** The device-independent features that every driver implements. */
 export const QUEUE_FEATURES = [
   'ANY_LAYOUT',
   'INDIRECT_DESC',
@@ -19,41 +19,44 @@ export const QUEUE_FEATURES = [
 
 /** Options of every driver. */
 export interface DriverOptions {
-  /** Device-independent features that the driver is not to accept, e.g. `['RING_PACKED']` to stay with split rings. */
+  /** Device-independent features that the driver does not accept, e.g. `['RING_PACKED']` to use split rings. */
   readonly without?: readonly FeatureName[];
 }
 
-/** Something in which a device departs from the specification, and which puts nothing at risk. */
+/** A deviation of a device from the specification that puts nothing at risk. */
 export interface Quirk {
   /** The index of the queue. */
   readonly queue: number;
-  /** What the device did, and what the driver made of it. */
+  /** What the device did, and how the driver took it. */
   readonly message: string;
 }
 
 /** The events of every driver, for {@link Driver.on}. */
 export interface DriverEvents {
-  /** The device no longer works, with the reason: `DEVICE_NEEDS_RESET`, `DEVICE_REMOVED`, `DEVICE_MISBEHAVED`. Once until a reset. */
+  /**
+   * The device no longer works; the error says why: `DEVICE_NEEDS_RESET`, `DEVICE_REMOVED`, `DEVICE_MISBEHAVED`. Reported once
+   * until a reset.
+   */
   failure: VirtioError;
-  /** The device did something that the specification does not allow, and the driver went on. Told at the end of the turn. */
+  /** The device did something that the specification does not allow, and the driver went on. Reported at the end of the turn. */
   quirk: Quirk;
   /**
-   * A queue has something for those who poll: the index of the queue. Interrupts are asked for, and the event loop is kept
-   * alive, while there is a listener.
+   * A queue has something for callers that poll; the value is the index of the queue. While there is a listener, interrupts are
+   * enabled and the event loop is kept alive.
    */
   used: number;
 }
 
-/** What a driver says of its device to {@link Driver}. */
+/** What a driver declares about its device to {@link Driver}. */
 export interface DriverSpec<Name extends string> {
   /** The type that the device must have. */
   readonly deviceType: number;
   /** The device's own features with their names. */
   readonly table: FeatureTable<Name>;
-  /** The device's own features that the driver implements. The device-independent ones are added. */
+  /** The device's own features that the driver implements. The device-independent ones are added to them. */
   readonly supported: readonly Name[];
   /** The features without which the driver cannot work. */
   readonly required?: readonly (Name | FeatureName)[];
-  /** Drops features that cannot be accepted without others; see {@link FeatureRequest.choose}. */
+  /** Removes features that cannot be accepted without others; see {@link FeatureRequest.choose}. */
   readonly choose?: (accepted: FeatureSet<Name>) => FeatureSet<Name>;
 }

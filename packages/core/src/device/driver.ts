@@ -1,9 +1,9 @@
 /**
- * What all drivers have in common: negotiation, queues that come and go with the device, changes of the configuration, failure,
- * reset and disposal. A driver adds what its device does.
+ * What all drivers have in common: negotiation, queues, changes of the configuration, failure, reset and disposal. A driver adds
+ * what its device does.
  *
- * A listener may do what it likes, also reset or dispose the driver while a call of the driver is under way: so state is made
- * whole before an event is reported, and looked at afresh afterwards.
+ * A listener may do anything, even reset or dispose the driver while a call of the driver is under way: so state is consistent
+ * before an event is reported, and is read again afterwards.
  */
 import { VirtioError } from '../errors.ts';
 import type { BufferDirection, DmaRegion, Hal } from '../memory/hal.ts';
@@ -66,7 +66,7 @@ export abstract class Driver<
   Name extends string,
   EventMap extends DriverEvents = DriverEvents,
 > implements Disposable {
-  /** The way to the device. */
+  /** The transport of the device. */
   readonly transport: Transport;
   /** The platform. */
   readonly hal: Hal;
@@ -80,9 +80,9 @@ export abstract class Driver<
   #failure: VirtioError | undefined;
   #generation = 0;
   #quirks = 0;
-  /** Whether the constructor is through, so that events can come. */
+  /** Whether the constructor has finished, so that events may be reported. */
   #started = false;
-  /** Whether a reset is under way, whose errors its caller gets. */
+  /** Whether a reset is under way; its errors are thrown to its caller. */
   #resetting = false;
   #disposed = false;
 
@@ -106,7 +106,7 @@ export abstract class Driver<
     if (unknown !== undefined) {
       throw new VirtioError(
         'INVALID_PARAM',
-        `${transport.who()} was to be used without ${unknown}, which is not a device-independent feature; there are ` +
+        `${transport.who()} was to be used without ${unknown}, which is not a device-independent feature; these are ` +
           Object.keys(Feature).join(', '),
       );
     }
@@ -145,7 +145,7 @@ export abstract class Driver<
     return this.#features.has('ACCESS_PLATFORM');
   }
 
-  /** Why the device no longer works, if so. {@link Driver.reset} may make it work again. */
+  /** Why the device no longer works, or `undefined` if it does. {@link Driver.reset} may make it work again. */
   get failure(): VirtioError | undefined {
     return this.#failure;
   }
@@ -156,7 +156,7 @@ export abstract class Driver<
   }
 
   /**
-   * Adds a listener for an event. One that throws does not disturb the driver: its error becomes an unhandled rejection.
+   * Adds a listener for an event. One that throws does not affect the driver: its error becomes an unhandled rejection.
    *
    * @returns a function that removes it
    */
@@ -171,8 +171,9 @@ export abstract class Driver<
   }
 
   /**
-   * The device did something that the specification does not allow and that puts nothing at risk: counts and reports it. Listeners hear
-   * of it when the turn ends, as it is found in the middle of taking an answer, where a reset would pull the queue from under that.
+   * The device did something that the specification does not allow and that puts nothing at risk: counts and reports it.
+   * Listeners are called when the turn ends: it is found while an answer is being taken, where a reset by a listener would
+   * destroy the state of the queue.
    */
   protected quirk(queue: number, message: string): void {
     this.#quirks += 1;
@@ -184,8 +185,8 @@ export abstract class Driver<
   }
 
   /**
-   * Runs the device-specific part of initialization, then sets DRIVER_OK. If it throws, the device is marked as failed and all
-   * that was set up is given back.
+   * Runs the device-specific part of initialization, then sets DRIVER_OK. If it throws, FAILED is set and everything that was set
+   * up is freed.
    *
    * @returns what `body` returns
    */
@@ -203,7 +204,7 @@ export abstract class Driver<
     }
   }
 
-  /** The last statement of a driver's constructor, when all of its fields are set: lets the device send, and events come. */
+  /** Lets the device send, and events be reported: the last statement of a driver's constructor, when all of its fields are set. */
   protected start(): void {
     this.#started = true;
     try {
@@ -214,7 +215,7 @@ export abstract class Driver<
     }
   }
 
-  /** Makes a queue that the driver uses as it is. It lives as long as the driver and is set up anew at a reset. */
+  /** Makes a virtqueue that the driver uses directly. It lives as long as the driver and is set up again at a reset. */
   protected createQueue(options: QueueOptions): VirtQueue {
     return this.#queues.bare(options);
   }
@@ -222,8 +223,8 @@ export abstract class Driver<
   /**
    * Makes a queue for requests.
    *
-   * @param handler for requests that have none of their own
-   * @param lane where requests of several queues must have different tokens: the number of this queue among how many
+   * @param handler handles the requests that have no handler of their own
+   * @param lane where the tokens of several queues must differ: the number of this queue, and how many queues there are
    */
   protected createRequestQueue<R = unknown>(
     options: QueueOptions,
@@ -234,7 +235,7 @@ export abstract class Driver<
   }
 
   /**
-   * Makes a queue of another kind: {@link BufferDriver} does for what the device sends unasked, and for buffers to be sent.
+   * Makes a queue of another kind: {@link BufferDriver} makes receive and transmit queues with it.
    *
    * @internal
    */
@@ -246,13 +247,13 @@ export abstract class Driver<
   }
 
   /**
-   * Sets queues aside for another thread, which drives them together as a device of its own; {@link LentQueues.plan} makes what that
-   * needs.
+   * Reserves queues for another thread, which drives them together as a device of its own; {@link LentQueues.plan} makes the plan
+   * that this thread needs.
    *
    * @param threads the option by which the caller asked for that
    * @param without features that the other thread cannot use
-   * @param config the structure of the configuration, of which the other thread sees a copy
-   * @param options that the driver of the other thread must have beside the size of the queues
+   * @param config the layout of the configuration space, of which the other thread sees a copy
+   * @param options what the driver of the other thread must have as options, besides the size of the queues
    */
   protected lendQueues(
     threads: ThreadQueues,
@@ -281,12 +282,12 @@ export abstract class Driver<
     return;
   }
 
-  /** The device no longer works: ends what the driver waits for apart from its queues, which are failed already. */
+  /** The device no longer works: ends the driver's own waits. Its queues have failed already. */
   protected onFailure(_error: VirtioError): void {
     return;
   }
 
-  /** The device was reset, and its queues are empty and set up. It becomes live afterwards. */
+  /** The device was reset, and its queues are empty and set up. DRIVER_OK is set afterwards. */
   protected onReset(): void {
     return;
   }
@@ -301,7 +302,7 @@ export abstract class Driver<
     return;
   }
 
-  /** The device was reset for good: gives back what the driver holds apart from its queues and regions. */
+  /** The driver is disposed, and the device was reset: frees what the driver holds besides its queues and regions. */
   protected onDispose(): void {
     return;
   }
@@ -316,30 +317,33 @@ export abstract class Driver<
   }
 
   /**
-   * Looks for what interrupts would tell: used buffers, changes of the configuration, and that the device is gone or needs a
-   * reset. For platforms without interrupts.
+   * Checks for everything that an interrupt would announce: used buffers, a changed configuration, a device that was removed or
+   * needs a reset. For platforms without interrupts.
    */
   pollEvents(): void {
     if (this.#failure !== undefined) {
       this.transport.look();
       return;
     }
-    // Acknowledged first: for what is used from now on the device interrupts again.
+    // Acknowledged first: the device interrupts again for what it uses from now on.
     const pending = this.transport.ackInterrupt();
     this.#queues.drain();
     const changed = pending.has(InterruptStatus.DEVICE_CONFIGURATION_INTERRUPT);
     this.#look(changed || this.transport.readConfigGeneration() !== this.#generation);
   }
 
-  /** Reads which interrupts are pending and acknowledges them, for kernels that own the interrupt; then call {@link Driver.pollEvents}. */
+  /**
+   * Reads which interrupts are pending and acknowledges them, for kernels that handle interrupts themselves; call
+   * {@link Driver.pollEvents} afterwards.
+   */
   ackInterrupt(): InterruptStatus {
     return this.transport.ackInterrupt();
   }
 
   /**
-   * Asks the device to interrupt when it next uses a buffer, on every queue: for kernels that own the interrupt.
+   * Asks the device to interrupt when it next uses a buffer, on every queue: for kernels that handle interrupts themselves.
    *
-   * @returns whether there are used buffers already, for which no interrupt may come: poll, and ask again
+   * @returns whether there are used buffers already, for which no interrupt may come: poll, then enable again
    * @throws {@link VirtioError} why the device no longer works
    */
   enableInterrupts(): boolean {
@@ -347,18 +351,22 @@ export abstract class Driver<
     return this.#queues.enableInterrupts();
   }
 
-  /** Asks the device not to interrupt for used buffers. It may do so all the same. Throws why the device no longer works. */
+  /**
+   * Asks the device not to interrupt for used buffers. It may interrupt all the same. Throws {@link Driver.failure} if the device
+   * no longer works.
+   */
   disableInterrupts(): void {
     this.checkUsable();
     this.#queues.disableInterrupts();
   }
 
   /**
-   * Fails the driver: all requests in flight and all later ones get `error`, until {@link Driver.reset}. Drivers call it when
-   * the device lied; people may call it to cancel everything.
+   * Fails the driver: all requests in flight and all later ones get `error`, until {@link Driver.reset}. Drivers call it when the
+   * device has lied; programs may call it to cancel everything.
    */
   fail(error: VirtioError): void {
-    // A driver of lent queues waits after a reset until the device is live again. What ends it for good counts more.
+    // A driver of lent queues waits after a reset until the device is live again. An error that ends it for good takes
+    // precedence.
     const waits = this.#failure?.code === 'DEVICE_RESET' && error.code !== 'DEVICE_RESET' && !this.#resetting;
     if (this.#failure !== undefined && !waits) return;
     this.#end(error);
@@ -366,8 +374,8 @@ export abstract class Driver<
   }
 
   /**
-   * Resets the device and brings it back with the same features. Requests in flight reject with `DEVICE_RESET`; whether the
-   * device carried them out is not known. All tokens are void afterwards.
+   * Resets the device and initializes it again with the same features. Requests in flight reject with `DEVICE_RESET`; whether the
+   * device carried them out is not known. All tokens are invalid afterwards.
    *
    * @throws {@link VirtioError} `DEVICE_REMOVED`, `NOT_READY`, `FEATURES_REFUSED` if the device no longer has the features;
    * `DISPOSED`
@@ -380,7 +388,7 @@ export abstract class Driver<
       `${this.transport.who()} was reset; whether this request was carried out is not known: ask again`,
     );
     if (this.#failure === undefined) this.#end(lost);
-    // Whoever was told may have disposed the driver.
+    // A listener may have disposed the driver.
     this.#checkOpen();
     this.#resetting = true;
     try {
@@ -395,11 +403,11 @@ export abstract class Driver<
       this.#generation = this.transport.readConfigGeneration();
       this.transport.finishInit();
       this.#queues.start();
-      // The device may have lied at once, which is no event while a reset is under way.
+      // The device may have lied at once, which is not reported as an event while a reset is under way.
       const { failure } = this;
       if (failure !== undefined) throw failure;
     } catch (error) {
-      // Why the device failed before counts no longer: this does.
+      // The failure of the reset replaces the earlier one.
       this.#end(error as VirtioError);
       throw error;
     } finally {
@@ -447,7 +455,7 @@ export abstract class Driver<
     this.onQueueReset(queue);
   }
 
-  /** Resets the device, rejects what is in flight, and gives all memory and the transport back. */
+  /** Resets the device, rejects all requests in flight, frees all memory and releases the transport. */
   [Symbol.dispose](): void {
     if (this.#disposed) return;
     this.#disposed = true;
@@ -459,7 +467,7 @@ export abstract class Driver<
     try {
       this.transport.reset();
     } catch (cause) {
-      // A device that was removed can reach nothing any more. One that will not stop may still write: leak its memory.
+      // A device that was removed can no longer reach memory. One that does not stop may still write: its memory is leaked.
       if (!VirtioError.is(cause, 'DEVICE_REMOVED')) throw cause;
     }
     this.#queues.forget(error);
@@ -469,7 +477,7 @@ export abstract class Driver<
     this.transport[Symbol.dispose]();
   }
 
-  /** Ends all that is in flight. */
+  /** Ends all requests in flight. */
   #end(error: VirtioError): void {
     this.#failure = error;
     this.#queues.fail(error);
@@ -513,7 +521,7 @@ export abstract class Driver<
     this.#look(true);
   };
 
-  /** Whether the device still works; if it does and its configuration may have `changed`, what it is now. */
+  /** Checks whether the device still works; if so, and its configuration may have `changed`, reads it again. */
   #look(changed: boolean): void {
     if (this.#failure !== undefined || !this.#started) return;
     if (changed) this.#generation = this.transport.readConfigGeneration();
@@ -523,7 +531,7 @@ export abstract class Driver<
       this.#queues.configChanged();
       this.onConfigChange();
     } catch (error) {
-      // An error of a listener's is not the device's.
+      // An error of a listener is not an error of the device.
       if (!VirtioError.is(error)) throw error;
       this.fail(error);
     }

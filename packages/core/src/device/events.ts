@@ -11,7 +11,7 @@ export class Events<Map extends object> {
    * @returns a function that removes it
    */
   on<Name extends keyof Map>(name: Name, listener: (value: Map[Name]) => void): () => void {
-    // Each registration is an entry of its own, so that one listener can be added twice and be removed once.
+    // Each registration has its own entry, so that one listener can be added twice and removed once.
     const entry = (value: Map[Name]): void => {
       listener(value);
     };
@@ -31,14 +31,14 @@ export class Events<Map extends object> {
   }
 
   /**
-   * Calls all listeners of an event. One that throws disturbs neither the others nor the caller: its error becomes an
-   * unhandled rejection.
+   * Calls all listeners of an event. One that throws affects neither the others nor the caller: its error becomes an unhandled
+   * rejection.
    */
   emit<Name extends keyof Map>(name: Name, value: Map[Name]): void {
     const listeners = this.#listeners.get(name);
-    // Nothing is allocated where nobody listens: some events come with each request.
+    // Nothing is allocated if there is no listener: some events occur at each request.
     if (listeners === undefined) return;
-    // A change of the listeners makes a new array, so this walks those that there were.
+    // A change of the listeners makes a new array, so this visits those of the moment when the event occurred.
     for (const listener of listeners) {
       try {
         (listener as (value: Map[Name]) => void)(value);

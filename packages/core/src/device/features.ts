@@ -1,6 +1,6 @@
 /**
- * Feature bits as typed sets with names. They are `bigint`s, as there are up to 128 of them and none is touched once
- * a device is live.
+ * Feature bits as typed sets with names. They are `bigint`s, as there are up to 128 of them and none is used once a device is
+ * live.
  */
 import { flagNames, formatFlags } from './flags.ts';
 
@@ -30,17 +30,17 @@ export const Feature = {
   RING_PACKED: 34,
   /** The device uses buffers in the order in which they were made available. */
   IN_ORDER: 35,
-  /** Memory is ordered as the platform says for devices, not as between processors. */
+  /** Memory is ordered by the platform's rules for devices, not by those between processors. */
   ORDER_PLATFORM: 36,
-  /** Single-root I/O virtualization. Not accepted: virtual functions are not managed here. */
+  /** Single-root I/O virtualization. Not accepted: these drivers do not manage virtual functions. */
   SR_IOV: 37,
   /** Notifications carry the position in the ring. */
   NOTIFICATION_DATA: 38,
-  /** Notifications carry a value of the device's in place of the queue's index. */
+  /** Notifications carry a value that the device chose instead of the queue's index. */
   NOTIF_CONFIG_DATA: 39,
   /** One queue can be reset alone. */
   RING_RESET: 40,
-  /** The device has administration virtqueues. Not accepted: there is nothing here to administer. */
+  /** The device has administration virtqueues. Not accepted: these drivers do not administer other devices. */
   ADMIN_VQ: 41,
   /** The driver can suspend the device. Not accepted: a device that is not needed is reset. */
   SUSPEND: 43,
@@ -72,7 +72,7 @@ export class FeatureSet<Name extends string = FeatureName> {
     return this.table.names(this.bits);
   }
 
-  /** Prints like `BlkFeatures(FLUSH | VERSION_1 | 0x800000)`. */
+  /** The set as text: `BlkFeatures(FLUSH | VERSION_1 | 0x800000)`. */
   toString(): string {
     return this.table.format(this.bits);
   }
@@ -90,7 +90,7 @@ export class FeatureTable<Name extends string = FeatureName> {
   readonly #byMask: ReadonlyMap<bigint, string>;
 
   /**
-   * @param label how a set prints, e.g. `BlkFeatures`
+   * @param label the name of a set in text, e.g. `BlkFeatures`
    * @param bits the device's own feature bits: name to bit number
    *
    * @example
@@ -133,11 +133,11 @@ export class FeatureTable<Name extends string = FeatureName> {
       .map(([, name]) => name as Name | FeatureName);
   }
 
-  /** Prints bits by name. */
+  /** The bits by name, as text. */
   format(bits: bigint): string {
     return formatFlags(this.#label, this.#byMask, bits);
   }
 }
 
-/** A table with nothing but the device-independent features. */
+/** A table of only the device-independent features. */
 export const CommonFeatures: FeatureTable = new FeatureTable<FeatureName>('Features', Feature);

@@ -1,6 +1,6 @@
 /**
- * Sets of named bits. They print by name and keep bits that have none visible, since a bit that nobody expected is
- * what a person who debugs a device is looking for.
+ * Sets of named bits. They print by name, and bits without a name are printed too, since an unexpected bit is often what one
+ * looks for when debugging a device.
  */
 
 const INSPECT = Symbol.for('nodejs.util.inspect.custom');
@@ -42,7 +42,7 @@ export abstract class Flags {
   }
 }
 
-/** Turns a table of masks into the map that {@link formatFlags} wants. */
+/** Turns a table of masks into the map that {@link formatFlags} takes. */
 export function flagNames(table: Readonly<Record<string, number | bigint>>): ReadonlyMap<bigint, string> {
   return new Map(Object.entries(table).map(([name, mask]) => [BigInt(mask), name]));
 }

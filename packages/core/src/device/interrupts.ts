@@ -1,43 +1,47 @@
 /**
- * How a driver learns that the device has done something: one interface for MSI-X, INTx, MMIO interrupts and polling, so
- * that a driver never knows which one it has.
+ * How a driver learns that the device has done something: one interface for MSI-X, INTx, MMIO interrupts and polling, so that
+ * drivers do not depend on which one is used.
  */
 import { InterruptStatus } from './device-status.ts';
 
-/** What a source has to tell that looks at the queues by itself: a device need not interrupt meanwhile. */
+/** State of a source of interrupts that polls the queues by itself. While it polls, the device need not interrupt. */
 export interface Lookout {
-  /** Whether the source looks at all queues now, again and again, while there are holds. */
+  /** Whether the source polls all queues now, repeatedly, while there are holds. */
   readonly looking: boolean;
-  /** Sets the one handler for a queue that is called when the source no longer looks. `undefined` removes it. */
+  /** Sets the only handler of a queue that is called when the source stops polling. `undefined` removes it. */
   onRest(queue: number, handler: (() => void) | undefined): void;
-  /** A look or an interrupt has brought something. */
+  /** The driver reports that a poll or an interrupt has found something. */
   brought(): void;
 }
 
-/** Calls back when the device has, or may have, used buffers or changed its configuration. Calls may be spurious. */
+/**
+ * A source of interrupts: calls its handlers when the device has, or may have, used buffers or changed its configuration. Calls
+ * may be spurious.
+ */
 export interface InterruptSource {
-  /** Sets the one handler for a queue. `undefined` removes it. */
+  /** Sets the only handler of a queue. `undefined` removes it. */
   onQueue(queue: number, handler: (() => void) | undefined): void;
-  /** Sets the one handler for configuration changes; a device that needs a reset reports it in this way as well. */
+  /** Sets the only handler of configuration changes; a device that needs a reset reports it in this way as well. */
   onConfig(handler: (() => void) | undefined): void;
-  /** Sets the one handler for the removal of the device (hot-unplug). */
+  /** Sets the only handler of the removal of the device (hot-unplug). */
   onRemoval(handler: (() => void) | undefined): void;
   /**
-   * A caller waits now. While the count of holds is above zero, an event loop stays alive and a polling source polls.
+   * Records that a caller waits. While the number of holds is above zero, the event loop is kept alive and a polling source
+   * polls.
    */
   hold(): void;
   /** Ends one {@link InterruptSource.hold}. */
   release(): void;
   /**
-   * Runs a callback soon, after timers and other work of the event loop had a turn (`setImmediate` in Node.js). Drivers use it
-   * where a device has more to say whenever it is looked at.
+   * Runs a callback soon, after timers and other work of the event loop have had a turn (`setImmediate` in Node.js). Drivers use
+   * it for a device that has more used buffers each time they poll.
    */
   defer(callback: () => void): void;
-  /** For sources that look at the queues by themselves, always or at times. */
+  /** Present if the source polls the queues by itself, always or at times. */
   readonly lookout?: Lookout | undefined;
 }
 
-/** What {@link InterruptHandlers.handleInterrupt} asks of a transport. */
+/** What {@link InterruptHandlers.handleInterrupt} needs of a transport. */
 export interface InterruptRegisters {
   /** Reads which interrupts are pending and acknowledges them. */
   ackInterrupt(): InterruptStatus;
@@ -50,8 +54,8 @@ const call = (handler: () => void): void => handler();
 const ANY = InterruptStatus.QUEUE_INTERRUPT | InterruptStatus.DEVICE_CONFIGURATION_INTERRUPT;
 
 /**
- * The handlers that a driver has set, for authors of transports: an {@link InterruptSource} but for where its interrupts come from,
- * and what holding it means. Calling a handler allocates nothing.
+ * The base of an {@link InterruptSource}, for authors of transports: keeps the handlers that a driver has set. A subclass adds
+ * where interrupts come from and what a hold does. Calling a handler allocates nothing.
  *
  * @example
  * ```ts
@@ -71,7 +75,7 @@ const ANY = InterruptStatus.QUEUE_INTERRUPT | InterruptStatus.DEVICE_CONFIGURATI
  * ```
  */
 export abstract class InterruptHandlers implements InterruptSource {
-  /** By the index of the queue. Indices may have gaps, and wide ones. */
+  /** By the index of the queue. Indices may have large gaps. */
   protected readonly queueHandlers = new Map<number, () => void>();
   /** For changes of the configuration. */
   protected configHandler: (() => void) | undefined;
@@ -95,22 +99,22 @@ export abstract class InterruptHandlers implements InterruptSource {
 
   abstract release(): void;
 
-  /** A microtask, for platforms that have nothing else; those with an event loop override it. */
+  /** Runs a callback in a microtask, for platforms that have nothing else; those with an event loop override it. */
   defer(callback: () => void): void {
     void Promise.resolve().then(callback);
   }
 
-  /** Calls the handlers of all queues, where which of them has used buffers is not known. */
+  /** Calls the handlers of all queues, for interrupts that do not say which queue has used buffers. */
   protected callQueues(): void {
     this.queueHandlers.forEach(call);
   }
 
   /**
-   * Handles an interrupt of a line that stands for all that a device has to say, as its interrupt status tells. The status is
-   * acknowledged before the handlers run: what the device does after they have looked sets it, and asserts the line, again.
-   * Acknowledged afterwards, that would be lost.
+   * Handles an interrupt of a line that a device uses for all its causes, which its interrupt status names. The status is
+   * acknowledged before the handlers run: what the device does after they have looked sets it again, and asserts the line again.
+   * If it were acknowledged afterwards, that would be lost.
    *
-   * A status with all bits set may be that of a device that is no longer there, which is a removal.
+   * A status with all bits set may come from a device that is no longer there; the removal is then reported.
    *
    * @returns whether the interrupt was this device's: a line may be shared
    * @see VIRTIO 1.4, 4.1.5.5 and 4.2.3.4.1
@@ -130,16 +134,16 @@ export abstract class InterruptHandlers implements InterruptSource {
 
 /** Options of {@link PollingInterrupts}. */
 export interface PollingOptions {
-  /** Asks the platform to call back soon, after other work had a turn: `setImmediate` in Node.js. */
+  /** Asks the platform to call back soon, after other work has had a turn: `setImmediate` in Node.js. */
   readonly schedule: (callback: () => void) => void;
   /**
-   * Whether the configuration changed since the last call, or the device may be gone or need a reset, at which the driver then
-   * looks; asked at each turn.
+   * Whether the configuration has changed since the last call, or the device may have been removed or need a reset; the driver
+   * then checks that. Called at each turn.
    */
   readonly configChanged?: () => boolean;
 }
 
-/** That of a source that never does anything else. */
+/** The lookout of a source that always polls. */
 const ALWAYS_LOOKING: Lookout = {
   looking: true,
   onRest() {
@@ -150,7 +154,7 @@ const ALWAYS_LOOKING: Lookout = {
   },
 };
 
-/** Interrupts for a transport that has none: asks at each turn of an event loop, for as long as a caller waits. */
+/** Polling in place of interrupts, for a transport that has none: polls at each turn of the event loop while a caller waits. */
 export class PollingInterrupts extends InterruptHandlers {
   /** The device is never asked to interrupt. */
   readonly lookout = ALWAYS_LOOKING;
@@ -163,7 +167,7 @@ export class PollingInterrupts extends InterruptHandlers {
     this.#options = options;
   }
 
-  /** For a platform that learns by itself that the device was unplugged: tells the driver. */
+  /** Tells the driver that the device was unplugged, for a platform that learns of it by itself. */
   remove(): void {
     this.removalHandler?.();
   }

@@ -1,7 +1,6 @@
 /**
- * The transport: how a driver reaches the registers of its device. PCI, MMIO and the fakes implement the abstract
- * members; what the specification says once for all transports (initialization, reset, consistent reads) stands here
- * once.
+ * The transport: how a driver reaches the registers of its device. PCI, MMIO and the fakes implement the abstract members; what
+ * the specification says for all transports (initialization, reset, consistent reads) is implemented here once.
  */
 import { DeviceStatus, type InterruptStatus } from './device-status.ts';
 import { type DeviceType, deviceTypeName } from './device-type.ts';
@@ -34,7 +33,7 @@ const STATUS_GONE = 0xff;
 
 const bit = (name: FeatureName): bigint => 1n << BigInt(Feature[name]);
 
-/** What a driver can do with features, for {@link Transport.beginInit}. */
+/** The features that a driver implements and needs, for {@link Transport.beginInit}. */
 export interface FeatureRequest<Name extends string> {
   /** The device's own features with their names. */
   readonly table: FeatureTable<Name>;
@@ -43,25 +42,25 @@ export interface FeatureRequest<Name extends string> {
   /** The features without which the driver cannot work. */
   readonly required?: readonly (Name | FeatureName)[];
   /**
-   * Drops features that cannot be accepted without others [2.2.1]; called with those that the device offers and the driver
-   * implements, before any is written. What it adds is ignored.
+   * Removes features that cannot be accepted without others [2.2.1]; called with those that the device offers and the driver
+   * implements, before any are written. Features that it adds are ignored.
    */
   readonly choose?: (accepted: FeatureSet<Name>) => FeatureSet<Name>;
 }
 
 /**
- * A region of memory that the device shares with its driver.
+ * A shared memory region: memory of the device that the driver can access.
  *
  * @see VIRTIO 1.4, 2.10
  */
 export interface SharedMemory {
-  /** Where it starts: a physical address as the processor sees it, on PCI in a BAR. */
+  /** Where it starts: a physical address as the processor sees it; on PCI, within a BAR. */
   readonly address: number;
   /** Bytes. */
   readonly length: number;
 }
 
-/** The way to one device. */
+/** The transport of one device: access to its registers, interrupts and configuration space. */
 export abstract class Transport implements Disposable {
   /** The device's type. */
   abstract readonly deviceType: DeviceType;
@@ -80,7 +79,7 @@ export abstract class Transport implements Disposable {
   abstract maxQueueSize(queue: number): number;
 
   /**
-   * Tells the device that there are new buffers.
+   * Notifies the device of new available buffers.
    *
    * @param queue the index of the queue
    * @param next the upper 16 bits of the notification data: where in the ring the next buffer will be, with the wrap
@@ -113,7 +112,7 @@ export abstract class Transport implements Disposable {
    * @param descriptors the address of the descriptor area
    * @param driverArea the address of the driver area (available ring, or driver event suppression)
    * @param deviceArea the address of the device area (used ring, or device event suppression)
-   * @param unused how many chains the device has not used yet: for transports that have to wait for that before a reset
+   * @param unused returns how many chains the device has not used yet: for transports that must wait for them before a reset
    */
   abstract queueSet(
     queue: number,
@@ -124,7 +123,7 @@ export abstract class Transport implements Disposable {
     unused?: () => number,
   ): void;
 
-  /** Takes a queue from the device, as far as the transport can do that. */
+  /** Takes a queue back from the device, as far as the transport can. */
   abstract queueUnset(queue: number): void;
 
   /** Whether the device has the queue: it is enabled, or has an address. */
@@ -145,7 +144,7 @@ export abstract class Transport implements Disposable {
   /** The generation of the configuration space: it changes whenever the space may have changed. */
   abstract readConfigGeneration(): number;
 
-  /** The size of the configuration space in bytes as far as it is known, 0 if the device has none. */
+  /** The size of the configuration space in bytes, as far as it is known; 0 if the device has none. */
   abstract readonly configSize: number;
 
   /** Reads `width` bytes (1, 2 or 4) of the configuration space. */
@@ -157,42 +156,42 @@ export abstract class Transport implements Disposable {
   /** Shared memory of the device, or `undefined` if there is no region with this id. */
   abstract sharedMemory(id: number): SharedMemory | undefined;
 
-  /** Resets the device if it is still there and gives back what the transport holds. */
+  /** Resets the device if it is still there, and releases what the transport holds. */
   abstract [Symbol.dispose](): void;
 
   /**
-   * Says what another thread of this process needs to notify the device of a queue and to hear of its interrupts, which this thread no
-   * longer hears of. The queue is set up.
+   * Lends a queue that is set up to another thread of this process: returns what that thread needs to notify the device and to
+   * receive the queue's interrupts. This thread no longer receives them.
    *
-   * @throws {@link VirtioError} `UNSUPPORTED` if the transport has no such way
+   * @throws {@link VirtioError} `UNSUPPORTED` if the transport cannot do that
    */
   lendQueue(queue: number): QueueSignals {
     throw new VirtioError(
       'UNSUPPORTED',
-      `${this.who()}: queue ${queue} cannot be given to another thread over this transport`,
+      `${this.who()}: this transport cannot lend queue ${queue} to another thread`,
     );
   }
 
   /**
-   * The memory of a queue's rings where it is not the driver's to allocate, in the order in which it would be; asked for again whenever
-   * the queue is reset.
+   * The memory of a queue's rings where the driver does not allocate it, in the order in which the driver would; read again
+   * whenever the queue is reset.
    */
   ringMemory(_queue: number): readonly DmaRegion[] | undefined {
     return undefined;
   }
 
   /**
-   * Called where a look at a queue found nothing, and where the driver has failed: a device that another thread has may have been reset
-   * by it.
+   * Called when a queue was polled and had nothing, and when the driver has failed: another thread that has the device may have
+   * reset it.
    */
   look(): void {
     return;
   }
 
   /**
-   * Refuses a reset before anything is lost by it.
+   * Throws if the device cannot be reset, before a reset has lost anything.
    *
-   * @throws {@link VirtioError} `UNSUPPORTED` if the device is another thread's
+   * @throws {@link VirtioError} `UNSUPPORTED` if another thread has the device
    */
   checkResettable(): void {
     return;
@@ -202,7 +201,7 @@ export abstract class Transport implements Disposable {
   #driver: object | undefined;
 
   /**
-   * Takes the device for a driver; each driver does this when it is made.
+   * Claims the device for a driver; each driver does this in its constructor.
    *
    * @throws {@link VirtioError} `ALREADY_USED` if another driver has it
    */
@@ -210,7 +209,7 @@ export abstract class Transport implements Disposable {
     if (this.#driver !== undefined && this.#driver !== driver) {
       throw new VirtioError(
         'ALREADY_USED',
-        `${this.who()} has a driver already; dispose that one first, and open the device anew`,
+        `${this.who()} has a driver already; dispose that one, then open the device again`,
       );
     }
     this.#driver = driver;
@@ -221,15 +220,15 @@ export abstract class Transport implements Disposable {
     if (this.#driver === driver) this.#driver = undefined;
   }
 
-  /** Called for each queue that was made for the device; what {@link traceTransport} returns watches them. */
+  /** Called for each queue that was made for the device; the transport of {@link traceTransport} watches them. */
   watchQueue(_queue: QueueCalls): void {
-    // Nobody watches by default.
+    // By default nothing watches.
   }
 
   /**
-   * Resets the device and waits until it has.
+   * Resets the device and waits until the reset is complete.
    *
-   * @throws {@link VirtioError} `DEVICE_REMOVED` if there is no device any more, `NOT_READY` if it does not finish
+   * @throws {@link VirtioError} `DEVICE_REMOVED` if the device is no longer there, `NOT_READY` if the reset does not complete
    * @see VIRTIO 1.4, 2.4.2
    */
   reset(): void {
@@ -242,7 +241,7 @@ export abstract class Transport implements Disposable {
       if (Date.now() > deadline) {
         throw new VirtioError(
           'NOT_READY',
-          `${this.name}: asked to reset, the device still shows ${DeviceStatus.from(bits).toString()} after ` +
+          `${this.name}: the device was told to reset, and its status is still ${DeviceStatus.from(bits).toString()} after ` +
             `${RESET_TIMEOUT_MS / 1000} s; it may hang`,
         );
       }
@@ -250,8 +249,8 @@ export abstract class Transport implements Disposable {
   }
 
   /**
-   * The first part of initialization: resets the device, acknowledges it, negotiates features and reads back that the
-   * device accepted them. The driver then sets its queues up and calls {@link Transport.finishInit}.
+   * The first part of initialization: resets the device, acknowledges it, negotiates features and reads the status back to see
+   * that the device accepted them. The driver then sets its queues up and calls {@link Transport.finishInit}.
    *
    * A modern device must offer `VIRTIO_F_VERSION_1`; through the legacy interface FEATURES_OK is skipped [3.1.2].
    *
@@ -317,12 +316,12 @@ export abstract class Transport implements Disposable {
   removed(): VirtioError {
     return new VirtioError(
       'DEVICE_REMOVED',
-      `${this.who()} is no longer there; it was unplugged. Dispose its driver, and open the device anew when it is back`,
+      `${this.who()} is no longer there; it was unplugged. Dispose its driver, and open the device again when it is back`,
     );
   }
 
   /**
-   * Looks whether the device still works.
+   * Checks whether the device still works.
    *
    * @throws {@link VirtioError} `DEVICE_REMOVED`, `DEVICE_NEEDS_RESET`
    */
@@ -339,7 +338,7 @@ export abstract class Transport implements Disposable {
   }
 
   /**
-   * Reads one field of the configuration space, a wide one consistently.
+   * Reads one field of the configuration space. A field wider than 32 bits is read consistently [2.5.1].
    *
    * @throws {@link VirtioError} `CONFIG_SPACE_MISSING`, `CONFIG_SPACE_TOO_SMALL`; `INVALID_PARAM` for a write-only field
    */
@@ -351,7 +350,7 @@ export abstract class Transport implements Disposable {
       : this.readConsistent(() => this.#readField(field));
   }
 
-  /** Reads all fields of a part of the configuration space but those that are write-only, consistently. */
+  /** Reads all fields of a part of the configuration space consistently, except those that are write-only. */
   readConfigLayout<T extends FieldTable>(layout: Layout<T>): ReadableValues<T> {
     const fields = (Object.entries(layout.fields) as [string, Field][]).filter(
       ([, { access }]) => access !== 'write-only',
@@ -385,7 +384,7 @@ export abstract class Transport implements Disposable {
   }
 
   /**
-   * Calls `read` until the configuration did not change while it ran.
+   * Calls `read` again until the configuration did not change during the call.
    *
    * @throws {@link VirtioError} `NOT_READY` if the configuration never settles
    * @see VIRTIO 1.4, 2.5.1
@@ -398,7 +397,7 @@ export abstract class Transport implements Disposable {
     }
     throw new VirtioError(
       'NOT_READY',
-      `${this.who()} changed its configuration during each of ${CONSISTENT_ATTEMPTS} attempts to read it`,
+      `${this.who()} changed its configuration during each of ${CONSISTENT_ATTEMPTS} attempts to read it; try again later`,
     );
   }
 
@@ -428,7 +427,7 @@ export abstract class Transport implements Disposable {
     if (this.configSize === 0) {
       throw new VirtioError(
         'CONFIG_SPACE_MISSING',
-        `${this.who()} has no configuration space; ${field.name} was asked for`,
+        `${field.name} was to be accessed, but ${this.who()} has no configuration space`,
       );
     }
     if (field.offset + field.size > this.configSize) {

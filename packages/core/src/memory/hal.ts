@@ -1,6 +1,6 @@
 /**
- * What a driver needs of the platform below it: memory that the device can reach, and windows to its registers. An
- * engine, a unikernel or an operating system implements {@link Hal} once; all drivers run on it.
+ * What a driver needs of the platform below it: memory that the device can reach, and windows of its registers. An engine, a
+ * unikernel or an operating system implements {@link Hal} once; all drivers run on it.
  */
 import type { RegisterWindow } from './registers.ts';
 
@@ -10,7 +10,7 @@ export const PAGE_SIZE = 4096;
 /** Who reads and who writes a piece of memory. */
 export type BufferDirection = 'driver-to-device' | 'device-to-driver' | 'both';
 
-/** Memory that both sides see: contiguous for the device, page-aligned. */
+/** DMA memory, which driver and device both access: contiguous for the device, page-aligned. */
 export interface DmaRegion {
   /** The memory as the driver sees it. `bytes.byteOffset` is a multiple of 8. */
   readonly bytes: Uint8Array<ArrayBuffer>;
@@ -33,7 +33,7 @@ export interface Hal {
   dmaAlloc(pages: number, direction: BufferDirection, accessPlatform: boolean): DmaRegion;
 
   /**
-   * Gives a region back. The device must no longer use it. Views of it become empty where the platform can do that.
+   * Frees a region. The device must no longer use it. Views of it become empty where the platform can do that.
    *
    * @param accessPlatform as it was when the region was allocated
    */
@@ -48,9 +48,9 @@ export interface Hal {
   mapRegisters(address: number, size: number): RegisterWindow;
 
   /**
-   * Makes a buffer known to the device until {@link Hal.unshare} and returns its address for the device. A buffer in
-   * memory of {@link Hal.dmaAlloc} is used as it is; any other is copied to memory that the device can reach, unless the
-   * device only writes it.
+   * Makes a buffer accessible to the device until {@link Hal.unshare}, and returns its address for the device. A buffer in memory
+   * of {@link Hal.dmaAlloc} is used as it is; any other is copied to memory that the device can reach, unless the device only
+   * writes it.
    *
    * @param buffer at least one byte
    * @throws {@link VirtioError} `DMA_ERROR`
@@ -58,10 +58,10 @@ export interface Hal {
   share(buffer: Uint8Array, direction: BufferDirection, accessPlatform: boolean): number;
 
   /**
-   * Ends {@link Hal.share}: what the device wrote is in `buffer` afterwards.
+   * Ends {@link Hal.share}. What the device wrote is in `buffer` afterwards.
    *
-   * @param direction `driver-to-device` for a buffer that the device did not write, or whose contents are of no interest
-   * since its request failed: then nothing is copied
+   * @param direction `driver-to-device` for a buffer that the device did not write, or whose contents are not needed because its
+   * request failed: then nothing is copied
    */
   unshare(address: number, buffer: Uint8Array, direction: BufferDirection, accessPlatform: boolean): void;
 }

@@ -20,7 +20,7 @@ export type FieldValue<T extends FieldType> = T extends 'u64'
 /** What a driver may do with a field of a configuration space. */
 export type FieldAccess = 'read-write' | 'read-only' | 'write-only';
 
-/** How a field is declared: its type, and behind a space that it is read-only or write-only, if it is. */
+/** The declaration of a field: its type, followed by a space and `read-only` or `write-only` if it is that. */
 export type FieldDeclaration = FieldType | `${FieldType} ${Exclude<FieldAccess, 'read-write'>}`;
 
 /** The type in a declaration. */
@@ -28,19 +28,19 @@ export type FieldTypeOf<D extends FieldDeclaration> = D extends `${infer T exten
   ? T
   : Extract<D, FieldType>;
 
-/** What a driver may do with a field that is declared so. */
+/** What a driver may do with a field of this declaration. */
 export type FieldAccessOf<D extends FieldDeclaration> =
   D extends `${FieldType} ${infer A extends FieldAccess}` ? A : 'read-write';
 
-/** A field with its place in the structure. */
+/** A field and its place in the structure. */
 export interface Field<T extends FieldType = FieldType, A extends FieldAccess = FieldAccess> {
   /** Its name in the table. */
   readonly name: string;
   /** What a driver may do with it in a configuration space. */
   readonly access: A;
-  /** How its bytes are read. */
+  /** The type of its value. */
   readonly type: T;
-  /** Bytes from the start of the structure. */
+  /** The offset in bytes from the start of the structure. */
   readonly offset: number;
   /** Bytes. */
   readonly size: number;
@@ -72,9 +72,9 @@ function sizeOf(type: FieldType): number {
 }
 
 /**
- * A structure in memory, or a configuration space. What a field's declaration says of access concerns configuration spaces:
- * `Transport` neither reads a write-only field nor writes a read-only one, and TypeScript refuses it. In memory, where tests
- * also play the device, all fields are read and written.
+ * The layout of a structure in memory, or of a configuration space. The access of a field applies to configuration spaces:
+ * `Transport` neither reads a write-only field nor writes a read-only one, and TypeScript refuses it. In memory, where tests also
+ * act as the device, all fields can be read and written.
  *
  * @example
  * ```ts
@@ -127,7 +127,7 @@ export class Layout<T extends FieldTable> {
   }
 
   /**
-   * Writes the fields that are given and zero to all others.
+   * Writes the given fields, and zero to all others.
    *
    * @throws {@link VirtioError} `INVALID_PARAM` if the structure does not fit the view, or bytes are longer than their field
    */

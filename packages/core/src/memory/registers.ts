@@ -1,5 +1,5 @@
 /**
- * Access to registers at their exact width, each once: never merged, split, repeated or dropped.
+ * Access to registers at their exact width and exactly once: never merged, split, repeated or dropped.
  *
  * The mapped implementation reads with `Atomics.load`, which no compiler optimizes away, and writes with a plain element
  * store. `Atomics.store` would be a locked exchange on x86 and so read the register as well; a `DataView` stores byte by
@@ -9,7 +9,7 @@ import { VirtioError } from '../errors.ts';
 
 /**
  * A window of little-endian device registers. Offsets are in bytes from its start and aligned to the width; an access that is
- * neither inside nor aligned throws a {@link VirtioError}, `CONFIG_SPACE_TOO_SMALL` or `INVALID_PARAM`.
+ * outside or not aligned throws a {@link VirtioError}, `CONFIG_SPACE_TOO_SMALL` or `INVALID_PARAM`.
  */
 export interface RegisterWindow {
   /** The size of the window in bytes. */
@@ -27,8 +27,8 @@ export interface RegisterWindow {
   /** Writes the lower 32 bits of `value`. */
   write32(offset: number, value: number): void;
   /**
-   * Where the window is mapped memory: its typed arrays, so that a hot path stores to a register at an index that it
-   * computed beforehand.
+   * The typed arrays of a window that is mapped memory: a hot path can store to a register at an index that it computed
+   * beforehand.
    */
   readonly mapped?: MappedArrays;
 }
@@ -46,9 +46,9 @@ export interface MappedArrays {
 /**
  * Registers in mapped memory.
  *
- * A plain store to device memory is ordered behind earlier stores to normal memory on x86, and the drivers' own accesses to rings are
- * `Atomics`. Hardware whose processor does not order the two (RISC-V and ARM with real devices, unlike emulators of them) wants a
- * fence ahead of a notification: wrap the window, without `mapped`, so that hot paths call `write16` and `write32` as well.
+ * A plain store to device memory is ordered behind earlier stores to normal memory on x86, and the drivers' own accesses to rings
+ * are `Atomics`. Hardware whose processor does not order the two (RISC-V and ARM with real devices, unlike emulators of them)
+ * needs a fence before a notification: wrap the window, without `mapped`, so that hot paths call `write16` and `write32` as well.
  *
  * @example
  * ```ts
@@ -141,7 +141,7 @@ export class MappedRegisters implements RegisterWindow {
 }
 
 /**
- * Refuses an access that is not inside the window or not aligned to its width.
+ * Throws if an access is not inside the window or not aligned to its width.
  *
  * @throws {@link VirtioError} `CONFIG_SPACE_TOO_SMALL` or `INVALID_PARAM`
  */
@@ -153,14 +153,17 @@ export function checkRegister(offset: number, width: number, size: number): void
     );
   }
   if (offset % width !== 0) {
-    throw new VirtioError('INVALID_PARAM', `a register of ${width} bytes cannot stand at offset ${offset}`);
+    throw new VirtioError(
+      'INVALID_PARAM',
+      `a register of ${width} bytes cannot be at offset ${offset}, which is not aligned`,
+    );
   }
 }
 
 /**
  * A part of a window as a window of its own.
  *
- * @throws {@link VirtioError} `CONFIG_SPACE_TOO_SMALL` if the window does not hold it
+ * @throws {@link VirtioError} `CONFIG_SPACE_TOO_SMALL` if it is not inside the window
  */
 export function subWindow(window: RegisterWindow, offset: number, size: number): RegisterWindow {
   if (offset < 0 || size < 0 || offset + size > window.size) {

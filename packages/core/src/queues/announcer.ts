@@ -1,4 +1,7 @@
-/** Tells the device of what was submitted to a queue: now, or once for all that is submitted in one turn of the event loop. */
+/**
+ * Publishes what was submitted to a queue and notifies the device: now, or once for all that is submitted in one turn of the
+ * event loop.
+ */
 import type { VirtioError } from '../errors.ts';
 import type { VirtQueue } from '../ring/virt-queue.ts';
 
@@ -13,7 +16,7 @@ export class Announcer {
     this.#report = report;
   }
 
-  /** Shows the device all that was submitted, and notifies it if it wants that. */
+  /** Makes all that was submitted available to the device, and notifies it if it wants that. */
   kick(): void {
     this.#queue.publish();
     this.#queue.kick();

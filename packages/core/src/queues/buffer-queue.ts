@@ -1,6 +1,6 @@
 /**
- * A queue with buffers of its own, in one DMA region, each a chain of one descriptor: what is common to receiving and sending.
- * Who waits is woken and looks again, as another one may have taken what there was.
+ * A queue with buffers of its own in one DMA region, each a chain of one descriptor: what receiving and sending have in common. A
+ * caller that is woken must check again, as another one may have taken what there was.
  */
 import { requireInteger } from '../check.ts';
 import type { Transport } from '../device/transport.ts';
@@ -16,7 +16,7 @@ import { cancellable, requireWaitable, type Waiter, type WaitOptions } from './w
 /** The largest buffer that a queue of this kind can have, in bytes. */
 const MAX_BUFFER_SIZE = 2 ** 28;
 
-/** How much is handed over without waiting before other work gets a turn. */
+/** How much is handed over without waiting before other work has a turn. */
 const TURNS = 256;
 
 /** Options of a queue with buffers of its own. */
@@ -25,13 +25,13 @@ export interface BufferQueueOptions extends QueueOptions {
   readonly bufferSize: number;
   /** How many buffers (default, and at most: as many as the queue has descriptors for). */
   readonly buffers?: number | undefined;
-  /** The bytes at the start of each buffer that have a descriptor of their own, as legacy devices may want it (default 0: none). */
+  /** How many bytes at the start of each buffer have a descriptor of their own, as legacy devices may require (default 0: none). */
   readonly head?: number | undefined;
-  /** Whether there are no buffers until {@link BufferQueue.open}, for queues that may never be used (default false). */
+  /** Whether the buffers are allocated only by {@link BufferQueue.open}, for queues that may never be used (default false). */
   readonly closed?: boolean;
 }
 
-/** What a {@link BufferQueue} is made of; the driver sees to it. */
+/** What a {@link BufferQueue} is made of; the driver provides it. */
 export interface BufferQueueParts {
   readonly queue: VirtQueue;
   readonly transport: Transport;
@@ -49,11 +49,11 @@ export abstract class BufferQueue implements DriverQueue {
   /** How many buffers there are. */
   readonly buffers: number;
 
-  /** The bytes of each buffer that have a descriptor of their own. */
+  /** How many bytes at the start of each buffer have a descriptor of their own. */
   protected readonly head: number;
   protected readonly transport: Transport;
   protected readonly report: (error: VirtioError) => void;
-  /** By token of the ring: the buffer that is in the chain. */
+  /** By token of the ring: the buffer of the chain. */
   protected readonly bufferOf: Uint16Array;
   /** By buffer: 1 while the driver has it. */
   protected readonly taken: Uint8Array;
@@ -107,7 +107,7 @@ export abstract class BufferQueue implements DriverQueue {
   }
 
   /**
-   * Allocates the buffers of a queue that was made without; they then stay until the driver is disposed.
+   * Allocates the buffers of a queue that was made without any; they stay allocated until the driver is disposed.
    *
    * @throws {@link VirtioError} `DMA_ERROR`
    */
@@ -117,13 +117,13 @@ export abstract class BufferQueue implements DriverQueue {
     this.opened();
   }
 
-  /** Why nothing works any more, until the driver is reset. */
+  /** Why the queue no longer works, until the driver is reset; `undefined` if it works. */
   get failure(): VirtioError | undefined {
     return this.queue.failure;
   }
 
   /**
-   * A buffer by its number: all of its bytes. While the device has it, they are not the driver's.
+   * All bytes of a buffer, by its number. While the device has it, the driver must not use them.
    *
    * @throws {@link VirtioError} `INVALID_PARAM` if there is no such buffer
    */
@@ -136,7 +136,7 @@ export abstract class BufferQueue implements DriverQueue {
     );
   }
 
-  /** Shows the device all that was submitted, and notifies it if it wants that. */
+  /** Makes all that was submitted available to the device, and notifies it if it wants that. */
   kick(): void {
     this.#announcer.kick();
   }
@@ -146,11 +146,14 @@ export abstract class BufferQueue implements DriverQueue {
     this.#announcer.kickSoon();
   }
 
-  /** Looks what the device has used, and wakes those who wait if there is something for them. Call it before looking. */
+  /**
+   * Takes the buffers that the device has used, and wakes callers that wait if there is something for them. Call it before you
+   * check whether there is something.
+   */
   abstract drain(): void;
 
   /**
-   * Waits until there may be something new; look again then.
+   * Waits until there may be something new; check again then.
    *
    * @throws {@link VirtioError} `ABORTED`, `UNSUPPORTED` if the transport has no interrupts, or why the device no longer works
    */
@@ -168,9 +171,9 @@ export abstract class BufferQueue implements DriverQueue {
   }
 
   /**
-   * Spins until `done`, which has to look what the device has used.
+   * Spins until `done` returns true; `done` must take what the device has used.
    *
-   * @param awaited what is waited for, for the message
+   * @param awaited what the caller waits for, for the message
    * @throws {@link VirtioError} `NOT_READY` after the time allowed, or why the device no longer works
    */
   spin(done: () => boolean, options?: SpinOptions, awaited = 'what was waited for'): void {
@@ -185,10 +188,10 @@ export abstract class BufferQueue implements DriverQueue {
   }
 
   /**
-   * For loops that hand over what is there without waiting: once in a while it lets timers and other work of the event loop have
-   * a turn, which a device that never stops sending would keep from it.
+   * Lets timers and other work of the event loop have a turn once in a while. For loops that hand over what is there without
+   * waiting, which a device that never stops sending would keep busy.
    *
-   * @returns a promise to be awaited, or `undefined` if no turn is due
+   * @returns a promise to await, or `undefined` if no turn is due
    */
   fairTurn(): Promise<void> | undefined {
     this.#turns += 1;
@@ -205,7 +208,7 @@ export abstract class BufferQueue implements DriverQueue {
     });
   }
 
-  /** Lets all who wait look again. */
+  /** Wakes all callers that wait, which then check again. */
   wake(): void {
     if (this.#waiting.size > 0) {
       const waiting = [...this.#waiting];
@@ -215,7 +218,7 @@ export abstract class BufferQueue implements DriverQueue {
     this.update();
   }
 
-  /** Calls a listener at interrupts that bring something; they are asked for while there is a listener. */
+  /** Calls a listener at interrupts that bring something; interrupts are enabled while there is a listener. */
   listen(listener: () => void): () => void {
     const entry = (): void => {
       listener();
@@ -239,7 +242,7 @@ export abstract class BufferQueue implements DriverQueue {
     this.update();
   }
 
-  /** @internal Nobody's wait is lost with the buffers: who waits looks again when the queue works again. */
+  /** @internal No wait ends when buffers are lost: callers that wait check again when the queue works again. */
   lose(error: VirtioError): void {
     this.live = false;
     this.queue.fail(error);
@@ -262,7 +265,7 @@ export abstract class BufferQueue implements DriverQueue {
     this.wake();
   }
 
-  /** @internal Gives the memory back. The device must have been reset. */
+  /** @internal Frees the memory. The device must have been reset. */
   [Symbol.dispose](): void {
     if (this.#disposed) return;
     this.#disposed = true;
@@ -273,17 +276,17 @@ export abstract class BufferQueue implements DriverQueue {
   /** Buffers were allocated after construction. */
   protected abstract opened(): void;
 
-  /** Whether there is something to look at. If not as the device has failed, the thread that has it may have brought it back. */
+  /** Whether the queue can be drained. If the device has failed, another thread that has it may have reset it meanwhile. */
   protected canDrain(): boolean {
     if (this.live && this.failure === undefined) return true;
     if (this.failure !== undefined) this.transport.look();
     return false;
   }
 
-  /** Whether {@link BufferQueue.drain} found something for those who wait or listen. */
+  /** Whether {@link BufferQueue.drain} found something for callers that wait or listen. */
   protected abstract get news(): boolean;
 
-  /** After a look: asks for the next interrupt if a caller still waits. */
+  /** Called after draining: enables the next interrupt if a caller still waits. */
   protected update(): void {
     this.#interest.update(this.#waiting.size > 0 || this.#listeners.length > 0);
   }

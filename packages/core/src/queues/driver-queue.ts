@@ -1,15 +1,15 @@
-/** What a driver does with each of its queues, whichever kind it is, in the order of their lives. */
+/** What a driver does with each of its queues, whatever its kind, in the order in which it happens. */
 import type { VirtioError } from '../errors.ts';
 import type { VirtQueue } from '../ring/virt-queue.ts';
 
-/** A queue of a driver: for requests, for what the device sends, or for what the driver sends. */
+/** A queue of a driver: for requests, for receiving or for sending. */
 export interface DriverQueue extends Disposable {
   /** The ring. */
   readonly queue: VirtQueue;
-  /** Takes what the device has used. */
+  /** Takes the buffers that the device has used. */
   drain(): void;
   /**
-   * Calls a listener when there is something for those who poll, by interrupts.
+   * Calls a listener when there is something for callers that poll; uses interrupts.
    *
    * @returns a function that removes it
    */
@@ -18,9 +18,9 @@ export interface DriverQueue extends Disposable {
   fail(error: VirtioError): void;
   /** This queue alone is about to be reset: ends the waits for what is lost with it. */
   lose(error: VirtioError): void;
-  /** The device was reset and has nothing any more. {@link DriverQueue.fail} comes first if the device did not fail. */
+  /** The device was reset and no longer has any buffers. {@link DriverQueue.fail} is called first if the device did not fail. */
   forget(error: VirtioError): void;
-  /** The ring is empty and was given to the device anew. */
+  /** The ring is empty and was given to the device again. */
   restart(): void;
   /** The device is live. */
   start(): void;

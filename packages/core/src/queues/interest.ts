@@ -1,6 +1,6 @@
 /**
- * Who waits for a queue wants its interrupts and keeps the event loop alive; when nobody waits, neither. One object a queue,
- * told after each look whether a caller still waits.
+ * Enables a queue's interrupts and keeps the event loop alive while a caller waits for the queue. There is one object for each
+ * queue; it is told after each drain whether a caller still waits.
  */
 import type { Lookout } from '../device/interrupts.ts';
 import type { Transport } from '../device/transport.ts';
@@ -12,20 +12,20 @@ const EAGER = 16;
 
 /** What an {@link Interest} needs of its queue. */
 export interface InterestOptions {
-  /** Looks what the device has used. Called at each interrupt, and soon after one may have been missed. */
+  /** Takes what the device has used. Called at each interrupt, and soon after one may have been missed. */
   readonly onUsed: () => void;
   /** The device has lied. */
   readonly report: (error: VirtioError) => void;
-  /** Whether interrupts are wanted even while nobody waits; they then keep no event loop alive. */
+  /** Whether interrupts are enabled even while nobody waits; they then do not keep the event loop alive. */
   readonly always?: boolean | undefined;
 }
 
-/** Asks for a queue's interrupts while a caller waits. */
+/** Enables a queue's interrupts while a caller waits. */
 export class Interest {
   readonly #transport: Transport;
   readonly #queue: VirtQueue;
   readonly #options: InterestOptions;
-  /** Of a source that looks by itself: interrupts are asked for when it rests. */
+  /** The lookout of a source that polls by itself: interrupts are enabled when it stops. */
   readonly #lookout: Lookout | undefined;
   #holding = false;
   /** Whether the device is asked to interrupt. */
@@ -50,7 +50,7 @@ export class Interest {
     this.#arm();
   }
 
-  /** After a look at the queue, or when a wait has ended: asks for the next interrupt if a caller still waits. */
+  /** After the queue was drained, or when a wait has ended: enables the next interrupt if a caller still waits. */
   update(waiting: boolean): void {
     this.#lookout?.brought();
     const works = this.#queue.failure === undefined;
@@ -67,7 +67,7 @@ export class Interest {
     if (works && this.#options.always === true) this.#arm();
   }
 
-  /** What was used before interrupts were asked for may not be announced, so it is looked for soon. */
+  /** There may be no interrupt for what was used before interrupts were enabled, so the queue is drained soon. */
   #arm(): void {
     const { interrupts } = this.#transport;
     if (interrupts === undefined) return;
@@ -99,7 +99,7 @@ export class Interest {
     this.#queue.disableInterrupts();
   }
 
-  /** The source no longer looks. */
+  /** The source stopped polling. */
   readonly #rest = (): void => {
     if (this.#queue.failure === undefined && (this.#holding || this.#options.always === true)) this.#arm();
   };

@@ -1,10 +1,10 @@
-/** The promises of those who wait for an answer, by slot. A promise is settled where its used chain is found. */
+/** The promises of callers that wait for an answer, by slot. A promise is settled where its used chain is found. */
 
 function nothing(): void {
   return;
 }
 
-/** The ends of promises: two functions a slot, and no others are made. */
+/** The `resolve` and `reject` functions of promises: two for each slot, and no other functions are made. */
 export class Promises {
   /** How many wait. */
   count = 0;
@@ -12,7 +12,7 @@ export class Promises {
   readonly #resolves: ((value: unknown) => void)[];
   readonly #rejects: ((error: unknown) => void)[];
 
-  // The ends of the promise that was made last; `#capture` puts them there, so that none needs a function of its own.
+  // The functions of the promise that was made last; `#capture` stores them here, so that no promise needs a function of its own.
   #resolve: (value: unknown) => void = nothing;
   #reject: (error: unknown) => void = nothing;
 
@@ -28,19 +28,19 @@ export class Promises {
     return promise;
   }
 
-  /** Leaves the ends of a promise with a slot. */
+  /** Stores the functions of a promise for a slot. */
   put(slot: number, resolve: (value: unknown) => void, reject: (error: unknown) => void): void {
     this.#resolves[slot] = resolve;
     this.#rejects[slot] = reject;
     this.count += 1;
   }
 
-  /** The end that resolves. */
+  /** The `resolve` function of a slot. */
   resolveOf(slot: number): (value: unknown) => void {
     return this.#resolves[slot] as (value: unknown) => void;
   }
 
-  /** Takes the promise from a slot; returns the end that rejects. */
+  /** Removes the promise of a slot; returns its `reject` function. */
   remove(slot: number): (error: unknown) => void {
     const reject = this.#rejects[slot] as (error: unknown) => void;
     this.#resolves[slot] = nothing;

@@ -1,6 +1,6 @@
 /**
- * A queue for devices that send unasked: received packets, input events, control messages. All buffers are with the device but
- * those that are being looked at; each goes back after use.
+ * A queue for data that the device sends without a request: received packets, input events, control messages. The device has all
+ * buffers except those that the driver is reading; each is given back afterwards.
  */
 import { VirtioError } from '../errors.ts';
 import { BufferQueue, type BufferQueueOptions, type BufferQueueParts } from './buffer-queue.ts';
@@ -11,12 +11,12 @@ export interface ReceiveQueueOptions extends BufferQueueOptions {
    * Takes what the device has sent, by {@link ReceiveQueue.pop} and {@link ReceiveQueue.repost}, or by
    * {@link ReceiveQueue.poll}. What it throws fails the driver.
    *
-   * @returns whether there is something for those who wait
+   * @returns whether there is something for callers that wait
    */
   readonly receive: () => boolean;
-  /** The queue was reset: what was popped is void, and all buffers are about to be given to the device anew. */
+  /** The queue was reset: buffers that were popped are invalid, and all buffers are about to be given to the device again. */
   readonly restarted?: () => void;
-  /** Whether interrupts are wanted even while nobody waits (default false). They keep no event loop alive. */
+  /** Whether interrupts are enabled even while nobody waits (default false). They do not keep the event loop alive. */
   readonly always?: boolean;
 }
 
@@ -74,7 +74,7 @@ export class ReceiveQueue extends BufferQueue {
   }
 
   /**
-   * Gives a buffer back to the device, which sees it after {@link ReceiveQueue.kick}.
+   * Gives a buffer back to the device; it is available after {@link ReceiveQueue.kick}.
    *
    * @throws {@link VirtioError} `INVALID_PARAM` if the driver does not have the buffer, or why the device no longer works
    */
@@ -82,7 +82,7 @@ export class ReceiveQueue extends BufferQueue {
     if (this.taken[number] !== 1) {
       throw new VirtioError(
         'INVALID_PARAM',
-        `${this.transport.who()}: buffer ${number} of queue ${this.queue.index} is not the driver's to give back`,
+        `${this.transport.who()}: buffer ${number} of queue ${this.queue.index} was not popped and cannot be given back`,
       );
     }
     const { head } = this;
@@ -95,8 +95,8 @@ export class ReceiveQueue extends BufferQueue {
   }
 
   /**
-   * Calls `handler` with each buffer that the device has filled, and gives it back afterwards. One call takes each buffer once at
-   * most, as a device could fill them for ever.
+   * Calls `handler` with each buffer that the device has filled, and gives it back afterwards. One call takes each buffer at most
+   * once, as a device could fill them forever.
    *
    * @param handler gets the bytes that the device wrote; they are valid only during the call
    * @returns how many buffers there were
@@ -122,7 +122,7 @@ export class ReceiveQueue extends BufferQueue {
     return count;
   }
 
-  /** Takes what the device has sent, and wakes those who wait if there is something for them. */
+  /** Takes what the device has sent, and wakes callers that wait if there is something for them. */
   override drain(): void {
     if (!this.canDrain()) return;
     try {

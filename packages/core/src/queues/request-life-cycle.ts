@@ -1,12 +1,13 @@
 /**
- * The life of a request on a queue: its chain is begun, filled and submitted; its answer is judged, or comes late; its slot is free
- * again. How callers wait meanwhile is the subject of `request-queue.ts`.
+ * The life of a request on a queue: its chain is begun, filled and submitted; its answer is checked, or comes late; its slot is
+ * free again. How callers wait meanwhile is in `request-queue.ts`.
  *
- * A caller may give up: by a time-out, an abort, or `cancel`. The device then still has the request. Its buffers stay shared and
- * its slot stays taken until the device answers or is reset; the answer reaches nobody, and can never be taken for another's.
+ * A caller may give up: by a timeout, an abort, or `cancel`. The device then still has the request. Its buffers stay shared and
+ * its slot stays taken until the device answers or is reset; the answer is dropped, and can never be taken for that of another
+ * request.
  *
  * Anything may happen inside a callback: a listener may reset or dispose the driver while a call spins, a device may answer
- * inside `notify`. So nothing here keeps a state of the queue across a call that may lead outside.
+ * inside `notify`. So nothing here relies on state of the queue that was read before a call which may run other code.
  */
 import type { Transport } from '../device/transport.ts';
 import { asError, VirtioError } from '../errors.ts';
@@ -20,21 +21,21 @@ import { RoomLine, type RoomWaiter } from './room-line.ts';
 import { SharedBuffers } from './shared-buffers.ts';
 import { Slots } from './slots.ts';
 
-/** What a {@link RequestQueue} is made of; {@link Driver.createRequestQueue} sees to it. */
+/** What a {@link RequestQueue} is made of; {@link Driver.createRequestQueue} provides it. */
 export interface RequestQueueParts<R> {
   readonly queue: VirtQueue;
   readonly transport: Transport;
-  /** For requests that have no handler of their own. */
+  /** The handler of requests that have none of their own. */
   readonly handler: RequestHandler<R>;
   /** Tells the driver that the device has lied or is gone; it then calls `RequestLifeCycle.fail`. */
   readonly report: (error: VirtioError) => void;
-  /** Where a device has several queues whose tokens must differ: how many, and which of them this is. */
+  /** Where a device has several queues whose tokens must differ: the number of this queue, and how many there are. */
   readonly lane?: readonly [index: number, of: number];
 }
 
-/** The base of {@link RequestQueue}: what becomes of requests, however their callers wait. */
+/** The base of {@link RequestQueue}: the life of requests, independent of how their callers wait. */
 export abstract class RequestLifeCycle<R> implements DriverQueue {
-  /** The queue below. */
+  /** The virtqueue. */
   readonly queue: VirtQueue;
   /** The number of slots: as many as the queue has descriptors. */
   readonly slots: number;
@@ -45,7 +46,7 @@ export abstract class RequestLifeCycle<R> implements DriverQueue {
   protected readonly promises: Promises;
   protected readonly interest: Interest;
   protected readonly line: RoomLine;
-  /** Why requests were lost last. */
+  /** Why requests were lost the last time. */
   protected lost: VirtioError | undefined;
 
   readonly #handler: RequestHandler<R>;
@@ -85,19 +86,19 @@ export abstract class RequestLifeCycle<R> implements DriverQueue {
     this.interest = new Interest(transport, queue, { onUsed: this.#onUsed, report });
   }
 
-  /** Requests that the device has. */
+  /** How many requests the device has. */
   get inFlight(): number {
     return this.queue.inFlight;
   }
 
-  /** Why nothing works any more, until the driver is reset. */
+  /** Why the queue no longer works, until the driver is reset; `undefined` if it works. */
   get failure(): VirtioError | undefined {
     return this.#failure ?? this.queue.failure;
   }
 
   /**
    * Takes a slot and begins a chain of `count` buffers for it: push the buffers, then call {@link RequestLifeCycle.submit}, or
-   * {@link RequestLifeCycle.rewind} if that does not work out.
+   * {@link RequestLifeCycle.rewind} to abandon it.
    *
    * @returns the slot, or -1 if there is no room now
    */
@@ -108,7 +109,7 @@ export abstract class RequestLifeCycle<R> implements DriverQueue {
   }
 
   /**
-   * The same as {@link RequestLifeCycle.tryBegin}, but looks for answers if there is no room.
+   * The same as {@link RequestLifeCycle.tryBegin}, but takes used buffers if there is no room, and throws if there is still none.
    *
    * @throws {@link VirtioError} `QUEUE_FULL`
    */
@@ -122,13 +123,13 @@ export abstract class RequestLifeCycle<R> implements DriverQueue {
     return slot;
   }
 
-  /** Shares a buffer that the device reads and pushes it as one descriptor. It is given back when the request has ended. */
+  /** Shares a buffer that the device reads and pushes it as one descriptor. It is unshared when the request has ended. */
   shareReadable(slot: number, buffer: Uint8Array): void {
     const address = this.#shared.share(slot, buffer, false);
     this.queue.pushReadable(address, buffer.length);
   }
 
-  /** Shares a buffer that the device writes and pushes it as one descriptor. It is given back when the request has ended. */
+  /** Shares a buffer that the device writes and pushes it as one descriptor. It is unshared when the request has ended. */
   shareWritable(slot: number, buffer: Uint8Array): void {
     const address = this.#shared.share(slot, buffer, true);
     this.queue.pushWritable(address, buffer.length);
@@ -144,7 +145,7 @@ export abstract class RequestLifeCycle<R> implements DriverQueue {
     return this.#shared.share(slot, buffer, writable);
   }
 
-  /** Undoes {@link RequestLifeCycle.tryBegin}: gives back the slot, its shared buffers and the chain that was begun. */
+  /** Undoes {@link RequestLifeCycle.tryBegin}: frees the slot, unshares its buffers and abandons the chain that was begun. */
   rewind(slot: number): void {
     if (!this.table.isBegun(slot)) return;
     this.queue.rewind();
@@ -152,7 +153,7 @@ export abstract class RequestLifeCycle<R> implements DriverQueue {
   }
 
   /**
-   * Ends the chain of a slot. The device sees it after {@link RequestLifeCycle.kick}; whoever asked waits by
+   * Ends the chain of a slot. It is available to the device after {@link RequestLifeCycle.kick}; the caller waits by
    * {@link RequestQueue.settled}, {@link RequestQueue.waitSync} or {@link RequestQueue.poll}.
    *
    * @returns the token of the request
@@ -169,7 +170,7 @@ export abstract class RequestLifeCycle<R> implements DriverQueue {
     return this.table.token(slot);
   }
 
-  /** Shows the device all that was submitted, and notifies it if it wants that. */
+  /** Makes all that was submitted available to the device, and notifies it if it wants that. */
   kick(): void {
     this.#announcer.kick();
   }
@@ -180,7 +181,7 @@ export abstract class RequestLifeCycle<R> implements DriverQueue {
   }
 
   /**
-   * Calls a listener when requests that are polled for are done, by interrupts, which are asked for while there is a listener.
+   * Calls a listener when requests that are polled for are done. Interrupts are enabled while there is a listener.
    *
    * @returns a function that removes the listener
    */
@@ -197,7 +198,7 @@ export abstract class RequestLifeCycle<R> implements DriverQueue {
     };
   }
 
-  /** Takes all that the device has used, and settles what waits for it. For platforms without interrupts. */
+  /** Takes all buffers that the device has used, and settles the promises of their requests. For platforms without interrupts. */
   drain(): void {
     if (this.failure !== undefined) {
       this.transport.look();
@@ -208,7 +209,7 @@ export abstract class RequestLifeCycle<R> implements DriverQueue {
       for (let token = this.queue.pop(); token >= 0; token = this.queue.pop()) {
         any = true;
         this.#used(this.#slotOf[token] as number, this.queue.usedLength);
-        // What was settled may have led to a failure.
+        // Settling a request may have led to a failure.
         if (this.queue.failure !== undefined) break;
       }
     } catch (error) {
@@ -247,7 +248,10 @@ export abstract class RequestLifeCycle<R> implements DriverQueue {
     this.fail(error);
   }
 
-  /** @internal The device was reset and has nothing any more: all tokens are void, all buffers their callers'. */
+  /**
+   * @internal The device was reset and no longer has any buffers: all tokens are invalid, and all buffers belong to their callers
+   * again.
+   */
   forget(error: VirtioError): void {
     if (this.#failure === undefined) this.fail(error);
     this.queue.rewind();
@@ -256,7 +260,7 @@ export abstract class RequestLifeCycle<R> implements DriverQueue {
     }
   }
 
-  /** @internal The queue is empty and was given to the device anew. */
+  /** @internal The queue is empty and was given to the device again. */
   restart(): void {
     this.#failure = undefined;
   }
@@ -285,7 +289,7 @@ export abstract class RequestLifeCycle<R> implements DriverQueue {
     this.#handlers[slot] = request;
   }
 
-  /** Judges the answer of a slot that is done, gives back what it holds, and returns its result. */
+  /** Checks the answer of a slot that is done, releases what the slot holds, and returns the result. */
   protected finish(slot: number): unknown {
     const { table } = this;
     const handler = this.#handlers[slot] as RequestHandler<unknown>;
@@ -293,7 +297,8 @@ export abstract class RequestLifeCycle<R> implements DriverQueue {
     const generation = table.generation(slot);
     try {
       if (handler.judge !== undefined) handler.judge(slot, length);
-      // A judge may have failed the driver, and a listener have reset it: the slot is then free, or another's.
+      // The handler may have failed the driver, and a listener may have reset it: the slot is then free, or another request has
+      // it.
       if (table.generation(slot) !== generation) throw this.lostError();
       if (!this.#shared.giveBack(slot, true)) throw this.#resized();
       const result = handler.result(slot, length);
@@ -314,7 +319,7 @@ export abstract class RequestLifeCycle<R> implements DriverQueue {
     this.update();
   }
 
-  /** Asks for interrupts, and keeps the event loop alive, for as long as somebody waits. */
+  /** Enables interrupts and keeps the event loop alive for as long as a caller waits. */
   protected update(): void {
     this.interest.update(this.promises.count > 0 || this.line.length > 0 || this.#listeners.length > 0);
   }
@@ -353,33 +358,33 @@ export abstract class RequestLifeCycle<R> implements DriverQueue {
     resolve(value);
   }
 
-  /** Frees a slot and what it holds. What the device wrote is not looked at. */
+  /** Frees a slot and what it holds. What the device wrote is ignored. */
   #end(slot: number): void {
     if (this.table.isAwaited(slot)) this.#unawait(slot);
     this.#shared.giveBack(slot, false);
     this.#release(slot);
   }
 
-  /** Frees a slot, which holds nothing any more, for the next one who waits. */
+  /** Frees a slot that holds nothing any more, and lets the next caller that waits begin. */
   #release(slot: number): void {
     if (this.#handlers[slot] !== this.#handler) this.#handlers[slot] = this.#handler;
     this.table.release(slot);
     if (this.line.length > 0) this.line.serve();
   }
 
-  /** Throws the failure, unless the thread that has the device has brought it back. */
+  /** Throws the failure, unless another thread that has the device has reset it meanwhile. */
   #revive(failure: VirtioError): void {
     this.transport.look();
     if (this.failure !== undefined) throw failure;
   }
 
-  /** The caller no longer waits with a promise; returns its end that rejects. */
+  /** The caller no longer waits with a promise; returns the promise's `reject` function. */
   #unawait(slot: number): (error: unknown) => void {
     this.table.poll(slot);
     return this.promises.remove(slot);
   }
 
-  /** One who waited for room goes on to wait for the answer. */
+  /** A caller that waited for room now waits for the answer. */
   readonly #begun = (waiter: RoomWaiter, slot: number): void => {
     waiter.slot = slot;
     waiter.generation = this.table.generation(slot);

@@ -1,9 +1,9 @@
 /**
- * Requests on a queue, in all three ways to wait at once: tokens that are polled for, spinning, and promises.
+ * Requests on a queue, with three ways to wait that can be mixed: tokens that are polled for, spinning, and promises.
  *
- * A request has a slot from `tryBegin` until its result was handed over. The driver keeps what belongs to a request (header,
+ * A request has a slot from `tryBegin` until its result has been handed over. The driver keeps what belongs to a request (header,
  * status) in arrays and DMA memory by slot, allocated once. The ring's descriptors are free again as soon as the chain is used,
- * the slot only when its result was taken.
+ * the slot only when its result has been taken.
  */
 import { asError, VirtioError } from '../errors.ts';
 import type { Request, SubmitOptions } from './request.ts';
@@ -13,7 +13,7 @@ import { type SpinOptions, SPINS_PER_CHECK, spinTime } from './spin.ts';
 import { cancellable, requireWaitable, type WaitOptions } from './wait.ts';
 
 /**
- * Tracks the requests of one queue. {@link Driver.createRequestQueue} makes it.
+ * A queue for requests: a virtqueue, and the requests that are on it. {@link Driver.createRequestQueue} makes it.
  *
  * @example
  * ```ts
@@ -45,7 +45,7 @@ export class RequestQueue<R = unknown> extends RequestLifeCycle<R> {
   // Promises.
 
   /**
-   * Refuses to wait with a promise before anything is sent.
+   * Throws if the caller cannot wait with a promise. Call it before anything is sent.
    *
    * @throws {@link VirtioError} `UNSUPPORTED` if the transport has no interrupts, `ABORTED`, or why the device no longer works
    */
@@ -54,13 +54,13 @@ export class RequestQueue<R = unknown> extends RequestLifeCycle<R> {
     if (this.failure !== undefined) throw this.failure;
   }
 
-  /** Whether others wait for room: who asks with a promise then waits behind them. */
+  /** Whether callers wait for room; a new request with a promise then waits behind them. */
   get crowded(): boolean {
     return this.line.length > 0;
   }
 
   /**
-   * Waits for the answer to the request of a slot that was just submitted. The device is told of it when the turn ends.
+   * Waits for the answer to the request of a slot that was just submitted. The device is notified when the turn ends.
    *
    * @returns a promise of its result; it rejects with the request's error, `ABORTED`, or why the request was lost
    */
@@ -86,23 +86,24 @@ export class RequestQueue<R = unknown> extends RequestLifeCycle<R> {
   }
 
   /**
-   * Waits until a request can begin, begins it, and waits for its answer. Who waits first is first.
+   * Waits until a request can begin, begins it, and waits for its answer. Callers are served in the order in which they began to
+   * wait.
    *
    * @param count the buffers of its chain
-   * @param start builds and submits the request, and returns its slot, or -1 if there still is no room. What it sends must not
-   * change in the meantime: copy arrays that are the caller's
+   * @param start builds and submits the request, and returns its slot, or -1 if there is still no room. What it sends must not
+   * change in the meantime: copy arrays of the caller
    */
   whenRoom(count: number, start: () => number, options?: WaitOptions): Promise<R> {
     return new Promise<unknown>((resolve, reject) => {
       this.checkWaitable(options);
       this.drain();
-      // What was found may have failed the driver, after which nobody would tell this one.
+      // Draining may have failed the driver; nothing would then settle this promise.
       if (this.failure !== undefined) throw this.failure;
       if (count > this.queue.size) this.queue.begin(count);
       if (this.table.done === this.slots) {
         throw new VirtioError(
           'QUEUE_FULL',
-          `${this.transport.who()}: all ${this.slots} requests of queue ${this.queue.index} are done and wait to be completed`,
+          `${this.transport.who()}: all ${this.slots} requests of queue ${this.queue.index} are done and not completed; complete one first`,
         );
       }
       const waiter: RoomWaiter = {
@@ -120,7 +121,7 @@ export class RequestQueue<R = unknown> extends RequestLifeCycle<R> {
     }) as Promise<R>;
   }
 
-  /** Asks, and waits with a promise: for room, if need be, and for the answer. */
+  /** Submits a request and waits with a promise: for room, if necessary, and for the answer. */
   request<T>(request: Request<T>, options?: WaitOptions): Promise<T> {
     try {
       this.checkWaitable(options);
@@ -138,7 +139,7 @@ export class RequestQueue<R = unknown> extends RequestLifeCycle<R> {
   // Spinning.
 
   /**
-   * Asks, and spins until the answer is there.
+   * Submits a request and spins until the device has answered.
    *
    * @throws {@link VirtioError} `QUEUE_FULL`, the request's error, `NOT_READY` after the time allowed, or why it was lost
    */
@@ -148,7 +149,7 @@ export class RequestQueue<R = unknown> extends RequestLifeCycle<R> {
   }
 
   /**
-   * Refuses a bad `timeoutMs` before anything is sent.
+   * Throws if `timeoutMs` is invalid. Call it before anything is sent.
    *
    * @throws {@link VirtioError} `INVALID_PARAM`
    */
@@ -157,7 +158,7 @@ export class RequestQueue<R = unknown> extends RequestLifeCycle<R> {
   }
 
   /**
-   * Tells the device of the request of a slot that was just submitted, and spins until it is answered.
+   * Notifies the device of the request of a slot that was just submitted, and spins until it is answered.
    *
    * @returns its result
    * @throws {@link VirtioError} as {@link RequestQueue.requestSync}
@@ -171,7 +172,7 @@ export class RequestQueue<R = unknown> extends RequestLifeCycle<R> {
       this.kick();
       for (let spins = 1; ; spins += 1) {
         this.drain();
-        // A listener may have reset the driver in the meantime: the slot is then free, or another's.
+        // A listener may have reset the driver in the meantime: the slot is then free, or another request has it.
         if (table.generation(slot) !== mine || table.isLost(slot)) throw this.lostError();
         if (table.isDone(slot)) break;
         if (spins % SPINS_PER_CHECK !== 0) continue;
@@ -189,8 +190,8 @@ export class RequestQueue<R = unknown> extends RequestLifeCycle<R> {
   }
 
   /**
-   * The same for two requests that were just submitted, the second of which makes no sense without the first: both are out of reach of
-   * `poll()` from before the device is told of them. If the first one fails, the second is given up.
+   * The same as {@link RequestQueue.waitSync} for two requests that were just submitted, the second of which depends on the
+   * first: `poll()` returns neither of them. If the first fails, the second is given up.
    *
    * @returns the result of the second
    * @throws {@link VirtioError} as {@link RequestQueue.requestSync}
@@ -212,7 +213,7 @@ export class RequestQueue<R = unknown> extends RequestLifeCycle<R> {
   // Tokens.
 
   /**
-   * Asks without waiting.
+   * Submits a request without waiting for its answer.
    *
    * @returns the token of the request
    * @throws {@link VirtioError} `QUEUE_FULL`, or why the device no longer works
@@ -224,7 +225,8 @@ export class RequestQueue<R = unknown> extends RequestLifeCycle<R> {
   }
 
   /**
-   * The next request that is done and was submitted to be polled for, in the order in which the device used them.
+   * Takes the next request that is done, of those that were submitted to be polled for, in the order in which the device used
+   * them.
    *
    * @returns its token, once, or -1
    * @throws {@link VirtioError} why the device no longer works
@@ -234,13 +236,13 @@ export class RequestQueue<R = unknown> extends RequestLifeCycle<R> {
     if (table.done === 0) this.drain();
     if (table.done > 0) return table.token(table.takeDone());
     if (this.failure !== undefined) throw this.failure;
-    // Found just now, and brought back by a listener, or by itself: all tokens are void.
+    // The failure was found just now, and a listener or another thread has reset the device: all tokens are invalid.
     if (this.lost !== lost && this.lost !== undefined) throw this.lost;
     return -1;
   }
 
   /**
-   * Whether {@link RequestQueue.complete} will end the request: with its result, or with why it was lost.
+   * Whether {@link RequestQueue.complete} will end the request: with its result, or with the error why it was lost.
    *
    * @throws {@link VirtioError} `WRONG_TOKEN`
    */
@@ -251,11 +253,11 @@ export class RequestQueue<R = unknown> extends RequestLifeCycle<R> {
   }
 
   /**
-   * Ends a request that is done: its buffers are the caller's again, and its token is void.
+   * Ends a request that is done: its buffers belong to the caller again, and its token is no longer valid.
    *
    * @returns its result
-   * @throws {@link VirtioError} the request's error; `NOT_READY` if the device still has it, `WRONG_TOKEN` if the token is of no
-   * request that was submitted and not completed, or of one from before a reset; or why it was lost
+   * @throws {@link VirtioError} the request's error; `NOT_READY` if the device still has it, `WRONG_TOKEN` if the token names no
+   * request that was submitted and not completed, or is from before a reset; or why it was lost
    */
   complete(token: number): R {
     const { table } = this;
@@ -293,19 +295,19 @@ export class RequestQueue<R = unknown> extends RequestLifeCycle<R> {
     return slot;
   }
 
-  /** One who waited for room has cancelled, before the request began or after. */
+  /** A caller that waited for room has cancelled, before or after the request began. */
   #leave(waiter: RoomWaiter): void {
     if (waiter.slot >= 0) {
       if (this.table.generation(waiter.slot) === waiter.generation) this.giveUp(waiter.slot);
       return;
     }
-    // A signal may call listeners that were removed meanwhile: others must not leave in its place.
+    // A signal may call listeners that were removed meanwhile: no other waiter must leave in its place.
     if (!this.line.leave(waiter)) return;
     this.line.serve();
     this.update();
   }
 
-  /** Looks whether the device still works; if not, tells the driver. */
+  /** Checks whether the device still works; if not, tells the driver. */
   #checkAlive(): void {
     try {
       this.transport.checkAlive();

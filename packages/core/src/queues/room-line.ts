@@ -1,22 +1,22 @@
-/** The line of those who wait with a promise until their request can begin: who comes first is served first. */
+/** The line of callers that wait with a promise until their request can begin: first come, first served. */
 import type { Waiter } from './wait.ts';
 
-/** One who waits for room. */
+/** A caller that waits for room. */
 export interface RoomWaiter extends Waiter<unknown> {
   /** How many descriptors of the ring its chain takes. */
   readonly descriptors: number;
-  /** Builds and submits its request; returns the slot, or -1 if there still is no room. */
+  /** Builds and submits its request; returns the slot, or -1 if there is still no room. */
   readonly start: () => number;
   /** The slot and its generation once the request has begun; -1 before. */
   slot: number;
   generation: number;
 }
 
-/** What a {@link RoomLine} asks of its queue. */
+/** What a {@link RoomLine} needs of its queue. */
 export interface RoomHost {
   /** Whether a chain that takes `descriptors` descriptors can begin now. */
   hasRoom(descriptors: number): boolean;
-  /** The request of one who waited has begun, in a slot. */
+  /** The request of a caller that waited has begun in a slot. */
   begun(waiter: RoomWaiter, slot: number): void;
 }
 
@@ -48,9 +48,9 @@ export class RoomLine {
     return true;
   }
 
-  /** Lets those who wait begin, in their order, as far as there is room for each of them. */
+  /** Lets the waiting requests begin in their order, as long as there is room for the next one. */
   serve(): void {
-    // What is begun may lead back here: the one who is at it goes on.
+    // Beginning a request may call this again: the outer call goes on.
     if (this.#serving) return;
     this.#serving = true;
     try {

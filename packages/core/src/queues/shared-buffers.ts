@@ -1,8 +1,8 @@
 /**
  * The callers' buffers that requests have shared with the device, by slot; each is given back exactly once.
  *
- * The memory of a buffer is its caller's, who may transfer or resize it while the device has it. The device then still has what was
- * shared, and nothing is copied back.
+ * The memory of a buffer belongs to its caller, who may transfer or resize it while the device has it. The device then still has
+ * what was shared, and nothing is copied back.
  */
 import { VirtioError } from '../errors.ts';
 import type { BufferDirection, Hal } from '../memory/hal.ts';
@@ -20,7 +20,7 @@ interface Shared {
   readonly length: number;
 }
 
-/** Shares buffers, and gives them back. Allocates nothing for the first two of a request. */
+/** Shares buffers and unshares them. Allocates nothing for the first two of a request. */
 export class SharedBuffers {
   readonly #queue: VirtQueue;
   readonly #hal: Hal;
@@ -76,10 +76,10 @@ export class SharedBuffers {
   }
 
   /**
-   * Gives all buffers of a slot back, which the device no longer has.
+   * Unshares all buffers of a slot, which the device no longer has.
    *
-   * @param written whether what the device wrote counts; otherwise it is not looked at
-   * @returns whether the buffers that the device wrote are as large as they were, so that they have it
+   * @param written whether what the device wrote is needed; otherwise it is ignored
+   * @returns whether the buffers that the device wrote still have their size, so that they contain what it wrote
    */
   giveBack(slot: number, written: boolean): boolean {
     const count = this.#counts[slot] as number;
@@ -111,7 +111,7 @@ export class SharedBuffers {
     return whole;
   }
 
-  /** Returns false if the buffer is not as large as it was, so that what the device wrote, which `counts`, cannot go there. */
+  /** Returns false if the buffer changed its size and what the device wrote is needed (`counts`), so that it cannot be copied there. */
   #unshare(buffer: Uint8Array, address: number, length: number, counts: boolean): boolean {
     const same = !counts || buffer.length === length;
     const direction: BufferDirection = counts && same ? 'device-to-driver' : 'driver-to-device';

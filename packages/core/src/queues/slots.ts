@@ -2,8 +2,8 @@
  * The slots of a request queue, one for each request that is under way: where the request is, how its caller waits, and the token
  * by which the caller names it. Numbers in typed arrays; nothing is allocated for a request.
  *
- * A token is a slot with a generation, which changes each time the slot becomes free: a token of an earlier request, or of one
- * from before a reset, names nothing.
+ * A token is a slot with a generation, which changes each time the slot becomes free: a token of an earlier request, or from
+ * before a reset, is invalid.
  */
 
 // Where the request of a slot is.
@@ -13,7 +13,7 @@ const IN_FLIGHT = 2;
 const DONE = 3;
 /** The device has it, and its caller no longer waits. */
 const LATE = 4;
-/** The device no longer works; until it is reset, the request's buffers are still its own. */
+/** The device no longer works; until it is reset, it still has the request's buffers. */
 const LOST = 5;
 
 // How the caller waits.
@@ -31,7 +31,7 @@ export class Slots {
   readonly size: number;
   /** How many are free. */
   free = 0;
-  /** How many are done and polled for, and were not handed out by {@link Slots.takeDone}. */
+  /** How many are done and polled for, and have not been returned by {@link Slots.takeDone}. */
   done = 0;
 
   // By slot: where its request is, how its caller waits, and what changes whenever it becomes free.
@@ -45,7 +45,7 @@ export class Slots {
   readonly #lanes: number;
   readonly #generations: number;
   readonly #free: Uint16Array;
-  /** Those that are done and polled for, oldest first; `#inRing` marks them. */
+  /** The slots that are done and polled for, oldest first; `#inRing` marks them. */
   readonly #doneRing: Uint16Array;
   readonly #inRing: Uint8Array;
   #doneHead = 0;
@@ -71,7 +71,7 @@ export class Slots {
     return this.#generation[slot] as number;
   }
 
-  /** Whether nobody has a slot. */
+  /** Whether a slot is free. */
   isFree(slot: number): boolean {
     return this.#state[slot] === FREE;
   }
@@ -86,7 +86,7 @@ export class Slots {
     return this.#state[slot] === IN_FLIGHT;
   }
 
-  /** Whether the device has answered, and the answer was not taken. */
+  /** Whether the device has answered, and the answer has not been taken. */
   isDone(slot: number): boolean {
     return this.#state[slot] === DONE;
   }
@@ -145,7 +145,7 @@ export class Slots {
     this.#state[slot] = DONE;
   }
 
-  /** The caller gives up what the device has. */
+  /** The caller gives up a request that the device has. */
   giveUp(slot: number): void {
     this.#state[slot] = LATE;
     this.#waits[slot] = GIVEN_UP;
@@ -156,7 +156,7 @@ export class Slots {
     this.#state[slot] = LOST;
   }
 
-  /** Frees a slot, which voids its token. */
+  /** Frees a slot, which makes its token invalid. */
   release(slot: number): void {
     if (this.#inRing[slot] === 1) this.#leaveRing(slot);
     this.#state[slot] = FREE;
@@ -177,7 +177,7 @@ export class Slots {
     const local = this.#lanes === 1 ? token : (token - this.#lane) / this.#lanes;
     const slot = local & ((1 << this.#slotBits) - 1);
     if (slot >= this.size || this.#waits[slot] !== POLLED) return -1;
-    // What is no integer, or too large, is not the same.
+    // A value that is no integer, or too large, does not compare equal.
     if ((((this.#generation[slot] as number) << this.#slotBits) | slot) !== local) return -1;
     const state = this.#state[slot];
     return state === IN_FLIGHT || state === DONE || state === LOST ? slot : -1;
@@ -191,7 +191,7 @@ export class Slots {
     this.done += 1;
   }
 
-  /** Hands out the slot that has been done for longest, of which there must be one. It stays done. */
+  /** Returns the slot that has been done for the longest time; there must be one. It stays done. */
   takeDone(): number {
     const slot = this.#doneRing[this.#doneHead] as number;
     this.#inRing[slot] = 0;
@@ -200,7 +200,7 @@ export class Slots {
     return slot;
   }
 
-  /** Takes a slot out of the ring that was completed by its token, or given up. Those before it move up. */
+  /** Takes a slot that was completed by its token, or given up, out of the ring. Those before it move up. */
   #leaveRing(slot: number): void {
     const ring = this.#doneRing;
     const last = this.size - 1;

@@ -1,4 +1,4 @@
-/** Waiting without an event loop: looks again and again, and now and then at the clock and at the device's status. */
+/** Waiting without an event loop: polls repeatedly, and checks the clock and the device's status now and then. */
 import { type Named } from '../check.ts';
 import type { Transport } from '../device/transport.ts';
 import { VirtioError } from '../errors.ts';
@@ -6,13 +6,13 @@ import { show } from '../show.ts';
 
 /** Options of calls that spin. */
 export interface SpinOptions {
-  /** After how many milliseconds to give up with `NOT_READY` (default 60,000). */
+  /** The milliseconds after which the call gives up with `NOT_READY` (default 60,000). */
   readonly timeoutMs?: number;
 }
 
 const DEFAULT_SPIN_MS = 60_000;
 
-/** How many looks go by between two at the clock and the status, which cost far more. */
+/** How many polls there are between two checks of the clock and the status, which cost far more. */
 export const SPINS_PER_CHECK = 4096;
 
 /**
@@ -32,9 +32,9 @@ export function spinTime(named: Named, options: SpinOptions | undefined): number
 }
 
 /**
- * Spins until `done`.
+ * Spins until `done` returns true.
  *
- * @param awaited what is waited for, for the message
+ * @param awaited what the caller waits for, for the message
  * @throws {@link VirtioError} `NOT_READY` after the time allowed, `DEVICE_NEEDS_RESET`, `DEVICE_REMOVED`, `INVALID_PARAM`
  */
 export function spin(
@@ -57,6 +57,6 @@ export function spin(
 export function spinTimeout(transport: Transport, timeoutMs: number, awaited: string): VirtioError {
   return new VirtioError(
     'NOT_READY',
-    `${transport.who()}: ${awaited} did not come within ${timeoutMs} ms; wait longer, or see what the host does`,
+    `${transport.who()}: ${awaited} did not come within ${timeoutMs} ms; wait longer, or check the host`,
   );
 }

@@ -1,7 +1,7 @@
 /**
- * A queue with buffers that the driver fills and sends. How many are free is how much more can be sent: a device that is slow
- * makes its sender wait, and needs no memory for that. Buffers that the device has used are taken back when one is needed, so
- * sending needs no interrupts.
+ * A queue with buffers that the driver fills and sends. The number of free buffers limits what can be sent: a slow device makes
+ * the sender wait, and memory does not grow. Buffers that the device has used are taken back when one is needed, so sending needs
+ * no interrupts.
  */
 import { requireInteger } from '../check.ts';
 import { VirtioError } from '../errors.ts';
@@ -11,7 +11,7 @@ import { BufferQueue, type BufferQueueOptions, type BufferQueueParts } from './b
 export interface TransmitQueueOptions extends BufferQueueOptions {
   /** Called when the device has given buffers back. What it throws fails the driver. */
   readonly freed?: () => void;
-  /** Whether interrupts are wanted even while nobody waits (default false). They keep no event loop alive. */
+  /** Whether interrupts are enabled even while nobody waits (default false). They do not keep the event loop alive. */
   readonly always?: boolean;
 }
 
@@ -30,19 +30,19 @@ export class TransmitQueue extends BufferQueue {
     this.#refill();
   }
 
-  /** How many buffers are free, as far as was looked. */
+  /** How many buffers are free, as of the last drain. */
   get available(): number {
     return this.#freeCount;
   }
 
-  /** Whether the device has none of the buffers, as far as was looked. */
+  /** Whether the device has none of the buffers, as of the last drain. */
   get idle(): boolean {
     return this.queue.inFlight === 0;
   }
 
   /**
-   * Takes a free buffer to be filled; {@link TransmitQueue.send} or {@link TransmitQueue.putBack} end that. Looks what the device
-   * has used if there is none.
+   * Takes a free buffer for the driver to fill, until {@link TransmitQueue.send} or {@link TransmitQueue.putBack}. Takes back
+   * what the device has used if there is none.
    *
    * @returns its number, or -1
    * @throws {@link VirtioError} why the device no longer works
@@ -58,7 +58,7 @@ export class TransmitQueue extends BufferQueue {
   }
 
   /**
-   * Sends a buffer, which the device sees after {@link TransmitQueue.kick}.
+   * Sends a buffer; it is available to the device after {@link TransmitQueue.kick}.
    *
    * @param length how many of its bytes, from its start
    * @throws {@link VirtioError} `INVALID_PARAM`, or why the device no longer works
@@ -77,9 +77,9 @@ export class TransmitQueue extends BufferQueue {
   }
 
   /**
-   * Sends as many bytes as there are buffers for, and notifies the device if it wants that. They are copied.
+   * Sends as many of the bytes as there are free buffers for, and notifies the device if it wants that. The bytes are copied.
    *
-   * @returns how many
+   * @returns how many bytes were sent
    * @throws {@link VirtioError} why the device no longer works
    */
   write(bytes: Uint8Array): number {
@@ -96,7 +96,7 @@ export class TransmitQueue extends BufferQueue {
     return sent;
   }
 
-  /** Gives a buffer that was taken back unsent. */
+  /** Returns a buffer that was taken without sending it. */
   putBack(number: number): void {
     this.#requireTaken(number);
     this.#release(number);
@@ -107,7 +107,7 @@ export class TransmitQueue extends BufferQueue {
     if (!this.canDrain()) return;
     this.#news = false;
     try {
-      // Lengths are of no interest: nothing was to be written.
+      // Lengths are ignored: the device had nothing to write.
       for (let token = this.queue.pop(); token >= 0; token = this.queue.pop()) {
         this.#release(this.bufferOf[token] as number);
         this.#news = true;

@@ -1,4 +1,7 @@
-/** What all waits with promises share: they need interrupts, and their caller can cancel them, by a signal as those of the DOM. */
+/**
+ * What all waits with promises have in common: they need interrupts, and the caller can cancel them by a signal like the DOM's
+ * `AbortSignal`.
+ */
 import type { Named } from '../check.ts';
 import type { Transport } from '../device/transport.ts';
 import { VirtioError } from '../errors.ts';
@@ -8,11 +11,11 @@ import { show } from '../show.ts';
 export interface AbortSignalLike {
   /** Whether the wait is cancelled. */
   readonly aborted: boolean;
-  /** Why, for the `cause` of the error. */
+  /** The reason, for the `cause` of the error. */
   readonly reason?: unknown;
   /** Adds a listener for the cancellation. */
   addEventListener(type: 'abort', listener: () => void): void;
-  /** Removes it. */
+  /** Removes the listener. */
   removeEventListener(type: 'abort', listener: () => void): void;
 }
 
@@ -23,15 +26,17 @@ export interface WaitOptions {
 }
 
 /**
- * Throws unless a promise can be kept: the transport must have interrupts, and the caller must not have cancelled already.
+ * Throws unless a caller can wait with a promise: the transport must have interrupts, and the caller must not have cancelled
+ * already.
  *
- * @throws {@link VirtioError} `UNSUPPORTED` if the transport has no interrupts, `ABORTED`, `INVALID_PARAM` for a signal that is none
+ * @throws {@link VirtioError} `UNSUPPORTED` if the transport has no interrupts, `ABORTED`, `INVALID_PARAM` for a `signal` that is
+ * not one
  */
 export function requireWaitable(transport: Transport, options?: WaitOptions): void {
   if (transport.interrupts === undefined) {
     throw new VirtioError(
       'UNSUPPORTED',
-      `${transport.who()}: this transport has no interrupts, so no promise can be kept. Use the synchronous or the ` +
+      `${transport.who()}: this transport has no interrupts, so a promise would never settle. Use the synchronous or the ` +
         'non-blocking form, or give the transport PollingInterrupts',
     );
   }
@@ -41,7 +46,7 @@ export function requireWaitable(transport: Transport, options?: WaitOptions): vo
 }
 
 /**
- * Refuses what is neither a signal nor `undefined`, which callers without types may give.
+ * Throws if the value is neither a signal nor `undefined`, which callers without types may give.
  *
  * @param named the device for the message
  * @throws {@link VirtioError} `INVALID_PARAM`

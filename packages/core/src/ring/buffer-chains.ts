@@ -1,6 +1,6 @@
 /**
- * Chains of whole buffers on a bare queue: the convenient way, for experiments, tests and devices where speed does not matter.
- * Drivers have request, receive and transmit queues instead.
+ * Chains of whole buffers on a virtqueue: convenient for experiments, tests and devices where speed does not matter. Drivers use
+ * request, receive and transmit queues instead.
  */
 import { VirtioError } from '../errors.ts';
 import { spin, type SpinOptions } from '../queues/spin.ts';
@@ -38,13 +38,13 @@ const existing = new WeakMap<VirtQueue, BufferChains>();
  * ```
  */
 export class BufferChains {
-  /** The queue below. */
+  /** The virtqueue. */
   readonly queue: VirtQueue;
 
   readonly #chains: (SharedChain | undefined)[];
   /** By token of the ring: the chain's number. */
   readonly #numberOf: Uint16Array;
-  /** The chains that the device has used and that were not taken yet, oldest first, with their lengths. */
+  /** The chains that the device has used and that have not been taken yet, oldest first, with their lengths. */
   readonly #used: { readonly number: number; readonly length: number }[] = [];
 
   /** The chains of a queue: each call for a queue returns the same. */
@@ -63,8 +63,8 @@ export class BufferChains {
   /**
    * Adds a chain of buffers: shares them with the device, submits and publishes. {@link BufferChains.popUsed} ends it.
    *
-   * @param readable what the device reads
-   * @param writable what the device writes
+   * @param readable the buffers that the device reads
+   * @param writable the buffers that the device writes
    * @returns the number of the chain
    * @throws {@link VirtioError} `QUEUE_FULL`, `INVALID_PARAM`, `DMA_ERROR`; nothing was added then
    */
@@ -77,7 +77,7 @@ export class BufferChains {
     if (number < 0) {
       throw new VirtioError(
         'QUEUE_FULL',
-        `queue ${queue.index}: all chains wait to be taken; call popUsed()`,
+        `queue ${queue.index}: all chains are used and not taken yet; call popUsed()`,
       );
     }
     queue.begin(readable.length + writable.length);
@@ -169,7 +169,7 @@ export class BufferChains {
     return this.popUsed(number);
   }
 
-  /** After a reset of the device: gives back what it had. */
+  /** Unshares the buffers that the device had. Call it after a reset of the device. */
   forget(): void {
     for (const chain of this.#chains) if (chain !== undefined) this.#unshare(chain, false);
     this.#chains.fill(undefined);
@@ -177,8 +177,8 @@ export class BufferChains {
   }
 
   /**
-   * A buffer whose contents do not count, or whose memory its caller has transferred or resized, is unshared as if the device had not
-   * written it, so that nothing is copied.
+   * A buffer whose contents are not needed, or whose memory its caller has transferred or resized, is unshared as if the device
+   * had not written it, so that nothing is copied.
    */
   #unshare({ readable, writable, addresses, lengths }: SharedChain, used: boolean): void {
     const { hal, accessPlatform } = this.queue;

@@ -8,8 +8,7 @@ import type { Transport } from '../device/transport.ts';
 import { DEFAULT_QUEUE_SIZE, MAX_QUEUE_SIZE, type QueueOptions, type VirtQueue } from './virt-queue.ts';
 
 /**
- * Makes a queue and gives it to the device, which must be between {@link Transport.beginInit} and
- * {@link Transport.finishInit}.
+ * Makes a virtqueue and gives it to the device. Call it between {@link Transport.beginInit} and {@link Transport.finishInit}.
  *
  * @param features what was negotiated: decides on the format (`RING_PACKED`), `INDIRECT_DESC`, `EVENT_IDX`, `IN_ORDER`
  * @throws {@link VirtioError} `UNSUPPORTED` if the device has no such queue, `ALREADY_USED` if it is set up already,
@@ -26,7 +25,7 @@ export function createQueue<Name extends string>(
   if (!Number.isInteger(wanted) || wanted < 1 || wanted > MAX_QUEUE_SIZE) {
     throw new VirtioError(
       'INVALID_PARAM',
-      `${transport.who()}: queue ${index} was asked to have ${wanted} descriptors; it can have 1 to ${MAX_QUEUE_SIZE}`,
+      `${transport.who()}: queue ${index} was to have ${wanted} descriptors; give a size from 1 to ${MAX_QUEUE_SIZE}`,
     );
   }
   const max = Math.min(transport.maxQueueSize(index), MAX_QUEUE_SIZE);

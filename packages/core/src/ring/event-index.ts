@@ -1,7 +1,7 @@
 /** The arithmetic of the event index, which both ring formats share [2.7.10, 2.8.10]. */
 
 /**
- * Whether a step of an index from `old` to `now` passes `event`, all modulo 2^16: the other side wants to hear of it.
+ * Whether the step of an index from `old` to `now` passes `event`, all modulo 2^16: the other side then wants a notification.
  *
  * @see VIRTIO 1.4, 2.7.10.1 (the entry written at `event` must be announced)
  */

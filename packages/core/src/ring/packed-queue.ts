@@ -2,9 +2,9 @@
  * The packed virtqueue [2.8]: one ring of descriptors that both sides write, and two small structures by which each tells
  * the other when to interrupt.
  *
- * A descriptor is available or used by how two flag bits compare with a wrap counter. To show a batch at once, all flags
- * of all chains are written as they are submitted but those of the first chain's first descriptor; `publish` stores
- * these last, and the device, which looks at descriptors in ring order only, stops before them until then.
+ * Whether a descriptor is available or used depends on how two flag bits compare with a wrap counter. To make a batch available
+ * at once, all flags of all chains are written as they are submitted, except those of the first chain's first descriptor;
+ * `publish` stores these last, and the device, which looks at descriptors in ring order only, stops before them until then.
  */
 import type { FeatureSet } from '../device/features.ts';
 import type { BufferDirection, DmaRegion, Hal } from '../memory/hal.ts';
@@ -312,7 +312,7 @@ export class PackedQueue extends VirtQueue {
         const flags = Atomics.load(this.#flags, at * 8 + 7) & (AVAIL | USED);
         if (flags !== (wrap === 1 ? AVAIL | USED : 0)) return left;
         last = (this.#words[at * 4 + 3] as number) & 0xffff;
-        // What a device that lies still has nobody knows.
+        // What a device that lies still has is unknown.
         if (last >= this.size || this.held[last] === 0 || this.#published[last] === 0) return 0;
       }
       const token = this.inOrder ? (this.#order[place] as number) : last;

@@ -1,11 +1,11 @@
 /**
- * The calls of a virtqueue by which its chains are built, published and taken. Whoever watches a queue puts functions over these; a
- * transport knows no more of a queue, so that neither imports the other.
+ * The methods of a virtqueue by which its chains are built, published and taken. A tracer replaces them with its own functions. A
+ * transport knows only these of a queue, so that neither module imports the other.
  */
 export interface QueueCalls {
   /** The index of the queue. */
   readonly index: number;
-  /** The bytes that the device wrote for the token that {@link QueueCalls.pop} returned last. */
+  /** How many bytes the device wrote for the token that {@link QueueCalls.pop} returned last. */
   readonly usedLength: number;
   /** Begins a chain of `count` buffers; returns false if there is no room. */
   tryBegin(count: number): boolean;
@@ -15,10 +15,10 @@ export interface QueueCalls {
   pushWritable(address: number, length: number): void;
   /** Ends the chain; returns its token. */
   submit(): number;
-  /** Shows all submitted chains to the device. */
+  /** Makes all submitted chains available to the device. */
   publish(): void;
   /** Takes the next chain that the device has used; returns its token, or -1. */
   pop(): number;
-  /** Empties the queue and gives it to the device anew. */
+  /** Empties the queue and gives it to the device again. */
   reset(): void;
 }

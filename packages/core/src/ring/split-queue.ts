@@ -40,7 +40,7 @@ export class SplitQueue extends VirtQueue {
   readonly #following: Uint16Array;
   readonly #tail: Uint16Array;
   readonly #place: Uint16Array;
-  /** By token: 1 once it was published. A chain may stay with the device for any number of laps, so its place cannot tell. */
+  /** By token: 1 once it was published. A chain may stay with the device for any number of laps, so its place does not show this. */
   readonly #published: Uint8Array;
   /** The tokens in the order in which they were made available, by place. */
   readonly #order: Uint16Array;
@@ -271,7 +271,7 @@ export class SplitQueue extends VirtQueue {
     return this.#hasUsed();
   }
 
-  /** Whether the device has used chains that were not popped. */
+  /** Whether the device has used chains that have not been popped. */
   #hasUsed(): boolean {
     if (this.#usedIdx !== this.#seenIdx) return true;
     const idx = Atomics.load(this.#used16, IDX);
@@ -339,12 +339,12 @@ function splitSizes(size: number): {
   return { tableBytes, driverBytes, usedOffset, usedBytes: 6 + 8 * size };
 }
 
-/** The split ring's size: a power of two, at most what was wanted and what the device supports [2.7]. */
+/** The split ring's size: a power of two, at most the size wanted and what the device supports [2.7]. */
 export function splitQueueSize(wanted: number, max: number, legacy: boolean): number {
   if (legacy && max > 0 && (max & (max - 1)) !== 0) {
     throw new VirtioError(
       'INVALID_DEVICE',
-      `a legacy queue of ${max} descriptors is not a power of two [2.7]`,
+      `a legacy queue of ${max} descriptors: the size is not a power of two [2.7]`,
     );
   }
   return 2 ** Math.floor(Math.log2(Math.min(wanted, max)));

@@ -1,12 +1,12 @@
 /**
  * A virtqueue as drivers see it, whichever format its ring has.
  *
- * The hot path builds a chain without allocating: `begin`, `pushReadable`, `pushWritable`, `submit`; any number of
- * chains is then shown to the device by one `publish` and announced by one `kick`. `pop` returns a token and leaves the
- * length in `usedLength`. {@link BufferChains}, which takes arrays of buffers, stands on top of that.
+ * The hot path builds a chain without allocating: `begin`, `pushReadable`, `pushWritable`, `submit`; one `publish` then makes any
+ * number of chains available to the device, and one `kick` notifies it. `pop` returns a token and leaves the length in
+ * `usedLength`. {@link BufferChains}, which takes arrays of buffers, is built on that.
  *
- * The device is not trusted. All that the driver decides by is kept in shadow arrays of its own; what the device writes
- * is read once, checked, and only then used. After the first lie the queue is failed for good, until it is reset.
+ * The device is not trusted. All state that the driver relies on is kept in shadow arrays of its own; what the device writes is
+ * read once, checked, and only then used. After the first lie the queue stays failed until it is reset.
  *
  * Indices into typed arrays are in range by construction here, hence `as number` where TypeScript cannot know it.
  */
@@ -30,15 +30,15 @@ export const DESCRIPTOR_SIZE = 16;
 
 /** Flags of a descriptor in either format. */
 export const DescriptorFlag = {
-  /** The chain goes on. */
+  /** The chain continues at the next descriptor. */
   NEXT: 1,
   /** The device writes the buffer; otherwise it reads it. */
   WRITE: 2,
   /** The buffer is a table of descriptors. */
   INDIRECT: 4,
-  /** Packed: equals the driver's wrap counter if available. */
+  /** Packed ring: equals the driver's wrap counter if the descriptor is available. */
   AVAIL: 1 << 7,
-  /** Packed: equals the device's wrap counter if used. */
+  /** Packed ring: equals the device's wrap counter if the descriptor is used. */
   USED: 1 << 15,
 } as const;
 
@@ -46,14 +46,17 @@ export const DescriptorFlag = {
 export interface QueueOptions {
   /** The index of the queue. */
   readonly index: number;
-  /** The size wanted, in descriptors (default 256). The device's maximum is the limit; a split ring rounds down to a power of two. */
+  /**
+   * The size wanted, in descriptors (default 256). It is limited to the device's maximum, and in a split ring rounded down to a
+   * power of two.
+   */
   readonly size?: number;
   /**
-   * Packed rings: notify the device whenever it has not disabled that, whatever event it asks for (default false). For devices whose
-   * event is out of date.
+   * Packed rings: notify the device whenever it has not disabled notifications, whatever event index it wrote (default false).
+   * For devices that do not keep their event index up to date.
    */
   readonly ignoreEvent?: boolean;
-  /** The descriptors in each indirect table (default 16); 0 never uses tables. */
+  /** The number of descriptors in each indirect table (default 16); 0 for no tables. */
   readonly tableLength?: number;
 }
 
@@ -66,18 +69,18 @@ export abstract class VirtQueue implements QueueCalls, Disposable {
   readonly index: number;
   /** The size of the queue in descriptors, which is also the longest chain. */
   readonly size: number;
-  /** The bytes that the device wrote for the token that {@link VirtQueue.pop} returned last. */
+  /** How many bytes the device wrote for the token that {@link VirtQueue.pop} returned last. */
   usedLength = 0;
 
-  /** The way to the device. */
+  /** The transport of the device. */
   readonly transport: Transport;
   /** The platform. */
   readonly hal: Hal;
   /** Whether `VIRTIO_F_ACCESS_PLATFORM` was negotiated, for calls of the {@link Hal}. */
   readonly accessPlatform: boolean;
   /**
-   * Called when the device departs from the specification in a way that puts nothing at risk, with what it did. It is called inside of
-   * {@link VirtQueue.pop} and must not use the queue.
+   * Called with a description when the device deviates from the specification in a way that puts nothing at risk. It is called
+   * inside {@link VirtQueue.pop} and must not use the queue.
    */
   onQuirk: ((message: string) => void) | undefined;
 
@@ -108,7 +111,7 @@ export abstract class VirtQueue implements QueueCalls, Disposable {
   protected tables = new Uint32Array(0);
   protected tablesAddress = 0;
 
-  /** The memory of the rings, in the order in which it is asked for, and whether it is the transport's. */
+  /** The memory of the rings, in the order of allocation, and whether it belongs to the transport. */
   #regions: DmaRegion[] = [];
   readonly #given: boolean;
   #failure: VirtioError | undefined;
@@ -148,7 +151,7 @@ export abstract class VirtQueue implements QueueCalls, Disposable {
   }
 
   /**
-   * Moves the rings to other memory of the same sizes. The memory that they had is the caller's again. The queue must be reset before
+   * Moves the rings to other memory of the same sizes. The old memory then belongs to the caller. The queue must be reset before
    * it is used again.
    */
   move(regions: readonly DmaRegion[]): void {
@@ -156,12 +159,12 @@ export abstract class VirtQueue implements QueueCalls, Disposable {
     this.bind();
   }
 
-  /** Leaves the memory of the rings allocated when the queue is disposed, as somebody else may still use it. */
+  /** Keeps the memory of the rings allocated when the queue is disposed, as the device or another thread may still use it. */
   leaveMemory(): void {
     this.#regions = [];
   }
 
-  /** How many descriptors are free. A chain takes one, or with no indirect table one for each of its buffers. */
+  /** How many descriptors are free. A chain takes one if it fits an indirect table, otherwise one for each of its buffers. */
   get availableDescriptors(): number {
     return this.free;
   }
@@ -176,12 +179,12 @@ export abstract class VirtQueue implements QueueCalls, Disposable {
     return this.wanted !== 0;
   }
 
-  /** How many chains are with the device: published and not yet popped. */
+  /** How many chains the device has: published and not yet popped. */
   get inFlight(): number {
     return this.outstanding;
   }
 
-  /** Why the queue no longer works, if so. */
+  /** Why the queue no longer works, or `undefined` if it does. */
   get failure(): VirtioError | undefined {
     return this.#failure;
   }
@@ -260,9 +263,10 @@ export abstract class VirtQueue implements QueueCalls, Disposable {
   }
 
   /**
-   * Ends the chain. The device sees it after {@link VirtQueue.publish}.
+   * Ends the chain. It is available to the device after {@link VirtQueue.publish}.
    *
-   * @returns the token that {@link VirtQueue.pop} will return when the device has used the chain: below {@link VirtQueue.size}
+   * @returns the token that {@link VirtQueue.pop} will return when the device has used the chain: a number below
+   * {@link VirtQueue.size}
    * @throws {@link VirtioError} `INVALID_PARAM` if buffers are missing; the chain can then be filled or rewound
    */
   submit(): number {
@@ -289,7 +293,7 @@ export abstract class VirtQueue implements QueueCalls, Disposable {
     this.left = 0;
   }
 
-  /** Shows all submitted chains to the device. */
+  /** Makes all submitted chains available to the device. */
   abstract publish(): void;
 
   /**
@@ -303,18 +307,18 @@ export abstract class VirtQueue implements QueueCalls, Disposable {
     return true;
   }
 
-  /** Notifies the device, whether it asked for that or not: for devices that have forgotten to ask. */
+  /** Notifies the device, whether it wants that or not: for devices that suppress notifications by mistake. */
   notify(): void {
     this.transport.notify(this.index, this.nextAvail());
   }
 
   /**
-   * Whether the device wants to be notified of what was published since this was asked last. For callers that notify in a
-   * way of their own; others use {@link VirtQueue.kick}.
+   * Whether the device wants to be notified of what was published since the last call. For callers that notify in another way;
+   * others use {@link VirtQueue.kick}.
    */
   abstract shouldNotify(): boolean;
 
-  /** Where the next chain goes, in the form of notification data [2.9]. */
+  /** Where the next chain will be in the ring, in the form of notification data [2.9]. */
   protected abstract nextAvail(): number;
 
   /**
@@ -333,18 +337,18 @@ export abstract class VirtQueue implements QueueCalls, Disposable {
   abstract hasUsed(): boolean;
 
   /**
-   * How many chains are published and not used yet, popped or not. Takes nothing, and tells it of a queue that has failed as well: for
-   * transports that wait for the device to finish. 0 if what the device wrote makes no sense.
+   * How many published chains the device has not used yet. Takes nothing, and also works after the queue has failed: for
+   * transports that wait for the device to finish. 0 if what the device wrote is not valid.
    */
   abstract countUnused(): number;
 
-  /** Asks the device not to interrupt for this queue. It may do so all the same. */
+  /** Asks the device not to interrupt for this queue. It may interrupt all the same. */
   abstract disableInterrupts(): void;
 
   /**
    * Asks the device to interrupt when it uses the next chain.
    *
-   * @returns true if there are used chains already, for which no interrupt may come: pop them and ask again
+   * @returns true if there are used chains already, for which no interrupt may come: pop them, then call this again
    */
   abstract enableInterrupts(): boolean;
 
@@ -372,7 +376,7 @@ export abstract class VirtQueue implements QueueCalls, Disposable {
   }
 
   /**
-   * Empties the queue and gives it to the device anew. The device must have been reset, or this queue alone
+   * Empties the queue and gives it to the device again. The device must have been reset, or this queue alone
    * ({@link Transport.queueReset}); chains that were in flight are lost.
    */
   reset(): void {
@@ -392,7 +396,7 @@ export abstract class VirtQueue implements QueueCalls, Disposable {
     this.attach();
   }
 
-  /** Gives the memory back. The device must have been reset, or must no longer have the queue. */
+  /** Frees the memory. The device must have been reset, or must no longer have the queue. */
   [Symbol.dispose](): void {
     if (this.#disposed) return;
     this.#disposed = true;
@@ -401,7 +405,7 @@ export abstract class VirtQueue implements QueueCalls, Disposable {
     this.#regions = [];
   }
 
-  /** What memory the format's rings take: bytes, and who writes them. */
+  /** The memory that the rings of the format take: bytes, and who writes them. */
   protected abstract layOut(): readonly (readonly [bytes: number, direction: BufferDirection])[];
   /** Makes views of the memory of the rings, in the order of {@link VirtQueue.layOut}. */
   protected abstract bindRings(regions: readonly DmaRegion[]): void;
@@ -417,7 +421,7 @@ export abstract class VirtQueue implements QueueCalls, Disposable {
     this.bindRings(tables === undefined ? this.#regions : this.#regions.slice(1));
   }
 
-  /** The last step of construction: allocates the rings, and gives them to the device, empty. */
+  /** The last step of construction: allocates the rings and gives them to the device empty. */
   protected start(): void {
     try {
       if (!this.#given) {
@@ -452,8 +456,8 @@ export abstract class VirtQueue implements QueueCalls, Disposable {
   }
 
   /**
-   * Cuts a length that the device reported to what was offered. Several devices in use are wrong about it, and count what they
-   * read, too; nobody looks beyond what was offered, so nothing is at risk.
+   * Limits a length that the device reported to what was offered. Several devices in use report wrong lengths, and also count
+   * what they read; nothing beyond what was offered is read, so nothing is at risk.
    */
   protected checkLength(token: number, length: number): number {
     const offered = this.writableBytes[token] as number;
@@ -477,13 +481,13 @@ export abstract class VirtQueue implements QueueCalls, Disposable {
         'INVALID_PARAM',
         this.wanted === 0
           ? `queue ${this.index}: no chain is begun`
-          : `queue ${this.index}: the chain was begun for ${this.wanted} buffers, and all are pushed`,
+          : `queue ${this.index}: the chain was begun for ${this.wanted} buffers, and all of them are pushed already`,
       );
     }
     if (!(address >= 0 && address <= Number.MAX_SAFE_INTEGER && length >= 1 && length < TWO_32)) {
       throw new VirtioError(
         'INVALID_PARAM',
-        `queue ${this.index}: a buffer of ${length} bytes at ${address} is not possible`,
+        `queue ${this.index}: a buffer of ${length} bytes at ${address} is out of range; give 1 to 2^32 - 1 bytes at an address below 2^53`,
       );
     }
     this.chainBytes += length;
@@ -492,7 +496,7 @@ export abstract class VirtQueue implements QueueCalls, Disposable {
       this.chainBytes -= length;
       throw new VirtioError(
         'INVALID_PARAM',
-        `queue ${this.index}: a chain of more than 4 GiB is not possible [2.7.5.2]`,
+        `queue ${this.index}: a chain of more than 4 GiB is not allowed [2.7.5.2]`,
       );
     }
   }

@@ -1,4 +1,4 @@
-/** The names that the specification has for the registers of a transport. */
+/** The names of a transport's registers in the specification. */
 
 /** @see VIRTIO 1.4, 4.1.4.3 */
 const PCI_NAMES = {

@@ -1,4 +1,4 @@
-/** What a tracer is asked for and tells: options, events, and a line of text for each event. */
+/** Options and events of a tracer, and a line of text for each event. */
 import type { FeatureTable } from '../device/features.ts';
 
 /** Options of {@link traceTransport}. */
@@ -8,23 +8,24 @@ export interface TraceOptions {
   /** How many bytes of each buffer events carry (default 0). */
   readonly bytes?: number;
   /**
-   * The names of registers: `pci` has those of `virtio_pci_common_cfg` [4.1.4.3], `mmio` those of MMIO [4.2.2], or [4.2.4] of a legacy device. Default: those of MMIO for
-   * transports whose name begins with `MMIO`, of PCI for all others.
+   * The names of registers: `pci` has those of `virtio_pci_common_cfg` [4.1.4.3], `mmio` those of MMIO [4.2.2], for legacy
+   * devices [4.2.4]. The default is `mmio` for transports whose name begins with `MMIO`, and `pci` for all others.
    */
   readonly names?: 'pci' | 'mmio';
 }
 
 /** A buffer of a chain. */
 export interface TracedBuffer {
-  /** Where the device finds it. */
+  /** Its address for the device. */
   readonly address: number;
   /** Bytes. */
   readonly length: number;
   /** Whether the device writes it; otherwise it reads it. */
   readonly writable: boolean;
   /**
-   * Its first bytes, if `bytes` was asked for: of one that the device reads when the chain is published, of the others when it is used, if
-   * they lie in DMA memory of the driver. What is copied comes later, as an event `data`.
+   * Its first bytes, if the option `bytes` is set: for a buffer that the device reads, when the chain is published; for one that
+   * it writes, when the chain is used, if the buffer is in DMA memory of the driver. A buffer that is copied is reported later,
+   * by an event `data`.
    */
   readonly bytes: Uint8Array | undefined;
 }
@@ -35,24 +36,24 @@ export type TraceEvent =
   | {
       readonly kind: 'register';
       readonly access: 'read' | 'write';
-      /** The specification's name: `device_status`; of the configuration space `device-specific configuration`. */
+      /** The specification's name: `device_status`; for the configuration space `device-specific configuration`. */
       readonly register: string;
       /** What was read or written: a number, or a `bigint` for features. */
       readonly value: number | bigint;
-      /** The value in words, where it has some: `ACKNOWLEDGE | DRIVER`. */
+      /** The value in words, if there are any: `ACKNOWLEDGE | DRIVER`. */
       readonly text?: string;
       /** The queue that the register belongs to. */
       readonly queue?: number;
-      /** Of the configuration space: where in it, in bytes. */
+      /** For the configuration space: the offset in bytes. */
       readonly offset?: number;
-      /** Of the configuration space: how many bytes. */
+      /** For the configuration space: how many bytes. */
       readonly width?: 1 | 2 | 4;
     }
-  /** The device was notified of new buffers. */
+  /** The driver notified the device of new buffers. */
   | { readonly kind: 'notify'; readonly queue: number; readonly next: number }
   /** The device has interrupted: for a queue, or for its configuration (`undefined`). */
   | { readonly kind: 'interrupt'; readonly queue: number | undefined }
-  /** A chain became visible to the device. */
+  /** A chain was made available to the device. */
   | {
       readonly kind: 'published';
       readonly queue: number;
@@ -68,9 +69,9 @@ export type TraceEvent =
       readonly length: number;
       readonly buffers: readonly TracedBuffer[];
     }
-  /** What the device wrote to a buffer of the driver's caller, when that had it back. Only if `bytes` was asked for. */
+  /** What the device wrote to a buffer of the driver's caller, when it was copied back. Only if the option `bytes` is set. */
   | { readonly kind: 'data'; readonly address: number; readonly length: number; readonly bytes: Uint8Array }
-  /** A queue was emptied, and given to the device anew. */
+  /** A queue was emptied and given to the device again. */
   | { readonly kind: 'queueReset'; readonly queue: number };
 
 const hex = (value: number | bigint): string => `0x${value.toString(16)}`;
@@ -106,7 +107,7 @@ export function formatTraceEvent(event: TraceEvent): string {
     case 'data':
       return `data at ${hex(event.address)}: ${formatBuffer({ ...event, writable: true })}`;
     case 'queueReset':
-      return `queue ${event.queue}: empty, and with the device anew`;
+      return `queue ${event.queue}: emptied and given to the device again`;
   }
 }
 

@@ -133,7 +133,7 @@ describe('traceTransport', () => {
     using driver = new EchoDriver(traced.transport, traced.hal);
     events.length = 0;
     driver.reset();
-    expect(lines()).toContain('queue 0: empty, and with the device anew');
+    expect(lines()).toContain('queue 0: emptied and given to the device again');
     events.length = 0;
     device.changeConfig(() => undefined);
     await vi.waitFor(() => expect(lines()).toContain('interrupt: configuration changed'));

@@ -1,7 +1,7 @@
 /**
- * A tracer: tells what happens between a driver and its device, every register that the driver reads or writes, by the specification's
- * name, and every chain when it is published and when it is used. It stands between any driver and any device, changes nothing, and costs
- * nothing where it is not used.
+ * A tracer: reports what happens between a driver and its device: every register that the driver reads or writes, by the
+ * specification's name, and every chain when it is published and when it is used. It works with any driver and any device,
+ * changes nothing, and costs nothing where it is not used.
  */
 import { requireInteger } from '../check.ts';
 import type { Transport } from '../device/transport.ts';
@@ -11,19 +11,19 @@ import type { TraceEvent, TraceOptions } from './trace-event.ts';
 import { TracedHal } from './traced-hal.ts';
 import { TracedTransport } from './traced-transport.ts';
 
-/** A device that is traced, to be given to a driver. Disposing it disposes the transport below. */
+/** A traced device: what to give to a driver. Disposing it disposes the transport below. */
 export interface TracedDevice extends Disposable {
-  /** The way to the device. */
+  /** The transport of the device, traced. */
   readonly transport: Transport;
-  /** The platform; knows which bytes are at an address of the device's. */
+  /** The platform, which here knows the bytes at each address of the device. */
   readonly hal: Hal;
 }
 
 /**
  * Puts a tracer between a driver and its device.
  *
- * @param listener called within the call that it reports, in the order of what happens; it must not use the driver. One that throws does
- * not disturb the driver: its error becomes an unhandled rejection
+ * @param listener called during the call that it reports, in the order of events; it must not use the driver. If it throws, the
+ * driver is not affected: the error becomes an unhandled rejection
  * @throws {@link VirtioError} `INVALID_PARAM` if `bytes` is not a whole number of 0 or more
  *
  * @example

@@ -1,4 +1,4 @@
-/** A platform that knows which memory is at an address of the device's, so that the bytes of buffers can be told. */
+/** A platform that knows which memory is at an address of the device, so that the bytes of buffers can be reported. */
 import type { BufferDirection, DmaRegion, Hal } from '../memory/hal.ts';
 import type { RegisterWindow } from '../memory/registers.ts';
 import type { PostingHal } from '../threads/queue-plan.ts';
@@ -14,7 +14,7 @@ export class TracedHal implements Hal {
   readonly #most: number;
   readonly post: PostingHal['post'] | undefined;
 
-  /** @param most how many bytes of a buffer are told */
+  /** @param most how many bytes of a buffer are reported */
   constructor(hal: Hal, tell: (event: TraceEvent) => void, most: number) {
     this.#hal = hal;
     const { post } = hal as Partial<PostingHal>;

@@ -1,8 +1,8 @@
-/** Interrupts that are told before their handlers run. */
+/** Interrupts that are reported before their handlers run. */
 import type { InterruptSource } from '../device/interrupts.ts';
 import type { TraceEvent } from './trace-event.ts';
 
-/** Interrupts that are told before their handlers run. */
+/** Interrupts that are reported before their handlers run. */
 export class TracedInterrupts implements InterruptSource {
   readonly #source: InterruptSource;
   readonly #tell: (event: TraceEvent) => void;

@@ -1,4 +1,4 @@
-/** Chains of a queue, told when they are published and when they are used: functions put over those of the queue itself. */
+/** Reports the chains of a queue when they are published and when they are used, by functions that replace those of the queue. */
 import type { QueueCalls } from '../ring/queue-calls.ts';
 import type { TraceEvent } from './trace-event.ts';
 import type { TracedHal } from './traced-hal.ts';
@@ -10,7 +10,7 @@ interface Pushed {
   readonly writable: boolean;
 }
 
-/** Puts functions over those of a queue that tell of its chains. */
+/** Replaces functions of a queue by ones that report its chains. */
 export function traceQueue(queue: QueueCalls, tell: (event: TraceEvent) => void, memory: TracedHal): void {
   const { index } = queue;
   let building: Pushed[] = [];
@@ -50,7 +50,7 @@ export function traceQueue(queue: QueueCalls, tell: (event: TraceEvent) => void,
     publish: (): void => {
       const tokens = staged;
       staged = [];
-      // Told before it is done: a device may answer at once.
+      // Reported before it is done: a device may answer at once.
       for (const token of tokens) {
         const buffers = (chains.get(token) ?? []).map((buffer) => ({
           ...buffer,
@@ -73,7 +73,7 @@ export function traceQueue(queue: QueueCalls, tell: (event: TraceEvent) => void,
       chains.delete(token);
       const before = resets;
       tell({ kind: 'used', queue: index, token, length: usedLength, buffers });
-      // A listener that resets the driver all the same has voided the token.
+      // If a listener resets the driver all the same, the token is invalid.
       return resets === before ? token : -1;
     },
     reset: (): void => {

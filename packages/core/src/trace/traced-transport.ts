@@ -1,4 +1,4 @@
-/** A transport between a driver and its own that tells each register by name, and watches the queues. */
+/** A transport on top of another that reports each register access by name, and watches the queues. */
 import type { DeviceStatus, InterruptStatus } from '../device/device-status.ts';
 import type { DeviceType } from '../device/device-type.ts';
 import { CommonFeatures, type FeatureTable } from '../device/features.ts';
@@ -44,7 +44,7 @@ export class TracedTransport extends Transport {
     const kind = names ?? (transport.name.startsWith('MMIO') ? 'mmio' : 'pci');
     this.#names = namesOf(kind, transport.requiresLegacyLayout());
     const { interrupts } = transport;
-    // Polling calls its handlers at each turn of the event loop, which is no interrupt.
+    // Polling calls its handlers at each turn of the event loop; that is not an interrupt.
     this.interrupts =
       interrupts === undefined || interrupts instanceof PollingInterrupts
         ? interrupts
@@ -113,7 +113,7 @@ export class TracedTransport extends Transport {
     const names = this.#names;
     this.#register('write', names.size, size, { queue });
     if (this.requiresLegacyLayout()) {
-      // One region for all areas, told by its page.
+      // One region for all areas, reported by its page.
       this.#register('write', names.align, PAGE_SIZE, { queue });
       this.#register('write', names.descriptors, Math.floor(descriptors / PAGE_SIZE), { queue });
     } else {
@@ -172,7 +172,7 @@ export class TracedTransport extends Transport {
     return this.#transport.sharedMemory(id);
   }
 
-  // What a transport may do in its own way goes to the one below.
+  // Methods that a transport may override are forwarded to the transport below.
 
   override checkAlive(): void {
     this.#transport.checkAlive();

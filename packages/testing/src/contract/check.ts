@@ -1,7 +1,7 @@
 /** Assertions of the contract: plain errors, so that it runs under any test runner. */
 import { type AbortSignalLike, VirtioError, type VirtioErrorCode } from '@virtio/core';
 
-/** A driver did not keep the contract. */
+/** The error of a driver that violates the contract. */
 export class ContractBreach extends Error {
   override readonly name = 'ContractBreach';
 }

@@ -1,4 +1,4 @@
-/** The contract: what every driver keeps, tried on one driver over rings of all kinds and in all surroundings. */
+/** The contract: tests of what every driver must do, run on one driver with rings of all kinds and in all environments. */
 import { ringVariants, type RingVariant } from '../ring-variants.ts';
 import { CommonFeatures } from '@virtio/core';
 import { type Behaviour, LISTENER_ERROR } from './behaviour.ts';
@@ -15,11 +15,11 @@ const RING_RESET = CommonFeatures.set('RING_RESET').bits;
 
 /** One test of the contract. */
 export interface ContractTest {
-  /** The surroundings, such as `split, indirect; polling`. */
+  /** The environment, such as `split, indirect; polling`. */
   readonly surroundings: string;
   /** The behaviour. */
   readonly name: string;
-  /** Tries it. Rejects if the driver does not keep it. */
+  /** Runs the test. Rejects if the driver violates the contract. */
   run(): Promise<void>;
 }
 
@@ -35,7 +35,7 @@ export interface ContractOptions {
   readonly rings?: readonly RingVariant[];
 }
 
-/** The rings on which the contract is tried by default. */
+/** The rings that the contract is tested on by default. */
 const DEFAULT_RINGS = ringVariants.filter(({ indirect, eventIdx, inOrder }) =>
   inOrder ? !indirect && eventIdx : indirect === eventIdx,
 );
@@ -73,7 +73,7 @@ export function contract<D extends ContractDriver>(
   });
 }
 
-/** The contract's tests for a driver, to be run in another way than by {@link contract}. */
+/** The contract's tests for a driver, for running them in another way than {@link contract} does. */
 export function contractTests<D extends ContractDriver>(
   subject: Subject<D>,
   { rings = DEFAULT_RINGS }: ContractOptions = {},

@@ -1,16 +1,16 @@
 /**
- * A driver under test, described: how to make it, how to ask it for one thing in each form that it has, and what its device
- * answers. The contract and the fuzzer know no more of a driver than this.
+ * The description of a driver under test: how to make it, how to make one request in each form that it has, and what its device
+ * answers. The contract and the fuzzer know nothing else of a driver.
  *
- * Everything that goes to the device or comes from it carries a mark, a small number: so it is seen whether an answer reached
- * its own request, and whether anything was lost, sent twice or mixed up.
+ * Everything that goes to the device or comes from it carries a mark, a small number: this shows whether an answer reached its
+ * own request, and whether anything was lost, sent twice or mixed up.
  */
 import type { AbortSignalLike, Hal, Quirk, VirtioError, VirtioErrorCode } from '@virtio/core';
 import type { Chain } from '../chain.ts';
 import type { FakeDevice } from '../fake-device.ts';
 import type { FakeTransport } from '../fake-transport.ts';
 
-/** Marks are 1 to this. */
+/** The largest mark; the smallest is 1. */
 export const MAX_MARK = 1000;
 
 /** What the contract needs of a driver: all that derive from `Driver` of `@virtio/core` have it. */
@@ -35,16 +35,16 @@ export interface Limit {
 }
 
 /**
- * One request that is to be made, with buffers of its own. Leave out the forms that the driver does not have.
+ * One request for the contract to make, with its own buffers. Leave out the forms that the driver does not have.
  *
  * @typeParam D the driver
  */
 export interface Call<D> {
-  /** Asks in the promise form. */
+  /** Makes the request in the promise form. */
   promise?(driver: D, options: Cancel): Promise<unknown>;
-  /** Asks in the synchronous form. */
+  /** Makes the request in the synchronous form. */
   sync?(driver: D, options: Limit): unknown;
-  /** Asks in the non-blocking form and shows the request to the device; returns the token. */
+  /** Submits the request in the non-blocking form and makes it available to the device; returns the token. */
   submit?(driver: D): number;
   /**
    * Checks that the answer to this very request arrived.
@@ -65,7 +65,7 @@ export interface Polling<D> {
   poll(driver: D): number;
   /** Ends a request that is done; returns its result. */
   complete(driver: D, token: number): unknown;
-  /** Gives a request up. */
+  /** Cancels a request. */
   cancel?(driver: D, token: number): void;
 }
 
@@ -85,7 +85,7 @@ export interface Requests<D> {
   call(mark: number): Call<D>;
   /** Which request the device sees; -1 if it is none of this kind. Must not disturb {@link Requests.answer}. */
   markOf(chain: Chain): number;
-  /** Writes the right answer to a chain. Who calls completes it. */
+  /** Writes the right answer to a chain. The caller completes the chain. */
   answer(chain: Chain, mark: number): void;
   /**
    * Whether part of the answer that the driver judges lies in the caller's buffers, so that those of a bad answer may be written.
@@ -96,13 +96,13 @@ export interface Requests<D> {
   readonly polling?: Polling<D>;
 }
 
-/** What the device sends unasked, by the `receive` queue of the driver. Leave out the forms that the driver does not have. */
+/** What the device sends without a request, through a receive queue of the driver. Leave out the forms that the driver does not have. */
 export interface Receive<D> {
   /** What it is, for messages, if the driver has several kinds. */
   readonly name?: string;
   /** The index of the queue. */
   readonly queue: number;
-  /** Has the device send a message with a mark; returns false if the driver has no buffer for it. */
+  /** Makes the device send a message with a mark; returns false if the driver has no buffer for it. */
   send(device: FakeDevice, mark: number): boolean;
   /** Takes the next message that came, if there is one; returns its mark, or -1. Does not wait. */
   take(driver: D): number;
@@ -112,7 +112,7 @@ export interface Receive<D> {
   readonly sync?: (driver: D, options: Limit) => number;
 }
 
-/** What the driver sends without an answer, by buffers of its own. Leave out the forms that the driver does not have. */
+/** What the driver sends without an answer, through a transmit queue. Leave out the forms that the driver does not have. */
 export interface Transmit<D> {
   /** What it is, for messages, if the driver has several kinds. */
   readonly name?: string;
@@ -128,11 +128,11 @@ export interface Transmit<D> {
   markOf(chain: Chain): number;
 }
 
-/** What a device of the contract is asked to be. */
+/** What the contract requires of the device that it tests with. */
 export interface DeviceSetting {
   /** The features of its rings, to be added to its own. */
   readonly ring: bigint;
-  /** The largest size of its queues. Queues that are of no interest may be larger. */
+  /** The largest size of its queues. Queues that are not tested may be larger. */
   readonly queueSize: number;
 }
 
@@ -153,9 +153,12 @@ export interface Subject<D extends ContractDriver> {
    * @param turn lets promises and interrupts go on
    */
   ready?(driver: D, device: FakeDevice, turn: () => Promise<void>): Promise<void> | void;
-  /** With which errors calls may end between a reset and {@link Subject.ready} (default `DEVICE_RESET`), as what was made ready is gone. */
+  /**
+   * The errors with which calls may end between a reset and {@link Subject.ready} (default `DEVICE_RESET`), as the reset lost
+   * what was made ready.
+   */
   readonly unready?: readonly VirtioErrorCode[];
-  /** Whether a reset of any queue ends what {@link Subject.ready} has made, and with it what was under way on the others. */
+  /** Whether a reset of any queue undoes what {@link Subject.ready} has made, and so ends requests in flight on the others. */
   readonly queuesAreOne?: boolean;
   /**
    * What the device does with a chain of the queues below that is of none of the kinds below, such as a control message among
