@@ -40,8 +40,8 @@ export interface BareCell {
 /** How tests see the cell: they know the Linux guests' names of what matters to them. */
 export function asCell({ machine, ring }: BareCell): Cell {
   return machine.transport === 'pci'
-    ? { machine: 'q35', transport: 'pci-physical', ring, slow: true }
-    : { machine: 'microvm', transport: machine.transport, ring, slow: true };
+    ? { arch: machine.arch, machine: 'q35', transport: 'pci-physical', ring, slow: true }
+    : { arch: machine.arch, machine: 'microvm', transport: machine.transport, ring, slow: true };
 }
 
 /** Suites of Linux itself, of the guest's own system, of programs in it, and of the kernel's network. */

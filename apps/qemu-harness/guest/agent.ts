@@ -7,7 +7,7 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { openSync, readFileSync, writeSync } from 'node:fs';
 import { fromChunk, toChunk, type FromGuest, type ToGuest } from '../src/boot/protocol.ts';
 
-const channel = openSync('/dev/ttyS1', 'w');
+const channel = openSync(process.env.guest_channel ?? '/dev/ttyS1', 'w');
 let parts = '';
 const children = new Map<number, ChildProcess>();
 

@@ -12,7 +12,7 @@ mount -t tmpfs shm /dev/shm
 mount -t tmpfs tmp /tmp
 mount -t hugetlbfs hugetlbfs /dev/hugepages
 
-channel=/dev/ttyS1
+channel=$guest_channel
 stty -F $channel raw -echo
 
 # say <type> <key> <value>: one message to the host. The text may hold no quotes.

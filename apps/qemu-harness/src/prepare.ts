@@ -1,9 +1,13 @@
 /** Everything that must be there before a guest can boot. Nothing is run and no network is used where it already is. */
+import type { Architecture } from './boot/qemu-args.ts';
 import { ensureImage, type GuestImage } from './image/image.ts';
 import { ensureQemu } from './setup/qemu-packages.ts';
 
 /** Installs QEMU and builds the guest's image as far as they are missing. */
-export async function prepare(report: (line: string) => void): Promise<GuestImage> {
-  await ensureQemu(report);
-  return ensureImage(report);
+export async function prepare(
+  report: (line: string) => void,
+  arch: Architecture = 'x86_64',
+): Promise<GuestImage> {
+  await ensureQemu(report, arch);
+  return ensureImage(report, arch);
 }

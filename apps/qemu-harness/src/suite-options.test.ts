@@ -6,6 +6,7 @@ describe('parseSuiteOptions', () => {
     expect(parseSuiteOptions(['blk', '--full', 'microvm', '--json', 'a.json'], 'test')).toEqual({
       filters: ['blk', 'microvm'],
       extent: 'full',
+      arch: undefined,
       json: 'a.json',
       plain: true,
     });
@@ -16,6 +17,16 @@ describe('parseSuiteOptions', () => {
     });
     expect(parseSuiteOptions([], 'start')).toMatchObject({ plain: false });
     expect(parseSuiteOptions([], 'test')).toMatchObject({ extent: 'checks', plain: true });
+  });
+
+  it('takes architectures, and only those that there are', () => {
+    expect(parseSuiteOptions(['--arch', 'riscv64', '--arch', 'aarch64', 'rng'], 'start')).toMatchObject({
+      filters: ['rng'],
+      arch: ['riscv64', 'aarch64'],
+    });
+    expect(() => parseSuiteOptions(['--arch', 'sparc'], 'start')).toThrow(
+      /there are x86_64, aarch64, riscv64/,
+    );
   });
 
   it.each([['--help'], ['-h', 'blk']])('answers %s with nothing to run', (...argv) => {

@@ -2,7 +2,14 @@
 import { parseArgs } from 'node:util';
 import { USAGE } from '@virtio/setup/usage';
 import { HarnessError, messageOf } from './errors.ts';
+import { type Architecture, ARCHITECTURES } from './boot/qemu-args.ts';
 import type { SuiteOptions } from './framework/run-suites.ts';
+
+function architecture(name: string): Architecture {
+  const known = ARCHITECTURES.find((one) => one === name);
+  if (known === undefined) throw new Error(`--arch ${name}: there are ${ARCHITECTURES.join(', ')}`);
+  return known;
+}
 
 /**
  * Parses the arguments after the command.
@@ -21,6 +28,7 @@ export function parseSuiteOptions(
       allowPositionals: true,
       options: {
         full: { type: 'boolean', default: false },
+        arch: { type: 'string', multiple: true },
         json: { type: 'string' },
         plain: { type: 'boolean', default: command === 'test' },
         help: { type: 'boolean', short: 'h', default: false },
@@ -28,7 +36,8 @@ export function parseSuiteOptions(
     });
     if (values.help) return undefined;
     const extent = values.full ? 'full' : command === 'test' ? 'checks' : 'short';
-    return { filters: positionals, extent, json: values.json, plain: values.plain };
+    const arch = values.arch?.map(architecture);
+    return { filters: positionals, extent, arch, json: values.json, plain: values.plain };
   } catch (error) {
     // What Node.js says in further sentences is advice for other programs.
     const [what = ''] = messageOf(error).split(/\.(?: |$)/);

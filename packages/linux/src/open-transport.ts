@@ -6,10 +6,11 @@ import type { DeviceInfo } from './discovery.ts';
 import { disposeAtExit } from './exit-cleanup.ts';
 import type { LinuxHal } from './hal.ts';
 import type { MmioWindow } from './mmio-devices.ts';
+import { checkIommu } from './iommu-group.ts';
 import { openMmio } from './open-mmio.ts';
 import type { OpenOptions } from './open-options.ts';
 import { openPhysicalPci } from './open-physical-pci.ts';
-import { openVfioPci, requireIommu } from './open-vfio-pci.ts';
+import { openVfioPci } from './open-vfio-pci.ts';
 import { describePciDevice } from './pci-devices.ts';
 import { PhysicalHal } from './physical-hal.ts';
 import { SystemFiles } from './system-files.ts';
@@ -114,8 +115,8 @@ function openPciDevice(files: SystemFiles, address: string, options: OpenOptions
     const open = (): PciTransport => openPhysicalPci(files, device, options);
     return { kind: 'pci', ...withHal(options, isPhysical, () => PhysicalHal.unsafe(), open) };
   }
-  const iommuGroup = requireIommu(device);
-  const open = (hal: VfioHal): PciTransport => openVfioPci(files, device, iommuGroup, hal, options);
+  checkIommu(files, device);
+  const open = (hal: VfioHal): PciTransport => openVfioPci(files, device, hal, options);
   return { kind: 'pci', ...withHal(options, isVfio, () => VfioHal.create(), open) };
 }
 

@@ -1,7 +1,7 @@
 /** Opens a PCI device behind an IOMMU. */
 import { VirtioError } from '@virtio/core';
 import { DeviceFunction, PciTransport } from '@virtio/pci';
-import { DriverBinding } from './driver-binding.ts';
+import { bindForVfio } from './iommu-group.ts';
 import type { OpenOptions } from './open-options.ts';
 import { otherGroupMembers, pciBars, type PciDeviceInfo } from './pci-devices.ts';
 import { pollingInterrupts } from './polling.ts';
@@ -11,34 +11,10 @@ import { VfioDevice } from './vfio-device.ts';
 import type { VfioHal } from './vfio-hal.ts';
 import { VfioInterrupts } from './vfio-interrupts.ts';
 
-/**
- * The device's IOMMU group.
- *
- * @throws {@link VirtioError} `IOMMU_MISSING`
- */
-export function requireIommu({ address, iommuGroup, driver }: PciDeviceInfo): number {
-  if (iommuGroup !== undefined) return iommuGroup;
-  if (driver === 'vfio-pci') {
-    throw new VirtioError(
-      'IOMMU_MISSING',
-      `PCI ${address} is bound to vfio-pci, but not behind an IOMMU: in its no-IOMMU mode VFIO gives a device no memory. If the ` +
-        'device may reach all memory of this machine, open it with { unsafePhysicalMemory: true, takeOver: true }, which takes ' +
-        'it from vfio-pci; else enable an IOMMU',
-    );
-  }
-  throw new VirtioError(
-    'IOMMU_MISSING',
-    `PCI ${address} is not behind an IOMMU. Enable one (firmware: VT-d or AMD-Vi; kernel command line: intel_iommu=on; QEMU: ` +
-      '-device intel-iommu,intremap=on), or, if the device may reach all memory of this machine, open it with ' +
-      '{ unsafePhysicalMemory: true }',
-  );
-}
-
 /** Binds the device to vfio-pci, if it is not, and opens it. */
 export function openVfioPci(
   files: SystemFiles,
   device: PciDeviceInfo,
-  iommuGroup: number,
   hal: VfioHal,
   { takeOver = false, interrupts: wanted }: OpenOptions,
 ): PciTransport {
@@ -51,7 +27,8 @@ export function openVfioPci(
   }
   const resources = new Resources();
   return resources.keepUnlessThrown(() => {
-    resources.add(new DriverBinding(files, device, 'vfio-pci', { takeOver }));
+    const { binding, iommuGroup } = bindForVfio(files, device, takeOver);
+    resources.add(binding);
     const members = (): string => otherGroupMembers(files, iommuGroup, address);
     const vfio = resources.add(new VfioDevice(hal.container, address, iommuGroup, members));
     const bars = pciBars(files, address);

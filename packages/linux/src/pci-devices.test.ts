@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { listDevices } from './discovery.ts';
 import { openPhysicalPci } from './open-physical-pci.ts';
-import { requireIommu } from './open-vfio-pci.ts';
+import { requireIommu } from './iommu-group.ts';
 import {
   describePciDevice,
   groupType,

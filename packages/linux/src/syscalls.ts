@@ -2,7 +2,7 @@
  * The system calls that Node.js does not offer, through koffi: mappings, ioctls, eventfds, epoll, and reading and
  * writing without blocking. Everything else (opening, closing, reading and writing at a position) is `node:fs`, which takes the same descriptors.
  *
- * Constants are those of x86-64 and aarch64, which agree in all that is used here but the layout of `epoll_event`.
+ * Constants are those of x86-64, aarch64 and riscv64, which agree in all that is used here but the layout of `epoll_event`.
  */
 import { constants } from 'node:os';
 import koffi from 'koffi';
@@ -60,8 +60,11 @@ function load(): Readonly<Record<string, Native>> {
   if (process.platform !== 'linux') {
     throw new VirtioError('UNSUPPORTED', `@virtio/linux needs Linux; this is ${process.platform}`);
   }
-  if (process.arch !== 'x64' && process.arch !== 'arm64') {
-    throw new VirtioError('UNSUPPORTED', `@virtio/linux knows x86-64 and aarch64; this is ${process.arch}`);
+  if (!['x64', 'arm64', 'riscv64'].includes(process.arch)) {
+    throw new VirtioError(
+      'UNSUPPORTED',
+      `@virtio/linux knows x86-64, aarch64 and riscv64; this is ${process.arch}`,
+    );
   }
   const libc = koffi.load(null);
   const declare = (name: string, result: string, args: string[]): Native =>

@@ -10,7 +10,7 @@ import { ensureCacheDir } from '../paths.ts';
 import { qemuVersion } from '../setup/qemu-packages.ts';
 import { agentFiles } from './agent-files.ts';
 import { Guest } from './guest.ts';
-import { DEFAULT_CONFIG, type Accelerator } from './qemu-args.ts';
+import { DEFAULT_CONFIG, type Accelerator, type Architecture } from './qemu-args.ts';
 
 const PROBE_MS = 15_000;
 
@@ -18,7 +18,10 @@ const PROBE_MS = 15_000;
 export async function chooseAccelerator(
   image: GuestImage,
   report: (line: string) => void,
+  arch: Architecture = 'x86_64',
 ): Promise<Accelerator> {
+  // Hosts are x86-64.
+  if (arch !== 'x86_64') return 'tcg';
   try {
     accessSync('/dev/kvm', constants.R_OK | constants.W_OK);
   } catch {

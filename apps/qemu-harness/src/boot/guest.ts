@@ -12,7 +12,7 @@ import type { GuestImage } from '../image/image.ts';
 import { lineSplitter } from '../run.ts';
 import { Channel } from './channel.ts';
 import { CHUNK_BYTES, fromChunk, toChunk, type FromGuest } from './protocol.ts';
-import { qemuArguments, type GuestConfig } from './qemu-args.ts';
+import { qemuArguments, qemuProgram, type Architecture, type GuestConfig } from './qemu-args.ts';
 import { QmpClient } from './qmp.ts';
 import { makeTemporary } from './temporary.ts';
 
@@ -52,8 +52,12 @@ export interface ProgramHandlers {
 
 const CONSOLE_LINES = 1000;
 const SHOWN_LINES = 25;
-/** Under software emulation, on a busy machine. */
-const BOOT_MS = 120_000;
+/** Under software emulation, on a busy machine: how long a guest may take to boot. */
+export const BOOT_MS: Readonly<Record<Architecture, number>> = {
+  x86_64: 120_000,
+  aarch64: 240_000,
+  riscv64: 360_000,
+};
 const POWER_OFF_MS = 15_000;
 const SIGNALS: Readonly<Record<string, number>> = {
   SIGHUP: 1,
@@ -79,6 +83,7 @@ export class Guest {
   /** The guest's private folder on the host, for sockets and images. It is deleted at the end. */
   readonly directory: string;
 
+  readonly #arch: Architecture;
   readonly #events: GuestEvents;
   readonly #channel: Channel;
   readonly #qemu: ChildProcess;
@@ -104,6 +109,7 @@ export class Guest {
   #findings = '';
 
   private constructor(
+    arch: Architecture,
     directory: string,
     sockets: { channel: Server; qmp: Server },
     argv: readonly string[],
@@ -111,6 +117,7 @@ export class Guest {
     timeoutMs: number,
     events: GuestEvents,
   ) {
+    this.#arch = arch;
     this.directory = directory;
     this.#events = events;
     this.#servers.push(sockets.channel, sockets.qmp);
@@ -128,7 +135,7 @@ export class Guest {
     this.ready.catch(() => undefined);
 
     // setpriv has the kernel kill QEMU when this process is gone, even if it was killed itself.
-    this.#qemu = spawn('setpriv', ['--pdeathsig', 'KILL', 'qemu-system-x86_64', ...argv], {
+    this.#qemu = spawn('setpriv', ['--pdeathsig', 'KILL', qemuProgram(arch), ...argv], {
       stdio: ['ignore', 'pipe', 'pipe'],
       env: { ...process.env, ...environment },
     });
@@ -147,7 +154,8 @@ export class Guest {
       () => this.giveUp(`it was still running after ${Math.round(timeoutMs / 1000)} s`),
       timeoutMs,
     );
-    this.#bootTimer = setTimeout(() => this.giveUp(`it did not boot within ${BOOT_MS / 1000} s`), BOOT_MS);
+    const bootMs = BOOT_MS[arch];
+    this.#bootTimer = setTimeout(() => this.giveUp(`it did not boot within ${bootMs / 1000} s`), bootMs);
   }
 
   /**
@@ -171,7 +179,7 @@ export class Guest {
       const paths = { channel: join(directory, 'channel'), qmp: join(directory, 'qmp') };
       const sockets = { channel: await listen(paths.channel), qmp: await listen(paths.qmp) };
       const argv = qemuArguments(config, image, initramfs, paths);
-      return new Guest(directory, sockets, argv, config.environment ?? {}, timeoutMs, events);
+      return new Guest(config.arch, directory, sockets, argv, config.environment ?? {}, timeoutMs, events);
     } catch (error) {
       rmSync(directory, { recursive: true, force: true });
       throw error;
@@ -235,6 +243,10 @@ export class Guest {
 
   /** Asks QEMU for the state of the interrupt controllers, which tells why a timer is lost, and ends the guest. */
   async #examine(): Promise<void> {
+    if (this.#arch !== 'x86_64') {
+      this.#kill('broken');
+      return;
+    }
     try {
       const qmp = await this.qmp;
       for (const cpu of [0, 1]) {

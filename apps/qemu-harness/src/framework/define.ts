@@ -3,7 +3,7 @@
  * side. This module and everything a definition imports ends up in the guest too, so it holds types and data only; what
  * the host can do reaches its functions as an argument.
  */
-import type { Machine, TransportKind } from '../boot/qemu-args.ts';
+import type { Architecture, Machine, TransportKind } from '../boot/qemu-args.ts';
 
 /** A property of a QEMU device: `true` and `false` become `on` and `off`. */
 export type Property = string | number | boolean;
@@ -20,11 +20,17 @@ export interface Ring {
 
 /** One kind of guest in which tests run. */
 export interface Cell {
+  readonly arch: Architecture;
   readonly machine: Machine;
   readonly transport: TransportKind;
   readonly ring: Ring;
   /** The guest's engine interprets, on an emulated processor: what draws or moves much does so {@link small}. */
   readonly slow?: boolean;
+}
+
+/** Whether the devices of a kind of guest are on PCI. */
+export function onPci({ transport }: Pick<Cell, 'transport'>): boolean {
+  return transport === 'pci-vfio' || transport === 'pci-physical';
 }
 
 /** How much a test draws or moves: all of it, or little in a slow guest. What is judged, and how, stays the same. */

@@ -3,14 +3,19 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { disk, guestTest, pattern, type Cell, type DeviceSpec, type GuestTest } from './define.ts';
-import { planTest, portions, SlotAllocator, type PlannedTest } from './plan.ts';
+import { planTest, portions, reasonAgainst, SlotAllocator, type PlannedTest } from './plan.ts';
 
 const PCI: Cell = {
+  arch: 'x86_64',
   machine: 'q35',
   transport: 'pci-vfio',
   ring: { name: 'packed', properties: { packed: true } },
 };
-const MMIO: Cell = { machine: 'microvm', transport: 'mmio-v2', ring: { name: 'split', properties: {} } };
+const MMIO: Cell = {
+  ...{ arch: 'x86_64', machine: 'microvm', transport: 'mmio-v2' },
+  ring: { name: 'split', properties: {} },
+};
+const RISCV: Cell = { ...MMIO, arch: 'riscv64', machine: 'virt' };
 
 const test = (devices: Record<string, DeviceSpec>): GuestTest =>
   guestTest({ device: 'x', name: 'y', devices, guest: () => undefined });
@@ -20,7 +25,7 @@ describe('planTest', () => {
   beforeEach(() => void (directory = mkdtempSync(join(tmpdir(), 'plan-test-'))));
   afterEach(() => rmSync(directory, { recursive: true }));
   const plan = (cell: Cell, devices: Record<string, DeviceSpec>): Promise<PlannedTest> =>
-    planTest(test(devices), 0, cell, new SlotAllocator(cell.machine), directory);
+    planTest(test(devices), 0, cell, new SlotAllocator(cell), directory);
 
   it('gives each PCI device a slot and the properties of the ring', async () => {
     const { args, devices } = await plan(PCI, {
@@ -40,6 +45,20 @@ describe('planTest', () => {
     const { args, devices } = await plan(MMIO, { a: { model: 'virtio-rng' }, b: { model: 'virtio-rng' } });
     expect(args[3]).toBe('virtio-rng-device,id=t0-b,bus=virtio-mmio-bus.1');
     expect(devices.get('b')?.location).toEqual({ kind: 'mmio', address: 0xfeb00200, size: 512 });
+  });
+
+  it('knows the windows and the devices of the boards of other architectures', async () => {
+    const devices = { a: { model: 'virtio-rng' }, b: { model: 'virtio-rng' } };
+    const location = async (cell: Cell): Promise<unknown> =>
+      (await plan(cell, devices)).devices.get('b')?.location;
+    expect(await location(RISCV)).toEqual({ kind: 'mmio', address: 0x10002000, size: 4096 });
+    rmSync(join(directory, 't0'), { recursive: true });
+    expect(await location({ ...RISCV, arch: 'aarch64' })).toEqual({
+      ...{ kind: 'mmio', address: 0x0a000200, size: 512 },
+    });
+    rmSync(join(directory, 't0'), { recursive: true });
+    const { args } = await plan({ ...PCI, arch: 'aarch64', machine: 'virt' }, devices);
+    expect(args[1]).toBe('virtio-rng-pci,id=t0-a,bus=pcie.0,addr=0x01,packed=on');
   });
 
   it('puts a device that can be unplugged behind a port', async () => {
@@ -110,11 +129,17 @@ describe('portions', () => {
         Object.fromEntries(Array.from({ length: count }, (_, index) => [`d${index}`, { model: 'm' }])),
       ),
     });
-    const sizes = portions([of(20), of(11), of(19), of(0), of(1)], 'q35').map((tests) =>
+    const sizes = portions([of(20), of(11), of(19), of(0), of(1)], PCI).map((tests) =>
       tests.map((item) => Object.keys(item.test.devices).length),
     );
     expect(sizes).toEqual([[20], [11, 19, 0], [1]]);
-    expect(() => portions([of(31)], 'q35')).toThrow(/room for 30/);
+    expect(() => portions([of(31)], PCI)).toThrow(/room for 30/);
+  });
+
+  it('puts no test into a guest twice', () => {
+    const [a, b] = [test({}), test({})];
+    const tests = [a, b, a, b].map((one) => ({ test: one }));
+    expect(portions(tests, PCI).map((portion) => portion.length)).toEqual([2, 2]);
   });
 });
 
@@ -124,5 +149,20 @@ describe('pattern', () => {
     expect(pattern(new Uint8Array(32), 1, 32)).toEqual(whole.subarray(32));
     expect(pattern(new Uint8Array(64), 2)).not.toEqual(whole);
     expect(new Set(new Uint32Array(pattern(new Uint8Array(1 << 16), 0).buffer)).size).toBe(1 << 14);
+  });
+});
+
+describe('reasonAgainst', () => {
+  const many = (count: number): GuestTest =>
+    test(Object.fromEntries(Array.from({ length: count }, (_, n) => [`d${n}`, { model: 'virtio-rng' }])));
+
+  it('leaves a test out whose devices a machine has no room for; one window stays empty', () => {
+    expect(reasonAgainst(many(7), RISCV)).toBeUndefined();
+    expect(reasonAgainst(many(8), RISCV)).toMatch(/needs 8 devices; the machine has room for 7/);
+    expect(reasonAgainst(many(30), PCI)).toBeUndefined();
+  });
+
+  it('gives the reason of the test itself first', () => {
+    expect(reasonAgainst({ ...many(40), skip: () => 'no such thing' }, PCI)).toBe('no such thing');
   });
 });

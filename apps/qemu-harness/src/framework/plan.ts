@@ -5,8 +5,16 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { escape } from '../boot/qemu-args.ts';
-import type { BackendProgram, Cell, DeviceSpec, GuestTest, Properties } from './define.ts';
+import {
+  type BackendProgram,
+  type Cell,
+  type DeviceSpec,
+  type GuestTest,
+  onPci,
+  type Properties,
+} from './define.ts';
 import { prepareDisk, type PreparedDisk } from './disk-image.ts';
+import { mmioWindows } from './mmio-windows.ts';
 import type { PlannedLocation } from './runner-protocol.ts';
 
 /** A device of a test, ready to be given to QEMU. */
@@ -36,28 +44,45 @@ export interface PlannedTest {
   readonly environment: Readonly<Record<string, string>>;
 }
 
-/** PCI slots 1 to 30 are free on q35; microvm has 24 windows with its second I/O APIC, the last of which stays empty for a test. */
-const SLOTS = { q35: 30, microvm: 23 } as const;
-/** Where QEMU's microvm puts its windows of registers when it has ACPI. */
-const MMIO_BASE = 0xfeb00000;
-const MMIO_SIZE = 512;
+/** PCI slots 1 to 30 are free on all boards. */
+const PCI_SLOTS = 30;
 
-/** Cuts a list of tests into portions whose devices fit in one guest. */
-export function portions<T extends { readonly test: GuestTest }>(
-  tests: readonly T[],
-  machine: Cell['machine'],
-): T[][] {
+/** The kind of guest as far as it decides where devices are. */
+type Board = Pick<Cell, 'arch' | 'transport'>;
+
+/** How many devices a kind of guest has room for. Of its MMIO windows the last one stays empty for a test. */
+export function slotsOf(board: Board): number {
+  return onPci(board) ? PCI_SLOTS : mmioWindows(board).count - 1;
+}
+
+/** Why a kind of guest cannot run a test, or `undefined` if it can. */
+export function reasonAgainst(test: GuestTest, cell: Cell): string | undefined {
+  const needed = Object.keys(test.devices).length;
+  const slots = slotsOf(cell);
+  return (
+    test.skip?.(cell) ??
+    (needed > slots ? `it needs ${needed} devices; the machine has room for ${slots}` : undefined)
+  );
+}
+
+/**
+ * Cuts a list of tests into portions whose devices fit in one guest. No portion has a test twice, with two kinds of rings: names that QEMU
+ * has once a machine (of console ports) are the test's.
+ */
+export function portions<T extends { readonly test: GuestTest }>(tests: readonly T[], board: Board): T[][] {
+  const slots = slotsOf(board);
   const result: T[][] = [];
   let free = 0;
   for (const item of tests) {
     const { test } = item;
     const needed = Object.keys(test.devices).length;
-    if (needed > SLOTS[machine]) {
-      throw new Error(`'${test.name}' needs ${needed} devices; a guest has room for ${SLOTS[machine]}.`);
+    if (needed > slots) {
+      throw new Error(`'${test.name}' needs ${needed} devices; a guest has room for ${slots}.`);
     }
-    if (needed > free || result.length === 0) {
+    const twice = result.at(-1)?.some((other) => other.test === test) === true;
+    if (needed > free || twice || result.length === 0) {
       result.push([]);
-      free = SLOTS[machine];
+      free = slots;
     }
     result.at(-1)?.push(item);
     free -= needed;
@@ -82,22 +107,19 @@ export interface Slots {
 
 /** Hands out slots of the Linux guests. */
 export class SlotAllocator implements Slots {
-  readonly #machine: Cell['machine'];
+  readonly #board: Board;
   #next = 0;
 
-  constructor(machine: Cell['machine']) {
-    this.#machine = machine;
+  constructor(board: Board) {
+    this.#board = board;
   }
 
   take(id: string, hotplug: boolean): Slot {
     const slot = this.#next++;
-    if (this.#machine === 'microvm') {
-      const address = MMIO_BASE + slot * MMIO_SIZE;
-      return {
-        args: [],
-        bus: `bus=virtio-mmio-bus.${slot}`,
-        location: { kind: 'mmio', address, size: MMIO_SIZE },
-      };
+    if (!onPci(this.#board)) {
+      const { base, size } = mmioWindows(this.#board);
+      const location = { kind: 'mmio', address: base + slot * size, size } as const;
+      return { args: [], bus: `bus=virtio-mmio-bus.${slot}`, location };
     }
     const number = (slot + 1).toString(16).padStart(2, '0');
     const address = `0000:00:${number}.0`;
@@ -156,8 +178,8 @@ export async function planTest(
   return { test, directory, devices, args, environment };
 }
 
-function deviceName({ model }: DeviceSpec, { machine }: Cell): string {
-  return `${model}${machine === 'q35' ? '-pci' : '-device'}`;
+function deviceName({ model }: DeviceSpec, cell: Cell): string {
+  return `${model}${onPci(cell) ? '-pci' : '-device'}`;
 }
 
 /** `,name=value` for each property. */

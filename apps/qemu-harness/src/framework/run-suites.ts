@@ -8,6 +8,7 @@ import {
   type SimpleRenderer,
 } from 'listr2';
 import { chooseAccelerator } from '../boot/accelerator.ts';
+import { type Architecture, ARCHITECTURES } from '../boot/qemu-args.ts';
 import { HarnessError } from '../errors.ts';
 import { prepare } from '../prepare.ts';
 import { formatFailures, formatReboots, formatTable } from '../report/table.ts';
@@ -16,8 +17,8 @@ import { qemuVersion } from '../setup/qemu-packages.ts';
 import { ensurePrograms } from './backends.ts';
 import type { Cell, GuestTest } from './define.ts';
 import { discoverTests } from './discover.ts';
-import { cellName, type Extent, isIncluded, MATRIX, remarks } from './matrix.ts';
-import { portions } from './plan.ts';
+import { boardName, cellName, type Extent, isIncluded, MATRIX, remarks } from './matrix.ts';
+import { portions, reasonAgainst } from './plan.ts';
 import { createReport, isGreen, type RunRecord, type TestResult } from './results.ts';
 import { type CellTest, runInGuest, type RunnerOptions, suiteFiles } from './runner.ts';
 
@@ -27,6 +28,8 @@ export interface SuiteOptions {
   readonly filters: readonly string[];
   /** How much runs if there are no filters. */
   readonly extent: Extent;
+  /** The architectures of the guests; `undefined`: x86-64, or all of them where `full` is asked for. */
+  readonly arch: readonly Architecture[] | undefined;
   /** Write the report's JSON here, too. */
   readonly json: string | undefined;
   /** Plain lines even on a terminal. */
@@ -52,8 +55,7 @@ export async function runSuites(options: SuiteOptions): Promise<number> {
   const interruption = new AbortController();
   const interrupt = (): void => interruption.abort();
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, interrupt);
-  let ready:
-    (Pick<RunnerOptions, 'image' | 'accelerator' | 'files' | 'programs'> & { qemu: string }) | undefined;
+  let ready: (Pick<RunnerOptions, 'files' | 'programs'> & { qemu: string; bases: Bases }) | undefined;
   const guests = planGuests(selection);
   try {
     await list(live, [
@@ -61,12 +63,19 @@ export async function runSuites(options: SuiteOptions): Promise<number> {
         title: 'QEMU and the guest',
         task: async (_context, task) => {
           const report = (line: string): void => void (task.output = line);
-          const image = await prepare(report);
-          const accelerator = await chooseAccelerator(image, report);
+          const bases: Bases = new Map();
+          for (const arch of new Set(selection.map(({ cell }) => cell.arch))) {
+            const image = await prepare(report, arch);
+            bases.set(arch, { image, accelerator: await chooseAccelerator(image, report, arch) });
+          }
           const wanted = guests.flatMap(({ tests }) => tests.map(({ test }) => test));
           const programs = await ensurePrograms(wanted, report);
-          ready = { image, accelerator, files: await suiteFiles(), programs, qemu: await qemuVersion() };
-          task.title = `QEMU ${ready.qemu} (${ready.accelerator}), guest: Linux ${image.kernelRelease}, Node.js ${image.nodeVersion}`;
+          ready = { bases, files: await suiteFiles(), programs, qemu: await qemuVersion() };
+          const systems = [...bases].map(
+            ([arch, { image, accelerator }]) =>
+              `${arch} (${accelerator}): Linux ${image.kernelRelease}, Node.js ${image.nodeVersion}`,
+          );
+          task.title = `QEMU ${ready.qemu}, guests: ${systems.join('; ')}`;
         },
       },
     ]).run();
@@ -76,7 +85,11 @@ export async function runSuites(options: SuiteOptions): Promise<number> {
         title: guest.title,
         task: async (_context: object, task: Task): Promise<void> => {
           if (ready === undefined || interruption.signal.aborted) throw new Error('not run');
-          await runShown(guest, task, live, { ...ready, signal: interruption.signal });
+          const { files, programs, bases } = ready;
+          await runShown(guest, task, live, {
+            ...baseOf(bases, guest.arch),
+            ...{ files, programs, signal: interruption.signal },
+          });
           const failed = failuresOf(guest);
           if (failed > 0) throw new Error(`${guest.title}: ${failed} failed`);
         },
@@ -87,13 +100,14 @@ export async function runSuites(options: SuiteOptions): Promise<number> {
     for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.off(signal, interrupt);
   }
   if (ready === undefined) return STATUS_INTERRUPTED;
-  const { image, accelerator, qemu } = ready;
+  const { bases, qemu } = ready;
   const results = new Map(guests.flatMap((guest) => [...guest.results]));
   const runs = selection.map(({ cell, tests }): RunRecord => {
     const own = guests.filter((guest) => guest.tests.some((item) => item.cell === cell));
     const records = tests.map((item) => resultOf(item, results));
+    const { image, accelerator } = baseOf(bases, cell.arch);
     return {
-      ...{ arch: 'x86_64', machine: cell.machine, transport: cell.transport, ring: cell.ring.name },
+      ...{ arch: cell.arch, machine: cell.machine, transport: cell.transport, ring: cell.ring.name },
       guest: { kernel: image.kernelRelease, node: image.nodeVersion },
       ...{ qemu, accelerator },
       ms: records.reduce((sum, { ms }) => sum + ms, 0),
@@ -117,8 +131,18 @@ export async function runSuites(options: SuiteOptions): Promise<number> {
   return isGreen(report) ? 0 : 1;
 }
 
+/** What the guests of each architecture are booted with. */
+type Bases = Map<Architecture, Pick<RunnerOptions, 'image' | 'accelerator'>>;
+
+function baseOf(bases: Bases, arch: Architecture): Pick<RunnerOptions, 'image' | 'accelerator'> {
+  const base = bases.get(arch);
+  if (base === undefined) throw new Error(`nothing was prepared for ${arch}`);
+  return base;
+}
+
 /** A guest that is to be booted, and what came of its tests. */
 interface PlannedGuest {
+  readonly arch: Architecture;
   readonly title: string;
   readonly tests: readonly CellTest[];
   results: ReadonlyMap<CellTest, TestResult>;
@@ -130,24 +154,24 @@ interface PlannedGuest {
  * tests.
  */
 function planGuests(selection: readonly Selection[]): readonly PlannedGuest[] {
-  const kinds = Map.groupBy(selection, ({ cell }) => `${cell.machine} · ${cell.transport}`);
+  const kinds = Map.groupBy(selection, ({ cell }) => `${boardName(cell)} · ${cell.transport}`);
   return [...kinds].flatMap(([kind, selected]) => {
     const wanted = selected
       .flatMap(({ tests }) => tests)
-      .filter(({ cell, test }) => test.skip?.(cell) === undefined);
+      .filter(({ cell, test }) => reasonAgainst(test, cell) === undefined);
     const [first] = wanted;
     if (first === undefined) return [];
-    return portions(wanted, first.cell.machine).map((tests, index, all): PlannedGuest => {
+    return portions(wanted, first.cell).map((tests, index, all): PlannedGuest => {
       const part = all.length > 1 ? ` (${index + 1}/${all.length})` : '';
-      return { title: `${kind}${part}`, tests, results: new Map(), reboots: [] };
+      return { arch: first.cell.arch, title: `${kind}${part}`, tests, results: new Map(), reboots: [] };
     });
   });
 }
 
 /** The result of a test in a cell: every test has one. */
 function resultOf(item: CellTest, results: ReadonlyMap<CellTest, TestResult>): TestResult {
-  const { device, name, skip } = item.test;
-  const reason = skip?.(item.cell);
+  const { device, name } = item.test;
+  const reason = reasonAgainst(item.test, item.cell);
   if (reason !== undefined) return { device, name, status: 'skipped', ms: 0, detail: reason };
   return results.get(item) ?? { device, name, status: 'failed', ms: 0, detail: 'It was not run.' };
 }
@@ -221,23 +245,28 @@ interface Selection {
 /** The cells with the tests that are to run in them. Filters ask for all that they match. */
 export function select(
   tests: readonly GuestTest[],
-  { filters, extent }: Pick<SuiteOptions, 'filters' | 'extent'>,
+  { filters, extent, arch }: Pick<SuiteOptions, 'filters' | 'extent' | 'arch'>,
 ): readonly Selection[] {
-  return MATRIX.map((cell) => ({
-    cell,
-    tests: tests
-      .filter((test) => {
-        const what = `${test.device}: ${test.name}`;
-        return (
-          isIncluded(cell, test, filters.length > 0 ? 'full' : extent) &&
-          (test.onlyFull !== true ||
-            extent === 'full' ||
-            filters.some((filter) => test.name.includes(filter))) &&
-          filters.every((filter) =>
-            filter.split('|').some((word) => what.includes(word) || cellName(cell).includes(word)),
-          )
-        );
-      })
-      .map((test) => ({ cell, test })),
-  })).filter((selected) => selected.tests.length > 0);
+  const wanted = arch ?? (extent === 'full' ? ARCHITECTURES : ['x86_64' as const]);
+  // Filters ask for all that they match, but of guests that take long for the essential alone.
+  const extentIn = (cell: Cell): Extent => (filters.length > 0 && cell.arch === 'x86_64' ? 'full' : extent);
+  return MATRIX.filter((cell) => wanted.includes(cell.arch))
+    .map((cell) => ({
+      cell,
+      tests: tests
+        .filter((test) => {
+          const what = `${test.device}: ${test.name}`;
+          return (
+            isIncluded(cell, test, extentIn(cell)) &&
+            (test.onlyFull !== true ||
+              extent === 'full' ||
+              filters.some((filter) => test.name.includes(filter))) &&
+            filters.every((filter) =>
+              filter.split('|').some((word) => what.includes(word) || cellName(cell).includes(word)),
+            )
+          );
+        })
+        .map((test) => ({ cell, test })),
+    }))
+    .filter((selected) => selected.tests.length > 0);
 }

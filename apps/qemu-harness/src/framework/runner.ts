@@ -5,8 +5,8 @@
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { agentFiles } from '../boot/agent-files.ts';
-import { Guest, type Stage } from '../boot/guest.ts';
-import { DEFAULT_CONFIG, type Accelerator } from '../boot/qemu-args.ts';
+import { BOOT_MS, Guest, type Stage } from '../boot/guest.ts';
+import { DEFAULT_CONFIG, type Accelerator, type Architecture } from '../boot/qemu-args.ts';
 import { makeTemporary } from '../boot/temporary.ts';
 import { HarnessError } from '../errors.ts';
 import type { CpioEntry } from '../image/cpio.ts';
@@ -51,7 +51,6 @@ export interface RunnerOptions {
 }
 
 const DEFAULT_TEST_S = 60;
-const BOOT_MS = 120_000;
 /** What a test may take beyond its time: loading its process, and closing what it has opened. */
 const EXTRA_MS = 30_000;
 const OUTPUT_LINES = 40;
@@ -125,11 +124,11 @@ async function attemptInGuest(
 ): Promise<Attempt> {
   const [first] = tests;
   if (first === undefined) return { rest: [] };
-  const { machine, transport } = first.cell;
+  const { arch, machine, transport } = first.cell;
   const parent = makeTemporary();
   const backends = new Backends(programs);
   try {
-    const slots = new SlotAllocator(machine);
+    const slots = new SlotAllocator(first.cell);
     const planned: PlannedTest[] = [];
     for (const [number, { test, cell }] of tests.entries()) {
       planned.push(await planTest(test, number, cell, slots, parent));
@@ -141,8 +140,12 @@ async function attemptInGuest(
       string
     >;
     const sharedMemory = planned.some((test) => [...test.devices.values()].some(({ backend }) => backend));
-    const config = { ...DEFAULT_CONFIG, machine, transport, accelerator, devices, environment, sharedMemory };
-    const budget = tests.reduce((sum, { test }) => sum + timeoutMs(test) + EXTRA_MS, BOOT_MS);
+    const place = { arch, machine, transport, accelerator };
+    const config = { ...DEFAULT_CONFIG, ...place, devices, environment, sharedMemory };
+    const budget = tests.reduce(
+      (sum, { test }) => sum + timeoutMs(test, first.cell) + EXTRA_MS,
+      BOOT_MS[arch],
+    );
     events.onBoot?.('starting', 0);
     const warnings: string[] = [];
     const guest = await Guest.start(config, image, files, budget, {
@@ -206,8 +209,8 @@ async function runTest(
     return body(args as never, env);
   };
   const devices = Object.fromEntries([...planned.devices].map(([key, { location }]) => [key, location]));
-  const course = await process.run({ device, name, cell, devices }, timeoutMs(test), call, last);
-  const failures = judge(course, timeoutMs(test));
+  const course = await process.run({ device, name, cell, devices }, timeoutMs(test, cell), call, last);
+  const failures = judge(course, timeoutMs(test, cell));
   const detail = [...failures, ...course.notes];
   if (failures.length > 0) {
     if (course.output.trim() !== '') detail.push(`It printed:\n${lastLines(course.output, OUTPUT_LINES)}`);
@@ -231,6 +234,9 @@ function parseNegotiated(json: string): NonNullable<TestResult['negotiated']>[nu
   return JSON.parse(json) as NonNullable<TestResult['negotiated']>[number];
 }
 
-function timeoutMs({ timeoutS }: GuestTest): number {
-  return (timeoutS ?? DEFAULT_TEST_S) * 1000;
+/** How much longer a test may take where all of a guest is emulated, other architectures at a lower speed. */
+const SLOWER: Readonly<Record<Architecture, number>> = { x86_64: 1, aarch64: 3, riscv64: 5 };
+
+function timeoutMs({ timeoutS }: GuestTest, { arch }: Cell): number {
+  return (timeoutS ?? DEFAULT_TEST_S) * 1000 * SLOWER[arch];
 }

@@ -21,10 +21,12 @@ import {
 import { join } from 'node:path';
 import { withLock } from '@virtio/setup/lock';
 import { HARNESS_DIR, WAITING, ensureCacheDir } from '../paths.ts';
+import type { Architecture } from '../boot/qemu-args.ts';
+import { ensureForeignPackages, FOREIGN, type ForeignArchitecture } from '../setup/foreign-packages.ts';
 import { ensureGuestPackages, type GuestPackages } from '../setup/guest-packages.ts';
 import { encodeCpio, type CpioEntry } from './cpio.ts';
 import { moduleEntries } from './modules.ts';
-import { runtimeFiles, toEntries, type ImageFile } from './node-runtime.ts';
+import { foreignRuntimeFiles, runtimeFiles, toEntries, type ImageFile } from './node-runtime.ts';
 
 /** Changes when the code that builds the image changes what is in it. */
 const FORMAT = 1;
@@ -49,12 +51,34 @@ export interface GuestImage {
   readonly nodeVersion: string;
 }
 
-/** The image for the present inputs, built if it is not in the cache. */
-export async function ensureImage(report: (line: string) => void): Promise<GuestImage> {
+/** What an image is made of, beside init. */
+interface Parts {
+  readonly packages: GuestPackages;
+  readonly nodeVersion: string;
+  readonly files: readonly ImageFile[];
+}
+
+async function ownParts(report: (line: string) => void): Promise<Parts> {
   const packages = await ensureGuestPackages(report);
+  return { packages, nodeVersion: process.version, files: await runtimeFiles() };
+}
+
+async function foreignParts(arch: ForeignArchitecture, report: (line: string) => void): Promise<Parts> {
+  const packages = await ensureForeignPackages(arch, report);
+  const files = foreignRuntimeFiles(packages, FOREIGN[arch].node);
+  return { packages, nodeVersion: packages.nodeVersion, files };
+}
+
+/** The image for the present inputs, built if it is not in the cache. */
+export async function ensureImage(
+  report: (line: string) => void,
+  arch: Architecture = 'x86_64',
+): Promise<GuestImage> {
+  const { packages, nodeVersion, files } = await (arch === 'x86_64'
+    ? ownParts(report)
+    : foreignParts(arch, report));
   const init = readFileSync(join(HARNESS_DIR, 'guest', 'init.sh'));
-  const files = await runtimeFiles();
-  const key = imageKey(packages, init, files);
+  const key = imageKey(packages, nodeVersion, init, files);
   const cache = ensureCacheDir();
   const directory = join(cache, `image-${key}`);
   const image: GuestImage = {
@@ -62,7 +86,7 @@ export async function ensureImage(report: (line: string) => void): Promise<Guest
     kernel: join(directory, 'vmlinuz'),
     initramfs: join(directory, 'initramfs.cpio'),
     kernelRelease: packages.kernelRelease,
-    nodeVersion: process.version,
+    nodeVersion,
   };
   if (!existsSync(directory)) {
     await withLock(
@@ -70,7 +94,7 @@ export async function ensureImage(report: (line: string) => void): Promise<Guest
       () => report(WAITING),
       async () => {
         if (existsSync(directory)) return;
-        report(`guest image: building (kernel ${packages.kernelRelease}, Node.js ${process.version})`);
+        report(`guest image: building (${arch}, kernel ${packages.kernelRelease}, Node.js ${nodeVersion})`);
         removeOldImages(cache);
         const temporary = mkdtempSync(join(cache, 'new-image-'));
         const entries: CpioEntry[] = [
@@ -103,12 +127,15 @@ function skeleton(packages: GuestPackages, init: Uint8Array): CpioEntry[] {
   ];
 }
 
-function imageKey(packages: GuestPackages, init: Uint8Array, files: readonly ImageFile[]): string {
+function imageKey(
+  packages: GuestPackages,
+  nodeVersion: string,
+  init: Uint8Array,
+  files: readonly ImageFile[],
+): string {
   const hash = createHash('sha256');
   const { kernelVersion, kernelRelease, busyboxVersion } = packages;
-  hash.update(
-    JSON.stringify([FORMAT, kernelVersion, kernelRelease, busyboxVersion, process.version, APPLETS]),
-  );
+  hash.update(JSON.stringify([FORMAT, kernelVersion, kernelRelease, busyboxVersion, nodeVersion, APPLETS]));
   hash.update(init);
   for (const { source, path, mode } of files) {
     hash.update(JSON.stringify([path, mode]));

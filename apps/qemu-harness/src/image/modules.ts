@@ -62,11 +62,11 @@ export function selectModules(dependencies: ModuleDependencies, names: readonly 
 async function readDependencies({
   modulesDir,
   kernelRelease,
-  busybox,
+  tools,
 }: GuestPackages): Promise<ModuleDependencies> {
   if (!existsSync(join(modulesDir, 'modules.dep'))) {
     const root = join(modulesDir, '../../..');
-    await run('IMAGE_FAILED', busybox, ['depmod', '-b', root, kernelRelease]);
+    await run('IMAGE_FAILED', tools, ['depmod', '-b', root, kernelRelease]);
   }
   return parseModulesDep(readFileSync(join(modulesDir, 'modules.dep'), 'utf8'));
 }
@@ -78,12 +78,12 @@ export async function moreModules(packages: GuestPackages, names: readonly strin
   for (const name of names) {
     for (const path of selectModules(dependencies, [name]).reverse()) ordered.add(path);
   }
-  return [...ordered].map((path) => readModule(packages.busybox, join(packages.modulesDir, path)));
+  return [...ordered].map((path) => readModule(packages.tools, join(packages.modulesDir, path)));
 }
 
 /** The entries of the image for `/lib/modules`. */
 export async function moduleEntries(packages: GuestPackages): Promise<CpioEntry[]> {
-  const { modulesDir, kernelRelease, busybox } = packages;
+  const { modulesDir, kernelRelease, tools } = packages;
   const dependencies = await readDependencies(packages);
   const selected = selectModules(dependencies, WANTED);
   if (!selected.some((path) => moduleName(path) === 'vfio_pci')) {
@@ -96,7 +96,7 @@ export async function moduleEntries(packages: GuestPackages): Promise<CpioEntry[
   const entries: CpioEntry[] = selected.map((path) => ({
     type: 'file',
     path: `${target}/${plain(path)}`,
-    data: readModule(busybox, join(modulesDir, path)),
+    data: readModule(tools, join(modulesDir, path)),
   }));
   const lines = selected.map(
     (path) => `${plain(path)}: ${(dependencies.get(path) ?? []).map(plain).join(' ')}\n`,
@@ -108,9 +108,9 @@ export async function moduleEntries(packages: GuestPackages): Promise<CpioEntry[
 const plain = (path: string): string => path.replace(/\.(xz|gz)$/, '');
 
 // Unpacked here once instead of at each boot.
-function readModule(busybox: string, path: string): Uint8Array {
+function readModule(tools: string, path: string): Uint8Array {
   if (path === plain(path)) return readFileSync(path);
-  const unpacked = spawnSync(busybox, [path.endsWith('.xz') ? 'xzcat' : 'zcat', path], {
+  const unpacked = spawnSync(tools, [path.endsWith('.xz') ? 'xzcat' : 'zcat', path], {
     maxBuffer: 1 << 28,
   });
   if (unpacked.status !== 0) {

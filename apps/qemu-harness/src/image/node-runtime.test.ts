@@ -1,5 +1,8 @@
+import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { parseLdd } from './node-runtime.ts';
+import { parseLdd, sonames } from './node-runtime.ts';
 
 describe('parseLdd', () => {
   it('takes the libraries and the linker, not the kernel’s own', () => {
@@ -13,5 +16,20 @@ describe('parseLdd', () => {
 
   it('names a library that is missing', () => {
     expect(() => parseLdd('\tlibatomic.so.1 => not found\n')).toThrow(/libatomic\.so\.1/);
+  });
+});
+
+describe('sonames', () => {
+  it('takes links before the files that they name, and no files without a version', () => {
+    const directory = mkdtempSync(join(tmpdir(), 'sonames-test-'));
+    try {
+      for (const name of ['libicudata.so.78.3', 'libc.so.6', 'libmemusage.so', 'ld-linux.so.1']) {
+        writeFileSync(join(directory, name), '');
+      }
+      symlinkSync('libicudata.so.78.3', join(directory, 'libicudata.so.78'));
+      expect(sonames(directory)).toEqual(['ld-linux.so.1', 'libc.so.6', 'libicudata.so.78']);
+    } finally {
+      rmSync(directory, { recursive: true });
+    }
   });
 });

@@ -1,9 +1,21 @@
-/** Node.js for the guest: the very binary that runs the harness, the libraries it is linked to, and koffi. */
-import { readdirSync, readFileSync, realpathSync, statSync } from 'node:fs';
+/**
+ * Node.js for the guest, the libraries it is linked to, and koffi: the very binary that runs the harness, or one of the guest's own
+ * architecture.
+ */
+import {
+  existsSync,
+  lstatSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  realpathSync,
+  statSync,
+} from 'node:fs';
 import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { HarnessError } from '../errors.ts';
 import { run } from '../run.ts';
+import type { ForeignPackages } from '../setup/foreign-packages.ts';
 import type { CpioEntry } from './cpio.ts';
 
 /** A file of the host and its place in the image. */
@@ -36,22 +48,61 @@ export async function runtimeFiles(): Promise<ImageFile[]> {
   for (const library of await sharedLibraries(process.execPath)) {
     files.push({ source: realpathSync(library), path: library.replace(/^\//, ''), mode: 0o755 });
   }
-  const { main, native } = koffiFolders();
-  for (const name of KOFFI_FILES) {
-    files.push({ source: join(main, name), path: `node_modules/koffi/${name}`, mode: 0o644 });
+  const main = koffiFolder();
+  return [...files, ...koffiFiles(main, nativeFolder(main), 'x64')];
+}
+
+/** The modules that Debian's Node.js has outside its binary and loads for what the guest does. */
+const DEBIAN_MODULES = [
+  'usr/share/nodejs/acorn/dist/acorn.js',
+  'usr/share/nodejs/acorn-walk/dist/walk.js',
+  'usr/share/nodejs/undici/undici-fetch.js',
+];
+
+/** The same for a guest of another architecture, from its packages. */
+export function foreignRuntimeFiles(packages: ForeignPackages, node: string): ImageFile[] {
+  const { userland, npmNode, koffi } = packages;
+  const binary = npmNode === undefined ? join(userland, 'usr/bin/node') : join(npmNode, 'bin/node');
+  const files: ImageFile[] = [{ source: binary, path: 'usr/bin/node', mode: 0o755 }];
+  const [triplet = ''] = readdirSync(join(userland, 'usr/lib')).filter((name) => name.endsWith('-linux-gnu'));
+  for (const name of sonames(join(userland, 'usr/lib', triplet))) {
+    const source = realpathSync(join(userland, 'usr/lib', triplet, name));
+    files.push({ source, path: `lib/${triplet}/${name}`, mode: 0o755 });
+    // Binaries name the dynamic linker by this path.
+    if (name.startsWith('ld-linux-')) files.push({ source, path: `lib/${name}`, mode: 0o755 });
   }
-  const nativeTarget = 'node_modules/@koromix/koffi-linux-x64';
-  for (const name of ['package.json', 'index.js']) {
-    files.push({ source: join(native, name), path: `${nativeTarget}/${name}`, mode: 0o644 });
+  if (npmNode === undefined) {
+    const there = DEBIAN_MODULES.filter((path) => existsSync(join(userland, path)));
+    files.push(...there.map((path) => ({ source: join(userland, path), path, mode: 0o644 })));
   }
-  for (const name of readdirSync(join(native, 'linux_x64'))) {
-    files.push({
-      source: join(native, 'linux_x64', name),
-      path: `${nativeTarget}/linux_x64/${name}`,
-      mode: 0o755,
-    });
-  }
-  return files;
+  return [...files, ...koffiFiles(koffiFolder(), koffi, node)];
+}
+
+/** The libraries of a folder by the names that programs are linked to: links where there are some, else files. */
+export function sonames(directory: string): string[] {
+  const names = readdirSync(directory).filter((name) => /\.so\.\d/.test(name));
+  const links = names.filter((name) => lstatSync(join(directory, name)).isSymbolicLink());
+  const targets = new Set(links.map((name) => basename(readlinkSync(join(directory, name)))));
+  return names.filter((name) => !targets.has(name)).sort();
+}
+
+/** koffi: what is written in JavaScript, and its native part in the folders that its package has for this architecture. */
+function koffiFiles(main: string, native: string, node: string): ImageFile[] {
+  const target = `node_modules/@koromix/koffi-linux-${node}`;
+  const folders = readdirSync(native).filter((name) => name.startsWith(`linux_${node}`));
+  return [
+    ...KOFFI_FILES.map((name) => {
+      return { source: join(main, name), path: `node_modules/koffi/${name}`, mode: 0o644 };
+    }),
+    ...['package.json', 'index.js'].map((name) => {
+      return { source: join(native, name), path: `${target}/${name}`, mode: 0o644 };
+    }),
+    ...folders.flatMap((folder) =>
+      readdirSync(join(native, folder)).map((name) => {
+        return { source: join(native, folder, name), path: `${target}/${folder}/${name}`, mode: 0o755 };
+      }),
+    ),
+  ];
 }
 
 /** Reads the files into entries of an archive. */
@@ -81,14 +132,17 @@ export function parseLdd(text: string): string[] {
   return paths;
 }
 
+function koffiFolder(): string {
+  return dirname(realpathSync(createRequire(import.meta.url).resolve('koffi')));
+}
+
 // With pnpm, koffi's native package is found from koffi's own folder only.
-function koffiFolders(): { main: string; native: string } {
-  const main = dirname(realpathSync(createRequire(import.meta.url).resolve('koffi')));
+function nativeFolder(main: string): string {
   const native = dirname(
     realpathSync(createRequire(join(main, 'index.cjs')).resolve('@koromix/koffi-linux-x64/package.json')),
   );
   if (!statSync(native).isDirectory()) {
     throw new HarnessError('IMAGE_FAILED', `koffi's native library is missing in ${native}.`);
   }
-  return { main, native };
+  return native;
 }

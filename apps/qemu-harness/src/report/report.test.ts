@@ -57,7 +57,7 @@ describe('guests that were booted again', () => {
 
   it('are told with their reason, a line each', () => {
     expect(formatReboots(report)).toBe(
-      'booted again: q35 · pci-vfio · split: The timer of processor 0 <does> not fire.',
+      'booted again: x86_64 q35 · pci-vfio · split: The timer of processor 0 <does> not fire.',
     );
     expect(formatReboots(REPORT)).toBe('');
   });
@@ -109,6 +109,6 @@ describe('the terminal', () => {
     const table = formatTable(REPORT, false);
     expect(table).toMatch(/blk .*1 failed.*1 passed/);
     expect(table).not.toContain('\x1b[');
-    expect(formatFailures(REPORT)).toContain('FAILED blk: writes   (q35 · pci-vfio · split)');
+    expect(formatFailures(REPORT)).toContain('FAILED blk: writes   (x86_64 q35 · pci-vfio · split)');
   });
 });

@@ -2,9 +2,9 @@
 import Table from 'cli-table3';
 import type { Report, RunRecord, TestResult } from '../framework/results.ts';
 
-/** What tells a column: machine, transport and ring. */
-export function columnTitle({ machine, transport, ring }: RunRecord): string[] {
-  return [machine, transport, ring];
+/** What tells a column: architecture and machine, transport and ring. A bare machine names its architecture itself. */
+export function columnTitle({ arch, machine, transport, ring }: RunRecord): string[] {
+  return [machine.startsWith(arch) ? machine : `${arch} ${machine}`, transport, ring];
 }
 
 /** The devices of a report, in the order of their first tests. */

@@ -127,6 +127,19 @@ export class Apt {
     return { version, depends: /^Depends: (.*)$/m.exec(shown.stdout)?.[1] ?? '' };
   }
 
+  /**
+   * The packages of an architecture that a package depends on, itself among them, as arguments of {@link Apt.download}. Of those that run
+   * everywhere, the ones of Node.js.
+   */
+  async closure(name: string, architecture: string): Promise<string[]> {
+    const kinds = ['recommends', 'suggests', 'conflicts', 'breaks', 'replaces', 'enhances'];
+    const { stdout } = await tryRun('apt-cache', [
+      ...this.#options,
+      ...['depends', '--recurse', ...kinds.map((kind) => `--no-${kind}`), `${name}:${architecture}`],
+    ]);
+    return parseClosure(stdout, architecture);
+  }
+
   /** Downloads packages into `directory` without installing them. */
   async download(
     packages: readonly string[],
@@ -151,6 +164,15 @@ export class Apt {
   ): Promise<void> {
     await run(code, command, [...this.#options, ...args], { ...options, env: ENVIRONMENT });
   }
+}
+
+/** Takes the packages from what `apt-cache depends --recurse` prints: those that are real stand at the start of a line. */
+export function parseClosure(text: string, architecture: string): string[] {
+  const names = text
+    .split('\n')
+    .filter((line) => line.endsWith(`:${architecture}`) || /^node-[^:]+$/.test(line))
+    .filter((line) => /^[a-z0-9]/.test(line));
+  return [...new Set(names)];
 }
 
 /** The environment of every apt and dpkg that installs something, as arguments of `env`. */

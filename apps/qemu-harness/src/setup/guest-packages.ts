@@ -32,8 +32,10 @@ export interface GuestPackages {
   /** The kernel's release, as `uname -r` will print it. */
   readonly kernelRelease: string;
   readonly kernelVersion: string;
-  /** The static busybox. */
+  /** The guest's static busybox. */
   readonly busybox: string;
+  /** A busybox that runs here. */
+  readonly tools: string;
   readonly busyboxVersion: string;
 }
 
@@ -74,12 +76,21 @@ function readPackages(directory: string): GuestPackages | undefined {
   } catch {
     return undefined;
   }
-  const { kernelRelease } = manifest;
+  const busybox = merged(directory, 'busybox', 'bin', 'busybox');
+  return { ...manifest, ...unpackedKernel(directory, manifest.kernelRelease), busybox, tools: busybox };
+}
+
+/** The kernel and its modules in the folder `kernel`. One that is not compressed is called `vmlinux`. */
+export function unpackedKernel(
+  directory: string,
+  kernelRelease: string,
+): Pick<GuestPackages, 'kernel' | 'modulesDir'> {
+  const [compressed, plain] = ['vmlinuz', 'vmlinux'].map((name) =>
+    join(directory, 'kernel', 'boot', `${name}-${kernelRelease}`),
+  ) as [string, string];
   return {
-    ...manifest,
-    kernel: join(directory, 'kernel', 'boot', `vmlinuz-${kernelRelease}`),
+    kernel: existsSync(compressed) ? compressed : plain,
     modulesDir: merged(directory, 'kernel', 'lib', 'modules', kernelRelease),
-    busybox: merged(directory, 'busybox', 'bin', 'busybox'),
   };
 }
 

@@ -2,22 +2,28 @@
  * Sees to it that QEMU is there and new enough. Where it is, nothing is run and no network is used. Where it is not,
  * Debian's packages are installed, from the release or, if that is too old, from its backports.
  */
+import { type Architecture, qemuProgram } from '../boot/qemu-args.ts';
 import { HarnessError } from '../errors.ts';
 import { tryRun } from '../run.ts';
 import type { Apt } from './apt.ts';
 import { ensurePackages } from './install.ts';
 import { isRecent, MINIMUM_QEMU, parseQemuVersion } from './version.ts';
 
-/** The programs the harness calls and the package that has each. */
-const PROGRAMS = [
-  { program: 'qemu-system-x86_64', package: 'qemu-system-x86' },
-  { program: 'qemu-img', package: 'qemu-utils' },
-] as const;
+/** The packages of QEMU's that emulate each architecture. */
+const PACKAGES: Readonly<Record<Architecture, string>> = {
+  x86_64: 'qemu-system-x86',
+  aarch64: 'qemu-system-arm',
+  riscv64: 'qemu-system-riscv',
+};
 
 /** What is missing, or too old. */
-async function missingPackages(): Promise<string[]> {
+async function missingPackages(arch: Architecture): Promise<string[]> {
   const missing: string[] = [];
-  for (const { program, package: name } of PROGRAMS) {
+  const programs = [
+    [qemuProgram(arch), PACKAGES[arch]],
+    ['qemu-img', 'qemu-utils'],
+  ] as const;
+  for (const [program, name] of programs) {
     const { status, stdout } = await tryRun(program, ['--version']);
     if (status !== 0 || !isRecent(parseQemuVersion(stdout))) missing.push(name);
   }
@@ -35,10 +41,13 @@ export async function qemuVersion(): Promise<string> {
  *
  * @throws {@link HarnessError} `MISSING_PACKAGES` without the rights to do so, with the command that does
  */
-export async function ensureQemu(report: (line: string) => void): Promise<void> {
+export async function ensureQemu(
+  report: (line: string) => void,
+  arch: Architecture = 'x86_64',
+): Promise<void> {
   await ensurePackages(
     {
-      missing: missingPackages,
+      missing: () => missingPackages(arch),
       suite: chooseSuite,
       note: `QEMU ${MINIMUM_QEMU.join('.')} or later`,
       unusable: 'does another, older QEMU come first in PATH?',

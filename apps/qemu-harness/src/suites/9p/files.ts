@@ -5,7 +5,7 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { guestTest, pattern, small } from '../../framework/define.ts';
+import { guestTest, onPci, pattern, small } from '../../framework/define.ts';
 import { host } from './_compare.ts';
 import { makeShare, mount, refused, share } from './_share.ts';
 
@@ -309,7 +309,7 @@ export default [
     device: '9p',
     name: 'is unplugged in the middle of everything, which rejects, and is let go',
     devices: { share: share({ hotplug: true }) },
-    skip: ({ machine }) => (machine === 'q35' ? undefined : 'MMIO has no hot-unplug'),
+    skip: (cell) => (onPci(cell) ? undefined : 'MMIO has no hot-unplug'),
     prepare(directory) {
       writeFileSync(join(makeShare(directory), 'file'), pattern(new Uint8Array(5_000_000), 8));
     },

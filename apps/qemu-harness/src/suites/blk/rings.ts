@@ -2,7 +2,7 @@
 import { deepEqual, equal, ok, rejects } from 'node:assert/strict';
 import { DeviceType, Driver, FeatureTable, type RequestQueue, VirtioError } from '@virtio/core';
 import type { SomeTransport } from '@virtio/linux';
-import { disk, guestTest, pattern } from '../../framework/define.ts';
+import { disk, guestTest, onPci, pattern } from '../../framework/define.ts';
 import { open } from '../_open.ts';
 import { endings, KIB, MIB, openDisk, sameBytes, SECTOR } from './_disk.ts';
 
@@ -39,7 +39,7 @@ export default [
     device: 'blk',
     name: 'resets a queue at rest, time after time',
     devices: { disk: disk({ size: MIB, seed: 33 }, { 'num-queues': 2 }) },
-    skip: ({ machine }) => (machine === 'q35' ? undefined : NO_RING_RESET),
+    skip: (cell) => (onPci(cell) ? undefined : NO_RING_RESET),
     async guest(context) {
       using blk = openDisk(context);
       ok(blk.features.has('RING_RESET'));
@@ -59,9 +59,9 @@ export default [
     device: 'blk',
     name: 'resets one queue under load while the other goes on',
     devices: { disk: disk({ size: 4 * MIB, seed: 31 }, { 'num-queues': 2 }) },
-    skip: ({ machine, ring: { properties } }) => {
-      if (machine !== 'q35') return NO_RING_RESET;
-      return properties.in_order === true
+    skip: (cell) => {
+      if (!onPci(cell)) return NO_RING_RESET;
+      return cell.ring.properties.in_order === true
         ? 'QEMU 10.0 uses no more buffers of a ring in order that was reset with requests in flight; reset at rest, it does'
         : undefined;
     },

@@ -4,14 +4,15 @@ import { spawnSync } from 'node:child_process';
 import { randomFillSync } from 'node:crypto';
 import { VirtioBlk } from '@virtio/blk';
 import { openDriver, openTransport } from '@virtio/linux';
-import { type Cell, disk, guestTest } from '../../framework/define.ts';
+import { type Cell, disk, guestTest, onPci } from '../../framework/define.ts';
+import { emptyWindow } from '../../framework/mmio-windows.ts';
 import { addressOf, failsWith, freeHugePages, MIB, withoutHugePages } from './_linux.ts';
 
 const physicalOnly = ({ transport }: Cell): string | undefined =>
   transport === 'pci-physical' ? undefined : 'only a PCI device without an IOMMU is opened in this way';
 
-const mmioOnly = ({ machine }: Cell): string | undefined =>
-  machine === 'microvm' ? undefined : 'only a machine with MMIO windows has empty ones';
+const mmioOnly = (cell: Cell): string | undefined =>
+  !onPci(cell) ? undefined : 'only a machine with MMIO windows has empty ones';
 
 export default [
   guestTest({
@@ -59,13 +60,13 @@ export default [
     guest(context) {
       const location = context.device('disk');
       if (location.kind !== 'mmio') throw new Error('the disk is not on MMIO');
-      const { address, size } = location;
+      const { address } = location;
       failsWith('IOMMU_MISSING', () => openTransport(location));
       failsWith('UNSUPPORTED', () =>
         openTransport(location, { unsafePhysicalMemory: true, interrupts: 'msix' }),
       );
-      // The harness gives out windows from the first on; the last of 24 stays empty.
-      const last = (0xfeb00000 + 23 * size).toString(16);
+      // The harness gives out windows from the first on; the last one stays empty.
+      const last = emptyWindow(context.cell).toString(16);
       failsWith('NO_DEVICE', () => openTransport(`mmio:0x${last}`, { unsafePhysicalMemory: true }));
       using blk = openDriver(VirtioBlk, `mmio:0x${address.toString(16)}`, { unsafePhysicalMemory: true });
       blk.readSync(0, new Uint8Array(512));

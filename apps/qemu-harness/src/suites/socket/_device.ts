@@ -1,5 +1,5 @@
 /** The socket device of the tests: `vhost-device-vsock`, a program of the host that shares the guest's memory. */
-import type { Cell, DeviceSpec } from '../../framework/define.ts';
+import { type Cell, type DeviceSpec, onPci } from '../../framework/define.ts';
 
 /** The guest's context ID. */
 export const CID = 42;
@@ -44,5 +44,5 @@ export function unable({ transport, ring }: Cell): string | undefined {
 
 /** Why a kind of guest cannot unplug the device. */
 export function cannotUnplug(cell: Cell): string | undefined {
-  return unable(cell) ?? (cell.machine === 'q35' ? undefined : 'only a PCI device can be unplugged');
+  return unable(cell) ?? (onPci(cell) ? undefined : 'only a PCI device can be unplugged');
 }
