@@ -1,4 +1,5 @@
 /** What comes along when a package is installed: what does, and what should. */
+import { createHash } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
 import { libraries } from './workspace.ts';
@@ -71,4 +72,18 @@ export function expectedTree(install: readonly string[]): string[] {
   install.forEach(visit);
   if (expectsNodeTypes(install)) NODE_TYPES.forEach((name) => expected.add(name));
   return [...expected].sort();
+}
+
+/** A hash of what those of our packages that are among `names` would publish to run. */
+export function contentHash(names: readonly string[]): string {
+  const hash = createHash('sha256');
+  for (const { name, folder } of libraries()) {
+    if (!names.includes(name)) continue;
+    for (const file of ['package.json', 'dist/index.js']) {
+      const at = path.join(folder, file);
+      hash.update(`${name} ${file}\n`);
+      if (fs.existsSync(at)) hash.update(fs.readFileSync(at));
+    }
+  }
+  return hash.digest('hex').slice(0, 16);
 }

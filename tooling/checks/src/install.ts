@@ -3,8 +3,9 @@
  * folder outside the repository. There it compares the installed tree with what is expected, type-checks a program as
  * a strict project does, and runs it as TypeScript, as an ES module and by `require`.
  *
- * Words on the command line choose projects by what they install; `--keep FILE` packs the tree of the first one, without what only
- * people and compilers read and without koffi, for a guest that has it: `install.ts --keep tree.tar.gz @virtio/blk+@virtio/linux`.
+ * Words on the command line choose projects by what they install: `install.ts @virtio/blk+@virtio/linux`. The tree of that pair is packed into
+ * `.cache/installed`, without what only people and compilers read and without koffi, which guests have; `--keep FILE` copies it, and
+ * installs the pair only if that was not done with the same files.
  */
 import { execFile } from 'node:child_process';
 import fs from 'node:fs';
@@ -12,10 +13,10 @@ import os from 'node:os';
 import path from 'node:path';
 import { parseArgs, promisify } from 'node:util';
 import ts from 'typescript';
-import { expectedTree, expectsNodeTypes, installedTree } from './install-tree.ts';
+import { contentHash, expectedTree, expectsNodeTypes, installedTree } from './install-tree.ts';
 import { copyOutsiders } from './outsiders.ts';
 import { startRegistry } from './registry.ts';
-import { libraries, root } from './workspace.ts';
+import { cache, libraries, root } from './workspace.ts';
 
 const exec = promisify(execFile);
 
@@ -178,10 +179,44 @@ async function problemsOf(
   return problems;
 }
 
+/** What is left out of the packed tree. */
+const UNREAD = [
+  'src',
+  'examples',
+  '*.d.ts',
+  '*.map',
+  '*.md',
+  'terse.js',
+  '@types',
+  'undici-types',
+  'koffi',
+  '@koromix',
+];
+const packed = path.join(cache, 'installed', `${contentHash(expectedTree(DISK.install))}.tar.gz`);
+
+async function pack(folder: string): Promise<void> {
+  fs.rmSync(path.dirname(packed), { recursive: true, force: true });
+  fs.mkdirSync(path.dirname(packed), { recursive: true });
+  const whole = `${packed}.part`;
+  await exec('tar', [
+    '-czf',
+    whole,
+    ...UNREAD.map((name) => `--exclude=${name}`),
+    '-C',
+    folder,
+    'node_modules',
+  ]);
+  fs.renameSync(whole, packed);
+}
+
 const { values, positionals: words } = parseArgs({
   options: { keep: { type: 'string' } },
   allowPositionals: true,
 });
+if (values.keep !== undefined && fs.existsSync(packed)) {
+  fs.copyFileSync(packed, values.keep);
+  process.exit();
+}
 const work = fs.mkdtempSync(path.join(os.tmpdir(), 'virtio-install-'));
 const registry = await startRegistry(path.join(work, 'registry'));
 try {
@@ -225,26 +260,12 @@ try {
       console.log(`${problems.length === 0 ? 'ok' : 'FAILED'}  ${project.install.join(' + ')}: ${tree}`);
       for (const problem of problems) console.error(`  ${problem}`);
       if (problems.length > 0) failed += 1;
+      else if (project === DISK) await pack(folder);
     }
   };
   await Promise.all([worker(), worker()]);
-  if (values.keep !== undefined) {
-    const without = [
-      'src',
-      'examples',
-      '*.d.ts',
-      '*.map',
-      '*.md',
-      'terse.js',
-      '@types',
-      'undici-types',
-      'koffi',
-      '@koromix',
-    ];
-    const flags = without.map((name) => `--exclude=${name}`);
-    await exec('tar', ['-czf', values.keep, ...flags, '-C', path.join(work, 'project-0'), 'node_modules']);
-  }
   console.log(`${projects.length} projects installed and tried, ${failed} failed`);
+  if (values.keep !== undefined) fs.copyFileSync(packed, values.keep);
   if (failed > 0 || projects.length < (words.length === 0 ? 17 : 1)) process.exitCode = 1;
 } finally {
   registry.close();

@@ -61,7 +61,7 @@ export function supportPage(report: Report, ledgers: ReadonlyMap<string, readonl
     ...testsTable(kinds, ledgers),
     '## Features',
     '',
-    "A table a device: what its driver and the device agreed on in the tests of each kind of guest. **accepted**: negotiated, and used. declined: the device offers it, and the driver does not take it; the package's README says why. –: the device does not offer it there. Empty: no test initialized the device there. Implemented are those that the driver accepts where a device offers them.",
+    "A table a device: what its driver and the device agreed on in the tests of each kind of guest. **accepted**: negotiated, and used. declined: the device offers it, and the driver does not take it; the package's README says why. –: the device does not offer it there. Kinds of guests in which no test initialized the device are left out. Implemented are those that the driver accepts where a device offers them.",
     '',
     ...featureTables(kinds),
   ].join('\n');
@@ -110,18 +110,17 @@ function featureTables(kinds: ReadonlyMap<string, readonly Test[]>): string[] {
     const rows = [...names].map((name) => [
       `\`${name}\``,
       implemented.has(name) ? 'yes' : 'no',
-      ...[...kinds.keys()].map((kind) => mark(name, byKind.get(kind))),
+      ...[...byKind.values()].map((negotiated) => mark(name, negotiated)),
     ]);
     return [
       `### ${deviceTypeName(type)} (device type ${type})`,
       '',
-      ...table(['feature', 'implemented', ...kinds.keys()], rows),
+      ...table(['feature', 'implemented', ...byKind.keys()], rows),
     ];
   });
 }
 
-function mark(name: string, seen: readonly Negotiated[] | undefined): string {
-  if (seen === undefined) return '';
+function mark(name: string, seen: readonly Negotiated[]): string {
   if (seen.some(({ accepted }) => accepted.includes(name))) return MARKS.accepted;
   return seen.some(({ offered }) => offered.includes(name)) ? MARKS.declined : MARKS.absent;
 }
@@ -160,5 +159,5 @@ if (import.meta.main) {
   const page = supportPage({ runs: reports.flatMap(({ runs }) => runs) }, ledgers);
   fs.mkdirSync(path.join(root, 'docs'), { recursive: true });
   fs.writeFileSync(path.join(root, 'docs/support.md'), page);
-  console.log(`${page.split('\n### ').length - 1} tables of features; docs/support.md`);
+  console.log(`tables of features: ${page.split('\n### ').length - 1}; docs/support.md`);
 }
