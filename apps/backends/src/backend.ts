@@ -47,7 +47,8 @@ export class Backend implements AsyncDisposable {
    */
   static async start(program: string, args: readonly string[], sockets: readonly string[]): Promise<Backend> {
     for (const socket of sockets) rmSync(socket, { force: true });
-    const child = spawn(program, args, { stdio: ['ignore', 'ignore', 'pipe'] });
+    // testpmd ends where its input does.
+    const child = spawn(program, args, { stdio: ['pipe', 'ignore', 'pipe'] });
     // Not 'exit': the pipe of what it says is closed, too, and no descriptor of it is left.
     const gone = new Promise<void>((resolve) => child.once('close', () => resolve()));
     let said = '';

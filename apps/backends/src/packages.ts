@@ -8,6 +8,19 @@ export const BACKENDS: readonly HostProgram[] = [
   { program: 'qemu-img', package: 'qemu-utils' },
 ];
 
+/** DPDK's libraries that testpmd is linked with or needs as plug-ins, without `librte-` and the number behind. */
+const DPDK =
+  'bitratestats bpf bus-auxiliary bus-dpaa bus-pci bus-vdev cmdline common-dpaax common-iavf ' +
+  'common-mlx5- crypto-scheduler cryptodev dmadev eal ethdev eventdev gro gso hash ip-frag kvargs latencystats ' +
+  'log mbuf mempool-dpaa mempool-ring mempool meter metrics net-bnxt net-bond net-dpaa net-i40e ' +
+  'net-iavf net-ice net-ixgbe net-mlx5- net-vhost net-virtio net pcapng pci pdump rcu reorder ring sched ' +
+  'security telemetry timer vhost';
+
+/** And those of others that they need. */
+const UNDER_DPDK =
+  'ibverbs-providers libbsd0 libc6 libcap2 libdbus-1-3 libelf1t64 libfdt1 libibverbs1 libjansson4 ' +
+  'libmd0 libnl-3-200 libnl-route-3-200 libnuma1 libpcap0.8t64 libsystemd0 libzstd1 zlib1g';
+
 /** Back ends that this release of Debian does not have: unpacked into the cache, and run with the libraries of their own suite. */
 export const UNPACKED = {
   virtiofsd: {
@@ -18,4 +31,12 @@ export const UNPACKED = {
   },
   passt: { package: 'passt', path: 'usr/bin/passt', suite: 'trixie', libraries: ['libc6'] },
   vsock: { package: 'vhost-device-vsock', path: 'usr/bin/vhost-device-vsock', suite: 'unstable' },
+  testpmd: {
+    package: 'dpdk-dev',
+    path: 'usr/bin/dpdk-testpmd',
+    suite: 'trixie',
+    libraries: [...DPDK.split(' ').map((name) => `librte-${name}25`), ...UNDER_DPDK.split(' ')],
+    // testpmd refuses to load plug-ins from folders into which everybody can write, those above them included.
+    preload: ['librte_net_vhost.so.25', 'librte_net_virtio.so.25', 'librte_mempool_ring.so.25'],
+  },
 } as const satisfies Readonly<Record<string, UnpackedProgram>>;

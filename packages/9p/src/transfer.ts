@@ -1,6 +1,5 @@
 /** The data of files: reads and writes of any length, in as many messages as it takes. */
-import { VirtioError } from '@virtio/core';
-import { refuse, type Task } from '@virtio/files';
+import { refuse, resized, type Task } from '@virtio/files';
 import type { Exchange } from './exchange.ts';
 import type { P9Fid } from './fid.ts';
 import { pipeline } from './pipeline.ts';
@@ -72,14 +71,6 @@ export function* writeData(
     },
     window,
   });
-}
-
-function resized(length: number): VirtioError {
-  return new VirtioError(
-    'INVALID_PARAM',
-    `9P: the ${length} bytes to be written were transferred or resized meanwhile, and may be written in part; leave them as they are ` +
-      'until the write has ended',
-  );
 }
 
 /** Waits for the reply to a `Twrite` of `length` bytes. Returns how many of them were written: one at least. */

@@ -51,3 +51,12 @@ export function requireChoice(name: string, value: unknown, choices: readonly st
     `${CLIENT}: ${name} is ${String(value)} (${typeof value}); it can be ${choices.join(' or ')}`,
   );
 }
+
+/** What ends a read or write whose bytes the caller has transferred or resized meanwhile. `length`: how many there were. */
+export function resized(length: number): VirtioError {
+  return new VirtioError(
+    'INVALID_PARAM',
+    `${CLIENT}: the ${length} bytes to be read or written were transferred or resized meanwhile, and may be read or written in part; leave ` +
+      'them as they are until the call has ended',
+  );
+}

@@ -6,6 +6,7 @@
  */
 import type { SpinOptions, WaitOptions } from '@virtio/core';
 import { changes, type Changes, type Time } from './attributes.ts';
+import { resized } from './check.ts';
 import { type FsContext, named } from './context.ts';
 import type { Fid } from './client.ts';
 import { FileSink, readPieces, splitLines } from './file-streams.ts';
@@ -17,6 +18,7 @@ import {
   lockRequest,
   toBuffers,
   type ReadStreamOptions,
+  type Part,
   toTransfer,
   type Transfer,
   type TransferOptions,
@@ -125,7 +127,7 @@ export class FileHandle {
     const transfer = toTransfer(toBytes(data), options, length, position);
     const serial = transfer.position === null || this.#append;
     await this.#run('write', () => this.#write(transfer), waitOf(options), serial);
-    return { bytesWritten: transfer.part.length, buffer: data };
+    return { bytesWritten: transfer.length, buffer: data };
   }
 
   /** As {@link FileHandle.write}, but spins, and returns how many bytes were written. */
@@ -137,7 +139,7 @@ export class FileHandle {
   ): number {
     const transfer = toTransfer(toBytes(data), options, length, position);
     this.#runSync('write', () => this.#write(transfer), spinOf(options));
-    return transfer.part.length;
+    return transfer.length;
   }
 
   /**
@@ -389,18 +391,19 @@ export class FileHandle {
     this.closeSync();
   }
 
-  *#read({ part, position }: Transfer): Task<number> {
+  *#read({ part, length, position }: Transfer): Task<number> {
+    if (part.length !== length) throw resized(length);
     const at = position ?? this.#position;
-    const count = part.length === 0 ? 0 : yield* this.#fs.client.read(this.#fid, part, at);
+    const count = length === 0 ? 0 : yield* this.#fs.client.read(this.#fid, part, at);
     if (position === null) this.#position = at + count;
     return count;
   }
 
-  *#readv(buffers: readonly Uint8Array[], position: number | null): Task<number> {
+  *#readv(parts: readonly Part[], position: number | null): Task<number> {
     const start = position ?? this.#position;
     let total = 0;
-    for (const part of buffers) {
-      const count = yield* this.#read({ part, position: start + total });
+    for (const part of parts) {
+      const count = yield* this.#read({ ...part, position: start + total });
       total += count;
       if (count < part.length) break;
     }
@@ -408,11 +411,11 @@ export class FileHandle {
     return total;
   }
 
-  *#writev(buffers: readonly Uint8Array[], position: number | null): Task<number> {
+  *#writev(parts: readonly Part[], position: number | null): Task<number> {
     const start = position ?? this.#position;
     let total = 0;
-    for (const part of buffers) {
-      yield* this.#write({ part, position: start + total });
+    for (const part of parts) {
+      yield* this.#write({ ...part, position: start + total });
       total += part.length;
     }
     if (position === null) this.#position = start + total;
@@ -425,10 +428,11 @@ export class FileHandle {
     return bytes;
   }
 
-  *#write({ part, position }: Transfer): Task<void> {
+  *#write({ part, length, position }: Transfer): Task<void> {
+    if (part.length !== length) throw resized(length);
     const at = position ?? this.#position;
     yield* writeAt(this.#fs.client, this.#fid, part, at, this.#append);
-    if (position === null) this.#position = at + part.length;
+    if (position === null) this.#position = at + length;
   }
 
   *#stat(): Task<Stats> {

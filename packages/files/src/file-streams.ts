@@ -153,9 +153,10 @@ export class FileSink {
   async write(chunk: Data, controller?: object): Promise<void> {
     const signal = this.#signal ?? (controller as { readonly signal?: AbortSignalLike } | undefined)?.signal;
     const bytes = toBytes(chunk);
+    const { length } = bytes;
     const position = this.#next;
-    if (position !== null) this.#next = position + bytes.length;
+    if (position !== null) this.#next = position + length;
     await this.#file.write(bytes, { position, signal });
-    this.#bytesWritten += bytes.length;
+    this.#bytesWritten += length;
   }
 }

@@ -140,8 +140,9 @@ export function* writeFile(
   try {
     let offset = 0;
     for (const bytes of chunks) {
+      const { length } = bytes;
       yield* named('write', path, writeAt(client, fid, bytes, offset, (flags & OpenFlag.APPEND) !== 0));
-      offset += bytes.length;
+      offset += length;
     }
     // Servers may report here that what they accepted could not be written.
     yield* named('close', path, client.clunk(fid));

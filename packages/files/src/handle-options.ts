@@ -59,9 +59,14 @@ export interface HeldLock {
 }
 
 /** The parts of a call of `read` or `write`, with defaults. */
-export interface Transfer {
-  readonly part: Uint8Array;
+export interface Transfer extends Part {
   readonly position: number | null;
+}
+
+/** Bytes of the caller's, and how many there were when the call began: by and by there may be fewer. */
+export interface Part {
+  readonly part: Uint8Array;
+  readonly length: number;
 }
 
 export function lockRequest(
@@ -85,7 +90,7 @@ export function checkPosition(position: number | null): number | null {
 }
 
 /** The buffers of a vectored call: a copy, as the caller may change the array while they are in use. */
-export function toBuffers(buffers: readonly Uint8Array[]): readonly Uint8Array[] {
+export function toBuffers(buffers: readonly Uint8Array[]): readonly Part[] {
   const given: unknown = buffers;
   if (!Array.isArray(given)) {
     throw new VirtioError(
@@ -93,9 +98,10 @@ export function toBuffers(buffers: readonly Uint8Array[]): readonly Uint8Array[]
       `${CLIENT}: buffers is of type ${typeof given}; give an array of Uint8Array`,
     );
   }
-  const copy = [...buffers];
-  for (const buffer of copy) requireBytes(CLIENT, buffer);
-  return copy;
+  return Array.from(buffers, (part) => {
+    requireBytes(CLIENT, part);
+    return { part, length: part.length };
+  });
 }
 
 export function toTransfer(
@@ -111,5 +117,5 @@ export function toTransfer(
   const count = requireInteger(CLIENT, 'length', values.length ?? rest, 0, rest);
   const at = checkPosition(values.position ?? null);
   if (at !== null) checkSize('position + length', at + count);
-  return { part: buffer.subarray(offset, offset + count), position: at };
+  return { part: buffer.subarray(offset, offset + count), length: count, position: at };
 }

@@ -4,7 +4,7 @@
  * @packageDocumentation
  */
 export type { Time } from './attributes.ts';
-export { CLIENT, MAX_ID, MAX_U32, requireString } from './check.ts';
+export { CLIENT, MAX_ID, MAX_U32, requireString, resized } from './check.ts';
 export { claim, type ClaimableDevice, release } from './claim.ts';
 export * from './client.ts';
 export * from './errno.ts';

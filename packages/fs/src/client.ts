@@ -53,6 +53,7 @@ import {
   toName,
   unlinkOf,
 } from './requests.ts';
+import { type FileData, readData, writeData } from './transfer.ts';
 import type { VirtioFs } from './virtio-fs.ts';
 
 /** Whose arguments are refused, for messages that stand for no device. */
@@ -409,23 +410,7 @@ export class FuseClient implements FileClient {
 
   /** Reads from an open file (`READ`), with many requests in flight if the buffer is large. */
   *read(fid: FuseFid, buffer: Uint8Array, offset: number): Task<number> {
-    const fh = this.#nodes.handle(fid, 'read');
-    let total = 0;
-    let ended = false;
-    yield* pipeline(
-      this.#exchange,
-      chunks(buffer, this.#chunk),
-      (room) => readOf(fid, fh, room, offset + room.byteOffset - buffer.byteOffset),
-      function* (room, answer) {
-        const { count } = yield* answer;
-        // What is behind a short answer does not follow what is before it.
-        if (!ended) total += count;
-        if (count < room.length) ended = true;
-        return !ended;
-      },
-      WINDOW,
-    );
-    return total;
+    return yield* readData(this.#exchange, this.#data(fid, 'read', WINDOW), buffer, offset);
   }
 
   *readFirst(fid: FuseFid, buffer: Uint8Array, offset: number): Task<{ count: number; size: number }> {
@@ -433,43 +418,13 @@ export class FuseClient implements FileClient {
     return { count: yield* this.read(fid, buffer.subarray(0, this.#chunk), offset), size };
   }
 
-  /** Writes all bytes to an open file (`WRITE`), with many requests in flight if there are many. */
+  /**
+   * Writes all bytes to an open file (`WRITE`), with many requests in flight if there are many.
+   *
+   * @throws {@link VirtioError} `INVALID_PARAM` if the caller transfers or resizes the bytes meanwhile
+   */
   *write(fid: FuseFid, bytes: Uint8Array, offset: number, window = WINDOW): Task<void> {
-    const fh = this.#nodes.handle(fid, 'write');
-    const exchange = this.#exchange;
-    const writeOf = (data: Uint8Array) => ({
-      opcode: Opcode.WRITE,
-      nodeid: fid.node.id,
-      layout: In.io,
-      values: {
-        fh,
-        offset: BigInt(offset + data.byteOffset - bytes.byteOffset),
-        size: data.length,
-        flags: fid.flags,
-      },
-      out: Out.write,
-      data,
-    });
-    yield* pipeline(
-      exchange,
-      chunks(bytes, this.#chunk),
-      writeOf,
-      function* (data, answer) {
-        let rest = data;
-        let next = answer;
-        for (;;) {
-          const { size } = (yield* next).values;
-          if (size > rest.length) {
-            throw exchange.lie(Opcode.WRITE, `it wrote ${size} of ${rest.length} bytes`);
-          }
-          if (size === 0) throw refuse('EIO', 'write');
-          rest = rest.subarray(size);
-          if (rest.length === 0) return true;
-          next = exchange.call(writeOf(rest));
-        }
-      },
-      window,
-    );
+    yield* writeData(this.#exchange, this.#data(fid, 'write', window), bytes, offset);
   }
 
   /** Copies the contents of an open file to another: on the server (`COPY_FILE_RANGE`), or through here if it cannot. */
@@ -766,6 +721,11 @@ export class FuseClient implements FileClient {
     return { type: held.type, start: Number(held.start), length, process: held.pid, client: '' };
   }
 
+  /** An open file as `readData` and `writeData` want it. */
+  #data(fid: FuseFid, operation: 'read' | 'write', window: number): FileData {
+    return { fid, fh: this.#nodes.handle(fid, operation), chunk: this.#chunk, window };
+  }
+
   /** Makes an entry of a directory. The node is forgotten at once: nobody has asked for it. */
   *#make<I extends FieldTable>(
     directory: FuseFid,
@@ -789,10 +749,4 @@ export class FuseClient implements FileClient {
     yield* this.forget(fid);
     return fid.qid;
   }
-}
-
-/** Cuts a buffer into what one request can carry. */
-function* chunks(buffer: Uint8Array, size: number): Generator<Uint8Array, undefined> {
-  for (let at = 0; at < buffer.length; at += size) yield buffer.subarray(at, at + size);
-  return undefined;
 }

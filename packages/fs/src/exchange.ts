@@ -8,6 +8,7 @@ import {
   type AbortSignalLike,
   type FieldTable,
   type Layout,
+  requireSignal,
   requireWaitable,
   spin,
   type SpinOptions,
@@ -188,10 +189,12 @@ export class Exchange {
   /**
    * Carries a task out with promises.
    *
-   * @throws {@link VirtioError} `ABORTED`; `UNSUPPORTED` on a transport without interrupts; what the task throws
+   * @throws {@link VirtioError} `ABORTED`; `UNSUPPORTED` on a transport without interrupts; `INVALID_PARAM` for a signal that is none; what
+   * the task throws
    */
   async run<V>(task: Task<V>, { signal }: WaitOptions = {}): Promise<V> {
     requireWaitable(this.device.transport);
+    requireSignal(this.device.transport, signal);
     let aborted = false;
     let step = task.next();
     while (step.done !== true) {

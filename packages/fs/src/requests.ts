@@ -19,7 +19,8 @@ export const LAST = 2n ** 63n - 1n;
 const U64 = 2n ** 64n - 1n;
 
 type FieldsOf<L> = L extends Layout<infer F> ? F : never;
-type CallOf<I, O> = Call<FieldsOf<I>, FieldsOf<O>>;
+/** A request of these structures. */
+export type CallOf<I, O> = Call<FieldsOf<I>, FieldsOf<O>>;
 
 /** Looks a name up. */
 export function lookupOf(directory: FuseFid, name: string): CallOf<typeof In.none, typeof Out.entry> {

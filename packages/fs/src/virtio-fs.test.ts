@@ -243,6 +243,47 @@ describe('a file system over it', () => {
     device.assertClean();
   });
 
+  it('refuses what is no signal', async () => {
+    const { device, driver } = open();
+    serve(device);
+    const fs = await FuseFileSystem.mount(driver);
+    for (const signal of [null, {}] as unknown[] as AbortSignal[]) {
+      await expect(fs.readFile('/file', { signal })).rejects.toMatchObject({ code: 'INVALID_PARAM' });
+    }
+    expect(await fs.readFile('/file', 'utf8')).toBe('hello');
+    await fs.unmount();
+    driver[Symbol.dispose]();
+    device.assertClean();
+  });
+
+  it('tells how much was written, also if the caller has transferred the bytes meanwhile', async () => {
+    const { device, driver } = open();
+    const from = new Uint8Array(100);
+    serve(device, (asked) => {
+      if (asked.opcode !== Opcode.WRITE) return false;
+      from.buffer.transfer();
+      reply(asked, encode(Out.write, { size: 100 }));
+      return true;
+    });
+    const fs = await FuseFileSystem.mount(driver);
+    await using handle = await fs.open('/file', 'r+');
+    expect((await handle.write(from, { position: 0 })).bytesWritten).toBe(100);
+    // Those that are gone before their turn are not written, and nobody is told that they were.
+    await expect(
+      (async () => {
+        const late = new Uint8Array(10);
+        const writing = handle.write(late);
+        late.buffer.transfer();
+        return writing;
+      })(),
+    ).rejects.toMatchObject({ code: 'INVALID_PARAM' });
+    expect(driver.failure).toBeUndefined();
+    await handle.close();
+    await fs.unmount();
+    driver[Symbol.dispose]();
+    device.assertClean();
+  });
+
   it('refuses a server that speaks another FUSE', async () => {
     for (const version of [
       { major: 6, minor: 31 },

@@ -26,6 +26,8 @@ export interface UnpackedProgram {
    * does not run with the C library of an older one.
    */
   readonly libraries?: readonly string[];
+  /** Libraries of those packages that are loaded with the program: plug-ins, which it would look for in the folders of the system. */
+  readonly preload?: readonly string[];
 }
 
 const LIBRARIES = 'usr/lib/x86_64-linux-gnu';
@@ -37,17 +39,18 @@ const LIBRARIES = 'usr/lib/x86_64-linux-gnu';
  * @throws {@link HarnessError} `DOWNLOAD_FAILED` if the suite does not have it, or no mirror answers
  */
 export async function ensureUnpacked(
-  { package: name, path, suite, libraries = [] }: UnpackedProgram,
+  { package: name, path, suite, libraries = [], preload = [] }: UnpackedProgram,
   report: (line: string) => void,
 ): Promise<readonly string[]> {
   const cache = ensureCacheDir();
   const directory = join(cache, `${name}-amd64-v${LAYOUT}`);
   const program = join(directory, path);
   const shared = join(directory, LIBRARIES);
+  const plugins = preload.length === 0 ? [] : ['--preload', preload.join(' ')];
   const command =
     libraries.length === 0
       ? [program]
-      : [join(shared, 'ld-linux-x86-64.so.2'), '--library-path', shared, program];
+      : [join(shared, 'ld-linux-x86-64.so.2'), ...plugins, '--library-path', shared, program];
   if (existsSync(program)) return command;
   const waiting = (): void => report(`${name}: waiting for another set-up`);
   return withLock(join(cache, 'packages.lock'), waiting, async () => {
