@@ -1,4 +1,4 @@
-/** What tasks of `P9Client` take and return: the fields of messages as values. */
+/** The arguments and results of the tasks of `P9Client`: the fields of messages as values. */
 import type { P9Fid } from './fid.ts';
 import type { DirectoryEntry, MessageValues, Qid, R, T } from './protocol.ts';
 

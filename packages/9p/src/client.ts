@@ -1,6 +1,6 @@
 /**
- * The protocol 9P2000.L: each message as a task, with typed fids, and what takes many messages of one kind as one task.
- * `P9FileSystem` is built on it; use it directly for what has no place in a file system API.
+ * The protocol 9P2000.L: each message as a task, with typed fids, and operations of many messages of one kind as one task.
+ * `P9FileSystem` is built on it; use it directly for operations that a file system API does not have.
  */
 import { requireInteger, type SpinOptions, VirtioError, type WaitOptions } from '@virtio/core';
 import {
@@ -51,8 +51,8 @@ const MAX_MSIZE = 16777216 + IO_HEADER_SIZE;
 const MAX_XATTR = 65536;
 
 /**
- * A client of 9P2000.L on a VirtIO device. Its operations are tasks: {@link P9Client.run} or {@link P9Client.runSync} carries them
- * out. {@link P9Client.connect} comes first.
+ * A client of 9P2000.L on a VirtIO device. Its operations are tasks: {@link P9Client.run} or {@link P9Client.runSync} runs
+ * them. {@link P9Client.connect} comes first.
  */
 export class P9Client {
   /** The device. */
@@ -66,7 +66,7 @@ export class P9Client {
   #msize = 0;
 
   /**
-   * @param device the device, which no one else may use while the client is connected
+   * @param device the device, which nothing else may use while the client is connected
    * @throws {@link VirtioError} `UNSUPPORTED` if the device's queue is too small
    */
   constructor(device: Virtio9p) {
@@ -86,7 +86,7 @@ export class P9Client {
     return this.#msize - IO_HEADER_SIZE;
   }
 
-  /** The most requests that tasks can have in flight. */
+  /** The largest number of requests that tasks can have in flight. */
   get capacity(): number {
     return this.#exchange.capacity;
   }
@@ -118,7 +118,7 @@ export class P9Client {
     if (this.#root !== undefined) return this.#root;
     throw new VirtioError(
       'NOT_READY',
-      'this 9P client is not connected, or no longer; run its task connect(), or mount the file system anew',
+      'this 9P client is not connected; run its task connect(), or mount the file system again',
     );
   }
 
@@ -155,11 +155,11 @@ export class P9Client {
   }
 
   /**
-   * Negotiates version and message size (`Tversion`), and attaches to a tree (`Tattach`). Ends the session of before.
+   * Negotiates version and message size (`Tversion`), and attaches to a tree (`Tattach`). Ends an earlier session.
    *
    * @returns the root
    * @throws {@link VirtioError} `ALREADY_USED` if another client is connected to the device, `DEVICE_BUSY` if it has requests of
-   * someone else in flight, `UNSUPPORTED` if the server does not speak 9P2000.L, `INVALID_PARAM`, `DMA_ERROR`
+   * another user in flight, `UNSUPPORTED` if the server does not speak 9P2000.L, `INVALID_PARAM`, `DMA_ERROR`
    */
   *connect(options: ConnectOptions = {}): Task<P9Fid> {
     const { msize = DEFAULT_DATA_SIZE + IO_HEADER_SIZE, userName = 'root', uid = 0, tree = '' } = options;
@@ -266,7 +266,7 @@ export class P9Client {
   }
 
   /**
-   * Has the server forget a fid, which closes its file (`Tclunk`).
+   * Clunks a fid, which closes its file (`Tclunk`).
    *
    * @throws {@link P9Error} what went wrong while it was closed; the fid is gone in any case
    */
@@ -287,7 +287,7 @@ export class P9Client {
     if (fid !== undefined && fid !== this.#root) yield* this.#exchange.drop(fid);
   }
 
-  /** Removes the file of a fid, and has the server forget the fid (`Tremove`). */
+  /** Removes the file of a fid, and clunks the fid (`Tremove`). */
   *remove(fid: P9Fid): Task<void> {
     this.#fids.check(fid, T.remove);
     fid.live = false;
@@ -354,7 +354,7 @@ export class P9Client {
   /**
    * Copies the contents of one open file to another, from the beginning, with many requests in flight.
    *
-   * @param size how many bytes the source is said to have
+   * @param size the reported size of the source in bytes
    */
   *copy(from: P9Fid, to: P9Fid, size: number): Task<Copied> {
     this.#fids.check(from, T.read);
@@ -388,7 +388,7 @@ export class P9Client {
   /**
    * Reads the attributes of many files, with many requests in flight.
    *
-   * @returns them, `undefined` for what the server refuses to tell
+   * @returns the attributes, `undefined` for files that the server refuses
    */
   getattrEach(fids: readonly P9Fid[]): Task<(Attributes | undefined)[]> {
     return this.#attributes.getEach(fids);
@@ -494,7 +494,7 @@ export class P9Client {
   }
 
   /**
-   * Reads an extended attribute, or the names of all with a zero byte behind each (`Txattrwalk`).
+   * Reads an extended attribute, or the names of all, each followed by a zero byte (`Txattrwalk`).
    *
    * @param name the attribute; empty for the list of names
    */

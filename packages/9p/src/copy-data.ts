@@ -8,7 +8,7 @@ import type { P9Fid } from './fid.ts';
 import { R, T } from './protocol.ts';
 import { receiveWrite } from './transfer.ts';
 
-/** How much is asked for behind the end that the file is said to have. */
+/** How many bytes are asked for after the reported end of the file. */
 const PROBE = 8168;
 
 /** A part of the file, on its way from one file to the other. */
@@ -31,7 +31,7 @@ export type { Copied };
 export interface Copy {
   readonly from: P9Fid;
   readonly to: P9Fid;
-  /** How many bytes the source is said to have. */
+  /** The reported size of the source in bytes. */
   readonly size: number;
   /** The most bytes of one message. */
   readonly chunk: number;

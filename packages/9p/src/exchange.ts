@@ -1,5 +1,5 @@
 /**
- * The requests of a client: sending and receiving as tasks, and carrying tasks out in two ways, with promises and spinning.
+ * The requests of a client: sending and receiving as tasks, and running tasks in two ways, with promises and spinning.
  * A task that runs with promises can be cancelled; its requests in flight are then flushed by the protocol's own means.
  */
 import {
@@ -277,7 +277,7 @@ export class Exchange {
     if (this.#epoch === this.device.epoch) return;
     throw new VirtioError(
       'DEVICE_RESET',
-      `${this.device.transport.who()} was reset, and the server has forgotten all that ${message.name} could refer to; ` +
+      `${this.device.transport.who()} was reset, and the server has forgotten all fids that ${message.name} could use; ` +
         'connect to it again',
     );
   }
@@ -288,7 +288,7 @@ export class Exchange {
     if (tags.free <= RESERVED_TAGS && !tags.hasOrphans) {
       throw new VirtioError(
         'QUEUE_FULL',
-        `${this.device.transport.who()}: requests that wait with promises have all ${this.capacity} tags; let one of them end`,
+        `${this.device.transport.who()}: requests with promises use all ${this.capacity} tags; wait until one of them ends`,
       );
     }
     this.#spin(() => {

@@ -1,4 +1,4 @@
-/** The tree of files that a 9P device shares. What it can do is in `@virtio/files`; here is how a session begins and ends. */
+/** The tree of files that a 9P device shares. Its operations are in `@virtio/files`; the start and end of a session are here. */
 import type { WaitOptions } from '@virtio/core';
 import { FileSystem, type FileSystemOptions, type SyncOptions, type Task } from '@virtio/files';
 import { P9Client } from './client.ts';
@@ -11,8 +11,8 @@ export interface MountOptions extends ConnectOptions, FileSystemOptions, WaitOpt
 /**
  * A tree of files that the host shares over 9P.
  *
- * What the server refuses is a {@link P9Error} (`ENOENT`, `EACCES`, …), what goes wrong below it a `VirtioError`. Each method with
- * promises takes a `signal` that cancels it: the promise rejects with `ABORTED` when the server has let go of the request. Each
+ * If the server refuses a request, a {@link P9Error} is thrown (`ENOENT`, `EACCES`, …); for other failures, a `VirtioError`. Each method
+ * with promises takes a `signal` that cancels it: the promise rejects with `ABORTED` when the server has finished with the request. Each
  * method that spins takes `timeoutMs`: how long the server may take for an answer (default 60,000).
  *
  * @example
@@ -41,11 +41,11 @@ export class P9FileSystem extends FileSystem<P9Client> {
   }
 
   /**
-   * Mounts what a device shares.
+   * Mounts the file system that a device shares.
    *
-   * @param device the device, which no one else may use until the file system is unmounted; it is not disposed then
+   * @param device the device, which nothing else may use until the file system is unmounted; it is not disposed then
    * @throws {@link VirtioError} `ALREADY_USED` if the device has a file system that is not unmounted, `DEVICE_BUSY` if it has
-   * requests of someone else in flight, `UNSUPPORTED` if the server does not speak 9P2000.L, `INVALID_PARAM`, `DMA_ERROR`
+   * requests of another user in flight, `UNSUPPORTED` if the server does not speak 9P2000.L, `INVALID_PARAM`, `DMA_ERROR`
    * @throws {@link P9Error} if the server does not let the user in
    */
   static async mount(device: Virtio9p, options: MountOptions = {}): Promise<P9FileSystem> {

@@ -1,5 +1,5 @@
 /**
- * What is on the wire: the device's features and configuration, and the messages of 9P2000.L, each declared once as a table of
+ * The device's features and configuration, and the messages of 9P2000.L, each declared once as a table of
  * fields in the order of the wire. All integers are little-endian. The VIRTIO specification has only the number of the device (9),
  * and 9P2000.L has no standard: the tables follow diod's description, and the clients and servers of Linux and QEMU.
  */

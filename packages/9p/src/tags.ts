@@ -182,7 +182,7 @@ export class Tags {
           device.failure ??
           new VirtioError(
             'DEVICE_RESET',
-            `${device.transport.who()} was reset; whether ${name} was carried out is not known`,
+            `${device.transport.who()} was reset; it is unknown whether ${name} was carried out`,
           )
         );
       }
@@ -192,8 +192,8 @@ export class Tags {
       if (room !== undefined && room.length !== this.#roomSizes[tag]) {
         throw new VirtioError(
           'INVALID_PARAM',
-          `${device.transport.who()}: the buffer for ${name} was transferred or resized meanwhile, so what the server sent is lost; leave ` +
-            'it as it is until the call has ended',
+          `${device.transport.who()}: the buffer for ${name} was transferred or resized meanwhile, so the data of the server is lost; do not ` +
+            'change it before the call has ended',
         );
       }
       return readReply(this.#reply[tag] as Uint8Array, length, {

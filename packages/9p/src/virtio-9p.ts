@@ -1,6 +1,6 @@
 /**
  * The 9P device: one queue that carries messages of the 9P protocol to the server and its replies back, and a configuration
- * space with the name of what is shared.
+ * space with the mount tag.
  *
  * A request is a message in one or two parts and room for the reply in one or two parts: the second ones hold the data of a
  * write or a read, which so need not be copied next to its header.
@@ -38,7 +38,7 @@ const MAX_PARTS = 4;
 
 /** Options of {@link Virtio9p}. */
 export interface P9Options extends DriverOptions {
-  /** The size of the queue in descriptors (default 128, which QEMU's device has), where the device allows it. */
+  /** The size of the queue in descriptors (default 128, as in QEMU's device, or what the device allows). */
   readonly queueSize?: number;
 }
 
@@ -49,7 +49,7 @@ export interface P9Events extends DriverEvents {
 }
 
 /**
- * The driver of a 9P device. It carries messages and does not look inside; `P9FileSystem` speaks the protocol.
+ * The driver of a 9P device. It transfers messages without parsing them; `P9FileSystem` implements the protocol.
  *
  * A message is given in one or two parts, and so is the room for its reply:
  *
@@ -60,8 +60,8 @@ export interface P9Events extends DriverEvents {
  *
  * All buffers belong to the device until the request has ended. Those in DMA memory are used as they are, others are copied.
  *
- * What a request returns is how many bytes the reply has, which is what its header says as well; 0 if there is no reply, as the
- * request was cancelled by a `Tflush`.
+ * A request returns the size of the reply in bytes, which its header also has; 0 if there is no reply, as the request was cancelled
+ * by a `Tflush`.
  *
  * @example
  * ```ts
@@ -76,10 +76,10 @@ export interface P9Events extends DriverEvents {
  * ```
  */
 export class Virtio9p extends Driver<P9FeatureName, P9Events> {
-  /** The type of the devices that it drives. */
+  /** The device type: 9P. */
   static readonly deviceType = DeviceType.P9;
 
-  /** What is shared, as the host named it; `undefined` if the device has no `MOUNT_TAG`. */
+  /** The mount tag: the name of the share; `undefined` if the device has no `MOUNT_TAG`. */
   readonly mountTag: string | undefined;
 
   readonly #requests: RequestQueue<number>;
@@ -89,7 +89,7 @@ export class Virtio9p extends Driver<P9FeatureName, P9Events> {
   #messages: Uint8Array<ArrayBuffer> | undefined;
 
   /**
-   * Takes the device over.
+   * Initializes the device.
    *
    * @throws {@link VirtioError} `INVALID_PARAM` if it is not a 9P device, `INVALID_DEVICE` if its mount tag is empty,
    * `CONFIG_SPACE_TOO_SMALL` if the tag is longer than the configuration space, `FEATURES_REFUSED`, `DMA_ERROR`, `UNSUPPORTED`
@@ -116,7 +116,7 @@ export class Virtio9p extends Driver<P9FeatureName, P9Events> {
     return this.#requests.slots;
   }
 
-  /** How many requests can certainly be in flight, whatever the number of their parts. */
+  /** How many requests can be in flight, even if each has the largest number of parts. */
   get capacity(): number {
     const { slots } = this.#requests;
     return this.features.has('INDIRECT_DESC') ? slots : Math.floor(slots / MAX_PARTS);
@@ -212,7 +212,7 @@ export class Virtio9p extends Driver<P9FeatureName, P9Events> {
     return token;
   }
 
-  /** Shows the device all messages that were submitted with `kick: false`. */
+  /** Notifies the device of messages that were submitted with `kick: false`. */
   kick(): void {
     this.#requests.kick();
   }
@@ -233,7 +233,7 @@ export class Virtio9p extends Driver<P9FeatureName, P9Events> {
   }
 
   /**
-   * Whether {@link Virtio9p.complete} will end a request: with its result, or with why it was lost.
+   * Whether {@link Virtio9p.complete} can complete a request: with its result, or with the reason why it was lost.
    *
    * @throws {@link VirtioError} `WRONG_TOKEN`
    */
@@ -242,7 +242,7 @@ export class Virtio9p extends Driver<P9FeatureName, P9Events> {
   }
 
   /**
-   * Ends a request: the reply is in its buffers.
+   * Completes a request: the reply is in its buffers.
    *
    * @returns the bytes of the reply, or 0; see {@link Virtio9p}
    * @throws {@link VirtioError} `NOT_READY`, `WRONG_TOKEN`, `DEVICE_MISBEHAVED`, or why the request was lost
@@ -252,7 +252,7 @@ export class Virtio9p extends Driver<P9FeatureName, P9Events> {
   }
 
   /**
-   * Gives a request up. The server still carries it out, and those of its buffers that lie in DMA memory may be written until the
+   * Cancels a request. The server still carries it out, and those of its buffers that lie in DMA memory may be written until the
    * device has answered.
    *
    * @throws {@link VirtioError} `WRONG_TOKEN`
@@ -297,7 +297,7 @@ export class Virtio9p extends Driver<P9FeatureName, P9Events> {
     if (bytes === undefined) {
       throw new VirtioError(
         'INVALID_DEVICE',
-        `${transport.who()} offers a mount tag, and the tag is empty; give the share a name on the host`,
+        `${transport.who()} offers MOUNT_TAG, but the tag is empty; give the share a name on the host`,
       );
     }
     return decodeUtf8Lossless(bytes);

@@ -1,4 +1,4 @@
-/** Bytes that came in and nobody has read yet, in memory that is allocated once. */
+/** Received bytes that were not read yet, in memory that is allocated once. */
 
 /** A queue of bytes with a fixed capacity. */
 export class ByteRing {
@@ -20,7 +20,7 @@ export class ByteRing {
     return this.#length;
   }
 
-  /** How many more it takes. */
+  /** How many more bytes there is room for. */
   get room(): number {
     return this.#bytes.length - this.#length;
   }
@@ -69,7 +69,7 @@ export class ByteRing {
     return this.#length === 0 ? -1 : (this.#bytes[this.#head] as number);
   }
 
-  /** Takes bytes, of which there must be so many, without looking at them. */
+  /** Drops `count` bytes; there must be as many. */
   skip(count: number): void {
     this.#head = this.#place(count);
     this.#length -= count;

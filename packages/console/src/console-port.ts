@@ -24,7 +24,7 @@ export interface ConsoleSize {
   readonly rows: number;
 }
 
-/** What is known of a port; the driver changes it as messages come. */
+/** The state of a port; the driver changes it as messages arrive. */
 export interface PortState {
   name: string | undefined;
   isConsole: boolean;
@@ -34,30 +34,30 @@ export interface PortState {
   removed: boolean;
 }
 
-/** What a port needs of its driver. */
+/** What a port needs from its driver. */
 export interface PortHost {
-  /** Why the device no longer works, if so. */
+  /** Why the device no longer works, or `undefined`. */
   failure(): VirtioError | undefined;
-  /** The way to the device, for messages. */
+  /** The transport, for messages. */
   readonly transport: Transport;
-  /** Takes control messages that have come. */
+  /** Takes control messages that have arrived. */
   look(): void;
   /** Tells the device whether the port is open on this side. */
   announceOpen(port: ConsolePort, open: boolean): void;
 }
 
-/** The most that one chunk holds, in bytes. */
+/** The largest chunk, in bytes. */
 const MAX_CHUNK = 65536;
 
 /**
  * A port of a console device.
  *
- * Reading: what the far side sent before it closed its end is a session. At its end, `read` returns 0 and `readLine` and
- * `readChunk` return `undefined` once; the next call waits for the next session. A device with one port only has no sessions,
- * nor has a port that is a console.
+ * Reading: the data that the far side sent before it closed the port is a session. At its end, `read` returns 0 and `readLine` and
+ * `readChunk` return `undefined` once; the next call waits for the next session. A device with only one port has no sessions, and
+ * neither has a console.
  *
- * Writing: bytes that are written while nobody has the far side open would be lost, so writes wait until somebody has; but not on
- * a console, which has to be able to say something at any time.
+ * Writing: bytes that are written while the far side is closed would be lost, so writes wait until it is open; but not on a console,
+ * which must be usable at any time.
  *
  * @example
  * ```ts
@@ -79,7 +79,7 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
   readonly #slot: PortSlot;
   readonly #state: Readonly<PortState>;
   readonly #receiver: Receiver;
-  /** The writes that are under way, oldest first, so that the bytes of several are not mixed. */
+  /** The pending writes, oldest first, so that their bytes are not mixed. */
   readonly #writes: object[] = [];
   /** This side was open once, and was closed. */
   #closed = false;
@@ -103,12 +103,12 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
     return this.#state.isConsole;
   }
 
-  /** The size of the console, if the device has told. */
+  /** The size of the console, if the device has reported it. */
   get size(): ConsoleSize | undefined {
     return this.#state.size;
   }
 
-  /** Whether a program of the host has the far side open. Always true for a device with one port only, which cannot tell. */
+  /** Whether a program of the host has the far side open. Always true for a device with only one port, which cannot report it. */
   get hostOpen(): boolean {
     return this.#state.hostOpen;
   }
@@ -129,7 +129,7 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
     return this.#receiver.available;
   }
 
-  /** Whether the device has taken all that was written. */
+  /** Whether the device has used all written bytes. */
   get flushed(): boolean {
     this.#drainTransmitter();
     return this.#slot.transmit.idle;
@@ -154,7 +154,7 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
     return this;
   }
 
-  /** Closes this side and tells the device. What was received and not read is dropped; who waits gets `NOT_READY`. */
+  /** Closes this side and tells the device. Data that was received and not read is dropped; calls that wait throw `NOT_READY`. */
   close(): void {
     if (!this.#state.open || this.#state.removed || this.#host.failure() !== undefined) return;
     this.#closed = true;
@@ -176,15 +176,15 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
 
   /** Spins until a program of the host has the far side open. Throws as {@link ConsolePort.readSync} does. */
   waitForHostSync(options?: SpinOptions): void {
-    this.#spin(() => this.#hasHost(), options, 'somebody at the far side');
+    this.#spin(() => this.#hasHost(), options, 'a program at the far side');
   }
 
   /**
    * The next byte, if there is one.
    *
-   * @param pop whether to take it (default), or to leave it there
+   * @param pop whether to take it (default), or to leave it
    * @returns the byte, or -1
-   * @throws {@link VirtioError} why there will be none any more, once all is read
+   * @throws {@link VirtioError} why nothing more will come, once everything was read
    */
   recv(pop = true): number {
     if (!this.#look()) return -1;
@@ -194,7 +194,7 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
   }
 
   /**
-   * Looks at what there is, as much as `into` holds, and leaves it there for {@link ConsolePort.skip} or any other read.
+   * Copies received bytes, as many as `into` holds, and leaves them for {@link ConsolePort.skip} or any other read.
    *
    * @returns how many bytes: 0 if there is nothing now, and never more than the driver keeps (`readAhead`)
    * @throws {@link VirtioError} as {@link ConsolePort.tryRead} does
@@ -205,7 +205,7 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
   }
 
   /**
-   * Takes bytes without looking at them.
+   * Drops received bytes.
    *
    * @returns how many: all that there are if there are fewer than `count`
    * @throws {@link VirtioError} as {@link ConsolePort.tryRead} does
@@ -216,23 +216,23 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
   }
 
   /**
-   * Takes what there is, as much as `into` holds.
+   * Reads received bytes, as many as `into` holds.
    *
    * @returns how many bytes: 0 if there is nothing now
-   * @throws {@link VirtioError} why there will be nothing any more, once all is read
+   * @throws {@link VirtioError} why nothing more will come, once everything was read
    */
   tryRead(into: Uint8Array): number {
     requireBytes(this.#host.transport, into);
     return this.#look() ? this.#take(into) : 0;
   }
 
-  /** Takes what there is as a new array, `undefined` if there is nothing now. Throws as {@link ConsolePort.tryRead} does. */
+  /** Reads received bytes into a new array; `undefined` if there are none now. Throws as {@link ConsolePort.tryRead} does. */
   tryReadChunk(): Uint8Array<ArrayBuffer> | undefined {
     return this.#look() ? this.#takeChunk() : undefined;
   }
 
   /**
-   * Takes the next line if it is complete: up to a newline, or to the end of the session. Invalid UTF-8 becomes U+FFFD.
+   * Reads the next line if it is complete: up to a newline, or to the end of the session. Invalid UTF-8 becomes U+FFFD.
    *
    * @returns the line without its end (`\n` or `\r\n`)
    * @throws {@link VirtioError} `UNSUPPORTED` if it is longer than what the driver keeps (`readAhead`), and as
@@ -256,7 +256,7 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
   }
 
   /**
-   * Waits until there is something, and takes as much as `into` holds.
+   * Waits until there is data, and reads as much as `into` holds.
    *
    * @returns how many bytes; 0 at the end of a session, or for an empty array
    * @throws {@link VirtioError} `NOT_READY` if this side is not open, `DEVICE_REMOVED` once all is read, `ABORTED`, `UNSUPPORTED`
@@ -277,7 +277,7 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
     return this.#passEnd() ? 0 : this.#take(into);
   }
 
-  /** Waits until there is something, and takes it as a new array; `undefined` at the end of a session. Throws as {@link ConsolePort.read} does. */
+  /** Waits until there is data, and reads it into a new array; `undefined` at the end of a session. Throws as {@link ConsolePort.read} does. */
   async readChunk(options?: WaitOptions): Promise<Uint8Array<ArrayBuffer> | undefined> {
     const turn = this.#slot.receive.fairTurn();
     if (turn !== undefined) await turn;
@@ -292,7 +292,7 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
   }
 
   /**
-   * Waits until `count` bytes are there, and takes them as a new array.
+   * Waits until there are `count` bytes, and reads them into a new array.
    *
    * @param count 1 to what the driver keeps (`readAhead`)
    * @returns the bytes; fewer if the session ends first, `undefined` if it has ended
@@ -311,7 +311,7 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
     return this.#passEnd() ? undefined : this.#takeChunk(count);
   }
 
-  /** Waits for a line and takes it, as {@link ConsolePort.tryReadLine} does; `undefined` at the end of a session. */
+  /** Waits for a line and reads it, as {@link ConsolePort.tryReadLine} does; `undefined` at the end of a session. */
   async readLine(options?: WaitOptions): Promise<string | undefined> {
     const turn = this.#slot.receive.fairTurn();
     if (turn !== undefined) await turn;
@@ -355,7 +355,7 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
   /**
    * A Web Stream of a session.
    *
-   * @param ReadableStream the class, which the platform or a library has
+   * @param ReadableStream the class of the platform, or of a library
    *
    * @example
    * ```ts
@@ -372,7 +372,7 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
   /**
    * A Web Stream to the far side: of bytes, or of text.
    *
-   * @param WritableStream the class, which the platform or a library has
+   * @param WritableStream the class of the platform, or of a library
    */
   writable<S>(WritableStream: WritableStreamClass<S>): S {
     return writableOf(this, WritableStream);
@@ -393,8 +393,8 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
   }
 
   /**
-   * Sends all bytes, or text as UTF-8, and waits until they are with the device. Writes do not mix: each begins when the one before
-   * is done, and one that is cancelled before that sends nothing. Do not change the bytes in the meantime.
+   * Sends all bytes, or text as UTF-8, and waits until they are available to the device. Writes do not mix: each begins when the previous
+   * one ends, and one that is cancelled before that sends nothing. Do not change the bytes in the meantime.
    *
    * @throws {@link VirtioError} as {@link ConsolePort.tryWrite} does, `ABORTED`, `UNSUPPORTED` without interrupts, `INVALID_PARAM` if
    * the bytes are transferred or resized meanwhile; a part of them may have been sent
@@ -421,7 +421,7 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
     }
   }
 
-  /** The same as {@link ConsolePort.write}, spinning. `NOT_READY` also if it takes longer than is allowed. */
+  /** The same as {@link ConsolePort.write}, spinning. `NOT_READY` also after `options.timeoutMs`. */
   writeSync(data: Uint8Array | string, options?: SpinOptions): void {
     const bytes = this.#bytesOf(data);
     let sent = 0;
@@ -430,7 +430,7 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
   }
 
   /**
-   * Waits until the device has taken all that was written.
+   * Waits until the device has used all written bytes.
    *
    * @throws {@link VirtioError} `DEVICE_REMOVED`, `ABORTED`, `UNSUPPORTED` without interrupts, or why the device no longer works
    */
@@ -539,8 +539,8 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
   #resized(sent: number, length: number): VirtioError {
     return new VirtioError(
       'INVALID_PARAM',
-      `${this.#who()}: the bytes were transferred or resized while they were being written; ${sent} of ${length} were sent. Leave them as ` +
-        'they are until the write has ended',
+      `${this.#who()}: the bytes were transferred or resized while they were being written; ${sent} of ${length} were sent. Do not change ` +
+        'them before the write has ended',
     );
   }
 

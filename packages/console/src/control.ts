@@ -56,8 +56,8 @@ export class ControlLink {
   }
 
   /**
-   * Queues a message to the device. One that says the same as the last one of its kind for its port that is still queued is left
-   * out, so that a device which asks this and that again and again, and takes no answer, does not fill the memory.
+   * Queues a message to the device. One that repeats the last queued message of its kind for its port is left out, so that a device that
+   * asks repeatedly, and takes no answer, cannot exhaust memory.
    */
   send(id: number, event: number, value: number): void {
     const last = this.#outgoing.findLast((message) => message.id === id && message.event === event);

@@ -1,9 +1,9 @@
-/** Output through the configuration space, for when nothing else works: before initialization, or after a disaster. */
+/** Output through the configuration space, when nothing else works: before initialization, or after a failure. */
 import { encodeUtf8, type Transport, VirtioError } from '@virtio/core';
 import { ConsoleConfig, ConsoleFeatures } from './protocol.ts';
 
 /**
- * Writes to the console of a device, in whatever state the device is: it needs no queue, no interrupt and no negotiation.
+ * Writes to the console of a device in any state: this needs no queue, no interrupt and no negotiation.
  *
  * @param data text (as UTF-8) or bytes
  * @throws {@link VirtioError} `UNSUPPORTED` if the device does not offer `EMERG_WRITE`, `CONFIG_SPACE_TOO_SMALL`
@@ -35,6 +35,6 @@ export function writeEmergency(transport: Transport, data: Uint8Array | string):
 export function noEmergencyWrite(transport: Transport): VirtioError {
   return new VirtioError(
     'UNSUPPORTED',
-    `${transport.who()} does not offer EMERG_WRITE; there is no way to write without queues`,
+    `${transport.who()} does not offer EMERG_WRITE, so nothing can be written without queues`,
   );
 }

@@ -27,12 +27,12 @@ export interface PortEvent {
   readonly port: ConsolePort;
 }
 
-/** What a {@link PortTable} needs of its driver. */
+/** What a {@link PortTable} needs from its driver. */
 export interface PortTableOptions {
   readonly host: PortHost;
   /** How many bytes each port keeps until they are read. */
   readonly readAhead: number;
-  /** The way to the device, if it has control queues. */
+  /** The control queues of the device, if it has any. */
   readonly control: () => ControlLink | undefined;
 }
 
@@ -210,7 +210,7 @@ export class PortTable {
     this.warnings.push(
       new VirtioError(
         'DEVICE_MISBEHAVED',
-        `${this.#options.host.transport.who()} ${what}. The message was left aside`,
+        `${this.#options.host.transport.who()} ${what}. The message was ignored`,
       ),
     );
   }

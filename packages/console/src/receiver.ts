@@ -1,5 +1,5 @@
 /**
- * The receiving half of a port: buffers with the device, and a ring of bytes from which people read.
+ * The receiving half of a port: buffers with the device, and a ring of bytes to read from.
  *
  * A buffer goes back to the device when all of its bytes are in the ring. So a key press does not hold a whole buffer, and
  * when the ring is full the device runs out of buffers and holds its sender up: nothing is dropped.
@@ -144,7 +144,7 @@ export class Receiver {
     if (this.#ring.room === 0) {
       throw new VirtioError(
         'UNSUPPORTED',
-        `${this.#name}: the line has more than the ${this.#ring.capacity} bytes that the driver keeps; read it as bytes, or make readAhead larger`,
+        `${this.#name}: the line is longer than the ${this.#ring.capacity} bytes that the driver keeps; read it as bytes, or raise readAhead`,
       );
     }
     return undefined;

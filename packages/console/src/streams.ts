@@ -1,6 +1,6 @@
 /**
- * Web Streams of a port. Streams are no part of ECMAScript, so their classes are handed in: those of the platform, or of a
- * library in an engine that has none. What a class must be like stands here in types, as far as it is used.
+ * Web Streams of a port. Streams are not part of ECMAScript, so the caller passes their classes: those of the platform, or of a
+ * library in an engine that has none. The types here describe such a class as far as it is used.
  */
 import type { AbortSignalLike, WaitOptions } from '@virtio/core';
 
@@ -85,7 +85,7 @@ export function readableOf<S>(reader: ChunkReader, ReadableStream: ReadableStrea
   return new ReadableStream(source, { highWaterMark: 0 });
 }
 
-/** Makes a stream to the far side. A write is done when all of its bytes are with the device, closing when it has used them. */
+/** Makes a stream to the far side. A write ends when all of its bytes are available to the device; closing ends when it has used them. */
 export function writableOf<S>(writer: ChunkWriter, WritableStream: WritableStreamClass<S>): S {
   const sink: ChunkSink = {
     write: (chunk, controller) =>

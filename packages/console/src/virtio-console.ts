@@ -30,13 +30,13 @@ import {
 
 /** Options of {@link VirtioConsole}. */
 export interface ConsoleOptions extends DriverOptions {
-  /** Whether to accept several ports if the device has them (default true). Without, there is port 0 only, and it needs no opening. */
+  /** Whether to accept several ports if the device has them (default true). If false, there is only port 0, which needs no opening. */
   readonly multiport?: boolean;
   /** The size of each port's queues in descriptors (default: that of `buffers`), as far as the device allows it. */
   readonly queueSize?: number;
   /** How many buffers each port has in each direction (default 16), as far as its queues hold them. */
   readonly buffers?: number;
-  /** The bytes of each of them (default 4096). */
+  /** The size of each buffer in bytes (default 4096). */
   readonly bufferSize?: number;
   /** How many bytes a port keeps until they are read; also the longest line (default 65,536). */
   readonly readAhead?: number;
@@ -48,7 +48,7 @@ export interface ConsoleEvents extends DriverEvents {
   portAdded: ConsolePort;
   /** The device removed a port. */
   portRemoved: ConsolePort;
-  /** The name of a port came, it turned out to be a console, or its far side was opened or closed. */
+  /** The device named a port or made it a console, or its far side was opened or closed. */
   portChanged: ConsolePort;
   /** The size of a console changed. */
   resized: ConsolePort;
@@ -97,13 +97,13 @@ interface Plan {
  * @see VIRTIO 1.4, 5.3
  */
 export class VirtioConsole extends BufferDriver<ConsoleFeature, ConsoleEvents> {
-  /** The type of the devices that it drives. */
+  /** The device type: console. */
   static readonly deviceType = DeviceType.Console;
 
   readonly #plan: Plan;
   readonly #table: PortTable;
   readonly #control: ControlLink | undefined;
-  /** Who waits for a port waits here. */
+  /** The queue on which callers wait for a port. */
   readonly #watchers: ReceiveQueue;
 
   /**
@@ -111,7 +111,7 @@ export class VirtioConsole extends BufferDriver<ConsoleFeature, ConsoleEvents> {
    * {@link VirtioConsole.waitForPort} and the events.
    *
    * @throws {@link VirtioError} `INVALID_PARAM`, `FEATURES_REFUSED`, `UNSUPPORTED` if a queue is missing, `DMA_ERROR`,
-   * `INVALID_DEVICE` if the device says that it has no ports
+   * `INVALID_DEVICE` if the device reports that it has no ports
    */
   constructor(transport: Transport, hal: Hal, options: ConsoleOptions = {}) {
     const plan = planOf(transport, options);
@@ -133,12 +133,12 @@ export class VirtioConsole extends BufferDriver<ConsoleFeature, ConsoleEvents> {
     return this.#table.slots.flatMap(({ entry }) => (entry ? [entry.port] : []));
   }
 
-  /** How many ports the device can have: their numbers are below. */
+  /** How many ports the device can have; their numbers are less than this. */
   get maxPorts(): number {
     return this.#table.slots.length;
   }
 
-  /** The size of the console (of port 0), if the device tells. */
+  /** The size of the console (of port 0), if the device reports it. */
   get size(): ConsoleSize | undefined {
     // Without interrupts nobody tells of a change.
     if (this.transport.interrupts === undefined && this.failure === undefined) this.#readSize();
@@ -160,7 +160,7 @@ export class VirtioConsole extends BufferDriver<ConsoleFeature, ConsoleEvents> {
   }
 
   /**
-   * The first port that fits, if there is one.
+   * The first port that matches, if there is one.
    *
    * @param which its number, its name, or a function that is true for it
    */
@@ -183,7 +183,7 @@ export class VirtioConsole extends BufferDriver<ConsoleFeature, ConsoleEvents> {
     }
   }
 
-  /** The same as {@link VirtioConsole.waitForPort}, spinning. `NOT_READY` if it takes longer than is allowed. */
+  /** The same as {@link VirtioConsole.waitForPort}, spinning. `NOT_READY` after `options.timeoutMs`. */
   waitForPortSync(which: PortQuery, options?: SpinOptions): ConsolePort {
     let port: ConsolePort | undefined;
     this.#watchers.spin(() => (port ??= this.#find(which)) !== undefined, options, 'such a port');
@@ -191,7 +191,7 @@ export class VirtioConsole extends BufferDriver<ConsoleFeature, ConsoleEvents> {
   }
 
   /**
-   * Writes through the configuration space, with no queue; it works after a failure, too. See {@link emergencyWrite} for a device
+   * Writes through the configuration space, without a queue; this also works after a failure. See {@link emergencyWrite} for a device
    * without a driver.
    *
    * @throws {@link VirtioError} `UNSUPPORTED` if `EMERG_WRITE` was not negotiated, `DISPOSED`
@@ -287,7 +287,7 @@ export class VirtioConsole extends BufferDriver<ConsoleFeature, ConsoleEvents> {
     if (max === 0) {
       throw new VirtioError(
         'INVALID_DEVICE',
-        `${transport.who()} offers MULTIPORT, and has 0 for the number of its ports; use it with multiport: false`,
+        `${transport.who()} offers MULTIPORT, but reports 0 ports; use it with multiport: false`,
       );
     }
     let count = 1;

@@ -1,24 +1,24 @@
 /**
  * The guest's memory behind a resource: one piece if the platform has one of that size, several if not. Pieces are whole pages,
- * and their bytes follow one another as the device sees them.
+ * and the device sees their bytes one after the other.
  *
- * Where there are several, pixels are drawn in ordinary memory and copied to the pieces when they are flushed: so that a picture
- * is one array in any case.
+ * With several pieces, pixels are drawn in ordinary memory and copied to the pieces by a flush, so that a picture is one array in any
+ * case.
  */
 import { type DmaRegion, type Hal, PAGE_SIZE, VirtioError } from '@virtio/core';
 import type { MemoryEntry } from './command.ts';
 
-/** Memory behind a resource. */
+/** The backing memory of a resource. */
 export class Backing {
-  /** What is drawn into. */
+  /** The memory to draw into. */
   readonly bytes: Uint8Array<ArrayBuffer>;
-  /** The pieces as the device is told of them. */
+  /** The pieces, as entries of RESOURCE_ATTACH_BACKING. */
   readonly entries: readonly MemoryEntry[];
 
   readonly #hal: Hal;
   readonly #accessPlatform: boolean;
   readonly #regions: readonly DmaRegion[];
-  /** The bytes of each piece but the last. */
+  /** The size of each piece but the last, in bytes. */
   readonly #pieceSize: number;
   #freed = false;
 
@@ -46,7 +46,7 @@ export class Backing {
    * Allocates memory.
    *
    * @param size bytes
-   * @param maxPiece the most bytes of one piece: a multiple of {@link PAGE_SIZE}
+   * @param maxPiece the largest size of one piece in bytes: a multiple of {@link PAGE_SIZE}
    * @throws {@link VirtioError} `DMA_ERROR` if there is not enough, even page by page
    */
   static allocate(hal: Hal, size: number, accessPlatform: boolean, maxPiece: number): Backing {
@@ -64,12 +64,12 @@ export class Backing {
     }
   }
 
-  /** Whether {@link Backing.bytes} is what the device sees, so that nothing has to be copied. */
+  /** Whether {@link Backing.bytes} is the memory that the device sees, so that nothing has to be copied. */
   get direct(): boolean {
     return this.#regions.length === 1;
   }
 
-  /** Brings bytes to where the device sees them. */
+  /** Copies bytes to the memory that the device sees. */
   publish(from: number, length: number): void {
     const size = this.#pieceSize;
     const end = from + length;

@@ -1,4 +1,4 @@
-/** Commands for blobs: resources of bytes, of the guest's memory or the host's. */
+/** Commands for blobs: resources of bytes, in the guest's memory or the host's. */
 import { VirtioError } from '@virtio/core';
 import {
   build,
@@ -39,10 +39,10 @@ export function resourceCreateBlob(options: {
   readonly flags?: number;
   /** Bytes: a multiple of {@link VirtioGpu.blobAlignment}. */
   readonly size: number;
-  /** Of a blob in the host's memory: the object of the context that it is made from. */
+  /** For a blob in the host's memory: the object of the context that it is made from. */
   readonly blobId?: number;
   readonly contextId?: number;
-  /** Memory of the guest, for blobs that have some; it can be attached later, too. */
+  /** The guest's memory, for blobs that have some; it can also be attached later. */
   readonly entries?: readonly MemoryEntry[];
 }): GpuCommand<void> {
   const name = 'RESOURCE_CREATE_BLOB';
@@ -51,7 +51,7 @@ export function resourceCreateBlob(options: {
   if (memory === BlobMemory.HOST3D && entries.length > 0) {
     throw new VirtioError(
       'INVALID_PARAM',
-      `${name}: a blob in the host's memory alone has no entries; leave them out`,
+      `${name}: a blob that is only in the host's memory has no entries; leave them out`,
     );
   }
   const data = encodeEntries(name, entries, 0);
@@ -79,11 +79,11 @@ export function setScanoutBlob(options: {
   readonly scanout: number;
   readonly resourceId: number;
   readonly rect: Rect;
-  /** The picture in the blob, in pixels. */
+  /** The width of the picture in the blob, in pixels. */
   readonly width: number;
   readonly height: number;
   readonly format: PixelFormatNumber;
-  /** Bytes from a row to the next, by plane; formats of one plane have one. */
+  /** The bytes from one row to the next, by plane; formats with one plane have one number. */
   readonly strides: readonly number[];
   /** Where the planes begin, in bytes. */
   readonly offsets?: readonly number[];
@@ -103,10 +103,10 @@ export function setScanoutBlob(options: {
 }
 
 /**
- * Maps a blob of the host's memory at an offset of {@link VirtioGpu.hostVisible}. Needs RESOURCE_BLOB and that region.
+ * Maps a blob of the host's memory at an offset in {@link VirtioGpu.hostVisible}. Needs RESOURCE_BLOB and that region.
  *
- * @param offset bytes: a multiple of {@link VirtioGpu.blobAlignment}
- * @returns a command whose answer is how to cache it, one of {@link MapCache}
+ * @param offset in bytes: a multiple of {@link VirtioGpu.blobAlignment}
+ * @returns a command whose result says how to cache the blob: one of {@link MapCache}
  */
 export function resourceMapBlob(id: number, offset: number): GpuCommand<number> {
   const name = 'RESOURCE_MAP_BLOB';
@@ -154,17 +154,17 @@ function checkAligned(name: GpuCommandName, what: string, value: number, limits:
   if (value % limits.blobAlignment === 0) return;
   throw new VirtioError(
     'INVALID_PARAM',
-    `${limits.who()}: ${name} with ${what} ${value}; it has to be a multiple of ${limits.blobAlignment}, see blobAlignment`,
+    `${limits.who()}: ${name} with ${what} ${value}, which must be a multiple of ${limits.blobAlignment}; see blobAlignment`,
   );
 }
 
-/** A blob is mapped once, inside the region, and where no other is. One whose size is not known takes a byte at the least. */
+/** A blob can be mapped once, inside the region, and not over another. One whose size is not known takes at least one byte. */
 function checkPlace(name: GpuCommandName, id: number, offset: number, limits: CommandLimits): void {
   const { blobs, hostVisibleLength } = limits;
   if (blobs.mappingOf(id) !== undefined) {
     throw new VirtioError(
       'ALREADY_USED',
-      `${limits.who()}: ${name} of resource ${id}, which is mapped; unmap it first`,
+      `${limits.who()}: ${name} of resource ${id}, which is already mapped; unmap it first`,
     );
   }
   const size = Math.max(blobs.sizeOf(id), limits.blobAlignment);
@@ -180,7 +180,7 @@ function checkPlace(name: GpuCommandName, id: number, offset: number, limits: Co
   throw new VirtioError(
     'ALREADY_USED',
     `${limits.who()}: ${name} of resource ${id}, which has ${size} bytes, at offset ${offset}; resource ${other.resourceId} is ` +
-      `mapped at ${other.offset}, with ${other.size} bytes; unmap that first, or take another offset`,
+      `mapped at ${other.offset}, with ${other.size} bytes; unmap that first, or use another offset`,
   );
 }
 

@@ -1,9 +1,9 @@
-/** What is known of blobs: how large they are, and where those of the host are mapped, or may be. */
+/** The blobs of a device: their sizes, and where blobs of the host are mapped, or may be. */
 
 /** A blob in the host visible memory region. */
 export interface BlobMapping {
   readonly resourceId: number;
-  /** Where it is, in bytes. */
+  /** Its offset in the region, in bytes. */
   readonly offset: number;
   readonly size: number;
 }
@@ -13,7 +13,7 @@ export class Blobs {
   readonly #sizes = new Map<number, number>();
   readonly #mappings = new Map<number, BlobMapping>();
 
-  /** The bytes of a blob, 0 if they are not known. */
+  /** The size of a blob in bytes, 0 if it is not known. */
   sizeOf(id: number): number {
     return this.#sizes.get(id) ?? 0;
   }
@@ -23,7 +23,7 @@ export class Blobs {
     return this.#mappings.get(id);
   }
 
-  /** A mapping that has bytes in common with this part of the region. */
+  /** A mapping that overlaps this part of the region. */
   mappedAt(offset: number, size: number): BlobMapping | undefined {
     for (const mapping of this.#mappings.values()) {
       if (offset < mapping.offset + mapping.size && mapping.offset < offset + size) return mapping;
@@ -31,17 +31,17 @@ export class Blobs {
     return undefined;
   }
 
-  /** A blob is being made. The size of one that has the id already counts until the device says that the new one is there. */
+  /** A blob is being created. If there is one with this id, its size counts until the device has created the new one. */
   creating(id: number, size: number): void {
     if (!this.#sizes.has(id)) this.#sizes.set(id, size);
   }
 
-  /** A blob was made. */
+  /** A blob was created. */
   created(id: number, size: number): void {
     this.#sizes.set(id, size);
   }
 
-  /** A resource is gone. */
+  /** A resource was destroyed. */
   destroyed(id: number): void {
     this.#sizes.delete(id);
     this.#mappings.delete(id);

@@ -1,8 +1,8 @@
 /**
- * A queue of commands: the memory that they and their answers have by slot, fences, and the judgement of answers.
+ * A queue of commands: the memory of commands and answers by slot, fences, and the checks of answers.
  *
- * Answers are zeroed before a command is sent, so that a device which claims to have answered and has not is found out. A fence
- * has a number that no other has: an answer with another number is that of another command, and the device is no longer trusted.
+ * The memory of answers is zeroed before a command is sent, so that an answer that the device did not write is detected. Each fence has
+ * its own number: an answer with another number belongs to another command, and the device is no longer trusted.
  */
 import {
   type DmaRegion,
@@ -31,37 +31,37 @@ import {
   UpdateCursor,
 } from './protocol.ts';
 
-/** Options of a command, in any form. */
+/** Options of a command, however it is sent. */
 export interface FenceOptions {
-  /** Whether the answer is to wait until the command is finished. Each command has a default that makes sense. */
+  /** Whether the device answers only when the command is finished. Each command has a suitable default. */
   readonly fence?: boolean;
   /** The timeline of the context that the fence is on, 0 to 63. Needs CONTEXT_INIT; sets `fence`. */
   readonly ring?: number;
 }
 
-/** Options of a command whose answer is waited for with a promise. */
+/** Options of a command that returns a promise. */
 export interface RequestOptions extends FenceOptions, WaitOptions {}
 
-/** Options of a command whose answer is spun for. */
+/** Options of a command that spins. */
 export interface RequestSyncOptions extends FenceOptions, SpinOptions {}
 
-/** Options of a command whose answer is polled for. */
+/** Options of a command that is submitted. */
 export interface SubmitCommandOptions extends FenceOptions {
-  /** `false` to leave the device unaware of it until `kick()`, so that several are announced at once. */
+  /** `false` does not notify the device; `kick()` does, for several commands at once. */
   readonly kick?: boolean;
 }
 
-/** The room for a command: more than the largest structure has. */
+/** The room for a command, in bytes: more than the largest structure. */
 const REQUEST_ROOM = 128;
-/** The room for an answer: that to GET_EDID, the largest one of known size. */
+/** The room for an answer, in bytes: that of GET_EDID, the largest answer of known size. */
 export const CONTROL_ANSWER_ROOM: number = HEADER_SIZE + 8 + 1024;
-/** The room for an answer of the cursor queue. */
+/** The room for an answer on the cursor queue, in bytes. */
 export const CURSOR_ANSWER_ROOM: number = HEADER_SIZE;
 
 const HEADER = CtrlHeader.offset;
 const ERROR_TYPES_START = GpuErrorType.ERR_UNSPEC;
 
-/** What a queue of commands needs of its driver. */
+/** What a queue of commands needs from its driver. */
 export interface CommandDriver {
   readonly transport: Transport;
   readonly limits: CommandLimits;
@@ -70,12 +70,12 @@ export interface CommandDriver {
   quirk(queue: number, message: string): void;
 }
 
-/** How many bytes of memory a queue of commands needs. */
+/** The memory that a queue of commands needs, in bytes. */
 export function commandMemory(slots: number, answerRoom: number): number {
   return slots * slotSize(answerRoom);
 }
 
-/** A multiple of 64, so that no two slots share a line of the cache. */
+/** The size of a slot: a multiple of 64, so that no two slots share a cache line. */
 function slotSize(answerRoom: number): number {
   return Math.ceil((REQUEST_ROOM + answerRoom) / 64) * 64;
 }
@@ -90,7 +90,7 @@ export class CommandQueue {
   readonly #address: number;
   readonly #slotSize: number;
   readonly #answerRoom: number;
-  /** Whether the device may leave commands without an answer, as QEMU does with those of cursors. */
+  /** Whether the device may leave commands unanswered, as QEMU does with cursor commands. */
   readonly #mayBeSilent: boolean;
 
   // By slot: what the answer has to be.
@@ -147,7 +147,7 @@ export class CommandQueue {
   // Commands of the hot path, which are written where they are sent from.
 
   /**
-   * Begins and submits TRANSFER_TO_HOST_2D.
+   * Prepares and submits TRANSFER_TO_HOST_2D.
    *
    * @param must whether it is an error if there is no room
    * @returns the slot, or -1 if there is no room
@@ -170,7 +170,7 @@ export class CommandQueue {
     return this.#finish(slot, TransferToHost2d.size);
   }
 
-  /** Begins and submits RESOURCE_FLUSH, as {@link CommandQueue.startTransfer} does. */
+  /** Prepares and submits RESOURCE_FLUSH, as {@link CommandQueue.startTransfer} does. */
   startFlush(resourceId: number, rect: Rect, must: boolean): number {
     const slot = this.#begin(must);
     if (slot < 0) return slot;
@@ -187,7 +187,7 @@ export class CommandQueue {
     return this.#finish(slot, ResourceFlush.size);
   }
 
-  /** Begins and submits UPDATE_CURSOR or MOVE_CURSOR, as {@link CommandQueue.startTransfer} does. */
+  /** Prepares and submits UPDATE_CURSOR or MOVE_CURSOR, as {@link CommandQueue.startTransfer} does. */
   startCursor(
     type: number,
     scanout: number,
@@ -215,13 +215,13 @@ export class CommandQueue {
     return this.#finish(slot, UpdateCursor.size);
   }
 
-  /** Judges an answer: the handler's `judge` of every command, of the hot path or not. */
+  /** Checks an answer: the handler's `judge` for every command, on the hot path or not. */
   readonly judge = (slot: number, usedLength: number): void => {
     const name = this.#nameOf(slot);
     if (usedLength === 0 && this.#mayBeSilent) return;
     const { transport } = this.#driver;
     if (usedLength < HEADER_SIZE) {
-      throw this.#lied(`answered ${name} with ${usedLength} bytes; an answer has ${HEADER_SIZE} at least`);
+      throw this.#lied(`answered ${name} with ${usedLength} bytes; an answer has at least ${HEADER_SIZE}`);
     }
     const at = this.#answerAt(slot);
     const view = this.#view;
@@ -237,19 +237,21 @@ export class CommandQueue {
         throw this.#lied(
           has
             ? `answered ${name} with the fence of another command`
-            : `answered ${name} without the fence that it was sent with, so it is not known to be finished`,
+            : `answered ${name} without the fence of the command, so it may not be finished`,
         );
       }
     }
     if (refused) throw new GpuError(transport.who(), name, type);
     if (type === this.#answerTypes[slot]) return;
     if (type < GpuOkType.OK_NODATA || type >= ERROR_TYPES_END) {
-      throw this.#lied(`answered ${name} with the type 0x${type.toString(16)}, which is no answer's`);
+      throw this.#lied(
+        `answered ${name} with the type 0x${type.toString(16)}, which is not the type of an answer`,
+      );
     }
     throw new VirtioError(
       'DEVICE_MISBEHAVED',
-      `${transport.who()} answered ${name} with the type 0x${type.toString(16)}, which belongs to another command; it does ` +
-        'not know this one, or takes it for another',
+      `${transport.who()} answered ${name} with the type 0x${type.toString(16)}, which belongs to another command; it may ` +
+        'not know this one',
     );
   };
 
@@ -302,7 +304,7 @@ export class CommandQueue {
         if (length < answer.least) {
           this.#driver.quirk(
             this.requests.queue.index,
-            `answered ${command.name} with ${length} bytes behind the header; ${answer.least} were to come, and the rest counts as zeros`,
+            `answered ${command.name} with ${length} bytes after the header instead of ${answer.least}; the rest is read as zeros`,
           );
         }
         return answer.read(bytes, length);
@@ -310,7 +312,7 @@ export class CommandQueue {
     };
   }
 
-  /** Refuses a command that the device does not know. */
+  /** Refuses a command that needs a feature that was not negotiated, or numbers that the device does not allow. */
   #check({ name, needs, check }: GpuCommand<unknown>, ring: number | undefined): void {
     const driver = this.#driver;
     if (needs !== undefined && !driver.has(needs)) throw this.#unsupported(name, needs);

@@ -1,6 +1,6 @@
 /**
- * What a command of the control queue is: its structure, what the device answers, and what its numbers are held against; and what all
- * commands are built with.
+ * The type of commands of the control queue: the structure, the answer of the device, and the limits that its numbers are checked
+ * against; and the functions that build commands.
  */
 import { type FieldTable, type Layout, requireInteger, type Values, VirtioError } from '@virtio/core';
 import type { Blobs } from './blobs.ts';
@@ -15,34 +15,34 @@ import {
   ResourceCommand,
 } from './protocol.ts';
 
-/** The bytes of a header. */
+/** The size of a header, in bytes. */
 export const HEADER_SIZE: number = CtrlHeader.size;
 
-/** What a command's numbers are held against when it is sent. */
+/** The limits that a command's numbers are checked against when it is sent. */
 export interface CommandLimits {
   /** The alignment of blobs in bytes: 1 unless BLOB_ALIGNMENT was negotiated. */
   readonly blobAlignment: number;
-  /** The bytes of the host visible memory region; 0 if there is none. */
+  /** The size of the host visible memory region in bytes; 0 if there is none. */
   readonly hostVisibleLength: number;
-  /** What is known of blobs. */
+  /** The blobs of the device. */
   readonly blobs: Blobs;
-  /** The device for messages. */
+  /** The device's name in messages. */
   who(): string;
 }
 
-/** What the device answers to a command. */
+/** The answer of the device to a command. */
 export interface CommandAnswer<T> {
   /** The type of the answer. */
   readonly type: number;
-  /** How many bytes there may be behind the header. */
+  /** The largest size after the header, in bytes. */
   readonly size: number;
-  /** How many of them there must be; what a sloppy device leaves out reads as zeros. */
+  /** How many of these bytes there must be; missing ones are read as zeros. */
   readonly least: number;
-  /** Makes the result from what is behind the header; `length` bytes of it are the device's. */
+  /** Makes the result from the bytes after the header; the device wrote `length` of them. */
   read(bytes: Uint8Array, length: number): T;
 }
 
-/** A command that is ready to be sent, and whose answer is a `T`. It can be sent more than once. */
+/** A command that is ready to be sent, and whose result is a `T`. It can be sent more than once. */
 export interface GpuCommand<T> {
   /** Its name in the specification. */
   readonly name: GpuCommandName;
@@ -50,18 +50,18 @@ export interface GpuCommand<T> {
   readonly request: Uint8Array;
   /** What follows the structure. It must not change until the command is done. */
   readonly data: Uint8Array | undefined;
-  /** Whether the answer is to wait until the command is finished, unless its options say otherwise. */
+  /** Whether the device answers only when the command is finished, unless the options say otherwise. */
   readonly fenced: boolean;
-  /** The feature without which the device does not know it. */
+  /** The feature that it needs. */
   readonly needs: GpuFeatureName | undefined;
   readonly answer: CommandAnswer<T>;
-  /** Holds its numbers against those of the device. */
+  /** Checks its numbers against the limits of the device. */
   readonly check: ((limits: CommandLimits) => void) | undefined;
-  /** What is known of blobs when it is sent, carried out, or refused. */
+  /** The changes to the known blobs when it is sent, carried out, or refused. */
   readonly track: CommandTrack | undefined;
 }
 
-/** How a command changes what is known of blobs. */
+/** How a command changes the known blobs. */
 export interface CommandTrack {
   sent?(limits: CommandLimits): void;
   done?(limits: CommandLimits): void;
@@ -76,7 +76,7 @@ export interface MemoryEntry {
   readonly length: number;
 }
 
-/** A rectangle. Pixel 0, 0 is the upper left one. */
+/** A rectangle in pixels. Pixel 0, 0 is in the upper left corner. */
 export interface Rect {
   readonly x: number;
   readonly y: number;
@@ -87,7 +87,7 @@ export interface Rect {
 const U32 = 0xffff_ffff;
 const SAFE = Number.MAX_SAFE_INTEGER;
 const ENTRY = MemEntry.size;
-/** The most entries that fit their count and our arrays; devices have lower limits (QEMU: 16384). */
+/** The largest number of entries that is sent; devices have lower limits (QEMU: 16384). */
 const MAX_ENTRIES = 1 << 20;
 
 export const NO_DATA: CommandAnswer<void> = {
@@ -103,7 +103,7 @@ export function u32(command: GpuCommandName, name: string, value: number, min = 
   return requireInteger(command, name, value, min, max);
 }
 
-/** Checks an unsigned number of 64 bits, of which JavaScript counts 53. */
+/** Checks an unsigned 64-bit number, of which JavaScript numbers hold 53 bits. */
 export function u64(command: GpuCommandName, name: string, value: number, min = 0): bigint {
   return BigInt(requireInteger(command, name, value, min, SAFE));
 }
@@ -143,7 +143,7 @@ export function formatOf(name: GpuCommandName, format: number): number {
   if (pixelShifts(format) !== undefined) return format;
   throw new VirtioError(
     'INVALID_PARAM',
-    `${name}: there is no format ${String(format)}; see PixelFormat for those that there are`,
+    `${name}: there is no format ${String(format)}; use one of PixelFormat`,
   );
 }
 

@@ -1,6 +1,6 @@
 /**
  * The commands of the control queue as values: each is built and checked here, and sent by `request`, `requestSync` or `submit` of
- * {@link VirtioGpu}. They are for those who bring their own renderer; pictures on a display are easier with a `Framebuffer`.
+ * {@link VirtioGpu}. They are for programs with their own renderer; for pictures on a display a `Framebuffer` is easier.
  */
 export * from './blob-commands.ts';
 export * from './context-commands.ts';

@@ -25,16 +25,16 @@ import {
   TransferHost3d,
 } from './protocol.ts';
 
-/** What a device knows of a capability set. */
+/** A capability set of a device. */
 export interface CapsetInfo {
   /** See {@link Capset}; 0 if there is none. */
   readonly capsetId: number;
   readonly maxVersion: number;
-  /** Bytes. */
+  /** The size of the set in bytes. */
   readonly maxSize: number;
 }
 
-/** Asks for a capability set by its index, which is below {@link VirtioGpu.capsets}. */
+/** Asks for information on a capability set by its index, which is below {@link VirtioGpu.capsets}. */
 export function getCapsetInfo(index: number): GpuCommand<CapsetInfo> {
   const name = 'GET_CAPSET_INFO';
   const size = RespCapsetInfo.size - HEADER_SIZE;
@@ -57,10 +57,10 @@ export function getCapsetInfo(index: number): GpuCommand<CapsetInfo> {
   );
 }
 
-/** The most bytes of a capability set that are asked for. */
+/** The largest capability set that is asked for, in bytes. */
 const MAX_CAPSET = 1 << 20;
 
-/** Asks for a capability set. Of `info`, the size is how many bytes of an answer there is room for. */
+/** Asks for a capability set. `info.maxSize` is the room for the answer, in bytes. */
 export function getCapset(
   info: Pick<CapsetInfo, 'capsetId' | 'maxSize'>,
   version: number,
@@ -76,16 +76,16 @@ export function getCapset(
   });
 }
 
-/** The bytes of `debug_name`. */
+/** The size of `debug_name`, in bytes. */
 const NAME_SIZE = 64;
 
 /** Creates a rendering context. Needs VIRGL. */
 export function ctxCreate(options: {
   /** An id that no other context has. */
   readonly contextId: number;
-  /** A name for people, of 64 bytes in UTF-8 at most. */
+  /** A name for debugging, at most 64 bytes in UTF-8. */
   readonly debugName?: string;
-  /** The capability set whose commands it takes; 0 leaves it to the device. Needs CONTEXT_INIT. */
+  /** The capability set whose commands it takes; 0 leaves the choice to the device. Needs CONTEXT_INIT. */
   readonly capsetId?: number;
 }): GpuCommand<void> {
   const name = 'CTX_CREATE';
@@ -115,13 +115,13 @@ export function ctxAttachResource(contextId: number, id: number): GpuCommand<voi
   return ofResource(name, id, { needs: 'VIRGL', contextId: context(name, contextId) });
 }
 
-/** Takes a resource from a context. Needs VIRGL. */
+/** Detaches a resource from a context. Needs VIRGL. */
 export function ctxDetachResource(contextId: number, id: number): GpuCommand<void> {
   const name = 'CTX_DETACH_RESOURCE';
   return ofResource(name, id, { needs: 'VIRGL', contextId: context(name, contextId) });
 }
 
-/** A 3D resource. What the numbers mean is for the renderer on the host to say. */
+/** A 3D resource. The renderer on the host defines the meaning of the numbers. */
 export interface Resource3d {
   readonly resourceId: number;
   readonly target: number;
@@ -157,7 +157,7 @@ export function resourceCreate3d(options: Resource3d): GpuCommand<void> {
   return build(name, ResourceCreate3d, values, NO_DATA, { needs: 'VIRGL' });
 }
 
-/** What is copied of a 3D resource. */
+/** The part of a 3D resource that is copied. */
 export interface Transfer3d {
   readonly contextId: number;
   readonly resourceId: number;
@@ -168,10 +168,10 @@ export interface Transfer3d {
   readonly width: number;
   readonly height: number;
   readonly depth?: number;
-  /** Where it begins in the backing, in bytes. */
+  /** Where its copy begins in the backing, in bytes. */
   readonly offset?: number;
   readonly level?: number;
-  /** Bytes from a row to the next; 0 for as many as the box has. */
+  /** The bytes from one row to the next; 0 means as many as a row of the box has. */
   readonly stride?: number;
   readonly layerStride?: number;
 }
@@ -187,9 +187,9 @@ export function transferFromHost3d(options: Transfer3d): GpuCommand<void> {
 }
 
 /**
- * Has a context carry out a stream of commands. Needs VIRGL.
+ * Submits a stream of commands to a context. Needs VIRGL.
  *
- * @param stream must not change until the answer is there
+ * @param stream must not change before the answer
  */
 export function submit3d(contextId: number, stream: Uint8Array): GpuCommand<void> {
   const name = 'SUBMIT_3D';

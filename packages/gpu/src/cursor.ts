@@ -1,4 +1,4 @@
-/** The image of a cursor on the host, and where it is shown. */
+/** The image of a cursor on the host, and its position. */
 import { requireInteger, type SpinOptions, VirtioError, type WaitOptions } from '@virtio/core';
 import type { SubmitCommandOptions } from './command-queue.ts';
 import {
@@ -17,31 +17,31 @@ import { ask, runSteps, runStepsSync, type Steps } from './steps.ts';
 
 /** Options of a new cursor. */
 export interface CursorOptions {
-  /** Its image: up to 64 by 64 pixels. A smaller one is in the upper left corner of a transparent square of that size. */
+  /** The image: up to 64 by 64 pixels. A smaller one is put into the upper left corner of a transparent image of that size. */
   readonly image: RgbaImage;
-  /** The pixel of the image that points (default 0, 0). */
+  /** The hot spot: the pixel of the image that points (default 0, 0). */
   readonly hotX?: number;
   readonly hotY?: number;
 }
 
-/** Where a cursor is shown. */
+/** The position of a cursor. */
 export interface CursorPosition {
-  /** Default 0. */
+  /** The scanout (default 0). */
   readonly scanout?: number;
-  /** Where its hot spot is, in pixels of the display. */
+  /** The position of its hot spot, in pixels of the display. */
   readonly x: number;
   readonly y: number;
 }
 
-/** Positions are 32 bits wide; Linux sends negative ones where a cursor reaches over the left or upper edge. */
+/** Positions have 32 bits; Linux sends negative ones if a cursor extends over the left or upper edge. */
 const MIN_POSITION = -(2 ** 31);
 const MAX_POSITION = 2 ** 32 - 1;
 
-/** An image of a cursor on the host. */
+/** A cursor image on the host. */
 export class Cursor implements Disposable, AsyncDisposable {
   /** The id of the resource on the host. */
   readonly resourceId: number;
-  /** The pixel of the image that points. */
+  /** The hot spot: the pixel of the image that points. */
   readonly hotX: number;
   readonly hotY: number;
 
@@ -58,7 +58,7 @@ export class Cursor implements Disposable, AsyncDisposable {
     this.hotY = hotY;
   }
 
-  /** @internal Makes a cursor. Once the host has the image the guest needs no memory for it. */
+  /** @internal Makes a cursor. Once the host has the image, the guest needs no memory for it. */
   static *create(state: GpuState, options: CursorOptions): Steps<Cursor> {
     const { transport } = state.owner;
     const { image, hotX = 0, hotY = 0 } = options;
@@ -69,8 +69,8 @@ export class Cursor implements Disposable, AsyncDisposable {
     if (image.data.length < width * height * BYTES_PER_PIXEL) {
       throw new VirtioError(
         'INVALID_PARAM',
-        `${transport.who()}: a cursor of ${width} by ${height} pixels has ${width * height * BYTES_PER_PIXEL} bytes R, G, B, A, ` +
-          `and ${image.data.length} were given`,
+        `${transport.who()}: a cursor of ${width} by ${height} pixels must have ${width * height * BYTES_PER_PIXEL} bytes R, G, B, A, ` +
+          `not ${image.data.length}`,
       );
     }
     const format = PixelFormat.B8G8R8A8_UNORM;
@@ -106,13 +106,13 @@ export class Cursor implements Disposable, AsyncDisposable {
     return new Cursor(state, id, hotX, hotY);
   }
 
-  /** Whether the device knows the image: not after {@link Cursor.destroy}, nor after a reset of the device. */
+  /** Whether the image exists on the host: false after {@link Cursor.destroy} or a reset of the device. */
   get live(): boolean {
     return !this.#destroyed && this.#epoch === this.#state.epoch;
   }
 
   /**
-   * Gives a scanout this cursor, at a position.
+   * Shows this cursor on a scanout, at a position.
    *
    * @throws {@link VirtioError} `INVALID_PARAM`, {@link GpuError}, `UNSUPPORTED`, `ABORTED`, `DISPOSED`, `DEVICE_RESET`, or why the
    * device no longer works
@@ -128,7 +128,7 @@ export class Cursor implements Disposable, AsyncDisposable {
   }
 
   /**
-   * The same as {@link Cursor.show} without waiting; `gpu.complete(token)` ends it.
+   * The same as {@link Cursor.show} without waiting; complete it with `gpu.complete(token)`.
    *
    * @returns a token
    */
@@ -136,7 +136,7 @@ export class Cursor implements Disposable, AsyncDisposable {
     return submitCursor(this.#state, this, position, options);
   }
 
-  /** Hides the cursor where it is shown, and destroys its image on the host. Does nothing the second time. */
+  /** Hides the cursor where it is shown, and destroys its image on the host. A second call does nothing. */
   async destroy(): Promise<void> {
     if (!this.#isOver()) {
       await this.#hideAll((scanout) => sendCursor(this.#state, undefined, this.#at(scanout)));
@@ -154,23 +154,23 @@ export class Cursor implements Disposable, AsyncDisposable {
     runStepsSync(this.#state.control, this.#destroySteps(), options);
   }
 
-  /** The same as {@link Cursor.destroySync}; a device that no longer works has nothing to be told. */
+  /** The same as {@link Cursor.destroySync}; nothing is sent to a device that no longer works. */
   [Symbol.dispose](): void {
     if (this.#state.owner.failure === undefined) this.destroySync();
   }
 
-  /** The same as {@link Cursor.destroy}; a device that no longer works has nothing to be told. */
+  /** The same as {@link Cursor.destroy}; nothing is sent to a device that no longer works. */
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#state.owner.failure === undefined) await this.destroy();
   }
 
-  /** @internal Refuses an image that is no more. */
+  /** @internal Refuses an image that was destroyed. */
   check(): void {
     const { transport } = this.#state.owner;
     if (this.#destroyed) {
       throw new VirtioError(
         'DISPOSED',
-        `${transport.who()}: the cursor of resource ${this.resourceId} is destroyed; make a new one`,
+        `${transport.who()}: the cursor of resource ${this.resourceId} was destroyed; make a new one`,
       );
     }
     if (this.#epoch !== this.#state.epoch) {
@@ -211,10 +211,10 @@ export class Cursor implements Disposable, AsyncDisposable {
   }
 }
 
-/** What is asked of a scanout's cursor: `undefined` hides it, `'move'` leaves its image. */
+/** A change of a scanout's cursor: `undefined` hides it, `'move'` keeps its image. */
 export type CursorChange = Cursor | undefined | 'move';
 
-/** Changes a scanout's cursor and waits until the device has. */
+/** Changes a scanout's cursor and waits until the device has done so. */
 export function sendCursor(
   state: GpuState,
   change: CursorChange,

@@ -1,4 +1,4 @@
-/** Commands for pictures on displays: what displays there are, 2D resources, what of them is shown. */
+/** Commands for pictures on displays: display information, 2D resources, and scanouts. */
 import {
   build,
   type CommandAnswer,
@@ -37,13 +37,13 @@ import {
 export interface Display extends Rect {
   /** The number of the scanout. */
   readonly scanout: number;
-  /** Whether the viewer has it switched on. If not, its size is usually 0. */
+  /** Whether it is switched on. If not, its size is usually 0. */
   readonly enabled: boolean;
   /** Flags that the specification does not define. */
   readonly flags: number;
 }
 
-/** Asks where the displays of all 16 scanouts are; those that the device has not are disabled. */
+/** Asks for the displays of all 16 scanouts; scanouts that the device does not have are disabled. */
 export function getDisplayInfo(): GpuCommand<readonly Display[]> {
   const { size, offset } = DisplayOne;
   return build(
@@ -124,7 +124,7 @@ export function setScanout(scanout: number, id: number, rect: Rect): GpuCommand<
   );
 }
 
-/** Shows what has changed in a rectangle of a resource on all scanouts that it is shown on. */
+/** Updates a rectangle of a resource on all scanouts that show it. */
 export function resourceFlush(id: number, rect: Rect): GpuCommand<void> {
   const name = 'RESOURCE_FLUSH';
   const values = { ...rectOf(name, rect), resourceId: resourceId(name, id) };
@@ -134,7 +134,7 @@ export function resourceFlush(id: number, rect: Rect): GpuCommand<void> {
 /**
  * Copies a rectangle from the backing of a 2D resource to the host.
  *
- * @param offset where its first pixel is in the backing, in bytes; rows are as far apart as the resource is wide
+ * @param offset where its first pixel is in the backing, in bytes; the stride is that of the whole resource
  */
 export function transferToHost2d(id: number, rect: Rect, offset: number): GpuCommand<void> {
   const name = 'TRANSFER_TO_HOST_2D';
@@ -146,7 +146,7 @@ export function transferToHost2d(id: number, rect: Rect, offset: number): GpuCom
   return build(name, TransferToHost2d, values, NO_DATA, { fenced: true });
 }
 
-/** Gives a resource memory of the guest. The pieces follow one another, and must stay until they are detached. */
+/** Attaches memory of the guest to a resource. The entries are used one after the other, and must remain until they are detached. */
 export function resourceAttachBacking(id: number, entries: readonly MemoryEntry[]): GpuCommand<void> {
   const name = 'RESOURCE_ATTACH_BACKING';
   const data = encodeEntries(name, entries, 1);
@@ -154,7 +154,7 @@ export function resourceAttachBacking(id: number, entries: readonly MemoryEntry[
   return build(name, ResourceAttachBacking, values, NO_DATA, { data });
 }
 
-/** Takes its memory from a resource: once this is answered the device no longer uses it. */
+/** Detaches the memory of a resource: once this is answered, the device no longer uses it. */
 export function resourceDetachBacking(id: number): GpuCommand<void> {
   return ofResource('RESOURCE_DETACH_BACKING', id, { fenced: true });
 }

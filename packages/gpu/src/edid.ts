@@ -1,36 +1,36 @@
 /**
- * What a display says of itself: EDID 1.4 (VESA E-EDID, release A, revision 2), a block of 128 bytes with up to 255 further
- * ones behind it. The npm registry has no maintained parser in plain ECMAScript.
+ * The description of a display: EDID 1.4 (VESA E-EDID, release A, revision 2), a block of 128 bytes with up to 255 extension
+ * blocks after it. npm has no maintained parser in plain ECMAScript.
  *
- * Nothing depends on an EDID but which sizes are proposed, so a block whose checksum is wrong is read all the same, and says so.
+ * An EDID only affects which sizes are proposed, so a block with a wrong checksum is parsed all the same, and `checksumOk` is false.
  */
 import { VirtioError } from '@virtio/core';
 
-/** A size in pixels and how often a second it is shown. */
+/** A size in pixels and a refresh rate. */
 export interface DisplayMode {
   readonly width: number;
   readonly height: number;
-  /** Pictures a second. */
+  /** The refresh rate in Hz. */
   readonly refreshHz: number;
 }
 
-/** A detailed timing: a mode to the last pixel. */
+/** A detailed timing: a mode with all its timings. */
 export interface DetailedTiming extends DisplayMode {
-  /** Thousand pixels a second. */
+  /** The pixel clock in kHz. */
   readonly pixelClockKHz: number;
   /** Pixels from the end of a line to the start of the next. */
   readonly horizontalBlanking: number;
-  /** Pixels from the end of a line to the pulse. */
+  /** Pixels from the end of a line to the sync pulse. */
   readonly horizontalFrontPorch: number;
   /** Pixels. */
   readonly horizontalSyncWidth: number;
   /** Lines from the end of a picture (a field, if interlaced) to the start of the next. */
   readonly verticalBlanking: number;
-  /** Lines from the end of a picture to the pulse. */
+  /** Lines from the end of a picture to the sync pulse. */
   readonly verticalFrontPorch: number;
   /** Lines. */
   readonly verticalSyncWidth: number;
-  /** The size of the picture in millimetres; 0 if it is not told. */
+  /** The size of the picture in millimetres; 0 if not specified. */
   readonly widthMm: number;
   readonly heightMm: number;
   readonly interlaced: boolean;
@@ -42,40 +42,40 @@ export interface RangeLimits {
   readonly maxVerticalHz: number;
   readonly minHorizontalKHz: number;
   readonly maxHorizontalKHz: number;
-  /** 0 if it is not told. */
+  /** 0 if not specified. */
   readonly maxPixelClockMHz: number;
 }
 
-/** A further block, passed through as it is. */
+/** An extension block, not parsed. */
 export interface EdidExtension {
-  /** What it is: 2 for CTA-861, 0x70 for DisplayID. */
+  /** Its kind: 2 for CTA-861, 0x70 for DisplayID. */
   readonly tag: number;
   /** All 128 bytes. */
   readonly bytes: Uint8Array;
   readonly checksumOk: boolean;
 }
 
-/** What a display says of itself. */
+/** The description of a display. */
 export interface Edid {
-  /** As many bytes as the device told, the first block and its extensions. */
+  /** All bytes that the device gave: the first block and its extensions. */
   readonly bytes: Uint8Array;
-  /** Whether the bytes of the first block add up. */
+  /** Whether the checksum of the first block is right. */
   readonly checksumOk: boolean;
   /** The version and revision of the structure: `1.4`. */
   readonly version: string;
-  /** Three letters. */
+  /** The manufacturer: three letters. */
   readonly manufacturer: string;
   /** The manufacturer's number for the product. */
   readonly product: number;
-  /** The manufacturer's number for this piece; 0 if it has none. */
+  /** The serial number of this display; 0 if it has none. */
   readonly serialNumber: number;
-  /** The week of its making, 1 to 54; `undefined` if it is not told. */
+  /** The week of manufacture, 1 to 54; `undefined` if not specified. */
   readonly week: number | undefined;
-  /** The year of its making, or of the model. */
+  /** The year of manufacture, or of the model. */
   readonly year: number;
   /** Whether the signal is digital. */
   readonly digital: boolean;
-  /** The size of the screen in centimetres; 0 if it is not told. */
+  /** The size of the screen in centimetres; 0 if not specified. */
   readonly widthCm: number;
   readonly heightCm: number;
   /** The product's name, from its descriptor. */
@@ -87,13 +87,13 @@ export interface Edid {
   readonly ranges: RangeLimits | undefined;
   /** Detailed timings of the first block in their order: the first is the preferred one. */
   readonly detailed: readonly DetailedTiming[];
-  /** Standard timings of the first block, those in descriptors behind the eight of the table. */
+  /** Standard timings of the first block: the eight of the table, then those in descriptors. */
   readonly standard: readonly DisplayMode[];
-  /** Established timings, those of a descriptor behind those of the table. */
+  /** Established timings: those of the table, then those in a descriptor. */
   readonly established: readonly DisplayMode[];
-  /** How many further blocks there should be. */
+  /** How many extension blocks there should be. */
   readonly extensionCount: number;
-  /** Those that there are. */
+  /** The extension blocks that the device gave. */
   readonly extensions: readonly EdidExtension[];
 }
 
@@ -204,10 +204,10 @@ const ESTABLISHED_III: readonly ModeTuple[] = [
 ];
 
 /**
- * Reads an EDID.
+ * Parses an EDID.
  *
- * @param bytes the first block and what there is of others
- * @throws {@link VirtioError} `INVALID_DEVICE` if there is no whole block, or it does not begin as an EDID does
+ * @param bytes the first block, and any extension blocks
+ * @throws {@link VirtioError} `INVALID_DEVICE` if there is no whole block, or it does not begin like an EDID
  *
  * @example
  * ```ts
@@ -221,12 +221,12 @@ const ESTABLISHED_III: readonly ModeTuple[] = [
  */
 export function parseEdid(bytes: Uint8Array): Edid {
   if (bytes.length < BLOCK) {
-    throw new VirtioError('INVALID_DEVICE', `an EDID of ${bytes.length} bytes; it has ${BLOCK} at least`);
+    throw new VirtioError('INVALID_DEVICE', `an EDID has at least ${BLOCK} bytes, not ${bytes.length}`);
   }
   if (MAGIC.some((byte, i) => bytes[i] !== byte)) {
     throw new VirtioError(
       'INVALID_DEVICE',
-      'the bytes are no EDID: it begins with 0, six times 255, and 0. The display has told none',
+      'the bytes are not an EDID, which begins with 0, six times 255, and 0; the display may have none',
     );
   }
   const own = bytes.slice();
@@ -261,7 +261,7 @@ export function parseEdid(bytes: Uint8Array): Edid {
 }
 
 /**
- * All resolutions that an EDID's first block names, each once, those with most pixels first.
+ * All resolutions in an EDID's first block, each once, the largest first.
  *
  * @returns pairs of width and height
  */
@@ -408,7 +408,7 @@ function rangeLimits(bytes: Uint8Array): RangeLimits {
   };
 }
 
-/** Up to 13 characters, ended by a line feed and filled up with spaces. */
+/** Text of up to 13 characters, ended by a line feed and padded with spaces. */
 function text(bytes: Uint8Array): string {
   let result = '';
   for (let i = 5; i < DESCRIPTOR_SIZE; i += 1) {

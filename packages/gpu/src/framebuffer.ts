@@ -1,6 +1,5 @@
 /**
- * A picture in the guest's memory and its copy on the host. Drawing changes the memory only; a flush copies what changed and
- * shows it.
+ * A picture in the guest's memory and its copy on the host. Drawing only changes the memory; a flush copies the changes and shows them.
  */
 import { requireInteger, type SpinOptions, VirtioError, type WaitOptions } from '@virtio/core';
 import type { Backing } from './backing.ts';
@@ -36,8 +35,8 @@ export interface FramebufferOptions {
   /** One of {@link PixelFormat} (default `B8G8R8X8_UNORM`, which every device has). */
   readonly format?: PixelFormatNumber;
   /**
-   * The most bytes of one piece of DMA memory: a multiple of 4096 (default: as large as the platform has). With more pieces than
-   * one, what is flushed is copied once more.
+   * The largest size of one piece of DMA memory in bytes: a multiple of 4096 (default: as large as the platform has). With more than
+   * one piece, each flush copies the changes once more.
    */
   readonly maxPiece?: number;
 }
@@ -49,7 +48,7 @@ export interface RgbaImage {
   readonly data: Uint8Array | Uint8ClampedArray;
 }
 
-/** The most bytes of a framebuffer: what arrays of all engines take. */
+/** The largest size of a framebuffer in bytes: what arrays in all engines hold. */
 export const MAX_FRAMEBUFFER: number = 2 ** 31 - 4096;
 const MAX_PIECE = 2 ** 31;
 const PAGE = 4096;
@@ -61,13 +60,13 @@ export class Framebuffer implements Disposable, AsyncDisposable {
   readonly height: number;
   /** One of {@link PixelFormat}. */
   readonly format: PixelFormatNumber;
-  /** Bytes from a row to the next: four times the width. */
+  /** The bytes from one row to the next: four times the width. */
   readonly stride: number;
   /** The id of the resource on the host. */
   readonly resourceId: number;
-  /** All pixels row by row, as bytes in the order of {@link Framebuffer.format}. Empty once the framebuffer is destroyed. */
+  /** All pixels row by row, as bytes in the order of {@link Framebuffer.format}. Empty after the framebuffer was destroyed. */
   readonly bytes: Uint8Array<ArrayBuffer>;
-  /** The same as little-endian words, one a pixel; see {@link packPixel}. */
+  /** The same memory as little-endian 32-bit words, one for each pixel; see {@link packPixel}. */
   readonly pixels: Uint32Array<ArrayBuffer>;
 
   readonly #state: GpuState;
@@ -111,7 +110,7 @@ export class Framebuffer implements Disposable, AsyncDisposable {
     if (maxPiece % PAGE !== 0) {
       throw new VirtioError(
         'INVALID_PARAM',
-        `${transport.who()}: maxPiece is ${maxPiece}; give a multiple of ${PAGE}`,
+        `${transport.who()}: maxPiece must be a multiple of ${PAGE}, not ${maxPiece}`,
       );
     }
     const size = width * height * BYTES_PER_PIXEL;
@@ -138,16 +137,16 @@ export class Framebuffer implements Disposable, AsyncDisposable {
     return new Framebuffer(state, id, backing, width, height, format);
   }
 
-  /** Whether the device knows the resource: not after {@link Framebuffer.destroy}, nor after a reset of the device. */
+  /** Whether the resource exists on the host: false after {@link Framebuffer.destroy} or a reset of the device. */
   get live(): boolean {
     return !this.#destroyed && this.#epoch === this.#state.epoch;
   }
 
   /**
-   * Copies a picture into the framebuffer's memory; a part that lies outside is left out. Nothing is shown before the next flush.
+   * Copies a picture into the framebuffer's memory, clipped to the framebuffer. It is shown by the next flush.
    *
-   * @param x where its left edge comes; may be negative, as may `y`
-   * @throws {@link VirtioError} `INVALID_PARAM` if `data` has fewer bytes than the size takes
+   * @param x the position of its left edge; may be negative, as may `y`
+   * @throws {@link VirtioError} `INVALID_PARAM` if `data` has fewer bytes than its size needs
    */
   drawImage(image: RgbaImage, x = 0, y = 0): void {
     const { transport } = this.#state.owner;
@@ -159,8 +158,8 @@ export class Framebuffer implements Disposable, AsyncDisposable {
     if (data.length < width * height * BYTES_PER_PIXEL) {
       throw new VirtioError(
         'INVALID_PARAM',
-        `${transport.who()}: an image of ${width} by ${height} pixels has ${width * height * BYTES_PER_PIXEL} bytes R, G, B, A, ` +
-          `and ${data.length} were given`,
+        `${transport.who()}: an image of ${width} by ${height} pixels must have ${width * height * BYTES_PER_PIXEL} bytes R, G, B, A, ` +
+          `not ${data.length}`,
       );
     }
     const left = Math.max(0, x);
@@ -175,9 +174,9 @@ export class Framebuffer implements Disposable, AsyncDisposable {
   }
 
   /**
-   * Copies what was drawn to the host and shows it on all scanouts that show the framebuffer.
+   * Copies drawn pixels to the host and updates all scanouts that show the framebuffer.
    *
-   * @param rects what has changed (default: everything); only that is copied
+   * @param rects the parts that have changed (default: everything); only these are copied
    * @throws {@link VirtioError} `INVALID_PARAM` for a rectangle that is not inside, {@link GpuError}, `UNSUPPORTED`, `ABORTED`,
    * `DISPOSED`, `DEVICE_RESET`, or why the device no longer works
    * @see VIRTIO 1.4, 5.7.6.2
@@ -211,7 +210,7 @@ export class Framebuffer implements Disposable, AsyncDisposable {
   }
 
   /**
-   * Asks the device to copy a rectangle to the host, without showing it. `gpu.complete(token)` ends it.
+   * Submits the copy of a rectangle to the host, without showing it. Complete it with `gpu.complete(token)`.
    *
    * @returns a token
    * @throws {@link VirtioError} `QUEUE_FULL`, and as {@link Framebuffer.flush} does
@@ -223,8 +222,8 @@ export class Framebuffer implements Disposable, AsyncDisposable {
   }
 
   /**
-   * Asks the device to show what was copied of a rectangle. Commands are carried out in their order, so that it may be sent at
-   * once behind {@link Framebuffer.submitTransfer}.
+   * Submits the display of a rectangle that was copied. Commands are carried out in order, so this may be called directly after
+   * {@link Framebuffer.submitTransfer}.
    *
    * @returns a token
    * @throws {@link VirtioError} `QUEUE_FULL`, and as {@link Framebuffer.flush} does
@@ -235,9 +234,10 @@ export class Framebuffer implements Disposable, AsyncDisposable {
   }
 
   /**
-   * Shows the framebuffer, as it was flushed last, on a scanout, in place of what was there: with two framebuffers, page flipping.
+   * Shows the framebuffer, as it was flushed last, on a scanout, instead of what was shown there. With two framebuffers this is page
+   * flipping.
    *
-   * @param rect the part that is shown (default: everything)
+   * @param rect the part to show (default: everything)
    * @throws {@link VirtioError} as {@link Framebuffer.flush} does
    * @see VIRTIO 1.4, 5.7.6.3
    */
@@ -251,8 +251,8 @@ export class Framebuffer implements Disposable, AsyncDisposable {
   }
 
   /**
-   * Takes the framebuffer from all scanouts, destroys its resource, and gives its memory back once the device no longer uses it.
-   * Does nothing the second time.
+   * Removes the framebuffer from all scanouts, destroys its resource, and frees its memory once the device no longer uses it.
+   * A second call does nothing.
    *
    * @throws {@link VirtioError} if the device does not answer; the memory is kept until it is reset
    */
@@ -265,12 +265,12 @@ export class Framebuffer implements Disposable, AsyncDisposable {
     runStepsSync(this.#state.control, this.destroySteps(), options);
   }
 
-  /** The same as {@link Framebuffer.destroySync}; a device that no longer works has nothing to be told. */
+  /** The same as {@link Framebuffer.destroySync}; nothing is sent to a device that no longer works. */
   [Symbol.dispose](): void {
     if (this.#state.owner.failure === undefined) this.destroySync();
   }
 
-  /** The same as {@link Framebuffer.destroy}; a device that no longer works has nothing to be told. */
+  /** The same as {@link Framebuffer.destroy}; nothing is sent to a device that no longer works. */
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#state.owner.failure === undefined) await this.destroy();
   }
@@ -300,7 +300,7 @@ export class Framebuffer implements Disposable, AsyncDisposable {
     yield* ask(transferToHost2d(this.resourceId, this.#whole, 0));
   }
 
-  /** @internal Gives up a framebuffer that was not set up to the end. */
+  /** @internal Abandons a framebuffer that was not set up completely. */
   abandon(reason: unknown): void {
     if (this.#destroyed) return;
     this.#destroyed = true;
@@ -340,14 +340,14 @@ export class Framebuffer implements Disposable, AsyncDisposable {
     if (this.#epoch === state.epoch) state.giveId(this.resourceId);
   }
 
-  /** Refuses a rectangle outside, and a framebuffer that is no more. */
+  /** Refuses a rectangle outside of the framebuffer, and a framebuffer that was destroyed. */
   #check(rects: Rect | readonly Rect[]): void {
     const { transport, failure } = this.#state.owner;
     if (failure !== undefined) throw failure;
     if (this.#destroyed) {
       throw new VirtioError(
         'DISPOSED',
-        `${transport.who()}: the framebuffer of resource ${this.resourceId} is destroyed; make a new one`,
+        `${transport.who()}: the framebuffer of resource ${this.resourceId} was destroyed; make a new one`,
       );
     }
     if (this.#epoch !== this.#state.epoch) {
@@ -365,7 +365,7 @@ export class Framebuffer implements Disposable, AsyncDisposable {
     requireInteger(transport, 'height', height, 1, this.height - y);
   }
 
-  /** Brings a rectangle to the memory that the device sees. */
+  /** Copies a rectangle to the memory that the device sees. */
   #publish({ x, y, width, height }: Rect): void {
     const backing = this.#backing;
     if (backing.direct) return;
@@ -432,7 +432,7 @@ function isRect(rects: Rect | readonly Rect[]): rects is Rect {
   return !Array.isArray(rects);
 }
 
-/** Goes on where the device refuses, as what was to be undone is undone then; and where the caller has left. */
+/** Continues if the device refuses a step, as there is nothing to undo then; and if the caller cancelled. */
 function* tolerant(steps: Steps<void>): Steps<void> {
   try {
     yield* steps;

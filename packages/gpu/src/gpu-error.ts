@@ -1,4 +1,4 @@
-/** What a device answers when it does not carry out a command. */
+/** The error of a command that the device refused. */
 import { VirtioError } from '@virtio/core';
 import { type GpuCommandName, GpuErrorType } from './protocol.ts';
 
@@ -6,13 +6,13 @@ import { type GpuCommandName, GpuErrorType } from './protocol.ts';
 export type GpuErrorName = keyof typeof GpuErrorType | 'UNKNOWN';
 
 const MEANINGS: Readonly<Record<GpuErrorName, string>> = {
-  ERR_UNSPEC: 'the device does not know the command, or failed for a reason that it does not tell',
-  ERR_OUT_OF_MEMORY: 'the host has no memory for it: destroy resources first, or ask for a smaller one',
+  ERR_UNSPEC: 'the device does not know the command, or failed for an unspecified reason',
+  ERR_OUT_OF_MEMORY: 'the host is out of memory: destroy resources first, or ask for a smaller one',
   ERR_INVALID_SCANOUT_ID: 'there is no such scanout',
-  ERR_INVALID_RESOURCE_ID: 'there is no such resource, or its id is taken',
-  ERR_INVALID_CONTEXT_ID: 'there is no such context, or its id is taken',
+  ERR_INVALID_RESOURCE_ID: 'there is no such resource, or its id is in use',
+  ERR_INVALID_CONTEXT_ID: 'there is no such context, or its id is in use',
   ERR_INVALID_PARAMETER: 'a number is out of range, such as a rectangle outside its resource',
-  UNKNOWN: 'the device gave an error that the specification does not have',
+  UNKNOWN: 'the error is not one of the specification',
 };
 
 const NAMES: ReadonlyMap<number, GpuErrorName> = new Map(
@@ -21,16 +21,16 @@ const NAMES: ReadonlyMap<number, GpuErrorName> = new Map(
 
 /** The device refused a command: `IO_ERROR`, with its answer. */
 export class GpuError extends VirtioError {
-  /** The command. */
+  /** The name of the command. */
   readonly command: GpuCommandName;
-  /** The answer. */
+  /** The name of the answer. */
   readonly response: GpuErrorName;
   /** The type of the answer as a number. */
   readonly responseType: number;
 
   /**
-   * @param who the device for the message
-   * @param command what was asked
+   * @param who the device's name in the message
+   * @param command the command that was refused
    * @param responseType the type of the answer
    */
   constructor(who: string, command: GpuCommandName, responseType: number) {

@@ -1,6 +1,6 @@
 /**
- * What a driver, its framebuffers and its cursors share: the queues, the ids of resources, memory that the device may use, and
- * what is shown where.
+ * The state that a driver, its framebuffers and its cursors share: the queues, the ids of resources, memory that the device may use,
+ * and what each scanout shows.
  */
 import { type Hal, type Transport, VirtioError } from '@virtio/core';
 import { Backing } from './backing.ts';
@@ -10,18 +10,18 @@ import { GpuError } from './gpu-error.ts';
 import { CURSOR_SIZE } from './protocol.ts';
 import type { Steps } from './steps.ts';
 
-/** How long an attempt to give a resource back may spin where there are no promises. */
+/** How long the attempt to destroy a resource may spin without interrupts, in milliseconds. */
 const ABANDON_MS = 1000;
 
 /** The cursor of a scanout. */
 export interface CursorPlace {
-  /** The `Cursor` that is shown, as far as a request names it. */
+  /** The `Cursor` that is shown: the values that a request needs. */
   cursor: { readonly resourceId: number; readonly hotX: number; readonly hotY: number } | undefined;
   x: number;
   y: number;
 }
 
-/** What the driver itself does for its state. */
+/** What the state needs from its driver. */
 export interface GpuOwner {
   readonly transport: Transport;
   readonly hal: Hal;
@@ -37,15 +37,15 @@ export class GpuState {
   readonly cursorQueue: CommandQueue;
   /** By scanout: the `Framebuffer` that it shows. */
   readonly shown: (object | undefined)[] = [];
-  /** By scanout: what was set up for it and is destroyed when the next is. */
+  /** By scanout: what was set up for it, and is destroyed when the next is set up. */
   readonly setUp: ({ destroySteps(): Steps<void> } | undefined)[] = [];
   readonly cursors: CursorPlace[] = [];
-  /** Changes with each reset, which takes all resources away. */
+  /** Changes with each reset, which destroys all resources. */
   epoch = 0;
 
-  /** Memory that was handed out and not given back. */
+  /** Memory that was allocated and not freed. */
   readonly #backings = new Set<Backing>();
-  /** Memory that nobody uses any more but perhaps the device. */
+  /** Memory that only the device may still use. */
   readonly #abandoned = new Set<Backing>();
   readonly #ids = new Set<number>();
   #lastId = 0;
@@ -64,12 +64,12 @@ export class GpuState {
     return this.#lastId;
   }
 
-  /** The resource is gone. */
+  /** Frees the id of a resource that was destroyed. */
   giveId(id: number): void {
     this.#ids.delete(id);
   }
 
-  /** Allocates memory behind a resource. */
+  /** Allocates the backing memory of a resource. */
   allocate(size: number, maxPiece: number): Backing {
     const { hal } = this.owner;
     const backing = Backing.allocate(hal, size, this.owner.usesAccessPlatform(), maxPiece);
@@ -77,7 +77,7 @@ export class GpuState {
     return backing;
   }
 
-  /** Gives memory back that the device no longer uses. */
+  /** Frees memory that the device no longer uses. */
   free(backing: Backing): void {
     this.#abandoned.delete(backing);
     if (this.#backings.delete(backing)) backing.free();
@@ -89,10 +89,10 @@ export class GpuState {
   }
 
   /**
-   * Gives up a resource that was not made to the end: has the device destroy it, and frees its memory when it has.
+   * Abandons a resource that was not set up completely: asks the device to destroy it, and then frees its memory.
    *
-   * @param epoch when it was begun
-   * @param reason why
+   * @param epoch the epoch in which it was begun
+   * @param reason the error that ended its set-up
    */
   abandon(id: number, backing: Backing, epoch: number, reason: unknown): void {
     const { failure, transport } = this.owner;
@@ -126,7 +126,7 @@ export class GpuState {
     }
   }
 
-  /** The device was reset: it has no resource any more, and uses no memory. */
+  /** The device was reset: it has no resources, and uses no memory. */
   forget(): void {
     this.epoch += 1;
     this.shown.fill(undefined);
@@ -151,10 +151,10 @@ export class GpuState {
   lost(what: string): VirtioError {
     return new VirtioError(
       'DEVICE_RESET',
-      `${this.owner.transport.who()} was reset, which took ${what} away: make a new one`,
+      `${this.owner.transport.who()} was reset, which destroyed ${what}: make a new one`,
     );
   }
 }
 
-/** Bytes of a cursor's image. */
+/** The size of a cursor's image, in bytes. */
 export const CURSOR_BYTES: number = CURSOR_SIZE * CURSOR_SIZE * 4;

@@ -1,11 +1,11 @@
 /**
- * The formats of pixels: four bytes each, that differ in their order. Numbers are those of the specification, whose names
- * give the bytes in the order in which they lie in memory.
+ * The formats of pixels: four bytes each, in different orders. The numbers and names are those of the specification; a name lists
+ * the bytes in the order in memory.
  */
 import { BYTES_PER_PIXEL } from './protocol.ts';
 
 /**
- * The formats of 2D resources, by number. `X` is a byte without a meaning.
+ * The formats of 2D resources, by number. `X` is an unused byte.
  *
  * @see VIRTIO 1.4, 5.7.6.8
  */
@@ -23,13 +23,13 @@ export const PixelFormat = {
 /** The number of a format. */
 export type PixelFormatNumber = (typeof PixelFormat)[keyof typeof PixelFormat];
 
-/** Where the parts of a pixel are in its 32-bit little-endian word: the lowest bit of each. */
+/** The positions of the components of a pixel in its 32-bit little-endian word: the lowest bit of each. */
 export interface PixelShifts {
   readonly red: number;
   readonly green: number;
   readonly blue: number;
   readonly alpha: number;
-  /** Whether the format has alpha; if not, the byte is filled with 255 all the same. */
+  /** Whether the format has alpha; if not, the unused byte is set to 255. */
   readonly hasAlpha: boolean;
 }
 
@@ -57,7 +57,7 @@ const SHIFTS: ReadonlyMap<number, PixelShifts> = new Map(
   ]),
 );
 
-/** Where the parts of a pixel are, or `undefined` if there is no such format. */
+/** The positions of the components of a pixel, or `undefined` if there is no such format. */
 export function pixelShifts(format: number): PixelShifts | undefined {
   return SHIFTS.get(format);
 }
@@ -65,7 +65,7 @@ export function pixelShifts(format: number): PixelShifts | undefined {
 /**
  * A pixel as a 32-bit word, to be stored in a little-endian `Uint32Array`.
  *
- * @param red 0 to 255, as are the others
+ * @param red 0 to 255, like the other components
  *
  * @example
  * ```ts
@@ -93,7 +93,7 @@ export function packPixel(
 }
 
 /**
- * The words of an image in bytes R, G, B, A; a copy where they are not at a multiple of four.
+ * An image in bytes R, G, B, A as 32-bit words; a copy if it is not aligned to four bytes.
  *
  * @param count pixels
  */
@@ -104,7 +104,7 @@ export function rgbaWords(rgba: Uint8Array | Uint8ClampedArray, count: number): 
 }
 
 /**
- * Converts pixels from words of bytes R, G, B, A, as canvases and image files have them.
+ * Converts pixels in bytes R, G, B, A, the format of canvases and image files.
  *
  * @param from the index of the first pixel
  * @param to the index of the first word
@@ -140,7 +140,7 @@ export function convertRgba(
   }
 }
 
-/** The same for an image of a cursor, with colours multiplied by alpha, as displays compose them. */
+/** Converts the image of a cursor: like {@link convertRgba}, with premultiplied alpha. */
 export function convertPremultiplied(
   rgba: Uint8Array | Uint8ClampedArray,
   from: number,

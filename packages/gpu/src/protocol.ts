@@ -1,6 +1,6 @@
 /**
- * What driver and device exchange, as the specification lays it out: feature bits, configuration space, requests and
- * their answers. Numbers and tables only.
+ * The constants and structures of the specification: feature bits, configuration space, requests and their answers. Numbers and
+ * tables only.
  */
 import { type FeatureSet, FeatureTable, Layout } from '@virtio/core';
 
@@ -12,7 +12,7 @@ import { type FeatureSet, FeatureTable, Layout } from '@virtio/core';
 export const GpuFeature = {
   /** The device has rendering contexts and 3D resources. */
   VIRGL: 0,
-  /** The device tells the EDID of each scanout. */
+  /** The device has an EDID for each scanout. */
   EDID: 1,
   /** Resources can be given UUIDs, for export to other devices. */
   RESOURCE_UUID: 2,
@@ -36,18 +36,18 @@ export const GpuFeatures: FeatureTable<GpuFeatureName> = new FeatureTable<GpuFea
 /** A set of features of a GPU device. */
 export type GpuFeatureSet = FeatureSet<GpuFeatureName>;
 
-/** The queue of control commands. */
+/** The index of the control queue. */
 export const CONTROL_QUEUE = 0;
-/** The queue of cursor commands. */
+/** The index of the cursor queue. */
 export const CURSOR_QUEUE = 1;
 
-/** The most scanouts that a device can have. */
+/** The largest number of scanouts of a device. */
 export const MAX_SCANOUTS = 16;
 
 /** The width and the height of a cursor's image in pixels. @see VIRTIO 1.4, 5.7.6.6 */
 export const CURSOR_SIZE = 64;
 
-/** Bytes of a pixel, in every format. */
+/** The size of a pixel in bytes, in every format. */
 export const BYTES_PER_PIXEL = 4;
 
 /** The configuration space. @see VIRTIO 1.4, 5.7.4 */
@@ -116,24 +116,24 @@ export const GpuOkType = {
 export const GpuErrorType = {
   /** Any other reason. */
   ERR_UNSPEC: 0x1200,
-  /** The host has no memory for it. */
+  /** The host is out of memory. */
   ERR_OUT_OF_MEMORY: 0x1201,
   /** There is no such scanout. */
   ERR_INVALID_SCANOUT_ID: 0x1202,
-  /** There is no such resource, or the id is taken. */
+  /** There is no such resource, or the id is in use. */
   ERR_INVALID_RESOURCE_ID: 0x1203,
-  /** There is no such context, or the id is taken. */
+  /** There is no such context, or the id is in use. */
   ERR_INVALID_CONTEXT_ID: 0x1204,
-  /** A number is out of range: a rectangle outside its resource, a format that there is not. */
+  /** A number is out of range: a rectangle outside its resource, an unknown format. */
   ERR_INVALID_PARAMETER: 0x1205,
 } as const;
 
-/** The first number that is no answer's any more. */
+/** The end of the range of error types. */
 export const ERROR_TYPES_END = 0x1300;
 
 /** The flags of a header. */
 export const GpuFlag = {
-  /** The answer is to come when the command is finished, not earlier. */
+  /** The device answers only when the command is finished. */
   FENCE: 1,
   /** `ring_idx` names a timeline of the context. */
   INFO_RING_IDX: 2,
@@ -152,7 +152,7 @@ export const BlobMemory = {
   HOST3D_GUEST: 3,
 } as const;
 
-/** What a blob is for. */
+/** The intended uses of a blob. */
 export const BlobFlag = {
   /** It will be mapped. */
   USE_MAPPABLE: 1,
@@ -162,12 +162,12 @@ export const BlobFlag = {
   USE_CROSS_DEVICE: 4,
 } as const;
 
-/** How the processor has to cache a blob that is mapped. */
+/** How a mapped blob must be cached. */
 export const MapCache = {
   NONE: 0,
   CACHED: 1,
   UNCACHED: 2,
-  /** Writes are combined. */
+  /** Write-combining. */
   WC: 3,
 } as const;
 
@@ -220,7 +220,7 @@ export const ResourceCreate2d = new Layout('virtio_gpu_resource_create_2d', {
   height: 'u32',
 });
 
-/** What names a resource and no more: RESOURCE_UNREF, RESOURCE_DETACH_BACKING, RESOURCE_ASSIGN_UUID, RESOURCE_UNMAP_BLOB, CTX_ATTACH_RESOURCE, CTX_DETACH_RESOURCE. */
+/** The structure of commands with only a resource id: RESOURCE_UNREF, RESOURCE_DETACH_BACKING, RESOURCE_ASSIGN_UUID, RESOURCE_UNMAP_BLOB, CTX_ATTACH_RESOURCE, CTX_DETACH_RESOURCE. */
 export const ResourceCommand = new Layout('virtio_gpu_resource_unref', {
   ...header,
   resourceId: 'u32',
@@ -252,7 +252,7 @@ export const TransferToHost2d = new Layout('virtio_gpu_transfer_to_host_2d', {
   padding: 'u32',
 });
 
-/** RESOURCE_ATTACH_BACKING, in front of its entries. */
+/** RESOURCE_ATTACH_BACKING, before its entries. */
 export const ResourceAttachBacking = new Layout('virtio_gpu_resource_attach_backing', {
   ...header,
   resourceId: 'u32',
@@ -288,7 +288,7 @@ export const GetCapset = new Layout('virtio_gpu_get_capset', {
 /** The answer to RESOURCE_ASSIGN_UUID. */
 export const RespResourceUuid = new Layout('virtio_gpu_resp_resource_uuid', { ...header, uuid: 'bytes16' });
 
-/** RESOURCE_CREATE_BLOB, in front of its entries. */
+/** RESOURCE_CREATE_BLOB, before its entries. */
 export const ResourceCreateBlob = new Layout('virtio_gpu_resource_create_blob', {
   ...header,
   resourceId: 'u32',
@@ -354,7 +354,7 @@ export const TransferHost3d = new Layout('virtio_gpu_transfer_host_3d', {
   layerStride: 'u32',
 });
 
-/** SUBMIT_3D, in front of the stream of commands. */
+/** SUBMIT_3D, before the stream of commands. */
 export const CmdSubmit = new Layout('virtio_gpu_cmd_submit', { ...header, size: 'u32', padding: 'u32' });
 
 /** RESOURCE_MAP_BLOB. */

@@ -1,12 +1,12 @@
 /**
- * What takes several commands, one after the other, is written once as a generator that yields commands and gets their results;
- * it is run with promises or spinning.
+ * Operations of several commands, one after the other. Each is written once, as a generator that yields commands and receives their
+ * results; it runs with promises or spinning.
  */
 import type { SpinOptions, WaitOptions } from '@virtio/core';
 import type { CommandQueue } from './command-queue.ts';
 import type { GpuCommand } from './command.ts';
 
-/** A course of commands that ends with a `T`. */
+/** A sequence of commands whose result is a `T`. */
 export type Steps<T> = Generator<GpuCommand<unknown>, T, unknown>;
 
 /** A step: sends a command and gets its result. */
@@ -15,8 +15,8 @@ export function* ask<T>(command: GpuCommand<T>): Steps<T> {
 }
 
 /**
- * Runs a course with promises. If its caller cancels, the promise rejects at once; the course learns of it by an error when the
- * command under way is answered, and so can tidy up behind a device that has no command any more.
+ * Runs a sequence with promises. If its caller cancels, the promise rejects at once; the sequence gets an error when the pending
+ * command is answered, and can then clean up while no command is with the device.
  */
 export function runSteps<T>(queue: CommandQueue, steps: Steps<T>, options?: WaitOptions): Promise<T> {
   const signal = options?.signal;
@@ -55,7 +55,7 @@ async function drive<T>(queue: CommandQueue, steps: Steps<T>, options: WaitOptio
   return next.value;
 }
 
-/** Runs a course spinning. Each command may take the time allowed. */
+/** Runs a sequence spinning. The timeout applies to each command. */
 export function runStepsSync<T>(queue: CommandQueue, steps: Steps<T>, options?: SpinOptions): T {
   let next = steps.next();
   while (next.done !== true) {

@@ -1,8 +1,8 @@
 /**
  * The driver of GPU devices.
  *
- * There are two levels. Displays, framebuffers and cursors are for those who want pictures on a screen. Below them every command
- * of the control queue is a value that can be sent in three ways, for those who bring a renderer of their own.
+ * There are two levels. Displays, framebuffers and cursors are for pictures on a screen. Below them, every command of the control
+ * queue is a value that can be sent in three ways, for programs with a renderer of their own.
  */
 import {
   DeviceType,
@@ -58,17 +58,16 @@ import { ask, runSteps, runStepsSync, type Steps } from './steps.ts';
 
 /** Options of {@link VirtioGpu}. */
 export interface GpuOptions extends Omit<DriverOptions, 'without'> {
-  /** Features that the driver is not to accept, the device's own or others: `['VIRGL']` to stay with 2D. */
+  /** Features that the driver must not accept, of GPU devices or of all devices: `['VIRGL']` for 2D only. */
   readonly without?: readonly (FeatureName | GpuFeatureName)[];
-  /** The size of the control queue in descriptors, two or three a command (default 64), as far as the device allows it. */
+  /** The size of the control queue in descriptors, two or three for each command (default 64, or what the device allows). */
   readonly queueSize?: number;
 }
 
 /** The events of {@link VirtioGpu}. */
 export interface GpuEvents extends DriverEvents {
   /**
-   * The displays have changed: where each of them is now. Framebuffers stay as they are, and go on being shown, until they are
-   * changed.
+   * The displays have changed; the value describes all of them. Framebuffers do not change, and continue to be shown.
    */
   display: readonly Display[];
 }
@@ -87,10 +86,10 @@ export type GpuToken<T> = number & { readonly [RESULT]?: T };
 const DEFAULT_QUEUE_SIZE = 64;
 const CURSOR_QUEUE_SIZE = 16;
 
-/** The specification's proposal where no display tells its size. @see VIRTIO 1.4, 5.7.5 */
+/** The size that the specification proposes if no display reports its own. @see VIRTIO 1.4, 5.7.5 */
 const FALLBACK = { width: 1024, height: 768 } as const;
 
-/** How long the question for new displays may spin where there are no promises. */
+/** How long the request for changed displays may spin without interrupts, in milliseconds. */
 const DISPLAY_MS = 1000;
 
 const NOTHING = { x: 0, y: 0, width: 0, height: 0 } as const;
@@ -114,7 +113,7 @@ const NOTHING = { x: 0, y: 0, width: 0, height: 0 } as const;
  * ```
  */
 export class VirtioGpu extends Driver<GpuFeatureName, GpuEvents> {
-  /** The type of the devices that it drives. */
+  /** The device type: GPU. */
   static readonly deviceType = DeviceType.Gpu;
 
   readonly #state: GpuState;
@@ -127,12 +126,12 @@ export class VirtioGpu extends Driver<GpuFeatureName, GpuEvents> {
     hostVisible: SharedMemory | undefined;
     readonly blobs: Blobs;
   };
-  /** A question for new displays is under way, and whether there has been another event since. */
+  /** Whether a request for changed displays is pending, and whether there has been another event since. */
   #asking = false;
   #askAgain = false;
 
   /**
-   * Takes the device over. It shows nothing yet.
+   * Initializes the device. It shows nothing yet.
    *
    * @throws {@link VirtioError} `INVALID_PARAM`, `FEATURES_REFUSED`, `UNSUPPORTED` if a queue is missing,
    * `CONFIG_SPACE_TOO_SMALL`, `CONFIG_SPACE_MISSING`, `DMA_ERROR`
@@ -191,17 +190,17 @@ export class VirtioGpu extends Driver<GpuFeatureName, GpuEvents> {
     this.start();
   }
 
-  /** How many scanouts the device has, 16 at most. Displays at them may be switched off. */
+  /** The number of scanouts of the device, at most 16. Their displays may be switched off. */
   get scanouts(): number {
     return this.#limits.scanouts;
   }
 
-  /** How many capability sets the device has: 0 without VIRGL. */
+  /** The number of capability sets of the device: 0 without VIRGL. */
   get capsets(): number {
     return this.#limits.capsets;
   }
 
-  /** To what sizes and offsets of blobs have to be aligned, in bytes: 1 without BLOB_ALIGNMENT. */
+  /** The alignment of sizes and offsets of blobs, in bytes: 1 without BLOB_ALIGNMENT. */
   get blobAlignment(): number {
     return this.#limits.blobAlignment;
   }
@@ -214,7 +213,7 @@ export class VirtioGpu extends Driver<GpuFeatureName, GpuEvents> {
   // Displays.
 
   /**
-   * Asks where the display of each scanout is.
+   * Asks for the display of each scanout.
    *
    * @throws {@link GpuError}, {@link VirtioError} `UNSUPPORTED` without interrupts, `ABORTED`, or why the device no longer works
    * @see VIRTIO 1.4, 5.7.6.8
@@ -231,7 +230,7 @@ export class VirtioGpu extends Driver<GpuFeatureName, GpuEvents> {
   /**
    * Asks for the EDID of a scanout.
    *
-   * @returns `undefined` if the display tells none
+   * @returns `undefined` if the display has none
    * @throws {@link VirtioError} `UNSUPPORTED` if EDID was not negotiated, and as {@link VirtioGpu.displays} does
    */
   async edid(scanout = 0, options?: WaitOptions): Promise<Edid | undefined> {
@@ -246,9 +245,9 @@ export class VirtioGpu extends Driver<GpuFeatureName, GpuEvents> {
   // Framebuffers.
 
   /**
-   * Makes a framebuffer and shows it on a scanout, in the size that its display wants unless another is given (1024 by 768 if that is
-   * none, or larger than a framebuffer can be). What was set up
-   * for the scanout in this way before is destroyed once the new one is shown: so this is how to change the resolution, too.
+   * Makes a framebuffer and shows it on a scanout. The default size is that of the display (1024 by 768 if it has none, or a size larger
+   * than a framebuffer can be). A framebuffer that was set up for the scanout before is destroyed once the new one is shown, so this also
+   * changes the resolution.
    *
    * @throws {@link VirtioError} `INVALID_PARAM`, `DMA_ERROR`, {@link GpuError}, `UNSUPPORTED`, `ABORTED`, or why the device no
    * longer works
@@ -264,7 +263,7 @@ export class VirtioGpu extends Driver<GpuFeatureName, GpuEvents> {
   }
 
   /**
-   * Makes a framebuffer that is not shown yet. It lives until it is destroyed, or the driver disposed.
+   * Makes a framebuffer that is not shown yet. It exists until it is destroyed, or the driver is disposed.
    *
    * @throws {@link VirtioError} as {@link VirtioGpu.setUpFramebuffer} does
    */
@@ -280,7 +279,7 @@ export class VirtioGpu extends Driver<GpuFeatureName, GpuEvents> {
   }
 
   /**
-   * Switches a scanout off. A framebuffer that was shown there stays.
+   * Switches a scanout off. A framebuffer that was shown there is kept.
    *
    * @throws {@link VirtioError} as {@link VirtioGpu.displays} does
    */
@@ -301,7 +300,7 @@ export class VirtioGpu extends Driver<GpuFeatureName, GpuEvents> {
   // Cursors.
 
   /**
-   * Brings the image of a cursor to the host. It is not shown yet.
+   * Makes a cursor: copies its image to the host. It is not shown yet.
    *
    * @throws {@link VirtioError} `INVALID_PARAM` if the image is larger than 64 by 64 pixels, or has too few bytes; else as
    * {@link VirtioGpu.setUpFramebuffer} does
@@ -355,12 +354,12 @@ export class VirtioGpu extends Driver<GpuFeatureName, GpuEvents> {
 
   // Commands.
 
-  /** An id for a resource of the caller's, which none of the driver's has. Give it back by {@link VirtioGpu.freeResourceId}. */
+  /** Reserves an id for a resource of the caller; the driver does not use it. Free it with {@link VirtioGpu.freeResourceId}. */
   nextResourceId(): number {
     return this.#state.takeId();
   }
 
-  /** The caller's resource is destroyed, and its id free. */
+  /** Frees the id of a resource that the caller has destroyed. */
   freeResourceId(id: number): void {
     this.#state.giveId(id);
   }
@@ -369,7 +368,7 @@ export class VirtioGpu extends Driver<GpuFeatureName, GpuEvents> {
    * Sends a command to the control queue and waits for its answer.
    *
    * @param command one of `Command`
-   * @throws {@link GpuError} what the device answers if it refuses; {@link VirtioError} `UNSUPPORTED` without interrupts, or if the
+   * @throws {@link GpuError} if the device refuses; {@link VirtioError} `UNSUPPORTED` without interrupts, or if the
    * command needs a feature that was not negotiated, `INVALID_PARAM`, `ABORTED`, or why the device no longer works
    *
    * @example
@@ -402,14 +401,14 @@ export class VirtioGpu extends Driver<GpuFeatureName, GpuEvents> {
     return this.#control.submit(command, options);
   }
 
-  /** Tells the device of what was submitted with `kick: false`. */
+  /** Notifies the device of commands that were submitted with `kick: false`. */
   kick(): void {
     this.#control.requests.kick();
     this.#cursor.requests.kick();
   }
 
   /**
-   * The next command that is done and was submitted to be polled for, on either queue.
+   * The next submitted command, on either queue, that is done.
    *
    * @returns its token, once, or -1
    * @throws {@link VirtioError} why the device no longer works
@@ -420,7 +419,7 @@ export class VirtioGpu extends Driver<GpuFeatureName, GpuEvents> {
   }
 
   /**
-   * Whether {@link VirtioGpu.complete} will end the command.
+   * Whether a submitted command is done, so that {@link VirtioGpu.complete} can complete it.
    *
    * @throws {@link VirtioError} `WRONG_TOKEN`
    */
@@ -429,10 +428,10 @@ export class VirtioGpu extends Driver<GpuFeatureName, GpuEvents> {
   }
 
   /**
-   * Ends a command that is done.
+   * Completes a command that is done.
    *
    * @returns its result
-   * @throws {@link GpuError} what the device answers if it refuses; {@link VirtioError} `NOT_READY`, `WRONG_TOKEN`, or why the
+   * @throws {@link GpuError} if the device refused; {@link VirtioError} `NOT_READY`, `WRONG_TOKEN`, or why the
    * command was lost
    */
   complete<T>(token: GpuToken<T>): T {
@@ -440,7 +439,7 @@ export class VirtioGpu extends Driver<GpuFeatureName, GpuEvents> {
   }
 
   /**
-   * Gives a command up. The device carries it out all the same.
+   * Cancels a command. The device carries it out all the same.
    *
    * @throws {@link VirtioError} `WRONG_TOKEN`
    */
@@ -506,7 +505,7 @@ export class VirtioGpu extends Driver<GpuFeatureName, GpuEvents> {
     const scanouts = transport.readConfigSpace(fields.numScanouts);
     limits.scanouts = Math.min(scanouts, MAX_SCANOUTS);
     if (scanouts > MAX_SCANOUTS) {
-      this.quirk(CONTROL_QUEUE, `has ${scanouts} scanouts; ${MAX_SCANOUTS} are the most, and are used`);
+      this.quirk(CONTROL_QUEUE, `reports ${scanouts} scanouts; ${MAX_SCANOUTS} is the maximum, and is used`);
     }
     limits.capsets = this.features.has('VIRGL') ? transport.readConfigSpace(fields.numCapsets) : 0;
     limits.blobAlignment = 1;
@@ -514,7 +513,10 @@ export class VirtioGpu extends Driver<GpuFeatureName, GpuEvents> {
       const alignment = transport.readConfigSpace(fields.blobAlignment);
       if (Number.isInteger(Math.log2(alignment))) limits.blobAlignment = alignment;
       else {
-        this.quirk(CONTROL_QUEUE, `aligns blobs to ${alignment} bytes, which is no power of two; 1 is used`);
+        this.quirk(
+          CONTROL_QUEUE,
+          `reports a blob alignment of ${alignment} bytes, which is not a power of two; 1 is used`,
+        );
       }
     }
     limits.hostVisible = transport.sharedMemory(HOST_VISIBLE_REGION);
@@ -530,7 +532,7 @@ export class VirtioGpu extends Driver<GpuFeatureName, GpuEvents> {
     return true;
   }
 
-  /** Finds out what has changed, and tells it. */
+  /** Asks for the displays, and emits the event. */
   #askForDisplays(): void {
     if (this.#asking) {
       this.#askAgain = true;
@@ -562,10 +564,10 @@ export class VirtioGpu extends Driver<GpuFeatureName, GpuEvents> {
   readonly #tellNothing = (error: unknown): void => {
     this.#asking = false;
     if (this.failure !== undefined || VirtioError.is(error, 'DEVICE_RESET')) return;
-    this.quirk(CONTROL_QUEUE, `said that its displays have changed, and did not tell how: ${String(error)}`);
+    this.quirk(CONTROL_QUEUE, `reported that its displays have changed, but not how: ${String(error)}`);
   };
 
-  /** Of the 16 that every device answers with, those of the scanouts that it has. */
+  /** The displays of the device's scanouts, of the 16 in every answer. */
   #own(displays: readonly Display[]): readonly Display[] {
     return displays.slice(0, this.scanouts);
   }
@@ -574,7 +576,7 @@ export class VirtioGpu extends Driver<GpuFeatureName, GpuEvents> {
     try {
       const edid = parseEdid(bytes);
       if (!edid.checksumOk) {
-        this.quirk(CONTROL_QUEUE, `gave an EDID of scanout ${scanout} whose checksum is wrong`);
+        this.quirk(CONTROL_QUEUE, `gave an EDID of scanout ${scanout} with a wrong checksum`);
       }
       return edid;
     } catch (error) {
@@ -609,7 +611,7 @@ export class VirtioGpu extends Driver<GpuFeatureName, GpuEvents> {
     return framebuffer;
   }
 
-  /** What a display wants, as far as it can be had. */
+  /** The size of a display, or the fallback if it cannot be used. */
   #sizeOf(display: Display | undefined): { readonly width: number; readonly height: number } {
     if (display?.enabled !== true) return FALLBACK;
     const { scanout, width, height } = display;
@@ -631,7 +633,7 @@ export class VirtioGpu extends Driver<GpuFeatureName, GpuEvents> {
   }
 }
 
-/** 2.2.1: a feature is not accepted without those that it needs. */
+/** 2.2.1: a feature is not accepted without the features that it requires. */
 function withoutOrphans(accepted: GpuFeatureSet): GpuFeatureSet {
   let { bits } = accepted;
   if (!accepted.has('VIRGL')) bits &= ~GpuFeatures.mask('CONTEXT_INIT');

@@ -1,4 +1,4 @@
-/** Events that the device has sent and nobody has taken yet, in arrays that are allocated once. */
+/** Events of the device that were not taken yet, in arrays that are allocated once. */
 import { EventType, Sync } from './event-codes.ts';
 
 /** The places that {@link EventRing.markLost} takes. */
@@ -30,7 +30,7 @@ export class EventRing {
     return this.#count;
   }
 
-  /** How many more it takes. */
+  /** How many more there is room for. */
   get room(): number {
     return this.#types.length - this.#count;
   }

@@ -1,4 +1,4 @@
-/** From numbers back to Linux's names, for people who look at events. */
+/** Linux's names of event types and codes, for display. */
 import { Abs, EventType, Key, Led, Misc, Rel, Repeat, Sound, Switch, Sync } from './event-codes.ts';
 
 type Names = ReadonlyMap<number, string>;

@@ -40,11 +40,11 @@ import {
 export interface InputOptions extends DriverOptions {
   /** The size of both queues in descriptors (default 256), as far as the device allows it. */
   readonly queueSize?: number;
-  /** How many events the driver keeps until they are read (default 1024, at least 16). Beyond that the device has to wait. */
+  /** How many events the driver keeps until they are taken (default 1024, at least 16). Beyond that the device has to wait. */
   readonly bufferedEvents?: number;
 }
 
-/** An event, as Linux has it in its evdev interface. */
+/** An event, as in Linux's evdev interface. */
 export interface InputEvent {
   /** See {@link EventType}. */
   readonly type: number;
@@ -62,7 +62,7 @@ export interface InputIds {
   readonly vendor: number;
   /** The vendor's number for it. */
   readonly product: number;
-  /** Its version, as the vendor counts. */
+  /** Its version, as the vendor defines it. */
   readonly version: number;
 }
 
@@ -111,7 +111,7 @@ const EVENT_TYPES = 32;
  * @see VIRTIO 1.4, 5.8
  */
 export class VirtioInput extends BufferDriver<never> implements AsyncIterable<InputEvent> {
-  /** The type of the devices that it drives. */
+  /** The device type: input. */
   static readonly deviceType = DeviceType.Input;
 
   readonly #ring: EventRing;
@@ -119,7 +119,7 @@ export class VirtioInput extends BufferDriver<never> implements AsyncIterable<In
   readonly #status: RequestQueue;
   readonly #statusView: DataView;
   readonly #statusAddress: number;
-  /** A mark is due, but there was no room for it. */
+  /** A mark for lost events is due, but there was no room for it. */
   #owesMark = false;
   /** The events of the update that is coming in, and of the longest one that is expected. */
   #current = 0;
@@ -129,7 +129,7 @@ export class VirtioInput extends BufferDriver<never> implements AsyncIterable<In
   #lostMarks = 0;
 
   /**
-   * Initializes the device; events come in from then on.
+   * Initializes the device, which can send events from then on.
    *
    * @throws {@link VirtioError} `INVALID_PARAM`, `FEATURES_REFUSED`, `UNSUPPORTED` if a queue is missing, `DMA_ERROR`
    */
@@ -169,13 +169,13 @@ export class VirtioInput extends BufferDriver<never> implements AsyncIterable<In
   }
 
   /**
-   * Asks the device for one piece of its configuration.
+   * Asks the device for one part of its configuration.
    *
    * @param select one of {@link InputConfigSelect}
    * @param subsel the event type or the axis, 0 where there is no choice
-   * @returns up to 128 bytes; none if the device has nothing to say
+   * @returns up to 128 bytes; none if the device has no such configuration
    * @throws {@link VirtioError} `INVALID_PARAM` unless both are 0 to 255, `INVALID_DEVICE` if the size that the device reports is
-   * impossible, `NOT_READY` if the configuration does not come to rest, `DISPOSED`
+   * impossible, `NOT_READY` if the configuration changes all the time, `DISPOSED`
    * @see VIRTIO 1.4, 5.8.4
    */
   query(select: number, subsel = 0): Uint8Array {
@@ -244,7 +244,7 @@ export class VirtioInput extends BufferDriver<never> implements AsyncIterable<In
   /**
    * Takes the next event, if there is one.
    *
-   * `EV_SYN` with `SYN_DROPPED` says that events may have been lost; forget what you know of keys and axes. The events
+   * `EV_SYN` with `SYN_DROPPED` says that events may have been lost; discard the known state of keys and axes. The events
    * after the `SYN_REPORT` that follows it are complete again.
    *
    * @throws {@link VirtioError} why the device no longer works, once all events are taken
@@ -298,7 +298,7 @@ export class VirtioInput extends BufferDriver<never> implements AsyncIterable<In
     }
   }
 
-  /** All events as they come, for ever. It ends by leaving the loop, or by an error as in {@link VirtioInput.nextEvent}. */
+  /** All events as they arrive, without an end. Leave the loop to stop; errors are those of {@link VirtioInput.nextEvent}. */
   async *events(options?: WaitOptions): AsyncGenerator<InputEvent, undefined> {
     for (;;) yield await this.nextEvent(options);
   }
@@ -309,7 +309,7 @@ export class VirtioInput extends BufferDriver<never> implements AsyncIterable<In
   }
 
   /**
-   * Sends an event to the device, such as the state of an LED, and waits until it has it. Waits for room if there is none.
+   * Sends an event to the device, such as the state of an LED, and waits until it has used it. Waits for room if there is none.
    *
    * @param type one of {@link EventType}
    * @param options a signal that cancels the wait; the device may get the event all the same
@@ -337,7 +337,7 @@ export class VirtioInput extends BufferDriver<never> implements AsyncIterable<In
   /**
    * Switches an LED.
    *
-   * @param led its name in Linux
+   * @param led Linux's name of it
    * @throws {@link VirtioError} `INVALID_PARAM` if there is no such name, and as {@link VirtioInput.sendStatus} does
    *
    * @example
@@ -361,18 +361,18 @@ export class VirtioInput extends BufferDriver<never> implements AsyncIterable<In
     return this.submitSendStatus(EventType.EV_LED, this.#codeOf(led), on ? 1 : 0, options);
   }
 
-  /** Shows the device all that was submitted with `kick: false`. */
+  /** Notifies the device of events that were submitted with `kick: false`. */
   kick(): void {
     this.#status.kick();
   }
 
-  /** The token of the next event that the device has taken, once, or -1. Throws why the device no longer works. */
+  /** The token of the next event that the device has used, each once, or -1. Throws why the device no longer works. */
   poll(): number {
     return this.#status.poll();
   }
 
   /**
-   * Ends what was submitted.
+   * Completes an event that was submitted.
    *
    * @throws {@link VirtioError} `NOT_READY`, `WRONG_TOKEN`, or why the device no longer works
    */
@@ -380,7 +380,7 @@ export class VirtioInput extends BufferDriver<never> implements AsyncIterable<In
     this.#status.complete(token);
   }
 
-  /** Gives up what was submitted; the device may get the event all the same. Throws `WRONG_TOKEN`. */
+  /** Cancels an event that was submitted; the device may get it all the same. Throws `WRONG_TOKEN`. */
   cancel(token: number): void {
     this.#status.cancel(token);
   }
@@ -507,7 +507,7 @@ export class VirtioInput extends BufferDriver<never> implements AsyncIterable<In
   #invalid(select: number, subsel: number, size: number, wanted: string): VirtioError {
     return new VirtioError(
       'INVALID_DEVICE',
-      `${this.transport.who()}: asked for configuration ${select}/${subsel}, it reports ${size} bytes, which should be ${wanted}`,
+      `${this.transport.who()}: configuration ${select}/${subsel} has ${size} bytes, which should be ${wanted}`,
     );
   }
 

@@ -1,6 +1,6 @@
 /**
  * Puts received packets together from the buffers that the device has used. With mergeable buffers a header says over how many a
- * packet is spread, and that number may be a lie. Whatever it says: no more buffers are taken than belong together, each goes back
+ * packet is spread, and that number may be wrong. Whatever it says: no more buffers are taken than belong together, each goes back
  * exactly once, and the next packet starts where it should.
  *
  * All buffers of a packet are used together, and all but the last are filled completely [5.1.9.4.1]. So a count that is followed by
@@ -8,7 +8,7 @@
  */
 import type { HeaderCodec } from './header.ts';
 
-/** The part of a `ReceiveQueue` that is needed. */
+/** The part of a `ReceiveQueue` that an assembler uses. */
 export interface UsedBuffers {
   readonly buffers: number;
   readonly bufferSize: number;
@@ -22,9 +22,9 @@ export interface UsedBuffers {
 export class PacketAssembler {
   /** The number of buffers of the packet that {@link PacketAssembler.next} found. */
   pieces = 0;
-  /** The bytes of the packet, its header apart. */
+  /** The length of the packet in bytes, without its header. */
   length = 0;
-  /** How many packets were thrown away, as what the device said of them could not be. */
+  /** How many packets were dropped because the device described them wrongly. */
   dropped = 0;
 
   /** By piece of the packet: the number of its buffer, and its bytes, the header included. */
@@ -35,7 +35,7 @@ export class PacketAssembler {
   readonly #codec: HeaderCodec;
   readonly #quirk: (message: string) => void;
 
-  /** @param quirk is told of each packet that is thrown away */
+  /** @param quirk is called for each packet that is dropped */
   constructor(queue: UsedBuffers, codec: HeaderCodec, quirk: (message: string) => void) {
     this.#queue = queue;
     this.#codec = codec;
@@ -45,8 +45,8 @@ export class PacketAssembler {
   }
 
   /**
-   * Takes the next packet. Its buffers are the caller's to give back, with {@link PacketAssembler.release} or one by one. Bad packets
-   * before it are thrown away and their buffers given back, as many as there are buffers at most.
+   * Takes the next packet. The caller gives its buffers back, with {@link PacketAssembler.release} or one by one. Bad packets before
+   * it are dropped and their buffers given back; one call takes at most as many buffers as the queue has.
    *
    * @returns false if there is none
    */
@@ -62,7 +62,7 @@ export class PacketAssembler {
       if (fault === undefined) return true;
       this.release();
       this.dropped += 1;
-      this.#quirk(`a received packet was thrown away: ${fault}`);
+      this.#quirk(`a received packet was dropped: ${fault}`);
     }
     return false;
   }
@@ -77,7 +77,7 @@ export class PacketAssembler {
   #take(first: number, used: number): string | undefined {
     const queue = this.#queue;
     const { size } = this.#codec;
-    if (used < size) return `${used} bytes, and its header alone has ${size}`;
+    if (used < size) return `it has ${used} bytes, fewer than the ${size} of its header`;
     const header = queue.buffer(first);
     const count = this.#codec.numBuffers(header);
     if (count === 0) return 'num_buffers is 0';
@@ -85,10 +85,10 @@ export class PacketAssembler {
     let last = used;
     while (this.pieces < count) {
       if (last < queue.bufferSize) {
-        return `num_buffers is ${count}, and only ${last} of ${queue.bufferSize} bytes of buffer ${this.pieces} are used [5.1.9.4.1]`;
+        return `num_buffers is ${count}, but buffer ${this.pieces} holds only ${last} of ${queue.bufferSize} bytes [5.1.9.4.1]`;
       }
       const number = this.pieces < queue.buffers ? queue.pop() : -1;
-      if (number < 0) return `num_buffers is ${count}, and ${this.pieces} came`;
+      if (number < 0) return `num_buffers is ${count}, but the device used only ${this.pieces}`;
       last = queue.usedLength;
       this.numbers[this.pieces] = number;
       this.lengths[this.pieces] = last;

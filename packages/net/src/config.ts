@@ -1,6 +1,6 @@
 /**
- * The configuration of a network device, read with its features in mind and not believed where it makes no sense: an address that no
- * station can have, an MTU below that of IP.
+ * The configuration space of a network device. Which fields are read depends on the features. A value that makes no sense is not used:
+ * an address that no station can have, an MTU below that of IP.
  */
 import type { Transport } from '@virtio/core';
 import type { NetFeatureSet } from './features.ts';
@@ -19,22 +19,22 @@ const { fields } = NetConfigLayout;
 
 /** The state of the link. */
 export interface LinkState {
-  /** Whether the link is up; true where the device does not tell. */
+  /** Whether the link is up; true if the device does not report it. */
   readonly up: boolean;
-  /** Mbit/s, or `undefined` if unknown. */
+  /** The speed in Mbit/s, or `undefined` if unknown. */
   readonly speed: number | undefined;
   readonly duplex: 'half' | 'full' | undefined;
 }
 
-/** What can be hashed, as far as the device can, and how. All zero without `RSS` and `HASH_REPORT`. */
+/** The device's limits for hashes of packets. All zero without `RSS` and `HASH_REPORT`. */
 export interface HashLimits {
-  /** The longest key, in bytes. */
+  /** The length of the longest key, in bytes. */
   readonly maxKeySize: number;
-  /** The longest indirection table, in entries; 0 without `RSS`. */
+  /** The length of the longest indirection table, in entries; 0 without `RSS`. */
   readonly maxIndirectionTableLength: number;
-  /** Bits of `HashType`. */
+  /** The supported hash types: bits of `HashType`. */
   readonly hashTypes: number;
-  /** Bits of `TunnelType`; 0 without `HASH_TUNNEL`. */
+  /** The supported tunnels: bits of `TunnelType`; 0 without `HASH_TUNNEL`. */
   readonly tunnelTypes: number;
 }
 
@@ -50,7 +50,7 @@ export class NetConfig {
   readonly #features: NetFeatureSet;
   readonly #quirk: (message: string) => void;
 
-  /** @param quirk is told of what the device has wrong */
+  /** @param quirk is called for each value that makes no sense */
   constructor(transport: Transport, features: NetFeatureSet, quirk: (message: string) => void) {
     this.#transport = transport;
     this.#features = features;
@@ -66,7 +66,7 @@ export class NetConfig {
     return undefined;
   }
 
-  /** The largest MTU. Without the feature, that of Ethernet. */
+  /** The largest MTU; without the feature, that of Ethernet. */
   readMtu(): number {
     if (!this.#features.has('MTU')) return DEFAULT_MTU;
     const mtu = this.#transport.readConfigSpace(fields.mtu);
@@ -80,7 +80,7 @@ export class NetConfig {
     return this.#features.has('STATUS') ? this.#transport.readConfigSpace(fields.status) : NetStatus.LINK_UP;
   }
 
-  /** The link. */
+  /** The state of the link. */
   readLink(status: number): LinkState {
     const up = (status & NetStatus.LINK_UP) !== 0;
     if (!this.#features.has('SPEED_DUPLEX')) return { up, speed: undefined, duplex: undefined };
@@ -99,11 +99,11 @@ export class NetConfig {
     if (!this.#features.has('MQ') && !this.#features.has('RSS')) return 1;
     const pairs = this.#transport.readConfigSpace(fields.maxVirtqueuePairs);
     if (pairs >= QUEUE_PAIRS.MIN && pairs <= QUEUE_PAIRS.MAX) return pairs;
-    this.#quirk(`it says that it has ${pairs} pairs of queues; one is used [5.1.4.1]`);
+    this.#quirk(`it reports ${pairs} pairs of queues, which is not possible; one is used [5.1.4.1]`);
     return 1;
   }
 
-  /** What can be hashed. */
+  /** The limits for hashes. */
   readHashLimits(): HashLimits {
     const rss = this.#features.has('RSS');
     if (!rss && !this.#features.has('HASH_REPORT')) {

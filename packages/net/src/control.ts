@@ -1,6 +1,6 @@
 /**
- * Control commands as values: each knows its class and number, the features that it needs, how its data look and what the device's
- * answer means. The driver sends them, in whichever form; a new command is one more function here.
+ * Control commands as values: each has its class and number, the features that it needs, the layout of its data and the meaning of the
+ * device's answer. The driver sends them in any of its three forms; a new command is one more function here.
  */
 import { requireInteger, VirtioError } from '@virtio/core';
 import {
@@ -32,7 +32,7 @@ import {
   VlanCommand,
 } from './protocol.ts';
 
-/** What a command has to know of the device, and what it changes in the driver. */
+/** What a command reads of the device, and what it changes in the driver. */
 export interface ControlTarget {
   readonly features: NetFeatureSet;
   readonly maxQueuePairs: number;
@@ -41,9 +41,9 @@ export interface ControlTarget {
   /** The pairs that packets may be sent on. */
   activePairs: number;
   readonly hashLimits: HashLimits;
-  /** The device's address as it is now. */
+  /** The device's current address. */
   macAddress: Uint8Array;
-  /** The kinds of statistics that the device has, as bits; `undefined` until they were asked for. */
+  /** The kinds of statistics that the device has, as bits; `undefined` before `NetStats.query` was answered. */
   statsTypes: bigint | undefined;
 }
 
@@ -56,34 +56,34 @@ export interface NetCommand<T = void> {
   /** All features that it needs. */
   readonly features: readonly NetFeatureName[];
   /**
-   * Makes the command's data: one piece, or those that must have descriptors of their own where a device wants that [5.1.9.8].
+   * Makes the command's data: one piece, or the pieces that need their own descriptors on some legacy devices [5.1.9.8].
    *
    * @throws {@link VirtioError} `INVALID_PARAM`, `UNSUPPORTED`
    */
   data(target: ControlTarget): Uint8Array | readonly Uint8Array[];
   /** Called when the device is about to see the command. */
   sent?(target: ControlTarget): void;
-  /** The most bytes of its result behind the device's `ack`; 0 of most commands. */
+  /** The largest size of its result in bytes, which follows the device's `ack`; 0 for most commands. */
   resultSize?(target: ControlTarget): number;
-  /** Makes the value from a good answer. @param result the bytes that the device wrote */
+  /** Makes the command's value from the answer to a command that succeeded. @param result the bytes that the device wrote */
   value(result: Uint8Array, target: ControlTarget): T;
 }
 
-/** A queue for packets. */
+/** A receive or transmit queue. */
 export interface PacketQueue {
   /** The pair that it belongs to, from 0. */
   readonly pair: number;
   readonly direction: 'receive' | 'transmit';
 }
 
-/** When the device notifies of packets: after so many, or so long after the first. 0 is at once. */
+/** When the device sends a notification: after `maxPackets` packets, or `maxUsecs` after the first of them. 0 means at once. */
 export interface Coalescing {
   readonly maxPackets: number;
-  /** Microseconds. */
+  /** The longest delay, in microseconds. */
   readonly maxUsecs: number;
 }
 
-/** The name of what a hash can be made of. */
+/** The name of a hash type: the fields that a hash covers. */
 export type HashTypeName = keyof typeof HashType;
 /** The name of a tunnel whose inner header can be hashed. */
 export type TunnelTypeName = keyof typeof TunnelType;
@@ -91,17 +91,17 @@ export type TunnelTypeName = keyof typeof TunnelType;
 /** What is hashed, and with which key. */
 export interface HashConfig {
   readonly types: readonly HashTypeName[];
-  /** The Toeplitz key: 40 bytes of most devices. */
+  /** The Toeplitz key; most devices take 40 bytes. */
   readonly key: Uint8Array;
 }
 
-/** Where packets are received, by their hash. */
+/** The parameters of receive-side scaling (RSS): which pair receives a packet, by its hash. */
 export interface RssConfig extends HashConfig {
   /** The pair for each value of the hash, modulo the table's length, which is a power of two. */
   readonly indirectionTable: readonly number[];
   /** The pair for packets without a hash (default 0). */
   readonly unclassifiedPair?: number;
-  /** How many pairs packets may be sent on (default: all that the driver has). */
+  /** The number of pairs that packets may be sent on (default: all that the driver has). */
   readonly transmitPairs?: number;
 }
 
@@ -120,7 +120,7 @@ export function requireQueue(command: string, queue: PacketQueue, { activePairs 
   requireInteger(command, 'pair', queue.pair, 0, activePairs - 1);
   const { direction }: { readonly direction: string } = queue;
   if (direction !== 'receive' && direction !== 'transmit') {
-    throw invalid(command, `direction is 'receive' or 'transmit', not '${direction}'`);
+    throw invalid(command, `direction must be 'receive' or 'transmit', not '${direction}'`);
   }
   return queueIndex(queue);
 }
@@ -153,7 +153,7 @@ function bitsOf<N extends string>(
   let bits = 0;
   for (const name of names) {
     if (!Object.hasOwn(table, name)) {
-      throw invalid(command, `there is no '${name}'; there are ${Object.keys(table).join(', ')}`);
+      throw invalid(command, `there is no '${name}'; use one of ${Object.keys(table).join(', ')}`);
     }
     if ((table[name] & supported) === 0) {
       throw new VirtioError('UNSUPPORTED', `${command}: the device does not support ${name}`);
@@ -164,7 +164,7 @@ function bitsOf<N extends string>(
 }
 
 function requireKey(command: string, key: Uint8Array, { maxKeySize }: HashLimits): Uint8Array {
-  if (!(key instanceof Uint8Array)) throw invalid(command, 'the key is a Uint8Array');
+  if (!(key instanceof Uint8Array)) throw invalid(command, 'the key must be a Uint8Array');
   requireInteger(command, "the key's length", key.length, 0, maxKeySize);
   return key;
 }
@@ -177,7 +177,8 @@ function rxMode(name: keyof typeof RxCommand, on: boolean): NetCommand {
     command: RxCommand[name],
     features: [extra ? 'CTRL_RX_EXTRA' : 'CTRL_RX'],
     data() {
-      if (typeof on !== 'boolean') throw invalid(`RX_${name}`, `true or false, not ${String(on)}`);
+      if (typeof on !== 'boolean')
+        throw invalid(`RX_${name}`, `the value must be true or false, not ${String(on)}`);
       return Uint8Array.of(on ? 1 : 0);
     },
     value: () => undefined,
@@ -234,7 +235,7 @@ function requireCoalescing(command: string, { maxPackets, maxUsecs }: Coalescing
   return { maxPackets, maxUsecs };
 }
 
-/** The commands. Statistics are in {@link NetStats}. */
+/** The control commands, apart from those for statistics, which are in {@link NetStats}. */
 export const NetControl = {
   /** Receives all packets, or only those for the device's address and its MAC table. @see VIRTIO 1.4, 5.1.9.5.1 */
   setPromiscuous: (on: boolean): NetCommand => rxMode('PROMISC', on),
@@ -275,7 +276,7 @@ export const NetControl = {
       features: ['CTRL_MAC_ADDR', 'CTRL_RX'],
       data() {
         mac = parseMac(address);
-        if (!isStation(mac)) throw invalid('MAC_ADDR_SET', 'zeros, or a multicast address');
+        if (!isStation(mac)) throw invalid('MAC_ADDR_SET', 'the address is all zeros or a multicast address');
         return mac;
       },
       value(_result, target) {
@@ -286,10 +287,10 @@ export const NetControl = {
 
   /** Receives packets of a VLAN. @see VIRTIO 1.4, 5.1.9.5.3 */
   addVlan: (id: number): NetCommand => vlan('ADD', id),
-  /** No longer receives packets of a VLAN. @see VIRTIO 1.4, 5.1.9.5.3 */
+  /** Stops receiving packets of a VLAN. @see VIRTIO 1.4, 5.1.9.5.3 */
   deleteVlan: (id: number): NetCommand => vlan('DEL', id),
 
-  /** Tells the device that its wish for an announcement was seen. The driver does so itself. @see VIRTIO 1.4, 5.1.9.5.4 */
+  /** Acknowledges the device's request for an announcement. The driver sends this itself. @see VIRTIO 1.4, 5.1.9.5.4 */
   acknowledgeAnnounce: (): NetCommand => ({
     name: 'ANNOUNCE_ACK',
     class: ControlClass.ANNOUNCE,
@@ -299,7 +300,7 @@ export const NetControl = {
     value: () => undefined,
   }),
 
-  /** Uses so many pairs of queues; the device chooses where a flow is received. @see VIRTIO 1.4, 5.1.9.5.6 */
+  /** Sets the number of pairs in use; the device chooses the pair on which it delivers a flow. @see VIRTIO 1.4, 5.1.9.5.6 */
   setQueuePairs: (pairs: number): NetCommand => ({
     name: 'MQ_VQ_PAIRS_SET',
     class: ControlClass.MQ,
@@ -319,7 +320,7 @@ export const NetControl = {
     },
   }),
 
-  /** Chooses where packets are received by their hash. @see VIRTIO 1.4, 5.1.9.5.7 */
+  /** Sets receive-side scaling: the pair on which a packet is received follows from its hash. @see VIRTIO 1.4, 5.1.9.5.7 */
   setRss(config: RssConfig): NetCommand {
     const name = 'MQ_RSS_CONFIG';
     const { indirectionTable: table, unclassifiedPair = 0, transmitPairs: wanted } = config;
@@ -331,7 +332,7 @@ export const NetControl = {
       data({ hashLimits, queuePairs }) {
         requireInteger(name, "the table's length", table.length, 1, hashLimits.maxIndirectionTableLength);
         if ((table.length & (table.length - 1)) !== 0) {
-          throw invalid(name, `the table's length is a power of two, not ${table.length} [5.1.9.5.7.2]`);
+          throw invalid(name, `the table's length must be a power of two, not ${table.length} [5.1.9.5.7.2]`);
         }
         const pairs = table.map((pair) =>
           requireInteger(name, 'a pair of the table', pair, 0, queuePairs - 1),
@@ -365,7 +366,7 @@ export const NetControl = {
     };
   },
 
-  /** Chooses what is hashed for the header of received packets. @see VIRTIO 1.4, 5.1.9.5.6.4 */
+  /** Sets what is hashed for the hash in the header of received packets. @see VIRTIO 1.4, 5.1.9.5.6.4 */
   setHash: ({ types, key }: HashConfig): NetCommand => ({
     name: 'MQ_HASH_CONFIG',
     class: ControlClass.MQ,
@@ -382,7 +383,7 @@ export const NetControl = {
     value: () => undefined,
   }),
 
-  /** Chooses the tunnels whose inner header is hashed. @see VIRTIO 1.4, 5.1.9.4.4 */
+  /** Sets the tunnels whose inner header is hashed. @see VIRTIO 1.4, 5.1.9.4.4 */
   setHashTunnels: (types: readonly TunnelTypeName[]): NetCommand => ({
     name: 'HASH_TUNNEL_SET',
     class: ControlClass.HASH_TUNNEL,
@@ -395,7 +396,7 @@ export const NetControl = {
     value: () => undefined,
   }),
 
-  /** Chooses which of the receive offloads that were negotiated are used. @see VIRTIO 1.4, 5.1.9.5.9 */
+  /** Sets which of the negotiated receive offloads are in use. @see VIRTIO 1.4, 5.1.9.5.9 */
   setReceiveOffloads: (offloads: readonly ReceiveOffload[]): NetCommand => ({
     name: 'GUEST_OFFLOADS_SET',
     class: ControlClass.GUEST_OFFLOADS,
@@ -407,7 +408,7 @@ export const NetControl = {
         if (!RECEIVE_OFFLOADS.includes(offload)) {
           throw invalid(
             'GUEST_OFFLOADS_SET',
-            `there is no '${offload}'; there are ${RECEIVE_OFFLOADS.join(', ')}`,
+            `there is no '${offload}'; use some of ${RECEIVE_OFFLOADS.join(', ')}`,
           );
         }
         // 5.1.9.5.9.2
@@ -444,7 +445,7 @@ export const NetControl = {
     value: () => undefined,
   }),
 
-  /** How notifications of one queue are coalesced. @see VIRTIO 1.4, 5.1.9.5.10 */
+  /** Asks how notifications of one queue are coalesced. @see VIRTIO 1.4, 5.1.9.5.10 */
   getQueueCoalescing: (queue: PacketQueue): NetCommand<Coalescing> => ({
     name: 'NOTF_COAL_VQ_GET',
     class: ControlClass.NOTF_COAL,
@@ -460,7 +461,7 @@ export const NetControl = {
       if (result.length < CoalesceLayout.size) {
         throw new VirtioError(
           'DEVICE_MISBEHAVED',
-          `NOTF_COAL_VQ_GET: the device answered with ${result.length} of ${CoalesceLayout.size} bytes`,
+          `NOTF_COAL_VQ_GET: the device answered with ${result.length} bytes instead of ${CoalesceLayout.size}`,
         );
       }
       return CoalesceLayout.read(new DataView(result.buffer, result.byteOffset, result.length));

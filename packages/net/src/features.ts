@@ -1,6 +1,6 @@
 /**
- * The feature bits of network devices, and which of them need which: a driver may not accept a feature whose requirement it does
- * not accept, whatever the device offers.
+ * The feature bits of network devices, and their requirements: a driver may not accept a feature without the features that it
+ * requires, whatever the device offers.
  */
 import { type FeatureSet, FeatureTable } from '@virtio/core';
 
@@ -14,7 +14,7 @@ export const NetFeature = {
   CSUM: 0,
   /** The driver takes packets with partial checksums. */
   GUEST_CSUM: 1,
-  /** The receive offloads can be switched while the device is live. */
+  /** The receive offloads can be changed while the device is live. */
   CTRL_GUEST_OFFLOADS: 2,
   /** `mtu` is the largest MTU. */
   MTU: 3,
@@ -40,29 +40,29 @@ export const NetFeature = {
   HOST_UFO: 14,
   /** A received packet may be spread over several buffers. */
   MRG_RXBUF: 15,
-  /** `status` tells of the link. */
+  /** `status` reports whether the link is up. */
   STATUS: 16,
   /** There is a control queue. */
   CTRL_VQ: 17,
-  /** What is received can be filtered. */
+  /** Received packets can be filtered. */
   CTRL_RX: 18,
-  /** VLANs can be filtered: all tagged packets are, until they are added. */
+  /** VLANs can be filtered: tagged packets are dropped until their VLAN is added. */
   CTRL_VLAN: 19,
   /** There are more filters than those of `CTRL_RX`. */
   CTRL_RX_EXTRA: 20,
   /** The device may ask the driver to announce itself. */
   GUEST_ANNOUNCE: 21,
-  /** There are several pairs of queues, and the device chooses where a flow is received. */
+  /** There are several pairs of queues, and the device chooses the pair on which it delivers a flow. */
   MQ: 22,
   /** The MAC address can be set through the control queue. */
   CTRL_MAC_ADDR: 23,
-  /** Legacy: a kind of RSC for one driver of another system. Not accepted. */
+  /** Legacy: coalesced TCP over IPv4 (RSC), used by the Windows driver only. Not accepted. */
   GUEST_RSC4: 41,
   /** Legacy: the same for IPv6. Not accepted. */
   GUEST_RSC6: 42,
   /** The device has statistics. */
   DEVICE_STATS: 50,
-  /** The hash can be that of the inner header of tunnels. */
+  /** The hash can cover the inner header of a tunnel. */
   HASH_TUNNEL: 51,
   /** Notifications can be coalesced for each queue. */
   VQ_NOTF_COAL: 52,
@@ -78,15 +78,15 @@ export const NetFeature = {
   HASH_REPORT: 57,
   /** The driver gives the exact length of the headers of packets to be segmented. */
   GUEST_HDRLEN: 59,
-  /** The driver chooses by a hash where a flow is received. */
+  /** The driver chooses the pair on which a flow is received, by its hash. */
   RSS: 60,
-  /** Coalesced packets tell of how many segments and duplicate ACKs they were made. */
+  /** Coalesced packets report their numbers of segments and duplicate ACKs. */
   RSC_EXT: 61,
-  /** The device stands by for a primary one with the same address. Not accepted: there is no such pair here. */
+  /** The device is the standby for a primary device with the same address. Not accepted: this driver does not handle such a pair. */
   STANDBY: 62,
-  /** `speed` and `duplex` tell of the link. */
+  /** `speed` and `duplex` describe the link. */
   SPEED_DUPLEX: 63,
-  /** There are further sets of RSS parameters, for flow filters. Not accepted: there are no flow filters here. */
+  /** There are further sets of RSS parameters, for flow filters. Not accepted: this driver has no flow filters. */
   RSS_CONTEXT: 64,
   /** The driver takes large packets in UDP tunnels. Not accepted. */
   GUEST_UDP_TUNNEL_GSO: 65,
@@ -125,7 +125,7 @@ export const RECEIVE_OFFLOADS = [
 /** The name of a receive offload. */
 export type ReceiveOffload = (typeof RECEIVE_OFFLOADS)[number];
 
-/** What the drivers of this package implement, receive offloads and mergeable buffers apart. */
+/** The features that both drivers of this package implement, besides receive offloads and mergeable buffers. */
 export const BASE_FEATURES = [
   'CSUM',
   'MTU',
@@ -154,7 +154,7 @@ export const BASE_FEATURES = [
 ] as const satisfies readonly NetFeatureName[];
 
 /**
- * What each feature needs: of each of the lists at least one.
+ * The requirements of each feature: at least one name of each list.
  *
  * @see VIRTIO 1.4, 5.1.3.1
  */
@@ -195,7 +195,7 @@ const REQUIREMENTS: Readonly<Partial<Record<NetFeatureName, readonly (readonly N
 };
 
 /**
- * The largest part of a set in which no feature lacks what it needs.
+ * The largest subset in which every feature has the features that it requires.
  *
  * @see VIRTIO 1.4, 2.2.1 and 5.1.3.1
  */

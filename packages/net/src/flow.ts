@@ -29,8 +29,8 @@ function mixEnds(
 }
 
 /**
- * The number of a frame's flow: of its IP addresses, and of the ports of TCP and UDP unless it is a fragment; of its MAC addresses if
- * it is not IP. Use it modulo the pairs in use.
+ * The number of a frame's flow, made from its IP addresses and, unless it is a fragment, its TCP or UDP ports; from its MAC addresses if
+ * it is not IP. Use it modulo the number of pairs in use.
  *
  * @returns an integer from 0 to 2^32 - 1
  *

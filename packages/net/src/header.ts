@@ -1,8 +1,8 @@
 /**
- * The header ahead of each packet, by names. Both ways it is read and written as bytes: no `DataView`, and no object unless somebody
+ * The header before each packet, by names. It is read and written as bytes: without a `DataView`, and without an object unless a caller
  * asks for one, as most packets have a header of zeros.
  *
- * A device may say anything in a header. What was not negotiated is not believed; what would lead beyond the packet makes it bad.
+ * A device may write anything into a header. What was not negotiated is ignored; an offset beyond the packet makes the packet bad.
  */
 import { VirtioError } from '@virtio/core';
 import type { NetFeatureSet } from './features.ts';
@@ -10,50 +10,50 @@ import { GSO_ECN, GsoType, HashReport, HeaderFlag, NetHeaderLayout } from './pro
 
 const { offset } = NetHeaderLayout;
 
-/** How a large packet is cut: the name of its `gso_type`. */
+/** How a large packet is segmented: the name of its `gso_type`. */
 export type Segmentation = Exclude<keyof typeof GsoType, 'NONE'>;
 
 /** The kind of hash that a device reports. */
 export type HashReportName = keyof typeof HashReport;
 
-/** A checksum that is to be completed: of the bytes from `start` to the end of the packet. */
+/** A partial checksum, to be completed over the bytes from `start` to the end of the packet. */
 export interface PartialChecksum {
-  /** Where the sum starts, in bytes from the start of the packet. */
+  /** Where the summed bytes start, in bytes from the start of the packet. */
   readonly start: number;
-  /** Where the 16-bit sum goes, in bytes from `start`. */
+  /** Where the 16-bit checksum is stored, in bytes from `start`. */
   readonly offset: number;
 }
 
-/** How a large packet is, or is to be, cut into smaller ones. */
+/** How a large packet is, or is to be, segmented. */
 export interface GsoInfo {
   readonly type: Segmentation;
-  /** The most bytes of payload of each packet (the MSS). */
+  /** The largest payload of each segment in bytes (the MSS). */
   readonly size: number;
-  /** The bytes of all headers, the transport header included. Of a received packet this is a hint only. */
+  /** The length of all headers in bytes, the transport header included. In a received packet this is only a hint. */
   readonly headerLength: number;
   /** Whether the TCP packet has ECN set. */
   readonly ecn?: boolean;
 }
 
-/** What a sender may ask of the device for one packet. @see VIRTIO 1.4, 5.1.9.2 */
+/** The offloads that a sender asks for, for one packet. @see VIRTIO 1.4, 5.1.9.2 */
 export interface TransmitHeader {
   /** Completes a checksum; its field holds the sum of the pseudo header. Needs `CSUM`. */
   readonly checksum?: PartialChecksum;
-  /** Cuts the packet. Needs `checksum`, and the feature of its type. */
+  /** Segments the packet. Needs `checksum`, and the feature of its type. */
   readonly gso?: GsoInfo;
 }
 
-/** What the device says of a received packet. @see VIRTIO 1.4, 5.1.9.4 */
+/** What the device reports about a received packet. @see VIRTIO 1.4, 5.1.9.4 */
 export interface ReceiveHeader {
-  /** Whether the device has checked the checksum. If there is neither this nor `checksum`, nothing is known of it. */
+  /** Whether the device has validated the checksum. If this is false and there is no `checksum`, the receiver has to check it. */
   readonly dataValid: boolean;
-  /** The checksum is partial; the packet came from a sender that can be trusted as the device can. */
+  /** The checksum is partial; the packet comes from a sender that is as trustworthy as the device. */
   readonly checksum?: PartialChecksum;
   /** The packet is larger than those on the wire. */
   readonly gso?: GsoInfo;
   /** How many segments were coalesced, and how many duplicate ACKs were among them. Needs `RSC_EXT`. */
   readonly coalesced?: { readonly segments: number; readonly duplicateAcks: number };
-  /** The packet's hash. Needs `HASH_REPORT`, and a command that sets what is hashed. */
+  /** The packet's hash. Needs `HASH_REPORT`, and `NetControl.setHash` or `setRss`. */
   readonly hash?: { readonly value: number; readonly report: HashReportName };
 }
 
@@ -73,7 +73,7 @@ const TRANSMIT_FEATURE = {
 } as const satisfies Record<Segmentation, string>;
 
 /**
- * The bytes of a header: 20 with `HASH_REPORT`, else 12; 10 of a legacy device without mergeable buffers.
+ * The size of a header in bytes: 20 with `HASH_REPORT`, else 12; 10 on a legacy device without mergeable buffers.
  *
  * @see VIRTIO 1.4, 5.1.9 and 5.1.9.1
  */
@@ -94,7 +94,7 @@ function put16(bytes: Uint8Array, at: number, value: number): void {
 
 /** Reads and writes the headers of one device. */
 export class HeaderCodec {
-  /** Bytes. */
+  /** The size of a header, in bytes. */
   readonly size: number;
   readonly #features: NetFeatureSet;
   readonly #flags: number;
@@ -120,12 +120,12 @@ export class HeaderCodec {
     if (features.has('GUEST_USO4') || features.has('GUEST_USO6')) this.#receivable[GsoType.UDP_L4] = 1;
   }
 
-  /** Over how many buffers a received packet is spread: 1 without mergeable buffers, whatever the device wrote. */
+  /** The number of buffers that a received packet is spread over: 1 without mergeable buffers, whatever the device wrote. */
   numBuffers(bytes: Uint8Array): number {
     return this.#merges ? u16(bytes, offset.numBuffers) : 1;
   }
 
-  /** Writes a header of zeros: a packet that is complete. */
+  /** Writes a header of zeros: the packet needs no offload. */
   clear(bytes: Uint8Array): void {
     for (let i = 0; i < this.size; i += 1) bytes[i] = 0;
   }
@@ -133,7 +133,7 @@ export class HeaderCodec {
   /**
    * Writes a header.
    *
-   * @param length the bytes of the packet behind it
+   * @param length the length of the packet after it, in bytes
    * @throws {@link VirtioError} `INVALID_PARAM`, `UNSUPPORTED` if a feature is lacking
    */
   write(bytes: Uint8Array, { checksum, gso }: TransmitHeader, length: number): void {
@@ -152,32 +152,32 @@ export class HeaderCodec {
   #check(checksum: PartialChecksum | undefined, gso: GsoInfo | undefined, length: number): void {
     if (checksum === undefined) {
       // 5.1.9.2.1: NEEDS_CSUM must be set with any segmentation.
-      if (gso !== undefined) throw invalid('a packet that is to be cut needs `checksum`, too');
+      if (gso !== undefined) throw invalid('a packet to be segmented (`gso`) needs `checksum`, too');
       return;
     }
     this.#need('CSUM', 'complete checksums');
     const { start, offset: at } = checksum;
     if (!isU16(start) || !isU16(at) || start + at + 2 > length) {
-      throw invalid(`a checksum at ${start} + ${at} does not lie in a packet of ${length} bytes`);
+      throw invalid(`the checksum at ${start} + ${at} is outside of the packet of ${length} bytes`);
     }
     if (gso === undefined) return;
     const feature = Object.hasOwn(TRANSMIT_FEATURE, gso.type) ? TRANSMIT_FEATURE[gso.type] : undefined;
     if (feature === undefined) {
-      throw invalid(`'${gso.type}' is no kind of segmentation: TCPV4, TCPV6, UDP, UDP_L4`);
+      throw invalid(`there is no gso.type '${gso.type}'; use TCPV4, TCPV6, UDP or UDP_L4`);
     }
-    this.#need(feature, `cut packets as ${gso.type}`);
-    if (gso.ecn === true) this.#need('HOST_ECN', 'cut packets with ECN');
-    if (!isU16(gso.size) || gso.size === 0) throw invalid(`gso.size is 1 to 65,535, not ${gso.size}`);
+    this.#need(feature, `segment packets as ${gso.type}`);
+    if (gso.ecn === true) this.#need('HOST_ECN', 'segment packets with ECN');
+    if (!isU16(gso.size) || gso.size === 0) throw invalid(`gso.size must be 1 to 65,535, not ${gso.size}`);
     const least = this.#exactLength ? start + 1 : 0;
     if (!isU16(gso.headerLength) || gso.headerLength > length || gso.headerLength < least) {
-      throw invalid(`gso.headerLength is ${least} to ${length} here, not ${gso.headerLength}`);
+      throw invalid(`gso.headerLength must be ${least} to ${length} here, not ${gso.headerLength}`);
     }
   }
 
   /**
    * Judges the header of a received packet.
    *
-   * @param length the bytes of the packet behind it
+   * @param length the length of the packet after it, in bytes
    * @returns what is wrong with it, or `undefined`
    */
   fault(bytes: Uint8Array, length: number): string | undefined {
@@ -191,15 +191,15 @@ export class HeaderCodec {
     const start = u16(bytes, offset.csumStart);
     const at = u16(bytes, offset.csumOffset);
     return start + at + 2 > length
-      ? `a checksum at ${start} + ${at} in a packet of ${length} bytes`
+      ? `its checksum at ${start} + ${at} is outside of its ${length} bytes`
       : undefined;
   }
 
   /**
-   * Reads the header of a received packet in which {@link HeaderCodec.fault} found nothing. Should the device have changed it since,
-   * what is bad now is left out.
+   * Reads the header of a received packet in which {@link HeaderCodec.fault} found nothing. If the device has changed it since,
+   * fields that are bad now are left out.
    *
-   * @param length the bytes of the packet behind it
+   * @param length the length of the packet after it, in bytes
    */
   read(bytes: Uint8Array, length: number): ReceiveHeader {
     const flags = (bytes[offset.flags] as number) & this.#flags;
@@ -243,4 +243,4 @@ export class HeaderCodec {
 const isU16 = (value: number): boolean => Number.isInteger(value) && value >= 0 && value <= 0xffff;
 
 const invalid = (what: string): VirtioError =>
-  new VirtioError('INVALID_PARAM', `header of a packet: ${what}`);
+  new VirtioError('INVALID_PARAM', `the header of a packet: ${what}`);

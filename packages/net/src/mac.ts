@@ -1,11 +1,11 @@
-/** MAC addresses: six bytes on the wire, `52:54:00:12:34:56` for people. */
+/** MAC addresses: six bytes on the wire, `52:54:00:12:34:56` as text. */
 import { VirtioError } from '@virtio/core';
 import { MAC_SIZE } from './protocol.ts';
 
 /** The address that all stations receive. */
 export const BROADCAST: readonly number[] = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff];
 
-/** Prints an address as `52:54:00:12:34:56`. */
+/** Formats an address as `52:54:00:12:34:56`. */
 export function formatMac(address: ArrayLike<number>): string {
   return Array.from({ length: MAC_SIZE }, (_, i) => (address[i] ?? 0).toString(16).padStart(2, '0')).join(
     ':',
@@ -13,9 +13,9 @@ export function formatMac(address: ArrayLike<number>): string {
 }
 
 /**
- * Reads an address: six bytes, or pairs of hexadecimal digits with `:` or `-` between them.
+ * Parses an address: six bytes, or pairs of hexadecimal digits with `:` or `-` between them.
  *
- * @returns bytes of its own
+ * @returns a copy of its bytes
  * @throws {@link VirtioError} `INVALID_PARAM`
  */
 export function parseMac(address: string | ArrayLike<number>): Uint8Array<ArrayBuffer> {
@@ -34,7 +34,7 @@ export function parseMac(address: string | ArrayLike<number>): Uint8Array<ArrayB
   }
   throw new VirtioError(
     'INVALID_PARAM',
-    `${typeof address === 'string' ? `'${address}'` : 'what was given'} is no MAC address; give six bytes, or text as ` +
+    `${typeof address === 'string' ? `'${address}'` : 'the value'} is not a MAC address; give six bytes, or text like ` +
       '52:54:00:12:34:56',
   );
 }
@@ -44,12 +44,12 @@ export function isMulticast(address: ArrayLike<number>): boolean {
   return ((address[0] ?? 0) & 1) !== 0;
 }
 
-/** Whether one station can have the address: it is neither all zeros nor that of a group. */
+/** Whether a single station can have the address: it is neither all zeros nor that of a group. */
 export function isStation(address: ArrayLike<number>): boolean {
   return !isMulticast(address) && Array.from(address).some((byte) => byte !== 0);
 }
 
-/** A random, locally administered address of one station. */
+/** A random, locally administered unicast address. */
 export function randomMac(): Uint8Array<ArrayBuffer> {
   const bytes = Uint8Array.from({ length: MAC_SIZE }, () => Math.floor(Math.random() * 256));
   bytes[0] = ((bytes[0] ?? 0) & 0xfc) | 2;

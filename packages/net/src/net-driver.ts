@@ -1,8 +1,8 @@
 /**
- * What both drivers of a network device have in common: features, configuration, the control queue, and the events of the link.
+ * What both network drivers have in common: features, configuration, the control queue, and events.
  *
- * Control commands go one at a time, as a device that is behind with one would be confused by the next: the ring has room for the
- * chain of one. A command whose caller gave up stays with the device until it is answered, and the next waits for that.
+ * Control commands are sent one at a time: the ring has room for the chain of one. A command whose caller gave up stays with the
+ * device until it is answered, and the next one waits for that.
  */
 import {
   BufferDriver,
@@ -54,33 +54,33 @@ import {
 
 /** Options of both drivers. */
 export interface NetDriverOptions extends Omit<DriverOptions, 'without'> {
-  /** Features that the driver is not to accept, the device's own or others: `['CTRL_VLAN']`, `['RING_PACKED']`. */
+  /** Features that the driver must not accept, of network devices or of all devices: `['CTRL_VLAN']`, `['RING_PACKED']`. */
   readonly without?: readonly (NetFeatureName | FeatureName)[];
-  /** The size of each queue for packets, in descriptors (default 256, or what the device allows). */
+  /** The size of each receive and transmit queue, in descriptors (default 256, or what the device allows). */
   readonly queueSize?: number;
-  /** How many pairs of queues to set up (default 1). One is in use until `NetControl.setQueuePairs` or `setRss` was sent. */
+  /** The number of queue pairs to set up (default 1). One is in use until `NetControl.setQueuePairs` or `setRss` is sent. */
   readonly queuePairs?: number;
   /**
-   * More pairs of queues, set up for other threads: `forThreads(2)` of `@virtio/core` (default none); see {@link NetDriver.pairFor}.
-   * Hashes are then not reported, as a thread without the control queue cannot have them.
+   * Further queue pairs to set up for other threads: `forThreads(2)` of `@virtio/core` (default none); see {@link NetDriver.pairFor}. Hashes are then not
+   * reported, as a thread without the control queue cannot use them.
    */
   readonly threadPairs?: ThreadQueues;
   /**
-   * Which offloads the device may leave to the receiver: packets with partial checksums, and packets larger than those on the wire.
+   * The work that the device may leave to the receiver: packets with partial checksums, and packets larger than those on the wire.
    * `true` takes all that the device offers (default: none, so that every packet is complete).
    */
   readonly receiveOffloads?: boolean | readonly ReceiveOffload[];
-  /** The address where the device has none (default: a random one). */
+  /** The address to use if the device has none (default: a random one). */
   readonly macAddress?: string | Uint8Array;
 }
 
 /** The events of a network device. */
 export interface NetEvents extends DriverEvents {
-  /** The link came up or went down, or its speed has changed. */
+  /** The link came up or went down, or its speed or duplex mode changed. */
   link: LinkState;
   /**
-   * The device asks for packets that tell the network where this station is now, such as a gratuitous ARP; it was moved, perhaps. The
-   * driver confirms that to the device.
+   * The device asks the driver to announce itself to the network, with a gratuitous ARP for example; the machine may have been migrated.
+   * The driver acknowledges the request to the device.
    */
   announce: undefined;
 }
@@ -109,7 +109,7 @@ function wantedFeatures(options: NetDriverOptions, extra: readonly NetFeatureNam
   if (unknown !== undefined) {
     throw new VirtioError(
       'INVALID_PARAM',
-      `there is no feature '${unknown}' to go without; see NetFeature and Feature`,
+      `without: there is no feature '${unknown}'; see NetFeature and Feature`,
     );
   }
   const offloads: readonly ReceiveOffload[] =
@@ -118,7 +118,7 @@ function wantedFeatures(options: NetDriverOptions, extra: readonly NetFeatureNam
   if (strange !== undefined) {
     throw new VirtioError(
       'INVALID_PARAM',
-      `there is no receive offload '${strange}'; there are ${RECEIVE_OFFLOADS.join(', ')}`,
+      `there is no receive offload '${strange}'; use some of ${RECEIVE_OFFLOADS.join(', ')}`,
     );
   }
   // The segments of a large packet are of no interest to who gets none.
@@ -128,26 +128,26 @@ function wantedFeatures(options: NetDriverOptions, extra: readonly NetFeatureNam
   return all.filter((name) => !without.includes(name) && !none.includes(name));
 }
 
-/** The base of {@link VirtioNet} and {@link VirtioNetRaw}. */
+/** The base class of {@link VirtioNet} and {@link VirtioNetRaw}. */
 export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> {
-  /** The type of the devices that it drives. */
+  /** The device type: network. */
   static readonly deviceType = DeviceType.Network;
 
   /** Reads and writes the headers of packets. */
   protected readonly codec: HeaderCodec;
-  /** Whether headers must have descriptors of their own: so it was before the specification [5.1.9.8]. */
+  /** Whether each header must have its own descriptor, as some legacy devices require [5.1.9.8]. */
   protected readonly framed: boolean;
-  /** Whether packets may come that are larger than those on the wire. */
+  /** Whether the device may deliver packets that are larger than those on the wire. */
   protected readonly takesLarge: boolean;
-  /** The longest packet that the device may send, a VLAN tag apart [5.1.4.2, 5.1.9.3.1]. */
+  /** The length of the longest packet that the device may deliver, without a VLAN tag [5.1.4.2, 5.1.9.3.1]. */
   protected readonly longestReceived: number;
-  /** How many pairs of queues are set up. */
+  /** The number of queue pairs that are set up. */
   readonly queuePairs: number;
-  /** How many pairs of queues the device can use. */
+  /** The number of queue pairs that the device has. */
   readonly maxQueuePairs: number;
-  /** The largest MTU: that of the device, or 1500. */
+  /** The MTU: that of the device, or 1500. */
   readonly mtu: number;
-  /** What can be hashed, for `NetControl.setRss` and `setHash`. */
+  /** The limits for hashes, for `NetControl.setRss` and `setHash`. */
   readonly hashLimits: HashLimits;
 
   readonly #limitsLength: boolean;
@@ -251,15 +251,15 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
   }
 
   /**
-   * Hands one of the `threadPairs` to another thread of this process. What is returned is plain data: post it, and open it there with
-   * `openQueue` of `@virtio/linux`, which gives a driver of this class with one pair of queues and no control queue.
+   * Hands one of the `threadPairs` to another thread of this process. The result is plain data: post it, and open it there with
+   * `openQueue` of `@virtio/linux`, which returns a driver of this class with one pair of queues and no control queue.
    *
-   * The device uses the pair once it is active (`NetControl.setQueuePairs`, `setRss`), also after a reset, which only this thread can
-   * do: calls that wait in the other thread then end with `DEVICE_RESET`, and its driver works again.
+   * The device uses the pair once it is active (`NetControl.setQueuePairs`, `setRss`); after a reset, it must be made active again. Only
+   * this thread can reset: calls that wait in the other thread then end with `DEVICE_RESET`, and its driver works again.
    *
    * @param pair {@link NetDriver.queuePairs} for the first one
-   * @throws {@link VirtioError} `INVALID_PARAM` if it is not one of them; `ALREADY_USED` if a thread has it, or had and the device was
-   * not reset since; `UNSUPPORTED` if the platform or the transport cannot do that; `DMA_ERROR`
+   * @throws {@link VirtioError} `INVALID_PARAM` if it is not one of them; `ALREADY_USED` if a thread has it, or had it and the device was
+   * not reset since; `UNSUPPORTED` if the platform or the transport cannot hand queues over; `DMA_ERROR`
    */
   pairFor(pair: number, options?: QueuePlanOptions): QueuePlan {
     this.checkUsable();
@@ -267,8 +267,8 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
   }
 
   /**
-   * The thread that had a pair is gone without having disposed its driver (it was terminated, say): after the next reset the pair can be
-   * handed over again.
+   * Takes back the pair of a thread that ended without disposing its driver (it was terminated, for example): after the next reset the
+   * pair can be handed over again.
    */
   reclaimPair(pair: number): void {
     this.#lentPair(pair).abandon();
@@ -279,8 +279,8 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
     if (found !== undefined) return found;
     throw new VirtioError(
       'INVALID_PARAM',
-      `${this.transport.who()}: ${String(pair)} is no pair for another thread; ${this.#lent.length} from ${this.queuePairs} on are, ` +
-        'which the option threadPairs says',
+      `${this.transport.who()}: pair ${String(pair)} is not for other threads; the option threadPairs ` +
+        `reserved ${this.#lent.length}, from pair ${this.queuePairs} on`,
     );
   }
 
@@ -308,22 +308,22 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
     });
   }
 
-  /** The device's address: its own, that of the last `NetControl.setMacAddress`, or a local one if it has none. A copy. */
+  /** A copy of the address in use: the device's own, that of the last `NetControl.setMacAddress`, or a local one if the device has none. */
   get macAddress(): Uint8Array<ArrayBuffer> {
     return Uint8Array.from(this.#target.macAddress);
   }
 
-  /** The link: always up where the device does not tell. */
+  /** The state of the link: always up if the device does not report it. */
   get link(): LinkState {
     return this.#link;
   }
 
-  /** On how many pairs of queues this thread may send packets. They are received on all that are set up. */
+  /** The number of queue pairs that this thread may send packets on. Packets are received on all pairs that are set up. */
   get activePairs(): number {
     return Math.min(this.#target.activePairs, this.queuePairs);
   }
 
-  /** The bytes of the header ahead of each packet. */
+  /** The size of the header before each packet, in bytes. */
   get headerSize(): number {
     return this.codec.size;
   }
@@ -340,16 +340,16 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
     if (length <= most) return;
     throw new VirtioError(
       'INVALID_PARAM',
-      `${this.transport.who()}: a packet of ${length} bytes is to be sent; ${most} is what its MTU of ${this.mtu} allows`,
+      `${this.transport.who()}: cannot send a packet of ${length} bytes: the MTU of ${this.mtu} allows ${most}`,
     );
   }
 
   /**
-   * Sends a control command and waits for its answer, and before for its turn: one command is with the device at a time.
+   * Sends a control command when it is its turn, and waits for its answer: one command is with the device at a time.
    *
    * @returns the command's result, if it has one
    * @throws {@link VirtioError} `UNSUPPORTED` if a feature is lacking, `INVALID_PARAM`; `IO_ERROR` if the device refuses,
-   * `DEVICE_MISBEHAVED` if its answer is none; `ABORTED`, or why the answer was lost
+   * `DEVICE_MISBEHAVED` if its answer is neither OK nor ERR; `ABORTED`, or why the answer was lost
    *
    * @example
    * ```ts
@@ -370,7 +370,7 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
    * The same, spinning.
    *
    * @throws {@link VirtioError} as {@link NetDriver.control}; `QUEUE_FULL` while another command is with the device; `NOT_READY`
-   * after `options.timeoutMs` (60,000): the device may still obey
+   * after `options.timeoutMs` (60,000): the device may still carry it out
    */
   controlSync<T>(command: NetCommand<T>, options?: SpinOptions): T {
     const commands = this.#requireCommands(command);
@@ -393,14 +393,14 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
     this.#commands?.kick();
   }
 
-  /** The next command that was answered: its token, once, or -1. Throws why the device no longer works. */
+  /** The token of the next command that was answered, each once, or -1. Throws why the device no longer works. */
   pollControl(): number {
     this.checkUsable();
     return this.#commands?.poll() ?? -1;
   }
 
   /**
-   * Ends a command that was answered.
+   * Completes a command that was answered.
    *
    * @returns the command's result, if it has one
    * @throws {@link VirtioError} `IO_ERROR` if the device refused; `NOT_READY`, `WRONG_TOKEN`, or why the answer was lost
@@ -409,11 +409,11 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
     if (this.#commands !== undefined) return this.#commands.complete(token);
     throw new VirtioError(
       'WRONG_TOKEN',
-      `${this.transport.who()} has no control queue, so there is no command ${token}`,
+      `${this.transport.who()} has no control queue, so no command has the token ${token}`,
     );
   }
 
-  /** Gives a command up. The device may still obey it. `WRONG_TOKEN` if there is none. */
+  /** Cancels a command. The device may still carry it out. Throws `WRONG_TOKEN` if there is no such command. */
   cancelControl(token: number): void {
     if (this.#commands === undefined) this.completeControl(token);
     else this.#commands.cancel(token);
@@ -501,8 +501,8 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
     if (this.#commands !== undefined && lacking.length === 0) return this.#commands;
     throw new VirtioError(
       'UNSUPPORTED',
-      `${this.transport.who()} does not take the command ${command.name}: it needs ` +
-        `${(lacking.length === 0 ? ['CTRL_VQ'] : lacking).join(', ')}, and ${String(this.features)} were negotiated`,
+      `${this.transport.who()} cannot take the command ${command.name}: it needs ` +
+        `${(lacking.length === 0 ? ['CTRL_VQ'] : lacking).join(', ')}, but the negotiated features are ${String(this.features)}`,
     );
   }
 
@@ -514,7 +514,7 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
     if (size > ANSWER_SIZE) {
       throw new VirtioError(
         'INVALID_PARAM',
-        `${command.name}: the answer would have ${size} bytes; there is room for ${ANSWER_SIZE}. Ask for less at once`,
+        `${command.name}: the answer would have ${size} bytes, and there is room for ${ANSWER_SIZE}; ask for less at once`,
       );
     }
     const { bytes, address } = this.#answers as DmaRegion;
@@ -543,7 +543,7 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
         if (ack === ControlAck.ERR) throw new VirtioError('IO_ERROR', `${who} was refused by the device`);
         throw new VirtioError(
           'DEVICE_MISBEHAVED',
-          `${who} came back with the answer ${ack}, which is neither OK (0) nor ERR (1)`,
+          `${who} was answered with ${ack}, which is neither OK (0) nor ERR (1)`,
         );
       },
     };

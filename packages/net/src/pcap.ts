@@ -1,6 +1,6 @@
 /**
- * Captures in the classic pcap format, to be looked at with Wireshark or tcpdump, with microseconds or nanoseconds. The registry has
- * readers of it that need Node.js's streams, and no writer in plain ECMAScript; both together are less code here than an adapter.
+ * Captures in the classic pcap format, for Wireshark or tcpdump, with microseconds or nanoseconds. npm has readers that need Node.js's
+ * streams, and no writer in plain ECMAScript; a reader and a writer here are less code than an adapter.
  */
 import { requireInteger, VirtioError } from '@virtio/core';
 
@@ -9,16 +9,16 @@ const MAGIC_NANO = 0xa1b23c4d;
 const FILE_HEADER = 24;
 const RECORD_HEADER = 16;
 const ETHERNET = 1;
-/** What tools take for a frame at most; a longer one is taken for a broken file. */
+/** The longest frame that tools accept; a longer one makes them report a broken file. */
 const MAX_SNAP_LENGTH = 262_144;
 
-/** A frame of a capture. */
+/** A frame in a capture. */
 export interface CapturedFrame {
-  /** When it came, in nanoseconds since 1970. */
+  /** When it was captured, in nanoseconds since 1970. */
   readonly timestamp: bigint;
-  /** Its bytes, as far as they were kept: a view of the capture. */
+  /** The bytes that were kept of it: a view of the capture. */
   readonly frame: Uint8Array<ArrayBuffer>;
-  /** The bytes that it had on the wire. */
+  /** Its length on the wire, in bytes. */
   readonly originalLength: number;
 }
 
@@ -26,12 +26,12 @@ export interface CapturedFrame {
 export interface PcapOptions {
   /** Whether times are kept to the nanosecond (default false: microseconds, which every tool reads). */
   readonly nanoseconds?: boolean;
-  /** The most bytes of each frame that are kept (default 262,144: all). */
+  /** How many bytes of each frame are kept at most (default 262,144: all). */
   readonly snapLength?: number;
 }
 
 /**
- * Writes a capture, piece by piece, to wherever it goes.
+ * Writes a capture piece by piece, through a function of the caller.
  *
  * @example
  * ```ts
@@ -49,9 +49,9 @@ export class PcapWriter {
   readonly #snapLength: number;
 
   /**
-   * Writes the head of the file.
+   * Writes the file header.
    *
-   * @param append gets the bytes of the file, in order; each piece is its own
+   * @param append receives the bytes of the file, in order; each piece has memory of its own
    * @throws {@link VirtioError} `INVALID_PARAM`
    */
   constructor(append: (bytes: Uint8Array<ArrayBuffer>) => void, options: PcapOptions = {}) {
@@ -72,8 +72,8 @@ export class PcapWriter {
   /**
    * Adds a frame.
    *
-   * @param frame without the header of virtio; it is copied
-   * @param timestamp when, in nanoseconds since 1970
+   * @param frame from its Ethernet header on, without the VirtIO header; it is copied
+   * @param timestamp when it was sent or received, in nanoseconds since 1970
    * @throws {@link VirtioError} `INVALID_PARAM` for a time before 1970 or after 2106
    */
   write(frame: Uint8Array, timestamp: bigint): void {
@@ -94,16 +94,16 @@ export class PcapWriter {
 }
 
 /**
- * Reads a capture of Ethernet frames, of either byte order and either unit of time.
+ * Reads a capture of Ethernet frames, in either byte order and either unit of time.
  *
- * @throws {@link VirtioError} `INVALID_PARAM` for what is no such capture, or ends in the middle of a frame; the frames before have
- * been given by then
+ * @throws {@link VirtioError} `INVALID_PARAM` if the bytes are not such a capture, or end in the middle of a frame; the frames before that
+ * have been yielded by then
  */
 export function* readPcap(bytes: Uint8Array<ArrayBuffer>): Generator<CapturedFrame, void, undefined> {
-  if (!(bytes instanceof Uint8Array)) throw invalid('it is no Uint8Array');
+  if (!(bytes instanceof Uint8Array)) throw invalid('it is not a Uint8Array');
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   if (bytes.length < FILE_HEADER) {
-    throw invalid(`${bytes.length} bytes are no capture; its head alone has ${FILE_HEADER}`);
+    throw invalid(`it has ${bytes.length} bytes, fewer than the ${FILE_HEADER} of a file header`);
   }
   const magics: readonly (readonly [number, boolean, bigint])[] = [
     [MAGIC_MICRO, true, 1000n],
@@ -114,7 +114,7 @@ export function* readPcap(bytes: Uint8Array<ArrayBuffer>): Generator<CapturedFra
   const magic = magics.find(([value, order]) => view.getUint32(0, order) === value);
   if (magic === undefined) {
     throw invalid(
-      `it starts with 0x${view.getUint32(0).toString(16)}; pcapng is another format, which editcap converts`,
+      `it starts with 0x${view.getUint32(0).toString(16)}; pcapng is another format: convert it with editcap -F pcap`,
     );
   }
   const [, little, unit] = magic;
@@ -122,11 +122,12 @@ export function* readPcap(bytes: Uint8Array<ArrayBuffer>): Generator<CapturedFra
   if (link !== ETHERNET) throw invalid(`its link type is ${link}, not Ethernet (${ETHERNET})`);
   for (let at = FILE_HEADER; at < bytes.length;) {
     if (at + RECORD_HEADER > bytes.length) {
-      throw invalid(`it ends at ${bytes.length}, in the head of a frame`);
+      throw invalid(`it ends at ${bytes.length}, in the header of a frame`);
     }
     const kept = view.getUint32(at + 8, little);
     const end = at + RECORD_HEADER + kept;
-    if (end > bytes.length) throw invalid(`the frame at ${at} has ${kept} bytes; the file ends before`);
+    if (end > bytes.length)
+      throw invalid(`it ends at ${bytes.length}, in the ${kept} bytes of the frame at ${at}`);
     yield {
       timestamp:
         BigInt(view.getUint32(at, little)) * 1_000_000_000n + BigInt(view.getUint32(at + 4, little)) * unit,
@@ -138,4 +139,4 @@ export function* readPcap(bytes: Uint8Array<ArrayBuffer>): Generator<CapturedFra
 }
 
 const invalid = (what: string): VirtioError =>
-  new VirtioError('INVALID_PARAM', `no capture of Ethernet frames: ${what}`);
+  new VirtioError('INVALID_PARAM', `not a pcap capture of Ethernet frames: ${what}`);

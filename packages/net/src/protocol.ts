@@ -10,15 +10,15 @@ export const MAC_SIZE = 6;
 export const ETHERNET_HEADER_SIZE = 14;
 /** Bytes of a VLAN tag. */
 export const VLAN_TAG_SIZE = 4;
-/** The MTU of Ethernet, where the device says nothing of it. */
+/** The MTU of Ethernet, used if the device reports none. */
 export const DEFAULT_MTU = 1500;
-/** The bounds of `mtu`. @see VIRTIO 1.4, 5.1.4.1 */
+/** The smallest `mtu`. @see VIRTIO 1.4, 5.1.4.1 */
 export const MTU_MIN = 68;
 /** The largest packet with an offload: Ethernet and IPv6 headers and 65,535 bytes. @see VIRTIO 1.4, 5.1.9.3 */
 export const MAX_OFFLOAD_FRAME = 65_589;
 
 /**
- * The configuration space. Which fields there are depends on the features.
+ * The configuration space. Which fields exist depends on the features.
  *
  * @see VIRTIO 1.4, 5.1.4
  */
@@ -42,7 +42,7 @@ export const NetStatus = { LINK_UP: 1, ANNOUNCE: 2 } as const;
 export const QUEUE_PAIRS = { MIN: 1, MAX: 0x8000 } as const;
 
 /**
- * The header ahead of each packet. Its length depends on the features: see `headerSize`.
+ * The header before each packet. Its length depends on the features: see `headerSize`.
  *
  * @see VIRTIO 1.4, 5.1.9
  */
@@ -62,13 +62,13 @@ export const NetHeaderLayout = new Layout('virtio_net_hdr', {
 /** The bits of a header's `flags`. @see VIRTIO 1.4, 5.1.9 */
 export const HeaderFlag = { NEEDS_CSUM: 1, DATA_VALID: 2, RSC_INFO: 4 } as const;
 
-/** A header's `gso_type`, the bit for ECN apart. @see VIRTIO 1.4, 5.1.9 */
+/** The values of a header's `gso_type`, without the bit for ECN. @see VIRTIO 1.4, 5.1.9 */
 export const GsoType = { NONE: 0, TCPV4: 1, UDP: 3, TCPV6: 4, UDP_L4: 5 } as const;
 
 /** The bit of `gso_type` that says that the TCP packet has ECN set. */
 export const GSO_ECN = 0x80;
 
-/** A header's `hash_report`. @see VIRTIO 1.4, 5.1.9.4.5 */
+/** The values of a header's `hash_report`. @see VIRTIO 1.4, 5.1.9.4.5 */
 export const HashReport = {
   NONE: 0,
   IPv4: 1,
@@ -82,7 +82,7 @@ export const HashReport = {
   UDPv6_EX: 9,
 } as const;
 
-/** What a hash can be made of, as bits. @see VIRTIO 1.4, 5.1.9.4.3.1 */
+/** The hash types, as bits. @see VIRTIO 1.4, 5.1.9.4.3.1 */
 export const HashType = {
   IPv4: 1 << 0,
   TCPv4: 1 << 1,
@@ -146,7 +146,7 @@ export const ControlAck = { OK: 0, ERR: 1 } as const;
 /** The parameters of coalescing. @see VIRTIO 1.4, 5.1.9.5.10 */
 export const CoalesceLayout = new Layout('virtio_net_ctrl_coal', { maxPackets: 'u32', maxUsecs: 'u32' });
 
-/** The same of one queue. @see VIRTIO 1.4, 5.1.9.5.10 */
+/** The parameters of coalescing for one queue. @see VIRTIO 1.4, 5.1.9.5.10 */
 export const QueueCoalesceLayout = new Layout('virtio_net_ctrl_coal_vq', {
   vqIndex: 'u16',
   reserved: 'u16',
@@ -154,31 +154,31 @@ export const QueueCoalesceLayout = new Layout('virtio_net_ctrl_coal_vq', {
   maxUsecs: 'u32',
 });
 
-/** The parameters of a hash, ahead of its key. @see VIRTIO 1.4, 5.1.9.5.6.4 */
+/** The parameters of a hash, before its key. @see VIRTIO 1.4, 5.1.9.5.6.4 */
 export const HashConfigLayout = new Layout('virtio_net_hash_config', {
   hashTypes: 'u32',
   reserved: 'bytes8',
   hashKeyLength: 'u8',
 });
 
-/** The parameters of RSS, ahead of the indirection table. @see VIRTIO 1.4, 5.1.9.5.7.1 */
+/** The parameters of RSS, before the indirection table. @see VIRTIO 1.4, 5.1.9.5.7.1 */
 export const RssConfigLayout = new Layout('virtio_net_rss_config', {
   hashTypes: 'u32',
   indirectionTableMask: 'u16',
   unclassifiedQueue: 'u16',
 });
 
-/** The parameters of RSS behind the indirection table and ahead of the key. @see VIRTIO 1.4, 5.1.9.5.7.1 */
+/** The parameters of RSS between the indirection table and the key. @see VIRTIO 1.4, 5.1.9.5.7.1 */
 export const RssTailLayout = new Layout('virtio_net_rss_config', { maxTxVq: 'u16', hashKeyLength: 'u8' });
 
-/** Which statistics of which queue are asked for. @see VIRTIO 1.4, 5.1.9.5.11.2 */
+/** A request for statistics of one queue. @see VIRTIO 1.4, 5.1.9.5.11.2 */
 export const StatsRequestLayout = new Layout('virtio_net_ctrl_queue_stats', {
   vqIndex: 'u16',
   reserved: 'bytes6',
   typesBitmap: 'u64',
 });
 
-/** The head of each statistic in an answer. @see VIRTIO 1.4, 5.1.9.5.11.2 */
+/** The header of each kind of statistics in an answer. @see VIRTIO 1.4, 5.1.9.5.11.2 */
 export const StatsReplyLayout = new Layout('virtio_net_stats_reply_hdr', {
   type: 'u8',
   reserved: 'u8',

@@ -1,12 +1,12 @@
 /**
- * A received packet as it lies in the driver's DMA memory: nothing is copied unless its holder asks for that, or the packet is spread
- * over several buffers. Its buffers are missing to the device until it is given back.
+ * A received packet in the driver's DMA memory: nothing is copied unless its holder asks for a copy, or the packet is spread over
+ * several buffers. The device lacks its buffers until it is given back.
  */
 import { VirtioError } from '@virtio/core';
 import type { HeaderCodec, ReceiveHeader } from './header.ts';
 import type { PacketAssembler } from './assembler.ts';
 
-/** Where packets come from and go back to. */
+/** The queue that packets come from and go back to. */
 export interface PacketSource {
   /** The number of the pair of queues. */
   readonly pair: number;
@@ -22,9 +22,9 @@ export interface PacketSource {
 
 /** A received packet. Give it back with {@link ReceivedPacket.release}, or hold it with `using`. */
 export class ReceivedPacket implements Disposable {
-  /** The bytes of the packet, from its Ethernet header to its end, without the check sum of Ethernet. */
+  /** The length of the packet in bytes, from its Ethernet header to its end, without the frame check sequence. */
   length = 0;
-  /** Over how many buffers it is spread. */
+  /** The number of buffers that it is spread over. */
   pieces = 0;
 
   readonly #source: PacketSource;
@@ -60,7 +60,7 @@ export class ReceivedPacket implements Disposable {
     return this;
   }
 
-  /** The pair of queues that it came on. */
+  /** The pair of queues that it was received on. */
   get pair(): number {
     return this.#source.pair;
   }
@@ -71,8 +71,8 @@ export class ReceivedPacket implements Disposable {
   }
 
   /**
-   * The memory that the packet lies in, at {@link ReceivedPacket.offset}: for loops that are to allocate nothing. It is the packet's
-   * until it is given back.
+   * The memory that the packet lies in, at {@link ReceivedPacket.offset}: for loops that must not allocate. It belongs to the
+   * packet until that is given back.
    *
    * @throws {@link VirtioError} `INVALID_PARAM` after {@link ReceivedPacket.release}, `DEVICE_RESET` after a reset, `DISPOSED`
    */
@@ -86,19 +86,19 @@ export class ReceivedPacket implements Disposable {
     return this.#source.codec.size;
   }
 
-  /** The packet's bytes: a view, until it is given back. Throws as {@link ReceivedPacket.bytes}. */
+  /** A view of the packet's bytes, valid until the packet is given back. Throws as {@link ReceivedPacket.bytes}. */
   get data(): Uint8Array<ArrayBuffer> {
     const { offset } = this;
     return this.bytes.subarray(offset, offset + this.length);
   }
 
-  /** What the device says of the packet. Throws as {@link ReceivedPacket.bytes}. */
+  /** What the device reports about the packet. Throws as {@link ReceivedPacket.bytes}. */
   get header(): ReceiveHeader {
     this.#check();
     return this.#source.codec.read(this.#source.buffer(this.#first), this.length);
   }
 
-  /** The packet's bytes in memory of their own. Throws as {@link ReceivedPacket.bytes}. */
+  /** A copy of the packet's bytes. Throws as {@link ReceivedPacket.bytes}. */
   copy(): Uint8Array<ArrayBuffer> {
     return this.data.slice();
   }
@@ -106,21 +106,21 @@ export class ReceivedPacket implements Disposable {
   /**
    * Copies the packet's bytes.
    *
-   * @returns how many there are
+   * @returns how many bytes were copied
    * @throws {@link VirtioError} `INVALID_PARAM` if there is less room; as {@link ReceivedPacket.bytes}
    */
   copyTo(target: Uint8Array, at = 0): number {
     if (!(Number.isInteger(at) && at >= 0 && at + this.length <= target.length)) {
       throw new VirtioError(
         'INVALID_PARAM',
-        `a packet of ${this.length} bytes does not fit ${target.length} bytes at ${at}`,
+        `a packet of ${this.length} bytes does not fit into ${target.length} bytes at offset ${at}`,
       );
     }
     target.set(this.data, at);
     return this.length;
   }
 
-  /** Gives the packet's buffers back to the device; its bytes are no longer its own. A second time, nothing happens. */
+  /** Gives the packet's buffers back to the device; its bytes can then no longer be read. A second call does nothing. */
   release(): void {
     if (!this.#held) return;
     this.#held = false;
@@ -153,10 +153,7 @@ export class ReceivedPacket implements Disposable {
     const { disposed } = this.#source;
     if (disposed !== undefined) throw disposed;
     throw this.#held
-      ? new VirtioError('DEVICE_RESET', 'the packet went with a reset of the device')
-      : new VirtioError(
-          'INVALID_PARAM',
-          'the packet was given back; copy() it before, or keep it until then',
-        );
+      ? new VirtioError('DEVICE_RESET', 'the packet was lost when the device was reset')
+      : new VirtioError('INVALID_PARAM', 'the packet was given back; read or copy() it before that');
   }
 }

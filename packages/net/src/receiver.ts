@@ -4,13 +4,13 @@ import { PacketAssembler } from './assembler.ts';
 import type { HeaderCodec } from './header.ts';
 import { type PacketSource, ReceivedPacket } from './received-packet.ts';
 
-/** What a {@link Receiver} is made of. */
+/** The parts of a {@link Receiver}. */
 export interface ReceiverParts {
   readonly pair: number;
   readonly codec: HeaderCodec;
-  /** The device has lied. */
+  /** Is called when the device wrote something that cannot be true. */
   readonly report: (error: VirtioError) => void;
-  /** The device was sloppy. */
+  /** Is called when the device broke the specification and nothing was at risk. */
   readonly quirk: (message: string) => void;
 }
 
@@ -47,12 +47,12 @@ export class Receiver implements PacketSource {
     this.#lent = new ReceivedPacket(this);
   }
 
-  /** How many packets were thrown away. */
+  /** How many packets were dropped. */
   get dropped(): number {
     return this.#assembler.dropped;
   }
 
-  /** Whether the device has used a buffer that was not looked at. */
+  /** Whether the device has used a buffer that was not taken yet. */
   get isReady(): boolean {
     try {
       return this.queue.queue.hasUsed();
@@ -81,12 +81,12 @@ export class Receiver implements PacketSource {
     else this.queue.kickSoon();
   }
 
-  /** The next packet, if there is one. It is its holder's to release. */
+  /** The next packet, if there is one. The caller releases it. */
   tryReceive(): ReceivedPacket | undefined {
     return this.#next() ? new ReceivedPacket(this).take(this.#assembler) : undefined;
   }
 
-  /** Calls `handler` with each packet that is there, once for each buffer at most, and takes its buffers back afterwards. */
+  /** Calls `handler` with each received packet, at most once for each buffer, and gives its buffers back afterwards. */
   poll(handler: (packet: ReceivedPacket) => void): number {
     const packet = this.#lent ?? new ReceivedPacket(this);
     this.#lent = undefined;

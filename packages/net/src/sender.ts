@@ -1,6 +1,6 @@
 /**
  * Sends packets on one queue: each is copied behind a header into a buffer of the queue's, or built there. Buffers that the device has
- * used are taken back when one is needed. Who waits for one is served in order.
+ * used are taken back when one is needed. Callers that wait for one are served in order.
  */
 import {
   requireBytes,
@@ -14,15 +14,15 @@ import {
 } from '@virtio/core';
 import type { HeaderCodec, TransmitHeader } from './header.ts';
 
-/** Options of all that sends. */
+/** Options of all calls that send. */
 export interface SendOptions {
-  /** The pair of queues (default 0); below `activePairs`. */
+  /** The pair of queues (default 0); less than `activePairs`. */
   readonly pair?: number;
-  /** What the device shall do with the packet (default: send it as it is). */
+  /** What the device must do with the packet (default: send it as it is). */
   readonly header?: TransmitHeader;
 }
 
-/** What a {@link Sender} is made of. */
+/** The parts of a {@link Sender}. */
 export interface SenderParts {
   readonly transport: Transport;
   readonly queue: TransmitQueue;
@@ -31,9 +31,9 @@ export interface SenderParts {
   readonly checkMtu: (frame: Uint8Array, isCut: boolean) => void;
 }
 
-/** A buffer in which a packet is built. Send it, or give it back unsent: with `using`, that is done for you. */
+/** A buffer to build a packet in. Send it, or give it back unsent; `using` does the latter. */
 export class TransmitBuffer implements Disposable {
-  /** Room for the packet. What is in it before it was written is of no meaning. */
+  /** Room for the packet. Its initial contents have no meaning. */
   readonly data: Uint8Array<ArrayBuffer>;
   readonly #send: (length: number, header: TransmitHeader | undefined, kick: boolean) => void;
   readonly #putBack: () => void;
@@ -53,8 +53,8 @@ export class TransmitBuffer implements Disposable {
   /**
    * Sends the packet.
    *
-   * @param length its bytes, from the start of {@link TransmitBuffer.data}
-   * @param options `header`: what the device shall do with it; `kick: false`: the device is not told yet
+   * @param length its length in bytes, from the start of {@link TransmitBuffer.data}
+   * @param options `header`: what the device must do with it; `kick: false`: the device is not notified yet
    * @throws {@link VirtioError} `INVALID_PARAM`, also if it was sent or given back; `UNSUPPORTED`, `DEVICE_RESET`, or why the device
    * no longer works
    */
@@ -107,13 +107,13 @@ export class Sender {
     return this.queue.bufferSize - this.#codec.size;
   }
 
-  /** Sends a packet if there is a buffer for it and nobody waits for one; the device is told by a kick. */
+  /** Sends a packet if there is a buffer for it and no other caller waits for one; a kick notifies the device. */
   trySend(frame: Uint8Array, header: TransmitHeader | undefined): boolean {
     this.#check(frame, header);
     return this.#waiting === 0 && this.#put(frame, header);
   }
 
-  /** Sends a packet as soon as there is a buffer and it is its turn. */
+  /** Sends a packet when it is its turn and there is a buffer. */
   async send(frame: Uint8Array, header: TransmitHeader | undefined, options?: WaitOptions): Promise<void> {
     this.#checkUsable();
     requireWaitable(this.#transport, options);
@@ -157,7 +157,7 @@ export class Sender {
     );
   }
 
-  /** Waits until the device has taken all that was sent. */
+  /** Waits until the device has used all packets that were sent. */
   async flush(options?: WaitOptions): Promise<void> {
     const { queue } = this;
     this.#checkUsable();
@@ -270,7 +270,7 @@ export class Sender {
     if (frame.length > this.room) {
       throw new VirtioError(
         'INVALID_PARAM',
-        `${this.#transport.who()}: a packet of ${frame.length} bytes is to be sent, and a buffer holds ${this.room}; see transmitBufferSize`,
+        `${this.#transport.who()}: cannot send a packet of ${frame.length} bytes: a transmit buffer holds ${this.room}; see transmitBufferSize`,
       );
     }
     this.#checkMtu(frame, header?.gso !== undefined);

@@ -1,4 +1,4 @@
-/** Statistics of the device's: which there are, and the commands that ask for them. @see VIRTIO 1.4, 5.1.9.5.11 */
+/** The device's statistics: their kinds, and the commands that ask for them. @see VIRTIO 1.4, 5.1.9.5.11 */
 import { VirtioError } from '@virtio/core';
 import { type ControlTarget, type NetCommand, type PacketQueue, requireQueue } from './control.ts';
 import { ControlClass, StatsCommand, StatsReplyLayout, StatsRequestLayout, StatsType } from './protocol.ts';
@@ -6,19 +6,19 @@ import { ControlClass, StatsCommand, StatsReplyLayout, StatsRequestLayout, Stats
 /** The name of a kind of statistics. */
 export type StatsTypeName = keyof typeof StatsType;
 
-/** The counters of a kind of statistics by name, as far as the device gave them; they wrap around to 0. */
+/** The counters of a kind of statistics by name, as far as the device reported them; they wrap around to 0. */
 export type StatsOf<N extends StatsTypeName> = Readonly<
   Partial<Record<(typeof StatsType)[N]['counters'][number], bigint>>
 >;
 
-/** Which statistics of which queue to ask for. */
+/** A request for statistics of one queue. */
 export interface StatsRequest {
-  /** A queue for packets, or the control queue. */
+  /** A receive or transmit queue, or the control queue. */
   readonly queue: PacketQueue | 'control';
   readonly types: readonly StatsTypeName[];
 }
 
-/** The statistics of a queue: those of the kinds that were asked for and that the device gave. */
+/** The statistics of one queue: those kinds that were asked for and that the device reported. */
 export interface QueueStats {
   readonly queue: PacketQueue | 'control';
   readonly stats: { readonly [N in StatsTypeName]?: StatsOf<N> };
@@ -41,7 +41,7 @@ function fits(queue: StatsRequest['queue'], type: StatsTypeName): boolean {
 
 /** The commands for statistics. */
 export const NetStats = {
-  /** Which kinds of statistics the device has. Ask this before {@link NetStats.get}. */
+  /** Asks which kinds of statistics the device has. Send this before {@link NetStats.get}. */
   query: (): NetCommand<readonly StatsTypeName[]> => ({
     name: 'STATS_QUERY',
     class: ControlClass.STATS,
@@ -57,7 +57,7 @@ export const NetStats = {
     },
   }),
 
-  /** Asks for statistics. Of what the device leaves out nothing is in the result. */
+  /** Asks for statistics. The result lacks what the device leaves out. */
   get: (requests: readonly StatsRequest[]): NetCommand<readonly QueueStats[]> => ({
     name: 'STATS_GET',
     class: ControlClass.STATS,
@@ -79,7 +79,7 @@ export const NetStats = {
           throw new VirtioError(
             'UNSUPPORTED',
             target.statsTypes === undefined
-              ? 'STATS_GET: ask with NetStats.query() first which statistics the device has'
+              ? 'STATS_GET: send NetStats.query() first, to know which statistics the device has'
               : `STATS_GET: the device does not have all of ${types.join(', ')}`,
           );
         }
@@ -128,7 +128,4 @@ const viewOf = ({ buffer, byteOffset, length }: Uint8Array): DataView =>
   new DataView(buffer, byteOffset, length);
 
 const short = (name: string, got: number, wanted: number): VirtioError =>
-  new VirtioError(
-    'DEVICE_MISBEHAVED',
-    `${name}: the device answered with ${got} bytes where ${wanted} were due`,
-  );
+  new VirtioError('DEVICE_MISBEHAVED', `${name}: the device answered with ${got} bytes instead of ${wanted}`);

@@ -1,17 +1,17 @@
 /**
- * Web Streams of packets. Streams are no part of ECMAScript, so their classes are handed in: those of the platform, or of a library
- * in an engine that has none. What a class must be like stands here in types, as far as it is used.
+ * Web Streams of packets. Streams are not part of ECMAScript, so the caller passes their classes: those of the platform, or of a library
+ * in an engine that has none. The types here describe such a class as far as it is used.
  */
 import type { AbortSignalLike, WaitOptions } from '@virtio/core';
 import type { ReceivedPacket } from './received-packet.ts';
 
-/** What a `ReadableStream` gives its source. */
+/** The controller that a `ReadableStream` passes to its source. */
 export interface FrameController {
   /** Hands a packet to the reader. */
   enqueue(frame: Uint8Array<ArrayBuffer>): void;
 }
 
-/** What a `ReadableStream` is made from. */
+/** The source of a `ReadableStream`. */
 export interface FrameSource {
   pull(controller: FrameController): Promise<void>;
   cancel(reason?: unknown): void;
@@ -23,9 +23,9 @@ export type ReadableStreamClass<S> = new (
   strategy: { readonly highWaterMark: number },
 ) => S;
 
-/** What a `WritableStream` is made from. */
+/** The sink of a `WritableStream`. */
 export interface FrameSink {
-  /** @param controller may have a `signal` that is aborted when the stream is, even during a write */
+  /** @param controller may have a `signal`, which aborts when the stream is aborted, even during a write */
   write(frame: Uint8Array, controller: object): Promise<void>;
   close(): Promise<void>;
 }
@@ -66,8 +66,8 @@ export class Cancellation implements AbortSignalLike {
 }
 
 /**
- * Makes a stream of what is received, each chunk a packet of its own memory. It asks for packets only when its reader does, so a
- * reader that stops leaves them with the device.
+ * Makes a stream of received packets, each chunk a copy of one packet. It asks for packets only when its reader does, so a reader
+ * that stops leaves them with the device.
  */
 export function readableOf<S>(port: FramePort, ReadableStream: ReadableStreamClass<S>): S {
   const cancellation = new Cancellation();
@@ -90,7 +90,7 @@ export function readableOf<S>(port: FramePort, ReadableStream: ReadableStreamCla
   return new ReadableStream(source, { highWaterMark: 0 });
 }
 
-/** Makes a stream to the network. A write is done when there was room for the packet, closing when the device has taken all. */
+/** Makes a stream that sends packets. A write ends when there was room for the packet; closing ends when the device has used all of them. */
 export function writableOf<S>(port: FramePort, WritableStream: WritableStreamClass<S>): S {
   return new WritableStream({
     write: (frame, controller) =>

@@ -1,5 +1,5 @@
 /**
- * The driver with the caller's buffers: each holds a header and a packet, and is the device's from `…Begin` to `…Complete`. For network
+ * The driver with the caller's buffers: each holds a header and a packet, and belongs to the device from `…Begin` to `…Complete`. For network
  * stacks that have memory of their own. Buffers in DMA memory are used as they are, others are copied.
  *
  * Mergeable buffers are not accepted here: a buffer holds a whole packet.
@@ -25,9 +25,9 @@ import { GsoType, NetHeaderLayout } from './protocol.ts';
 /** Options of {@link VirtioNetRaw}. */
 export type RawNetOptions = NetDriverOptions;
 
-/** The pair of queues that a call is for. */
+/** Options of calls for one pair of queues. */
 export interface PairOption {
-  /** Which pair (default 0). */
+  /** The pair of queues (default 0). */
   readonly pair?: number;
 }
 
@@ -44,7 +44,7 @@ const MAX_BUFFER = 0xffff_ffff;
 const DEFAULT_QUEUE_SIZE = 256;
 
 /**
- * The driver of a network device, on buffers of the caller's.
+ * Driver of a network device that uses the caller's buffers.
  *
  * @see VIRTIO 1.4, 5.1
  *
@@ -109,7 +109,7 @@ export class VirtioNetRaw extends NetDriver {
     this.start();
   }
 
-  /** Whether a buffer can be sent now. Throws why the device no longer works. */
+  /** Whether a buffer can be sent on the first pair now. Throws why the device no longer works. */
   get canSend(): boolean {
     return this.canSendOn(0);
   }
@@ -126,8 +126,8 @@ export class VirtioNetRaw extends NetDriver {
   }
 
   /**
-   * The bytes that a receive buffer must have, the header included: for the longest packet that the device may send. Where packets
-   * may have a VLAN tag, four more.
+   * The smallest size of a receive buffer in bytes, the header included: enough for the longest packet that the device may deliver. If
+   * packets may have a VLAN tag, add four.
    *
    * @see VIRTIO 1.4, 5.1.9.3.1 and 5.1.4.2
    */
@@ -138,9 +138,9 @@ export class VirtioNetRaw extends NetDriver {
   /**
    * Writes the header to the start of a buffer.
    *
-   * @param buffer with the packet behind the header
-   * @param header what the device shall do with the packet (default: send it as it is)
-   * @returns the bytes of the header
+   * @param buffer room for the header, and the packet after it
+   * @param header what the device must do with the packet (default: send it as it is)
+   * @returns the size of the header in bytes
    * @throws {@link VirtioError} `INVALID_PARAM` if the buffer is shorter, or the header makes no sense; `UNSUPPORTED` if it needs a
    * feature that was not negotiated
    */
@@ -157,9 +157,9 @@ export class VirtioNetRaw extends NetDriver {
    * Reads the header of a received packet.
    *
    * @param buffer with the header and the packet
-   * @param length the bytes of the packet: what {@link VirtioNetRaw.receiveComplete} returned
-   * @throws {@link VirtioError} `INVALID_PARAM` if the buffer is shorter; `DEVICE_MISBEHAVED` if the header says what cannot be, or was
-   * not negotiated: throw the packet away
+   * @param length the length of the packet: what {@link VirtioNetRaw.receiveComplete} returned
+   * @throws {@link VirtioError} `INVALID_PARAM` if the buffer is shorter; `DEVICE_MISBEHAVED` if the header is impossible, or uses what
+   * was not negotiated: drop the packet
    */
   readBufferHeader(buffer: Uint8Array, length: number): ReceiveHeader {
     requireBytes(this.transport, buffer);
@@ -174,9 +174,9 @@ export class VirtioNetRaw extends NetDriver {
   /**
    * Sends a buffer without waiting for it.
    *
-   * @param buffer a header, written by {@link VirtioNetRaw.fillBufferHeader}, and the packet; it is the device's until
+   * @param buffer a header, written by {@link VirtioNetRaw.fillBufferHeader}, and the packet; it belongs to the device until
    * {@link VirtioNetRaw.transmitComplete}
-   * @param options `kick: false` leaves the device unaware of it until {@link VirtioNetRaw.kick}
+   * @param options `kick: false` does not notify the device; {@link VirtioNetRaw.kick} does
    * @returns a token
    * @throws {@link VirtioError} `QUEUE_FULL`, `INVALID_PARAM`, `DMA_ERROR`, or why the device no longer works
    */
@@ -186,28 +186,28 @@ export class VirtioNetRaw extends NetDriver {
     return this.#submit(queue, buffer, false, options);
   }
 
-  /** The next buffer that was sent: its token, once, or -1. Throws why the device no longer works. */
+  /** The token of the next buffer that was sent, each once, or -1. Throws why the device no longer works. */
   pollTransmit(): number {
     return poll(this.#transmit);
   }
 
   /**
-   * Ends a sending.
+   * Completes a transmission.
    *
-   * @returns the bytes that were sent, the header included
+   * @returns the number of bytes sent, the header included
    * @throws {@link VirtioError} `NOT_READY`, `WRONG_TOKEN`, or why the request was lost
    */
   transmitComplete(token: number): number {
     return this.#ofToken(this.#transmit, token).complete(token);
   }
 
-  /** Gives a sending up; the device may still read the buffer if it lies in DMA memory. `WRONG_TOKEN` if there is none. */
+  /** Cancels a transmission; the device may still read the buffer if it lies in DMA memory. Throws `WRONG_TOKEN` if there is none. */
   transmitCancel(token: number): void {
     this.#ofToken(this.#transmit, token).cancel(token);
   }
 
   /**
-   * Sends a packet, for which this makes a header, and waits until the device has.
+   * Sends a packet, with a header that this makes, and waits until the device has used it.
    *
    * @param packet may be empty
    * @throws {@link VirtioError} `INVALID_PARAM`, `UNSUPPORTED`, `DMA_ERROR`, `ABORTED`, or why the request was lost
@@ -236,11 +236,11 @@ export class VirtioNetRaw extends NetDriver {
   // Receiving.
 
   /**
-   * Gives the device a buffer to receive a packet in.
+   * Makes a buffer available for a packet.
    *
-   * @param buffer of {@link VirtioNetRaw.minReceiveBuffer} bytes at least; it is the device's until
+   * @param buffer of {@link VirtioNetRaw.minReceiveBuffer} bytes at least; it belongs to the device until
    * {@link VirtioNetRaw.receiveComplete}
-   * @param options `kick: false` leaves the device unaware of it until {@link VirtioNetRaw.kick}
+   * @param options `kick: false` does not notify the device; {@link VirtioNetRaw.kick} does
    * @returns a token
    * @throws {@link VirtioError} `QUEUE_FULL`, `INVALID_PARAM`, `DMA_ERROR`, or why the device no longer works
    */
@@ -250,34 +250,34 @@ export class VirtioNetRaw extends NetDriver {
     return this.#submit(queue, buffer, true, options);
   }
 
-  /** The next buffer with a packet: its token, once, or -1. Throws why the device no longer works. */
+  /** The token of the next buffer with a packet, each once, or -1. Throws why the device no longer works. */
   pollReceive(): number {
     return poll(this.#receive);
   }
 
   /**
-   * Ends a receiving: the packet is in its buffer, behind {@link VirtioNetRaw.headerSize} bytes of header, which
-   * {@link VirtioNetRaw.readBufferHeader} reads and judges.
+   * Completes a reception: the packet is in its buffer, after {@link VirtioNetRaw.headerSize} bytes of header, which
+   * {@link VirtioNetRaw.readBufferHeader} reads and checks.
    *
-   * @returns the bytes of the packet
-   * @throws {@link VirtioError} `DEVICE_MISBEHAVED` if the device gave less than a header: there is no packet then; `NOT_READY`, `WRONG_TOKEN`, or why the request was lost
+   * @returns the length of the packet in bytes
+   * @throws {@link VirtioError} `DEVICE_MISBEHAVED` if the device wrote less than a header: there is no packet then; `NOT_READY`, `WRONG_TOKEN`, or why the request was lost
    */
   receiveComplete(token: number): number {
     return this.#ofToken(this.#receive, token).complete(token);
   }
 
-  /** Gives a receiving up; the device may still write to the buffer if it lies in DMA memory. `WRONG_TOKEN` if there is none. */
+  /** Cancels a reception; the device may still write to the buffer if it lies in DMA memory. Throws `WRONG_TOKEN` if there is none. */
   receiveCancel(token: number): void {
     this.#ofToken(this.#receive, token).cancel(token);
   }
 
   /**
-   * Receives a packet into a buffer, and waits for it.
+   * Waits for the next packet and receives it into a buffer.
    *
    * @param buffer as of {@link VirtioNetRaw.receiveBegin}
-   * @returns the bytes of the packet, which is behind {@link VirtioNetRaw.headerSize} bytes of header
-   * @throws {@link VirtioError} as {@link VirtioNetRaw.receiveBegin} and {@link VirtioNetRaw.receiveComplete}; `ABORTED`: the packet
-   * that comes next is lost then
+   * @returns the length of the packet, which starts after {@link VirtioNetRaw.headerSize} bytes of header
+   * @throws {@link VirtioError} as {@link VirtioNetRaw.receiveBegin} and {@link VirtioNetRaw.receiveComplete}; `ABORTED`: the next
+   * packet is lost then
    */
   async receive(buffer: Uint8Array, options: WaitOptions & PairOption = {}): Promise<number> {
     const queue = this.#queue(this.#receive, options.pair, this.queuePairs);
@@ -296,7 +296,7 @@ export class VirtioNetRaw extends NetDriver {
     return queue.requests.requestSync(this.#request(queue, buffer, true), options);
   }
 
-  /** Shows the device all that was submitted with `kick: false`. Throws why the device no longer works. */
+  /** Notifies the device of all buffers that were submitted with `kick: false`. Throws why the device no longer works. */
   kick(): void {
     this.checkUsable();
     for (const { requests } of this.#receive) requests.kick();
@@ -314,7 +314,7 @@ export class VirtioNetRaw extends NetDriver {
       ...(writable && {
         judge: (_slot: number, usedLength: number): void => {
           if (usedLength < this.headerSize) {
-            throw this.#bad(`${usedLength} bytes, and its header alone has ${this.headerSize}`);
+            throw this.#bad(`it has ${usedLength} bytes, fewer than the ${this.headerSize} of its header`);
           }
         },
       }),
@@ -330,7 +330,7 @@ export class VirtioNetRaw extends NetDriver {
   #bad(fault: string): VirtioError {
     return new VirtioError(
       'DEVICE_MISBEHAVED',
-      `${this.transport.who()} gave a packet that cannot be: ${fault}. Give the buffer to the device again`,
+      `${this.transport.who()} delivered a bad packet: ${fault}. Give the buffer to the device again`,
     );
   }
 

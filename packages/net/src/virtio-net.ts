@@ -1,6 +1,6 @@
 /**
- * The driver with buffers of its own: received packets lie in memory that goes back to the device after use, sent ones are copied to
- * memory that is taken back when the device has sent them. It needs no interrupts to go on, and no memory to wait for a slow device.
+ * The driver with buffers of its own: received packets lie in memory that goes back to the device after use, sent packets are copied to
+ * memory that is taken back when the device has used it. It works without interrupts, and needs no memory to wait for a slow device.
  */
 import {
   type Hal,
@@ -26,20 +26,20 @@ import {
 
 /** Options of {@link VirtioNet}. */
 export interface NetOptions extends NetDriverOptions {
-  /** How many receive buffers each pair has (default, and at most: as many as its queue has descriptors; less if they are large). */
+  /** The number of receive buffers of each pair (default and maximum: as many as its queue has descriptors; fewer if they are large). */
   readonly buffers?: number;
   /**
-   * The bytes of each receive buffer, the header included (default: 2048 with mergeable buffers, else what the longest packet needs).
+   * The size of each receive buffer in bytes, the header included (default: 2048 with mergeable buffers, else what the longest packet needs).
    * With mergeable buffers, longer packets are spread over several.
    */
   readonly bufferSize?: number;
-  /** How many transmit buffers each pair has (default, and at most: as many as its queue has descriptors; less if they are large). */
+  /** The number of transmit buffers of each pair (default and maximum: as many as its queue has descriptors; fewer if they are large). */
   readonly transmitBuffers?: number;
-  /** The bytes of each transmit buffer, the header included (default: what a packet of the MTU needs, with a VLAN tag). */
+  /** The size of each transmit buffer in bytes, the header included (default: what a packet of the MTU needs, with a VLAN tag). */
   readonly transmitBufferSize?: number;
 }
 
-/** Options of calls that receive and wait with a promise. */
+/** Options of calls that receive packets and return a promise. */
 export interface ReceiveOptions extends WaitOptions {
   /** The pair of queues (default: any). */
   readonly pair?: number;
@@ -55,7 +55,7 @@ const defaultBuffers = (queueSize: number, bufferSize: number): number =>
   Math.max(1, Math.min(queueSize, Math.floor(MEMORY / bufferSize)));
 
 /**
- * The driver of a network device.
+ * Driver of a network device.
  *
  * @see VIRTIO 1.4, 5.1
  *
@@ -103,13 +103,13 @@ export class VirtioNet extends NetDriver {
 
   // Receiving.
 
-  /** Whether the device has used a receive buffer that was not looked at. Throws why the device no longer works. */
+  /** Whether the device has used a receive buffer that was not taken yet. Throws why the device no longer works. */
   get canReceive(): boolean {
     this.checkUsable();
     return this.#receivers.some((receiver) => receiver.isReady);
   }
 
-  /** How many received packets were thrown away, as what the device said of them could not be; see the event `quirk`. */
+  /** How many received packets were dropped because the device described them wrongly; see the event `quirk`. */
   get dropped(): number {
     return this.#receivers.reduce((sum, { dropped }) => sum + dropped, 0);
   }
@@ -117,7 +117,7 @@ export class VirtioNet extends NetDriver {
   /**
    * The next received packet, if there is one.
    *
-   * @param pair of which pair of queues (default: any)
+   * @param pair the pair of queues (default: any)
    * @returns the packet, to be given back by `using` or `release()`
    * @throws {@link VirtioError} why the device no longer works
    */
@@ -166,12 +166,12 @@ export class VirtioNet extends NetDriver {
   }
 
   /**
-   * Calls `handler` with each packet that is there. This allocates nothing for a packet that lies in one buffer, if its `bytes`,
-   * `offset` and `length` are used.
+   * Calls `handler` with each packet that was received. For a packet in one buffer this allocates nothing if the handler uses its
+   * `bytes`, `offset` and `length`.
    *
-   * @param handler gets a packet that is valid during the call only, and given back after it. What it throws ends the call
-   * @param pair of which pair of queues (default: all)
-   * @returns how many packets there were: of each pair as many as it has buffers at most
+   * @param handler receives a packet that is valid only during the call, and is given back after it. An error that it throws ends `poll`
+   * @param pair the pair of queues (default: all)
+   * @returns how many packets there were: for each pair at most as many as it has buffers
    * @throws {@link VirtioError} why the device no longer works
    */
   poll(handler: (packet: ReceivedPacket) => void, pair?: number): number {
@@ -182,7 +182,7 @@ export class VirtioNet extends NetDriver {
   }
 
   /**
-   * The received packets, for as long as the device works. Each is given back when the next is asked for, if it was not before.
+   * The received packets, for as long as the device works. Each is given back when the next is asked for, if not before.
    *
    * @throws {@link VirtioError} as {@link VirtioNet.receive}
    */
@@ -193,7 +193,7 @@ export class VirtioNet extends NetDriver {
     }
   }
 
-  /** The same of all pairs, so that `for await (using packet of net)` works. */
+  /** The received packets of all pairs, so that `for await (using packet of net)` works. */
   [Symbol.asyncIterator](): AsyncGenerator<ReceivedPacket, never, undefined> {
     return this.packets();
   }
@@ -205,17 +205,17 @@ export class VirtioNet extends NetDriver {
     return this.#sender(0).isReady;
   }
 
-  /** The longest packet that can be sent, large ones that the device cuts included: what a transmit buffer holds. */
+  /** The length of the longest packet that a transmit buffer holds, packets that the device segments included. */
   get maxSendLength(): number {
     return this.#sender(0).room;
   }
 
   /**
-   * Sends a packet, as soon as there is room for it; packets go in the order in which they were given. It is copied then.
+   * Sends a packet when there is room for it; it is copied at that moment. Packets are sent in the order of the calls.
    *
-   * @param frame from its Ethernet header on. It must not change before the promise is kept
-   * @returns a promise that the device has it. Whether it was sent: {@link VirtioNet.flush}
-   * @throws {@link VirtioError} `INVALID_PARAM` if it is too long, `UNSUPPORTED` for a header that needs what was not negotiated, or
+   * @param frame from its Ethernet header on. It must not change before the promise settles
+   * @returns a promise that resolves when the packet is available to the device; {@link VirtioNet.flush} waits until it is sent
+   * @throws {@link VirtioError} `INVALID_PARAM` if it is too long, `UNSUPPORTED` for a header that needs a feature that was not negotiated, or
    * without interrupts; `ABORTED`, or why the device no longer works
    */
   async send(frame: Uint8Array, options: SendOptions & WaitOptions = {}): Promise<void> {
@@ -234,8 +234,8 @@ export class VirtioNet extends NetDriver {
   /**
    * Sends a packet if there is room for it. This allocates nothing.
    *
-   * @param options `kick: false` leaves the device unaware of it until {@link VirtioNet.kick}
-   * @returns false if there is no room, or others wait for some
+   * @param options `kick: false` does not notify the device; {@link VirtioNet.kick} does
+   * @returns false if there is no room, or other callers wait for room
    * @throws {@link VirtioError} `INVALID_PARAM`, `UNSUPPORTED`, or why the device no longer works
    */
   trySend(frame: Uint8Array, options?: SendOptions & { readonly kick?: boolean }): boolean {
@@ -246,10 +246,10 @@ export class VirtioNet extends NetDriver {
   }
 
   /**
-   * Sends as many packets as there is room for, and tells the device once.
+   * Sends as many packets as there is room for, and notifies the device once.
    *
-   * @returns how many, from the first
-   * @throws {@link VirtioError} as {@link VirtioNet.trySend}; those before the one that is refused were sent
+   * @returns how many were sent, counted from the first
+   * @throws {@link VirtioError} as {@link VirtioNet.trySend}; the packets before the refused one were sent
    */
   trySendAll(frames: readonly Uint8Array[], options?: SendOptions): number {
     const sender = this.#sender(options?.pair);
@@ -264,7 +264,7 @@ export class VirtioNet extends NetDriver {
     return count;
   }
 
-  /** Tells the device of packets that were sent with `kick: false`. Throws why the device no longer works. */
+  /** Notifies the device of packets that were sent with `kick: false`. Throws why the device no longer works. */
   kick(pair?: number): void {
     this.checkUsable();
     this.#sender(pair).queue.kick();
@@ -292,7 +292,7 @@ export class VirtioNet extends NetDriver {
   }
 
   /**
-   * Waits until the device has taken all packets that were sent.
+   * Waits until the device has used all packets that were sent.
    *
    * @throws {@link VirtioError} `ABORTED`, `UNSUPPORTED` without interrupts, or why the device no longer works
    */
@@ -308,18 +308,18 @@ export class VirtioNet extends NetDriver {
   // Streams.
 
   /**
-   * A stream of the received packets, each in memory of its own.
+   * A stream of received packets, each chunk a copy of one packet.
    *
-   * @param ReadableStream the class, of the platform or of a library
+   * @param ReadableStream the class of the platform, or of a library
    */
   readable<S>(ReadableStream: ReadableStreamClass<S>): S {
     return readableOf(this, ReadableStream);
   }
 
   /**
-   * A stream of packets to be sent on the first pair. A write is done when there was room for it, closing when all were sent.
+   * A stream that sends packets on the first pair. A write ends when there was room for the packet; closing ends when all were sent.
    *
-   * @param WritableStream the class, of the platform or of a library
+   * @param WritableStream the class of the platform, or of a library
    */
   writable<S>(WritableStream: WritableStreamClass<S>): S {
     return writableOf(this, WritableStream);
@@ -450,8 +450,8 @@ export class VirtioNet extends NetDriver {
     if (buffers * bufferSize >= needed) return;
     throw new VirtioError(
       'INVALID_PARAM',
-      `${this.transport.who()}: ${buffers} receive buffers of ${bufferSize} bytes do not hold the longest packet, which with its header has ` +
-        `${needed} bytes; give more, or larger ones`,
+      `${this.transport.who()}: ${buffers} receive buffers of ${bufferSize} bytes do not hold the longest packet, which has ` +
+        `${needed} bytes with its header; ask for more buffers or larger ones`,
     );
   }
 }

@@ -1,4 +1,4 @@
-/** What the specification says of the entropy device [5.4]. */
+/** The features and the queue of the entropy device [5.4]. */
 import { FeatureTable } from '@virtio/core';
 
 /** The entropy device has no features of its own [5.4.3]. */

@@ -1,6 +1,6 @@
 /**
- * The entropy device has one queue, no feature and no configuration. What needs care is what it may do: return fewer
- * bytes than asked, and take its time, as hosts limit the rate. `requestEntropy` is one request and tells how many bytes came;
+ * The entropy device has one queue, no feature and no configuration. It may return fewer bytes
+ * than asked for, and answer late, as hosts limit the rate. `requestEntropy` is one request and returns the number of bytes;
  * `fill` and `getRandomValues` ask until the buffer is full.
  */
 import {
@@ -20,7 +20,7 @@ import {
 } from '@virtio/core';
 import { REQUEST_QUEUE, RngFeatures } from './protocol.ts';
 
-/** The arrays of integers, as `crypto.getRandomValues` takes them. */
+/** The arrays of integers that `crypto.getRandomValues` takes. */
 export type IntegerArray =
   | Int8Array
   | Uint8Array
@@ -34,7 +34,7 @@ export type IntegerArray =
 
 /** Options of {@link VirtioRng}. */
 export interface RngOptions extends DriverOptions {
-  /** The size of the queue in descriptors, one a request (default 8, which QEMU's device has), where the device allows it. */
+  /** The size of the queue in descriptors, one for each request (default 8, as in QEMU's device, or what the device allows). */
   readonly queueSize?: number;
 }
 
@@ -63,13 +63,13 @@ const MAX_BUFFER = 0xffff_ffff;
  * ```
  */
 export class VirtioRng extends Driver<never> {
-  /** The type of the devices that it drives. */
+  /** The device type: entropy source. */
   static readonly deviceType = DeviceType.EntropySource;
 
   readonly #requests: RequestQueue<number>;
 
   /**
-   * Takes the device over.
+   * Initializes the device.
    *
    * @throws {@link VirtioError} `INVALID_PARAM` if it is not an entropy device, `FEATURES_REFUSED`, `DMA_ERROR`, `UNSUPPORTED` if
    * it has no queue
@@ -131,7 +131,7 @@ export class VirtioRng extends Driver<never> {
     return this.#requests.submitRequest(this.#request(buffer), options);
   }
 
-  /** Shows the device all requests that were submitted with `kick: false`. */
+  /** Notifies the device of requests that were submitted with `kick: false`. */
   kick(): void {
     this.#requests.kick();
   }
@@ -147,9 +147,9 @@ export class VirtioRng extends Driver<never> {
   }
 
   /**
-   * Ends a request.
+   * Completes a request.
    *
-   * @returns how many random bytes stand at the start of its buffer: at least one. What is behind them is of no value.
+   * @returns how many random bytes are at the start of its buffer: at least one. The bytes after them are not random.
    * @throws {@link VirtioError} `NOT_READY`, `WRONG_TOKEN`, `DEVICE_MISBEHAVED` if the device gave no byte, or why the request
    * was lost
    */
@@ -157,7 +157,7 @@ export class VirtioRng extends Driver<never> {
     return this.#requests.complete(token);
   }
 
-  /** Gives a request up. If its buffer lies in DMA memory, the device may still write to it. `WRONG_TOKEN` if there is none. */
+  /** Cancels a request. If its buffer lies in DMA memory, the device may still write to it. Throws `WRONG_TOKEN` if there is none. */
   cancel(token: number): void {
     this.#requests.cancel(token);
   }
@@ -178,7 +178,7 @@ export class VirtioRng extends Driver<never> {
   }
 
   /**
-   * Fills a buffer of any length, with as many requests as that takes, and spins meanwhile.
+   * The same as {@link VirtioRng.fill}, spinning.
    *
    * @param options how long one request may take; see {@link VirtioRng.requestEntropySync}
    * @returns the buffer
@@ -213,7 +213,7 @@ export class VirtioRng extends Driver<never> {
     if (!isIntegerArray(array)) {
       throw new VirtioError(
         'INVALID_PARAM',
-        'getRandomValues fills arrays of integers (Uint8Array, Int32Array, BigUint64Array, …) and was given something else',
+        'getRandomValues takes an array of integers (Uint8Array, Int32Array, BigUint64Array, …)',
       );
     }
     this.fillSync(new Uint8Array(array.buffer, array.byteOffset, array.byteLength));

@@ -1,4 +1,4 @@
-/** A signal of one's own, as engines without an operating system have no `AbortController`. */
+/** An abort signal of the package's own, as engines without an operating system have no `AbortController`. */
 import type { AbortSignalLike } from '@virtio/core';
 
 /** Cancels waits. */
@@ -15,7 +15,7 @@ export class Cancellation implements AbortSignalLike {
     this.#listeners.delete(listener);
   }
 
-  /** Cancels all that has the signal. */
+  /** Aborts every call that has this signal. */
   abort(reason?: unknown): void {
     this.aborted = true;
     this.reason = reason;

@@ -1,6 +1,6 @@
 /**
- * The connections of a socket device: who listens, who is connected with whom, what is due to be sent. Packets are handled as they
- * come, also while nobody waits for anything; all memory is bounded by the number of connections and their buffers.
+ * The connections and listeners of a socket device, and the packets that they have to send. Packets are handled when they arrive, also
+ * while no call waits; all memory is bounded by the number of connections and their buffers.
  */
 import {
   requireInteger,
@@ -38,14 +38,14 @@ const DEFAULT_CONNECT_MS = 2000;
 const DEFAULT_CLOSE_MS = 8000;
 const MAX_MS = 2 ** 31 - 1;
 const MAX_U32 = 0xffffffff;
-/** Ports that are chosen for connections begin here, as in Linux; lower ones are for servers. */
+/** The first port that is chosen automatically, as in Linux; lower ports are for servers. */
 const FIRST_FREE_PORT = 1024;
-/** The port that stands for any. */
+/** The port that means "any port". */
 const PORT_ANY = 0xffffffff;
-/** After how many milliseconds a peer that had no room is asked again. */
+/** The milliseconds after which a peer that had no room is asked for credit again. */
 const CREDIT_MS = 250;
 
-/** A connection with the object that callers have of it. */
+/** A connection and the object that its caller has. */
 interface Made {
   readonly connection: Connection;
   readonly public: VsockConnection;
@@ -54,10 +54,10 @@ interface Made {
 /**
  * The connections of a {@link VirtioSocket}. There are three ways to use it:
  *
- * - `connect` and `listen` give connections that are read and written with promises, as Web Streams, or piece by piece;
+ * - `connect` and `listen` make connections that are read and written with promises, as Web Streams, or chunk by chunk;
  * - `connectSync`, `acceptSync`, `readSync` and so on spin, for engines without an event loop;
- * - `submitConnect`, `poll`, `tryRead` and `tryWrite` never wait. Once `poll`, one of its relatives or `submitConnect` was called, events
- *   are kept until they are polled: a connection that is over has its place until its last event was taken.
+ * - `submitConnect`, `poll`, `tryRead` and `tryWrite` never wait. Once `poll`, `waitForEvent`, `waitForEventSync` or `submitConnect` was
+ *   called, events are kept until they are polled: a connection that is over counts until its last event is taken.
  *
  * @example
  * ```ts
@@ -96,7 +96,7 @@ export class VsockConnectionManager implements Disposable {
   readonly #handler: PacketHandler;
 
   /**
-   * Takes the packets of the device from now on.
+   * Makes a manager, which takes all packets of the device from now on.
    *
    * @throws {@link VirtioError} `INVALID_PARAM`, `ALREADY_USED` if the device has a manager, or why the device no longer works
    */
@@ -142,12 +142,12 @@ export class VsockConnectionManager implements Disposable {
     return this.driver.guestCid;
   }
 
-  /** How many connections there are, with those that are on their way to begin or to end. */
+  /** The number of connections, including those that are being set up or closed. */
   get size(): number {
     return this.#table.size;
   }
 
-  /** The connections. */
+  /** The connections, as a new array. */
   get connections(): VsockConnection[] {
     return this.#table.all().flatMap((connection) => this.#public.get(connection) ?? []);
   }
@@ -155,9 +155,9 @@ export class VsockConnectionManager implements Disposable {
   /**
    * Connects to a port.
    *
-   * @throws {@link VirtioError} `SOCKET_REFUSED` if nobody listens there; `SOCKET_TIMED_OUT` if the peer does not answer;
+   * @throws {@link VirtioError} `SOCKET_REFUSED` if the peer does not listen there; `SOCKET_TIMED_OUT` if it does not answer;
    * `ALREADY_USED` if there is a connection between the same two ports; `QUEUE_FULL` if there are too many connections;
-   * `SOCKET_PROTOCOL`; `INVALID_PARAM`; `UNSUPPORTED` if the device has no such sockets, or the transport no interrupts; `ABORTED`;
+   * `SOCKET_PROTOCOL`; `INVALID_PARAM`; `UNSUPPORTED` if the device has no sockets of this type, or the transport no interrupts; `ABORTED`;
    * or why the device no longer works
    */
   async connect(peer: VsockAddress, options: ConnectOptions & WaitOptions = {}): Promise<VsockConnection> {
@@ -178,7 +178,7 @@ export class VsockConnectionManager implements Disposable {
     const { connection, public: result } = this.#connect(peer, options);
     const { timeoutMs = this.#connectMs } = options;
     try {
-      this.#spin(() => connection.state.phase !== 'connecting', { timeoutMs }, 'the answer of the peer');
+      this.#spin(() => connection.state.phase !== 'connecting', { timeoutMs }, "the peer's answer");
     } catch (error) {
       connection.abort('timed-out');
       throw VirtioError.is(error, 'NOT_READY') ? connection.error('timed-out') : error;
@@ -188,7 +188,7 @@ export class VsockConnectionManager implements Disposable {
   }
 
   /**
-   * Asks for a connection without waiting. {@link VsockConnectionManager.poll} tells when it is established (`connected`) or refused
+   * Asks for a connection without waiting. {@link VsockConnectionManager.poll} reports when it is established (`connected`) or refused
    * (`disconnected`). Throws as {@link VsockConnectionManager.connect} does.
    */
   submitConnect(peer: VsockAddress, options: ConnectOptions = {}): VsockConnection {
@@ -199,8 +199,8 @@ export class VsockConnectionManager implements Disposable {
   /**
    * Accepts connections on a port from now on.
    *
-   * @throws {@link VirtioError} `ALREADY_USED` if somebody listens there, `INVALID_PARAM`, `UNSUPPORTED` if the device has no such
-   * sockets, or why the device no longer works
+   * @throws {@link VirtioError} `ALREADY_USED` if there is a listener, `INVALID_PARAM`, `UNSUPPORTED` if the device has no sockets
+   * of this type, or why the device no longer works
    */
   listen(options: ListenOptions): VsockListener {
     this.#checkUsable();
@@ -218,7 +218,7 @@ export class VsockConnectionManager implements Disposable {
     if (this.#listeners.has(port)) {
       throw new VirtioError(
         'ALREADY_USED',
-        `${this.#transport.who()}: somebody listens on port ${port}; close that listener first, or take another port`,
+        `${this.#transport.who()}: port ${port} has a listener; close it first, or choose another port`,
       );
     }
     const listener = new VsockListener({ port, type, backlog, bufferSize }, this.#transport, {
@@ -232,12 +232,12 @@ export class VsockConnectionManager implements Disposable {
     return listener;
   }
 
-  /** Accepts no more connections on a port; those that wait to be accepted are reset. Does nothing if nobody listens there. */
+  /** Stops listening on a port; connections that wait to be accepted are reset. Does nothing if there is no listener. */
   unlisten(port: number): void {
     this.#listeners.get(port)?.close();
   }
 
-  /** Whether somebody listens on a port of this side, or a connection has it. */
+  /** Whether a listener or a connection uses a port of this side. */
   isLocalPortUsed(port: number): boolean {
     return this.#listeners.has(port) || this.#table.usesOf(port) > 0;
   }
@@ -255,9 +255,9 @@ export class VsockConnectionManager implements Disposable {
   }
 
   /**
-   * Looks what the device has sent, and tells the next event.
+   * Handles what the device has sent, and takes the next event.
    *
-   * @returns `undefined` if nothing has happened
+   * @returns `undefined` if there is none
    * @throws {@link VirtioError} why the device no longer works, once all events are taken
    */
   poll(): VsockEvent | undefined {
@@ -291,7 +291,7 @@ export class VsockConnectionManager implements Disposable {
     return event as VsockEvent;
   }
 
-  /** Aborts all connections, stops listening, and lets go of the device, which goes on to work. */
+  /** Aborts all connections, stops listening, and releases the device, which remains usable. */
   [Symbol.dispose](): void {
     if (VirtioError.is(this.#failure, 'DISPOSED')) return;
     for (const listener of [...this.#listeners.values()]) listener.close();
@@ -300,7 +300,7 @@ export class VsockConnectionManager implements Disposable {
     this.#failed(
       new VirtioError(
         'DISPOSED',
-        `the connection manager of ${this.#transport.who()} is disposed; make a new one`,
+        `the connection manager of ${this.#transport.who()} was disposed; make a new one`,
       ),
     );
     this.driver.detach(this.#handler);
@@ -322,8 +322,8 @@ export class VsockConnectionManager implements Disposable {
     if (this.#table.find(cid, port, localPort) !== undefined) {
       throw new VirtioError(
         'ALREADY_USED',
-        `${transport.who()}: there is a connection of port ${localPort} with port ${port} of CID ${cid}; close it first, or ` +
-          'leave out localPort',
+        `${transport.who()}: port ${localPort} is already connected with port ${port} of CID ${cid}; close that connection first, ` +
+          'or leave out localPort',
       );
     }
     const entry = this.#add({ cid, port }, localPort, type, bufferSize, false);
@@ -346,7 +346,7 @@ export class VsockConnectionManager implements Disposable {
     return { connection, public: result };
   }
 
-  /** The peer has answered, or nobody can: says what came of it. A connection that is over by now can still have data. */
+  /** Throws if the connection was not established. One that is over by now can still have data. */
   #checkConnected(connection: Connection): void {
     const { end } = connection.state;
     if (end !== undefined && end !== 'clean' && end !== 'reset') throw connection.error(end);
@@ -357,7 +357,7 @@ export class VsockConnectionManager implements Disposable {
     if (type === undefined) {
       throw new VirtioError(
         'INVALID_PARAM',
-        `${this.#transport.who()}: sockets are of the type 'stream' or 'seqpacket', not '${name}'`,
+        `${this.#transport.who()}: the type of a socket must be 'stream' or 'seqpacket', not '${name}'`,
       );
     }
     if (this.driver.supports(type)) return type;
@@ -375,12 +375,12 @@ export class VsockConnectionManager implements Disposable {
     if (this.#hasRoom()) return;
     throw new VirtioError(
       'QUEUE_FULL',
-      `${this.#transport.who()} has ${this.#maxConnections} connections, and may have no more; close some, poll the events ` +
-        'of those that are over, or allow more (maxConnections)',
+      `${this.#transport.who()} has ${this.#maxConnections} connections, which is the limit; close some, poll the events ` +
+        'of those that are over, or raise maxConnections',
     );
   }
 
-  /** A connection that is over has its place as long as events of it wait. */
+  /** A connection that is over counts as long as it has events that were not taken. */
   #hasRoom(): boolean {
     return this.#table.size + this.#events.over < this.#maxConnections;
   }
@@ -398,7 +398,7 @@ export class VsockConnectionManager implements Disposable {
     if (this.driver.failure !== undefined) throw this.driver.failure;
   }
 
-  /** Looks what has come, at the clock, and whether there is room for what is due. */
+  /** Handles received packets, checks deadlines, and sends what is due if there is room. */
   #drain(): void {
     if (this.driver.failure !== undefined) return;
     this.driver.drain();
@@ -422,7 +422,7 @@ export class VsockConnectionManager implements Disposable {
   #packet(header: VsockHeader, data: Uint8Array, complete: boolean): boolean {
     const { driver } = this;
     if (header.dstCid !== driver.guestCid) {
-      driver.sloppy(`a packet is for CID ${header.dstCid}, which is not here`);
+      driver.sloppy(`a packet is addressed to CID ${header.dstCid}, which is not this guest`);
       return true;
     }
     const { op, srcCid, srcPort, dstPort, type } = header;

@@ -1,14 +1,14 @@
-/** What the parts of a connection need of its manager, and what a message is. */
+/** What the parts of a connection need from its manager, and the type of messages. */
 import type { SpinOptions } from '@virtio/core';
 import type { Waiting } from './wait-line.ts';
 
-/** What a connection needs of its manager. */
+/** What a connection needs from its manager. */
 export interface ConnectionPort {
   readonly waiting: Waiting;
   drain(): void;
-  /** Sends what is due first, so that data keep their place behind it. */
+  /** Sends the packets that are due before data. */
   beforeSend(): void;
-  /** Wakes those who write when there is room for packets. */
+  /** Wakes writers when there is room for packets. */
   awaitRoom(): void;
   spin(done: () => boolean, options: SpinOptions | undefined, awaited: string): void;
 }
@@ -20,7 +20,7 @@ export interface VsockMessage {
   readonly endOfRecord: boolean;
 }
 
-/** Options of a message that is sent. */
+/** Options of a message to send. */
 export interface MessageOptions {
   /** Whether it ends a record (default false). */
   readonly endOfRecord?: boolean;

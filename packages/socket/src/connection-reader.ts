@@ -1,4 +1,4 @@
-/** Reads a connection: takes what was received, at once, or as soon as there is some. */
+/** Reads from a connection: takes received data at once, or waits for some. */
 import {
   requireBytes,
   requireWaitable,
@@ -10,7 +10,7 @@ import {
 import type { ConnectionPort, VsockMessage } from './connection-port.ts';
 import type { Connection } from './connection.ts';
 
-/** The most that one chunk holds, in bytes. */
+/** The largest chunk, in bytes. */
 const MAX_CHUNK = 65_536;
 
 /** The reading half of a connection. */
@@ -76,8 +76,8 @@ export class ConnectionReader {
   }
 
   /**
-   * Takes data as soon as there are some, or returns `end`. Another reader may have taken what woke this one, so that looking and taking
-   * are one.
+   * Takes data as soon as there is some, or returns `end`. Checking and taking are one step, as another reader may have taken the data
+   * that woke this one.
    */
   async #whenData<T, E>(take: () => T, end: E, options: WaitOptions | undefined): Promise<T | E> {
     const connection = this.#connection;
@@ -96,7 +96,7 @@ export class ConnectionReader {
     spinTime(connection.transport, options);
     this.#port.drain();
     if (connection.readiness === 'nothing') {
-      this.#port.spin(() => connection.readiness !== 'nothing', options, 'data of the peer');
+      this.#port.spin(() => connection.readiness !== 'nothing', options, 'data from the peer');
     }
     return connection.readiness === 'data' ? take() : end;
   }
@@ -134,7 +134,7 @@ export class ConnectionReader {
     if (this.#connection.isSeqpacket) return;
     throw new VirtioError(
       'UNSUPPORTED',
-      `${this.#connection.name} carries a stream of bytes without messages; use read and write`,
+      `${this.#connection.name} carries a byte stream without messages; use read and write`,
     );
   }
 }

@@ -1,12 +1,12 @@
 /**
- * The life of a connection as a machine without a device: packets and calls go in, what is to be done comes out, as bits. A
- * connection is over as soon as both sides know it; what was received by then can still be read.
+ * The state machine of a connection, independent of the device: packets and calls go in, the actions to take come out, as bits. A
+ * connection is over as soon as both sides know it; data received by then can still be read.
  *
  * @see VIRTIO 1.4, 5.10.6.5
  */
 import { VsockOp, VsockShutdown } from './protocol.ts';
 
-/** What is to be done, and what has happened: bits that are returned together. */
+/** The actions to take, and what has happened: bits that are returned together. */
 export const Act = {
   NONE: 0,
   /** Send an `RST`. */
@@ -15,15 +15,15 @@ export const Act = {
   SEND_CREDIT: 2,
   /** Send a `SHUTDOWN` with {@link ConnectionState.localShutdown}. */
   SEND_SHUTDOWN: 4,
-  /** The packet's data are for whoever reads. */
+  /** Keep the packet's data for readers. */
   TAKE_DATA: 8,
-  /** The packet's data are for nobody, but their space is free again. */
+  /** Drop the packet's data; their space is free again. */
   DROP_DATA: 16,
   /** The connection is established. */
   CONNECTED: 32,
   /** The peer will not send, or not receive, any more. */
   PEER_SHUTDOWN: 64,
-  /** The connection is over; {@link ConnectionState.end} tells why. */
+  /** The connection is over; {@link ConnectionState.end} says why. */
   ENDED: 128,
   /** The packet asks for a new connection in place of this one, which is over. */
   REPLACED: 256,
@@ -31,7 +31,7 @@ export const Act = {
   QUIRK: 512,
 } as const;
 
-/** Where a connection is on its way. */
+/** The phase of a connection. */
 export type ConnectionPhase =
   /** Asked for; the peer has not answered. */
   | 'connecting'
@@ -44,19 +44,19 @@ export type ConnectionPhase =
 
 /** Why a connection is over. */
 export type ConnectionEnd =
-  /** Both sides were done. */
+  /** Both sides shut it down. */
   | 'clean'
-  /** The peer did not want it. */
+  /** The peer refused it. */
   | 'refused'
   /** The peer ended it without a shutdown. */
   | 'reset'
   /** The peer broke the protocol. */
   | 'protocol'
-  /** This side ended it. */
+  /** This side aborted it. */
   | 'aborted'
   /** The peer did not answer in time. */
   | 'timed-out'
-  /** The device, or the way to the peer, was reset. */
+  /** The device, or the transport to the peer, was reset. */
   | 'transport-reset';
 
 const { RECEIVE, SEND, BOTH } = VsockShutdown;
@@ -76,14 +76,14 @@ export class ConnectionState {
     this.phase = incoming ? 'established' : 'connecting';
   }
 
-  /** Whether data can be sent, as far as shutdowns go. */
+  /** Whether the shutdowns so far allow sending data. */
   get canSend(): boolean {
     return (
       this.phase === 'established' && (this.localShutdown & SEND) === 0 && (this.peerShutdown & RECEIVE) === 0
     );
   }
 
-  /** Whether more data can come. */
+  /** Whether more data can arrive. */
   get canReceive(): boolean {
     return (
       (this.phase === 'established' || this.phase === 'connecting') &&
@@ -92,7 +92,7 @@ export class ConnectionState {
     );
   }
 
-  /** A packet came from the peer. */
+  /** Handles a packet from the peer. */
   receive(op: number, flags: number): number {
     if (this.phase === 'closed') return op === VsockOp.RST ? Act.NONE : Act.SEND_RST;
     if (op === VsockOp.RST) return this.#reset();
@@ -115,7 +115,7 @@ export class ConnectionState {
     return Act.SEND_SHUTDOWN;
   }
 
-  /** This side ends the connection without waiting for anybody. */
+  /** This side ends the connection without waiting for the peer. */
   abort(end: 'aborted' | 'timed-out' | 'protocol'): number {
     if (this.phase === 'closed') return Act.NONE;
     return Act.SEND_RST | this.#close(end);

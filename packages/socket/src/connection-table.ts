@@ -1,6 +1,6 @@
 /**
- * The connections by their addresses. Looking one up allocates nothing: the key is a small integer made of the addresses, and
- * connections with the same one are chained.
+ * The connections by their addresses. A lookup allocates nothing: the key is a small integer hash of the addresses, and
+ * connections with the same hash are chained.
  */
 import type { Connection } from './connection.ts';
 
@@ -26,7 +26,7 @@ export class ConnectionTable {
     return connection;
   }
 
-  /** Adds a connection; there is none with its addresses. */
+  /** Adds a connection; there must be none with its addresses. */
   add(connection: Connection): void {
     const { peer, localPort } = connection;
     const key = hash(peer.cid, peer.port, localPort);
@@ -36,7 +36,7 @@ export class ConnectionTable {
     this.#size += 1;
   }
 
-  /** Takes a connection out. */
+  /** Removes a connection. */
   delete(connection: Connection): void {
     const { peer, localPort } = connection;
     const key = hash(peer.cid, peer.port, localPort);

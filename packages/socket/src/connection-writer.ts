@@ -1,6 +1,6 @@
 /**
- * Writes to a connection: packets of what fits, here and at the peer. Writes go one after the other, so that the bytes of several are not
- * mixed.
+ * Writes to a connection, in packets as large as there is room here and at the peer. Writes run one after the other, so that their bytes
+ * are not mixed.
  */
 import {
   encodeUtf8,
@@ -16,7 +16,7 @@ import { VsockHeader, VsockOp, VsockSeqFlags } from './protocol.ts';
 import type { VirtioSocket } from './virtio-socket.ts';
 import { WaitLine } from './wait-line.ts';
 
-/** A header for all data packets: it is filled and written to memory in one go. */
+/** One header for all data packets: it is filled and encoded at once. */
 const HEADER = new VsockHeader();
 
 /** The writing half of a connection. */
@@ -24,7 +24,7 @@ export class ConnectionWriter {
   readonly #connection: Connection;
   readonly #driver: VirtioSocket;
   readonly #port: ConnectionPort;
-  /** The last write that is under way. */
+  /** The last of the pending writes. */
   #writing: Promise<void> = Promise.resolve();
   #writes = 0;
 
@@ -34,7 +34,7 @@ export class ConnectionWriter {
     this.#port = port;
   }
 
-  /** Whether a write is under way. */
+  /** Whether a write is pending. */
   get isBusy(): boolean {
     return this.#writes > 0;
   }
@@ -86,7 +86,7 @@ export class ConnectionWriter {
     if (this.#writes > 0) {
       throw new VirtioError(
         'ALREADY_USED',
-        `${this.#connection.name}: another write is under way; wait for it, bytes of two must not mix`,
+        `${this.#connection.name}: another write is pending; wait for it first, so that their bytes do not mix`,
       );
     }
     this.#writes += 1;
@@ -94,7 +94,7 @@ export class ConnectionWriter {
     let at = 0;
     try {
       const done = (): boolean => (at = this.#advance(bytes, length, at, options)) < 0;
-      this.#port.spin(done, options, 'room at the peer');
+      this.#port.spin(done, options, 'room for data at the peer');
     } catch (error) {
       this.#endPartialMessage(at);
       throw error;
@@ -151,15 +151,15 @@ export class ConnectionWriter {
     while (!isNext) await line.wait(options);
   }
 
-  /** Sends what can be sent of `length` bytes from `at` on. Returns where to go on, or -1 if all was sent. */
+  /** Sends what can be sent of `length` bytes from `at` on. Returns where to continue, or -1 if all was sent. */
   #advance(bytes: Uint8Array, length: number, at: number, options: MessageOptions | undefined): number {
     const connection = this.#connection;
     connection.checkWritable();
     if (bytes.length !== length) {
       throw new VirtioError(
         'INVALID_PARAM',
-        `${connection.name}: the array had ${length} bytes when it was given, and has ${bytes.length} now; leave it alone until ` +
-          'it is written',
+        `${connection.name}: the array had ${length} bytes when the write began, and has ${bytes.length} now; do not change it ` +
+          'before the write ends',
       );
     }
     if (connection.isSeqpacket) {
@@ -217,7 +217,7 @@ export class ConnectionWriter {
     return at - from;
   }
 
-  /** Sends what can be sent of a message from `at` on. Returns where to go on, or -1 if all was sent. */
+  /** Sends what can be sent of a message from `at` on. Returns where to continue, or -1 if all was sent. */
   #sendMessage(bytes: Uint8Array, at: number, options: MessageOptions | undefined): number {
     const flags = VsockSeqFlags.EOM | (options?.endOfRecord === true ? VsockSeqFlags.EOR : 0);
     if (bytes.length > 0) {
@@ -254,7 +254,7 @@ export class ConnectionWriter {
     if (this.#connection.isSeqpacket) return;
     throw new VirtioError(
       'UNSUPPORTED',
-      `${this.#connection.name} carries a stream of bytes without messages; use read and write`,
+      `${this.#connection.name} carries a byte stream without messages; use read and write`,
     );
   }
 }

@@ -1,6 +1,6 @@
 /**
- * One connection as the manager sees it: packets go in, packets that are due come out. Nothing here waits; those who do stand in
- * {@link WaitLine}s. What is due and cannot be sent yet is a bit, not a packet in a queue, so that no peer can make anything grow.
+ * One connection as the manager sees it: packets go in, packets that are due come out. Nothing here waits; callers that do are in
+ * {@link WaitLine}s. A packet that is due and cannot be sent yet is a bit, not an entry of a queue, so that no peer can exhaust memory.
  */
 import { type Transport, VirtioError } from '@virtio/core';
 import { Act, type ConnectionEnd, ConnectionState } from './connection-state.ts';
@@ -17,7 +17,7 @@ export interface VsockAddress {
   readonly port: number;
 }
 
-/** Packets without data that are due, as bits in the order in which they are sent. */
+/** Packets without data that have to be sent, as bits in the order in which they are sent. */
 export const Due = {
   REQUEST: 1,
   RESPONSE: 2,
@@ -37,7 +37,7 @@ export const DUE_OPS = [
   VsockOp.RST,
 ] as const;
 
-/** What has happened to a connection, as bits in the order in which it is told. */
+/** What has happened to a connection, as bits in the order in which it is reported. */
 export const Happened = {
   REQUEST: 1,
   CONNECTED: 2,
@@ -47,7 +47,7 @@ export const Happened = {
   DISCONNECTED: 32,
 } as const;
 
-/** What a connection needs of its manager. */
+/** What a connection needs from its manager. */
 export interface ConnectionHost {
   readonly transport: Transport;
   readonly waiting: Waiting;
@@ -55,19 +55,19 @@ export interface ConnectionHost {
   due(connection: Connection): void;
   /** The connection is over: its addresses are free. */
   ended(connection: Connection): void;
-  /** This side has shut down all; the peer is to confirm that in time. */
+  /** This side has shut down both directions; the peer must confirm that in time. */
   closing(connection: Connection): void;
   /** Something has happened: {@link Happened} bits. */
   happened(connection: Connection, what: number): void;
-  /** The peer was asked for credit: if it has none, it is to be asked again in a while. */
+  /** The peer was asked for credit; if it grants none, it is asked again later. */
   asked(connection: Connection): void;
-  /** The peer was sloppy, and nothing was at risk. */
+  /** The peer broke the specification, and nothing was at risk. */
   sloppy(message: string): void;
-  /** Why the device no longer works, if so. */
+  /** Why the device no longer works, or `undefined`. */
   failure(): VirtioError | undefined;
 }
 
-/** What there is for whoever reads. */
+/** What there is to read. */
 export type Readiness = 'data' | 'end' | 'nothing';
 
 /** One connection. */
@@ -82,18 +82,18 @@ export class Connection {
   readonly buffer: ReceiveBuffer;
   readonly readers: WaitLine;
   readonly writers: WaitLine;
-  /** Those who wait for the beginning or the end. */
+  /** Callers that wait until the connection is established or over. */
   readonly watchers: WaitLine;
 
   /** {@link Due} bits. */
   due = 0;
-  /** Whether the connection is in the manager's line of those to whom packets are due. */
+  /** Whether the connection is in the manager's line of connections with packets due. */
   inDueLine = false;
-  /** {@link Happened} bits that were not told. */
+  /** {@link Happened} bits that were not reported yet. */
   happened = 0;
-  /** Whether the connection is in the manager's line of those to whom something has happened. */
+  /** Whether the connection is in the manager's line of connections with events. */
   inEventLine = false;
-  /** When the peer's answer is overdue, or it is to be asked for credit again, in milliseconds as of `Date.now()`. */
+  /** When the peer's answer is overdue, or the peer is asked for credit again, in milliseconds as of `Date.now()`. */
   deadline = Infinity;
   /** The next connection in the manager's table with the same hash. */
   next: Connection | undefined;
@@ -127,7 +127,7 @@ export class Connection {
     this.watchers = new WaitLine(host.waiting);
   }
 
-  /** The way to the device. */
+  /** The transport of the device. */
   get transport(): Transport {
     return this.#host.transport;
   }
@@ -136,7 +136,7 @@ export class Connection {
     return this.type === VsockType.SEQPACKET;
   }
 
-  /** Asks the peer for the connection, or accepts what it asked for. */
+  /** Asks the peer for the connection, or accepts the one that it asked for. */
   begin(): void {
     this.#isDue(this.state.phase === 'connecting' ? Due.REQUEST : Due.RESPONSE);
   }
@@ -159,7 +159,8 @@ export class Connection {
     if (op !== VsockOp.RST && op !== VsockOp.REQUEST && op !== VsockOp.INVALID) this.#takeCredit(header);
     const act = this.state.receive(op, header.flags);
     if (op === VsockOp.RW) this.#takeData(act, header, data);
-    else if (header.len > 0) this.#host.sloppy(`operation ${op} has ${header.len} bytes of data`);
+    else if (header.len > 0)
+      this.#host.sloppy(`a packet of operation ${op} has ${header.len} bytes of data, which is not allowed`);
     this.#act(act);
     // There are devices that confirm a shutdown only if all that was sent before is gone by then.
     if (this.state.phase === 'closing' && inFlight > 0 && this.credit.inFlight === 0) {
@@ -172,7 +173,7 @@ export class Connection {
     return (act & Act.REPLACED) !== 0;
   }
 
-  /** What there is for whoever reads. Throws why there will be nothing any more, once all is read. */
+  /** What there is to read. Once everything was read, throws why nothing more will come. */
   get readiness(): Readiness {
     if (this.isSeqpacket ? this.buffer.messages > 0 : this.buffer.length > 0) return 'data';
     const { state } = this;
@@ -193,7 +194,7 @@ export class Connection {
     );
   }
 
-  /** Bytes were taken out of the buffer. */
+  /** Bytes were read from the buffer. */
   consumed(bytes: number): void {
     this.receiveCredit.consumed(bytes);
     if (this.state.phase === 'closed') {
@@ -205,7 +206,7 @@ export class Connection {
     if (this.receiveCredit.updateIsDue(drained)) this.#isDue(Due.CREDIT_UPDATE);
   }
 
-  /** Asks the peer how much room it has, once for each time that there was none, and again when it was silent for a while. */
+  /** Asks the peer for credit, once each time that there is none, and again if the peer is silent for a while. */
   askForCredit(): void {
     if (this.#askedForCredit || !this.state.canSend) return;
     this.#askedForCredit = true;
@@ -213,7 +214,7 @@ export class Connection {
     this.#isDue(Due.CREDIT_REQUEST);
   }
 
-  /** {@link Connection.deadline} is over. */
+  /** {@link Connection.deadline} has passed. */
   expire(): void {
     if (this.state.phase !== 'established') {
       this.abort('timed-out');
@@ -250,7 +251,7 @@ export class Connection {
     this.#act(this.state.transportReset());
   }
 
-  /** Fills a header for a packet of this connection; `len` and `srcCid` are left to whoever sends it. */
+  /** Fills a header for a packet of this connection; its sender sets `len` and `srcCid`. */
   fill(header: VsockHeader, op: number, flags: number): void {
     header.dstCid = this.peer.cid;
     header.srcPort = this.localPort;
@@ -268,13 +269,13 @@ export class Connection {
     if (op === VsockOp.CREDIT_UPDATE) this.receiveCredit.updated();
   }
 
-  /** The connection for messages. */
+  /** The connection's name in messages. */
   get name(): string {
     const { peer, localPort } = this;
-    return `${this.#host.transport.who()}: connection of port ${localPort} with port ${peer.port} of CID ${peer.cid}`;
+    return `${this.#host.transport.who()}: the connection of port ${localPort} with port ${peer.port} of CID ${peer.cid}`;
   }
 
-  /** Why the connection is over, for whoever still wants something of it. */
+  /** The error that tells callers why the connection is over. */
   error(end: ConnectionEnd): VirtioError {
     const { name } = this;
     switch (end) {
@@ -283,14 +284,14 @@ export class Connection {
       case 'refused':
         return new VirtioError(
           'SOCKET_REFUSED',
-          `${name} was refused: nobody listens on that port, or the peer has no room for another connection`,
+          `${name} was refused: the peer does not listen on that port, or has no room for another connection`,
         );
       case 'reset':
         return new VirtioError('SOCKET_RESET', `${name} was reset by the peer; data may be missing`);
       case 'protocol':
         return new VirtioError(
           'SOCKET_PROTOCOL',
-          `${name} was ended, as the peer sent what the protocol does not allow: too much, or at the wrong time`,
+          `${name} was reset, as the peer broke the protocol: it sent too much, or a packet at the wrong time`,
         );
       case 'aborted':
         return new VirtioError('SOCKET_ABORTED', `${name} was aborted by this side`);
@@ -302,7 +303,7 @@ export class Connection {
           this.failure ??
           new VirtioError(
             'SOCKET_TRANSPORT_RESET',
-            `${name} is lost, as the device lost all connections; connect again`,
+            `${name} was lost, as the device lost all connections; connect again`,
           )
         );
     }
@@ -311,7 +312,9 @@ export class Connection {
   #takeCredit(header: VsockHeader): void {
     const { credit } = this;
     if (!credit.update(header.bufAlloc, header.fwdCnt)) {
-      this.#host.sloppy(`the peer counts ${header.fwdCnt} bytes as taken, which cannot be`);
+      this.#host.sloppy(
+        `the peer reports fwd_cnt ${header.fwdCnt}, which is more than was sent, or less than before`,
+      );
     }
     if (credit.free > 0 && this.#askedForCredit) {
       this.#askedForCredit = false;
@@ -341,7 +344,7 @@ export class Connection {
     this.#host.happened(this, Happened.RECEIVED);
   }
 
-  /** 5.10.6.6: a message ends where it says, and must end before the buffer is full. */
+  /** 5.10.6.6: a message ends where its flags say, and must end before the buffer is full. */
   #takeBoundary(flags: number): boolean {
     if ((flags & VsockSeqFlags.EOM) !== 0) return this.buffer.endMessage((flags & VsockSeqFlags.EOR) !== 0);
     return this.receiveCredit.free > 0 || this.buffer.messages > 0;
@@ -360,7 +363,7 @@ export class Connection {
 
   #act(act: number): void {
     if (act === Act.NONE) return;
-    if ((act & Act.QUIRK) !== 0) this.#host.sloppy('a packet makes no sense in the state of its connection');
+    if ((act & Act.QUIRK) !== 0) this.#host.sloppy('a packet does not fit the state of its connection');
     if ((act & Act.CONNECTED) !== 0) {
       this.deadline = Infinity;
       this.#host.happened(this, Happened.CONNECTED);

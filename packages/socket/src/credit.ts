@@ -1,25 +1,25 @@
 /**
- * The credit of a connection: how much may be sent without overrunning the receiver's buffer. Each side counts for itself what it
- * sent and what it took out of its buffer, modulo 2^32, so all differences are taken modulo 2^32 too. Counters are kept as signed
- * integers of 32 bits, which engines hold without an object.
+ * The credit of a connection: how much may be sent without overrunning the receiver's buffer. Each side counts what it sent and what
+ * was read from its buffer, modulo 2^32, so all differences are modulo 2^32 too. Counters are signed 32-bit integers, which engines
+ * store without an object.
  *
  * @see VIRTIO 1.4, 5.10.6.3
  */
 
 /** What this side may send. */
 export class SendCredit {
-  /** The peer's buffer space in bytes, as it last said. It may shrink below what is in flight. */
+  /** The peer's buffer space in bytes, as last reported. It may shrink below what is in flight. */
   peerBufAlloc = 0;
   #peerFwdCnt: number;
   #txCnt: number;
 
-  /** @param start where both counters begin: another number than 0 only to test what happens past 2^32 */
+  /** @param start the first value of both counters; not 0 only in tests of what happens past 2^32 */
   constructor(start = 0) {
     this.#peerFwdCnt = start | 0;
     this.#txCnt = start | 0;
   }
 
-  /** Bytes that the peer has taken out of its buffer, as it last said. */
+  /** Bytes that were read from the peer's buffer, as it last reported. */
   get peerFwdCnt(): number {
     return this.#peerFwdCnt >>> 0;
   }
@@ -29,26 +29,26 @@ export class SendCredit {
     return this.#txCnt >>> 0;
   }
 
-  /** Bytes that were sent and that the peer has not taken out of its buffer yet. */
+  /** Bytes that were sent and, as far as reported, not read from the peer's buffer yet. */
   get inFlight(): number {
     return (this.#txCnt - this.#peerFwdCnt) >>> 0;
   }
 
-  /** Bytes that may be sent now. 0, not less, while a buffer that has shrunk holds more than it should. */
+  /** Bytes that may be sent now; 0 while the peer's buffer has shrunk below what it holds. */
   get free(): number {
     return Math.max(0, this.peerBufAlloc - this.inFlight);
   }
 
-  /** So many bytes were sent; called when the device has them, not before. */
+  /** Counts bytes that were sent; called when they are available to the device, not before. */
   sent(bytes: number): void {
     this.#txCnt = (this.#txCnt + bytes) | 0;
   }
 
   /**
-   * Takes what a packet of the peer says.
+   * Updates the credit from a packet of the peer.
    *
-   * @returns whether it can be: the peer cannot have taken more than was sent, nor less than before. Otherwise the count is left as
-   * it was.
+   * @returns whether the values are possible: the peer cannot have read more than was sent, nor less than before. Otherwise the count
+   * does not change.
    */
   update(bufAlloc: number, fwdCnt: number): boolean {
     this.peerBufAlloc = bufAlloc;
@@ -65,10 +65,10 @@ export class ReceiveCredit {
   #fwdCnt: number;
   /** The value of `fwdCnt` in the last `CREDIT_UPDATE`. */
   #toldFwdCnt: number;
-  /** Bytes that came. */
+  /** Bytes that were received. */
   #rxCnt: number;
 
-  /** @param start where all counters begin: another number than 0 only to test what happens past 2^32 */
+  /** @param start the first value of all counters; not 0 only in tests of what happens past 2^32 */
   constructor(bufAlloc: number, start = 0) {
     this.bufAlloc = bufAlloc;
     this.#fwdCnt = start | 0;
@@ -76,7 +76,7 @@ export class ReceiveCredit {
     this.#rxCnt = start | 0;
   }
 
-  /** Bytes that were taken out of the buffer. */
+  /** Bytes that were read from the buffer. */
   get fwdCnt(): number {
     return this.#fwdCnt >>> 0;
   }
@@ -86,13 +86,13 @@ export class ReceiveCredit {
     return (this.#rxCnt - this.#fwdCnt) >>> 0;
   }
 
-  /** Bytes that may still come. */
+  /** Bytes that the peer may still send. */
   get free(): number {
     return this.bufAlloc - this.buffered;
   }
 
   /**
-   * So many bytes came.
+   * Counts bytes that were received.
    *
    * @returns false if they are more than the peer may send; then they are not counted
    */
@@ -102,16 +102,16 @@ export class ReceiveCredit {
     return true;
   }
 
-  /** So many bytes were taken out of the buffer. */
+  /** Counts bytes that were read from the buffer. */
   consumed(bytes: number): void {
     this.#fwdCnt = (this.#fwdCnt + bytes) | 0;
   }
 
   /**
-   * Whether to send a `CREDIT_UPDATE`: when a quarter of the buffer came free that was not told of, and when anything did and there is
-   * nothing left to read, so that a peer that waits for room goes on before both sides wait for ever.
+   * Whether to send a `CREDIT_UPDATE`: if a quarter of the buffer became free since the last one; or if anything did and nothing is left
+   * to read, as both sides could otherwise wait for each other for ever.
    *
-   * Only an update counts as telling: there are devices that wait for one even though other packets have told them the same.
+   * Only a `CREDIT_UPDATE` counts: some devices wait for one although other packets have carried the same counts.
    *
    * @param drained whether there is nothing left to read
    */

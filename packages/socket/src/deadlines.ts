@@ -1,10 +1,10 @@
 /**
- * The times at which connections have waited long enough for their peers. Without timers they are looked at when packets come and when
- * something is called.
+ * The deadlines of connections that wait for their peers. Without timers they are checked when packets arrive and when a method is
+ * called.
  */
 import type { Connection } from './connection.ts';
 
-/** Timers, where there are some: `globalThis` of Node.js and of browsers. */
+/** The timers of a platform: `globalThis` of Node.js and of browsers has them. */
 export interface Timers {
   setTimeout(callback: () => void, milliseconds: number): unknown;
   clearTimeout(timer: never): void;
@@ -16,16 +16,16 @@ export class Deadlines {
   readonly #expired: () => void;
   readonly #timed = new Set<Connection>();
   #timer: unknown;
-  /** When the timer fires. It may be early: a deadline that is lifted leaves it as it is. */
+  /** When the timer fires. It may be early: removing a deadline does not change it. */
   #due = Infinity;
 
-  /** @param expired called after deadlines that were over */
+  /** @param expired called after deadlines have passed */
   constructor(timers: Timers | undefined, expired: () => void) {
     this.#timers = timers;
     this.#expired = expired;
   }
 
-  /** Gives a connection that has none a deadline. */
+  /** Sets the deadline of a connection that has none. */
   set(connection: Connection, milliseconds: number): void {
     if (connection.state.phase === 'closed' || connection.deadline !== Infinity) return;
     connection.deadline = Date.now() + milliseconds;
@@ -33,12 +33,12 @@ export class Deadlines {
     if (connection.deadline < this.#due) this.#arm(connection.deadline);
   }
 
-  /** The connection is over. */
+  /** Removes the deadline of a connection that is over. */
   delete(connection: Connection): void {
     this.#timed.delete(connection);
   }
 
-  /** Ends what is over. */
+  /** Expires all deadlines that have passed. */
   check(): void {
     if (this.#timed.size === 0) return;
     const now = Date.now();
@@ -52,7 +52,7 @@ export class Deadlines {
     this.#expired();
   }
 
-  /** Lets go of the timer. */
+  /** Clears the timer. */
   stop(): void {
     if (this.#timer !== undefined) this.#timers?.clearTimeout(this.#timer as never);
     this.#timer = undefined;

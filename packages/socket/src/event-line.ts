@@ -1,27 +1,27 @@
 /**
- * What has happened to connections and was not polled yet, in the order in which it began. Of each connection it is a set of bits, so that
- * a peer cannot make it grow; a connection that is over keeps its place until its last event was taken.
+ * The events of connections that were not polled yet, ordered by the first event of each connection. For each connection they are a set
+ * of bits, so that a peer cannot exhaust memory; a connection that is over counts until its last event is taken.
  */
 import { type Connection, Happened } from './connection.ts';
 import type { VsockConnection } from './vsock-connection.ts';
 import { type Waiting, WaitLine } from './wait-line.ts';
 
-/** What {@link VsockConnectionManager.poll} tells. */
+/** The types of events that {@link VsockConnectionManager.poll} reports. */
 export type VsockEventType =
-  /** A peer has connected to a port on which somebody listens; it was accepted. */
+  /** A peer has connected to a port with a listener. */
   | 'connectionRequest'
-  /** The peer has accepted a connection that was asked for. */
+  /** The peer has accepted a connection that this side asked for. */
   | 'connected'
   /** There is something to read. */
   | 'received'
-  /** More can be sent than before. */
+  /** The peer has granted more credit. */
   | 'creditUpdate'
   /** The peer will not send, or not receive, any more. */
   | 'shutdown'
   /** The connection is over; what was received before can still be read. */
   | 'disconnected';
 
-/** Something that has happened to a connection. Events of one kind are told once until they are taken. */
+/** An event of a connection. Each type is pending at most once per connection until it is taken. */
 export interface VsockEvent {
   readonly type: VsockEventType;
   readonly connection: VsockConnection;
@@ -36,7 +36,7 @@ const EVENT_TYPES = [
   [Happened.DISCONNECTED, 'disconnected'],
 ] as const;
 
-/** A connection with the object that callers have of it. */
+/** A connection and the object that its caller has. */
 interface Entry {
   readonly connection: Connection;
   readonly public: VsockConnection;
@@ -44,9 +44,9 @@ interface Entry {
 
 /** The events of all connections. */
 export class EventLine {
-  /** Those who wait for an event. */
+  /** Callers that wait for an event. */
   readonly waiters: WaitLine;
-  /** Whether anybody polls; until then nothing is kept. */
+  /** Whether events are polled; until then none is kept. */
   tracks = false;
   readonly #line: Entry[] = [];
   readonly #left: (connection: Connection) => void;
@@ -58,7 +58,7 @@ export class EventLine {
     this.#left = left;
   }
 
-  /** How many connections are over and have events that nobody has taken. */
+  /** The number of connections that are over and have events that were not taken. */
   get over(): number {
     return this.#over;
   }

@@ -1,9 +1,9 @@
-/** A port on which connections are accepted. The peer is connected as soon as it asks; what is not taken yet waits here. */
+/** A port on which connections are accepted. A peer is connected as soon as it asks; its connection waits here until it is accepted. */
 import { type SpinOptions, spinTime, type Transport, VirtioError, type WaitOptions } from '@virtio/core';
 import type { VsockConnection } from './vsock-connection.ts';
 import { type Waiting, WaitLine } from './wait-line.ts';
 
-/** What a listener is made for. */
+/** The parameters of a listener. */
 export interface ListenerSpec {
   readonly port: number;
   /** One of {@link VsockType}. */
@@ -12,7 +12,7 @@ export interface ListenerSpec {
   readonly bufferSize: number;
 }
 
-/** What a listener needs of its manager. */
+/** What a listener needs from its manager. */
 export interface ListenerHost {
   readonly waiting: Waiting;
   drain(): void;
@@ -42,7 +42,7 @@ export class VsockListener implements Disposable, AsyncIterable<VsockConnection>
   readonly port: number;
   /** @internal One of {@link VsockType}. */
   readonly type: number;
-  /** @internal Bytes that each connection can receive before they are read. */
+  /** @internal The receive buffer of each connection, in bytes. */
   readonly bufferSize: number;
 
   readonly #backlog: number;
@@ -88,7 +88,7 @@ export class VsockListener implements Disposable, AsyncIterable<VsockConnection>
     if (this.#closed) {
       throw new VirtioError(
         'SOCKET_CLOSED',
-        `${this.#transport.who()}: the listener of port ${this.port} is closed; listen anew`,
+        `${this.#transport.who()}: the listener of port ${this.port} was closed; listen again`,
       );
     }
     this.#host.checkUsable();
@@ -114,7 +114,7 @@ export class VsockListener implements Disposable, AsyncIterable<VsockConnection>
     return connection as VsockConnection;
   }
 
-  /** All connections as they come, until the listener is closed. Leaving the loop closes it. */
+  /** All connections as they arrive, until the listener is closed. Leaving the loop closes it. */
   async *[Symbol.asyncIterator](): AsyncGenerator<VsockConnection, undefined> {
     try {
       while (!this.#closed) {
@@ -127,7 +127,7 @@ export class VsockListener implements Disposable, AsyncIterable<VsockConnection>
     }
   }
 
-  /** Accepts no more connections. Those that wait are aborted; those that were accepted go on. */
+  /** Stops listening. Connections that wait to be accepted are aborted; accepted ones continue. */
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
@@ -153,17 +153,17 @@ export class VsockListener implements Disposable, AsyncIterable<VsockConnection>
     this.#waiters.wake();
   }
 
-  /** @internal Somebody has the connection already. */
+  /** @internal Removes a connection that its caller has already. */
   take(connection: VsockConnection): void {
     this.#pending = this.#pending.filter((other) => other !== connection);
   }
 
-  /** @internal Lets those who wait look again. */
+  /** @internal Wakes callers that wait. */
   wake(): void {
     this.#waiters.wake();
   }
 
-  /** Connections that ended without a byte to read while they waited are of use to nobody. */
+  /** Drops waiting connections that ended without data to read. */
   #dropOver(): void {
     if (this.#pending.some((connection) => connection.isVoid)) {
       this.#pending = this.#pending.filter((connection) => !connection.isVoid);

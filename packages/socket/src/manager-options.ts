@@ -1,19 +1,19 @@
-/** Options of connections and of those who make them. */
+/** Options of connections, listeners and their manager. */
 import type { Timers } from './deadlines.ts';
 
 /** Options of {@link VsockConnectionManager}. */
 export interface ConnectionManagerOptions {
-  /** Bytes that each connection can receive before they are read (default 262,144). */
+  /** The receive buffer of each connection in bytes: what a peer can send before it is read (default 262,144). */
   readonly connectionBufferSize?: number;
-  /** The most connections at a time (default 1024). */
+  /** The largest number of connections at a time (default 1024). */
   readonly maxConnections?: number;
-  /** After how many milliseconds a peer that does not answer has refused a connection (default 2000). */
+  /** The milliseconds after which a connection that the peer does not answer fails with `SOCKET_TIMED_OUT` (default 2000). */
   readonly connectTimeoutMs?: number;
-  /** After how many milliseconds a connection ends whose peer does not confirm that (default 8000). */
+  /** The milliseconds after which a closed connection is reset if the peer does not confirm the end (default 8000). */
   readonly closeTimeoutMs?: number;
   /**
-   * Timers for these two, and for asking a peer again that had no room. Without them time is only looked at when packets come and when
-   * something is called.
+   * Timers for these two, and for asking a peer that had no room again. Without them, time is checked only when packets arrive and when
+   * a method is called.
    */
   readonly timers?: Timers;
 }
@@ -23,11 +23,11 @@ export type VsockTypeName = 'stream' | 'seqpacket';
 
 /** Options of a new connection. */
 export interface ConnectOptions {
-  /** The port on this side (default: one that is free). */
+  /** The port on this side (default: a free one). */
   readonly localPort?: number;
-  /** A stream of bytes (default), or messages. */
+  /** A byte stream (default), or messages. */
   readonly type?: VsockTypeName;
-  /** Bytes that can be received before they are read (default: that of the manager). */
+  /** The receive buffer in bytes (default: `connectionBufferSize` of the manager). */
   readonly bufferSize?: number;
 }
 
@@ -37,8 +37,8 @@ export interface ListenOptions {
   readonly port: number;
   /** A stream of bytes (default), or messages. */
   readonly type?: VsockTypeName;
-  /** How many connections may wait to be accepted (default 128); beyond that peers are refused. */
+  /** How many connections may wait to be accepted (default 128); further peers are refused. */
   readonly backlog?: number;
-  /** Bytes that each connection can receive before they are read (default: that of the manager). */
+  /** The receive buffer of each connection in bytes (default: `connectionBufferSize` of the manager). */
   readonly bufferSize?: number;
 }

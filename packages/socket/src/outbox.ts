@@ -1,6 +1,6 @@
 /**
- * Packets without data that wait to be sent: those that are due to connections, and refusals of packets that belong to none. What is due
- * to a connection is a bit of it, and refusals are few, so that no peer can make anything grow.
+ * Packets without data that wait to be sent: those of connections, and refusals of packets that belong to none. A packet of a connection
+ * is a bit in it, and the number of refusals is limited, so that no peer can exhaust memory.
  */
 import type { Transport } from '@virtio/core';
 import { Cancellation } from './cancellation.ts';
@@ -9,7 +9,7 @@ import { VsockHeader, VsockOp } from './protocol.ts';
 import type { VirtioSocket } from './virtio-socket.ts';
 import { Waiting } from './wait-line.ts';
 
-/** Refusals that may wait for room to be sent; then no more packets are handled. */
+/** How many refusals may wait for room to be sent; beyond that, no more packets are handled. */
 const MAX_REFUSALS = 64;
 
 /** A refusal of a packet that belongs to no connection. */
@@ -20,18 +20,18 @@ interface Refusal {
   readonly type: number;
 }
 
-/** What waits for room in the transmit queue. */
+/** The packets that wait for room in the transmit queue. */
 export class Outbox {
-  /** Those who wait for anything. While somebody does, room is waited for, too. */
+  /** Callers that wait for anything. While there are any, room is waited for, too. */
   readonly waiting: Waiting;
   readonly #driver: VirtioSocket;
   readonly #header = new VsockHeader();
-  /** Connections to which packets are due. */
+  /** Connections with packets that are due. */
   readonly #line: Connection[] = [];
   readonly #refusals: Refusal[] = [];
-  /** Connections that have data to send and no buffer for them. */
+  /** Connections that have data to send, but no buffer. */
   readonly #writers = new Set<Connection>();
-  /** While the device is to say that it has used a buffer. */
+  /** The wait for a buffer to be used, if there is one. */
   #wait: Cancellation | undefined;
 
   constructor(driver: VirtioSocket, transport: Transport) {
@@ -39,7 +39,7 @@ export class Outbox {
     this.waiting = new Waiting(transport, () => this.#awaitRoom());
   }
 
-  /** Packets are due to a connection: sends them now, or when there is room. */
+  /** Sends the packets that a connection has due, now or when there is room. */
   add(connection: Connection): void {
     if (!connection.inDueLine) {
       connection.inDueLine = true;
@@ -48,7 +48,7 @@ export class Outbox {
     this.send();
   }
 
-  /** Answers a packet that belongs to no connection. Returns false if that must wait for room, and the packet with it. */
+  /** Refuses a packet that belongs to no connection. Returns false if there is no room for a refusal; the packet must then wait. */
   refuse({ srcCid, srcPort, dstPort, type }: VsockHeader): boolean {
     if (this.#refusals.length >= MAX_REFUSALS) this.send();
     if (this.#refusals.length >= MAX_REFUSALS) return false;
@@ -57,7 +57,7 @@ export class Outbox {
     return true;
   }
 
-  /** A connection has data to send and found no buffer: those who write look again when there is one. */
+  /** A connection has data to send and found no buffer: its writers are woken when there is one. */
   wantRoom(connection: Connection): void {
     this.#writers.add(connection);
     this.#awaitRoom();
@@ -124,8 +124,8 @@ export class Outbox {
   }
 
   /**
-   * Goes on when the device has used a buffer: with what is due, and with those who have data to send. Nobody is kept alive for that who
-   * does not wait: without them it goes on when the next packet comes, or with the next call.
+   * Continues when the device has used a buffer: with packets that are due, and with connections that have data to send. If no caller
+   * waits, the event loop is not kept alive for this: it continues with the next packet or call.
    */
   #awaitRoom(): void {
     const wanted = this.#line.length + this.#refusals.length + this.#writers.size > 0;

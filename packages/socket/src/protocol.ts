@@ -45,12 +45,12 @@ export const VsockHdr = new Layout('virtio_vsock_hdr', {
 /** An event of the device. @see VIRTIO 1.4, 5.10.6.7 */
 export const VsockEventLayout = new Layout('virtio_vsock_event', { id: 'u32' });
 
-/** What a packet is for. @see VIRTIO 1.4, 5.10.6 */
+/** The operations of packets. @see VIRTIO 1.4, 5.10.6 */
 export const VsockOp = {
   INVALID: 0,
   /** Asks for a connection. */
   REQUEST: 1,
-  /** Accepts it. */
+  /** Accepts a connection. */
   RESPONSE: 2,
   /** Refuses or ends a connection. */
   RST: 3,
@@ -58,7 +58,7 @@ export const VsockOp = {
   SHUTDOWN: 4,
   /** Carries data. */
   RW: 5,
-  /** Tells how much buffer space the sender has. */
+  /** Reports the sender's buffer space. */
   CREDIT_UPDATE: 6,
   /** Asks for a `CREDIT_UPDATE`. */
   CREDIT_REQUEST: 7,
@@ -92,30 +92,30 @@ export const VsockSeqFlags = {
 
 /** The ids of events. @see VIRTIO 1.4, 5.10.6.7 */
 export const VsockEventId = {
-  /** Communication was interrupted, e.g. by a migration: connections are gone, the CID may be another one. */
+  /** Communication was interrupted, e.g. by a migration: connections are lost, and the CID may have changed. */
   TRANSPORT_RESET: 0,
 } as const;
 
-/** CIDs with a meaning of their own. @see VIRTIO 1.4, 5.10.4 */
+/** Well-known CIDs. @see VIRTIO 1.4, 5.10.4 */
 export const VsockCid = {
   /** The host. */
   HOST: 2,
 } as const;
 
-/** The queue of packets from the device. */
+/** The index of the rx queue: packets from the device. */
 export const RX_QUEUE = 0;
-/** The queue of packets to the device. */
+/** The index of the tx queue: packets to the device. */
 export const TX_QUEUE = 1;
-/** The queue of events. */
+/** The index of the event queue. */
 export const EVENT_QUEUE = 2;
 
 const AT = VsockHdr.offset;
 
-/** The bytes of a packet's header. */
+/** The size of a packet's header, in bytes. */
 export const HEADER_SIZE: number = VsockHdr.size;
 
 /**
- * The header of a packet, as numbers. One object serves for many packets: nothing is allocated for each.
+ * The header of a packet, as numbers. One object is reused for many packets, so that none is allocated for each.
  *
  * @see VIRTIO 1.4, 5.10.6
  */
@@ -128,7 +128,7 @@ export class VsockHeader {
   srcPort = 0;
   /** The receiver's port. */
   dstPort = 0;
-  /** Bytes of data behind the header. */
+  /** Bytes of data after the header. */
   len = 0;
   /** One of {@link VsockType}. */
   type = 0;
@@ -138,14 +138,14 @@ export class VsockHeader {
   flags = 0;
   /** The sender's buffer space for this connection, in bytes. */
   bufAlloc = 0;
-  /** Bytes that the sender has taken out of its buffer, modulo 2^32. */
+  /** Bytes that were read from the sender's buffer, modulo 2^32. */
   fwdCnt = 0;
 
   /**
    * Reads a header.
    *
    * @param view at least {@link HEADER_SIZE} bytes
-   * @returns whether the upper halves of the CIDs are zero; otherwise the packet is from or for nobody that can be here
+   * @returns whether the upper halves of the CIDs are zero; otherwise its sender or receiver cannot exist
    */
   decode(view: DataView): boolean {
     this.srcCid = view.getUint32(AT.src_cid, true);

@@ -1,13 +1,13 @@
 /**
- * What was received on a connection and not read yet: bytes, and for seqpacket sockets where messages end. It holds what the peer has
- * credit for and no more. Its memory grows with what comes, and is kept for what comes next.
+ * The data that was received on a connection and not read yet: bytes, and for seqpacket sockets the ends of messages. It holds at most
+ * what the peer has credit for. Its memory grows as data arrives, and is reused.
  */
 
-/** The memory that a buffer begins with, in bytes. */
+/** The initial memory of a buffer, in bytes. */
 const FIRST_SIZE = 4096;
-/** Up to so many bytes, a loop is faster than a view for `set`, and allocates nothing. */
+/** Up to this many bytes, a loop is faster than `set` of a view, and allocates nothing. */
 const FEW = 96;
-/** Ends of messages that were taken stay in the list until there are so many of them. */
+/** Ends of messages that were taken stay in the list until there are this many of them. */
 const TIDY = 1024;
 
 /** A message that is complete. */
@@ -18,7 +18,7 @@ export interface MessageEnd {
   readonly eor: boolean;
 }
 
-/** The bytes that wait for whoever reads. */
+/** The received bytes that wait to be read. */
 export class ReceiveBuffer {
   readonly #capacity: number;
   #bytes = new Uint8Array(0);
@@ -30,10 +30,10 @@ export class ReceiveBuffer {
    */
   readonly #messages: number[] = [];
   #taken = 0;
-  /** Bytes of the message that is coming in. */
+  /** Bytes of the message that is not complete yet. */
   #partial = 0;
 
-  /** @param capacity bytes, and also the most messages */
+  /** @param capacity the largest number of bytes, and of messages */
   constructor(capacity: number) {
     this.#capacity = capacity;
   }
@@ -43,7 +43,7 @@ export class ReceiveBuffer {
     return this.#length;
   }
 
-  /** How many complete messages there are. */
+  /** The number of complete messages. */
   get messages(): number {
     return this.#messages.length - this.#taken;
   }
@@ -67,7 +67,7 @@ export class ReceiveBuffer {
   }
 
   /**
-   * The bytes that came since the last message are one.
+   * Makes the bytes since the last message a message.
    *
    * @returns false if there are too many messages
    */
@@ -78,7 +78,7 @@ export class ReceiveBuffer {
     return true;
   }
 
-  /** Moves as many bytes as there are and fit, and returns how many. */
+  /** Moves as many bytes as there are and `into` holds, and returns how many. */
   read(into: Uint8Array): number {
     const count = Math.min(into.length, this.#length);
     if (count === 0) return 0;
@@ -104,7 +104,7 @@ export class ReceiveBuffer {
     return dropped;
   }
 
-  /** Takes the next complete message out of the line; its bytes are read after that. */
+  /** Takes the next complete message; its bytes are read after that. */
   takeMessage(): MessageEnd | undefined {
     const found = this.#messages[this.#taken];
     if (found === undefined) return undefined;

@@ -1,11 +1,11 @@
 /**
- * Web Streams of a connection. Streams are no part of ECMAScript, so their classes are handed in: those of the platform, or of a
- * library in an engine that has none. What a class must be like stands here in types, as far as it is used.
+ * Web Streams of a connection. Streams are not part of ECMAScript, so the caller passes their classes: those of the platform, or of a
+ * library in an engine that has none. The types here describe such a class as far as it is used.
  */
 import type { AbortSignalLike, WaitOptions } from '@virtio/core';
 import { Cancellation } from './cancellation.ts';
 
-/** What a `ReadableStream` gives its source. */
+/** The controller that a `ReadableStream` passes to its source. */
 export interface ChunkController {
   /** Hands a chunk to the reader. */
   enqueue(chunk: Uint8Array<ArrayBuffer>): void;
@@ -13,7 +13,7 @@ export interface ChunkController {
   close(): void;
 }
 
-/** What a `ReadableStream` is made from. */
+/** The source of a `ReadableStream`. */
 export interface ChunkSource {
   pull(controller: ChunkController): Promise<void>;
   cancel(reason?: unknown): void;
@@ -25,9 +25,9 @@ export type ReadableStreamClass<S> = new (
   strategy: { readonly highWaterMark: number },
 ) => S;
 
-/** What a `WritableStream` is made from. */
+/** The sink of a `WritableStream`. */
 export interface ChunkSink {
-  /** @param controller may have a `signal` that is aborted when the stream is, even during a write */
+  /** @param controller may have a `signal`, which aborts when the stream is aborted, even during a write */
   write(chunk: Uint8Array | string, controller: object): Promise<void>;
   close(): Promise<void>;
   abort(reason?: unknown): void;
@@ -46,8 +46,8 @@ export interface Duplex {
 }
 
 /**
- * Makes a stream of what comes in. It asks for a chunk only when its reader does (a high water mark of 0), so a reader that
- * stops makes the peer stop. Cancelling it tells the peer that nothing more will be received.
+ * Makes a stream of received data. It asks for a chunk only when its reader does (a high water mark of 0), so the peer stops when
+ * the reader stops. Cancelling it tells the peer that nothing more will be received.
  */
 export function readableOf<S>(connection: Duplex, ReadableStream: ReadableStreamClass<S>): S {
   const cancellation = new Cancellation();
@@ -66,8 +66,8 @@ export function readableOf<S>(connection: Duplex, ReadableStream: ReadableStream
 }
 
 /**
- * Makes a stream to the peer. A write is done when the device has all of its bytes; closing tells the peer that no more will be
- * sent, aborting resets the connection.
+ * Makes a stream to the peer. A write ends when all of its bytes are available to the device; closing tells the peer that no more
+ * will be sent, aborting resets the connection.
  */
 export function writableOf<S>(connection: Duplex, WritableStream: WritableStreamClass<S>): S {
   const sink: ChunkSink = {

@@ -1,6 +1,6 @@
 /**
- * The driver of socket devices: packets in, packets out, events. It knows nothing of connections; {@link VsockConnectionManager}
- * does, and takes the packets once it is attached.
+ * The driver of socket devices: it sends and receives packets, and handles events. It has no notion of connections;
+ * {@link VsockConnectionManager} has, and takes all packets once it is attached.
  */
 import {
   BufferDriver,
@@ -36,21 +36,21 @@ import {
 
 /** Options of {@link VirtioSocket}. */
 export interface SocketOptions extends DriverOptions {
-  /** Descriptors of the queues of packets (default: as many as the device has). */
+  /** The size of the rx and tx queues, in descriptors (default: as many as the device has). */
   readonly queueSize?: number;
-  /** Buffers for packets in each direction (default 64, or fewer if the queue is smaller). */
+  /** The number of buffers in each direction (default 64, or fewer if the queue is smaller). */
   readonly buffers?: number;
-  /** Bytes of each buffer, of which the header takes 44 (default 16384; at least 64, at most 65580: devices send and take 64 KiB of data). */
+  /** The size of each buffer in bytes, with 44 for the header (default 16384; from 64 to 65580: packets have at most 64 KiB of data). */
   readonly bufferSize?: number;
 }
 
 /** Events of {@link VirtioSocket}. */
 export interface SocketEvents extends DriverEvents {
-  /** The device lost all connections, e.g. in a migration; with the guest's CID, which may be another one now. */
+  /** The device lost all connections, e.g. in a migration. The value is the guest's CID, which may have changed. */
   transportReset: number;
 }
 
-/** What takes the packets of a {@link VirtioSocket}. */
+/** The receiver of all packets of a {@link VirtioSocket}. */
 export interface PacketHandler {
   /**
    * A packet came.
@@ -58,7 +58,7 @@ export interface PacketHandler {
    * @param header valid during the call
    * @param data its data, valid during the call
    * @param complete false if the device claims more data than it wrote
-   * @returns false to have the packet again later
+   * @returns false to get the packet again later
    */
   packet(header: VsockHeader, data: Uint8Array, complete: boolean): boolean;
   /** The device lost all connections. */
@@ -70,7 +70,7 @@ export interface PacketHandler {
 const DEFAULT_BUFFERS = 64;
 const DEFAULT_BUFFER_SIZE = 16_384;
 const MIN_BUFFER_SIZE = 64;
-/** The most data that a packet of the devices in use has. */
+/** The most data in one packet of the devices in use, in bytes. */
 const MAX_DATA = 65_536;
 const MAX_BUFFERS = 32_768;
 const EVENT_BUFFERS = 8;
@@ -95,7 +95,7 @@ const RESERVED_CIDS: readonly number[] = [0, 1, 2, 0xffffffff];
  * @see VIRTIO 1.4, 5.10
  */
 export class VirtioSocket extends BufferDriver<VsockFeatureName, SocketEvents> {
-  /** The type of the devices that it drives. */
+  /** The device type: socket. */
   static readonly deviceType = DeviceType.Socket;
 
   /** The most data that one packet can carry to the device, in bytes. */
@@ -108,14 +108,14 @@ export class VirtioSocket extends BufferDriver<VsockFeatureName, SocketEvents> {
   readonly #txViews: DataView[] = [];
   /** By receive buffer: the data of its last packet. Most packets of a stream have one length, so that few views are made. */
   readonly #rxData: Uint8Array[] = [];
-  /** Packets that came and were not handled: buffer and length of each, in turn. */
+  /** Packets that were received and not handled yet: buffer and length of each, in turn. */
   readonly #arrived: Uint32Array;
   #arrivedHead = 0;
   #arrivedCount = 0;
-  /** How often what has arrived was forgotten. */
+  /** How many times the packets that have arrived were discarded. */
   #resets = 0;
   readonly #header = new VsockHeader();
-  /** Kept, as looking at features is not for each packet. */
+  /** Cached, so that features are not looked up for each packet. */
   readonly #streams: boolean;
   readonly #messages: boolean;
   #handler: PacketHandler | undefined;
@@ -123,10 +123,10 @@ export class VirtioSocket extends BufferDriver<VsockFeatureName, SocketEvents> {
   #guestCid = 0;
 
   /**
-   * Initializes the device; packets come in from then on.
+   * Initializes the device, which can send packets from then on.
    *
    * @throws {@link VirtioError} `INVALID_PARAM`, `FEATURES_REFUSED`, `UNSUPPORTED` if a queue is missing, `INVALID_DEVICE` if
-   * the guest's CID is a reserved one, `DMA_ERROR`
+   * the guest's CID is reserved, `DMA_ERROR`
    */
   constructor(transport: Transport, hal: Hal, options: SocketOptions = {}) {
     const { queueSize, buffers, bufferSize = DEFAULT_BUFFER_SIZE } = options;
@@ -198,7 +198,7 @@ export class VirtioSocket extends BufferDriver<VsockFeatureName, SocketEvents> {
     return type === VsockType.STREAM ? this.#streams : type === VsockType.SEQPACKET && this.#messages;
   }
 
-  /** How many packets could be sent now. */
+  /** The number of packets that can be sent now. */
   get room(): number {
     this.#tx.drain();
     return this.#tx.available;
@@ -208,7 +208,7 @@ export class VirtioSocket extends BufferDriver<VsockFeatureName, SocketEvents> {
    * Sends a packet if there is room now. `srcCid` is always the guest's, and `len` that of `data`.
    *
    * @returns false if there is no room
-   * @throws {@link VirtioError} `INVALID_PARAM` if there are more data than {@link VirtioSocket.maxData}, or why the device no longer
+   * @throws {@link VirtioError} `INVALID_PARAM` if the data is longer than {@link VirtioSocket.maxData}, or why the device no longer
    * works
    */
   trySend(header: VsockHeader, data?: Uint8Array): boolean {
@@ -234,11 +234,11 @@ export class VirtioSocket extends BufferDriver<VsockFeatureName, SocketEvents> {
   }
 
   /**
-   * Calls `handler` with each packet that came and that nobody has handled. With a {@link VsockConnectionManager} there is none.
+   * Calls `handler` with each received packet that was not handled yet. A {@link VsockConnectionManager} leaves none.
    *
-   * @param handler gets the header and the data, both valid during the call
-   * @param most how many packets it wants (default: all that came)
-   * @returns how many packets there were
+   * @param handler receives the header and the data, both valid only during the call
+   * @param most the largest number of packets (default: all that were received)
+   * @returns the number of packets handled
    * @throws {@link VirtioError} why the device no longer works
    */
   poll(handler: (header: Readonly<VsockHeader>, data: Uint8Array) => void, most = Infinity): number {
@@ -257,7 +257,7 @@ export class VirtioSocket extends BufferDriver<VsockFeatureName, SocketEvents> {
     return count;
   }
 
-  /** Waits until a packet came that nobody has handled. Throws `ABORTED`, `UNSUPPORTED`, or why the device no longer works. */
+  /** Waits until there is a packet that was not handled yet. Throws `ABORTED`, `UNSUPPORTED`, or why the device no longer works. */
   async waitForPacket(options?: WaitOptions): Promise<void> {
     for (;;) {
       this.drain();
@@ -287,18 +287,18 @@ export class VirtioSocket extends BufferDriver<VsockFeatureName, SocketEvents> {
     if (this.#handler !== undefined) {
       throw new VirtioError(
         'ALREADY_USED',
-        `${this.transport.who()} has a connection manager; use that one, or dispose of it first`,
+        `${this.transport.who()} already has a connection manager; use that one, or dispose it first`,
       );
     }
     this.#handler = handler;
   }
 
-  /** @internal Ends what {@link VirtioSocket.attach} began. */
+  /** @internal Undoes {@link VirtioSocket.attach}. */
   detach(handler: PacketHandler): void {
     if (this.#handler === handler) this.#handler = undefined;
   }
 
-  /** @internal Looks what has come, and hands it on. */
+  /** @internal Takes received packets, and passes them to the handler. */
   drain(): void {
     if (this.failure !== undefined) return;
     if (this.#arrivedCount === 0 && this.#isQuiet()) {
@@ -309,7 +309,7 @@ export class VirtioSocket extends BufferDriver<VsockFeatureName, SocketEvents> {
     this.#rx.drain();
   }
 
-  /** Whether the device has sent nothing, which costs less to find than a look at what it has sent. */
+  /** Whether the device has sent nothing: a cheap check before looking for packets. */
   #isQuiet(): boolean {
     try {
       return !this.#rx.queue.hasUsed() && !this.#event.queue.hasUsed();
@@ -319,7 +319,7 @@ export class VirtioSocket extends BufferDriver<VsockFeatureName, SocketEvents> {
     }
   }
 
-  /** @internal A buffer to be sent, or -1. */
+  /** @internal Takes a free transmit buffer: its number, or -1. */
   takeBuffer(): number {
     return this.#tx.take();
   }
@@ -343,7 +343,7 @@ export class VirtioSocket extends BufferDriver<VsockFeatureName, SocketEvents> {
     this.#tx.send(number, HEADER_SIZE + length);
   }
 
-  /** @internal Shows the device what was sent. */
+  /** @internal Notifies the device of the buffers that were sent. */
   kick(): void {
     this.#tx.kick();
   }
@@ -353,7 +353,7 @@ export class VirtioSocket extends BufferDriver<VsockFeatureName, SocketEvents> {
     return this.#tx.wait(options);
   }
 
-  /** @internal Spins, looking what has come, until `done`. */
+  /** @internal Spins, handling received packets, until `done`. */
   spin(done: () => boolean, options: SpinOptions | undefined, awaited: string): void {
     const look = (): boolean => {
       this.drain();
@@ -363,7 +363,7 @@ export class VirtioSocket extends BufferDriver<VsockFeatureName, SocketEvents> {
     this.#rx.spin(look, options, awaited);
   }
 
-  /** @internal The device was sloppy, and nothing was at risk. */
+  /** @internal The device broke the specification, and nothing was at risk. */
   sloppy(message: string): void {
     this.quirk(RX_QUEUE, message);
   }
@@ -377,7 +377,7 @@ export class VirtioSocket extends BufferDriver<VsockFeatureName, SocketEvents> {
     this.#readCid();
   }
 
-  /** Packets of the queue are lost, and with them data: no connection can go on. */
+  /** The packets of the queue are lost, and their data: no connection can continue. */
   protected override onQueueReset(queue: VirtQueue): void {
     if (queue.index === EVENT_QUEUE) return;
     this.#handler?.failed(
@@ -400,7 +400,7 @@ export class VirtioSocket extends BufferDriver<VsockFeatureName, SocketEvents> {
     return this.#arrivedCount > 0;
   }
 
-  /** @internal Hands on the packets that the handler did not want before. */
+  /** @internal Passes on the packets that the handler deferred. */
   resume(): void {
     const handler = this.#handler;
     if (handler === undefined || this.#dispatching || this.#arrivedCount === 0) return;
@@ -413,7 +413,7 @@ export class VirtioSocket extends BufferDriver<VsockFeatureName, SocketEvents> {
     }
   }
 
-  /** Handles the oldest packet that came and gives its buffer back, unless the handler wants it again later. */
+  /** Handles the oldest received packet and gives its buffer back, unless the handler defers it. */
   #handleNext(handler: Pick<PacketHandler, 'packet'>): boolean {
     const at = this.#arrivedHead * 2;
     const number = this.#arrived[at] as number;
@@ -422,13 +422,13 @@ export class VirtioSocket extends BufferDriver<VsockFeatureName, SocketEvents> {
     const view = this.#rxViews[number] as DataView;
     const resets = this.#resets;
     if (used < HEADER_SIZE) {
-      this.sloppy(`a packet has ${used} bytes, less than its header of ${HEADER_SIZE}`);
+      this.sloppy(`a packet has ${used} bytes, fewer than the ${HEADER_SIZE} of its header`);
     } else if (!header.decode(view)) {
       this.sloppy('the upper half of a CID is not zero');
     } else {
       const there = used - HEADER_SIZE;
       if (header.len !== there) {
-        this.sloppy(`a packet of ${used} bytes says that it has ${HEADER_SIZE} + ${header.len}`);
+        this.sloppy(`a packet of ${used} bytes claims to have ${HEADER_SIZE} + ${header.len}`);
       }
       const data = this.#dataOf(number, Math.min(header.len, there));
       if (!handler.packet(header, data, header.len <= there)) return false;
@@ -461,7 +461,7 @@ export class VirtioSocket extends BufferDriver<VsockFeatureName, SocketEvents> {
     let resets = 0;
     this.#event.poll((bytes) => {
       if (bytes.length < VsockEventLayout.size) {
-        this.quirk(EVENT_QUEUE, `an event has ${bytes.length} bytes, less than ${VsockEventLayout.size}`);
+        this.quirk(EVENT_QUEUE, `an event has ${bytes.length} bytes, fewer than ${VsockEventLayout.size}`);
         return;
       }
       const id = viewOf(bytes).getUint32(VsockEventLayout.offset.id, true);
@@ -476,7 +476,7 @@ export class VirtioSocket extends BufferDriver<VsockFeatureName, SocketEvents> {
     return resets > 0;
   }
 
-  /** 5.10.4: the upper half is reserved and zero, some values of the lower one cannot be. */
+  /** 5.10.4: the upper half is reserved and zero, and some values of the lower half are reserved. */
   #readCid(): void {
     const { transport } = this;
     const { guest_cid: low, guest_cid_high: high } = VsockConfig.fields;
@@ -487,7 +487,7 @@ export class VirtioSocket extends BufferDriver<VsockFeatureName, SocketEvents> {
     if (upper !== 0 || RESERVED_CIDS.includes(cid)) {
       throw new VirtioError(
         'INVALID_DEVICE',
-        `${transport.who()} has 0x${(upper * 2 ** 32 + cid).toString(16)} as the guest's CID, which is reserved; ` +
+        `${transport.who()} has the guest CID 0x${(upper * 2 ** 32 + cid).toString(16)}, which is reserved; ` +
           'give the device a CID of 3 or more',
       );
     }

@@ -1,6 +1,6 @@
 /**
- * A connection as its user has it. The non-blocking forms (`try…`) do what is possible now; the synchronous and the asynchronous ones
- * repeat that until it is done, and differ only in how they wait.
+ * The connection object of the caller. The non-blocking forms (`try…`) do what is possible now; the synchronous and the asynchronous
+ * forms repeat that until it is done, and differ only in how they wait.
  */
 import { requireInteger, type SpinOptions, VirtioError, type WaitOptions } from '@virtio/core';
 import type { ConnectionPort, MessageOptions, VsockMessage } from './connection-port.ts';
@@ -15,11 +15,11 @@ import type { VirtioSocket } from './virtio-socket.ts';
 /**
  * A connection. {@link VsockConnectionManager.connect} and {@link VsockListener} make it.
  *
- * Reading ends with `0` or `undefined` when the peer has shut down its sending side, or both; it throws `SOCKET_RESET` if the peer ended
- * the connection in another way, as data may be missing then. What was received before can be read first in any case.
+ * Reads return `0` or `undefined` when the peer has shut down its sending side, or both; they throw `SOCKET_RESET` if the peer ended
+ * the connection in another way, as data may be missing then. Data received before that can always be read first.
  *
- * Streams are read with `read…` and `readChunk…`, seqpacket sockets with `readMessage…`; both are written with `write…`, where each call
- * sends one message of a seqpacket socket.
+ * Streams are read with `read…` and `readChunk…`, seqpacket sockets with `readMessage…`; both are written with `write…`, of which each
+ * call sends one message on a seqpacket socket.
  */
 export class VsockConnection implements Disposable, AsyncDisposable, AsyncIterable<Uint8Array<ArrayBuffer>> {
   readonly #connection: Connection;
@@ -52,18 +52,18 @@ export class VsockConnection implements Disposable, AsyncDisposable, AsyncIterab
     return this.#connection.localPort;
   }
 
-  /** Whether it carries bytes or messages. */
+  /** The type of the socket: a byte stream, or messages. */
   get type(): 'stream' | 'seqpacket' {
     return this.#connection.isSeqpacket ? 'seqpacket' : 'stream';
   }
 
-  /** Where it is on its way. */
+  /** The phase of the connection. */
   get phase(): ConnectionPhase {
     this.#port.drain();
     return this.#connection.state.phase;
   }
 
-  /** Why it is over, `undefined` if it is not. */
+  /** Why the connection is over, or `undefined` if it is not. */
   get end(): ConnectionEnd | undefined {
     this.#port.drain();
     return this.#connection.state.end;
@@ -86,13 +86,13 @@ export class VsockConnection implements Disposable, AsyncDisposable, AsyncIterab
     return this.#connection.buffer.messages;
   }
 
-  /** Bytes that the peer has room for, as far as it has told: so many can be sent. */
+  /** The bytes that can be sent now: the room that the peer has reported. */
   get sendCredit(): number {
     this.#port.drain();
     return this.#connection.state.canSend ? this.#connection.credit.free : 0;
   }
 
-  /** Bytes that the peer may still send before some are read. */
+  /** The bytes that the peer may still send before this side reads some. */
   get receiveCredit(): number {
     return this.#connection.receiveCredit.free;
   }
@@ -106,9 +106,9 @@ export class VsockConnection implements Disposable, AsyncDisposable, AsyncIterab
   // Reading
 
   /**
-   * Takes what there is, as much as `into` holds.
+   * Reads what was received, as much as `into` holds.
    *
-   * @returns how many bytes; 0 if there is nothing now, and also at the end, which {@link VsockConnection.atEnd} tells
+   * @returns the number of bytes; 0 if there is nothing now, and also at the end: see {@link VsockConnection.atEnd}
    * @throws {@link VirtioError} `INVALID_PARAM`, `UNSUPPORTED` for a seqpacket socket; once all is read `SOCKET_RESET`,
    * `SOCKET_PROTOCOL`, `SOCKET_ABORTED`, `SOCKET_REFUSED`, `SOCKET_TIMED_OUT`, `SOCKET_TRANSPORT_RESET`, or why the device no longer works
    */
@@ -117,9 +117,9 @@ export class VsockConnection implements Disposable, AsyncDisposable, AsyncIterab
   }
 
   /**
-   * Waits until there is something, and takes as much as `into` holds.
+   * Waits until there is data, and reads as much as `into` holds.
    *
-   * @returns how many bytes; 0 at the end, or for an empty array
+   * @returns the number of bytes; 0 at the end, or for an empty array
    * @throws {@link VirtioError} as {@link VsockConnection.tryRead} does, `ABORTED`, `UNSUPPORTED` without interrupts
    */
   read(into: Uint8Array, options?: WaitOptions): Promise<number> {
@@ -131,13 +131,13 @@ export class VsockConnection implements Disposable, AsyncDisposable, AsyncIterab
     return this.#reader.readSync(into, options);
   }
 
-  /** Takes what there is as a new array, `undefined` if there is nothing now. Throws as {@link VsockConnection.tryRead} does. */
+  /** Reads what was received into a new array; `undefined` if there is nothing now. Throws as {@link VsockConnection.tryRead} does. */
   tryReadChunk(): Uint8Array<ArrayBuffer> | undefined {
     return this.#reader.tryReadChunk();
   }
 
   /**
-   * Waits until there is something, and takes it as a new array of at most 64 KiB, or as a whole message of a seqpacket socket.
+   * Waits until there is data, and reads it into a new array of at most 64 KiB; on a seqpacket socket, a whole message.
    *
    * @returns `undefined` at the end
    * @throws {@link VirtioError} as {@link VsockConnection.read} does
@@ -151,7 +151,7 @@ export class VsockConnection implements Disposable, AsyncDisposable, AsyncIterab
     return this.#reader.readChunkSync(options);
   }
 
-  /** Takes the next message, if there is a whole one. Throws as {@link VsockConnection.tryRead} does, `UNSUPPORTED` for a stream. */
+  /** Reads the next message, if it is complete. Throws as {@link VsockConnection.tryRead} does, `UNSUPPORTED` for a stream. */
   tryReadMessage(): VsockMessage | undefined {
     return this.#reader.tryReadMessage();
   }
@@ -166,7 +166,7 @@ export class VsockConnection implements Disposable, AsyncDisposable, AsyncIterab
     return this.#reader.readMessageSync(options);
   }
 
-  /** Whether all was read and nothing more can come. Throws if the connection did not end as it should. */
+  /** Whether all was read and nothing more can come. Throws if the connection did not end cleanly. */
   get atEnd(): boolean {
     return this.#reader.atEnd;
   }
@@ -190,7 +190,7 @@ export class VsockConnection implements Disposable, AsyncDisposable, AsyncIterab
   /**
    * Sends as many bytes as there is room for now, here and at the peer. They are copied.
    *
-   * @returns how many; 0 while another write is under way
+   * @returns how many; 0 while another write is pending
    * @throws {@link VirtioError} `INVALID_PARAM`, `UNSUPPORTED` for a seqpacket socket, `SOCKET_SHUTDOWN` if one side has shut this
    * direction down, and what {@link VsockConnection.tryRead} throws
    */
@@ -210,12 +210,12 @@ export class VsockConnection implements Disposable, AsyncDisposable, AsyncIterab
   }
 
   /**
-   * Sends all bytes, or text as UTF-8, and waits until the device has them. Writes do not mix: each begins when the one before is done,
-   * and one that is cancelled before that sends nothing. Do not change the bytes in the meantime.
+   * Sends all bytes, or text as UTF-8, and waits until they are available to the device. Writes do not mix: each begins when the previous
+   * one ends, and one that is cancelled before that sends nothing. Do not change the bytes in the meantime.
    *
    * @param options for a seqpacket socket also whether the message ends a record
    * @throws {@link VirtioError} as {@link VsockConnection.tryWrite} and {@link VsockConnection.tryWriteMessage} do, `ABORTED`,
-   * `UNSUPPORTED` without interrupts; a part of the bytes may have been sent. A message that was sent in part cannot be finished later,
+   * `UNSUPPORTED` without interrupts; some of the bytes may have been sent. A message that was sent in part cannot be finished later,
    * so the connection is aborted then.
    */
   write(data: Uint8Array | string, options?: WaitOptions & MessageOptions): Promise<void> {
@@ -229,13 +229,13 @@ export class VsockConnection implements Disposable, AsyncDisposable, AsyncIterab
 
   // Credit
 
-  /** Tells the peer how much room there is. The connection does so by itself when it matters. */
+  /** Sends the peer a `CREDIT_UPDATE`. The connection does this itself when necessary. */
   updateCredit(): void {
     this.#port.drain();
     this.#connection.updateCredit();
   }
 
-  /** Asks the peer how much room it has, unless that was asked and not answered. Writes do so by themselves. */
+  /** Sends the peer a `CREDIT_REQUEST`, unless one is unanswered. Writes do this themselves. */
   requestCredit(): void {
     this.#port.drain();
     this.#connection.askForCredit();
@@ -244,11 +244,11 @@ export class VsockConnection implements Disposable, AsyncDisposable, AsyncIterab
   // The end
 
   /**
-   * Tells the peer at once that this side will not send, or not receive, any more. What was received is dropped in the second case. When
-   * both are said, the peer confirms by ending the connection.
+   * Tells the peer at once that this side will not send, or not receive, any more. In the second case, received data is dropped. After both,
+   * the peer confirms by ending the connection.
    *
    * @param hints bits of {@link VsockShutdown} (default both)
-   * @throws {@link VirtioError} `INVALID_PARAM`, `ALREADY_USED` while a write is under way that would be cut
+   * @throws {@link VirtioError} `INVALID_PARAM`, `ALREADY_USED` if that would cut off a pending write
    */
   shutdown(hints: number = VsockShutdown.BOTH): void {
     requireInteger(this.#driver.transport, 'hints', hints, 1, VsockShutdown.BOTH);
@@ -256,13 +256,13 @@ export class VsockConnection implements Disposable, AsyncDisposable, AsyncIterab
     if ((hints & VsockShutdown.SEND) !== 0 && this.#writer.isBusy) {
       throw new VirtioError(
         'ALREADY_USED',
-        `${this.#connection.name}: a write is under way; wait for it, or use abort()`,
+        `${this.#connection.name}: a write is pending; wait for it, or use abort()`,
       );
     }
     this.#shutdown(hints);
   }
 
-  /** Tells the peer that this side will not receive any more; what was received is dropped. */
+  /** Tells the peer that this side will not receive any more; received data is dropped. */
   endReading(): void {
     this.#shutdown(VsockShutdown.RECEIVE);
   }
@@ -274,10 +274,10 @@ export class VsockConnection implements Disposable, AsyncDisposable, AsyncIterab
   }
 
   /**
-   * Waits for all writes, tells the peer that this is the end, and waits until it confirms that. What was received and not read is
-   * dropped. A peer that does not confirm in the manager's `closeTimeoutMs` is not waited for any longer.
+   * Waits for all writes, shuts down both directions, and waits until the peer confirms that. Data that was received and not read is
+   * dropped. If the peer does not confirm within the manager's `closeTimeoutMs`, the connection is reset.
    *
-   * @throws {@link VirtioError} `ABORTED`, after which the connection still ends in its time; `UNSUPPORTED` without interrupts
+   * @throws {@link VirtioError} `ABORTED`, after which the connection still ends by itself; `UNSUPPORTED` without interrupts
    */
   async close(options?: WaitOptions): Promise<void> {
     const { state, watchers } = this.#connection;
@@ -290,7 +290,7 @@ export class VsockConnection implements Disposable, AsyncDisposable, AsyncIterab
     }
   }
 
-  /** The same as {@link VsockConnection.close}, spinning. A peer that does not confirm in `timeoutMs` gets an `RST`. */
+  /** The same as {@link VsockConnection.close}, spinning. If the peer does not confirm within `timeoutMs`, the connection is reset. */
   closeSync(options?: SpinOptions): void {
     const { state } = this.#connection;
     this.#shutdown(VsockShutdown.BOTH);
@@ -302,7 +302,7 @@ export class VsockConnection implements Disposable, AsyncDisposable, AsyncIterab
     }
   }
 
-  /** Waits until the connection is over, in whatever way, and tells in which. Throws `ABORTED`, `UNSUPPORTED` without interrupts. */
+  /** Waits until the connection is over, and returns why. Throws `ABORTED`, `UNSUPPORTED` without interrupts. */
   async waitForEnd(options?: WaitOptions): Promise<ConnectionEnd> {
     const { state, watchers } = this.#connection;
     for (;;) {
@@ -312,7 +312,7 @@ export class VsockConnection implements Disposable, AsyncDisposable, AsyncIterab
     }
   }
 
-  /** Ends the connection at once with an `RST`. What was received is dropped; who waits gets `SOCKET_ABORTED`. */
+  /** Ends the connection at once with an `RST`. Received data is dropped; calls that wait throw `SOCKET_ABORTED`. */
   abort(): void {
     this.#connection.abort('aborted');
   }
@@ -330,9 +330,9 @@ export class VsockConnection implements Disposable, AsyncDisposable, AsyncIterab
   // Web Streams
 
   /**
-   * A Web Stream of what comes in, in chunks or messages. Use it in place of the calls that read.
+   * A Web Stream of received data, in chunks or messages. Use it instead of the calls that read.
    *
-   * @param ReadableStream the class, which the platform or a library has
+   * @param ReadableStream the class of the platform, or of a library
    *
    * @example
    * ```ts
@@ -349,7 +349,7 @@ export class VsockConnection implements Disposable, AsyncDisposable, AsyncIterab
   /**
    * A Web Stream to the peer: of bytes, or of text. Closing it leaves the other direction open.
    *
-   * @param WritableStream the class, which the platform or a library has
+   * @param WritableStream the class of the platform, or of a library
    */
   writable<S>(WritableStream: WritableStreamClass<S>): S {
     return writableOf(this, WritableStream);

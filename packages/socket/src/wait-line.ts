@@ -1,10 +1,10 @@
 /**
- * Those who wait for one thing of one connection. A packet for one connection wakes nobody of the others, however many there are.
- * While somebody waits the event loop stays alive; the queue of received packets has its interrupts anyway.
+ * The callers that wait for one condition of one connection. A packet for one connection wakes no callers of the others, however many
+ * there are. While a caller waits, the event loop stays alive; the rx queue has its interrupts anyway.
  */
 import { requireWaitable, type Transport, VirtioError, type WaitOptions } from '@virtio/core';
 
-/** Knows whether anybody waits in any of its lines, and keeps the event loop alive as long. */
+/** Counts the lines in which callers wait, and keeps the event loop alive while there are any. */
 export class Waiting {
   readonly transport: Transport;
   readonly #changed: () => void;
@@ -52,13 +52,13 @@ export class WaitLine {
     return this.#waiting.size > 0;
   }
 
-  /** How often those who wait were woken: a device may answer before whoever asked begins to wait. */
+  /** How many times the callers were woken: a device may answer before the caller begins to wait. */
   get wakes(): number {
     return this.#wakes;
   }
 
   /**
-   * Waits for the next {@link WaitLine.wake}; whoever waits looks again then.
+   * Waits for the next {@link WaitLine.wake}; the caller then checks its condition again.
    *
    * @throws {@link VirtioError} `ABORTED`, `UNSUPPORTED` if the transport has no interrupts
    */
@@ -84,7 +84,7 @@ export class WaitLine {
     });
   }
 
-  /** Lets all who wait look again. */
+  /** Wakes all callers, which then check their conditions again. */
   wake(): void {
     this.#wakes += 1;
     if (this.#waiting.size === 0) return;

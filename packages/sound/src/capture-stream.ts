@@ -1,5 +1,5 @@
 /**
- * Capture: all periods of the buffer are with the device or hold what it captured, in order, until they are read.
+ * Capture: every period of the buffer is either with the device, or holds captured frames until they are read, in order.
  */
 import { requireBytes, type SpinOptions, type WaitOptions } from '@virtio/core';
 import { copyPart } from './copy.ts';
@@ -8,7 +8,7 @@ import type { Steps } from './steps.ts';
 import { type ReadableStreamClass, readableOf } from './streams.ts';
 
 /**
- * An open stream that captures.
+ * An open capture stream.
  *
  * @example
  * ```ts
@@ -25,15 +25,15 @@ import { type ReadableStreamClass, readableOf } from './streams.ts';
  * ```
  */
 export class CaptureStream extends PcmStream {
-  /** What was captured and not read: periods, the oldest at `#head`. */
+  /** Captured periods that were not read, the oldest at `#head`. */
   readonly #ring: readonly Uint8Array[];
   readonly #lengths: Int32Array;
   #head = 0;
   #filled = 0;
-  /** How much of the oldest period was read. */
+  /** How many bytes of the oldest period were read. */
   #offset = 0;
   #readable = 0;
-  /** The stream was stopped: what is left is all that comes. */
+  /** The stream was stopped: no more frames will follow. */
   #ended = false;
 
   /** @internal use `VirtioSound.openCapture` */
@@ -44,22 +44,22 @@ export class CaptureStream extends PcmStream {
     this.#lengths = new Int32Array(this.periods);
   }
 
-  /** How often the device ran out of periods while the stream ran, as nobody read: each time frames were lost. */
+  /** How often the device ran out of periods while the stream ran, as frames were not read: each time, frames were lost. */
   get overruns(): number {
     return this.xruns;
   }
 
-  /** How many bytes can be read now without waiting. */
+  /** The number of bytes that can be read now without waiting. */
   get readableBytes(): number {
     this.queue.drain();
     return this.#readable;
   }
 
   /**
-   * Reads frames, and starts the stream if it was only just opened. Waits until there is at least one byte.
+   * Reads frames, and starts the stream if it was not started since it was opened. Waits until there is at least one byte.
    *
-   * @param into is filled from its start, as far as there is something. Give it room for whole frames: then whole frames come
-   * @returns how many bytes were read; 0 only after `stop`, when all that was captured has been read
+   * @param into is filled from its start with what there is. With room for whole frames, it gets whole frames
+   * @returns the number of bytes read; 0 only after `stop`, when all captured frames have been read
    * @throws {@link VirtioError} `IO_ERROR` if the device failed to capture a period since the last call, `ABORTED`, `UNSUPPORTED` without
    * interrupts, `DISPOSED`, or why the device no longer works
    */
@@ -73,9 +73,9 @@ export class CaptureStream extends PcmStream {
   }
 
   /**
-   * Reads what is there, and does not start the stream.
+   * Reads what there is now, without starting the stream.
    *
-   * @returns how many bytes were read; 0 if there is nothing now
+   * @returns the number of bytes read; 0 if there is nothing now
    * @throws {@link VirtioError} as {@link CaptureStream.read}
    */
   submitRead(into: Uint8Array): number {
@@ -89,9 +89,9 @@ export class CaptureStream extends PcmStream {
   }
 
   /**
-   * A stream of the Web to read from: its chunks are periods. Cancelling it stops this stream.
+   * A Web Stream of captured frames: its chunks are periods. Cancelling it stops this stream.
    *
-   * @param ReadableStream the class, as streams are no part of ECMAScript
+   * @param ReadableStream the class of the platform, or of a library
    */
   readable<S>(ReadableStream: ReadableStreamClass<S>): S {
     return readableOf(this, ReadableStream);
@@ -145,7 +145,7 @@ export class CaptureStream extends PcmStream {
     }
   }
 
-  /** Copies what was captured, as far as there is room for it. */
+  /** Copies captured frames, as far as there is room. */
   #take(into: Uint8Array): number {
     let count = 0;
     while (this.#filled > 0 && count < into.length) {
@@ -164,7 +164,7 @@ export class CaptureStream extends PcmStream {
     return count;
   }
 
-  /** Gives the device all periods that hold nothing. */
+  /** Gives the device all empty periods. */
   #refill(): void {
     if (this.#ended || this.releasing) return;
     let posted = false;

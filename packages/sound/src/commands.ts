@@ -1,6 +1,6 @@
 /**
- * Control requests as plain values: what is sent, how long the answer may be, and how it is read. The queue that carries them is
- * {@link SoundControl}'s.
+ * Control requests as plain values: the bytes to send, the size of the answer, and how to parse it. {@link SoundControl} has the queue
+ * that sends them.
  */
 import { formatNumber, rateNumber } from './formats.ts';
 import type { PcmCommand } from './pcm-state.ts';
@@ -18,14 +18,14 @@ import {
 export interface PcmParameters {
   /** The sample format, by name, e.g. `S16`. */
   readonly format: string;
-  /** Frames a second. */
+  /** The frame rate in Hz. */
   readonly rate: number;
   readonly channels: number;
-  /** The bytes of a period: of each buffer that is transferred. */
+  /** The size of a period in bytes: of each buffer that is transferred. */
   readonly periodBytes: number;
-  /** The bytes of the whole buffer: a multiple of `periodBytes`. */
+  /** The size of the whole buffer in bytes: a multiple of `periodBytes`. */
   readonly bufferBytes: number;
-  /** What of the stream's features to use (default none). */
+  /** The stream's features to use (default none). */
   readonly features?: readonly PcmFeatureName[];
 }
 
@@ -33,13 +33,13 @@ export interface PcmParameters {
 export interface SoundCommand<T> {
   /** Its type, a number of {@link SoundRequest}. */
   readonly code: number;
-  /** What the device reads. */
+  /** The bytes of the request. */
   readonly bytes: Uint8Array;
-  /** The bytes of the answer behind its status. */
+  /** The size of the answer after its status, in bytes. */
   readonly replyBytes: number;
-  /** Reads the answer, without its status; as much of it as the device wrote, then zeros. `written` says how much that was. */
+  /** Parses the answer after its status: the `written` bytes of the device, then zeros. */
   readonly parse: (reply: DataView, written: number) => T;
-  /** The stream whose life it changes. */
+  /** The stream whose state it changes. */
   readonly stream?: { readonly id: number; readonly command: PcmCommand };
 }
 
@@ -50,7 +50,7 @@ function viewed(size: number): { readonly bytes: Uint8Array; readonly view: Data
   return { bytes, view: new DataView(bytes.buffer) };
 }
 
-/** What is asked for by a query of items. */
+/** A kind of items that can be queried. */
 export interface Query<T> {
   readonly code: number;
   readonly size: number;
@@ -111,7 +111,7 @@ export function parametersCommand(streamId: number, parameters: PcmParameters): 
   };
 }
 
-/** A request for a control element, with what follows its head. */
+/** A request for a control element, with the bytes after its header. */
 export function controlCommand<T>(
   name: 'CTL_ENUM_ITEMS' | 'CTL_READ' | 'CTL_WRITE' | 'CTL_TLV_READ' | 'CTL_TLV_WRITE' | 'CTL_TLV_COMMAND',
   id: number,

@@ -1,7 +1,7 @@
 /**
- * The control queue: carries requests, judges their answers, and follows the state of each stream. The state moves on when a command is
- * sent, so that commands may be sent without waiting for each other; it moves back if the device refuses, and is unknown if nobody waited
- * for the answer.
+ * The control queue: sends requests, checks their answers, and tracks the state of each stream. The state changes when a command is
+ * sent, so that commands may be sent without waiting for each other; it changes back if the device refuses, and is unknown if the caller
+ * did not wait for the answer.
  */
 import {
   type Request,
@@ -17,12 +17,12 @@ import { nextState, type PcmState } from './pcm-state.ts';
 import { requestName, SoundHeader, SoundRequest, SoundStatus, statusName } from './protocol.ts';
 import type { SlotMemory } from './slot-memory.ts';
 
-/** What a {@link ControlQueue} is made of. */
+/** The parts of a {@link ControlQueue}. */
 export interface ControlQueueParts {
   readonly transport: Transport;
   readonly requests: RequestQueue;
   readonly memory: SlotMemory;
-  /** Reports that the device was sloppy. */
+  /** Reports that the device broke the specification and nothing was at risk. */
   readonly quirk: (message: string) => void;
 }
 
@@ -31,7 +31,7 @@ interface StreamState {
   now: PcmState;
 }
 
-/** Where the state of a stream was before a command. */
+/** The state of a stream before and after a command. */
 interface Transition {
   readonly stream: StreamState;
   readonly before: PcmState;
@@ -47,7 +47,7 @@ export class ControlQueue {
   readonly #memory: SlotMemory;
   readonly #quirk: (message: string) => void;
   #states = new Map<number, StreamState>();
-  /** What non-blocking commands changed, by token. */
+  /** The state changes of submitted commands, by token. */
   readonly #submitted = new Map<number, Transition | undefined>();
 
   constructor({ transport, requests, memory, quirk }: ControlQueueParts) {
@@ -62,7 +62,7 @@ export class ControlQueue {
     return this.#states.get(stream)?.now ?? 'initial';
   }
 
-  /** The device was reset: no stream has parameters, and nothing is on its way. */
+  /** The device was reset: no stream has parameters, and no command is with the device. */
   forget(): void {
     this.#states = new Map();
     this.#submitted.clear();
@@ -130,7 +130,7 @@ export class ControlQueue {
     this.#submitted.delete(token);
   }
 
-  /** Gives the queue what it needs to send a command, and tells what the command changed once it was sent. */
+  /** Makes the queue's request for a command, and returns the state change once the command was sent. */
   #request<T>(command: SoundCommand<T>): {
     readonly request: Request<T>;
     readonly transition: () => Transition | undefined;
@@ -156,7 +156,7 @@ export class ControlQueue {
         // QEMU before 9.0 counts the status alone; Linux does not look at the length. Values and metadata may be shorter than their room.
         if (usedLength < size && code !== SoundRequest.CTL_TLV_READ && code !== SoundRequest.CTL_READ) {
           this.#quirk(
-            `${requestName(code)} was answered with ${usedLength} bytes where there are ${size}; they were read all the same`,
+            `${requestName(code)} was answered with used length ${usedLength} instead of ${size}; the whole answer was read`,
           );
         }
       },
@@ -190,7 +190,7 @@ export class ControlQueue {
       case SoundStatus.BAD_MSG:
         return new VirtioError(
           'IO_ERROR',
-          `${what} was answered with BAD_MSG: the device takes it for malformed or out of order`,
+          `${what} was answered with BAD_MSG: the device considers it malformed or out of order`,
         );
       case SoundStatus.NOT_SUPP:
         return new VirtioError(
@@ -200,18 +200,18 @@ export class ControlQueue {
       case SoundStatus.IO_ERR:
         return new VirtioError(
           'IO_ERROR',
-          `${what} was answered with IO_ERR: the device failed; try again, or see what the host says`,
+          `${what} was answered with IO_ERR: the device failed; try again, or look at the host's log`,
         );
       default:
         return new VirtioError(
           'DEVICE_MISBEHAVED',
-          `${what} was answered with ${statusName(status)}, which is no status; whether it was carried out is not known`,
+          `${what} was answered with ${statusName(status)}, which is not a status; it is unknown whether it was carried out`,
         );
     }
   }
 }
 
-/** A command did not end well: the device refused it, or it was never sent; or nobody knows. */
+/** Corrects the state after a command that failed: the device refused it, it was never sent, or its outcome is unknown. */
 function settle(transition: Transition | undefined, error: unknown): void {
   if (transition === undefined) return;
   const { stream, before, after } = transition;

@@ -1,4 +1,4 @@
-/** The values of control elements, and metadata, to and from their bytes. */
+/** Converts the values of control elements, and metadata, to and from bytes. */
 import { type Named, requireBytes, requireInteger, VirtioError } from '@virtio/core';
 import type { ControlInfo } from './info.ts';
 import { CONTROL_VALUE_SIZE, Iec958Layout, TLV_MAX_SIZE, TlvHeader } from './protocol.ts';
@@ -20,7 +20,7 @@ export interface Iec958Value {
 export type ControlValue = readonly number[] | readonly bigint[] | Uint8Array | Iec958Value;
 
 /**
- * Metadata of a control element: type, then 4-byte words. ALSA defines types, such as ranges in decibels.
+ * Metadata of a control element: a type and 4-byte words. ALSA defines types, such as ranges in decibels.
  *
  * @see VIRTIO 1.4, 5.14.6.10.3
  */
@@ -29,7 +29,7 @@ export interface ControlMetadata {
   readonly value: Uint32Array;
 }
 
-/** Reads a value that the device wrote. */
+/** Parses a value that the device wrote. */
 export function readValue({ type, count, range, range64 }: ControlInfo, view: DataView): ControlValue {
   const list = <T>(read: (index: number) => T): T[] =>
     Array.from({ length: count }, (_, index) => read(index));
@@ -55,9 +55,9 @@ export function readValue({ type, count, range, range64 }: ControlInfo, view: Da
 }
 
 /**
- * Writes a value for the device.
+ * Encodes a value for the device.
  *
- * @throws {@link VirtioError} `INVALID_PARAM` if it is not one that the element can have
+ * @throws {@link VirtioError} `INVALID_PARAM` if the element cannot have this value
  */
 export function writeValue(who: Named, info: ControlInfo, value: ControlValue): Uint8Array {
   const bytes = new Uint8Array(CONTROL_VALUE_SIZE);
@@ -85,7 +85,7 @@ export function writeValue(who: Named, info: ControlInfo, value: ControlValue): 
   if (!Array.isArray(values)) {
     throw new VirtioError(
       'INVALID_PARAM',
-      `${whoOf(who)}: ${name} was to be set to what is no array; give its ${info.count} values`,
+      `${whoOf(who)}: ${name} must be set by an array; give its ${info.count} values`,
     );
   }
   requireInteger(
@@ -101,7 +101,7 @@ export function writeValue(who: Named, info: ControlInfo, value: ControlValue): 
       if (typeof each !== 'bigint' || each < min || each > max) {
         throw new VirtioError(
           'INVALID_PARAM',
-          `${whoOf(who)}: ${name} is ${String(each)}; give a bigint from ${min} to ${max}`,
+          `${whoOf(who)}: ${name} must be a bigint from ${min} to ${max}, not ${String(each)}`,
         );
       }
       view.setBigInt64(8 * index, each, true);
@@ -115,7 +115,7 @@ export function writeValue(who: Named, info: ControlInfo, value: ControlValue): 
   return bytes;
 }
 
-/** Reads metadata: as many whole words as the device wrote and says that there are. */
+/** Parses metadata: as many whole words as the device wrote, and at most as many as it announces. */
 export function readMetadata(view: DataView): ControlMetadata {
   const { type, length } = TlvHeader.read(view);
   const words = Math.min(length, view.byteLength - TlvHeader.size) >>> 2;
@@ -126,7 +126,7 @@ export function readMetadata(view: DataView): ControlMetadata {
 }
 
 /**
- * Writes metadata for the device.
+ * Encodes metadata for the device.
  *
  * @throws {@link VirtioError} `INVALID_PARAM`
  */
@@ -135,7 +135,7 @@ export function writeMetadata(who: Named, { type, value }: ControlMetadata): Uin
   if (!(value instanceof Uint32Array)) {
     throw new VirtioError(
       'INVALID_PARAM',
-      `${whoOf(who)}: metadata are words in a Uint32Array, and something else was given`,
+      `${whoOf(who)}: the value of metadata must be a Uint32Array of words`,
     );
   }
   const bytes = new Uint8Array(TlvHeader.size + 4 * value.length);

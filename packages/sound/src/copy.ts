@@ -1,14 +1,14 @@
-/** Copies without making a view of a part, but where the part is so long that the view costs less than a loop. */
+/** Copies parts of arrays: short ones in a loop, and long ones through a view, which then costs less than the loop. */
 
-/** Parts of so many bytes are worth a view. */
+/** The size from which a view is faster than a loop, in bytes. */
 const WORTH_A_VIEW = 256;
 
 /**
- * Copies a part of an array. A whole one costs no allocation.
+ * Copies a part of an array. Copying a whole array allocates nothing.
  *
- * @param at where the part begins
- * @param count its bytes
- * @param into where it goes to in `to`
+ * @param at where the part begins in `from`
+ * @param count its size in bytes
+ * @param into where it is copied to in `to`
  */
 export function copyPart(from: Uint8Array, at: number, count: number, to: Uint8Array, into: number): void {
   if (at === 0 && count === from.length) to.set(from, into);

@@ -1,11 +1,11 @@
 /**
- * Sample formats and frame rates: their numbers on the wire, and how many bytes frames and times take.
+ * Sample formats and frame rates: their numbers in the protocol, and the sizes of frames.
  */
 import { VirtioError } from '@virtio/core';
 
 /**
- * The sample formats, by number. In 1.4 the name says how many bits count; `_3` means that a sample takes 3 bytes, else it takes the
- * next of 1, 2, 4 or 8, with the sample in the lower bits. All are little-endian.
+ * The sample formats, by number. The name gives the number of significant bits. With `_3` a sample has 3 bytes; else the next of
+ * 1, 2, 4 or 8 bytes, with the sample in the lower bits. All are little-endian.
  *
  * @see VIRTIO 1.4, 5.14.6.6.2
  */
@@ -40,7 +40,7 @@ export const PcmFormat = {
 /** The name of a sample format. */
 export type PcmFormatName = keyof typeof PcmFormat;
 
-/** The bits that a sample of each format takes in memory. */
+/** The size of a sample of each format in memory, in bits. */
 export const SAMPLE_BITS: Readonly<Record<PcmFormatName, number>> = {
   IMA_ADPCM: 4,
   MU_LAW: 8,
@@ -70,7 +70,7 @@ export const SAMPLE_BITS: Readonly<Record<PcmFormatName, number>> = {
 };
 
 /**
- * The frame rates in hertz, at their numbers on the wire.
+ * The frame rates in Hz; the index of each is its number in the protocol.
  *
  * @see VIRTIO 1.4, 5.14.6.6.2
  */
@@ -79,39 +79,40 @@ export const PCM_RATES = [
   384_000, 12_000, 24_000,
 ] as const;
 
-/** A frame rate in hertz. */
+/** A frame rate in Hz. */
 export type PcmRate = (typeof PCM_RATES)[number];
 
-/** The number of a format on the wire, or -1. */
+/** The number of a format in the protocol, or -1. */
 export function formatNumber(format: string): number {
   return Object.hasOwn(PcmFormat, format) ? PcmFormat[format as PcmFormatName] : -1;
 }
 
-/** The number of a rate on the wire, or -1. */
+/** The number of a rate in the protocol, or -1. */
 export function rateNumber(rate: number): number {
   return (PCM_RATES as readonly number[]).indexOf(rate);
 }
 
-/** The rates whose bits are set, ascending. */
+/** The rates whose bits are set, in ascending order. */
 export function ratesOf(bits: bigint): PcmRate[] {
   return PCM_RATES.filter((_rate, bit) => ((bits >> BigInt(bit)) & 1n) !== 0n).sort((a, b) => a - b);
 }
 
-/** How samples lie in memory. */
+/** The layout of samples in memory. */
 export interface FrameShape {
   readonly format: PcmFormatName;
   readonly channels: number;
 }
 
-/** The bits of a frame: one sample of each channel. */
+/** The size of a frame in bits: one sample of each channel. */
 export function frameBits({ format, channels }: FrameShape): number {
   return SAMPLE_BITS[format] * channels;
 }
 
 /**
- * The bytes of so many frames. IMA ADPCM with an odd number of channels has frames of half a byte: there the number must be even.
+ * The size of a number of frames in bytes. IMA ADPCM with an odd number of channels has frames with half a byte: their number must be
+ * even.
  *
- * @throws {@link VirtioError} `INVALID_PARAM` if that is no whole number of bytes
+ * @throws {@link VirtioError} `INVALID_PARAM` if that is not a whole number of bytes
  *
  * @example
  * ```ts
@@ -125,16 +126,16 @@ export function bytesOfFrames(shape: FrameShape, frames: number): number {
   if (Number.isSafeInteger(bytes) && bytes >= 0) return bytes;
   throw new VirtioError(
     'INVALID_PARAM',
-    `${frames} frames of ${shape.channels} ${shape.format} samples are no whole number of bytes`,
+    `${frames} frames of ${shape.channels} ${shape.format} samples are not a whole number of bytes`,
   );
 }
 
-/** The frames in so many bytes, rounded down. */
+/** The number of frames in a number of bytes, rounded down. */
 export function framesOfBytes(shape: FrameShape, bytes: number): number {
   return Math.floor((bytes * 8) / frameBits(shape));
 }
 
-/** Whether so many bytes are whole frames. */
+/** Whether a number of bytes is a whole number of frames. */
 export function isWholeFrames(shape: FrameShape, bytes: number): boolean {
   return (bytes * 8) % frameBits(shape) === 0;
 }

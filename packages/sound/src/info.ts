@@ -1,4 +1,4 @@
-/** What a sound device tells of its jacks, streams, channel maps and control elements, as plain values. */
+/** The information that a sound device gives about its jacks, streams, channel maps and control elements, as plain values. */
 import { decodeUtf8, VirtioError } from '@virtio/core';
 import { PcmFormat, type PcmFormatName, type PcmRate, ratesOf } from './formats.ts';
 import {
@@ -25,14 +25,14 @@ import {
   valueName,
 } from './protocol.ts';
 
-/** Which way audio flows: `output` is played, `input` is captured. */
+/** The direction of audio: `output` is played, `input` is captured. */
 export type AudioDirection = 'output' | 'input';
 
-/** What all items have. */
+/** The properties of all items. */
 export interface ItemInfo {
-  /** Its number: what requests name it by. */
+  /** Its number, which requests use. */
   readonly id: number;
-  /** The function group node of High Definition Audio that it belongs to; links streams, jacks and channel maps. */
+  /** The High Definition Audio function group node (NID) that it belongs to; links streams, jacks and channel maps. */
   readonly hdaFnNid: number;
 }
 
@@ -59,9 +59,9 @@ export interface JackInfo extends ItemInfo {
  */
 export interface StreamInfo extends ItemInfo {
   readonly direction: AudioDirection;
-  /** The sample formats that it takes. */
+  /** The sample formats that it supports. */
   readonly formats: readonly PcmFormatName[];
-  /** The frame rates that it takes, in hertz, ascending. */
+  /** The frame rates that it supports, in Hz, in ascending order. */
   readonly rates: readonly PcmRate[];
   readonly channelsMin: number;
   readonly channelsMax: number;
@@ -69,13 +69,13 @@ export interface StreamInfo extends ItemInfo {
 }
 
 /**
- * A channel map: where the channels of the streams of its direction and function group are.
+ * A channel map: the positions of the channels, for streams of its direction and function group.
  *
  * @see VIRTIO 1.4, 5.14.6.9.1
  */
 export interface ChannelMapInfo extends ItemInfo {
   readonly direction: AudioDirection;
-  /** A position for each channel; `NONE` for one that the specification does not know. */
+  /** A position for each channel; `NONE` for one that the specification does not define. */
   readonly positions: readonly ChannelPositionName[];
 }
 
@@ -83,7 +83,7 @@ export interface ChannelMapInfo extends ItemInfo {
 export interface ControlRange<N extends number | bigint> {
   readonly min: N;
   readonly max: N;
-  /** The distance of values that it takes; 0 if that varies. */
+  /** The distance between possible values; 0 if it varies. */
   readonly step: N;
 }
 
@@ -94,30 +94,30 @@ export interface ControlRange<N extends number | bigint> {
  */
 export interface ControlInfo extends ItemInfo {
   readonly name: string;
-  /** Tells elements of the same name apart. */
+  /** Distinguishes elements with the same name. */
   readonly index: number;
   readonly role: ControlRoleName;
-  /** Whose volume, mute or gain it is; `undefined` without such a role. */
+  /** The direction whose volume, mute or gain it is; `undefined` without such a role. */
   readonly direction: AudioDirection | undefined;
   readonly type: ControlTypeName;
   readonly access: readonly ControlAccessName[];
   /** How many values it has. */
   readonly count: number;
   /**
-   * The bounds of an element of the types `INTEGER` and `BOOLEAN`. The specification does not say whether integers are signed: they are taken
-   * to be, unless `min` would then be above `max`.
+   * The bounds of an element of the types `INTEGER` and `BOOLEAN`. The specification does not say whether integers are signed: they are
+   * read as signed, unless `min` would then be above `max`.
    */
   readonly range: ControlRange<number> | undefined;
   /** The bounds of an element of type `INTEGER64`. */
   readonly range64: ControlRange<bigint> | undefined;
-  /** From how many items an element of type `ENUMERATED` chooses. */
+  /** The number of items of an element of type `ENUMERATED`. */
   readonly items: number | undefined;
 }
 
 const misbehaved = (what: string): VirtioError =>
   new VirtioError(
     'DEVICE_MISBEHAVED',
-    `${what}, which the specification does not allow; another device or its update may help`,
+    `${what}, which the specification does not allow; the device may need an update`,
   );
 
 function directionOf(item: string, value: number): AudioDirection {
@@ -126,7 +126,7 @@ function directionOf(item: string, value: number): AudioDirection {
   throw misbehaved(`${item} has direction ${value}`);
 }
 
-/** Reads a jack. */
+/** Parses a jack. */
 export function parseJack(view: DataView, at: number, id: number): JackInfo {
   const { hdaFnNid, features, hdaRegDefconf, hdaRegCaps, connected } = JackInfoLayout.read(view, at);
   return {
@@ -139,7 +139,7 @@ export function parseJack(view: DataView, at: number, id: number): JackInfo {
   };
 }
 
-/** Reads a stream. Bits without a name are left out. */
+/** Parses a stream. Unknown bits are left out. */
 export function parseStream(view: DataView, at: number, id: number): StreamInfo {
   const info = PcmInfoLayout.read(view, at);
   return {
@@ -154,7 +154,7 @@ export function parseStream(view: DataView, at: number, id: number): StreamInfo 
   };
 }
 
-/** Reads a channel map. */
+/** Parses a channel map. */
 export function parseChannelMap(view: DataView, at: number, id: number): ChannelMapInfo {
   const { hdaFnNid, direction, channels, positions } = ChannelMapInfoLayout.read(view, at);
   if (channels > CHMAP_MAX_SIZE) throw misbehaved(`channel map ${id} has ${channels} channels`);
@@ -175,7 +175,7 @@ function text(bytes: Uint8Array): string {
   return decodeUtf8(end < 0 ? bytes : bytes.subarray(0, end));
 }
 
-/** Reads a control element. */
+/** Parses a control element. */
 export function parseControl(view: DataView, at: number, id: number): ControlInfo {
   const info = ControlInfoLayout.read(view, at);
   const type = valueName(ControlType, info.type);
@@ -218,7 +218,7 @@ function range64Of(view: DataView): ControlRange<bigint> {
     : { min: view.getBigUint64(0, true), max: view.getBigUint64(8, true), step };
 }
 
-/** Reads the name of an item of an enumerated element. */
+/** Parses the name of an item of an enumerated element. */
 export function parseEnumItem(view: DataView, at: number): string {
   return text(new Uint8Array(view.buffer, view.byteOffset + at, ENUM_ITEM_SIZE));
 }

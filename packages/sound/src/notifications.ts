@@ -1,8 +1,8 @@
-/** Events that the device sends unasked: jacks, xruns, control elements. */
+/** Events of the device: jacks, xruns, control elements. */
 import { bitNames, ControlEventMask, SoundEvent } from './protocol.ts';
 
 /**
- * What a device tells of itself.
+ * An event of the device.
  *
  * @see VIRTIO 1.4, 5.14.6
  */
@@ -13,14 +13,14 @@ export type SoundNotification =
   | { readonly type: 'period'; readonly stream: number }
   /** A stream ran out of periods: an underrun of an output, an overrun of an input. */
   | { readonly type: 'xrun'; readonly stream: number }
-  /** Something of a control element has changed. */
+  /** A control element has changed. */
   | {
       readonly type: 'control';
       readonly control: number;
       readonly changed: readonly (keyof typeof ControlEventMask)[];
     };
 
-/** How many items there are, for the check of what an event names. */
+/** The numbers of items, to check the numbers in events. */
 interface Counts {
   readonly jacks: number;
   readonly streams: number;
@@ -28,9 +28,9 @@ interface Counts {
 }
 
 /**
- * Reads an event.
+ * Parses an event.
  *
- * @returns what it says, or `undefined` if it is of a type, or names an item, that does not exist
+ * @returns the notification, or `undefined` if its type is unknown, or its item does not exist
  */
 export function parseNotification(code: number, data: number, counts: Counts): SoundNotification | undefined {
   switch (code) {

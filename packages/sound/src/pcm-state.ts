@@ -1,6 +1,6 @@
 /**
- * The life of a PCM stream: which command may follow which. Devices differ in what they do with a command out of order (some answer
- * with an error, some obey, some do neither), so the driver refuses it, with the state and the way out.
+ * The state machine of a PCM stream: which command may follow which. Devices differ in what they do with a command out of order (some
+ * answer with an error, some obey, some do neither), so the driver refuses it, and names the state and the commands that lead out of it.
  */
 import { VirtioError } from '@virtio/core';
 
@@ -12,8 +12,8 @@ import { VirtioError } from '@virtio/core';
 export type PcmCommand = 'SET_PARAMS' | 'PREPARE' | 'START' | 'STOP' | 'RELEASE';
 
 /**
- * The states of a PCM stream: named after the last command that was carried out. `initial`: none since the device was reset. `unknown`:
- * nobody waited for the answer to the last command, so whether it was carried out is not known; the device is asked whatever comes next.
+ * The states of a PCM stream, named after the last command that was carried out. `initial`: none since the device was reset. `unknown`:
+ * the answer to the last command was not waited for; the next command, whichever it is, is sent to the device.
  */
 export type PcmState = 'initial' | 'set' | 'prepared' | 'running' | 'stopped' | 'released' | 'unknown';
 
@@ -35,12 +35,12 @@ const ALLOWED: Readonly<Record<PcmState, readonly PcmCommand[]>> = {
   unknown: ['SET_PARAMS', 'PREPARE', 'START', 'STOP', 'RELEASE'],
 };
 
-/** Whether the specification lets a command follow in a state. */
+/** Whether the specification allows a command in a state. */
 export function isAllowed(state: PcmState, command: PcmCommand): boolean {
   return ALLOWED[state].includes(command);
 }
 
-/** The commands that lead from a state to one in which `wanted` is allowed: the shortest way. */
+/** The shortest sequence of commands that leads from a state to one in which `wanted` is allowed. */
 export function wayTo(state: PcmState, wanted: PcmCommand): readonly PcmCommand[] {
   const seen = new Set<PcmState>([state]);
   let ways: { readonly state: PcmState; readonly way: readonly PcmCommand[] }[] = [{ state, way: [] }];
@@ -62,7 +62,7 @@ export function wayTo(state: PcmState, wanted: PcmCommand): readonly PcmCommand[
 /**
  * The state after a command.
  *
- * @throws {@link VirtioError} `INVALID_PARAM` if the specification does not let the command follow; nothing was sent
+ * @throws {@link VirtioError} `INVALID_PARAM` if the specification does not allow the command; nothing was sent
  */
 export function nextState(who: string, stream: number, state: PcmState, command: PcmCommand): PcmState {
   if (isAllowed(state, command)) return AFTER[command];

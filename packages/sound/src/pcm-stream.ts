@@ -1,6 +1,6 @@
 /**
- * An open PCM stream: what playback and capture have in common. It keeps periods with the device and moves bytes between them and its
- * caller; commands go through the state machine of the specification.
+ * An open PCM stream: the common part of playback and capture. It gives periods to the device and copies bytes between them and its
+ * caller; commands follow the state machine of the specification.
  */
 import {
   requireWaitable,
@@ -18,7 +18,7 @@ import type { PeriodOwner, PeriodQueue } from './period-queue.ts';
 import { SoundStatus, statusName } from './protocol.ts';
 import { ask, carryOut, carryOutSync, type Pause, type Step, type Steps } from './steps.ts';
 
-/** What an open stream needs of its driver. */
+/** What an open stream needs from its driver. */
 export interface PcmStreamParts {
   readonly transport: Transport;
   readonly commands: ControlQueue;
@@ -37,7 +37,7 @@ export interface OpenParameters extends PcmParameters {
   readonly format: PcmFormatName;
 }
 
-/** Stops and releases a stream, from whatever state. */
+/** Stops and releases a stream, from any state. */
 export function* releaseSteps(id: number, state: PcmState): Steps<void> {
   if (state === 'running') yield* ask(streamCommand(id, 'STOP'));
   if (state === 'running' || state === 'stopped' || state === 'prepared') {
@@ -54,30 +54,30 @@ export function* releaseSteps(id: number, state: PcmState): Steps<void> {
   }
 }
 
-/** The base of {@link PlaybackStream} and {@link CaptureStream}. */
+/** The base class of {@link PlaybackStream} and {@link CaptureStream}. */
 export abstract class PcmStream implements Disposable, AsyncDisposable {
   /** The number of the stream. */
   readonly id: number;
-  /** What the stream can do. */
+  /** The stream's capabilities. */
   readonly info: StreamInfo;
   /** The parameters with which it was opened. */
   readonly parameters: OpenParameters;
-  /** How many periods the buffer has. */
+  /** The number of periods in the buffer. */
   readonly periods: number;
 
   protected readonly transport: Transport;
   protected readonly queue: PeriodQueue;
   /** Periods that the device has. */
   protected withDevice = 0;
-  /** What comes back is of no interest: the stream is being released. */
+  /** The stream is being released: returned periods are ignored. */
   protected releasing = false;
-  /** The stream was paused by its caller, and goes on by its caller only. */
+  /** The stream was paused by its caller, and continues only when the caller starts it. */
   protected paused = false;
-  /** Counts releases: who waits for something from before one, waits in vain. */
+  /** Counts releases: a wait that began before a release ends with it. */
   protected epoch = 0;
   /** The value of `queue.moves` when there last was no room in the queue; -1 if there was. */
   protected stuckAt = -1;
-  /** Who reads or writes with a promise, in turn. */
+  /** The callers that read or write with a promise, in order. */
   protected readonly line: object[] = [];
 
   readonly #commands: ControlQueue;
@@ -109,29 +109,29 @@ export abstract class PcmStream implements Disposable, AsyncDisposable {
     this.#polling = parameters.features?.includes('MSG_POLLING') === true;
   }
 
-  /** The state of the stream, as far as commands were sent. */
+  /** The state of the stream after the commands that were sent. */
   get state(): PcmState {
     return this.#commands.state(this.id);
   }
 
-  /** Whether it was closed, or lost by a reset: open it anew then. */
+  /** Whether it was closed, or lost by a reset; then open it again. */
   get closed(): boolean {
     return this.#end !== undefined;
   }
 
-  /** How samples lie in memory. */
+  /** The layout of samples in memory. */
   get shape(): FrameShape {
     return this.parameters;
   }
 
-  /** The bytes of a frame. IMA ADPCM with an odd number of channels has half ones. */
+  /** The size of a frame in bytes; not a whole number for IMA ADPCM with an odd number of channels. */
   get frameBytes(): number {
     return frameBits(this.parameters) / 8;
   }
 
   /**
-   * The delay in frames between what is written or read now and what is heard or said now: what is in the buffer, and what the device
-   * says of itself, which is believed up to the size of the buffer.
+   * The delay, in frames, between a frame that is written or read now and its sound: the frames in the buffer, and the latency that the
+   * device reports, which is limited to the size of the buffer.
    */
   get latency(): number {
     this.queue.drain();
@@ -145,7 +145,7 @@ export abstract class PcmStream implements Disposable, AsyncDisposable {
     return this.#failedPeriods;
   }
 
-  /** Starts the stream, or goes on after {@link PcmStream.pause}. */
+  /** Starts the stream, or continues it after {@link PcmStream.pause}. */
   start(options?: WaitOptions): Promise<void> {
     return this.run(this.startSteps(), options);
   }
@@ -155,7 +155,7 @@ export abstract class PcmStream implements Disposable, AsyncDisposable {
     this.runSync(this.startSteps(), options);
   }
 
-  /** Halts the stream. What is in the buffer stays there. */
+  /** Pauses the stream. The buffer keeps its frames. */
   pause(options?: WaitOptions): Promise<void> {
     return this.run(this.pauseSteps(), options);
   }
@@ -165,7 +165,7 @@ export abstract class PcmStream implements Disposable, AsyncDisposable {
     this.runSync(this.pauseSteps(), options);
   }
 
-  /** Stops the stream at once. The device gives its buffers back; playback throws away what was not played yet. */
+  /** Stops the stream at once. The device gives its buffers back; playback drops frames that were not played yet. */
   stop(options?: WaitOptions): Promise<void> {
     return this.run(this.stopSteps(), options);
   }
@@ -175,7 +175,7 @@ export abstract class PcmStream implements Disposable, AsyncDisposable {
     this.runSync(this.stopSteps(), options);
   }
 
-  /** Ends the stream in good order: playback plays out what was written. Its number is free again. */
+  /** Closes the stream; playback first plays all frames that were written. The stream can then be opened again. */
   async close(options?: WaitOptions): Promise<void> {
     if (this.closed) return;
     try {
@@ -199,10 +199,10 @@ export abstract class PcmStream implements Disposable, AsyncDisposable {
     this[Symbol.dispose]();
   }
 
-  /** Ends the stream at once, without waiting: what was not played is lost. */
+  /** Closes the stream at once, without waiting: frames that were not played are lost. */
   [Symbol.dispose](): void {
     if (this.#end !== undefined) return;
-    this.end(new VirtioError('DISPOSED', `${this.who()} is closed; open it anew`));
+    this.end(new VirtioError('DISPOSED', `${this.who()} was closed; open it again`));
     if (this.queue.failure !== undefined) return;
     try {
       const { state } = this;
@@ -228,7 +228,7 @@ export abstract class PcmStream implements Disposable, AsyncDisposable {
     this.queue.wake();
   }
 
-  /** @internal The device says that it ran out of periods. */
+  /** @internal The device reported that it ran out of periods. */
   countXrun(): void {
     this.#xruns += 1;
     this.#parts.xrun();
@@ -239,21 +239,21 @@ export abstract class PcmStream implements Disposable, AsyncDisposable {
     return this.#xruns;
   }
 
-  /** The bytes between the caller and the device. */
+  /** The number of bytes between the caller and the device. */
   protected abstract get bufferedBytes(): number;
 
-  /** A period came back whose data, if any, are good for `length` bytes. */
+  /** A period came back; `length` bytes of its data, if any, are valid. */
   protected abstract arrived(data: Uint8Array, length: number): void;
 
-  /** Before the stream starts. */
+  /** Called before the stream starts. */
   protected abstract beforeStart(): void;
 
-  /** The stream was released. */
+  /** Called when the stream was released. */
   protected abstract afterRelease(): void;
 
   protected abstract closeSteps(): Steps<void>;
 
-  /** The device of the stream, for messages. */
+  /** The stream's name in messages. */
   protected who(): string {
     return `${this.transport.who()}: stream ${this.id}`;
   }
@@ -284,12 +284,12 @@ export abstract class PcmStream implements Disposable, AsyncDisposable {
     return true;
   }
 
-  /** Whether another period may find room. */
+  /** Whether there may be room for another period. */
   protected get mayPost(): boolean {
     return this.withDevice < this.periods && this.stuckAt !== this.queue.moves;
   }
 
-  /** Shows the device what was posted. */
+  /** Notifies the device of the periods that were posted. */
   protected announce(): void {
     this.queue.announce(this.#polling);
   }
@@ -336,7 +336,7 @@ export abstract class PcmStream implements Disposable, AsyncDisposable {
     this.queue.wake();
   }
 
-  /** Waits for the turn of whoever asked; {@link PcmStream.leave} lets the next one in. */
+  /** Waits for the caller's turn; {@link PcmStream.leave} lets the next caller in. */
   protected *turn(me: object): Steps<void> {
     this.line.push(me);
     if (this.line[0] === me) return;
@@ -362,7 +362,7 @@ export abstract class PcmStream implements Disposable, AsyncDisposable {
     if (this.line.length > 0) {
       throw new VirtioError(
         'ALREADY_USED',
-        `${this.who()} is being read or written by a call with a promise; wait for that first`,
+        `${this.who()} is being read or written by a call that returned a promise; wait for that first`,
       );
     }
     return carryOutSync(steps, (step) => {
@@ -381,7 +381,7 @@ export abstract class PcmStream implements Disposable, AsyncDisposable {
     }
   }
 
-  /** Whether a wait has come to its end, or the stream to its own. */
+  /** Whether a wait, or the stream, has ended. */
   #ended({ until }: Pause): boolean {
     if (this.#end !== undefined) throw this.#end;
     return this.#error !== undefined || until();
@@ -400,7 +400,7 @@ export abstract class PcmStream implements Disposable, AsyncDisposable {
     }
   }
 
-  /** What closing failed with: unless the caller gave up, and may try again, the stream ends all the same. */
+  /** Handles an error of closing: the stream ends all the same, unless the caller gave up and may try again. */
   #closeAfter(error: unknown): void {
     const gaveUp = VirtioError.is(error, 'ABORTED') || VirtioError.is(error, 'NOT_READY');
     if (!gaveUp && !VirtioError.is(error, 'ALREADY_USED') && !VirtioError.is(error, 'UNSUPPORTED')) {
@@ -408,7 +408,7 @@ export abstract class PcmStream implements Disposable, AsyncDisposable {
     }
   }
 
-  /** Sends a command that nobody waits for. */
+  /** Sends a command without waiting for its answer. */
   #forget(command: 'STOP' | 'RELEASE'): void {
     // Given up before the device is told: it may answer inside the notification, and a listener there take the result.
     this.#commands.cancel(this.#commands.submit(streamCommand(this.id, command), { kick: false }));
@@ -422,14 +422,14 @@ export abstract class PcmStream implements Disposable, AsyncDisposable {
       this.#failedPeriods += 1;
       this.#error ??= new VirtioError(
         'IO_ERROR',
-        `${this.who()}: the device answered a period with ${statusName(status)}: its frames are lost. Go on, or stop() and see what the host says`,
+        `${this.who()}: the device answered a period with ${statusName(status)}: its frames are lost. Continue, or stop() and look at the host's log`,
       );
     }
     this.arrived(data, status === SoundStatus.OK ? length : 0);
     if (this.withDevice === 0 && this.starves && !this.#eventXruns) this.countXrun();
   }
 
-  /** Whether a device without periods misses them. */
+  /** Whether running out of periods is an xrun now. */
   protected get starves(): boolean {
     return !this.releasing && this.state === 'running';
   }

@@ -1,9 +1,9 @@
 /**
- * The tx or the rx queue: I/O messages of all streams of a direction, each in DMA memory of its slot. A period costs no allocation: its
- * bytes are copied to the slot's memory, which lies behind the header and before the status.
+ * The tx or the rx queue: I/O messages of all streams of a direction, each in the DMA memory of its slot. A period costs no allocation:
+ * its bytes are copied to the slot's memory, between the header and the status.
  *
- * Header, data and status are three descriptors, as Linux sends them: there are devices that go by that. For capture, data and status lie
- * next to each other, as QEMU writes the status behind the bytes that it captured, not at the buffer's end.
+ * Header, data and status are three descriptors, as in Linux, since some devices rely on that. For capture, data and status are adjacent,
+ * as QEMU writes the status after the captured bytes, not at the end of the buffer.
  */
 import {
   type DmaRegion,
@@ -22,32 +22,32 @@ import { copyPart } from './copy.ts';
 import { PcmStatus, PcmXfer, SoundStatus, statusName } from './protocol.ts';
 import { SlotMemory } from './slot-memory.ts';
 
-/** The descriptors of an I/O message. */
+/** The number of descriptors of an I/O message. */
 export const IO_DESCRIPTORS = 3;
 
-/** Where the data of a slot begin: a multiple of any sample's size. */
+/** The offset of the data in a slot: a multiple of every sample size. */
 const DATA = 16;
 const STATUS_SIZE = PcmStatus.size;
 
-/** Who gets periods back. */
+/** The receiver of used periods. */
 export interface PeriodOwner {
   readonly id: number;
   /**
    * The device has used a period.
    *
    * @param data the memory of the period, all of it; valid during the call
-   * @param length the bytes that were captured, at most those of the period; for playback 0
+   * @param length the number of captured bytes, at most the size of the period; 0 for playback
    * @param status as the device wrote it
    * @param latency in bytes, as the device wrote it: a hint
    */
   used(data: Uint8Array, length: number, status: number, latency: number): void;
 }
 
-/** What became of a transfer. */
+/** The result of a transfer. */
 export interface Transferred {
-  /** The bytes that were played or captured. */
+  /** The number of bytes that were played or captured. */
   readonly length: number;
-  /** How far the device says that it is behind, in bytes: a hint. */
+  /** The latency that the device reports, in bytes: a hint. */
   readonly latencyBytes: number;
 }
 
@@ -56,10 +56,10 @@ interface Waiting {
   readonly reject: (error: VirtioError) => void;
 }
 
-/** What a {@link PeriodQueue} needs of the driver. */
+/** What a {@link PeriodQueue} needs from the driver. */
 export interface PeriodQueueParts {
   readonly transport: Transport;
-  /** Whether the device writes the data: capture. */
+  /** Whether the device writes the data, which is a capture. */
   readonly capture: boolean;
   readonly allocate: (bytes: number) => DmaRegion;
   readonly quirk: (message: string) => void;
@@ -75,7 +75,7 @@ export class PeriodQueue implements RequestHandler<undefined> {
   #requests: RequestQueue<Transferred | undefined> | undefined;
   #unlisten: (() => void) | undefined;
   #moves = 0;
-  /** Tokens of transfers that are polled for, and those of them that were seen to be done. */
+  /** Tokens of submitted transfers, and of those that were found done. */
   readonly #transfers = new Set<number>();
   readonly #done: number[] = [];
 
@@ -97,29 +97,29 @@ export class PeriodQueue implements RequestHandler<undefined> {
     this.#memory = new SlotMemory(allocate);
   }
 
-  /** Gives it the queue that it is the handler of. */
+  /** Sets the request queue that it handles. */
   attach(requests: RequestQueue<Transferred | undefined>): void {
     this.#requests = requests;
     this.#owners = new Array<undefined>(requests.slots).fill(undefined);
     this.#lengths = new Int32Array(requests.slots);
   }
 
-  /** How many periods can be with the device at most, of all streams together. */
+  /** The largest number of periods that can be with the device, of all streams together. */
   get capacity(): number {
     const { queue } = this.#queue;
     return Math.floor(queue.size / queue.descriptorsFor(IO_DESCRIPTORS));
   }
 
-  /** Why nothing works any more, until the driver is reset. */
+  /** Why the device no longer works, until the driver is reset. */
   get failure(): VirtioError | undefined {
     return this.#requests?.failure;
   }
 
   /**
-   * Gives the device a period. It sees it after {@link PeriodQueue.announce}.
+   * Makes a period available to the device; {@link PeriodQueue.announce} notifies it.
    *
    * @param data for playback: the bytes are copied from its start
-   * @param length the bytes to be played, or the room for what is captured
+   * @param length the bytes to play, or the room for captured bytes
    * @returns false if there is no room now
    */
   post(owner: PeriodOwner, data: Uint8Array | undefined, length: number): boolean {
@@ -154,7 +154,7 @@ export class PeriodQueue implements RequestHandler<undefined> {
     return true;
   }
 
-  /** Shows the device all periods. One that polls is not notified. */
+  /** Kicks the queue. A device that polls is not notified. */
   announce(polling: boolean): void {
     const requests = this.#queue;
     if (requests.failure !== undefined) throw requests.failure;
@@ -162,7 +162,7 @@ export class PeriodQueue implements RequestHandler<undefined> {
     else requests.kick();
   }
 
-  /** Takes back all periods that the device has used, and wakes those who wait. */
+  /** Takes back all periods that the device has used, and wakes waiting callers. */
   drain(): void {
     const requests = this.#requests;
     if (requests === undefined || requests.failure !== undefined) return;
@@ -185,14 +185,14 @@ export class PeriodQueue implements RequestHandler<undefined> {
     }
   }
 
-  /** Gives up all periods of an owner: what becomes of them reaches nobody. Their memory stays theirs until the device is done. */
+  /** Abandons all periods of an owner: their results are discarded. Their memory is kept until the device has used them. */
   abandon(owner: PeriodOwner): void {
     for (let slot = 0; slot < this.#owners.length; slot += 1) {
       if (this.#owners[slot] === owner) this.#owners[slot] = undefined;
     }
   }
 
-  /** Changes when something came back: what failed for want of room may work again then. */
+  /** Changes when a buffer came back: there may be room again then. */
   get moves(): number {
     // Stays a small integer: what comes round to the same number after thousands of moves was tried long before.
     return ((this.#moves & 0x3fff) << 16) | this.#queue.queue.availableDescriptors;
@@ -219,7 +219,7 @@ export class PeriodQueue implements RequestHandler<undefined> {
     return token;
   }
 
-  /** The next submitted transfer that the device has used: its token, or -1. */
+  /** The token of the next submitted transfer that the device has used, or -1. */
   pollTransfer(): number {
     this.drain();
     const token = this.#done.shift();
@@ -228,7 +228,7 @@ export class PeriodQueue implements RequestHandler<undefined> {
     return -1;
   }
 
-  /** Ends a transfer that was submitted. */
+  /** Completes a transfer that was submitted. */
   completeTransfer(token: number): Transferred {
     this.#requireTransfer(token);
     try {
@@ -242,19 +242,19 @@ export class PeriodQueue implements RequestHandler<undefined> {
     }
   }
 
-  /** Gives a submitted transfer up. */
+  /** Cancels a submitted transfer. */
   cancelTransfer(token: number): void {
     this.#requireTransfer(token);
     this.#queue.cancel(token);
     this.#freed(token);
   }
 
-  /** Shows the device all that was submitted with `kick: false`. */
+  /** Notifies the device of transfers that were submitted with `kick: false`. */
   kick(): void {
     this.#queue.kick();
   }
 
-  /** Lets all who wait look again. */
+  /** Wakes waiting callers, which then check their conditions again. */
   wake(): void {
     if (this.#waiting.size === 0) return;
     const waiting = [...this.#waiting];
@@ -263,7 +263,7 @@ export class PeriodQueue implements RequestHandler<undefined> {
     this.#rest();
   }
 
-  /** The queue was reset: the device has nothing any more, and all tokens are void. */
+  /** The queue was reset: the device has no buffers any more, and all tokens are invalid. */
   forget(error: VirtioError): void {
     this.#owners.fill(undefined);
     this.#transfers.clear();
@@ -279,7 +279,7 @@ export class PeriodQueue implements RequestHandler<undefined> {
     this.#rest();
   }
 
-  /** Waits until something has changed; look again then. */
+  /** Waits until something has changed; the caller then checks its condition again. */
   wait(options?: WaitOptions): Promise<void> {
     return new Promise((resolve, reject) => {
       requireWaitable(this.#transport, options);
@@ -386,7 +386,7 @@ export class PeriodQueue implements RequestHandler<undefined> {
         throw new VirtioError(
           'IO_ERROR',
           `${this.#transport.who()}: a transfer of ${length} bytes of stream ${stream} was answered with ${statusName(this.#status)}; ` +
-            'see whether the stream is prepared, and what the host says',
+            "check that the stream is prepared, and look at the host's log",
         );
       },
       result: (slot, usedLength) => {
@@ -394,8 +394,8 @@ export class PeriodQueue implements RequestHandler<undefined> {
         if (capture && buffer.length !== length) {
           throw new VirtioError(
             'INVALID_PARAM',
-            `${this.#transport.who()}: the buffer of a transfer of stream ${stream} was transferred or resized meanwhile, so what was ` +
-              'captured is lost; leave it as it is until the transfer has ended',
+            `${this.#transport.who()}: the buffer of a transfer of stream ${stream} was detached or resized meanwhile, so the captured ` +
+              'frames are lost; do not change it before the transfer has ended',
           );
         }
         if (capture) buffer.set((this.#datas[slot] as Uint8Array).subarray(0, this.#captured));
@@ -404,7 +404,7 @@ export class PeriodQueue implements RequestHandler<undefined> {
     };
   }
 
-  /** Reads the end of an I/O message. */
+  /** Reads the status of an I/O message. */
   #look(slot: number, room: number, usedLength: number): void {
     const view = this.#views[slot] as DataView;
     let at = DATA + room;
@@ -420,7 +420,7 @@ export class PeriodQueue implements RequestHandler<undefined> {
     return this.#requests;
   }
 
-  /** Nobody waits any more: the device need not interrupt. */
+  /** No caller waits any more: the device need not send interrupts. */
   #rest(): void {
     if (this.#waiting.size > 0 || this.#unlisten === undefined) return;
     const unlisten = this.#unlisten;
@@ -428,7 +428,7 @@ export class PeriodQueue implements RequestHandler<undefined> {
     unlisten();
   }
 
-  /** Sees to it that a slot has memory for a period; returns its address. */
+  /** Ensures that a slot has memory for a period; returns its address. */
   #prepare(slot: number, length: number): number {
     const { bytes, address } = this.#memory.region(slot, DATA + length + STATUS_SIZE);
     if (this.#views[slot]?.buffer !== bytes.buffer || this.#views[slot].byteOffset !== bytes.byteOffset) {

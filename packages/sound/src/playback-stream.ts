@@ -1,6 +1,6 @@
 /**
- * Playback: what is written is gathered to whole periods, as the specification asks for, and given to the device when they are full. The
- * stream starts by itself when its buffer is full, and by `drain` before that.
+ * Playback: written frames are gathered into whole periods, as the specification requires, which are given to the device when they are
+ * full. The stream starts by itself when its buffer is full; `drain` starts it earlier.
  */
 import { type SpinOptions, VirtioError, type WaitOptions } from '@virtio/core';
 import { copyPart } from './copy.ts';
@@ -11,7 +11,7 @@ import type { Steps } from './steps.ts';
 import { type WritableStreamClass, writableOf } from './streams.ts';
 
 /**
- * An open stream that plays.
+ * An open playback stream.
  *
  * @example
  * ```ts
@@ -29,7 +29,7 @@ export class PlaybackStream extends PcmStream {
   readonly #staged: Uint8Array;
   #stagedLength = 0;
   #draining = false;
-  /** The bytes of the periods that the device has: all are whole, but for the last one before the end. */
+  /** The bytes of the periods that the device has: all are full, except the last one before the end. */
   #bytesWithDevice = 0;
   #lastPeriod = 0;
 
@@ -39,12 +39,12 @@ export class PlaybackStream extends PcmStream {
     this.#staged = new Uint8Array(parts.parameters.periodBytes);
   }
 
-  /** How often the device ran out of periods while the stream ran: each time there was a gap. */
+  /** How often the device ran out of periods while the stream ran: each time, there was a gap in the sound. */
   get underruns(): number {
     return this.xruns;
   }
 
-  /** How many bytes can be written now without waiting. */
+  /** The number of bytes that can be written now without waiting. */
   get writableBytes(): number {
     this.queue.drain();
     const { periodBytes } = this.parameters;
@@ -53,11 +53,11 @@ export class PlaybackStream extends PcmStream {
   }
 
   /**
-   * Writes frames. Returns when all of them are in the buffer, which is when the device has taken enough of those before. Calls wait for
-   * each other. The array must not change until then.
+   * Writes frames, and waits until all of them are in the buffer: until the device has used enough earlier periods. Calls wait for each
+   * other. The array must not change until then.
    *
    * @param data whole frames: bytes in the stream's format, or an array of integers or floats of the stream's format
-   * @param options a signal that cancels the wait; a part of the frames may be in the buffer then
+   * @param options a signal that cancels the wait; some of the frames may be in the buffer then
    * @throws {@link VirtioError} `INVALID_PARAM` for a part of a frame, `IO_ERROR` if the device failed to play a period since the last call,
    * `ABORTED` if cancelled or by `stop`, `UNSUPPORTED` without interrupts, `DISPOSED`, or why the device no longer works
    */
@@ -71,10 +71,10 @@ export class PlaybackStream extends PcmStream {
   }
 
   /**
-   * Writes as much as fits now, and does not start the stream: call {@link PcmStream.start}, or `VirtioSound.control.submit` with
+   * Writes as many frames as fit now, without starting the stream: call {@link PcmStream.start}, or `VirtioSound.control.submit` with
    * `streamCommand(id, 'START')`, when enough is in the buffer.
    *
-   * @returns how many bytes were taken: whole frames, from the start of `data`
+   * @returns the number of bytes written: whole frames, from the start of `data`
    * @throws {@link VirtioError} as {@link PlaybackStream.write}
    */
   submitWrite(data: PcmData): number {
@@ -87,8 +87,8 @@ export class PlaybackStream extends PcmStream {
   }
 
   /**
-   * Plays all that was written, and halts the stream then. The device has all of it in its hands when this returns; whether it was heard,
-   * it does not tell.
+   * Plays all frames that were written, and then stops the stream. The device has used all of them when this returns; it does not report
+   * when their sound has ended.
    *
    * @throws {@link VirtioError} as {@link PlaybackStream.write}; `INVALID_PARAM` if the stream is paused
    */
@@ -102,10 +102,10 @@ export class PlaybackStream extends PcmStream {
   }
 
   /**
-   * A stream of the Web to write to, with back-pressure. Frames may be cut anywhere between two chunks. Closing it plays out what was written
-   * and leaves this stream open; aborting it stops this stream.
+   * A Web Stream to write to, with back-pressure. A frame may be split between two chunks. Closing it plays all written frames and leaves
+   * this stream open; aborting it stops this stream.
    *
-   * @param WritableStream the class, as streams are no part of ECMAScript
+   * @param WritableStream the class of the platform, or of a library
    */
   writable<S>(WritableStream: WritableStreamClass<S>): S {
     return writableOf(this, WritableStream);
@@ -147,17 +147,14 @@ export class PlaybackStream extends PcmStream {
   #frames(data: PcmData): Uint8Array {
     const value: unknown = data;
     if (!ArrayBuffer.isView(value) || value instanceof DataView) {
-      throw new VirtioError(
-        'INVALID_PARAM',
-        `${this.who()}: samples were expected in a typed array, and something else was given`,
-      );
+      throw new VirtioError('INVALID_PARAM', `${this.who()}: samples must be given in a typed array`);
     }
     const bytes = bytesOf(data);
     if (isWholeFrames(this.parameters, bytes.length)) return bytes;
     const { format, channels } = this.parameters;
     throw new VirtioError(
       'INVALID_PARAM',
-      `${this.who()}: ${bytes.length} bytes are no whole frames of ${channels} ${format} samples, which take ${this.frameBytes} bytes each`,
+      `${this.who()}: ${bytes.length} bytes are not whole frames of ${channels} ${format} samples; a frame has ${this.frameBytes} bytes`,
     );
   }
 
@@ -202,7 +199,7 @@ export class PlaybackStream extends PcmStream {
       if (this.paused) {
         throw new VirtioError(
           'INVALID_PARAM',
-          `${this.who()} is paused, so what was written is not played; start() it, or stop()`,
+          `${this.who()} is paused, so written frames are not played; start() it, or stop() it`,
         );
       }
       this.#draining = true;
@@ -235,11 +232,11 @@ export class PlaybackStream extends PcmStream {
   #stopped(): VirtioError {
     return new VirtioError(
       'ABORTED',
-      `${this.who()} was stopped while frames were being written or played; start anew`,
+      `${this.who()} was stopped while frames were being written or played; write them again`,
     );
   }
 
-  /** Whether the device has as many periods as it can get. */
+  /** Whether the device has all periods that it can have. */
   get #isFull(): boolean {
     return !this.mayPost;
   }
@@ -257,7 +254,7 @@ export class PlaybackStream extends PcmStream {
     return this.#stagedLength < this.#staged.length || this.mayPost;
   }
 
-  /** Takes bytes from `at` on, as many as there is room for; returns where they end. */
+  /** Copies bytes from `at` on, as many as there is room for; returns where they end. */
   #accept(bytes: Uint8Array, at: number): number {
     const { periodBytes } = this.parameters;
     let posted = false;
@@ -276,7 +273,7 @@ export class PlaybackStream extends PcmStream {
     return at;
   }
 
-  /** Gives the device what is gathered. */
+  /** Gives the device the frames that were gathered. */
   #post(): boolean {
     if (!this.post(this.#staged, this.#stagedLength)) return false;
     this.#bytesWithDevice += this.#stagedLength;

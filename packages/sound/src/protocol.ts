@@ -1,6 +1,6 @@
 /**
- * What driver and device exchange, as the specification lays it out: feature bits, configuration space, control requests, events and
- * I/O messages. Numbers and tables only.
+ * The constants and structures of the specification: feature bits, configuration space, control requests, events and I/O messages.
+ * Numbers and tables only.
  */
 import { type FeatureSet, FeatureTable, Layout } from '@virtio/core';
 
@@ -36,7 +36,7 @@ export const SoundQueue = {
 } as const;
 
 /**
- * The configuration space; `controls` is there with CTLS only.
+ * The configuration space; `controls` only exists with CTLS.
  *
  * @see VIRTIO 1.4, 5.14.4
  */
@@ -75,7 +75,7 @@ export const SoundRequest = {
 export type SoundRequestName = keyof typeof SoundRequest;
 
 /**
- * What the device answers to a control request or an I/O message.
+ * The status of a control request or an I/O message.
  *
  * @see VIRTIO 1.4, 5.14.6
  */
@@ -100,21 +100,21 @@ export const SoundEvent = {
 } as const;
 
 /**
- * What a control element may tell of itself in a `CTL_NOTIFY` event, by bit.
+ * The changes of a control element in a `CTL_NOTIFY` event, by bit.
  *
  * @see VIRTIO 1.4, 5.14.6.10.4
  */
 export const ControlEventMask = { VALUE: 0, INFO: 1, TLV: 2 } as const;
 
 /**
- * Which way audio flows.
+ * The directions of audio.
  *
  * @see VIRTIO 1.4, 5.14.6
  */
 export const Direction = { OUTPUT: 0, INPUT: 1 } as const;
 
 /**
- * What a jack can do, by bit.
+ * The features of a jack, by bit.
  *
  * @see VIRTIO 1.4, 5.14.6.4.1
  */
@@ -124,18 +124,18 @@ export const JackFeature = {
 } as const;
 
 /**
- * What a PCM stream can do, by bit.
+ * The features of a PCM stream, by bit.
  *
  * @see VIRTIO 1.4, 5.14.6.6.2
  */
 export const PcmFeature = {
-  /** Memory of the host shared with the guest: a placeholder that must not be selected. */
+  /** Shared memory of the host: a placeholder that must not be selected. */
   SHMEM_HOST: 0,
-  /** Memory of the guest shared with the host: a placeholder that must not be selected. */
+  /** Shared memory of the guest: a placeholder that must not be selected. */
   SHMEM_GUEST: 1,
   /** The device polls the tx and rx queues and wants no notifications. */
   MSG_POLLING: 2,
-  /** Events for each period with shared memory: of no use without it. */
+  /** Events for each period with shared memory; useless without it. */
   EVT_SHMEM_PERIODS: 3,
   /** Events for underruns and overruns. */
   EVT_XRUNS: 4,
@@ -205,11 +205,11 @@ export const ChannelPosition = {
 /** The name of a channel's position. */
 export type ChannelPositionName = keyof typeof ChannelPosition;
 
-/** The most channels that a channel map has. */
+/** The largest number of channels in a channel map. */
 export const CHMAP_MAX_SIZE = 18;
 
 /**
- * What a control element is for.
+ * The roles of control elements.
  *
  * @see VIRTIO 1.4, 5.14.6.10.1
  */
@@ -219,7 +219,7 @@ export const ControlRole = { UNDEFINED: 0, VOLUME: 1, MUTE: 2, GAIN: 3 } as cons
 export type ControlRoleName = keyof typeof ControlRole;
 
 /**
- * What the values of a control element are.
+ * The types of control elements.
  *
  * @see VIRTIO 1.4, 5.14.6.10.1
  */
@@ -235,7 +235,7 @@ export const ControlType = {
 /** The name of a type of control elements. */
 export type ControlTypeName = keyof typeof ControlType;
 
-/** The most values that an element of each type has. */
+/** The largest number of values of an element of each type. */
 export const CONTROL_MAX_COUNT: Readonly<Record<ControlTypeName, number>> = {
   BOOLEAN: 128,
   INTEGER: 128,
@@ -246,7 +246,7 @@ export const CONTROL_MAX_COUNT: Readonly<Record<ControlTypeName, number>> = {
 };
 
 /**
- * What can be done with a control element, by bit.
+ * The access rights of a control element, by bit.
  *
  * @see VIRTIO 1.4, 5.14.6.10.1
  */
@@ -255,17 +255,17 @@ export const ControlAccess = {
   WRITE: 1,
   /** The value may change without an event. */
   VOLATILE: 2,
-  /** It does nothing, but can be changed. */
+  /** The element has no effect now, but can be changed. */
   INACTIVE: 3,
   TLV_READ: 4,
   TLV_WRITE: 5,
   TLV_COMMAND: 6,
 } as const;
 
-/** The name of a right of access to a control element. */
+/** The name of an access right of a control element. */
 export type ControlAccessName = keyof typeof ControlAccess;
 
-/** The head of every request and every answer, and an event. */
+/** The header of every request, answer and event. */
 export const SoundHeader = new Layout('virtio_snd_hdr', { code: 'u32' });
 
 /** An event. For `CTL_NOTIFY`, `data` is the element's id in its lower half and the mask in its upper one. */
@@ -325,10 +325,10 @@ export const PcmSetParams = new Layout('virtio_snd_pcm_set_params', {
   padding: 'u8',
 });
 
-/** The head of an I/O message. */
+/** The header of an I/O message. */
 export const PcmXfer = new Layout('virtio_snd_pcm_xfer', { streamId: 'u32' });
 
-/** The end of an I/O message. */
+/** The status of an I/O message. */
 export const PcmStatus = new Layout('virtio_snd_pcm_status', { status: 'u32', latencyBytes: 'u32' });
 
 /** A channel map. */
@@ -339,7 +339,7 @@ export const ChannelMapInfoLayout = new Layout('virtio_snd_chmap_info', {
   positions: 'bytes18',
 });
 
-/** A control element. What `value` is depends on the type. */
+/** A control element. The meaning of `value` depends on the type. */
 export const ControlInfoLayout = new Layout('virtio_snd_ctl_info', {
   hdaFnNid: 'u32',
   role: 'u32',
@@ -351,10 +351,10 @@ export const ControlInfoLayout = new Layout('virtio_snd_ctl_info', {
   value: 'bytes24',
 });
 
-/** The bytes of the name of an enumerated element's item. */
+/** The size of the name of an enumerated element's item, in bytes. */
 export const ENUM_ITEM_SIZE = 64;
 
-/** The bytes of a control element's value, whatever its type. */
+/** The size of a control element's value in bytes, for every type. */
 export const CONTROL_VALUE_SIZE = 512;
 
 /** The parts of an IEC958 value in bytes. */
@@ -365,19 +365,19 @@ export const Iec958Layout = new Layout('virtio_snd_ctl_iec958', {
   digSubframe: 'bytes4',
 });
 
-/** The head of metadata; 4-byte words follow. */
+/** The header of metadata; 4-byte words follow. */
 export const TlvHeader = new Layout('virtio_snd_ctl_tlv', { type: 'u32', length: 'u32' });
 
-/** The most bytes of metadata behind {@link TlvHeader}. */
+/** The largest size of metadata after {@link TlvHeader}, in bytes. */
 export const TLV_MAX_SIZE = 65_536;
 
-/** The name of a request for messages: `PCM_START`. */
+/** The name of a request in messages: `PCM_START`. */
 export function requestName(code: number): string {
   const entry = Object.entries(SoundRequest).find(([, value]) => value === code);
   return entry?.[0] ?? `request 0x${code.toString(16)}`;
 }
 
-/** The name of a status for messages. */
+/** The name of a status in messages. */
 export function statusName(status: number): string {
   const entry = Object.entries(SoundStatus).find(([, value]) => value === status);
   return entry?.[0] ?? `status 0x${status.toString(16)}`;

@@ -1,9 +1,9 @@
 /**
- * Samples as JavaScript has them (interleaved `Int16Array`, `Int32Array`, `Float32Array`) to the bytes of a format and back. What does
- * not fit is clipped; nothing is dithered.
+ * Converts JavaScript's samples (interleaved `Int16Array`, `Int32Array`, `Float32Array`) to the bytes of a format and back. Samples out
+ * of range are clipped; nothing is dithered.
  *
- * In between, a sample is a number of full scale 1: an integer of n bits is divided by 2^(n-1). All integers of up to 53 bits go
- * through that unchanged.
+ * In between, a sample is a number from -1 to 1: an integer of n bits is divided by 2^(n-1). All integers of up to 53 bits are
+ * preserved.
  */
 import { VirtioError } from '@virtio/core';
 import { type PcmFormatName, SAMPLE_BITS } from './formats.ts';
@@ -11,7 +11,7 @@ import { type PcmFormatName, SAMPLE_BITS } from './formats.ts';
 /** Samples, interleaved. Integers use their full range; floats go from -1 to 1. */
 export type Samples = Int16Array | Int32Array | Float32Array | Float64Array;
 
-/** What is written to a stream: bytes in the stream's format, or an array of integers or floats whose bytes are in that format. */
+/** Data for a playback stream: bytes in the stream's format, or an array of integers or floats whose bytes are in that format. */
 export type PcmData = Uint8Array | Int8Array | Uint16Array | Uint32Array | Samples;
 
 type Put = (view: DataView, at: number, value: number) => void;
@@ -80,7 +80,7 @@ const CODECS: Partial<Readonly<Record<PcmFormatName, Codec>>> = {
   },
 };
 
-/** The byte that is silence in a format, for as many samples as there are: every byte of it is the same but in U16, U18 and the like. */
+/** Fills an array with silence in a format. */
 export function fillSilence(format: PcmFormatName, bytes: Uint8Array): void {
   const codec = CODECS[format];
   if (codec === undefined || (format.startsWith('U') && codec.size > 1)) {
@@ -108,18 +108,18 @@ function codecOf(format: PcmFormatName): Codec {
   if (codec !== undefined) return codec;
   throw new VirtioError(
     'UNSUPPORTED',
-    `samples cannot be converted to or from ${format}, which is not linear: give its bytes to the stream as they are`,
+    `samples cannot be converted to or from ${format}, which is not linear; write its bytes to the stream instead`,
   );
 }
 
-/** What divides a sample of an array to full scale 1. */
+/** The divisor that scales a sample of an array to the range from -1 to 1. */
 function scaleOf(samples: Samples): number {
   if (samples instanceof Int16Array) return 0x8000;
   return samples instanceof Int32Array ? 0x8000_0000 : 1;
 }
 
 /**
- * Turns interleaved samples into the bytes of a format, as `write` takes them.
+ * Converts interleaved samples to the bytes of a format, for `write`.
  *
  * @returns `into`, or a new array: the bytes, little-endian
  * @throws {@link VirtioError} `UNSUPPORTED` for a format that is not linear, `INVALID_PARAM` if `into` has another size
@@ -145,9 +145,9 @@ export function encodeSamples(
 }
 
 /**
- * Turns the bytes of a format into interleaved samples.
+ * Converts the bytes of a format to interleaved samples.
  *
- * @param into as many samples as there are in `bytes`; its type is that of the result
+ * @param into room for all samples in `bytes`; its type is that of the result
  * @returns `into`
  * @throws {@link VirtioError} `UNSUPPORTED` for a format that is not linear, `INVALID_PARAM` if `into` has another size
  */
@@ -167,11 +167,11 @@ function requireSize(bytes: number, samples: number, size: number, format: strin
   if (bytes === samples * size) return;
   throw new VirtioError(
     'INVALID_PARAM',
-    `${samples} samples of format ${format} take ${samples * size} bytes; an array of ${bytes} was given`,
+    `${samples} samples of format ${format} have ${samples * size} bytes, not the ${bytes} of the array`,
   );
 }
 
-/** The bytes of what is written, without copying them. */
+/** The bytes of the data, without copying them. */
 export function bytesOf(data: PcmData): Uint8Array {
   return data instanceof Uint8Array ? data : new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
 }

@@ -1,6 +1,6 @@
 /**
- * DMA memory by slot of a request queue: it belongs to whatever request holds the slot, so an answer that comes late finds the memory
- * it was asked to be written to, and no other request's. Allocated when a slot first needs it, and again only when it needs more.
+ * DMA memory by slot of a request queue: it belongs to the request that holds the slot, so a late answer is written to the memory of
+ * its own request only. It is allocated when a slot first needs it, and again only when it needs more.
  */
 import { type DmaRegion, PAGE_SIZE } from '@virtio/core';
 
@@ -9,14 +9,14 @@ export class SlotMemory {
   readonly #allocate: (bytes: number) => DmaRegion;
   readonly #regions: (DmaRegion | undefined)[] = [];
 
-  /** @param allocate gives memory that lives as long as the driver */
+  /** @param allocate allocates memory that is freed with the driver */
   constructor(allocate: (bytes: number) => DmaRegion) {
     this.#allocate = allocate;
   }
 
   /**
-   * The memory of a slot: at least so many bytes. Sizes are powers of two, so that a slot that needs more and more outgrows no more
-   * than twice what it needs in the end.
+   * The memory of a slot, with at least the given size. Sizes are powers of two, so that the memory that a growing slot leaves unused
+   * is limited.
    */
   region(slot: number, bytes: number): DmaRegion {
     const present = this.#regions[slot];

@@ -1,5 +1,5 @@
 /**
- * The control requests of a sound device, each with a promise and by spinning; and any of them without waiting, as a command.
+ * The control requests of a sound device, each with promises and spinning; and any of them without waiting, as a command.
  */
 import {
   requireInteger,
@@ -56,7 +56,7 @@ import {
 } from './protocol.ts';
 import { ask, carryOut, carryOutSync, type Step, type Steps } from './steps.ts';
 
-/** How many items a device has of each kind. */
+/** The number of items of each kind. */
 export interface SoundCounts {
   readonly jacks: number;
   readonly streams: number;
@@ -65,7 +65,7 @@ export interface SoundCounts {
   readonly controls: number;
 }
 
-/** Which items are asked for: by default all. */
+/** The items to ask for (default: all). */
 export interface ItemRange {
   /** The first one (default 0). */
   readonly start?: number;
@@ -73,9 +73,9 @@ export interface ItemRange {
   readonly count?: number;
 }
 
-/** The most bytes of items that are asked for at once. */
+/** The largest size of items that are asked for at once, in bytes. */
 const QUERY_BYTES = 16_384;
-/** More items than this no device has: one that says so is not believed. */
+/** The largest number of items of a kind; a device that reports more is not trusted. */
 const MAX_ITEMS = 65_536;
 
 const JACKS: Query<JackInfo> = { code: SoundRequest.JACK_INFO, size: JackInfoLayout.size, parse: parseJack };
@@ -97,10 +97,10 @@ const CONTROLS: Query<ControlInfo> = {
 
 /**
  * The control requests of a sound device: `VirtioSound.control`. A call out of order, with a number that the device does not have, or
- * for what it does not say it can do, is refused before anything is sent.
+ * for a feature or access right that an item lacks, is refused before anything is sent.
  *
- * All promises reject, and all `…Sync` calls throw, with `INVALID_PARAM` for what was refused here, `UNSUPPORTED` if the device answers
- * NOT_SUPP, `IO_ERROR` for BAD_MSG and IO_ERR, `DEVICE_MISBEHAVED` for an answer that the specification rules out; `ABORTED`, `NOT_READY` after
+ * All promises reject, and all `…Sync` calls throw, with `INVALID_PARAM` for calls that were refused here, `UNSUPPORTED` if the device answers
+ * NOT_SUPP, `IO_ERROR` for BAD_MSG and IO_ERR, `DEVICE_MISBEHAVED` for an answer that the specification does not allow; `ABORTED`, `NOT_READY` after
  * `timeoutMs`; or why the device no longer works.
  *
  * @see VIRTIO 1.4, 5.14.6
@@ -109,7 +109,7 @@ export class SoundControl {
   readonly #transport: Transport;
   readonly #queue: ControlQueue;
   #counts: SoundCounts;
-  /** What streams can do, as first told: QEMU's `channels_max` follows the parameters that were set last. */
+  /** The capabilities of streams, as first reported: QEMU's `channels_max` follows the parameters that were set last. */
   readonly #streams = new Map<number, StreamInfo>();
   readonly #controls = new Map<number, ControlInfo>();
 
@@ -120,28 +120,28 @@ export class SoundControl {
     this.#counts = counts;
   }
 
-  /** How many jacks there are. */
+  /** The number of jacks. */
   get jacks(): number {
     return this.#counts.jacks;
   }
 
-  /** How many PCM streams there are. */
+  /** The number of PCM streams. */
   get streams(): number {
     return this.#counts.streams;
   }
 
-  /** How many channel maps there are. */
+  /** The number of channel maps. */
   get channelMaps(): number {
     return this.#counts.channelMaps;
   }
 
-  /** How many control elements there are; 0 unless CTLS was negotiated. */
+  /** The number of control elements; 0 unless CTLS was negotiated. */
   get controls(): number {
     return this.#counts.controls;
   }
 
   /**
-   * The state of a stream, as far as commands were sent.
+   * The state of a stream after the commands that were sent.
    *
    * @throws {@link VirtioError} `INVALID_PARAM` if there is no such stream
    */
@@ -151,7 +151,7 @@ export class SoundControl {
 
   // Items.
 
-  /** What the jacks are. */
+  /** Asks for information about jacks. */
   jackInfos(range?: ItemRange, options?: WaitOptions): Promise<JackInfo[]> {
     return this.run(this.#items('jacks', JACKS, range), options);
   }
@@ -161,7 +161,7 @@ export class SoundControl {
     return this.runSync(this.#items('jacks', JACKS, range), options);
   }
 
-  /** What the streams are and can do, now. */
+  /** Asks for information about PCM streams. */
   streamInfos(range?: ItemRange, options?: WaitOptions): Promise<StreamInfo[]> {
     return this.run(this.#streamItems(range), options);
   }
@@ -171,7 +171,7 @@ export class SoundControl {
     return this.runSync(this.#streamItems(range), options);
   }
 
-  /** What the channel maps are. */
+  /** Asks for information about channel maps. */
   channelMapInfos(range?: ItemRange, options?: WaitOptions): Promise<ChannelMapInfo[]> {
     return this.run(this.#items('channelMaps', MAPS, range), options);
   }
@@ -181,7 +181,7 @@ export class SoundControl {
     return this.runSync(this.#items('channelMaps', MAPS, range), options);
   }
 
-  /** What the control elements are. */
+  /** Asks for information about control elements. */
   controlInfos(range?: ItemRange, options?: WaitOptions): Promise<ControlInfo[]> {
     return this.run(this.#controlItems(range), options);
   }
@@ -205,7 +205,7 @@ export class SoundControl {
 
   // Streams.
 
-  /** Sets the parameters of a stream, after they were checked against what it can do. */
+  /** Sets the parameters of a stream; they are first checked against its capabilities. */
   setParameters(stream: number, parameters: PcmParameters, options?: WaitOptions): Promise<void> {
     return this.run(this.parametersSteps(stream, parameters), options);
   }
@@ -257,7 +257,7 @@ export class SoundControl {
 
   // Control elements.
 
-  /** The names of the items of an element of type `ENUMERATED`. */
+  /** Asks for the names of the items of an element of type `ENUMERATED`. */
   controlItems(control: number, options?: WaitOptions): Promise<string[]> {
     return this.run(this.#enumItems(control), options);
   }
@@ -290,7 +290,7 @@ export class SoundControl {
   /**
    * Reads the metadata of an element with the access right `TLV_READ`.
    *
-   * @param size the most bytes of them, a multiple of 4 up to 65536 (default 4096); the device leaves out what is beyond
+   * @param size the largest size in bytes, a multiple of 4 up to 65536 (default 4096); the device leaves out what does not fit
    */
   readMetadata(control: number, size?: number, options?: WaitOptions): Promise<ControlMetadata> {
     return this.run(this.#readMetadata(control, size), options);
@@ -311,7 +311,7 @@ export class SoundControl {
     this.runSync(this.#sendMetadata('TLV_WRITE', control, metadata), options);
   }
 
-  /** Has an element with the access right `TLV_COMMAND` carry out a command. */
+  /** Sends a command to an element with the access right `TLV_COMMAND`. */
   commandMetadata(control: number, command: ControlMetadata, options?: WaitOptions): Promise<void> {
     return this.run(this.#sendMetadata('TLV_COMMAND', control, command), options);
   }
@@ -334,27 +334,27 @@ export class SoundControl {
     return this.#queue.submit(command, options);
   }
 
-  /** Shows the device all commands that were submitted with `kick: false`. */
+  /** Notifies the device of commands that were submitted with `kick: false`. */
   kick(): void {
     this.#queue.kick();
   }
 
-  /** The next submitted command that is answered: its token, or -1. */
+  /** The token of the next submitted command that was answered, or -1. */
   poll(): number {
     return this.#queue.poll();
   }
 
   /**
-   * Ends a command that was submitted.
+   * Completes a command that was submitted.
    *
-   * @returns what the command's `parse` made of the answer
+   * @returns the result of the command's `parse`
    * @throws {@link VirtioError} `NOT_READY`, `WRONG_TOKEN`, or what was wrong with the answer
    */
   complete(token: number): unknown {
     return this.#queue.complete(token);
   }
 
-  /** Gives a command up; the state of its stream is then unknown. */
+  /** Cancels a command; the state of its stream is then unknown. */
   cancel(token: number): void {
     this.#queue.cancel(token);
   }
@@ -379,12 +379,12 @@ export class SoundControl {
     this.#counts = counts;
   }
 
-  /** @internal What the device told of an element is no longer so. */
+  /** @internal The information about an element is out of date. */
   forgetControl(control: number): void {
     this.#controls.delete(control);
   }
 
-  /** @internal What a stream can do, as it told first. */
+  /** @internal The capabilities of a stream, as first reported. */
   *streamSteps(stream: number): Steps<StreamInfo> {
     const id = this.#id('stream', stream, this.#counts.streams);
     const known = this.#streams.get(id);
@@ -411,7 +411,7 @@ export class SoundControl {
     if (total > MAX_ITEMS) {
       throw new VirtioError(
         'DEVICE_MISBEHAVED',
-        `${this.#transport.who()} says that it has ${total} ${kind}; more than ${MAX_ITEMS} are not believed`,
+        `${this.#transport.who()} reports ${total} ${kind}; more than ${MAX_ITEMS} are not accepted`,
       );
     }
     // 5.14.6.2: no more than there are.
@@ -447,7 +447,7 @@ export class SoundControl {
     if (info?.remappable !== true) {
       throw new VirtioError(
         'UNSUPPORTED',
-        `${this.#transport.who()}: jack ${jack} does not have REMAP, so it stays where it is`,
+        `${this.#transport.who()}: jack ${jack} cannot be remapped, as it does not have REMAP`,
       );
     }
     yield* ask(remapCommand(jack, association, sequence));
@@ -507,7 +507,7 @@ export class SoundControl {
     if (size % 4 !== 0) {
       throw new VirtioError(
         'INVALID_PARAM',
-        `${this.#transport.who()}: the size of metadata is ${size}; give a multiple of 4`,
+        `${this.#transport.who()}: the size of metadata must be a multiple of 4, not ${size}`,
       );
     }
     yield* this.#control(control, 'TLV_READ');
@@ -536,7 +536,7 @@ export class SoundControl {
   #none(kind: string, id: number, count: number): VirtioError {
     return new VirtioError(
       'INVALID_PARAM',
-      `${this.#transport.who()}: there is no ${kind} ${String(id)}; the device has ${count}`,
+      `${this.#transport.who()}: there is no ${kind} ${String(id)}; the device has ${count}, from 0 on`,
     );
   }
 
@@ -545,7 +545,7 @@ export class SoundControl {
     const refuse = (what: string, instead: string): VirtioError =>
       new VirtioError(
         'INVALID_PARAM',
-        `${this.#transport.who()}: stream ${info.id} has no ${what}; give ${instead}`,
+        `${this.#transport.who()}: stream ${info.id} has no ${what}; use ${instead}`,
       );
     // 5.14.6.6.3.2
     if (formatNumber(format) < 0 || !info.formats.includes(format as PcmFormatName)) {
@@ -560,13 +560,13 @@ export class SoundControl {
     if (bufferBytes % periodBytes !== 0) {
       throw new VirtioError(
         'INVALID_PARAM',
-        `${this.#transport.who()}: bufferBytes is ${bufferBytes}; give a multiple of periodBytes, which is ${periodBytes} [5.14.6.6.3.2]`,
+        `${this.#transport.who()}: bufferBytes must be a multiple of periodBytes (${periodBytes}), not ${bufferBytes} [5.14.6.6.3.2]`,
       );
     }
     if (!isWholeFrames({ format: format as PcmFormatName, channels }, periodBytes)) {
       throw new VirtioError(
         'INVALID_PARAM',
-        `${this.#transport.who()}: periodBytes is ${periodBytes}; give whole frames of ${channels} ${format} samples`,
+        `${this.#transport.who()}: periodBytes must hold whole frames of ${channels} ${format} samples, which ${periodBytes} does not`,
       );
     }
     for (const feature of features) {

@@ -1,29 +1,29 @@
 /**
- * What takes several requests or waits is written once, as a generator of steps, and carried out with promises or by spinning.
+ * Operations of several requests or waits. Each is written once, as a generator of steps, and runs with promises or spinning.
  */
 import type { SoundCommand } from './commands.ts';
 
-/** A step that waits until something holds; it is looked at again whenever the queue of periods moves. */
+/** A step that waits for a condition, which is checked whenever the queue of periods has changed. */
 export interface Pause {
   readonly until: () => boolean;
-  /** What is waited for, for the message. */
+  /** The name of the condition in messages. */
   readonly awaited: string;
-  /** Where it is seen. */
+  /** The queue to drain before each check. */
   readonly at: { drain(): void };
 }
 
 /** A request to be sent, or a wait. */
 export type Step = SoundCommand<unknown> | Pause;
 
-/** Steps that lead to a result. */
+/** A sequence of steps with a result. */
 export type Steps<T> = Generator<Step, T, unknown>;
 
-/** Sends a request; its result is that of the device. */
+/** A step: sends a request and gets its result. */
 export function* ask<T>(command: SoundCommand<T>): Steps<T> {
   return (yield command) as T;
 }
 
-/** Carries steps out with promises. */
+/** Runs steps with promises. */
 export async function carryOut<T>(steps: Steps<T>, perform: (step: Step) => Promise<unknown>): Promise<T> {
   let result = steps.next();
   while (result.done !== true) {
@@ -39,7 +39,7 @@ export async function carryOut<T>(steps: Steps<T>, perform: (step: Step) => Prom
   return result.value;
 }
 
-/** Carries steps out at once. */
+/** Runs steps synchronously. */
 export function carryOutSync<T>(steps: Steps<T>, perform: (step: Step) => unknown): T {
   let result = steps.next();
   while (result.done !== true) {

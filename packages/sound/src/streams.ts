@@ -1,11 +1,11 @@
 /**
- * Streams of the Web around PCM streams. They are no part of ECMAScript, so their classes are handed in: those of the platform, or of a
- * library in an engine that has none. What a class must be like stands here in types, as far as it is used.
+ * Web Streams of PCM streams. Streams are not part of ECMAScript, so the caller passes their classes: those of the platform, or of a
+ * library in an engine that has none. The types here describe such a class as far as it is used.
  */
 import { type AbortSignalLike, VirtioError, type WaitOptions } from '@virtio/core';
 import { bytesOf, type PcmData } from './samples.ts';
 
-/** What a `ReadableStream` gives its source. */
+/** The controller that a `ReadableStream` passes to its source. */
 export interface ChunkController {
   /** Hands a chunk to the reader. */
   enqueue(chunk: Uint8Array<ArrayBuffer>): void;
@@ -13,7 +13,7 @@ export interface ChunkController {
   close(): void;
 }
 
-/** What a `ReadableStream` is made from. */
+/** The source of a `ReadableStream`. */
 export interface ChunkSource {
   pull(controller: ChunkController): Promise<void>;
   cancel(reason?: unknown): Promise<void>;
@@ -25,9 +25,9 @@ export type ReadableStreamClass<S> = new (
   strategy: { readonly highWaterMark: number },
 ) => S;
 
-/** What a `WritableStream` is made from. */
+/** The sink of a `WritableStream`. */
 export interface ChunkSink {
-  /** @param controller may have a `signal` that is aborted when the stream is, even during a write */
+  /** @param controller may have a `signal`, which aborts when the stream is aborted, even during a write */
   write(chunk: PcmData, controller: object): Promise<void>;
   close(): Promise<void>;
   abort(reason?: unknown): Promise<void>;
@@ -53,7 +53,7 @@ export interface ChunkWriter {
   stop(): Promise<void>;
 }
 
-/** Makes a stream of what is captured. It asks for a period only when its reader does (a high water mark of 0). */
+/** Makes a stream of captured frames. It asks for a period only when its reader does (a high water mark of 0). */
 export function readableOf<S>(reader: ChunkReader, ReadableStream: ReadableStreamClass<S>): S {
   const source: ChunkSource = {
     async pull(controller) {
@@ -70,7 +70,7 @@ export function readableOf<S>(reader: ChunkReader, ReadableStream: ReadableStrea
   return new ReadableStream(source, { highWaterMark: 0 });
 }
 
-/** Makes a stream that is played. A write is done when all of its bytes are in the buffer, closing when the device has played them. */
+/** Makes a stream to play. A write ends when all of its bytes are in the buffer; closing ends when the device has played them. */
 export function writableOf<S>(writer: ChunkWriter, WritableStream: WritableStreamClass<S>): S {
   // A chunk may end in the middle of a frame.
   let rest: Uint8Array = new Uint8Array(0);

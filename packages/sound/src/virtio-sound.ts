@@ -1,6 +1,6 @@
 /**
- * The sound device has four queues: control requests, events, and one for the periods of each direction, which all streams share. This is
- * the driver; what can be asked of the device stands in `control`, and what plays and captures in the streams that it opens.
+ * The driver of sound devices. A device has four queues: control requests, events, and one for the periods of each direction, which all
+ * streams share. `control` has the control requests; the streams that the driver opens play and capture.
  */
 import {
   BufferDriver,
@@ -42,44 +42,44 @@ import { ask, type Steps } from './steps.ts';
 
 /** Options of {@link VirtioSound}. */
 export interface SoundOptions extends DriverOptions {
-  /** The size of each queue in descriptors (default 64, which QEMU's device has), where the device allows it. */
+  /** The size of each queue in descriptors (default 64, as in QEMU's device, or what the device allows). */
   readonly queueSize?: number;
-  /** Whether control elements are used, where the device has them (default true). */
+  /** Whether to use control elements, if the device has them (default true). */
   readonly controls?: boolean;
 }
 
 /** The events of {@link VirtioSound}. */
 export interface SoundEvents extends DriverEvents {
-  /** The device told something of itself. */
+  /** An event of the device. */
   notification: SoundNotification;
-  /** A stream ran out of periods, as the device says or as the driver sees: its number. */
+  /** A stream ran out of periods, as the device reports or the driver finds. The value is its number. */
   xrun: number;
 }
 
-/** How a stream is to be opened. */
+/** Options of {@link VirtioSound.openPlayback} and {@link VirtioSound.openCapture}. */
 export interface OpenOptions {
   /** The number of the stream (default: the first one of the direction that is not open). */
   readonly stream?: number;
   /** The sample format (default S16). */
   readonly format?: PcmFormatName;
-  /** Frames a second (default 48,000). */
+  /** The frame rate in Hz (default 48,000). */
   readonly rate?: number;
-  /** How many channels (default 2). */
+  /** The number of channels (default 2). */
   readonly channels?: number;
-  /** The bytes of a period (default: 20 ms). */
+  /** The size of a period in bytes (default: 20 ms). */
   readonly periodBytes?: number;
-  /** The bytes of the whole buffer, a multiple of `periodBytes` (default: 5 periods). */
+  /** The size of the whole buffer in bytes, a multiple of `periodBytes` (default: 5 periods). */
   readonly bufferBytes?: number;
-  /** What of the stream's features to use (default: EVT_XRUNS and MSG_POLLING, where it has them). */
+  /** The stream's features to use (default: EVT_XRUNS and MSG_POLLING, if it has them). */
   readonly features?: readonly PcmFeatureName[];
 }
 
 const DEFAULT_QUEUE_SIZE = 64;
 const DEFAULT_PERIODS = 5;
-/** Notifications that nobody takes are kept up to so many; then the oldest are dropped. */
+/** The number of notifications that are kept; if more arrive, the oldest are dropped. */
 const MAX_NOTIFICATIONS = 256;
 
-/** The features that are used where a stream has them. */
+/** The features that are used if a stream has them. */
 const PREFERRED: readonly PcmFeatureName[] = ['EVT_XRUNS', 'MSG_POLLING'];
 
 /**
@@ -101,7 +101,7 @@ const PREFERRED: readonly PcmFeatureName[] = ['EVT_XRUNS', 'MSG_POLLING'];
  * ```
  */
 export class VirtioSound extends BufferDriver<SoundFeatureName, SoundEvents> {
-  /** The type of the devices that it drives. */
+  /** The device type: sound. */
   static readonly deviceType = DeviceType.Sound;
 
   /** The control requests: jacks, streams, channel maps, control elements. */
@@ -169,9 +169,9 @@ export class VirtioSound extends BufferDriver<SoundFeatureName, SoundEvents> {
   // Streams.
 
   /**
-   * Opens a stream that plays: sets its parameters and prepares it.
+   * Opens a playback stream: sets its parameters and prepares it.
    *
-   * @throws {@link VirtioError} `INVALID_PARAM` for what the stream cannot do, `ALREADY_USED` if it is open or there is none left,
+   * @throws {@link VirtioError} `INVALID_PARAM` for options that the stream does not support, `ALREADY_USED` if it, or every stream, is open,
    * `UNSUPPORTED`, `IO_ERROR` if the device refuses, `ABORTED`, or why the device no longer works
    */
   openPlayback(options?: OpenOptions, wait?: WaitOptions): Promise<PlaybackStream> {
@@ -190,7 +190,7 @@ export class VirtioSound extends BufferDriver<SoundFeatureName, SoundEvents> {
   }
 
   /**
-   * Opens a stream that captures: sets its parameters and prepares it. It starts when it is first read.
+   * Opens a capture stream: sets its parameters and prepares it. It starts when it is first read.
    *
    * @throws {@link VirtioError} as {@link VirtioSound.openPlayback}
    */
@@ -212,10 +212,10 @@ export class VirtioSound extends BufferDriver<SoundFeatureName, SoundEvents> {
   // Single I/O messages, for those who drive a stream by `control` themselves.
 
   /**
-   * Transfers a buffer of a stream: plays it, or fills it with what is captured. It should be a period long. Returns when the device has
-   * used it, which it does while the stream runs.
+   * Transfers a buffer of a stream: plays it, or fills it with captured frames. It should have the size of a period. Waits until the
+   * device has used it, which it does while the stream runs.
    *
-   * @param direction that of the stream, which decides about the queue
+   * @param direction the direction of the stream, which selects the queue
    * @throws {@link VirtioError} `INVALID_PARAM` if there is no such stream, `IO_ERROR` if the device failed, `ABORTED`, or why the device no
    * longer works
    */
@@ -256,13 +256,13 @@ export class VirtioSound extends BufferDriver<SoundFeatureName, SoundEvents> {
     return this.#queue(direction).submitTransfer(stream, buffer, options);
   }
 
-  /** The next submitted transfer of a direction that the device has used: its token, or -1. */
+  /** The token of the next submitted transfer of a direction that the device has used, or -1. */
   pollTransfer(direction: AudioDirection): number {
     return this.#queue(direction).pollTransfer();
   }
 
   /**
-   * Ends a transfer that was submitted: its buffer is the caller's again.
+   * Completes a transfer that was submitted: its buffer belongs to the caller again.
    *
    * @throws {@link VirtioError} `NOT_READY`, `WRONG_TOKEN`, `IO_ERROR` if the device failed
    */
@@ -270,24 +270,24 @@ export class VirtioSound extends BufferDriver<SoundFeatureName, SoundEvents> {
     return this.#queue(direction).completeTransfer(token);
   }
 
-  /** Gives a transfer up. Its buffer, if it lies in DMA memory, stays the device's until that is done with it. */
+  /** Cancels a transfer. Its buffer, if it lies in DMA memory, belongs to the device until the device has used it. */
   cancelTransfer(direction: AudioDirection, token: number): void {
     this.#queue(direction).cancelTransfer(token);
   }
 
-  /** Shows the device all transfers that were submitted with `kick: false`. */
+  /** Notifies the device of transfers that were submitted with `kick: false`. */
   kickTransfers(direction: AudioDirection): void {
     this.#queue(direction).kick();
   }
 
   // Notifications.
 
-  /** How many notifications were dropped, as nobody took them: 256 are kept. */
+  /** How many notifications were dropped because they were not taken: 256 are kept. */
   get lostNotifications(): number {
     return this.#lostNotifications;
   }
 
-  /** The oldest notification that was not taken, or `undefined`. Listeners to `notification` get all of them besides. */
+  /** Takes the oldest notification, or `undefined`. Listeners to `notification` get all of them, too. */
   popNotification(): SoundNotification | undefined {
     this.checkUsable();
     this.#events.drain();
@@ -297,7 +297,7 @@ export class VirtioSound extends BufferDriver<SoundFeatureName, SoundEvents> {
     return notification;
   }
 
-  /** The next notification. */
+  /** Waits for the next notification. */
   async nextNotification(options?: WaitOptions): Promise<SoundNotification> {
     for (;;) {
       const notification = this.popNotification();
@@ -328,7 +328,7 @@ export class VirtioSound extends BufferDriver<SoundFeatureName, SoundEvents> {
     if (direction === undefined) return;
     const lost = new VirtioError(
       'DEVICE_RESET',
-      `${this.transport.who()}: queue ${index} was reset with the periods of all its streams; open them anew`,
+      `${this.transport.who()}: queue ${index} was reset, and the periods of all its streams are lost; open them again`,
     );
     this.#queue(direction).forget(lost);
     for (const stream of [...this.#streams.values()]) {
@@ -340,7 +340,7 @@ export class VirtioSound extends BufferDriver<SoundFeatureName, SoundEvents> {
     this.#resets += 1;
     const lost = new VirtioError(
       'DEVICE_RESET',
-      `${this.transport.who()} was reset while the stream was open, so it has no parameters any more; open it anew`,
+      `${this.transport.who()} was reset while the stream was open, so it has no parameters any more; open it again`,
     );
     this.#tx.forget(lost);
     this.#rx.forget(lost);
@@ -370,7 +370,7 @@ export class VirtioSound extends BufferDriver<SoundFeatureName, SoundEvents> {
       if (bytes.length < SoundEventLayout.size) {
         this.quirk(
           SoundQueue.EVENT,
-          `an event has ${bytes.length} bytes in place of ${SoundEventLayout.size}; it was left out`,
+          `an event has ${bytes.length} bytes instead of ${SoundEventLayout.size}; it was ignored`,
         );
         return;
       }
@@ -381,7 +381,7 @@ export class VirtioSound extends BufferDriver<SoundFeatureName, SoundEvents> {
       if (notification === undefined) {
         this.quirk(
           SoundQueue.EVENT,
-          `event 0x${code.toString(16)} of 0x${data.toString(16)} is of nothing there is; it was left out`,
+          `event 0x${code.toString(16)} with data 0x${data.toString(16)} is unknown, or for an unknown item; it was ignored`,
         );
         return;
       }
@@ -418,7 +418,7 @@ export class VirtioSound extends BufferDriver<SoundFeatureName, SoundEvents> {
     if (this.#streams.has(id) || this.#opening.has(id)) {
       throw new VirtioError(
         'ALREADY_USED',
-        `${this.transport.who()}: stream ${id} is open already; close it first, or take another`,
+        `${this.transport.who()}: stream ${id} is open already; close it first, or use another`,
       );
     }
     const parameters = parametersOf(info, options);
@@ -474,12 +474,12 @@ export class VirtioSound extends BufferDriver<SoundFeatureName, SoundEvents> {
       : new VirtioError('UNSUPPORTED', `${this.transport.who()} has no stream of direction ${direction}`);
   }
 
-  /** A reset may come between an answer and what waits for it. */
+  /** Throws if the device was reset between an answer and the code that waited for it. */
   #checkReset(id: number, resets: number): void {
     if (this.#resets === resets) return;
     throw new VirtioError(
       'DEVICE_RESET',
-      `${this.transport.who()} was reset while stream ${id} was being opened; open it anew`,
+      `${this.transport.who()} was reset while stream ${id} was being opened; open it again`,
     );
   }
 
@@ -490,7 +490,7 @@ export class VirtioSound extends BufferDriver<SoundFeatureName, SoundEvents> {
     if (queue !== undefined) return queue;
     throw new VirtioError(
       'INVALID_PARAM',
-      `${this.transport.who()}: the direction is ${direction}; give 'output' or 'input'`,
+      `${this.transport.who()}: the direction must be 'output' or 'input', not ${direction}`,
     );
   }
 
