@@ -172,8 +172,8 @@ export abstract class LinuxHal implements PostingHal, Disposable {
 }
 
 /**
- * Plain stores were seen not to arrive on riscv64. V8 may store an element of a typed array in pieces, as the processor need not allow unaligned addresses; a register takes a whole
- * word only. An atomic store is one instruction, with fences, which hardware wants before a notification. (On x86 it would read as well.)
+ * Plain stores were seen not to arrive on riscv64. V8 may store an element of a typed array in pieces, as the processor need not allow
+ * unaligned addresses; a register takes a whole word only. An atomic store is one instruction, with fences, which hardware wants before a notification. (On x86 it would read as well.)
  */
 const STORES_IN_PIECES = process.arch === 'riscv64';
 
