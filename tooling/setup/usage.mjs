@@ -7,7 +7,7 @@ Sets everything up, boots guests in QEMU, runs every driver in them and writes a
   WORD         only tests whose device, name or kind of guest contains it, e.g. blk or microvm; of several, each
   --full       every test in every kind of guest; otherwise all tests run in the first kind, and one or two a device in
                the others
-  --arch NAME  guests of this architecture: x86_64 (default), aarch64 or riscv64; may be repeated. With --full all of them
+  --arch NAME  guests of this architecture: x86_64 (default), aarch64 or riscv64; may be repeated
   --plain      plain lines, also on a terminal
   --json FILE  write the report's JSON to this file, too
   --help       show this

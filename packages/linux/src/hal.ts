@@ -170,7 +170,28 @@ export abstract class LinuxHal implements PostingHal, Disposable {
   protected abstract checkAccess(accessPlatform: boolean): void;
 }
 
+/**
+ * Plain stores were seen not to arrive on riscv64. V8 may store an element of a typed array in pieces, as the processor need not allow
+ * unaligned addresses; a register takes a whole word only. An atomic store is one instruction, with fences, which hardware wants before a notification. (On x86 it would read as well.)
+ */
+const STORES_IN_PIECES = process.arch === 'riscv64';
+
+/** Checks nothing: {@link subWindow} does. */
+function wholeStores(registers: MappedRegisters): RegisterWindow {
+  const { u8, u16, u32 } = registers.mapped;
+  return {
+    size: registers.size,
+    read8: (offset) => registers.read8(offset),
+    read16: (offset) => registers.read16(offset),
+    read32: (offset) => registers.read32(offset),
+    write8: (offset, value) => void Atomics.store(u8, offset, value),
+    write16: (offset, value) => void Atomics.store(u16, offset >>> 1, value),
+    write32: (offset, value) => void Atomics.store(u32, offset >>> 2, value),
+  };
+}
+
 /** A part of a mapping as registers; `offset` need not be aligned. */
 export function mappedWindow(mapping: Mapping, offset: number, size: number): RegisterWindow {
-  return subWindow(new MappedRegisters(mapping.view()), offset, size);
+  const registers = new MappedRegisters(mapping.view());
+  return subWindow(STORES_IN_PIECES ? wholeStores(registers) : registers, offset, size);
 }

@@ -87,12 +87,12 @@ export function qemuProgram(arch: Architecture): string {
 
 /**
  * The processor under software emulation. Those of the `virt` boards have what Node.js makes use of (atomic instructions on aarch64) and
- * nothing that costs time here: pointer authentication, page tables of more levels. koffi's native part for riscv64 needs vectors.
+ * nothing that costs time here: pointer authentication, page tables of more levels. koffi's native part for riscv64 needs the profile RVA23.
  */
 const CPUS: Readonly<Record<Architecture, string>> = {
   x86_64: 'max',
   aarch64: 'neoverse-n1',
-  riscv64: 'rv64,v=on,sv48=off,sv57=off',
+  riscv64: 'rva23s64',
 };
 
 /** The serial ports as the kernel names them: the console's, and that of the channel to the host. */
