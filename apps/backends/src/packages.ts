@@ -31,6 +31,15 @@ export const UNPACKED = {
   },
   passt: { package: 'passt', path: 'usr/bin/passt', suite: 'trixie', libraries: ['libc6'] },
   vsock: { package: 'vhost-device-vsock', path: 'usr/bin/vhost-device-vsock', suite: 'unstable' },
+  gpu: {
+    package: 'qemu-system-gui',
+    path: 'usr/lib/qemu/vhost-user-gpu',
+    suite: 'trixie',
+    libraries: (
+      'libatomic1 libc6 libdrm2 libepoxy0 libexpat1 libgbm1 libglib2.0-0t64 libnuma1 libpcre2-8-0 libpixman-1-0 libva-drm2 libva2 ' +
+      'libvirglrenderer1 libvulkan1 libx11-6 libxau6 libxcb1 libxdmcp6'
+    ).split(' '),
+  },
   testpmd: {
     package: 'dpdk-dev',
     path: 'usr/bin/dpdk-testpmd',

@@ -10,7 +10,7 @@ import {
 } from './display-commands.ts';
 import type { RgbaImage } from './framebuffer.ts';
 import { GpuError } from './gpu-error.ts';
-import { CURSOR_BYTES, type GpuState } from './gpu-state.ts';
+import { CURSOR_BYTES, type GpuState, requireScanout } from './gpu-state.ts';
 import { convertPremultiplied, PixelFormat, type PixelShifts, pixelShifts } from './pixel-format.ts';
 import { BYTES_PER_PIXEL, CURSOR_SIZE, GpuCommandType } from './protocol.ts';
 import { ask, runSteps, runStepsSync, type Steps } from './steps.ts';
@@ -269,9 +269,9 @@ function checkCursor(
   change: CursorChange,
   { scanout = 0, x, y }: CursorPosition,
 ): { readonly scanout: number; readonly x: number; readonly y: number } {
-  const { transport, scanouts, failure } = state.owner;
+  const { transport, failure } = state.owner;
   if (failure !== undefined) throw failure;
-  requireInteger(transport, 'scanout', scanout, 0, scanouts - 1);
+  requireScanout(state.owner, scanout);
   requireInteger(transport, 'x', x, MIN_POSITION, MAX_POSITION);
   requireInteger(transport, 'y', y, MIN_POSITION, MAX_POSITION);
   if (change instanceof Cursor) change.check();

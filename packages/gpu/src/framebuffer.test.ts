@@ -33,6 +33,12 @@ describe('a framebuffer', () => {
     expect(rig.host.screens.has(0)).toBe(false);
   });
 
+  it('says that there is nothing to show it on', async () => {
+    using rig = setUp({ scanouts: 0 });
+    await expect(rig.gpu.setUpFramebuffer()).rejects.toMatchObject({ code: 'UNSUPPORTED' });
+    expect(() => rig.gpu.moveCursorSync({ x: 0, y: 0 })).toThrow(/no scanouts/);
+  });
+
   it.each([
     [0, 800],
     [1280, 0],

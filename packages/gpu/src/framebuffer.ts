@@ -15,7 +15,7 @@ import {
 import type { Rect } from './command.ts';
 import type { SubmitCommandOptions } from './command-queue.ts';
 import { GpuError } from './gpu-error.ts';
-import type { GpuState } from './gpu-state.ts';
+import { type GpuState, requireScanout } from './gpu-state.ts';
 import {
   convertRgba,
   PixelFormat,
@@ -277,9 +277,8 @@ export class Framebuffer implements Disposable, AsyncDisposable {
 
   /** @internal */
   *showSteps(scanout: number, rect: Rect): Steps<void> {
-    const { transport, scanouts } = this.#state.owner;
     this.#check(rect);
-    requireInteger(transport, 'scanout', scanout, 0, scanouts - 1);
+    requireScanout(this.#state.owner, scanout);
     const { shown } = this.#state;
     const before = shown[scanout];
     // Said before the device answers: who gives up waiting must not destroy what may be shown without switching it off.

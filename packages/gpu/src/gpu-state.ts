@@ -2,7 +2,7 @@
  * The state that a driver, its framebuffers and its cursors share: the queues, the ids of resources, memory that the device may use,
  * and what each scanout shows.
  */
-import { type Hal, type Transport, VirtioError } from '@virtio/core';
+import { type Hal, requireInteger, type Transport, VirtioError } from '@virtio/core';
 import { Backing } from './backing.ts';
 import type { CommandQueue } from './command-queue.ts';
 import { resourceDetachBacking, resourceUnref } from './display-commands.ts';
@@ -28,6 +28,24 @@ export interface GpuOwner {
   readonly failure: VirtioError | undefined;
   readonly scanouts: number;
   usesAccessPlatform(): boolean;
+}
+
+/**
+ * Checks the number of a scanout.
+ *
+ * @throws {@link VirtioError} `INVALID_PARAM`; `UNSUPPORTED` if the device has none
+ */
+export function requireScanout(
+  { transport, scanouts }: Pick<GpuOwner, 'transport' | 'scanouts'>,
+  scanout: number,
+): void {
+  if (scanouts === 0) {
+    throw new VirtioError(
+      'UNSUPPORTED',
+      `${transport.who()} has no scanouts, so it can show nothing: give the device a display, or use it for rendering alone`,
+    );
+  }
+  requireInteger(transport, 'scanout', scanout, 0, scanouts - 1);
 }
 
 /** The state of a driver. */

@@ -40,7 +40,7 @@ import {
 import { type Display, getDisplayInfo, getEdid, setScanout } from './display-commands.ts';
 import { type Edid, parseEdid } from './edid.ts';
 import { Framebuffer, type FramebufferOptions, MAX_FRAMEBUFFER } from './framebuffer.ts';
-import { GpuState } from './gpu-state.ts';
+import { GpuState, requireScanout } from './gpu-state.ts';
 import {
   BYTES_PER_PIXEL,
   CONTROL_QUEUE,
@@ -589,7 +589,7 @@ export class VirtioGpu extends Driver<GpuFeatureName, GpuEvents> {
     this.checkUsable();
     const { scanout = 0, ...others } = options;
     const state = this.#state;
-    requireInteger(this.transport, 'scanout', scanout, 0, this.scanouts - 1);
+    requireScanout(this, scanout);
     let { width, height } = options;
     if (width === undefined || height === undefined) {
       const wanted = this.#sizeOf((yield* ask(getDisplayInfo()))[scanout]);

@@ -12,12 +12,15 @@ import { Errno, SystemCallError, systemError } from './system-error.ts';
 const AF_UNIX = 1;
 /** `SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC`. */
 const STREAM = 0x80801;
+/** `SOCK_STREAM | SOCK_CLOEXEC`: each call here says that it does not wait, so that the other end may be a program that does. */
+const PAIR = 0x80001;
 /** `SOCK_NONBLOCK | SOCK_CLOEXEC` for `accept4`. */
 const ACCEPTED = 0x80800;
 const SHUT_RDWR = 2;
 const SOL_SOCKET = 1;
 const SCM_RIGHTS = 1;
 const MSG_CTRUNC = 0x8;
+const MSG_DONTWAIT = 0x40;
 const MSG_NOSIGNAL = 0x4000;
 const MSG_CMSG_CLOEXEC = 0x40000000;
 
@@ -107,20 +110,14 @@ export class UnixSocket implements Disposable {
   }
 
   /**
-   * Makes two sockets that are connected to each other.
+   * Makes two sockets that are connected to each other. Their descriptors block, for a program that is given one; what this class does
+   * with them does not.
    *
    * @throws {@link VirtioError} `SYSTEM_ERROR`
    */
   static pair(): [UnixSocket, UnixSocket] {
     const fds = new Int32Array(2);
-    check(
-      'socketpair',
-      'a pair of sockets could not be made',
-      AF_UNIX,
-      STREAM,
-      0,
-      new Uint8Array(fds.buffer),
-    );
+    check('socketpair', 'a pair of sockets could not be made', AF_UNIX, PAIR, 0, new Uint8Array(fds.buffer));
     const [left = -1, right = -1] = fds;
     return [new UnixSocket(left), new UnixSocket(right)];
   }
@@ -153,7 +150,7 @@ export class UnixSocket implements Disposable {
     setAddress(view, AT.header + HEADER.control, control === 0 ? 0 : address + AT.control);
     setAddress(view, AT.header + HEADER.controlLength, Math.ceil(control / 8) * 8);
     view.setInt32(AT.header + HEADER.flags, 0, true);
-    const result = tryCall('sendmsg', this.#fd, address, MSG_NOSIGNAL);
+    const result = tryCall('sendmsg', this.#fd, address, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (result >= 0) return result;
     if (result === -Errno.EAGAIN) return 0;
     if (result === -Errno.EPIPE || result === -Errno.ECONNRESET) return -1;
@@ -178,7 +175,7 @@ export class UnixSocket implements Disposable {
     setAddress(view, AT.header + HEADER.control, address + AT.control);
     setAddress(view, AT.header + HEADER.controlLength, CONTROL_SIZE);
     view.setInt32(AT.header + HEADER.flags, 0, true);
-    const result = tryCall('recvmsg', this.#fd, address, MSG_CMSG_CLOEXEC);
+    const result = tryCall('recvmsg', this.#fd, address, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
     if (result === -Errno.EAGAIN) return undefined;
     if (result === -Errno.ECONNRESET) return { bytes: new Uint8Array(0), descriptors: [] };
     if (result < 0) {

@@ -91,7 +91,7 @@ export class Channel implements Disposable {
   #timer: NodeJS.Timeout | undefined;
   #lost: VirtioError | undefined;
   /** Looked after while somebody waits in place: the back end may ask us something before it answers. */
-  #aside: Aside | undefined;
+  readonly #asides: Aside[] = [];
 
   constructor(socket: UnixSocket, poller: EventPoller, options: ChannelOptions) {
     this.#socket = socket;
@@ -107,7 +107,7 @@ export class Channel implements Disposable {
 
   /** Another socket that is looked after while somebody waits in place. */
   lookAfter(aside: Aside): void {
-    this.#aside = aside;
+    this.#asides.push(aside);
   }
 
   /** Sends a request that is not answered. */
@@ -147,9 +147,9 @@ export class Channel implements Disposable {
         }
         const own = PollEvents.IN | (this.#outgoing.length > 0 ? PollEvents.OUT : 0);
         const waits: [number, number][] = [[this.#socket.fd, own]];
-        if (this.#aside !== undefined) waits.push([this.#aside.fd, PollEvents.IN]);
+        for (const { fd } of this.#asides) if (fd >= 0) waits.push([fd, PollEvents.IN]);
         pollDescriptors(waits, left);
-        this.#aside?.pump();
+        for (const aside of this.#asides) aside.pump();
         this.pump();
       }
       if (one.error !== undefined) throw one.error;

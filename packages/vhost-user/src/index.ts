@@ -3,6 +3,14 @@
  *
  * @packageDocumentation
  */
+export {
+  BackendDisplay,
+  type BackendCursor,
+  type BackendDisplayEvents,
+  type BackendDisplayOptions,
+  type BackendScanout,
+  type ScanoutUpdate,
+} from './display.ts';
 export { VhostUserHal } from './hal.ts';
 export { VhostUserInterrupts } from './interrupts.ts';
 export { openDriver, type TypedDriverClass, type VhostUserDriverOptions } from './open-driver.ts';

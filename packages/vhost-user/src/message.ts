@@ -33,11 +33,25 @@ export function encodeMessage(request: number, payload: Uint8Array, flags = 0): 
   return bytes;
 }
 
+/** What a {@link MessageReader} accepts. */
+export interface MessageLimits {
+  /** The longest payload of a message now, in bytes. */
+  readonly longest: (request: number) => number;
+  /** Whether the flags hold the version of the protocol. */
+  readonly versioned: boolean;
+}
+
 /** Puts messages together from what arrives. */
 export class MessageReader {
+  readonly #limits: MessageLimits;
   #bytes = new Uint8Array(Header.size);
   #have = 0;
   #descriptors: number[] = [];
+
+  /** @param limits default: those of the vhost-user protocol */
+  constructor(limits: MessageLimits = { longest: () => MAX_PAYLOAD, versioned: true }) {
+    this.#limits = limits;
+  }
 
   /** How many bytes the message lacks; to be given no more than these. */
   get needed(): number {
@@ -68,16 +82,17 @@ export class MessageReader {
     const view = new DataView(this.#bytes.buffer);
     const { request, flags, size } = Header.read(view);
     if (this.#have === Header.size) {
-      if ((flags & HeaderFlag.VERSION_MASK) !== HeaderFlag.VERSION) {
+      if (this.#limits.versioned && (flags & HeaderFlag.VERSION_MASK) !== HeaderFlag.VERSION) {
         throw new VirtioError(
           'DEVICE_MISBEHAVED',
           `message ${request} has version ${flags & HeaderFlag.VERSION_MASK} of the protocol; there is version 1`,
         );
       }
-      if (size > MAX_PAYLOAD) {
+      const longest = this.#limits.longest(request);
+      if (size > longest) {
         throw new VirtioError(
           'DEVICE_MISBEHAVED',
-          `message ${request} has ${size} bytes of payload; none that was asked for has more than ${MAX_PAYLOAD}`,
+          `message ${request} has ${size} bytes of payload; at most ${longest} are possible`,
         );
       }
       if (size > 0) {

@@ -1,8 +1,9 @@
 /** Opens a device in another process: the one place that knows which parts belong together. */
-import { type DeviceType, isDeviceType, VirtioError } from '@virtio/core';
+import { DeviceType, isDeviceType, VirtioError } from '@virtio/core';
 import { disposeAtExit, EventPoller, Resources } from '@virtio/linux';
 import { configSizes } from './config-size.ts';
 import { Client, Server } from './dial.ts';
+import { BackendDisplay } from './display.ts';
 import { VhostUserHal } from './hal.ts';
 import { VhostMemory } from './memory.ts';
 import { MAX_CONFIG, MAX_VRINGS } from './protocol.ts';
@@ -49,6 +50,8 @@ export interface VhostUserOptions {
   readonly config?: Uint8Array;
   /** The size of the configuration space in bytes, up to 256, where it is not what the specification has. */
   readonly configSize?: number;
+  /** Where a graphics card shows its pictures: it has no display of its own. Only for `DeviceType.Gpu`. */
+  readonly display?: BackendDisplay;
   /** Bytes of the first region of shared memory (default 64 MiB). Later ones are larger. Pages take memory when they are touched. */
   readonly memorySize?: number;
   /** Whether the memory is taken from huge pages if there are enough (default true). */
@@ -104,6 +107,13 @@ export async function openVhostUser(path: string, options: VhostUserOptions): Pr
   const spinUs = within(name, 'spinUs', options.spinUs ?? SPIN_US, 0, LONGEST_SPIN_US);
   const queues = options.queues && within(name, 'queues', options.queues, 1, MAX_VRINGS);
   const configSize = options.configSize && within(name, 'configSize', options.configSize, 1, MAX_CONFIG);
+  const { display } = options;
+  if (display !== undefined && !(display instanceof BackendDisplay && deviceType === DeviceType.Gpu)) {
+    throw new VirtioError(
+      'INVALID_PARAM',
+      `${name}: display is for graphics cards (DeviceType.Gpu), and is a BackendDisplay of @virtio/vhost-user`,
+    );
+  }
   const resources = new Resources();
   try {
     const memory = new VhostMemory(name, memorySize, hugePages);
@@ -125,6 +135,7 @@ export async function openVhostUser(path: string, options: VhostUserOptions): Pr
           maxQueueSize,
           queues,
           config,
+          display,
           configSizes: configSize === undefined ? configSizes(deviceType) : [configSize],
         },
         options.signal ?? new AbortController().signal,

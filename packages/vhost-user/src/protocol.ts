@@ -27,6 +27,7 @@ export const FrontendRequest = {
   SET_CONFIG: 25,
   GET_INFLIGHT_FD: 31,
   SET_INFLIGHT_FD: 32,
+  GPU_SET_SOCKET: 33,
   RESET_DEVICE: 34,
   GET_MAX_MEM_SLOTS: 36,
   ADD_MEM_REG: 37,

@@ -12,8 +12,10 @@ import {
   parseU64,
   parseVringState,
 } from './answers.ts';
-import { BackendChannel } from './backend-channel.ts';
+import { backendChannel } from './backend-channel.ts';
 import { Channel, type Pending } from './channel.ts';
+import type { BackendDisplay } from './display.ts';
+import { displayChannel } from './display-channel.ts';
 import { INFLIGHT_FEATURE, SUPPORTED_PROTOCOL_FEATURES } from './features.ts';
 import type { Region } from './memory.ts';
 import {
@@ -33,8 +35,11 @@ import {
   U64,
   VringState,
 } from './protocol.ts';
+import type { SideChannel } from './side-channel.ts';
 
 const NOTHING = new Uint8Array(0);
+/** Where the configuration of a graphics card has the number of its scanouts. @see VIRTIO 1.4, 5.7.4 */
+const NUM_SCANOUTS = 8;
 
 /** What a session is made with. */
 export interface SessionOptions {
@@ -46,6 +51,8 @@ export interface SessionOptions {
   readonly signal: AbortSignal;
   /** Sizes of the configuration space to try, the largest first. */
   readonly configSizes: readonly number[];
+  /** Where a graphics card shows its pictures. */
+  readonly display: BackendDisplay | undefined;
   readonly onConfigChange: (session: Session) => void;
   /** The connection is gone, and was not disposed. */
   readonly onLost: (session: Session, error: VirtioError) => void;
@@ -68,7 +75,8 @@ export class Session implements Disposable {
 
   readonly #options: SessionOptions;
   readonly #channel: Channel;
-  #backend: BackendChannel | undefined;
+  /** Sockets on which the back end asks. */
+  readonly #sides: SideChannel[] = [];
   /** The regions that the back end has. */
   readonly #regions = new Set<Region>();
   /** Requests that were sent and whose answers were not looked at. */
@@ -115,7 +123,7 @@ export class Session implements Disposable {
 
   /** Takes what has come, for those who run no event loop. */
   pump(): void {
-    this.#backend?.pump();
+    for (const side of this.#sides) side.pump();
     this.#channel.pump();
   }
 
@@ -215,7 +223,16 @@ export class Session implements Disposable {
   askConfig(size: number = this.config.length): Pending<Uint8Array<ArrayBuffer>> {
     const payload = new Uint8Array(ConfigAccess.size + size);
     ConfigAccess.write(new DataView(payload.buffer), 0, { size });
-    return this.#channel.ask('GET_CONFIG', payload, parseConfig(size));
+    const parse = parseConfig(size);
+    return this.#channel.ask('GET_CONFIG', payload, (message) => {
+      const config = parse(message);
+      // How many displays there are the front end knows.
+      const { display } = this.#options;
+      if (display !== undefined && config.length >= NUM_SCANOUTS + 4) {
+        new DataView(config.buffer).setUint32(NUM_SCANOUTS, display.displays.length, true);
+      }
+      return config;
+    });
   }
 
   /** Asks for the device status. */
@@ -251,11 +268,11 @@ export class Session implements Disposable {
   #end(): void {
     this.live = false;
     this.#options.signal.removeEventListener('abort', this.#close);
-    this.#backend?.[Symbol.dispose]();
+    for (const side of this.#sides) side[Symbol.dispose]();
   }
 
   async #greet(poller: EventPoller): Promise<void> {
-    const { reconnect, configSizes } = this.#options;
+    const { reconnect, configSizes, display } = this.#options;
     const channel = this.#channel;
     this.features = await channel.ask('GET_FEATURES', NOTHING, parseU64).answer();
     if ((this.features & PROTOCOL_FEATURES_BIT) !== 0n) {
@@ -274,20 +291,24 @@ export class Session implements Disposable {
       this.slots = Math.max(1, slots);
     }
     if (this.has('BACKEND_REQ')) {
-      const backend = new BackendChannel(poller, this.has('REPLY_ACK'), () =>
-        this.#options.onConfigChange(this),
-      );
-      this.#backend = backend;
-      channel.lookAfter(backend);
-      this.tell('SET_BACKEND_REQ_FD', NOTHING, [backend.theirs]);
-      await this.finished();
-      backend.handedOver();
+      const asking = backendChannel(poller, this.has('REPLY_ACK'), () => this.#options.onConfigChange(this));
+      await this.#handOver('SET_BACKEND_REQ_FD', asking);
     }
+    if (display !== undefined) await this.#handOver('GPU_SET_SOCKET', displayChannel(poller, display));
     if (!this.has('CONFIG')) return;
     for (const size of configSizes) {
       this.config = await this.askConfig(Math.min(size, MAX_CONFIG)).answer();
       if (this.config.length > 0) return;
     }
+  }
+
+  /** Gives the back end its end of a socket on which it asks. */
+  async #handOver(request: FrontendRequestName, side: SideChannel): Promise<void> {
+    this.#sides.push(side);
+    this.#channel.lookAfter(side);
+    this.tell(request, NOTHING, [side.theirs]);
+    await this.finished();
+    side.handedOver();
   }
 
   #takeBatch(): { readonly pending: Pending<bigint>; readonly what: string }[] {

@@ -21,6 +21,7 @@ import { closeDescriptor } from '@virtio/linux';
 import type { EventPoller } from '@virtio/linux';
 import { DeviceConfig } from './device-config.ts';
 import type { Dialer } from './dial.ts';
+import type { BackendDisplay } from './display.ts';
 import { visibleFeatures } from './features.ts';
 import { VhostUserInterrupts } from './interrupts.ts';
 import type { VhostMemory } from './memory.ts';
@@ -51,6 +52,7 @@ export interface VhostUserTransportOptions {
   readonly queues: number | undefined;
   readonly config: Uint8Array | undefined;
   readonly configSizes: readonly number[];
+  readonly display: BackendDisplay | undefined;
 }
 
 /** The way to a device in another process. */
@@ -326,6 +328,7 @@ export class VhostUserTransport extends Transport {
       reconnect: this.#options.reconnect,
       signal: this.#closing.signal,
       configSizes: this.#options.configSizes,
+      display: this.#options.display,
       onConfigChange: (session) => {
         if (session === this.#session) this.#configChange(session);
       },

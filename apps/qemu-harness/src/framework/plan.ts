@@ -71,23 +71,25 @@ export function reasonAgainst(test: GuestTest, cell: Cell): string | undefined {
  */
 export function portions<T extends { readonly test: GuestTest }>(tests: readonly T[], board: Board): T[][] {
   const slots = slotsOf(board);
-  const result: T[][] = [];
-  let free = 0;
+  const result: { free: number; readonly items: T[] }[] = [];
   for (const item of tests) {
     const { test } = item;
     const needed = Object.keys(test.devices).length;
     if (needed > slots) {
       throw new Error(`'${test.name}' needs ${needed} devices; a guest has room for ${slots}.`);
     }
-    const twice = result.at(-1)?.some((other) => other.test === test) === true;
-    if (needed > free || twice || result.length === 0) {
-      result.push([]);
-      free = slots;
+    // The first guest with room: each one less is a boot less.
+    let portion = result.find(
+      ({ free, items }) => free >= needed && !items.some((other) => other.test === test),
+    );
+    if (portion === undefined) {
+      portion = { free: slots, items: [] };
+      result.push(portion);
     }
-    result.at(-1)?.push(item);
-    free -= needed;
+    portion.items.push(item);
+    portion.free -= needed;
   }
-  return result;
+  return result.map(({ items }) => items);
 }
 
 /** Where a device goes. */
