@@ -11,7 +11,6 @@ import {
   type DriverOptions,
   type FeatureName,
   type Hal,
-  requireInteger,
   type SharedMemory,
   type SpinOptions,
   type Transport,
