@@ -177,8 +177,9 @@ function rxMode(name: keyof typeof RxCommand, on: boolean): NetCommand {
     command: RxCommand[name],
     features: [extra ? 'CTRL_RX_EXTRA' : 'CTRL_RX'],
     data() {
-      if (typeof on !== 'boolean')
+      if (typeof on !== 'boolean') {
         throw invalid(`RX_${name}`, `the value must be true or false, not ${String(on)}`);
+      }
       return Uint8Array.of(on ? 1 : 0);
     },
     value: () => undefined,

@@ -126,8 +126,9 @@ export function* readPcap(bytes: Uint8Array<ArrayBuffer>): Generator<CapturedFra
     }
     const kept = view.getUint32(at + 8, little);
     const end = at + RECORD_HEADER + kept;
-    if (end > bytes.length)
+    if (end > bytes.length) {
       throw invalid(`it ends at ${bytes.length}, in the ${kept} bytes of the frame at ${at}`);
+    }
     yield {
       timestamp:
         BigInt(view.getUint32(at, little)) * 1_000_000_000n + BigInt(view.getUint32(at + 4, little)) * unit,

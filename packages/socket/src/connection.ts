@@ -158,9 +158,11 @@ export class Connection {
     const { inFlight, free } = this.credit;
     if (op !== VsockOp.RST && op !== VsockOp.REQUEST && op !== VsockOp.INVALID) this.#takeCredit(header);
     const act = this.state.receive(op, header.flags);
-    if (op === VsockOp.RW) this.#takeData(act, header, data);
-    else if (header.len > 0)
+    if (op === VsockOp.RW) {
+      this.#takeData(act, header, data);
+    } else if (header.len > 0) {
       this.#host.sloppy(`a packet of operation ${op} has ${header.len} bytes of data, which is not allowed`);
+    }
     this.#act(act);
     // There are devices that confirm a shutdown only if all that was sent before is gone by then.
     if (this.state.phase === 'closing' && inFlight > 0 && this.credit.inFlight === 0) {
