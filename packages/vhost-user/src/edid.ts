@@ -32,12 +32,7 @@ export function edidOf(width: number, height: number): Uint8Array {
   if (width <= LARGEST && height <= LARGEST) writeTiming(bytes, view, width, height);
   else writeDescriptor(bytes, 54, 0x10, []);
   // The display's name, and two descriptors without meaning.
-  writeDescriptor(
-    bytes,
-    72,
-    0xfc,
-    [...NAME, '\n'].map((letter) => letter.charCodeAt(0)),
-  );
+  writeDescriptor(bytes, 72, 0xfc, new TextEncoder().encode(`${NAME}\n`));
   writeDescriptor(bytes, 90, 0x10, []);
   writeDescriptor(bytes, 108, 0x10, []);
   bytes[BLOCK - 1] = -bytes.reduce((sum, byte) => sum + byte, 0) & 0xff;
@@ -55,7 +50,7 @@ function writeTiming(bytes: Uint8Array, view: DataView, width: number, height: n
   bytes[71] = 0x18;
 }
 
-function writeDescriptor(bytes: Uint8Array, at: number, tag: number, text: readonly number[]): void {
+function writeDescriptor(bytes: Uint8Array, at: number, tag: number, text: ArrayLike<number>): void {
   bytes.set([0, 0, 0, tag, 0], at);
   if (text.length > 0) bytes.fill(0x20, at + 5, at + 18).set(text, at + 5);
 }

@@ -82,8 +82,9 @@ export async function json<T>(args: readonly string[]): Promise<T> {
 /** A device of the test for the command line: its address, and how to open it. */
 export function place(context: Pick<GuestContext, 'cell' | 'device'>, name: string): [string, ...string[]] {
   const location = context.device(name);
+  const size = location.kind === 'mmio' && location.size !== 512 ? `+0x${location.size.toString(16)}` : '';
   const address =
-    location.kind === 'pci' ? `pci:${location.address}` : `mmio:0x${location.address.toString(16)}`;
+    location.kind === 'pci' ? `pci:${location.address}` : `mmio:0x${location.address.toString(16)}${size}`;
   return context.cell.transport === 'pci-vfio' ? [address] : [address, '--unsafe-physical-memory'];
 }
 
