@@ -1,5 +1,5 @@
 /** Everything that must be there before a guest can boot. Nothing is run and no network is used where it already is. */
-import type { Architecture } from './boot/qemu-args.ts';
+import type { Architecture } from './architecture.ts';
 import { ensureImage, type GuestImage } from './image/image.ts';
 import { ensureQemu } from './setup/qemu-packages.ts';
 

@@ -2,7 +2,7 @@
 import { parseArgs } from 'node:util';
 import { USAGE } from '@virtio/setup/usage';
 import { HarnessError, messageOf } from './errors.ts';
-import { type Architecture, ARCHITECTURES } from './boot/qemu-args.ts';
+import { type Architecture, ARCHITECTURES } from './architecture.ts';
 import type { SuiteOptions } from './framework/run-suites.ts';
 
 function architecture(name: string): Architecture {

@@ -77,7 +77,7 @@ describe('what VirtioBlk refuses', () => {
   it('refuses what are no bytes, among others and alone', async () => {
     const open = openFakeDisk();
     const wrong: readonly (readonly [unknown, RegExp])[] = [
-      [undefined, /Uint8Array, and undefined was given/],
+      [undefined, /Uint8Array was expected, and undefined was given/],
       [512, /a number/],
       ['x'.repeat(512), /a string/],
       [new ArrayBuffer(512), /type ArrayBuffer/],

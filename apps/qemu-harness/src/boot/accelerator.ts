@@ -10,7 +10,8 @@ import { ensureCacheDir } from '../paths.ts';
 import { qemuVersion } from '../setup/qemu-packages.ts';
 import { agentFiles } from './agent-files.ts';
 import { Guest } from './guest.ts';
-import { DEFAULT_CONFIG, type Accelerator, type Architecture } from './qemu-args.ts';
+import type { Architecture } from '../architecture.ts';
+import { DEFAULT_CONFIG, type Accelerator } from './qemu-args.ts';
 
 const PROBE_MS = 15_000;
 

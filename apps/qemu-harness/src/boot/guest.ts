@@ -12,7 +12,8 @@ import type { GuestImage } from '../image/image.ts';
 import { lineSplitter } from '../run.ts';
 import { Channel } from './channel.ts';
 import { CHUNK_BYTES, fromChunk, toChunk, type FromGuest } from './protocol.ts';
-import { qemuArguments, qemuProgram, type Architecture, type GuestConfig } from './qemu-args.ts';
+import type { Architecture } from '../architecture.ts';
+import { qemuArguments, qemuProgram, type GuestConfig } from './qemu-args.ts';
 import { QmpClient } from './qmp.ts';
 import { makeTemporary } from './temporary.ts';
 

@@ -1,11 +1,7 @@
 /** Builds QEMU's command line for each kind of guest. */
+import type { Architecture } from '../architecture.ts';
 import type { GuestImage } from '../image/image.ts';
 import { hostTscKhz } from './host-tsc.ts';
-
-/** The guests' processors. */
-export const ARCHITECTURES = ['x86_64', 'aarch64', 'riscv64'] as const;
-/** A guest's processor. */
-export type Architecture = (typeof ARCHITECTURES)[number];
 
 /** The board of the guest; `virt` is that of all architectures but x86-64. */
 export type Machine = 'q35' | 'microvm' | 'virt';

@@ -3,7 +3,8 @@
  * side. This module and everything a definition imports ends up in the guest too, so it holds types and data only; what
  * the host can do reaches its functions as an argument.
  */
-import type { Architecture, Machine, TransportKind } from '../boot/qemu-args.ts';
+import type { Architecture } from '../architecture.ts';
+import type { Machine, TransportKind } from '../boot/qemu-args.ts';
 
 /** A property of a QEMU device: `true` and `false` become `on` and `off`. */
 export type Property = string | number | boolean;

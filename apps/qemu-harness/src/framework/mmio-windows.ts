@@ -1,5 +1,5 @@
 /** Where QEMU's boards have their windows of registers for virtio devices. Both halves of tests use it, so it holds data only. */
-import type { Architecture } from '../boot/qemu-args.ts';
+import type { Architecture } from '../architecture.ts';
 import type { Cell } from './define.ts';
 
 /** Windows of one size, one behind the other. */

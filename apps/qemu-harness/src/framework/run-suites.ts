@@ -8,7 +8,7 @@ import {
   type SimpleRenderer,
 } from 'listr2';
 import { chooseAccelerator } from '../boot/accelerator.ts';
-import type { Architecture } from '../boot/qemu-args.ts';
+import type { Architecture } from '../architecture.ts';
 import { HarnessError } from '../errors.ts';
 import { prepare } from '../prepare.ts';
 import { formatFailures, formatReboots, formatTable } from '../report/table.ts';

@@ -21,7 +21,7 @@ import {
 import { join } from 'node:path';
 import { withLock } from '@virtio/setup/lock';
 import { HARNESS_DIR, WAITING, ensureCacheDir } from '../paths.ts';
-import type { Architecture } from '../boot/qemu-args.ts';
+import type { Architecture } from '../architecture.ts';
 import { ensureForeignPackages, FOREIGN, type ForeignArchitecture } from '../setup/foreign-packages.ts';
 import { ensureGuestPackages, type GuestPackages } from '../setup/guest-packages.ts';
 import { encodeCpio, type CpioEntry } from './cpio.ts';

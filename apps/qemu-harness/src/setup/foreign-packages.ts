@@ -15,7 +15,7 @@ import {
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { withLock } from '@virtio/setup/lock';
-import type { Architecture } from '../boot/qemu-args.ts';
+import type { Architecture } from '../architecture.ts';
 import { HarnessError } from '../errors.ts';
 import { ensureCacheDir, REPO_DIR, WAITING } from '../paths.ts';
 import { run } from '../run.ts';

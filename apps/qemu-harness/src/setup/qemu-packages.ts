@@ -2,7 +2,8 @@
  * Sees to it that QEMU is there and new enough. Where it is, nothing is run and no network is used. Where it is not,
  * Debian's packages are installed, from the release or, if that is too old, from its backports.
  */
-import { type Architecture, qemuProgram } from '../boot/qemu-args.ts';
+import type { Architecture } from '../architecture.ts';
+import { qemuProgram } from '../boot/qemu-args.ts';
 import { HarnessError } from '../errors.ts';
 import { tryRun } from '../run.ts';
 import type { Apt } from './apt.ts';

@@ -85,6 +85,7 @@ export default [
   guestTest({
     device: 'blk',
     name: 'reads 64 MiB that the host wrote with 32 requests in flight; the hash is the same',
+    long: true,
     devices: { disk: disk({ size: LARGE, seed: 3 }) },
     timeoutS: 180,
     host,
