@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { HarnessError, messageOf } from '@virtio/qemu-harness/src/errors.ts';
 import type { Programs } from '@virtio/qemu-harness/src/framework/backends.ts';
 import type { GuestTest } from '@virtio/qemu-harness/src/framework/define.ts';
+import { portions } from '@virtio/qemu-harness/src/framework/plan.ts';
 import {
   createReport,
   isGreen,
@@ -25,7 +26,6 @@ import {
   type BareRun,
   discoverSuites,
   ensurePrograms,
-  portions,
   reasonAgainst,
   runPortion,
 } from './suites.ts';
@@ -152,7 +152,7 @@ async function runCell(run: CellRun, { image, programs, say }: CellOptions): Pro
     say(`${cellName(cell)} · ${status} ${device}: ${name} (${ms} ms)${why}`);
   };
   const runnable = run.tests.filter(({ test }) => reasonAgainst(test, cell) === undefined);
-  for (const portion of portions(runnable, cell.machine)) {
+  for (const portion of portions(runnable, cell.machine.slots)) {
     for (let left = portion; left.length > 0;) {
       const rest = left;
       try {

@@ -140,22 +140,6 @@ export interface BareRun {
   readonly scriptBytes: number;
 }
 
-/** Cuts tests into portions whose devices fit. */
-export function portions(tests: readonly SuiteTest[], { slots }: BareMachine): SuiteTest[][] {
-  const result: SuiteTest[][] = [];
-  let free = 0;
-  for (const one of tests) {
-    const needed = Object.keys(one.test.devices).length;
-    if (needed > free || result.length === 0) {
-      result.push([]);
-      free = slots;
-    }
-    result.at(-1)?.push(one);
-    free -= needed;
-  }
-  return result;
-}
-
 const DEFAULT_TEST_S = 60;
 /** Interpreted on an emulated processor, a test takes longer. */
 const SLOWER = 2;

@@ -66,11 +66,10 @@ export function reasonAgainst(test: GuestTest, cell: Cell): string | undefined {
 }
 
 /**
- * Cuts a list of tests into portions whose devices fit in one guest. No portion has a test twice, with two kinds of rings: names that QEMU
+ * Cuts a list of tests into portions whose devices fit in one guest, which has room for `slots` of them. No portion has a test twice, with two kinds of rings: names that QEMU
  * has once a machine (of console ports) are the test's.
  */
-export function portions<T extends { readonly test: GuestTest }>(tests: readonly T[], board: Board): T[][] {
-  const slots = slotsOf(board);
+export function portions<T extends { readonly test: GuestTest }>(tests: readonly T[], slots: number): T[][] {
   const result: { free: number; readonly items: T[] }[] = [];
   for (const item of tests) {
     const { test } = item;

@@ -18,7 +18,7 @@ import { ensurePrograms } from './backends.ts';
 import type { Cell, GuestTest } from './define.ts';
 import { discoverTests } from './discover.ts';
 import { boardName, cellName, type Extent, isIncluded, MATRIX, remarks } from './matrix.ts';
-import { portions, reasonAgainst } from './plan.ts';
+import { portions, reasonAgainst, slotsOf } from './plan.ts';
 import { createReport, isGreen, type RunRecord, type TestResult } from './results.ts';
 import { type CellTest, runInGuest, type RunnerOptions, suiteFiles } from './runner.ts';
 
@@ -161,7 +161,7 @@ function planGuests(selection: readonly Selection[]): readonly PlannedGuest[] {
       .filter(({ cell, test }) => reasonAgainst(test, cell) === undefined);
     const [first] = wanted;
     if (first === undefined) return [];
-    return portions(wanted, first.cell).map((tests, index, all): PlannedGuest => {
+    return portions(wanted, slotsOf(first.cell)).map((tests, index, all): PlannedGuest => {
       const part = all.length > 1 ? ` (${index + 1}/${all.length})` : '';
       return { arch: first.cell.arch, title: `${kind}${part}`, tests, results: new Map(), reboots: [] };
     });
