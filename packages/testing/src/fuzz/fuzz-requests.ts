@@ -167,10 +167,13 @@ export class FuzzRequests<D extends ContractDriver> {
     return false;
   }
 
-  /** The request that a token names: of the queue that was polled, or of another that is polled together with it. */
-  #find(queue: number, token: number): Asked<D> | undefined {
-    const named = [...this.#tokens].filter((asked) => asked.token === token);
-    return named.find((asked) => asked.requests.queue === queue) ?? named[0];
+  /** The request that a token names: of the queue that was polled, or of another that is polled by the same calls. */
+  #find({ queue, polling }: Requests<D>, token: number): Asked<D> | undefined {
+    const named = [...this.#tokens].filter(
+      ({ token: its, requests }) =>
+        its === token && (requests.queue === queue || requests.polling === polling),
+    );
+    return named.find(({ requests }) => requests.queue === queue) ?? named[0];
   }
 
   poll(): void {
@@ -189,7 +192,7 @@ export class FuzzRequests<D extends ContractDriver> {
       return;
     }
     if (token === -1) return;
-    const asked = this.#find(kind.queue, token);
+    const asked = this.#find(kind, token);
     if (asked === undefined) {
       // Something may have reset the driver inside of poll, or completed the request.
       check(
