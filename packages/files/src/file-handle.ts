@@ -81,7 +81,7 @@ export class FileHandle {
    * Reads into a buffer, with many requests in flight if it is large.
    *
    * @param buffer the destination; while the promise is pending it belongs to the device
-   * @param options where in the buffer and in the file, or the offset in the buffer, with `length` and `position` behind
+   * @param options the part of the buffer and the position in the file; or the offset in the buffer, followed by `length` and `position`
    * @returns how many bytes were read: fewer than asked for at the end of the file, or if the server returns fewer; 0 at the end
    */
   async read<B extends Uint8Array>(
@@ -115,8 +115,8 @@ export class FileHandle {
    * Writes all of a buffer or a text, with many requests in flight if it is large.
    *
    * @param data the bytes or the text; while the promise is pending they belong to the device
-   * @param options where in the buffer and in the file, or the offset in the buffer, with `length` and `position` behind. A file
-   * that is open to append is written at its end in any case.
+   * @param options the part of the buffer and the position in the file; or the offset in the buffer, followed by `length` and `position`.
+   * A file that is open to append is always written at its end.
    */
   async write<D extends Data>(
     data: D,
@@ -361,7 +361,7 @@ export class FileHandle {
   }
 
   /**
-   * Closes the file when all operations on it have ended. Closing it twice does nothing. This cannot be cancelled, as the server must
+   * Closes the file when all operations on it have ended. Closing it again does nothing. This cannot be cancelled, as the server must
    * receive it.
    */
   close(): Promise<void> {

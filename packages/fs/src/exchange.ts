@@ -46,7 +46,7 @@ const ENAMETOOLONG = 36;
 /** The largest error number of Linux. */
 const MAX_ERRNO = 4095;
 
-/** What {@link Exchange.runSync} spins with when an answer has not come in time. */
+/** What {@link Exchange.runSync} spins with when an answer has not arrived in time. */
 const ONE_LOOK: SpinOptions = { timeoutMs: 0 };
 
 // The state of a tag.
