@@ -45,8 +45,9 @@ export class Disk {
   /** The part that the options select. The default of its length is `fallback`, or else the rest of the disk. */
   range({ sector, offset, count, length }: Wanted, fallback?: number): ByteRange {
     const start = offset ?? (sector ?? 0) * SECTOR;
-    if (start > this.size)
+    if (start > this.size) {
       throw usage(`byte ${start} is beyond the end of the disk, which has ${this.size} bytes`);
+    }
     const bytes = length ?? (count === undefined ? (fallback ?? this.size - start) : count * SECTOR);
     if (start + bytes > this.size) {
       throw usage(

@@ -68,13 +68,16 @@ export function remarksOn(table: FeatureTable<string>, seen: Observed): Remark[]
     add('error', '2.2.1', `the features changed between two reads without a reset: ${changed}`);
   }
   if (!has('VERSION_1')) {
-    if (legacy)
+    if (legacy) {
       add('info', '1.3.1', 'a legacy device: it does not offer VERSION_1, and has at most 32 feature bits');
-    else add('error', '6.2', 'a device that is not legacy must offer VERSION_1');
+    } else {
+      add('error', '6.2', 'a device that is not legacy must offer VERSION_1');
+    }
   } else {
     for (const name of LEGACY_ONLY) {
-      if (has(name))
+      if (has(name)) {
         add('warning', '6.3', `${name} (bit ${Feature[name]}) belongs to the legacy interface only`);
+      }
     }
   }
   for (const [name, needed] of Object.entries(NEEDS)) {

@@ -125,8 +125,9 @@ async function inject(host: Host, device: string, file: string, options: InjectO
   const frames = [...readPcap(new Uint8Array(await readFile(file)))];
   if (frames.length === 0) throw usage(`${file} has no frames to send`);
   const cut = frames.findIndex(({ frame, originalLength }) => frame.length !== originalLength);
-  if (cut >= 0)
+  if (cut >= 0) {
     throw usage(`frame ${cut + 1} of ${file} was truncated when it was captured`, 'capture whole frames');
+  }
   using opened = await openWith(host, device, options, DeviceType.Network, VirtioNet);
   const { driver } = opened;
   const { signal } = host;
