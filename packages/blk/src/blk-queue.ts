@@ -1,8 +1,8 @@
 /**
  * The requests of one queue: each slot has a header that the device reads and a status byte that it writes, both in one DMA
- * region. Nothing is allocated for a request that is read or written.
+ * region. Reads and writes allocate nothing.
  *
- * The header is never read back, as the device could have changed it; what messages need is kept beside it.
+ * The header is never read back, as the device could have changed it; error messages use copies of its fields.
  */
 import {
   type DmaRegion,
@@ -21,10 +21,10 @@ import {
   SECTOR_SIZE,
 } from './protocol.ts';
 
-/** Data of a request: one buffer, or several in a row. */
+/** The data of a request: one buffer, or several that follow each other (scatter-gather). */
 export type BlkData = Uint8Array | readonly Uint8Array[];
 
-/** Makes the result of a request that has one; an append gets the sector at which the data is. */
+/** Makes the result of a request that has one. `appendedAt` is the sector at which a zone append put the data. */
 export type Decode = (appendedAt: number) => unknown;
 
 // A slot: the header, then what the device writes behind the data: the sector of a zone append, and the status.
@@ -33,39 +33,39 @@ const SLOT_WORDS = SLOT_SIZE / 4;
 const APPEND_SECTOR = RequestHeader.size;
 const APPEND_SECTOR_SIZE = 8;
 const STATUS = APPEND_SECTOR + APPEND_SECTOR_SIZE;
-/** What the status byte holds until the device writes it: none of the specification's. */
+/** What the status byte holds until the device writes it: not a status of the specification. */
 const NO_STATUS = 0xff;
 
 const TWO_32 = 4294967296;
 
-// What each request looks at, named once.
+// Read by each request, so taken out of the tables once.
 const { OK } = RequestStatus;
 const { ZONE_APPEND } = RequestType;
 
-/** The descriptors of a request beside its data: header and status. */
+/** The number of descriptors of a request besides its data: header and status. */
 export const OVERHEAD = 2;
 
-/** What a {@link BlkQueue} needs of its driver. */
+/** What a {@link BlkQueue} needs from its driver. */
 export interface BlkQueueHost {
-  /** Makes the queue below. */
+  /** Makes the underlying request queue. */
   readonly createRequests: (handler: RequestHandler<unknown>) => RequestQueue;
   /** DMA memory that lives as long as the driver. */
   readonly allocate: (bytes: number) => DmaRegion;
   /** Whether VERSION_1 was negotiated. Older devices may report wrong lengths. */
   readonly modern: boolean;
-  /** Whether the statuses of zoned devices are possible. */
+  /** Whether the device may answer with the statuses of zoned devices. */
   readonly zoned: boolean;
   /** The device, for messages. */
   readonly who: string;
-  /** Counts what a sloppy device did. */
+  /** Counts a harmless deviation of the device from the specification. */
   readonly quirk: (queue: number, message: string) => void;
 }
 
-/** Builds and judges the requests of one queue. */
+/** Builds the requests of one queue, and checks their answers. */
 export class BlkQueue implements RequestHandler<unknown> {
-  /** The queue below. */
+  /** The underlying request queue. */
   readonly requests: RequestQueue;
-  /** The most bytes of a segment. */
+  /** The largest segment, in bytes. */
   sizeMax = Infinity;
   /** The block size of the disk in bytes. */
   blockSize = SECTOR_SIZE;
@@ -97,9 +97,9 @@ export class BlkQueue implements RequestHandler<unknown> {
   }
 
   /**
-   * Submits a request; the device is not yet told.
+   * Submits a request without notifying the device.
    *
-   * @param segments into how many segments the data is cut
+   * @param segments the number of segments of the data
    * @returns its slot, or -1 if there is no room now
    */
   start(type: number, sector: number, data: BlkData, segments: number, decode?: Decode): number {
@@ -108,7 +108,7 @@ export class BlkQueue implements RequestHandler<unknown> {
     return slot;
   }
 
-  /** The same, but looks for answers if there is no room, and throws `QUEUE_FULL` if there still is none. */
+  /** Like {@link BlkQueue.start}, but looks for answers if there is no room, and throws `QUEUE_FULL` if there still is none. */
   startOrThrow(type: number, sector: number, data: BlkData, segments: number, decode?: Decode): number {
     const slot = this.requests.begin(segments + OVERHEAD);
     this.#fill(slot, type, sector, data, decode);
@@ -128,7 +128,7 @@ export class BlkQueue implements RequestHandler<unknown> {
     requests.checkWaitable(options);
     const slot = requests.crowded ? -1 : this.start(type, sector, data, segments, decode);
     if (slot >= 0) return requests.settled(slot, options);
-    // The array is the caller's, who may change it meanwhile.
+    // The caller may change the array meanwhile.
     const kept = data instanceof Uint8Array ? data : [...data];
     const begin = (): number => this.start(type, sector, kept, segments, decode);
     return requests.whenRoom(segments + OVERHEAD, begin, options);
@@ -149,8 +149,8 @@ export class BlkQueue implements RequestHandler<unknown> {
   }
 
   /**
-   * Judges an answer by its status. Devices in use leave the status out of the length that they report, or count in what they
-   * read; Linux does not look at it either.
+   * Checks an answer by its status. Some devices in use leave the status out of the used length, or include what they read;
+   * Linux ignores the used length, too.
    *
    * @throws {@link VirtioError} `IO_ERROR`, `UNSUPPORTED`, `DEVICE_MISBEHAVED` (this request alone)
    */
@@ -167,12 +167,12 @@ export class BlkQueue implements RequestHandler<unknown> {
     if (usedLength < expected && this.#host.modern) {
       this.#host.quirk(
         this.requests.queue.index,
-        `${requestName(type)} was answered as done, with ${usedLength} of ${expected} bytes written; its status counts`,
+        `${requestName(type)} succeeded, but the device reported ${usedLength} written bytes instead of ${expected}; only the status counts`,
       );
     }
   }
 
-  /** The result of a good answer; `undefined` of reads and writes. */
+  /** The result of a successful request; `undefined` for reads and writes. */
   result(slot: number): unknown {
     const decode = this.#decodes[slot];
     if (decode === undefined) return undefined;
@@ -217,7 +217,7 @@ export class BlkQueue implements RequestHandler<unknown> {
     }
   }
 
-  /** Shares a buffer and adds it to the chain, cut into segments; returns its length. */
+  /** Shares a buffer and adds it to the chain, split into segments; returns its length. */
   #push(slot: number, buffer: Uint8Array, incoming: boolean): number {
     const { requests, sizeMax } = this;
     const { queue } = requests;
@@ -252,15 +252,15 @@ export class BlkQueue implements RequestHandler<unknown> {
     }
     const lie =
       status === NO_STATUS
-        ? 'without a status'
-        : `with status ${status}, which the specification does not have`;
+        ? 'did not write a status'
+        : `wrote status ${status}, which the specification does not define`;
     return new VirtioError(
       'DEVICE_MISBEHAVED',
-      `${what}: the device gave it back ${lie}. Its data is not to be trusted; other requests are not affected`,
+      `${what}: the device answered, but ${lie}. Do not rely on the data; other requests are not affected`,
     );
   }
 
-  /** A device may refuse what does not fit its blocks. */
+  /** A device may refuse requests that do not consist of whole blocks. */
   #likelyReason(slot: number): string {
     const { blockSize } = this;
     const start = (this.#sectors[slot] as number) * SECTOR_SIZE;
@@ -268,7 +268,7 @@ export class BlkQueue implements RequestHandler<unknown> {
     if (start % blockSize === 0 && length % blockSize === 0) return '';
     return (
       `The disk has blocks of ${blockSize} bytes, and ${length} bytes at byte ${start} are not whole blocks, which is the ` +
-      'likely reason: read and write whole ones. '
+      'likely reason: read and write whole blocks. '
     );
   }
 }

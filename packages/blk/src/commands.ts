@@ -1,4 +1,4 @@
-/** The requests that are not reads or writes, as commands: what is sent, and what the answer means. */
+/** The requests other than reads and writes, as commands: what is sent, and how the answer is decoded. */
 import { VirtioError } from '@virtio/core';
 import type { Command } from './dispatcher.ts';
 import type { Limits } from './limits.ts';
@@ -6,26 +6,26 @@ import { DEVICE_ID_SIZE, LifetimeInfo, RequestType } from './protocol.ts';
 import { encodeRanges, type SectorRange } from './ranges.ts';
 
 /**
- * How worn the storage is, as eMMC and UFS devices tell it.
+ * The wear of the storage, as eMMC and UFS devices report it.
  *
  * @see VIRTIO 1.4, 5.2.6
  */
 export interface BlkLifetime {
-  /** The state of the reserved blocks: used up to less than 80 %, 80 %, 90 %; undefined if not known. */
+  /** The use of the reserved blocks: less than 80 %, 80 % or more, 90 % or more; undefined if not known. */
   readonly preEol: 'normal' | 'warning' | 'urgent' | undefined;
   /** The wear of SLC cells in steps of 10 %: 1 is up to 10 %, 10 up to 100 %, 11 beyond; undefined if not known. */
   readonly typeA: number | undefined;
-  /** The same of MLC cells. */
+  /** The wear of MLC cells, in the same steps. */
   readonly typeB: number | undefined;
 }
 
-/** Has what was written committed to stable storage. */
+/** Commits completed writes to stable storage. */
 export const FLUSH: Command<void> = { type: RequestType.FLUSH, sector: 0, data: [], segments: 0 };
 
 const PRE_EOL = [undefined, 'normal', 'warning', 'urgent'] as const;
 const MOST_LIFETIME = 11;
 
-/** A request on ranges of sectors; the feature that it needs has its name. */
+/** A request on ranges of sectors; the feature that it needs has the same name. */
 export function rangeCommand(
   limits: Limits,
   what: 'DISCARD' | 'WRITE_ZEROES' | 'SECURE_ERASE',
@@ -44,7 +44,7 @@ export function rangeCommand(
   return { type: RequestType[what], sector: 0, data, segments: limits.segments(data) };
 }
 
-/** Asks for the name of the device. */
+/** Asks for the device ID string. */
 export function deviceIdCommand(limits: Limits): Command<string> {
   const data = new Uint8Array(DEVICE_ID_SIZE);
   const decode = (): string => {
@@ -54,7 +54,7 @@ export function deviceIdCommand(limits: Limits): Command<string> {
   return { type: RequestType.GET_ID, sector: 0, data, segments: limits.segments(data), decode };
 }
 
-/** Asks how worn the storage is. */
+/** Asks for the wear of the storage. */
 export function lifetimeCommand(limits: Limits): Command<BlkLifetime> {
   const data = new Uint8Array(LifetimeInfo.size);
   const decode = (): BlkLifetime => decodeLifetime(limits, data);
@@ -67,8 +67,8 @@ function decodeLifetime(limits: Limits, data: Uint8Array): BlkLifetime {
   if (preEolInfo >= PRE_EOL.length || typeA > MOST_LIFETIME || typeB > MOST_LIFETIME) {
     throw new VirtioError(
       'DEVICE_MISBEHAVED',
-      `${limits.who('GET_LIFETIME')}: the device answered ${preEolInfo}, ${typeA}, ${typeB}, of which some are reserved; ` +
-        'do not rely on it',
+      `${limits.who('GET_LIFETIME')}: the device answered ${preEolInfo}, ${typeA}, ${typeB}, some of which are reserved values; ` +
+        'do not rely on its answer',
     );
   }
   return { preEol: PRE_EOL[preEolInfo], typeA: typeA || undefined, typeB: typeB || undefined };

@@ -1,6 +1,6 @@
 /**
- * The configuration space as plain values: only the fields that are valid with the negotiated features, checked once, so that
- * nothing later divides by a zero that the device made up.
+ * The configuration space as plain values: only the fields that are valid with the negotiated features. They are checked once, so
+ * that no later code divides by a zero from the device.
  */
 import {
   type Field,
@@ -14,44 +14,44 @@ import { BlkConfigLayout, type BlkFeatureSet } from './protocol.ts';
 
 /** Legacy CHS geometry. */
 export interface BlkGeometry {
-  /** How many cylinders. */
+  /** The number of cylinders. */
   readonly cylinders: number;
-  /** Heads, each with a track on every cylinder. */
+  /** The number of heads, each with a track on every cylinder. */
   readonly heads: number;
-  /** Sectors of a track. */
+  /** The number of sectors of a track. */
   readonly sectors: number;
 }
 
-/** At which sizes and offsets the disk works best. The last three are in logical blocks of `blockSize` bytes. */
+/** The sizes and offsets at which the disk works best. The last three are in logical blocks of `blockSize` bytes. */
 export interface BlkTopology {
   /** A physical block is 2 to the power of this many logical blocks. */
   readonly physicalBlockExp: number;
-  /** The first logical block that begins a physical one. */
+  /** The first logical block that is at the start of a physical one. */
   readonly alignmentOffset: number;
-  /** The smallest transfer that is efficient. */
+  /** The suggested minimum size of a transfer. */
   readonly minIoSize: number;
-  /** The largest transfer that is efficient; 0 if the device does not say. */
+  /** The suggested maximum size of a transfer; 0 if the device does not report it. */
   readonly optIoSize: number;
 }
 
-/** What one discard, write-zeroes or secure-erase request can hold. */
+/** The limits of one discard, write-zeroes or secure-erase request. */
 export interface RangeLimits {
-  /** The most sectors of 512 bytes in a segment. */
+  /** The maximum number of sectors of 512 bytes in a segment. */
   readonly maxSectors: number;
-  /** The most segments in a request. */
+  /** The maximum number of segments in a request. */
   readonly maxSegments: number;
-  /** Where longer ranges are best cut, in sectors of 512 bytes. */
+  /** The alignment at which longer ranges are split, in sectors of 512 bytes. */
   readonly alignment: number;
 }
 
-/** What one write-zeroes request can hold. */
+/** The limits of one write-zeroes request. */
 export interface WriteZeroesLimits extends RangeLimits {
-  /** Whether a request that allows it may give storage back. The device may change its mind. */
+  /** Whether a request with `unmap` may deallocate the sectors. The device may change this. */
   readonly mayUnmap: boolean;
 }
 
 /**
- * How a zoned disk behaves.
+ * The characteristics of a zoned disk.
  *
  * @see VIRTIO 1.4, 5.2.4
  */
@@ -60,34 +60,33 @@ export interface ZonedCharacteristics {
   readonly model: 'host-managed' | 'host-aware';
   /** The size of a zone in sectors of 512 bytes. The last zone may be smaller. */
   readonly zoneSectors: number;
-  /** How many zones may be open at once; 0: any number. */
+  /** The maximum number of zones that are open at once; 0: no limit. */
   readonly maxOpenZones: number;
-  /** How many zones may be open or closed (partly written) at once; 0: any number. */
+  /** The maximum number of zones that are active at once, i.e. open or closed (partly written); 0: no limit. */
   readonly maxActiveZones: number;
-  /** The most sectors of 512 bytes that one append may write; 0: the device cannot append. */
+  /** The maximum number of sectors of 512 bytes that one append may write; 0: the device cannot append. */
   readonly maxAppendSectors: number;
-  /** What offset and size of writes to sequential zones are multiples of, in bytes. */
+  /** The offset and size of writes to sequential zones must be multiples of this, in bytes. */
   readonly writeGranularity: number;
 }
 
 /**
- * What the device says of itself.
+ * The configuration of the device.
  *
  * @see VIRTIO 1.4, 5.2.4
  */
 export interface BlkConfig {
   /**
-   * The size of the disk in sectors of 512 bytes. A number: of a disk beyond 2^53 - 1 sectors (4 EiB), what lies beyond cannot
-   * be reached.
+   * The size of the disk in sectors of 512 bytes. At most 2^53 - 1 (4 EiB); the rest of a larger disk cannot be reached.
    */
   readonly capacity: number;
-  /** The most bytes in one segment; `Infinity` if the device does not limit them. Longer buffers are cut. */
+  /** The maximum size of a segment in bytes; `Infinity` if the device does not limit it. Longer buffers are split. */
   readonly sizeMax: number;
-  /** The most segments of data in one request; 1 if the device does not say. */
+  /** The maximum number of segments of data in one request; 1 if the device does not report it. */
   readonly segMax: number;
-  /** The block size of the disk in bytes; 512 if the device does not say. */
+  /** The block size of the disk in bytes; 512 if the device does not report it. */
   readonly blockSize: number;
-  /** How many request queues the device has. */
+  /** The number of request queues of the device. */
   readonly numQueues: number;
   /** Undefined unless GEOMETRY was negotiated. */
   readonly geometry: BlkGeometry | undefined;
@@ -103,7 +102,7 @@ export interface BlkConfig {
   readonly zoned: ZonedCharacteristics | undefined;
 }
 
-/** What is known of a device before it was asked. */
+/** The configuration before it was read from the device. */
 export const UNREAD_CONFIG: BlkConfig = {
   capacity: 0,
   sizeMax: Infinity,
@@ -118,7 +117,7 @@ export const UNREAD_CONFIG: BlkConfig = {
   zoned: undefined,
 };
 
-/** More segments than this are not sent in one request, whatever the device allows. */
+/** The maximum number of range segments in one request, even if the device allows more. */
 const MOST_SEGMENTS = 256;
 
 const MODELS = [undefined, 'host-managed', 'host-aware'] as const;
@@ -143,7 +142,7 @@ function readFields(transport: Transport, features: BlkFeatureSet): BlkConfig {
     if (holds) return;
     throw new VirtioError(
       'INVALID_DEVICE',
-      `${transport.who()}: ${field.name} is ${value}, which no driver can work with; the device is broken`,
+      `${transport.who()}: ${field.name} is ${value}, which is not valid; the device is broken`,
     );
   };
 
@@ -152,7 +151,7 @@ function readFields(transport: Transport, features: BlkFeatureSet): BlkConfig {
   const numQueues = features.has('MQ') ? read(fields.numQueues) : 1;
   insist(numQueues > 0, fields.numQueues, numQueues);
 
-  // A limit of zero would forbid what its feature is for; other drivers take it for none (sectors, bytes) or one (segments).
+  // A limit of zero would make the feature useless; other drivers read it as no limit (sectors, bytes) or as one (segments).
   const limits = (sectors: number, segments: number, alignment: number): RangeLimits => ({
     maxSectors: sectors === 0 ? 0xffffffff : sectors,
     maxSegments: Math.min(Math.max(1, segments), MOST_SEGMENTS),
@@ -180,7 +179,7 @@ function readFields(transport: Transport, features: BlkFeatureSet): BlkConfig {
   return {
     capacity: Math.min(Number(read(fields.capacity)), Number.MAX_SAFE_INTEGER),
     sizeMax: (features.has('SIZE_MAX') && read(fields.sizeMax)) || Infinity,
-    // Without the feature one segment is what devices in use are sure to take, and what Linux sends.
+    // Without the feature, devices in use are only sure to accept one segment, and Linux sends one.
     segMax: features.has('SEG_MAX') ? Math.max(1, read(fields.segMax)) : 1,
     blockSize,
     numQueues,

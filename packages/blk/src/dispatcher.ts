@@ -9,9 +9,9 @@ import {
 } from '@virtio/core';
 import type { BlkData, BlkQueue, Decode } from './blk-queue.ts';
 
-/** Options that every request has. */
+/** Options of every request. */
 export interface QueueChoice {
-  /** The index of the queue to use. By default requests go round the queues. */
+  /** The index of the queue to use (default: the queues in turn). */
   readonly queue?: number;
 }
 
@@ -24,14 +24,14 @@ export interface NonBlockingOptions extends QueueChoice, SubmitOptions {}
 /** Options of synchronous requests. */
 export interface SyncOptions extends QueueChoice, SpinOptions {}
 
-/** A request with what it needs, made once for its three forms. */
+/** A request and its data, in the same shape for the three forms. */
 export interface Command<R> {
   readonly type: number;
   readonly sector: number;
   readonly data: BlkData;
-  /** Into how many segments the data is cut. */
+  /** The number of segments of the data. */
   readonly segments: number;
-  /** Makes the result; by default there is none. */
+  /** Makes the result (default: there is none). */
   readonly decode?: (appendedAt: number) => R;
 }
 
@@ -51,7 +51,7 @@ export class Dispatcher {
     this.#queues = queues;
   }
 
-  /** Asks, and waits with a promise. */
+  /** Submits a command, and returns a promise of its result. */
   ask<R>(command: () => Command<R>, options: RequestOptions | undefined): Promise<R> {
     try {
       const { type, sector, data, segments, decode } = command();
@@ -61,12 +61,12 @@ export class Dispatcher {
     }
   }
 
-  /** Asks, and spins. */
+  /** Submits a command, spins until it is answered, and returns its result. */
   askSync<R>({ type, sector, data, segments, decode }: Command<R>, options: SyncOptions | undefined): R {
     return this.runSync(type, sector, data, segments, options, decode) as R;
   }
 
-  /** Asks, and returns a token. */
+  /** Submits a command and returns its token. */
   submit(
     { type, sector, data, segments, decode }: Command<unknown>,
     options: NonBlockingOptions | undefined,
@@ -74,7 +74,7 @@ export class Dispatcher {
     return this.start(type, sector, data, segments, options, decode);
   }
 
-  /** Submits a request as soon as there is room (who comes first is served first), and waits for its result. */
+  /** Submits a request as soon as there is room (first come, first served), and waits for its result. */
   run(
     type: number,
     sector: number,
@@ -141,17 +141,17 @@ export class Dispatcher {
     return this.#queueOf(token).requests.complete(token);
   }
 
-  /** Gives a non-blocking request up. */
+  /** Cancels a non-blocking request. */
   cancel(token: number): void {
     this.#queueOf(token).requests.cancel(token);
   }
 
-  /** Shows all submitted requests to the device. */
+  /** Notifies the device of all submitted requests. */
   kick(): void {
     for (const queue of this.#queues) queue.requests.kick();
   }
 
-  /** The queues are lanes of tokens, in turn. */
+  /** Token numbers are dealt to the queues in turn, so that the remainder is the queue's index. */
   #queueOf(token: number): BlkQueue {
     const queue = this.#queues[token % this.#queues.length];
     if (queue !== undefined) return queue;

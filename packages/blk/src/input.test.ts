@@ -50,7 +50,7 @@ describe('what VirtioBlk refuses', () => {
   it('refuses what is no sector number', async () => {
     const open = openFakeDisk();
     for (const sector of [-1, 0.5, NaN, Infinity, -Infinity]) {
-      await expectRefused(open, sector, new Uint8Array(512), /no range of the disk/);
+      await expectRefused(open, sector, new Uint8Array(512), /not a range of the disk/);
     }
     await expectRefused(open, '7' as unknown as number, new Uint8Array(512), /sector: 7 \(string\)/);
     await expectRefused(open, 7n as unknown as number, new Uint8Array(512), /sector: 7 \(bigint\)/);

@@ -1,4 +1,4 @@
-/** What each request must fit: the disk, and the segments of a chain. What does not is refused before the device sees it. */
+/** The limits of each request: the size of the disk, and the segments of a chain. They are checked before the device sees the request. */
 import { requireBytes, type Transport, VirtioError } from '@virtio/core';
 import type { BlkData } from './blk-queue.ts';
 import { type BlkConfig, UNREAD_CONFIG } from './config.ts';
@@ -7,7 +7,7 @@ import { isOnDisk, notOnDisk } from './ranges.ts';
 
 /** The limits of a disk, as of the last change of its configuration. */
 export class Limits {
-  /** The most segments of data in one request. */
+  /** The maximum number of segments of data in one request. */
   mostSegments = 0;
 
   readonly #transport: Transport;
@@ -18,7 +18,7 @@ export class Limits {
     this.#transport = transport;
   }
 
-  /** What the device says of itself. */
+  /** The configuration of the device. */
   get config(): BlkConfig {
     return this.#config;
   }
@@ -28,7 +28,7 @@ export class Limits {
     return this.#readOnly;
   }
 
-  /** The configuration has changed. */
+  /** Takes a new configuration. */
   adopt(config: BlkConfig, readOnly: boolean, mostSegments: number): void {
     this.#config = config;
     this.#readOnly = readOnly;
@@ -39,7 +39,7 @@ export class Limits {
    * Checks data for a transfer.
    *
    * @param what the request, for messages
-   * @returns into how many segments the data is cut
+   * @returns the number of segments of the data
    * @throws {@link VirtioError} `INVALID_PARAM`
    */
   measure(what: string, sector: number, data: BlkData): number {
@@ -60,7 +60,10 @@ export class Limits {
       }
     }
     if (bytes === 0 || bytes % SECTOR_SIZE !== 0) {
-      throw this.invalid(what, `${bytes} bytes were given; give a multiple of ${SECTOR_SIZE}, one or more`);
+      throw this.invalid(
+        what,
+        `the data has ${bytes} bytes; give a multiple of ${SECTOR_SIZE} that is not 0`,
+      );
     }
     if (!isOnDisk(sector, bytes / SECTOR_SIZE, capacity)) {
       throw notOnDisk(this.who(what), sector, bytes / SECTOR_SIZE, capacity);
@@ -68,20 +71,20 @@ export class Limits {
     if (segments > this.mostSegments) {
       throw this.invalid(
         what,
-        `the data takes ${segments} segments of up to ${this.#config.sizeMax} bytes, and a request holds ${this.mostSegments}; ` +
-          'ask more than once',
+        `the data takes ${segments} segments of up to ${this.#config.sizeMax} bytes, but a request holds at most ` +
+          `${this.mostSegments}; use several requests`,
       );
     }
     return segments;
   }
 
-  /** The same for data that is written to the disk. */
+  /** Like {@link Limits.measure}, for data that is written to the disk. */
   measureWrite(what: string, sector: number, data: BlkData): number {
     this.checkWritable(what);
     return this.measure(what, sector, data);
   }
 
-  /** Into how many segments a buffer is cut. */
+  /** The number of segments of a buffer. */
   segments({ length }: Uint8Array): number {
     const { sizeMax } = this.#config;
     return length <= sizeMax ? 1 : Math.ceil(length / sizeMax);
@@ -89,20 +92,20 @@ export class Limits {
 
   /** Throws if the disk cannot be written. */
   checkWritable(what: string): void {
-    if (this.#readOnly) throw this.invalid(what, 'the disk is read-only');
+    if (this.#readOnly) throw this.invalid(what, 'the disk is read-only; see `readOnly`');
   }
 
-  /** A request and its device, for messages. */
+  /** The device and the request, for messages. */
   who(what: string): string {
     return `${this.#transport.who()}: ${what}`;
   }
 
-  /** The error of a request that is wrong. */
+  /** The error for a request that is not valid. */
   invalid(what: string, why: string): VirtioError {
     return new VirtioError('INVALID_PARAM', `${this.who(what)}: ${why}`);
   }
 
-  /** The error of a request that needs a feature which was not negotiated. */
+  /** The error for a request that needs a feature which was not negotiated. */
   lacks(what: string, feature: BlkFeatureName): VirtioError {
     return new VirtioError(
       'UNSUPPORTED',

@@ -1,6 +1,5 @@
 /**
- * What driver and device exchange, as the specification lays it out: feature bits, configuration space, requests and
- * their answers. Numbers and tables only.
+ * The protocol of block devices: feature bits, configuration space, requests and their answers. Numbers and layouts only.
  */
 import { type FeatureSet, FeatureTable, Layout } from '@virtio/core';
 
@@ -31,7 +30,7 @@ export const BlkFeature = {
   FLUSH: 9,
   /** `topology` has the sizes and offsets at which the disk works best. */
   TOPOLOGY: 10,
-  /** `writeback` shows and switches the mode of the cache. */
+  /** `writeback` is the mode of the cache, which can be changed. */
   CONFIG_WCE: 11,
   /** There are `num_queues` request queues. */
   MQ: 12,
@@ -39,9 +38,9 @@ export const BlkFeature = {
   DISCARD: 13,
   /** Sectors can be zeroed without sending zeroes. */
   WRITE_ZEROES: 14,
-  /** The device tells how worn it is. */
+  /** The device reports its wear. */
   LIFETIME: 15,
-  /** Sectors can be erased for good. */
+  /** Sectors can be erased permanently. */
   SECURE_ERASE: 16,
   /** The device may be zoned. */
   ZONED: 17,
@@ -50,14 +49,14 @@ export const BlkFeature = {
 /** The name of a feature of block devices. */
 export type BlkFeatureName = keyof typeof BlkFeature;
 
-/** The features of block devices with their names. */
+/** The features of block devices, by name. */
 export const BlkFeatures = new FeatureTable<BlkFeatureName>('BlkFeatures', BlkFeature);
 
 /** A set of features of a block device. */
 export type BlkFeatureSet = FeatureSet<BlkFeatureName>;
 
 /**
- * The configuration space. Which fields there are depends on the features.
+ * The configuration space, little-endian. Which fields are valid depends on the features.
  *
  * @see VIRTIO 1.4, 5.2.4
  */
@@ -96,7 +95,7 @@ export const BlkConfigLayout = new Layout('virtio_blk_config', {
 });
 
 /**
- * The types of requests.
+ * The request types.
  *
  * @see VIRTIO 1.4, 5.2.6
  */
@@ -118,7 +117,7 @@ export const RequestType = {
   ZONE_RESET_ALL: 26,
 } as const;
 
-/** The name of a type of request, for messages. */
+/** The name of a request type, for messages. */
 export function requestName(type: number): string {
   if (type === RequestType.IN) return 'read (IN)';
   if (type === RequestType.OUT) return 'write (OUT)';
@@ -137,7 +136,7 @@ export function deviceWritesData(type: number): boolean {
 }
 
 /**
- * What the device may answer.
+ * The statuses of requests.
  *
  * @see VIRTIO 1.4, 5.2.6
  */
@@ -151,7 +150,7 @@ export const RequestStatus = {
   ZONE_ACTIVE_RESOURCE: 6,
 } as const;
 
-/** The head of every request. */
+/** The header of every request, little-endian. */
 export const RequestHeader = new Layout('virtio_blk_req', { type: 'u32', reserved: 'u32', sector: 'u64' });
 
 /** A segment of a discard, secure-erase or write-zeroes request; bit 0 of `flags` is `unmap`. */
@@ -168,13 +167,13 @@ export const LifetimeInfo = new Layout('virtio_blk_lifetime', {
   deviceLifetimeEstTypB: 'u16',
 });
 
-/** The bytes of the answer to a GET_ID request. */
+/** The size of the answer to a GET_ID request, in bytes. */
 export const DEVICE_ID_SIZE = 20;
 
-/** The head of the answer to a ZONE_REPORT request; descriptors follow. */
+/** The header of the answer to a ZONE_REPORT request; zone descriptors follow. */
 export const ZoneReport = new Layout('virtio_blk_zone_report', { nrZones: 'u64', reserved: 'bytes56' });
 
-/** A zone in the answer to a ZONE_REPORT request. */
+/** The descriptor of a zone in the answer to a ZONE_REPORT request. */
 export const ZoneDescriptor = new Layout('virtio_blk_zone_descriptor', {
   zCap: 'u64',
   zStart: 'u64',

@@ -1,24 +1,24 @@
-/** Ranges of sectors for discard, write-zeroes and secure-erase requests: checked, cut to size and encoded. */
+/** Ranges of sectors for discard, write-zeroes and secure-erase requests: checked, split into segments and encoded. */
 import { VirtioError } from '@virtio/core';
 import type { RangeLimits } from './config.ts';
 import { RangeSegment } from './protocol.ts';
 
-/** Sectors that follow each other. */
+/** A range of sectors. */
 export interface SectorRange {
-  /** The first one, in units of 512 bytes. */
+  /** The first sector, in units of 512 bytes. */
   readonly sector: number;
-  /** How many, in units of 512 bytes. */
+  /** The number of sectors, in units of 512 bytes. */
   readonly sectors: number;
 }
 
 const UNMAP = 1;
 
 /**
- * Encodes ranges as the data of one request. A range that is longer than a segment may be becomes several, cut at the device's
- * alignment where that is possible.
+ * Encodes ranges as the data of one request. A range that is too long for one segment is split, at the device's alignment where
+ * that is possible.
  *
  * @param what the request, for messages
- * @throws {@link VirtioError} `INVALID_PARAM` if there is none, one is empty or beyond the disk, or one request cannot hold them
+ * @throws {@link VirtioError} `INVALID_PARAM` if there is no range, one is empty or beyond the disk, or one request cannot hold them
  * @see VIRTIO 1.4, 5.2.6
  */
 export function encodeRanges(
@@ -37,7 +37,7 @@ export function encodeRanges(
     if (!isOnDisk(sector, sectors, capacity)) throw notOnDisk(what, sector, sectors, capacity);
     const end = sector + sectors;
     let at = sector;
-    // One more than may be is enough to know that it is too many.
+    // One segment too many is enough to know that they do not fit.
     while (at < end && segments.length <= maxSegments) {
       let next = Math.min(end, at + maxSectors);
       if (next < end && next - (next % alignment) > at) next -= next % alignment;
@@ -51,8 +51,8 @@ export function encodeRanges(
   if (segments.length > maxSegments) {
     throw new VirtioError(
       'INVALID_PARAM',
-      `${what}: a request holds ${maxSegments} segments of up to ${maxSectors} sectors, and ${list.length} ranges were given ` +
-        'that do not fit; ask more than once',
+      `${what}: a request holds at most ${maxSegments} segments of up to ${maxSectors} sectors, and the ${list.length} ranges ` +
+        'need more; use several requests',
     );
   }
   const view = new DataView(new ArrayBuffer(segments.length * RangeSegment.size));
@@ -66,7 +66,7 @@ export function encodeRanges(
   return new Uint8Array(view.buffer);
 }
 
-/** Whether these are one or more whole sectors, all on the disk. */
+/** Whether a range has one or more whole sectors, all on the disk. */
 export function isOnDisk(sector: number, sectors: number, capacity: number): boolean {
   return (
     Number.isSafeInteger(sector) &&
@@ -77,16 +77,16 @@ export function isOnDisk(sector: number, sectors: number, capacity: number): boo
   );
 }
 
-/** The error of sectors that are not on the disk. */
+/** The error for a range that is not on the disk. */
 export function notOnDisk(what: string, sector: number, sectors: number, capacity: number): VirtioError {
   return new VirtioError(
     'INVALID_PARAM',
-    `${what}: { sector: ${shown(sector)}, sectors: ${shown(sectors)} } is no range of the disk, which has ${capacity} sectors of ` +
-      '512 bytes; give whole numbers, and one sector or more',
+    `${what}: { sector: ${shown(sector)}, sectors: ${shown(sectors)} } is not a range of the disk, which has ${capacity} sectors of ` +
+      '512 bytes; give whole numbers, and at least one sector',
   );
 }
 
-/** A number as it is, anything else with its type, as `"7"` and `7n` look like numbers. */
+/** A value for a message: with its type unless it is a number, as `"7"` and `7n` look like numbers. */
 function shown(value: unknown): string {
   return typeof value === 'number' ? String(value) : `${String(value)} (${typeof value})`;
 }

@@ -1,9 +1,9 @@
 /**
  * The driver of block devices.
  *
- * Each request comes in three forms: `read` returns a promise, `readSync` spins, `submitRead` returns a token to be polled
- * for and completed. All three can be mixed. Whatever is wrong with a request is refused before the device sees it; what the
- * device makes of it concerns that request alone.
+ * Each request has three forms: `read` returns a promise, `readSync` spins, `submitRead` returns a token to poll for and to
+ * complete. They can be mixed. An invalid request is refused before the device sees it; an error that the device answers
+ * concerns that request only.
  */
 import {
   asError,
@@ -36,33 +36,33 @@ import { BlkConfigLayout, type BlkFeatureName, BlkFeatures, requestName, Request
 import type { SectorRange } from './ranges.ts';
 import type { ZoneHost } from './zone-host.ts';
 
-// What is done most, named once.
+// The names of the most frequent requests, made once.
 const READ = requestName(RequestType.IN);
 const WRITE = requestName(RequestType.OUT);
 
 /** Options of {@link VirtioBlk}. */
 export interface BlkOptions extends DriverOptions {
-  /** How many request queues to use (default: all that the device has, up to 16). */
+  /** The number of request queues to use (default: all queues of the device, up to 16). */
   readonly queues?: number;
   /** More request queues, set up for other threads: `forThreads(3)` of `@virtio/core` (default none); see {@link VirtioBlk.queueFor}. */
   readonly threadQueues?: ThreadQueues;
-  /** The size of each queue in descriptors (default 256), as far as the device allows it. */
+  /** The size of each queue in descriptors (default 256), or what the device allows if that is less. */
   readonly queueSize?: number;
 }
 
 /** The events of {@link VirtioBlk}. */
 export interface BlkEvents extends DriverEvents {
-  /** The disk has another size now, in sectors of 512 bytes. */
+  /** The size of the disk changed; the event has the new one, in sectors of 512 bytes. */
   capacity: number;
 }
 
 /** Options of a write-zeroes request. */
 export interface WriteZeroesOptions extends RequestOptions {
-  /** Allows the device to give the storage back as long as the sectors read as zeroes (default false). */
+  /** Whether the device may deallocate the sectors, which still read as zeroes (default false). */
   readonly unmap?: boolean;
 }
 
-/** Whether a completed write is in stable storage (`writethrough`), or only after a flush (`writeback`). */
+/** The mode of the cache: a completed write is in stable storage (`writethrough`), or only after a flush (`writeback`). */
 export type WriteCacheMode = 'writeback' | 'writethrough';
 
 const SUPPORTED = [
@@ -84,21 +84,21 @@ const SUPPORTED = [
 
 const CACHE_MODES: readonly WriteCacheMode[] = ['writeback', 'writethrough'];
 
-/** No more queues than this are used unless asked for: one thread gains little by more. */
+/** The maximum number of queues unless the options say more: one thread gains little by more. */
 const DEFAULT_QUEUES = 16;
 
 /**
  * A block device.
  *
- * Sectors are always of 512 bytes, whatever the block size of the disk is; data is a multiple of them. A device may refuse
- * (`IO_ERROR`) what is not a multiple of its {@link VirtioBlk.blockSize}.
+ * A sector is always 512 bytes, whatever the block size of the disk is; data is a multiple of 512 bytes. A device may refuse
+ * (`IO_ERROR`) data that is not a multiple of its {@link VirtioBlk.blockSize}.
  *
- * A buffer belongs to the device from the call until its request is ended (the promise settled, the token completed): it must
- * not be touched in between. One in DMA memory (`hal.dmaAlloc`) is used as it is, any other is copied.
+ * A buffer belongs to the device from the call until its request has ended (the promise is settled, the token completed): do not
+ * touch it in between. The device uses a buffer in DMA memory (`hal.dmaAlloc`) directly; any other buffer is copied.
  *
  * Errors of all requests: `INVALID_PARAM` (refused, nothing was sent), `QUEUE_FULL` (not of the promise forms, which wait),
- * `IO_ERROR` and `UNSUPPORTED` (the device's answers), `DEVICE_MISBEHAVED` (no status, or one that does not exist: of this request
- * alone), `DEVICE_NEEDS_RESET`, `DEVICE_RESET`, `DEVICE_REMOVED`, `DISPOSED`.
+ * `IO_ERROR` and `UNSUPPORTED` (the device's answers), `DEVICE_MISBEHAVED` (no status, or an unknown one; concerns this request
+ * only), `DEVICE_NEEDS_RESET`, `DEVICE_RESET`, `DEVICE_REMOVED`, `DISPOSED`.
  *
  * @example
  * ```ts
@@ -116,7 +116,7 @@ const DEFAULT_QUEUES = 16;
  * @see VIRTIO 1.4, 5.2
  */
 export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
-  /** The type of the devices that it drives. */
+  /** The device type of block devices. */
   static readonly deviceType = DeviceType.Block;
 
   readonly #queues: BlkQueue[] = [];
@@ -160,7 +160,7 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
     return this.#limits.config.capacity;
   }
 
-  /** The block size of the disk in bytes, 512 or more: the unit in which it is best read and written. */
+  /** The block size of the disk in bytes, 512 or more: reads and writes should be multiples of it. */
   get blockSize(): number {
     return this.#limits.config.blockSize;
   }
@@ -170,7 +170,7 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
     return this.#limits.readOnly;
   }
 
-  /** All that the device says of itself: limits, geometry, topology. As of its last change. */
+  /** The configuration of the device: limits, geometry, topology. It is kept up to date. */
   get config(): BlkConfig {
     return this.#limits.config;
   }
@@ -185,22 +185,22 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
     };
   }
 
-  /** How many request queues are used. */
+  /** The number of request queues that this driver uses. */
   get queueCount(): number {
     return this.#queues.length;
   }
 
   /**
-   * Hands one of the `threadQueues` to another thread of this process. What is returned is plain data: post it, and open it there with
-   * `openQueue` of `@virtio/linux`, which gives a `VirtioBlk` with one queue and all requests.
+   * Gives one of the `threadQueues` to another thread of this process. The result is plain data: post it, and open it there with
+   * `openQueue` of `@virtio/linux`, which returns a `VirtioBlk` with one queue and all requests.
    *
-   * This thread keeps the device. When it resets it, requests of the other thread end with `DEVICE_RESET`, and its driver works again
-   * after that; when the device is unplugged or fails, the other thread's driver fails alike. Dispose the drivers of other threads
-   * before this one.
+   * This thread keeps the device. When this thread resets it, requests of the other thread end with `DEVICE_RESET`, and its driver
+   * works again after that. When the device is unplugged or fails, so does the driver of the other thread. Dispose the drivers of
+   * other threads before this one.
    *
-   * @param index of the queue: {@link VirtioBlk.queueCount} for the first one
-   * @throws {@link VirtioError} `INVALID_PARAM` if it is not one of them; `ALREADY_USED` if a thread has it, or had and the device was
-   * not reset since; `UNSUPPORTED` if the platform or the transport cannot do that; `DMA_ERROR`
+   * @param index the index of the queue: {@link VirtioBlk.queueCount} for the first one
+   * @throws {@link VirtioError} `INVALID_PARAM` if it is not one of them; `ALREADY_USED` if a thread has the queue, or had it and the
+   * device was not reset since; `UNSUPPORTED` if the platform or the transport cannot share queues; `DMA_ERROR`
    */
   queueFor(index: number, options?: QueuePlanOptions): QueuePlan {
     this.checkUsable();
@@ -208,14 +208,19 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
   }
 
   /**
-   * The thread that had a queue is gone without having disposed its driver (it was terminated, say): after the next {@link VirtioBlk.reset}
-   * the queue can be handed over again.
+   * Takes a queue back from a thread that ended without disposing its driver (it was terminated, for example). After the next
+   * {@link VirtioBlk.reset}, the queue can be given to another thread.
+   *
+   * @param index the index of the queue, as for {@link VirtioBlk.queueFor}
    */
   reclaimQueue(index: number): void {
     this.#lentQueue(index).abandon();
   }
 
-  /** The most segments of data in one request: what the device and its queues allow. A buffer takes one, or more if it is longer than `config.sizeMax`. */
+  /**
+   * The maximum number of segments of data in one request, which the device and its queues limit. A buffer takes one segment, or
+   * more if it is longer than `config.sizeMax`.
+   */
   get maxSegments(): number {
     return this.#limits.mostSegments;
   }
@@ -223,8 +228,8 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
   /**
    * Reads sectors.
    *
-   * @param sector the first one, in units of 512 bytes
-   * @param data where to; all buffers together a multiple of 512 bytes
+   * @param sector the first sector, in units of 512 bytes
+   * @param data the buffers to fill; their total length is a multiple of 512 bytes
    */
   read(sector: number, data: BlkData, options?: RequestOptions): Promise<void> {
     try {
@@ -235,7 +240,7 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
     }
   }
 
-  /** The synchronous form of {@link VirtioBlk.read}. Throws `NOT_READY` after `timeoutMs`: the device still has the buffers then. */
+  /** The synchronous form of {@link VirtioBlk.read}. Throws `NOT_READY` after `timeoutMs`; the device then still has the buffers. */
   readSync(sector: number, data: BlkData, options?: SyncOptions): void {
     const segments = this.#limits.measure(READ, sector, data);
     this.#dispatcher.runSync(RequestType.IN, sector, data, segments, options);
@@ -251,8 +256,8 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
    * Writes sectors. They are in stable storage after a {@link VirtioBlk.flush}, or at once if {@link VirtioBlk.writeCache} is
    * `writethrough`.
    *
-   * @param sector the first one, in units of 512 bytes
-   * @param data all buffers together a multiple of 512 bytes
+   * @param sector the first sector, in units of 512 bytes
+   * @param data the buffers to write; their total length is a multiple of 512 bytes
    */
   write(sector: number, data: BlkData, options?: RequestOptions): Promise<void> {
     try {
@@ -276,8 +281,8 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
   }
 
   /**
-   * Has all writes that were completed before this call committed to stable storage. Writes in flight are not waited for. Of a
-   * device without a cache to flush (FLUSH was not negotiated) nothing is asked.
+   * Commits all writes that completed before this call to stable storage. It does not wait for writes in flight. If the device has
+   * no cache to flush (FLUSH was not negotiated), this does nothing.
    */
   async flush(options?: RequestOptions): Promise<void> {
     if (this.#flushes()) await this.#dispatcher.ask(() => FLUSH, options);
@@ -288,16 +293,16 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
     if (this.#flushes()) this.#dispatcher.askSync(FLUSH, options);
   }
 
-  /** The non-blocking form of {@link VirtioBlk.flush}. Throws `UNSUPPORTED` where that does nothing. */
+  /** The non-blocking form of {@link VirtioBlk.flush}. Throws `UNSUPPORTED` unless FLUSH was negotiated. */
   submitFlush(options?: NonBlockingOptions): number {
     if (!this.#flushes()) throw this.#limits.lacks('FLUSH', 'FLUSH');
     return this.#dispatcher.submit(FLUSH, options);
   }
 
   /**
-   * Tells the device that sectors are of no use any more. What they read as afterwards is not defined.
+   * Discards sectors: their data is no longer needed, and what they read as afterwards is not defined.
    *
-   * @param ranges one or more; what is longer than a segment may be is cut, see {@link BlkConfig.discard}
+   * @param ranges one or more; a range that is too long for one segment is split, see {@link BlkConfig.discard}
    */
   discard(ranges: SectorRange | readonly SectorRange[], options?: RequestOptions): Promise<void> {
     return this.#dispatcher.ask(() => rangeCommand(this.#limits, 'DISCARD', ranges), options);
@@ -316,7 +321,7 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
   /**
    * Zeroes sectors without sending zeroes.
    *
-   * @param ranges one or more; what is longer than a segment may be is cut, see {@link BlkConfig.writeZeroes}
+   * @param ranges one or more; a range that is too long for one segment is split, see {@link BlkConfig.writeZeroes}
    */
   writeZeroes(ranges: SectorRange | readonly SectorRange[], options?: WriteZeroesOptions): Promise<void> {
     return this.#dispatcher.ask(
@@ -350,7 +355,7 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
   /**
    * Erases sectors so that their contents cannot be restored.
    *
-   * @param ranges one or more; what is longer than a segment may be is cut, see {@link BlkConfig.secureErase}
+   * @param ranges one or more; a range that is too long for one segment is split, see {@link BlkConfig.secureErase}
    */
   secureErase(ranges: SectorRange | readonly SectorRange[], options?: RequestOptions): Promise<void> {
     return this.#dispatcher.ask(() => rangeCommand(this.#limits, 'SECURE_ERASE', ranges), options);
@@ -366,7 +371,7 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
     return this.#dispatcher.submit(rangeCommand(this.#limits, 'SECURE_ERASE', ranges), options);
   }
 
-  /** Asks for the name that the device gives itself: a serial number, say. Up to 20 characters; may be empty. */
+  /** Asks for the device ID string, e.g. a serial number. It has up to 20 characters, and may be empty. */
   deviceId(options?: RequestOptions): Promise<string> {
     return this.#dispatcher.ask(() => deviceIdCommand(this.#limits), options);
   }
@@ -381,7 +386,7 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
     return this.#dispatcher.submit(deviceIdCommand(this.#limits), options);
   }
 
-  /** Asks how worn the storage is. Throws `UNSUPPORTED` unless LIFETIME was negotiated. */
+  /** Asks for the wear of the storage. Throws `UNSUPPORTED` unless LIFETIME was negotiated. */
   lifetime(options?: RequestOptions): Promise<BlkLifetime> {
     return this.#dispatcher.ask(() => this.#lifetime(), options);
   }
@@ -397,7 +402,7 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
   }
 
   /**
-   * Looks for a non-blocking request that is done, in the order in which the device used them.
+   * The next non-blocking request that is done, in the order in which the device used their buffers.
    *
    * @returns its token, once, or -1
    * @throws {@link VirtioError} why the device no longer works
@@ -407,10 +412,10 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
   }
 
   /**
-   * Ends a non-blocking request that is done: what was read is in its buffers, which are the caller's again. The token is void
-   * then. A reset of the device voids all tokens.
+   * Ends a non-blocking request that is done: data that was read is in its buffers, which belong to the caller again. The token is
+   * no longer valid. A reset of the device invalidates all tokens.
    *
-   * @returns what the other forms of the request return: the text of a {@link VirtioBlk.deviceId}, the sector of an append …
+   * @returns the result of the request, as of its other forms: the string of {@link VirtioBlk.deviceId}, the sector of an append …
    * @throws {@link VirtioError} the request's error; `NOT_READY` if it is not done, `WRONG_TOKEN` if there is no such request
    */
   complete(token: number): unknown {
@@ -418,7 +423,7 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
   }
 
   /**
-   * Gives a non-blocking request up. The device may still carry it out, and has its buffers until it has answered.
+   * Cancels a non-blocking request. The device may still carry it out, and has its buffers until it answers.
    *
    * @throws {@link VirtioError} `WRONG_TOKEN` if there is no such request
    */
@@ -426,13 +431,13 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
     this.#dispatcher.cancel(token);
   }
 
-  /** Shows the device all requests that were submitted with `kick: false`. */
+  /** Notifies the device of all requests that were submitted with `kick: false`. */
   kick(): void {
     this.#dispatcher.kick();
   }
 
   /**
-   * Looks in which mode the device's cache is. Of a device that does not say, `writeback` is assumed if it can be flushed.
+   * Reads the mode of the device's cache. If CONFIG_WCE was not negotiated, it is `writeback` if FLUSH was, else `writethrough`.
    *
    * @see VIRTIO 1.4, 5.2.5.1
    */
@@ -446,15 +451,15 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
   }
 
   /**
-   * Switches the mode of the device's cache. Writes that were completed in `writeback` mode still need a flush.
+   * Sets the mode of the device's cache. Writes that completed in `writeback` mode still need a flush.
    *
-   * @throws {@link VirtioError} `UNSUPPORTED` unless CONFIG_WCE was negotiated, `INVALID_PARAM` for a mode that there is not
+   * @throws {@link VirtioError} `UNSUPPORTED` unless CONFIG_WCE was negotiated, `INVALID_PARAM` for an unknown mode
    */
   setWriteCache(mode: WriteCacheMode): void {
     this.checkUsable();
-    // For callers without types: anything else would switch to `writethrough` without a word.
+    // For callers without types: any other value would silently set `writethrough`.
     if (!CACHE_MODES.includes(mode)) {
-      throw this.#limits.invalid('the cache mode', `${mode} is none; give ${CACHE_MODES.join(' or ')}`);
+      throw this.#limits.invalid('the cache mode', `'${mode}' is unknown; give ${CACHE_MODES.join(' or ')}`);
     }
     if (!this.features.has('CONFIG_WCE')) {
       throw this.#limits.lacks('a change of the cache mode', 'CONFIG_WCE');
@@ -485,7 +490,7 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
     if (this.#lent.length === 0) {
       throw new VirtioError(
         'INVALID_PARAM',
-        `${this.#limits.who(what)}: none is set up; give the driver { threadQueues: forThreads(1) }`,
+        `${this.#limits.who(what)}: no such queue is set up; give the driver { threadQueues: forThreads(1) }`,
       );
     }
     requireInteger(this.transport, what, index, first, first + this.#lent.length - 1);
@@ -511,19 +516,19 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
     if (slots > OVERHEAD) return queue;
     throw new VirtioError(
       'UNSUPPORTED',
-      `${this.transport.who()}: queue ${index} has ${slots} descriptors, and a request takes ${OVERHEAD + 1} at least: give the ` +
+      `${this.transport.who()}: queue ${index} has ${slots} descriptors, but a request takes at least ${OVERHEAD + 1}: give the ` +
         'device a larger queue',
     );
   }
 
-  /** Reads the configuration anew; returns whether the capacity is another one. */
+  /** Reads the configuration again; returns whether the capacity changed. */
   #reload(): boolean {
     const { capacity } = this.#limits.config;
     this.#adopt(readBlkConfig(this.transport, this.features));
     return this.#limits.config.capacity !== capacity;
   }
 
-  /** Takes what requests need from the configuration, so that they need not look at features. */
+  /** Takes a configuration: copies what requests need, so that they need not look at features. */
   #adopt(config: BlkConfig): void {
     const { segMax, sizeMax, blockSize } = config;
     this.#canFlush = this.features.has('FLUSH');
@@ -548,8 +553,8 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
 }
 
 /**
- * The features to accept. DISCARD must not be accepted from a host-managed zoned disk [5.2.5.1]; its model may be read before
- * features are chosen [3.1.1]. ZONED is not for legacy devices.
+ * The features to accept. DISCARD must not be accepted from a host-managed zoned disk [5.2.5.1]; the model may be read before
+ * features are negotiated [3.1.1]. Legacy devices have no ZONED.
  */
 function acceptable(transport: Transport): readonly BlkFeatureName[] {
   if (transport.deviceType !== DeviceType.Block) return SUPPORTED;

@@ -1,4 +1,4 @@
-/** What zones need of the driver of their disk. */
+/** What {@link BlkZones} needs from the driver of the disk. */
 import type { BlkData } from './blk-queue.ts';
 import type { BlkConfig } from './config.ts';
 import type { Dispatcher } from './dispatcher.ts';

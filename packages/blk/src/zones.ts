@@ -1,6 +1,6 @@
 /**
- * Zoned disks: zones that are written from their start to their end and reset as a whole. The driver keeps no state of
- * the zones: a report asks the device, and the device refuses what does not fit.
+ * Zoned disks: zones are written from start to end and reset as a whole. The driver keeps no state of the zones: a report asks the
+ * device, and the device refuses requests that are not allowed.
  */
 import { requireInteger, VirtioError } from '@virtio/core';
 import type { ZonedCharacteristics } from './config.ts';
@@ -31,13 +31,13 @@ const ZONE_STATES: Readonly<Record<number, Zone['state']>> = {
 export interface Zone {
   /** Its first sector, in units of 512 bytes. */
   readonly start: number;
-  /** How many of its sectors can be written. */
+  /** The number of its sectors that can be written. */
   readonly capacity: number;
-  /** The sector to be written next; undefined where the zone has none: conventional, read-only, full, offline. */
+  /** The sector to write next; undefined if the zone is conventional, read-only, full or offline. */
   readonly writePointer: number | undefined;
-  /** How it is written: anywhere, only at the write pointer, or best there. */
+  /** Where it can be written: anywhere, only at the write pointer, or preferably there. */
   readonly type: 'conventional' | 'sequential-write-required' | 'sequential-write-preferred';
-  /** What it is ready for. A conventional zone has no write pointer. */
+  /** Its state; `not-write-pointer` for a conventional zone. */
   readonly state:
     | 'not-write-pointer'
     | 'empty'
@@ -53,8 +53,8 @@ const NO_DATA: readonly Uint8Array[] = [];
 const DEFAULT_REPORT = 64;
 
 /**
- * The zones of a disk. All methods reject or throw like those of the driver; `IO_ERROR` names what the device says is wrong, e.g.
- * `ZONE_UNALIGNED_WP`. A class of its own, so that programs without zoned disks do not carry it.
+ * The zones of a disk. All methods reject or throw like those of the driver; the message of an `IO_ERROR` has the device's status, e.g.
+ * `ZONE_UNALIGNED_WP`. This is a separate class so that programs without zoned disks do not include it.
  *
  * @example
  * ```ts
@@ -73,8 +73,8 @@ export class BlkZones {
   readonly #dispatcher: Dispatcher;
 
   /**
-   * @param blk the driver of the disk; several objects may be made of one
-   * @throws {@link VirtioError} `UNSUPPORTED` if the disk is not zoned; `blk.config.zoned` tells
+   * @param blk the driver of the disk, which may have several such objects
+   * @throws {@link VirtioError} `UNSUPPORTED` if the disk is not zoned, i.e. if `blk.config.zoned` is undefined
    */
   constructor(blk: VirtioBlk) {
     const host = blk.zoneHost;
@@ -83,29 +83,29 @@ export class BlkZones {
     if (host.config().zoned === undefined) {
       throw new VirtioError(
         'UNSUPPORTED',
-        `${host.who}: the disk has no zones for the driver to look after; read and write it as any other`,
+        `${host.who}: the disk is not zoned; read and write it with VirtioBlk alone`,
       );
     }
   }
 
-  /** How the disk behaves. */
+  /** The characteristics of the disk. */
   get characteristics(): ZonedCharacteristics {
     const { zoned } = this.#host.config();
-    if (zoned === undefined) throw this.#invalid('the disk is no longer zoned; open the device anew');
+    if (zoned === undefined) throw this.#invalid('the disk is no longer zoned; open the device again');
     return zoned;
   }
 
-  /** How many zones there are. */
+  /** The number of zones. */
   get count(): number {
     return Math.ceil(this.#host.config().capacity / this.characteristics.zoneSectors);
   }
 
   /**
-   * Asks for the state of zones.
+   * Asks for a report of zones.
    *
-   * @param sector any sector of the first zone (default: the disk's first)
-   * @param most how many zones at most (default 64)
-   * @throws {@link VirtioError} `INVALID_PARAM`; `DEVICE_MISBEHAVED` for a report that makes no sense
+   * @param sector any sector of the first zone to report (default: the first zone of the disk)
+   * @param most the maximum number of zones (default 64)
+   * @throws {@link VirtioError} `INVALID_PARAM`; `DEVICE_MISBEHAVED` for an invalid report
    */
   report(sector = 0, most: number = DEFAULT_REPORT, options?: RequestOptions): Promise<Zone[]> {
     return this.#dispatcher.ask(() => this.#report(sector, most), options);
@@ -197,10 +197,10 @@ export class BlkZones {
   }
 
   /**
-   * Writes at the write pointer of the zone that begins at `sector`, wherever it is.
+   * Appends to the zone that begins at `sector`: writes at its write pointer.
    *
    * @param data a multiple of the write granularity
-   * @returns the sector at which the data is now
+   * @returns the sector at which the device wrote the data
    * @throws {@link VirtioError} `UNSUPPORTED` if the device cannot append
    */
   append(sector: number, data: BlkData, options?: RequestOptions): Promise<number> {
@@ -238,7 +238,7 @@ export class BlkZones {
     if (segments > config.segMax) {
       throw new VirtioError(
         'INVALID_PARAM',
-        `${who}: a report of ${most} zones is too long for the device; ask for fewer`,
+        `${who}: a report of ${most} zones is too long for one request; ask for fewer`,
       );
     }
     const decode = (): Zone[] => this.#decode(data, most);
@@ -249,7 +249,7 @@ export class BlkZones {
     const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
     const { nrZones } = ZoneReport.read(view);
     if (nrZones > BigInt(most)) {
-      throw this.#misbehaved(`reported ${nrZones} zones where ${most} were asked for`);
+      throw this.#misbehaved(`reported ${nrZones} zones when at most ${most} were asked for`);
     }
     return Array.from({ length: Number(nrZones) }, (_, i) => {
       const zone = ZoneDescriptor.read(view, ZoneReport.size + i * ZoneDescriptor.size);
@@ -279,7 +279,7 @@ export class BlkZones {
     const { zoneSectors } = this.characteristics;
     if (!(Number.isSafeInteger(sector) && sector >= 0 && sector < capacity && sector % zoneSectors === 0)) {
       throw this.#invalid(
-        `sector ${sector} is not the first of a zone; zones have ${zoneSectors} sectors, and the disk ${capacity}`,
+        `sector ${sector} is not the first one of a zone; zones have ${zoneSectors} sectors, and the disk has ${capacity}`,
       );
     }
   }
@@ -296,7 +296,7 @@ export class BlkZones {
       data instanceof Uint8Array ? data.length : data.reduce((sum, { length }) => sum + length, 0);
     if (bytes % writeGranularity !== 0 || bytes > maxAppendSectors * SECTOR_SIZE) {
       throw this.#invalid(
-        `asked to append ${bytes} bytes; the device takes a multiple of ${writeGranularity}, up to ${maxAppendSectors * SECTOR_SIZE}`,
+        `cannot append ${bytes} bytes; give a multiple of ${writeGranularity}, up to ${maxAppendSectors * SECTOR_SIZE}`,
       );
     }
     return segments;
@@ -305,7 +305,7 @@ export class BlkZones {
   #checkAppended(sector: number, at: number): number {
     if (at >= sector && at < sector + this.characteristics.zoneSectors) return at;
     throw this.#misbehaved(
-      `appended to the zone at sector ${sector} and says that the data is at sector ${at}`,
+      `appended to the zone at sector ${sector}, but reported that the data is at sector ${at}`,
     );
   }
 
@@ -316,7 +316,7 @@ export class BlkZones {
   #misbehaved(what: string): VirtioError {
     return new VirtioError(
       'DEVICE_MISBEHAVED',
-      `${this.#host.who}: the device ${what}; ask again, or do not trust it`,
+      `${this.#host.who}: the device ${what}; ask again, or reset the device`,
     );
   }
 }

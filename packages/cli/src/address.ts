@@ -1,8 +1,8 @@
-/** Addresses of devices: one form for every transport. */
+/** Addresses of devices: one form for each transport. */
 import type { DeviceInfo } from '@virtio/linux';
 import { usage } from './errors.ts';
 
-/** Where a device is. */
+/** The address of a device. */
 export type Address =
   | { readonly kind: 'pci'; readonly address: string }
   | { readonly kind: 'mmio'; readonly address: number; readonly size: number }
@@ -10,10 +10,10 @@ export type Address =
 
 const FORMS = 'pci:0000:00:03.0, mmio:0xfeb00e00 or vhost-user:/path/to/socket';
 
-/** The size of an MMIO window in which nothing else is. */
+/** The default size of an MMIO window. */
 const MMIO_SIZE = 0x200;
 
-/** Reads an address as people write it; a bare `0000:00:03.0` and the short `00:03.0` are PCI. */
+/** Parses an address; `0000:00:03.0` and `00:03.0` without a prefix are on PCI. */
 export function parseAddress(text: string): Address {
   const [, scheme = '', rest = ''] = /^(pci|mmio|vhost-user):(.*)$/s.exec(text) ?? [];
   if (scheme === 'vhost-user' && rest !== '') return { kind: 'vhost-user', path: rest };
@@ -32,7 +32,7 @@ export function parseAddress(text: string): Address {
   throw usage(`"${text}" is not the address of a device`, `write ${FORMS}; virtio list shows them`);
 }
 
-/** An address as `virtio list` shows it. */
+/** Formats an address as `virtio list` shows it. */
 export function formatAddress(address: Address | DeviceInfo): string {
   switch (address.kind) {
     case 'pci':

@@ -119,10 +119,10 @@ describe('the command line', () => {
   it.each([
     ['frobnicate', /unknown command/],
     ['blk read', /missing required argument 'device'/],
-    ['blk read 0000:00:03.0 --length 5X', /It takes a size in bytes/],
+    ['blk read 0000:00:03.0 --length 5X', /Give a size in bytes/],
     ['blk read 0000:00:03.0 --sector 1 --offset 2', /cannot be used with/],
     ['probe nonsense', /"nonsense" is not the address of a device\nhint: write pci:0000:00:03.0/],
-    ['probe vhost-user:/tmp/x', /does not tell what it is\nhint: add --type/],
+    ['probe vhost-user:/tmp/x', /does not report its device type\nhint: add --type/],
     ['probe vhost-user:/tmp/x --type nothing', /"nothing" is not a type of device/],
   ])('ends with 2 and says why: %s', async (line, message) => {
     const { status, err } = await virtio(line);

@@ -10,7 +10,7 @@ const controller = new AbortController();
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
   process.on(signal, () => {
     const status = 128 + constants.signals[signal];
-    // Asked twice: whatever does not end is left, and devices are closed at exit. A bar may have hidden the cursor.
+    // The second signal: end at once; devices are closed at exit. A progress bar may have hidden the cursor.
     if (controller.signal.aborted) {
       if (process.stderr.isTTY) process.stderr.write('\x1b[?25h');
       process.exit(status);
@@ -19,7 +19,7 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
   });
 }
 
-// Nobody reads any more, as behind `| head`: no reason for words.
+// The reader of the output has ended, as with `| head`: print no message.
 for (const stream of [process.stdout, process.stderr]) {
   stream.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code !== 'EPIPE') throw error;
@@ -36,7 +36,7 @@ const status = await run(process.argv.slice(2), {
   system: new LinuxSystem(),
 });
 
-// What was written is out before the process ends; an open standard input must not keep it.
+// Output is flushed before the process ends; an open standard input must not keep the process alive.
 const flushed = (stream: NodeJS.WriteStream): Promise<void> =>
   new Promise((resolve) => {
     if (stream.destroyed || stream.writableEnded) resolve();

@@ -1,4 +1,4 @@
-/** Feature bits by name, and those that have none. */
+/** Feature bits by name, and those without a name. */
 import type { FeatureTable } from '@virtio/core';
 
 /** The numbers of the bits that are set, ascending. */
@@ -10,7 +10,7 @@ export function bitNumbers(bits: bigint): number[] {
   return numbers;
 }
 
-/** The bits that a table has no name for. */
+/** The bits without a name in a table. */
 export function unnamed(table: FeatureTable<string>, bits: bigint): number[] {
   return bitNumbers(bits & ~table.set(...table.names(bits)).bits);
 }

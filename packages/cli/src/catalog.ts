@@ -1,4 +1,4 @@
-/** The drivers of the house by type of device: their classes, their features, and their configuration in plain values. */
+/** The drivers by device type: their classes, their features, and their configuration as plain values. */
 import {
   CommonFeatures,
   DeviceType,
@@ -11,15 +11,15 @@ import {
 } from '@virtio/core';
 import { usage } from './errors.ts';
 
-/** Values for people and programs, by name. */
+/** Values to print, by name. */
 export type Facts = Record<string, unknown>;
 
 /** A driver, as `probe` and `trace` use it. */
 export interface Entry {
   readonly features: FeatureTable<string>;
-  /** Negotiates, sets queues up, and is live. */
+  /** Makes the driver: negotiates, sets up the queues, and makes the device live. */
   open(transport: Transport, hal: Hal, without: readonly string[]): Driver<string>;
-  /** The configuration, and what else a device tells when it is asked. */
+  /** The configuration, and the answers of the device to simple requests. */
   describe(driver: Driver<string>, signal: AbortSignal): Facts | Promise<Facts>;
 }
 
@@ -38,7 +38,7 @@ function entry<D>(
   };
 }
 
-/** The drivers that there are. Each is loaded when it is asked for. */
+/** All drivers. Each is loaded when it is needed. */
 const ENTRIES: Readonly<Partial<Record<DeviceType, () => Promise<Entry>>>> = {
   [DeviceType.Network]: async () => {
     const { formatMac, NetFeatures, VirtioNet } = await import('@virtio/net');
@@ -61,7 +61,7 @@ const ENTRIES: Readonly<Partial<Record<DeviceType, () => Promise<Entry>>>> = {
   [DeviceType.Console]: async () => {
     const { ConsoleFeatures, VirtioConsole } = await import('@virtio/console');
     return entry(ConsoleFeatures, VirtioConsole, async (device, signal) => {
-      // Ports are announced one by one; the first is there, or comes soon.
+      // Ports are announced one by one; the first is there, or arrives soon.
       const patience = AbortSignal.any([signal, AbortSignal.timeout(500)]);
       await device.waitForPort(() => true, { signal: patience }).catch(() => undefined);
       const ports = device.ports.map(({ id, name, isConsole, hostOpen }) => ({
@@ -113,17 +113,17 @@ const ENTRIES: Readonly<Partial<Record<DeviceType, () => Promise<Entry>>>> = {
   },
 };
 
-/** The driver of a type, or `undefined` if the house has none. */
+/** The driver of a device type, or `undefined` if there is none. */
 export async function findEntry(type: number): Promise<Entry | undefined> {
   return ENTRIES[type as DeviceType]?.();
 }
 
-/** The names of features of a type of device. */
+/** The feature names of a device type. */
 export async function featureNames(type: number | undefined): Promise<FeatureTable<string>> {
   return (type === undefined ? undefined : await findEntry(type))?.features ?? CommonFeatures;
 }
 
-/** Short names of devices, those of the packages. */
+/** Short names of device types: those of the packages. */
 const SHORT: Readonly<Record<string, DeviceTypeName>> = {
   net: 'Network',
   blk: 'Block',
@@ -138,10 +138,10 @@ const SHORT: Readonly<Record<string, DeviceTypeName>> = {
   sound: 'Sound',
 };
 
-/** What people may write for types of devices that there are drivers for. */
+/** The short names of the device types that have drivers. */
 export const TYPE_NAMES: readonly string[] = Object.keys(SHORT);
 
-/** A type of device by name: `blk`, `Block`, `2`. */
+/** Parses a device type: `blk`, `Block`, `2`. */
 export function parseType(text: string): DeviceType {
   const byShort = SHORT[text.toLowerCase()];
   if (byShort !== undefined) return DeviceType[byShort];
@@ -155,7 +155,7 @@ export function parseType(text: string): DeviceType {
   );
 }
 
-/** A type for tables. */
+/** The name of a device type, for tables. */
 export function typeName(type: number | undefined): string {
   if (type === undefined) return 'unknown';
   return type === 0 ? 'empty' : deviceTypeName(type);

@@ -128,10 +128,10 @@ describe('probe', () => {
     });
     const devices = { [ADDRESS]: () => ({ transport: new FakeTransport(device), hal: device.hal }) };
     const { out } = await virtio(`probe ${ADDRESS}`, { devices });
-    expect(out).toMatch(/error: it offers HOST_TSO4 without CSUM, which that needs \[2\.2\.2\]/);
-    expect(out).toMatch(/error: it offers CTRL_RX without CTRL_VQ/);
-    expect(out).toMatch(/error: queue 0 has 48 descriptors, which is no power of two \[2\.7\]/);
-    expect(out).toMatch(/warning: ANY_LAYOUT \(bit 27\) is of the legacy interface only/);
+    expect(out).toMatch(/error: it offers HOST_TSO4, but not CSUM, which HOST_TSO4 needs \[2\.2\.2\]/);
+    expect(out).toMatch(/error: it offers CTRL_RX, but not CTRL_VQ/);
+    expect(out).toMatch(/error: queue 0 has 48 descriptors, which is not a power of two \[2\.7\]/);
+    expect(out).toMatch(/warning: ANY_LAYOUT \(bit 27\) belongs to the legacy interface only/);
   });
 });
 

@@ -1,11 +1,11 @@
-/** A disk as a row of bytes: any offset and length, many requests in flight, whole blocks underneath. */
+/** Byte access to a disk: any offset and length, in whole blocks, with many requests in flight. */
 import type { VirtioBlk } from '@virtio/blk';
 import { CliError, ExitStatus, usage } from './errors.ts';
 import { formatSize } from './quantities.ts';
 
 const SECTOR = 512;
 
-/** Bytes of one request, and how many are in flight. */
+/** The size of one request in bytes, and the number of requests in flight. */
 const CHUNK = 256 * 1024;
 const DEPTH = 8;
 
@@ -15,7 +15,7 @@ export interface ByteRange {
   readonly length: number;
 }
 
-/** What people say of a part of a disk. */
+/** A part of a disk, as the options give it. */
 interface Wanted {
   readonly sector?: number | undefined;
   readonly offset?: number | undefined;
@@ -26,9 +26,9 @@ interface Wanted {
 /** A disk. */
 export class Disk {
   readonly blk: VirtioBlk;
-  /** Bytes. */
+  /** The size in bytes. */
   readonly size: number;
-  /** What offsets and lengths of requests are multiples of. */
+  /** Offsets and lengths of requests are multiples of this, in bytes. */
   readonly block: number;
   readonly #chunk: number;
   readonly #signal: AbortSignal;
@@ -42,21 +42,23 @@ export class Disk {
     this.#signal = signal;
   }
 
-  /** The part that was asked for; its length is `fallback`, or up to the end of the disk, if none was given. */
+  /** The part that the options select. The default of its length is `fallback`, or else the rest of the disk. */
   range({ sector, offset, count, length }: Wanted, fallback?: number): ByteRange {
     const start = offset ?? (sector ?? 0) * SECTOR;
-    if (start > this.size) throw usage(`the disk has ${this.size} bytes; ${start} lies beyond its end`);
+    if (start > this.size) {
+      throw usage(`byte ${start} is beyond the end of the disk, which has ${this.size} bytes`);
+    }
     const bytes = length ?? (count === undefined ? (fallback ?? this.size - start) : count * SECTOR);
     if (start + bytes > this.size) {
       throw usage(
         `${bytes} bytes from ${start} on go beyond the end of the disk, which has ${this.size} bytes`,
-        `at most ${this.size - start} bytes are there`,
+        `give a length of at most ${this.size - start} bytes`,
       );
     }
     return { start, length: bytes };
   }
 
-  /** The bytes of a part, in pieces. Each piece is valid until the next is asked for. */
+  /** Reads a part, in pieces. Each piece is valid until the next one is read. */
   async *read({ start, length }: ByteRange): AsyncGenerator<Uint8Array, undefined> {
     const first = start - (start % this.block);
     const end = start + length;
@@ -67,7 +69,7 @@ export class Disk {
       const bytes = Math.min(this.#chunk, this.#roundUp(end) - position);
       const buffer = (buffers[n % DEPTH] as Uint8Array).subarray(0, bytes);
       const reading = this.blk.read(position / SECTOR, buffer, { signal: this.#signal }).then(() => buffer);
-      // It may fail while another one is waited for.
+      // It may fail while this waits for another one.
       reading.catch(() => undefined);
       return reading;
     };
@@ -82,11 +84,11 @@ export class Disk {
   }
 
   /**
-   * Writes what comes, from `start` on. Where that begins or ends within a block, the rest of the block stays.
+   * Writes a stream of bytes, from `start` on. If it begins or ends within a block, the rest of the block stays.
    *
-   * @param most bytes there is room for
-   * @param done is told how many bytes are written
-   * @returns how many bytes came
+   * @param most the largest number of bytes to write
+   * @param done called with the number of bytes that are written
+   * @returns how many bytes were written
    */
   async write(
     start: number,
@@ -123,7 +125,7 @@ export class Disk {
         if (total > most) {
           throw new CliError(
             ExitStatus.FAILED,
-            `there is room for ${most} bytes, and more came; the first ${formatSize(position - first)} are written`,
+            `the input has more than the ${most} bytes that fit; the first ${formatSize(position - first)} were written`,
           );
         }
         for (let at = 0; at < piece.length;) {
@@ -149,7 +151,7 @@ export class Disk {
     return total;
   }
 
-  /** What the beginning of the disk looks like, in a word. */
+  /** Describes the data at the beginning of the disk. */
   async describeContents(): Promise<string> {
     const length = Math.min(this.size, 128 * 1024);
     const bytes = new Uint8Array(length);
@@ -172,7 +174,7 @@ export class Disk {
   }
 }
 
-/** What stands at the beginning of a disk, by the marks of file systems and partition tables. */
+/** The signatures of file systems and partition tables at the beginning of a disk. */
 const MARKS: readonly (readonly [name: string, at: number, mark: string])[] = [
   ['a GPT partition table', 512, 'EFI PART'],
   ['a GPT partition table', 4096, 'EFI PART'],
@@ -188,10 +190,10 @@ const MARKS: readonly (readonly [name: string, at: number, mark: string])[] = [
   ['an MBR partition table, or a boot sector', 510, '\x55\xaa'],
 ];
 
-/** What the first bytes of a disk are. */
+/** Describes the first bytes of a disk. */
 export function recognize(bytes: Uint8Array): string {
   const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('latin1');
   const found = MARKS.find(([, at, mark]) => text.startsWith(mark, at));
   if (found !== undefined) return found[0];
-  return bytes.every((byte) => byte === 0) ? 'zeroes at its beginning' : 'data of no kind that is known here';
+  return bytes.every((byte) => byte === 0) ? 'zeroes at its beginning' : 'data of an unknown kind';
 }

@@ -1,35 +1,35 @@
-/** How a command ends: exit statuses, and errors with advice in the words of the command line. */
+/** Exit statuses, and errors with advice for the command line. */
 import { VirtioError } from '@virtio/core';
 import { CommanderError } from 'commander';
 
 /** Exit statuses. */
 export const ExitStatus = {
   OK: 0,
-  /** The device failed, or what was looked for is not so. */
+  /** The device failed, or the compared data differs. */
   FAILED: 1,
-  /** The arguments make no sense. */
+  /** The arguments are not valid. */
   USAGE: 2,
   /** There is no such device, or it is gone. */
   NO_DEVICE: 3,
   /** The system does not permit it, or it was not confirmed. */
   REFUSED: 4,
-  /** Somebody else has the device. */
+  /** The device is in use. */
   BUSY: 5,
-  /** The machine lacks something: a module, an IOMMU, memory. */
+  /** The machine lacks a module, an IOMMU or memory. */
   MACHINE: 6,
   /** SIGINT. */
   INTERRUPTED: 130,
-  /** Nobody reads the output any more (SIGPIPE). */
+  /** The reader of the output has ended (SIGPIPE). */
   BROKEN_PIPE: 141,
 } as const;
 
 /** An exit status. */
 export type ExitStatus = (typeof ExitStatus)[keyof typeof ExitStatus];
 
-/** An error of the command line's own. */
+/** An error of the command line itself. */
 export class CliError extends Error {
   override readonly name = 'CliError';
-  /** The exit status that it leads to. */
+  /** The exit status. */
   readonly status: ExitStatus;
   /** What to do about it. */
   readonly advice: string | undefined;
@@ -46,13 +46,13 @@ export function usage(message: string, advice?: string): CliError {
   return new CliError(ExitStatus.USAGE, message, advice);
 }
 
-/** What is told of an error. */
+/** The report of an error. */
 export interface Report {
   readonly status: ExitStatus;
   readonly code: string;
   readonly message: string;
   readonly advice: string | undefined;
-  /** The command that tells more. */
+  /** The command that explains the error. */
   readonly help: string | undefined;
 }
 
@@ -67,7 +67,7 @@ const KNOWN: Readonly<Record<string, Known>> = {
   INVALID_DEVICE: { status: ExitStatus.NO_DEVICE },
   PERMISSION_DENIED: {
     status: ExitStatus.REFUSED,
-    advice: 'run as root, or let root bind the device for you: virtio bind <device>',
+    advice: 'run the command as root, or let root bind the device for you: virtio bind <device>',
   },
   DEVICE_BUSY: {
     status: ExitStatus.BUSY,
@@ -77,8 +77,7 @@ const KNOWN: Readonly<Record<string, Known>> = {
   MODULE_MISSING: { status: ExitStatus.MACHINE },
   IOMMU_MISSING: {
     status: ExitStatus.MACHINE,
-    advice:
-      'on a machine that you can afford to lose, add --unsafe-physical-memory: nothing then keeps the device from any memory',
+    advice: 'on a test machine, add --unsafe-physical-memory: the device can then access all memory',
   },
   DMA_ERROR: {
     status: ExitStatus.MACHINE,
@@ -87,14 +86,18 @@ const KNOWN: Readonly<Record<string, Known>> = {
   INVALID_PARAM: { status: ExitStatus.USAGE },
   INVALID_DEVICE_TYPE: { status: ExitStatus.USAGE },
   DEVICE_NEEDS_RESET: { status: ExitStatus.FAILED, advice: 'run the command again: it resets the device' },
-  SOCKET_REFUSED: { status: ExitStatus.FAILED, advice: 'nobody listens at that port of the peer' },
+  SOCKET_REFUSED: {
+    status: ExitStatus.FAILED,
+    advice: 'check that a program of the peer listens at that port',
+  },
   SOCKET_TIMED_OUT: {
     status: ExitStatus.FAILED,
-    advice: 'some devices say nothing where they should refuse: see that somebody listens at that port',
+    advice:
+      'some devices do not answer instead of refusing: check that a program of the peer listens at that port',
   },
 };
 
-/** What to tell of an error, and how to end. */
+/** The report of an error, and the exit status. */
 export function reportOf(error: unknown): Report {
   if (error instanceof CliError) {
     const { status, message, advice } = error;
@@ -123,7 +126,7 @@ export function reportOf(error: unknown): Report {
   return { status: ExitStatus.FAILED, code: 'UNKNOWN', message, advice: undefined, help: undefined };
 }
 
-/** The message of an error without its end, which names a file that people of the command line need not have. */
+/** The message of an error without its end, which names a file that users of the command line need not have. */
 export function messageOf({ message, help }: VirtioError): string {
   return message.replace(` (see ${help})`, '');
 }

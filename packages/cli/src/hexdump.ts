@@ -1,13 +1,13 @@
-/** Bytes for people: sixteen a line, as `xxd` and `hexdump -C` show them; repeated lines become one `*`. */
+/** Hex dumps: sixteen bytes per line, like `hexdump -C`; repeated lines become one `*`. */
 
 const WIDTH = 16;
 
-/** The lines of a dump. */
+/** Makes the lines of a dump. */
 export class HexDump {
   #last: string | undefined;
   #repeating = false;
 
-  /** The lines of these bytes, which are at `position` of the whole; a multiple of 16 but for the end. */
+  /** The lines of a piece at `position` of the data. The length of each piece but the last is a multiple of 16. */
   lines(bytes: Uint8Array, position: number): string[] {
     const lines: string[] = [];
     for (let at = 0; at < bytes.length; at += WIDTH) {

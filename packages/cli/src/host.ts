@@ -1,4 +1,4 @@
-/** What a command needs of the world around it: streams, the environment, devices. Tests bring their own. */
+/** The environment of a command: streams, variables, devices. Tests replace it. */
 import type { DeviceType, Hal, Transport } from '@virtio/core';
 import type { DeviceInfo } from '@virtio/linux';
 import type { Readable, Writable } from 'node:stream';
@@ -16,20 +16,20 @@ export interface OpenDevice extends Disposable {
   readonly hal: Hal;
 }
 
-/** How a device is opened. */
+/** Options of {@link System.openDevice}. */
 export interface OpenHow {
   readonly unsafePhysicalMemory?: boolean | undefined;
   readonly takeOver?: boolean | undefined;
   readonly interrupts?: 'msix' | 'intx' | 'uio' | 'polling' | undefined;
-  /** What the device is, where its transport does not tell (vhost-user). */
+  /** The device type, if the transport does not report it (vhost-user). */
   readonly deviceType?: DeviceType | undefined;
 }
 
-/** The kernel's part of a disk that it drives. */
+/** A disk of the kernel. */
 export interface KernelDisk {
-  /** `vda`. */
+  /** The name, e.g. `vda`. */
   readonly name: string;
-  /** Where it, or a part of it, is mounted or otherwise in use. */
+  /** How the disk, or a part of it, is used: mounts, swap space, other devices. */
   readonly uses: readonly string[];
 }
 
@@ -37,23 +37,23 @@ export interface KernelDisk {
 export interface System {
   listDevices(): readonly DeviceInfo[];
   openDevice(address: Address, how: OpenHow): Promise<OpenDevice>;
-  /** The features that the kernel's driver has negotiated with a device, where it has one. */
+  /** The features that the kernel's driver has negotiated with a device; `undefined` if there is no such driver. */
   kernelFeatures(address: Address): bigint | undefined;
-  /** The disks that the kernel has of a device. */
+  /** The disks of the kernel that are on a device. */
   kernelDisks(address: Address): readonly KernelDisk[];
-  /** Binds a PCI function to a driver of the kernel's; `undefined`: to the one that it would have by itself. */
+  /** Binds a PCI function to a driver of the kernel; `undefined`: to its default driver. */
   bind(address: string, driver: string | undefined, takeOver: boolean): void;
-  /** Takes a PCI function from its driver. */
+  /** Unbinds a PCI function from its driver. */
   unbind(address: string): void;
 }
 
-/** The world around a command. */
+/** The environment of a command. */
 export interface Host {
   readonly stdin: Input;
   readonly stdout: Output;
   readonly stderr: Output;
   readonly env: Readonly<Record<string, string | undefined>>;
-  /** Aborted when the command is to end: by SIGINT, SIGTERM, SIGHUP, or because nobody reads its output. */
+  /** Aborted when the command must end: by SIGINT, SIGTERM, SIGHUP, or because the reader of its output has ended. */
   readonly signal: AbortSignal;
   readonly system: System;
 }

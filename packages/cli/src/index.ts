@@ -1,5 +1,5 @@
 /**
- * The command line for VirtIO devices, as a function: for programs that have it as a part, and for tests.
+ * The command line for VirtIO devices, as a function: for programs that include it, and for tests.
  *
  * @packageDocumentation
  */

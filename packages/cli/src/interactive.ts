@@ -2,32 +2,32 @@
 import { once } from 'node:events';
 import type { Host } from './host.ts';
 
-/** Ctrl-], as telnet has it: ends a conversation on a terminal. */
+/** Ctrl-], as in telnet: ends a conversation on a terminal. */
 const ESCAPE = 0x1d;
 
 /** The other side: a port, a connection. */
 export interface Conversation {
-  /** What comes from there; ends when it ends. */
+  /** The data from the other side; its end ends the conversation. */
   readonly incoming: AsyncIterable<Uint8Array>;
   write(bytes: Uint8Array): Promise<void>;
   /** Called when standard input has ended. */
   endWriting(): Promise<void>;
 }
 
-/** How to converse. */
+/** Options of {@link converse}. */
 export interface ConverseOptions {
-  /** Whether a terminal passes each key on as it is pressed. */
+  /** Whether a terminal sends each key when it is pressed. */
   readonly raw: boolean;
   /** Ends the conversation. */
   readonly signal: AbortSignal;
-  /** Whether it ends with standard input; otherwise with the other side. */
+  /** Whether the conversation ends with standard input; otherwise with the other side. */
   readonly endsWithInput: boolean;
 }
 
 /**
- * Carries bytes both ways until it ends. A terminal is back in its own mode afterwards, whatever happens.
+ * Transfers bytes in both directions until the conversation ends. It always restores the mode of the terminal.
  *
- * @param make gets a signal that is aborted when the conversation is over
+ * @param make makes the other side; its signal is aborted when the conversation is over
  */
 export async function converse(
   host: Host,
@@ -39,7 +39,7 @@ export async function converse(
   const signal = AbortSignal.any([options.signal, over.signal]);
   const conversation = make(signal);
   using terminal = rawMode(host, options.raw);
-  // Before standard input is closed, which then takes no mode any more.
+  // Before standard input is closed, as its mode cannot be set after that.
   signal.addEventListener('abort', () => terminal[Symbol.dispose](), { once: true });
 
   const output = async (): Promise<void> => {
@@ -79,7 +79,7 @@ function isAbort(error: unknown): boolean {
   return name === 'AbortError' || code === 'ABORT_ERR' || code === 'ABORTED';
 }
 
-/** What comes on standard input, until its end or the signal. */
+/** The data of standard input, until its end or the signal. */
 export async function* readInput(
   { stdin }: Host,
   signal: AbortSignal,
@@ -99,7 +99,7 @@ export async function* readInput(
   return undefined;
 }
 
-/** Raw mode while it lasts, where there is a terminal. */
+/** Sets raw mode if standard input is a terminal; disposing restores the mode. */
 function rawMode({ stdin }: Host, wanted: boolean): Disposable {
   let raw = wanted && stdin.isTTY === true && stdin.setRawMode !== undefined;
   if (raw) stdin.setRawMode?.(true);

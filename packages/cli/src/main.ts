@@ -1,4 +1,4 @@
-/** Runs one command line, and turns what goes wrong into a message, advice and an exit status. */
+/** Runs one command line, and turns errors into a message, advice and an exit status. */
 import { VirtioError } from '@virtio/core';
 import { CommanderError } from 'commander';
 import { ExitStatus, type Report, reportOf } from './errors.ts';
@@ -10,18 +10,18 @@ import pc from 'picocolors';
 /**
  * Runs a command.
  *
- * @param argv what stands behind `virtio`
+ * @param argv the arguments after `virtio`
  * @returns the exit status; see {@link ExitStatus}
  */
 export async function run(argv: readonly string[], host: Host): Promise<number> {
   const json = argv.includes('--json');
   try {
     await createProgram(host, { tellErrors: !json }).parseAsync(argv, { from: 'user' });
-    // A command that goes on until it is interrupted ends well, but not because nobody reads it.
+    // A command that runs until it is interrupted then succeeds, but not if the reader of its output has ended.
     const status = host.signal.aborted ? statusOf(host.signal) : ExitStatus.OK;
     return status === ExitStatus.BROKEN_PIPE ? status : ExitStatus.OK;
   } catch (error) {
-    // What a signal or a closed pipe has ended needs no words.
+    // A command that a signal or a closed pipe ended prints no message.
     if (host.signal.aborted && isEnding(error)) return statusOf(host.signal);
     const report = reportOf(error);
     tell(report, error, argv, json, host);
@@ -39,7 +39,7 @@ function tell(
   if (json) {
     if (status !== ExitStatus.OK) stderr.write(`${toJson({ error: { code, message, advice, help } })}\n`);
   } else if (!(error instanceof CommanderError)) {
-    // What commander found it has said already.
+    // Commander has printed its own errors already.
     const colors = pc.createColors(wantsColor(stderr, env, colorOf(argv)));
     stderr.write(`${colors.red('virtio:')} ${message}\n`);
     if (advice !== undefined) stderr.write(`${colors.dim('hint:')} ${advice}\n`);
@@ -48,13 +48,13 @@ function tell(
   if ((env.VIRTIO_DEBUG ?? '') !== '' && error instanceof Error) stderr.write(`${error.stack ?? ''}\n`);
 }
 
-/** What the arguments say of colours. */
+/** What the arguments say about colours. */
 function colorOf(argv: readonly string[]): boolean | undefined {
   if (argv.includes('--no-color')) return false;
   return argv.includes('--color') ? true : undefined;
 }
 
-/** Why a command ends early. Commands that go on until they are interrupted end well. */
+/** The reason why a command ends early, with its exit status. For commands that run until SIGINT, that status becomes 0. */
 export class Ending {
   readonly status: number;
 

@@ -1,10 +1,10 @@
-/** What commands print: text for people, or JSON for programs. */
+/** The output of commands: text for people, or JSON for programs. */
 import Table from 'cli-table3';
 import pc from 'picocolors';
 import { once } from 'node:events';
 import type { Host, Output } from './host.ts';
 
-/** How to print. */
+/** Options of {@link Printer}. */
 export interface PrintOptions {
   readonly json?: boolean | undefined;
   readonly color?: boolean | undefined;
@@ -13,7 +13,7 @@ export interface PrintOptions {
 /** The colours of picocolors, switched on or off. */
 export type Colors = ReturnType<typeof pc.createColors>;
 
-/** Whether a stream gets colours: terminals do, unless NO_COLOR says otherwise; FORCE_COLOR and --color win. */
+/** Whether a stream gets colours: --color decides, then NO_COLOR, then FORCE_COLOR, and otherwise whether it is a terminal. */
 export function wantsColor({ isTTY = false }: Output, env: Host['env'], color?: boolean): boolean {
   if (color !== undefined) return color;
   if ((env.NO_COLOR ?? '') !== '') return false;
@@ -21,7 +21,7 @@ export function wantsColor({ isTTY = false }: Output, env: Host['env'], color?: 
   return isTTY && env.TERM !== 'dumb';
 }
 
-/** JSON of anything that commands have: `bigint`, bytes as hexadecimal digits, `Infinity` as null. */
+/** JSON of any result of commands, also with `bigint`; bytes become hexadecimal digits, and `Infinity` becomes null. */
 export function toJson(value: unknown, indent?: number): string {
   return JSON.stringify(
     value,
@@ -39,7 +39,7 @@ export function toJson(value: unknown, indent?: number): string {
   );
 }
 
-/** Prints. */
+/** Prints the output of a command. */
 export class Printer {
   readonly json: boolean;
   readonly colors: Colors;
@@ -51,27 +51,27 @@ export class Printer {
     this.#host = host;
   }
 
-  /** A line for people. */
+  /** Prints a line for people. */
   line(text = ''): void {
     if (!this.json) this.#host.stdout.write(`${text}\n`);
   }
 
-  /** The result for programs: one document. */
+  /** Prints the result for programs: one document. */
   result(value: unknown): void {
     if (this.json) this.#host.stdout.write(`${toJson(value, 2)}\n`);
   }
 
-  /** One of many results for programs: a line of its own. */
+  /** Prints one of many results for programs, on one line. */
   record(value: unknown): void {
     if (this.json) this.#host.stdout.write(`${toJson(value)}\n`);
   }
 
-  /** A remark beside the result, for people. */
+  /** Prints a remark for people, on standard error. */
   note(text: string): void {
     if (!this.json) this.#host.stderr.write(`${text}\n`);
   }
 
-  /** A table without lines, so that other programs can cut it. */
+  /** Prints a table without lines, so that other programs can split it. */
   table(head: readonly string[], rows: readonly (readonly string[])[]): void {
     const none = [
       'top',
@@ -94,13 +94,13 @@ export class Printer {
     for (const line of table.toString().split('\n')) this.line(line.trimEnd());
   }
 
-  /** Bytes, as they are. Waits while their reader is slow. */
+  /** Writes bytes as they are. Waits if their reader is slow. */
   async bytes(bytes: Uint8Array): Promise<void> {
     const { stdout, signal } = this.#host;
     if (!stdout.write(bytes)) await once(stdout, 'drain', { signal });
   }
 
-  /** Waits until a slow reader has taken most of what was printed. */
+  /** Waits until a slow reader has read most of the output. */
   async settle(): Promise<void> {
     const { stdout, signal } = this.#host;
     if (stdout.writableNeedDrain) await once(stdout, 'drain', { signal });

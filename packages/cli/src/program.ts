@@ -23,7 +23,7 @@ import type { Host } from './host.ts';
 /**
  * Makes the program for one command line.
  *
- * @param options `tellErrors`: whether errors in the arguments are told as text
+ * @param options `tellErrors`: whether errors in the arguments are printed as text
  */
 export function createProgram(host: Host, { tellErrors = true } = {}): Command {
   const program = new Command('virtio')
@@ -39,7 +39,7 @@ export function createProgram(host: Host, { tellErrors = true } = {}): Command {
       getErrHelpWidth: () => host.stderr.columns ?? 100,
     })
     .showSuggestionAfterError()
-    .showHelpAfterError('(virtio --help tells what there is)')
+    .showHelpAfterError('(virtio --help lists the commands)')
     .addHelpText(
       'after',
       '\nA device is pci:0000:00:03.0 (or 0000:00:03.0), mmio:0xfeb00e00 or vhost-user:/path/to/socket.',
@@ -54,7 +54,7 @@ export function createProgram(host: Host, { tellErrors = true } = {}): Command {
     add(program, host);
   }
   addExplain(program, host);
-  // Where a command takes a device, the shell is told those of this machine.
+  // For a device, the completion proposes those of this machine.
   for (const command of tab(program).commands.values()) {
     if (!command.arguments.has('device')) continue;
     command.argument('device', (complete) => {

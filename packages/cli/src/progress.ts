@@ -1,9 +1,9 @@
-/** A bar on standard error while a long transfer is under way; nothing where that is not a terminal. */
+/** A progress bar on standard error during a long transfer; nothing if that is not a terminal. */
 import { SingleBar } from 'cli-progress';
 import type { Host } from './host.ts';
 import { formatSize } from './quantities.ts';
 
-/** A bar. Disposing takes it away. */
+/** A progress bar. Disposing removes it. */
 export interface Progress extends Disposable {
   /** How much is done, in the units of the total. */
   update(done: number): void;
@@ -12,9 +12,9 @@ export interface Progress extends Disposable {
 const NONE: Progress = { update: () => undefined, [Symbol.dispose]: () => undefined };
 
 /**
- * Shows how far `what` is.
+ * Shows the progress of `what`.
  *
- * @param total bytes, or what `format` makes words of
+ * @param total the total in bytes, or in the unit of `format`
  */
 export function showProgress(
   { stderr }: Host,

@@ -1,20 +1,20 @@
-/** What a device has wrong, as far as a look at its registers tells. */
+/** Remarks on deviations from the specification that the registers of a device show. */
 import { CommonFeatures, Feature, type FeatureTable, type Transport } from '@virtio/core';
 import { unnamed } from './bits.ts';
 
-/** A remark. */
+/** A remark on a device. */
 export interface Remark {
-  /** `error`: the specification rules it out; `warning`: it advises against it; `info`: good to know. */
+  /** `error`: the specification forbids it; `warning`: it advises against it; `info`: useful to know. */
   readonly level: 'error' | 'warning' | 'info';
-  /** The section. */
+  /** The section of the specification. */
   readonly section: string;
   readonly text: string;
 }
 
-/** What was seen of a device before a driver had it. */
+/** The registers of a device, as read before a driver used it. */
 export interface Observed {
   readonly offered: bigint;
-  /** The features, read a second time. */
+  /** The offered features, read a second time. */
   readonly again: bigint;
   /** The status after the reset. */
   readonly status: number;
@@ -23,7 +23,7 @@ export interface Observed {
   readonly legacy: boolean;
 }
 
-/** Features that need others, by device [5.1.3.1, 5.2.3.1, 5.7.3, …]; several: any of them. */
+/** Features that need others, by device [5.1.3.1, 5.2.3.1, 5.7.3, …]; if there are several, any one of them. */
 const NEEDS: Readonly<Record<string, readonly string[]>> = {
   GUEST_TSO4: ['GUEST_CSUM'],
   GUEST_TSO6: ['GUEST_CSUM'],
@@ -48,10 +48,10 @@ const NEEDS: Readonly<Record<string, readonly string[]>> = {
   CONTEXT_INIT: ['VIRGL'],
 };
 
-/** What only the legacy interface has. */
+/** Features of the legacy interface only. */
 const LEGACY_ONLY = ['NOTIFY_ON_EMPTY', 'ANY_LAYOUT', 'UNUSED'] as const;
 
-/** Looks at what was observed. */
+/** The remarks on the registers of a device. */
 export function remarksOn(table: FeatureTable<string>, seen: Observed): Remark[] {
   const { offered, again, status, queues, legacy } = seen;
   const remarks: Remark[] = [];
@@ -68,16 +68,21 @@ export function remarksOn(table: FeatureTable<string>, seen: Observed): Remark[]
     add('error', '2.2.1', `the features changed between two reads without a reset: ${changed}`);
   }
   if (!has('VERSION_1')) {
-    if (legacy) add('info', '1.3.1', 'a legacy device: it has no VERSION_1, and 32 feature bits at most');
-    else add('error', '6.2', 'a device that is not legacy must offer VERSION_1');
+    if (legacy) {
+      add('info', '1.3.1', 'a legacy device: it does not offer VERSION_1, and has at most 32 feature bits');
+    } else {
+      add('error', '6.2', 'a device that is not legacy must offer VERSION_1');
+    }
   } else {
     for (const name of LEGACY_ONLY) {
-      if (has(name)) add('warning', '6.3', `${name} (bit ${Feature[name]}) is of the legacy interface only`);
+      if (has(name)) {
+        add('warning', '6.3', `${name} (bit ${Feature[name]}) belongs to the legacy interface only`);
+      }
     }
   }
   for (const [name, needed] of Object.entries(NEEDS)) {
     if (table.mask(name) !== 0n && has(name) && !needed.some((other) => has(other))) {
-      add('error', '2.2.2', `it offers ${name} without ${needed.join(' or ')}, which that needs`);
+      add('error', '2.2.2', `it offers ${name}, but not ${needed.join(' or ')}, which ${name} needs`);
     }
   }
   const unknown = unnamed(table, offered);
@@ -86,9 +91,9 @@ export function remarksOn(table: FeatureTable<string>, seen: Observed): Remark[]
   }
   if (queues.length === 0) add('error', '2.5', 'it has no queue at all');
   for (const [index, size] of queues.entries()) {
-    if (size > 32768) add('error', '2.7', `queue ${index} has ${size} descriptors; 32768 is the most`);
+    if (size > 32768) add('error', '2.7', `queue ${index} has ${size} descriptors; the maximum is 32768`);
     const split = (size & (size - 1)) !== 0 && (offered & CommonFeatures.mask('RING_PACKED')) === 0n;
-    if (split) add('error', '2.7', `queue ${index} has ${size} descriptors, which is no power of two`);
+    if (split) add('error', '2.7', `queue ${index} has ${size} descriptors, which is not a power of two`);
   }
   return remarks;
 }
@@ -101,7 +106,7 @@ export function remarksOnConfig(transport: Transport): Remark[] {
   const before = transport.readConfigGeneration();
   for (let offset = 0; offset < size; offset += 4) {
     const word = transport.readConfig(offset, 4);
-    // What lies beyond the device's own fields often reads as ones, and devices may end within a word.
+    // Bytes beyond the device's own fields often read as ones, and the space may end within a word.
     if (word === 0xffffffff) continue;
     const halves = transport.readConfig(offset, 2) + transport.readConfig(offset + 2, 2) * 65536;
     const bytes = [0, 1, 2, 3].reduce((sum, at) => sum + transport.readConfig(offset + at, 1) * 256 ** at, 0);
@@ -110,7 +115,7 @@ export function remarksOnConfig(transport: Transport): Remark[] {
       remarks.push({
         level: 'info',
         section: '2.5.1',
-        text: 'the configuration changed while it was looked at',
+        text: 'the configuration changed while it was read',
       });
       break;
     }
@@ -118,7 +123,7 @@ export function remarksOnConfig(transport: Transport): Remark[] {
       const text = `the configuration at ${offset} changed without a new generation`;
       remarks.push({ level: 'error', section: '2.5.2', text });
     } else if (word !== halves || word !== bytes) {
-      const text = `the configuration at ${offset} reads differently by 1, 2 and 4 bytes`;
+      const text = `the configuration at ${offset} has other values when read by 1, 2 and 4 bytes`;
       remarks.push({ level: 'warning', section: '2.5.1', text });
     }
   }

@@ -1,4 +1,4 @@
-/** What the commands have in common: their options, and how they come to a device. */
+/** What the commands share: their options, and how they open a device. */
 import type { DeviceType, Hal, Transport } from '@virtio/core';
 import { type Command, Option } from 'commander';
 import { type Address, formatAddress, parseAddress } from './address.ts';
@@ -16,17 +16,17 @@ export interface DeviceOptions extends PrintOptions {
   readonly type?: string;
 }
 
-/** Adds the options that every command has. */
+/** Adds the options of every command. */
 export function addPrintOptions(command: Command): Command {
   return command
     .option('--json', 'print JSON')
-    .option('--color', 'use colours even where this is not a terminal')
-    .option('--no-color', 'use no colours; the variable NO_COLOR does the same');
+    .option('--color', 'use colours even if the output is not a terminal')
+    .option('--no-color', 'use no colours, as with the variable NO_COLOR');
 }
 
 /** Adds the options of commands that open a device. */
 export function addDeviceOptions(command: Command, { anyType = false } = {}): Command {
-  const where = new Option('--interrupts <how>', 'how the device notifies').choices([
+  const where = new Option('--interrupts <how>', 'how the device notifies the driver').choices([
     'msix',
     'intx',
     'uio',
@@ -35,15 +35,15 @@ export function addDeviceOptions(command: Command, { anyType = false } = {}): Co
   const list = (text: string): string[] => text.split(',').filter((name) => name !== '');
   addPrintOptions(
     command
-      .option('--unsafe-physical-memory', 'open without an IOMMU: nothing keeps the device from any memory')
+      .option('--unsafe-physical-memory', 'open without an IOMMU: the device can access all memory')
       .option('--take-over', "take the device from the kernel's driver, and give it back at the end")
       .addOption(where)
-      .option('--without <features>', 'features not to negotiate: RING_PACKED,EVENT_IDX', list),
+      .option('--without <features>', 'features to decline, such as RING_PACKED,EVENT_IDX', list),
   );
   if (anyType) {
     command.option(
       '--type <name>',
-      'what the device is, where its transport does not tell (vhost-user): blk, net, …',
+      'the device type, if the transport does not report it (vhost-user): blk, net, …',
     );
   }
   return command;
@@ -66,7 +66,7 @@ export async function openDevice(
 ): Promise<OpenDevice> {
   const deviceType = options.type === undefined ? type : parseType(options.type);
   if (address.kind === 'vhost-user' && deviceType === undefined) {
-    throw usage('a vhost-user back end does not tell what it is', 'add --type blk, net, …');
+    throw usage('a vhost-user back end does not report its device type', 'add --type blk, net, …');
   }
   const uses = system.kernelDisks(address).flatMap((disk) => disk.uses);
   if (uses.length > 0) {
@@ -80,7 +80,7 @@ export async function openDevice(
   return system.openDevice(address, how);
 }
 
-/** An open device with its driver; disposing closes both, the driver first. */
+/** An open device with its driver; disposing it disposes both, the driver first. */
 export interface Opened<D> extends Disposable {
   readonly driver: D;
 }

@@ -1,4 +1,4 @@
-/** The machine that this runs on: Linux. */
+/** The devices of this machine, under Linux. */
 import { VirtioError } from '@virtio/core';
 import { listDevices, openTransport } from '@virtio/linux';
 import { openVhostUser } from '@virtio/vhost-user';
@@ -7,8 +7,9 @@ import { basename, join } from 'node:path';
 import { type Address, formatAddress } from './address.ts';
 import type { KernelDisk, OpenDevice, OpenHow, System } from './host.ts';
 
-/** Where `sys` and `proc` are. */
+/** Options of {@link LinuxSystem}. */
 export interface SystemOptions {
+  /** The directory that has `sys` and `proc` (default `/`). */
   readonly root?: string;
 }
 
@@ -43,11 +44,11 @@ export class LinuxSystem implements System {
   async openDevice(address: Address, how: OpenHow): Promise<OpenDevice> {
     const { unsafePhysicalMemory = false, takeOver = false, interrupts, deviceType } = how;
     if (address.kind === 'vhost-user') {
-      if (deviceType === undefined) throw new TypeError('the type of the device is not given');
+      if (deviceType === undefined) throw new TypeError('the type of the device is missing; give deviceType');
       if (interrupts !== undefined && interrupts !== 'polling') {
         throw new VirtioError(
           'UNSUPPORTED',
-          'a vhost-user device has eventfds; leave --interrupts out, or poll',
+          'a vhost-user device interrupts by eventfds; leave --interrupts out, or give polling',
         );
       }
       return openVhostUser(address.path, { deviceType, ...(interrupts && { interrupts }) });
@@ -62,7 +63,7 @@ export class LinuxSystem implements System {
   kernelFeatures(address: Address): bigint | undefined {
     for (const device of this.#kernelDevices(address)) {
       const bits = read(join(device, 'features'));
-      // One digit a bit, the lowest first.
+      // One digit for each bit, the lowest first.
       if (bits !== undefined && /^[01]+$/.test(bits)) {
         return BigInt(`0b${Array.from(bits).reverse().join('')}`);
       }
@@ -83,7 +84,7 @@ export class LinuxSystem implements System {
     const path = this.#pciPath(address);
     const current = this.#driver(path);
     if (current !== undefined && current === driver) return;
-    // Looked at first: a device without any driver would help nobody.
+    // Checked first, so that the device does not end up without any driver.
     if (driver !== undefined && !list(join(this.#root, 'sys/bus/pci/drivers')).includes(driver)) {
       throw new VirtioError(
         'MODULE_MISSING',
@@ -103,7 +104,7 @@ export class LinuxSystem implements System {
       this.#write(join(path, 'driver_override'), '\n');
       throw new VirtioError(
         'SYSTEM_ERROR',
-        `PCI ${address} was offered to ${driver}, which did not take it; it has ${now ?? 'no driver'}. The kernel's log says why`,
+        `PCI ${address} was offered to ${driver}, which did not take it; its driver is ${now ?? 'none'}. See the kernel's log for the reason`,
       );
     }
   }
@@ -139,13 +140,13 @@ export class LinuxSystem implements System {
       const refused = ['EACCES', 'EPERM', 'EROFS'].includes(code);
       throw new VirtioError(
         refused ? 'PERMISSION_DENIED' : 'SYSTEM_ERROR',
-        `${path} could not be written (${code}); the kernel's log may say why`,
+        `${path} could not be written (${code}); see the kernel's log for the reason`,
         { cause: error },
       );
     }
   }
 
-  /** The kernel's virtio devices at an address, as folders. */
+  /** The directories of the kernel's virtio devices at an address. */
   #kernelDevices(address: Address): string[] {
     if (address.kind === 'vhost-user') return [];
     const folders =
@@ -163,7 +164,7 @@ export class LinuxSystem implements System {
     const folder = join(this.#root, 'sys/bus/platform/devices');
     const info = this.listDevices().find((device) => device.kind === 'mmio' && device.address === address);
     if (info?.driver === undefined) return [];
-    // Which of them has this window: the resource of ACPI or the command line carries its name, a device tree's begins with the address.
+    // Find the one with this window: ACPI and the command line put its name into iomem; in a device tree, the name begins with the address.
     const iomem = read(join(this.#root, 'proc/iomem')) ?? '';
     const start = address.toString(16).padStart(8, '0');
     const owner = iomem
@@ -175,7 +176,7 @@ export class LinuxSystem implements System {
       .map((name) => join(folder, name));
   }
 
-  /** Where a disk of the kernel's, or a part of it, is in use. */
+  /** How a disk of the kernel, or a part of it, is used. */
   #usesOf(folder: string, name: string): string[] {
     const parts = [name, ...list(folder).filter((part) => part.startsWith(name))];
     const numbers = new Map(

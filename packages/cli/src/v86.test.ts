@@ -56,7 +56,7 @@ describe("on v86's devices", () => {
     expect(Buffer.from(await machine.emulator.read_file('answer')).toString()).toBe('hello host');
     const again = await run(DeviceType.P9, `9p put ${ADDRESS} - /answer`, { input: Buffer.from('x') });
     expect(again.status).toBe(4);
-    expect(again.err).toMatch(/is there already, with 10 bytes\nhint: add --force/);
+    expect(again.err).toMatch(/exists already, with 10 bytes\nhint: add --force/);
   });
 
   it('has a shell', async () => {

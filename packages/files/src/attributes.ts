@@ -1,4 +1,4 @@
-/** Attributes of files, and of the file system: reading and changing them, as tasks. */
+/** Tasks that read and change the attributes of files, and read those of the file system. */
 import { decodeUtf8Lossless, requireBytes, VirtioError } from '@virtio/core';
 import { CLIENT, checkMode, checkOwner, checkSize, requireChoice, requireString } from './check.ts';
 import type { AttributeChanges } from './client.ts';
@@ -76,7 +76,7 @@ export function* statfs({ client }: FsContext, path: string): Task<StatFs> {
 export function* getxattr({ client }: FsContext, path: string, name: string): Task<Uint8Array<ArrayBuffer>> {
   requireString('the name of an attribute', name);
   const task = withFile(client, path, true, (fid) => {
-    // To the server, the empty name is the list of names.
+    // For the server, the empty name means the list of names.
     if (name === '') throw refuse('ENODATA', 'getxattr');
     return client.getxattr(fid, name);
   });
@@ -116,7 +116,7 @@ function* setattr({ client }: FsContext, path: string, values: AttributeChanges,
   yield* withFile(client, path, follow, (fid) => client.setattr(fid, values));
 }
 
-/** What can be changed of a file. What is `undefined` stays as it is. */
+/** New attributes of a file. Those that are left out stay as they are. */
 export interface Changes {
   readonly mode?: number;
   readonly uid?: number;
@@ -129,7 +129,7 @@ export interface Changes {
 /**
  * The fields of a change of attributes.
  *
- * @throws {@link VirtioError} `INVALID_PARAM` for what is no number, or one that a file cannot have
+ * @throws {@link VirtioError} `INVALID_PARAM` for a value that is not a number, or a number that a file cannot have
  */
 export function changes(values: Changes): AttributeChanges {
   const V = SetattrValid;
@@ -175,11 +175,11 @@ function splitSeconds(time: unknown): [seconds: number, nanoseconds: number] {
   const seconds = time instanceof Date ? time.getTime() / 1000 : time;
   if (typeof seconds !== 'number') return [NaN, 0];
   const whole = Math.floor(seconds);
-  // A number of seconds has microseconds left, today; the rest would be noise.
+  // A number of seconds is exact to microseconds today; further digits would be noise.
   return [whole, Math.min(999_999, Math.round((seconds - whole) * 1e6)) * 1000];
 }
 
-/** The names of the extended attributes in a list of the server's. */
+/** The names in the server's list of extended attributes. */
 function xattrNames(list: Uint8Array): string[] {
   const names: string[] = [];
   for (let start = 0; start < list.length;) {

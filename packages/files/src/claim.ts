@@ -1,24 +1,24 @@
 /**
- * Who uses a device. A server knows one set of fids a device: two clients would take each other's files for their own, so the
- * second is refused until the first has taken leave or a reset has ended its session.
+ * Records which client uses a device. A server has one set of fids for each device, so that two clients would use each other's files.
+ * The second one is refused until the first has disconnected, or a reset has ended its session.
  */
 import { VirtioError } from '@virtio/core';
 
-/** A device that one client uses. */
+/** A device that one client at a time can use. */
 export interface ClaimableDevice {
   readonly transport: { who(): string };
-  /** How often it was reset. */
+  /** How often the device was reset. */
   readonly epoch: number;
-  /** How many requests it has. */
+  /** How many requests the device has. */
   readonly inFlight: number;
 }
 
 const claims = new WeakMap<object, { readonly owner: object; readonly epoch: number }>();
 
 /**
- * Takes a device for a client, which may have it already.
+ * Claims a device for a client, which may have it already.
  *
- * @throws {@link VirtioError} `ALREADY_USED`, `DEVICE_BUSY` if requests of someone else are in flight
+ * @throws {@link VirtioError} `ALREADY_USED` if another client has it; `DEVICE_BUSY` if requests of another user are in flight
  */
 export function claim(device: ClaimableDevice, owner: object): void {
   const present = claims.get(device);
@@ -26,19 +26,19 @@ export function claim(device: ClaimableDevice, owner: object): void {
   if (current && present.owner !== owner) {
     throw new VirtioError(
       'ALREADY_USED',
-      `${device.transport.who()} has a client already; unmount its file system first, or use that`,
+      `${device.transport.who()} already has a client; unmount its file system first, or use that`,
     );
   }
   if (!current && device.inFlight > 0) {
     throw new VirtioError(
       'DEVICE_BUSY',
-      `${device.transport.who()} still has ${device.inFlight} requests of someone else in flight; let them end, or reset it`,
+      `${device.transport.who()} still has ${device.inFlight} requests of another user in flight; wait until they end, or reset it`,
     );
   }
   claims.set(device, { owner, epoch: device.epoch });
 }
 
-/** Gives a device back, if it is the client's. */
+/** Releases a device, if the client has it. */
 export function release(device: ClaimableDevice, owner: object): void {
   if (claims.get(device)?.owner === owner) claims.delete(device);
 }

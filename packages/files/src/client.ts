@@ -1,17 +1,17 @@
 /**
- * What a file system needs of the protocol below it: fids, each of which stands for a file of the server, and a task for each thing that
- * can be done with them. A client of 9P has these as messages; one of FUSE makes them out of its own.
+ * What a file system needs from the protocol below it: fids, each of which stands for a file of the server, and a task for each operation
+ * on them. These are messages of 9P; a client of FUSE implements them by its own requests.
  */
 import type { SpinOptions, WaitOptions } from '@virtio/core';
 import { type Qid, QidType } from './numbers.ts';
 import type { FileError } from './file-error.ts';
 import type { Task } from './task.ts';
 
-/** A file or a directory of the server's, under a number that the client chose. */
+/** A file or a directory of the server, under a number that the client chose. */
 export interface Fid {
   /** The number. */
   readonly id: number;
-  /** Identifies the file. Changes when `create` turns a directory's fid into that of the new file. */
+  /** The identification of the file. It changes when `create` turns the fid of a directory into that of the new file. */
   qid: Qid;
 }
 
@@ -28,7 +28,7 @@ export function isSymlink({ type }: Qid): boolean {
 /** The attributes of a file as the server reports them. */
 export interface Attributes {
   readonly qid: Qid;
-  /** A `FileType`, and permissions. */
+  /** A `FileType` and permissions. */
   readonly mode: number;
   readonly uid: number;
   readonly gid: number;
@@ -105,17 +105,17 @@ export interface Walk {
 export interface Copied {
   /** The end of the source, in bytes from its start. */
   readonly end: number;
-  /** The end of the copy; behind `end` if the source became shorter meanwhile. */
+  /** The end of the copy, in bytes from its start; more than `end` if the source became shorter meanwhile. */
   readonly written: number;
 }
 
-/** A client of a server of files. Fids are its own: none of another client's may be given to it. */
+/** A client of a file server. It accepts only its own fids, not those of another client. */
 export interface FileClient {
   /** The device. */
   readonly device: { readonly transport: { who(): string } };
   /** The root of the tree. */
   readonly root: Fid;
-  /** Whether the types of qids tell directories and links from files. */
+  /** Whether the types of qids distinguish directories and links from files. */
   readonly qidsTellKinds: boolean;
 
   /** Runs a task with promises. */
@@ -125,7 +125,7 @@ export interface FileClient {
   /** Whether a fid belongs to the current session. */
   isCurrent(fid: Fid): boolean;
 
-  /** Goes from a directory down up to 16 names; fails if the first one does. Links are not followed. */
+  /** Walks from a directory down up to 16 names; fails if the first one fails. Links are not followed. */
   walk(from: Fid, names: readonly string[]): Task<Walk>;
   /** Walks to each of many entries of a directory. @returns `undefined` for those that do not exist */
   walkEach(directory: Fid, names: readonly string[]): Task<(Fid | undefined)[]>;
@@ -137,10 +137,10 @@ export interface FileClient {
   create(fid: Fid, name: string, flags: number, mode: number, gid: number): Task<void>;
   /** Closes a file and forgets its fid; fails with what went wrong. */
   clunk(fid: Fid): Task<void>;
-  /** The same without waiting for the answer; errors are ignored. The root stays. */
+  /** Like {@link FileClient.clunk}, but does not wait for the answer, and ignores errors. The root stays. */
   forget(fid: Fid | undefined): Task<void>;
 
-  /** Reads from an open file. @returns the bytes read, 0 at the end */
+  /** Reads from an open file. @returns the number of bytes read, 0 at the end */
   read(fid: Fid, buffer: Uint8Array, offset: number): Task<number>;
   /** Reads the first piece of an open file, and asks for its size. */
   readFirst(fid: Fid, buffer: Uint8Array, offset: number): Task<{ count: number; size: number }>;
@@ -148,22 +148,22 @@ export interface FileClient {
   write(fid: Fid, bytes: Uint8Array, offset: number, window?: number): Task<void>;
   /** Copies the contents of an open file to another, from the beginning. */
   copy(from: Fid, to: Fid, size: number): Task<Copied>;
-  /** Entries of an open directory behind a cookie, `.` and `..` among them; none at the end. */
+  /** Reads entries of an open directory after a cookie. @returns them, with `.` and `..`; none at the end */
   readdir(fid: Fid, cookie: bigint, room: Uint8Array): Task<readonly RawDirectoryEntry[]>;
   /** Writes what the server caches of an open file to the disk. */
   fsync(fid: Fid, dataOnly: boolean): Task<void>;
 
   /** Reads the attributes of a file. */
   getattr(fid: Fid): Task<Attributes>;
-  /** Reads the attributes of many files; `undefined` for what the server refuses to tell. */
+  /** Reads the attributes of many files. @returns them, `undefined` for files that the server refuses */
   getattrEach(fids: readonly Fid[]): Task<(Attributes | undefined)[]>;
   /** Changes the attributes of a file. */
   setattr(fid: Fid, changes: AttributeChanges): Task<void>;
   /** Reads the statistics of the file system. */
   statfs(fid: Fid): Task<RawStatFs>;
-  /** Reads an extended attribute, or with an empty name the names of all with a zero byte behind each. */
+  /** Reads an extended attribute, or if the name is empty, the names of all, each followed by a zero byte. */
   getxattr(fid: Fid, name: string): Task<Uint8Array<ArrayBuffer>>;
-  /** Sets an extended attribute; `flags` 1: it must not exist, 2: it must. An empty value removes it. */
+  /** Sets an extended attribute. `flags` 1: it must not exist; 2: it must exist. An empty value removes it. */
   setxattr(fid: Fid, name: string, value: Uint8Array, flags: number): Task<void>;
 
   /** Makes a directory. */
@@ -174,7 +174,7 @@ export interface FileClient {
   symlink(directory: Fid, name: string, target: string, gid: number): Task<unknown>;
   /** Reads the target of a symbolic link. */
   readlink(fid: Fid): Task<string>;
-  /** Gives a file another name. */
+  /** Makes a hard link: another name of a file. */
   link(directory: Fid, fid: Fid, name: string): Task<void>;
   /** Renames an entry of a directory. */
   renameat(directory: Fid, name: string, newDirectory: Fid, newName: string): Task<void>;

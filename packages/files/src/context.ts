@@ -1,11 +1,11 @@
-/** What all operations on a file system share. */
+/** The context that all operations on a file system share. */
 import type { FileClient } from './client.ts';
 import type { Fid } from './client.ts';
 import { FileError } from './file-error.ts';
 import { resolve, resolveParent } from './resolve.ts';
 import type { Task } from './task.ts';
 
-/** A file system, to the tasks that work on it. */
+/** A file system, as its tasks see it. */
 export interface FsContext {
   readonly client: FileClient;
   /** Permissions that new files do not get. */
@@ -14,7 +14,7 @@ export interface FsContext {
   readonly gid: number;
 }
 
-/** Runs a task, and has its errors say what was tried and on which path. */
+/** Runs a task, and adds the operation and the path to its errors. */
 export function* named<V>(syscall: string, path: string, task: Task<V>, dest?: string): Task<V> {
   try {
     return yield* task;
@@ -23,7 +23,7 @@ export function* named<V>(syscall: string, path: string, task: Task<V>, dest?: s
   }
 }
 
-/** Does something with the file at a path, and has the server forget its fid. */
+/** Runs a task on the file at a path, then forgets its fid. */
 export function* withFile<V>(
   client: FileClient,
   path: string,
@@ -38,7 +38,7 @@ export function* withFile<V>(
   }
 }
 
-/** Does something with the directory of a path's last name, and has the server forget its fid. */
+/** Runs a task on the directory of a path's last name, then forgets its fid. */
 export function* withParent<V>(
   client: FileClient,
   path: string,

@@ -1,4 +1,4 @@
-/** What a file system does with the entries of directories, as tasks: making, linking, renaming. */
+/** Tasks that change the entries of directories: making, linking, renaming. */
 import { requireInteger } from '@virtio/core';
 import { statFile } from './attributes.ts';
 import { CLIENT, checkMode, MAX_U32, requirePath, requireString } from './check.ts';
@@ -15,7 +15,7 @@ const NAME_CHARACTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012
 /** How many names are tried for a new directory. */
 const MAX_ATTEMPTS = 128;
 
-/** Makes a directory, and if asked those above it. @returns the first directory that was made, if any */
+/** Makes a directory, and on request its missing parents. @returns the first directory that was made, if any */
 export function* mkdir(
   fs: FsContext,
   path: string,
@@ -53,7 +53,7 @@ function* makeDirectory(
   }
 }
 
-/** Makes a directory whose name nothing has yet: `prefix` and six characters. */
+/** Makes a directory with a new name: `prefix` and six characters. */
 export function* mkdtemp(fs: FsContext, prefix: string): Task<string> {
   requirePath(prefix);
   return yield* named('mkdtemp', `${prefix}XXXXXX`, makeTemporary(fs, prefix));
@@ -100,7 +100,7 @@ function* move({ client }: FsContext, path: string, newPath: string): Task<void>
   });
 }
 
-/** Gives a file another name; a link at the end of `path` gets it itself. */
+/** Makes a hard link. If `path` ends with a symbolic link, the new name is of that link. */
 export function* link({ client }: FsContext, path: string, newPath: string): Task<void> {
   const task = withFile(client, path, false, (fid) =>
     withParent(client, newPath, 'EEXIST', (directory, name) => client.link(directory, fid, name)),
@@ -135,17 +135,17 @@ export function* mknod(
   yield* named('mknod', path, task);
 }
 
-/** Reads where a symbolic link points. */
+/** Reads the target of a symbolic link. */
 export function* readlink({ client }: FsContext, path: string): Task<string> {
   const task = withFile(client, path, false, (fid) => {
-    // Servers that keep links in files would give the contents of any file for its target.
+    // Servers that store links as files would return the contents of any file as its target.
     if (!isSymlink(fid.qid)) throw refuse('EINVAL', 'readlink');
     return client.readlink(fid);
   });
   return yield* named('readlink', path, task);
 }
 
-/** The path of a file from the root, with no link in it. */
+/** The path of a file from the root, without links. */
 export function* realpath({ client }: FsContext, path: string): Task<string> {
   const { fid, names } = yield* named('realpath', path, resolve(client, path, { follow: true }));
   yield* client.forget(fid);

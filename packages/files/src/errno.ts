@@ -1,6 +1,6 @@
 /**
- * The error numbers of Linux, which are those of 9P2000.L whatever the server runs on. A test compares them with the ones
- * that Node.js knows.
+ * The error numbers of Linux, which 9P2000.L and FUSE use whatever the server runs on. A test compares them with those of
+ * Node.js.
  */
 
 const table = {
@@ -137,7 +137,7 @@ const table = {
   EHWPOISON: [133, 'memory page has a hardware error'],
 } as const satisfies Record<string, readonly [number, string]>;
 
-/** The names of Linux's errors, and `UNKNOWN` for a number that has none. */
+/** The names of Linux's errors, and `UNKNOWN` for a number without a name. */
 export type ErrnoName = keyof typeof table | 'UNKNOWN';
 
 /** The number of each of Linux's errors, positive. */
@@ -154,7 +154,7 @@ export function errnoName(errno: number): ErrnoName {
   return names.get(errno) ?? 'UNKNOWN';
 }
 
-/** The text of an error number. */
+/** The description of an error number. */
 export function errnoText(errno: number): string {
   const name = names.get(errno);
   return name === undefined ? `unknown error ${errno}` : table[name][1];

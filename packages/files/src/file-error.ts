@@ -1,10 +1,10 @@
 /**
- * Errors of the server. They have the shape of those of `node:fs`, so that code written for it sees what it expects; what goes
- * wrong below the protocol (the device, the queue, a server that lies) is a `VirtioError`.
+ * Errors of the server. They have the shape of the errors of `node:fs`, so that code written for it works. Failures below the
+ * protocol (the device, the queue, a server that breaks the protocol) are `VirtioError`s.
  */
 import { Errno, type ErrnoName, errnoName, errnoText } from './errno.ts';
 
-/** An operation that the server refused, or the client in its place, with Linux's name for the reason. */
+/** The error of an operation that the server, or the client on its behalf, refused, with Linux's name for the reason. */
 export class FileError extends Error {
   override readonly name: string = 'FileError';
   /** Linux's name of the error: `ENOENT`, `EACCES`, … */
@@ -15,7 +15,7 @@ export class FileError extends Error {
   readonly syscall: string;
   /** The path of the operation, if it has one. */
   declare readonly path?: string;
-  /** The other path, of `rename`, `link`, `symlink` and `copyFile`. */
+  /** The second path of `rename`, `link`, `symlink` and `copyFile`. */
   declare readonly dest?: string;
 
   /**
@@ -41,7 +41,7 @@ export class FileError extends Error {
   }
 }
 
-/** An error by the client in the server's place. */
+/** The error of an operation that the client refuses on behalf of the server. */
 export function refuse(code: keyof typeof Errno, syscall: string, path?: string): FileError {
   return new FileError(Errno[code], syscall, path);
 }

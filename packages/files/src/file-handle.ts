@@ -1,8 +1,8 @@
 /**
  * An open file, in the shape of the file handles of `node:fs/promises`, with synchronous forms added.
  *
- * Operations that use the file's own position follow one another; all others may run at the same time. The fid is not
- * clunked before all of them have ended, so that its number never means another file to a request that is on its way.
+ * Operations that use the file's own position run one after the other; all others may run at the same time. The fid is clunked only
+ * when all of them have ended, so that its number never stands for another file while a request is in flight.
  */
 import type { SpinOptions, WaitOptions } from '@virtio/core';
 import { changes, type Changes, type Time } from './attributes.ts';
@@ -52,7 +52,7 @@ export function* openHandle(fs: FsContext, path: string, flags: OpenFlags, mode:
 
 /** An open file. */
 export class FileHandle {
-  /** The path that it was opened by. */
+  /** The path by which it was opened. */
   readonly path: string;
 
   readonly #fs: FsContext;
@@ -64,7 +64,7 @@ export class FileHandle {
   #idle: (() => void) | undefined;
   #tail: Promise<unknown> = Promise.resolve();
 
-  /** @internal handles come from `open` */
+  /** @internal use `open` of the file system */
   constructor(fs: FsContext, fid: Fid, path: string, flags: number) {
     this.#fs = fs;
     this.#fid = fid;
@@ -81,8 +81,8 @@ export class FileHandle {
    * Reads into a buffer, with many requests in flight if it is large.
    *
    * @param buffer the destination; while the promise is pending it belongs to the device
-   * @param options where in the buffer and in the file, or the offset in the buffer, with `length` and `position` behind
-   * @returns how many bytes were read: fewer than asked for at the end of the file, and perhaps in other places; 0 at the end
+   * @param options the part of the buffer and the position in the file; or the offset in the buffer, followed by `length` and `position`
+   * @returns how many bytes were read: fewer than asked for at the end of the file, or if the server returns fewer; 0 at the end
    */
   async read<B extends Uint8Array>(
     buffer: B,
@@ -100,7 +100,7 @@ export class FileHandle {
     return { bytesRead, buffer };
   }
 
-  /** As {@link FileHandle.read}, but spins, and returns how many bytes were read. */
+  /** The synchronous form of {@link FileHandle.read}. Returns how many bytes were read. */
   readSync(
     buffer: Uint8Array,
     options?: SyncOptions<TransferOptions> | number,
@@ -115,8 +115,8 @@ export class FileHandle {
    * Writes all of a buffer or a text, with many requests in flight if it is large.
    *
    * @param data the bytes or the text; while the promise is pending they belong to the device
-   * @param options where in the buffer and in the file, or the offset in the buffer, with `length` and `position` behind. A file
-   * that is open to append is written at its end in any case.
+   * @param options the part of the buffer and the position in the file; or the offset in the buffer, followed by `length` and `position`.
+   * A file that is open to append is always written at its end.
    */
   async write<D extends Data>(
     data: D,
@@ -130,7 +130,7 @@ export class FileHandle {
     return { bytesWritten: transfer.length, buffer: data };
   }
 
-  /** As {@link FileHandle.write}, but spins, and returns how many bytes were written. */
+  /** The synchronous form of {@link FileHandle.write}. Returns how many bytes were written. */
   writeSync(
     data: Data,
     options?: SyncOptions<TransferOptions> | number,
@@ -145,8 +145,8 @@ export class FileHandle {
   /**
    * Reads into several buffers, one after the other.
    *
-   * @param position bytes from the start of the file (default: the file's own position, which moves on then)
-   * @returns how many bytes were read in all: fewer than there is room for at the end of the file, and perhaps in other places
+   * @param position bytes from the start of the file (default: the file's own position, which then advances)
+   * @returns how many bytes were read in all: fewer than there is room for at the end of the file, or if the server returns fewer
    */
   async readv<B extends readonly Uint8Array[]>(
     buffers: B,
@@ -159,14 +159,14 @@ export class FileHandle {
     return { bytesRead, buffers };
   }
 
-  /** As {@link FileHandle.readv}, but spins, and returns how many bytes were read. */
+  /** The synchronous form of {@link FileHandle.readv}. Returns how many bytes were read. */
   readvSync(buffers: readonly Uint8Array[], position: number | null = null, options?: SpinOptions): number {
     const parts = toBuffers(buffers);
     const at = checkPosition(position);
     return this.#runSync('read', () => this.#readv(parts, at), options);
   }
 
-  /** Writes all of several buffers, one after the other, at a position or at the file's own. */
+  /** Writes all of several buffers, one after the other, at a position or at the file's own position. */
   async writev<B extends readonly Uint8Array[]>(
     buffers: B,
     position: number | null = null,
@@ -179,7 +179,7 @@ export class FileHandle {
     return { bytesWritten, buffers };
   }
 
-  /** As {@link FileHandle.writev}, but spins, and returns how many bytes were written. */
+  /** The synchronous form of {@link FileHandle.writev}. Returns how many bytes were written. */
   writevSync(buffers: readonly Uint8Array[], position: number | null = null, options?: SpinOptions): number {
     const parts = toBuffers(buffers);
     const at = checkPosition(position);
@@ -196,7 +196,7 @@ export class FileHandle {
     return decodeAs(await this.#run('read', () => this.#readAll(), { signal }, true), encoding);
   }
 
-  /** As {@link FileHandle.readFile}, but spins. */
+  /** The synchronous form of {@link FileHandle.readFile}. */
   readFileSync(options?: SyncOptions<ReadFileOptions> | null): Uint8Array<ArrayBuffer>;
   readFileSync(options: SyncOptions<ReadTextOptions> | Encoding): string;
   readFileSync(
@@ -209,7 +209,7 @@ export class FileHandle {
     );
   }
 
-  /** Writes from the file's position on: a buffer, a text, or pieces as they come. The file is not truncated. */
+  /** Writes a buffer, a text, or pieces as they arrive, from the file's position on. The file is not truncated. */
   async writeFile(data: Data | DataStream, options?: WaitOptions): Promise<void> {
     if (isAsyncIterable(data)) {
       for await (const piece of data) await this.write(piece, options);
@@ -218,12 +218,12 @@ export class FileHandle {
     }
   }
 
-  /** As {@link FileHandle.writeFile}, but spins. */
+  /** The synchronous form of {@link FileHandle.writeFile}. */
   writeFileSync(data: Data | Iterable<Data>, options?: SpinOptions): void {
     for (const piece of toChunks(data)) this.writeSync(piece, options);
   }
 
-  /** As {@link FileHandle.writeFile}. */
+  /** The same as {@link FileHandle.writeFile}. */
   appendFile(data: Data | DataStream, options?: WaitOptions): Promise<void> {
     return this.writeFile(data, options);
   }
@@ -238,10 +238,10 @@ export class FileHandle {
   }
 
   /**
-   * Reads the file line by line, as UTF-8. A line ends with a line feed, or with a carriage return and one; neither is part of it.
+   * Reads the file line by line, as UTF-8. A line ends with LF or CR LF, which is not part of the result.
    *
    * @returns an iterable for `for await`; the file stays open when it ends
-   * @throws {@link FileError} `EOVERFLOW` if a line has more than 16 MiB
+   * @throws {@link FileError} `EOVERFLOW` if a line is longer than 16 MiB
    */
   readLines(options: ReadStreamOptions = {}): AsyncGenerator<string, undefined> {
     return splitLines(readPieces(this, options), this.path);
@@ -250,7 +250,7 @@ export class FileHandle {
   /**
    * Writes the file piece by piece.
    *
-   * @returns an underlying sink for `new WritableStream(…)`, also of use by itself; the file stays open when it is closed
+   * @returns an underlying sink for `new WritableStream(…)`, which can also be used directly; the file stays open when it is closed
    */
   createWriteStream(options: WriteStreamOptions = {}): FileSink {
     return new FileSink(this, options);
@@ -261,7 +261,7 @@ export class FileHandle {
     return this.#run('fstat', () => this.#stat(), options);
   }
 
-  /** As {@link FileHandle.stat}, but spins. */
+  /** The synchronous form of {@link FileHandle.stat}. */
   statSync(options?: SpinOptions): Stats {
     return this.#runSync('fstat', () => this.#stat(), options);
   }
@@ -271,7 +271,7 @@ export class FileHandle {
     return this.#run('fchmod', () => this.#set({ mode }), options);
   }
 
-  /** As {@link FileHandle.chmod}, but spins. */
+  /** The synchronous form of {@link FileHandle.chmod}. */
   chmodSync(mode: number, options?: SpinOptions): void {
     this.#runSync('fchmod', () => this.#set({ mode }), options);
   }
@@ -281,7 +281,7 @@ export class FileHandle {
     return this.#run('fchown', () => this.#set({ uid, gid }), options);
   }
 
-  /** As {@link FileHandle.chown}, but spins. */
+  /** The synchronous form of {@link FileHandle.chown}. */
   chownSync(uid: number, gid: number, options?: SpinOptions): void {
     this.#runSync('fchown', () => this.#set({ uid, gid }), options);
   }
@@ -291,37 +291,37 @@ export class FileHandle {
     return this.#run('futimes', () => this.#set({ atime, mtime }), options);
   }
 
-  /** As {@link FileHandle.utimes}, but spins. */
+  /** The synchronous form of {@link FileHandle.utimes}. */
   utimesSync(atime: Time, mtime: Time, options?: SpinOptions): void {
     this.#runSync('futimes', () => this.#set({ atime, mtime }), options);
   }
 
-  /** Sets the size of the file: cuts it off, or extends it with zeros. */
+  /** Sets the size of the file: truncates it, or extends it with zeros. */
   truncate(size = 0, options?: WaitOptions): Promise<void> {
     return this.#run('ftruncate', () => this.#set({ size }), options);
   }
 
-  /** As {@link FileHandle.truncate}, but spins. */
+  /** The synchronous form of {@link FileHandle.truncate}. */
   truncateSync(size = 0, options?: SpinOptions): void {
     this.#runSync('ftruncate', () => this.#set({ size }), options);
   }
 
-  /** Has the server write all that it caches of the file to the disk. */
+  /** Asks the server to write all that it caches of the file to the disk. */
   sync(options?: WaitOptions): Promise<void> {
     return this.#run('fsync', () => this.#fs.client.fsync(this.#fid, false), options);
   }
 
-  /** As {@link FileHandle.sync}, but spins. */
+  /** The synchronous form of {@link FileHandle.sync}. */
   fsyncSync(options?: SpinOptions): void {
     this.#runSync('fsync', () => this.#fs.client.fsync(this.#fid, false), options);
   }
 
-  /** Has the server write the contents to the disk, and of the attributes only what is needed to find them. */
+  /** Asks the server to write the contents to the disk, and only those attributes that are needed to read them. */
   datasync(options?: WaitOptions): Promise<void> {
     return this.#run('fdatasync', () => this.#fs.client.fsync(this.#fid, true), options);
   }
 
-  /** As {@link FileHandle.datasync}, but spins. */
+  /** The synchronous form of {@link FileHandle.datasync}. */
   fdatasyncSync(options?: SpinOptions): void {
     this.#runSync('fdatasync', () => this.#fs.client.fsync(this.#fid, true), options);
   }
@@ -329,13 +329,13 @@ export class FileHandle {
   /**
    * Locks a part of the file against other clients of the server.
    *
-   * @throws {@link FileError} `EAGAIN` if another holder has it; ask again later
+   * @throws {@link FileError} `EAGAIN` if a conflicting lock is held; try again later
    */
   lock(options: LockOptions = {}): Promise<void> {
     return this.#run('lock', () => this.#lock(options), options);
   }
 
-  /** As {@link FileHandle.lock}, but spins for the server's answer (not for the lock). */
+  /** The synchronous form of {@link FileHandle.lock}. Spins until the server answers, not until the lock is free. */
   lockSync(options: SyncOptions<LockOptions> = {}): void {
     this.#runSync('lock', () => this.#lock(options), options);
   }
@@ -345,7 +345,7 @@ export class FileHandle {
     return this.#run('unlock', () => this.#lock(options, LockType.UNLOCK), options);
   }
 
-  /** As {@link FileHandle.unlock}, but spins. */
+  /** The synchronous form of {@link FileHandle.unlock}. */
   unlockSync(options: SyncOptions<Omit<LockOptions, 'type'>> = {}): void {
     this.#runSync('unlock', () => this.#lock(options, LockType.UNLOCK), options);
   }
@@ -355,14 +355,14 @@ export class FileHandle {
     return this.#run('getlock', () => this.#getLock(options), options);
   }
 
-  /** As {@link FileHandle.getLock}, but spins. */
+  /** The synchronous form of {@link FileHandle.getLock}. */
   getLockSync(options: SyncOptions<LockOptions> = {}): HeldLock | undefined {
     return this.#runSync('getlock', () => this.#getLock(options), options);
   }
 
   /**
-   * Closes the file, when all operations on it have ended. Closing it twice does no harm. It cannot be cancelled: the server has
-   * to hear of it.
+   * Closes the file when all operations on it have ended. Closing it again does nothing. This cannot be cancelled, as the server must
+   * receive it.
    */
   close(): Promise<void> {
     this.#closing ??= this.#close();
@@ -372,7 +372,7 @@ export class FileHandle {
   /**
    * Closes the file and spins.
    *
-   * @throws {@link FileError} `EBUSY` while operations with promises are going on
+   * @throws {@link FileError} `EBUSY` while operations with promises are pending
    */
   closeSync(options?: SpinOptions): void {
     if (this.#closing !== undefined) return;
@@ -464,13 +464,13 @@ export class FileHandle {
     await this.#fs.client.run(named('close', this.path, this.#clunk()));
   }
 
-  /** A session that is over has closed the file. */
+  /** If the session is over, the file is closed already. */
   *#clunk(): Task<void> {
     const { client } = this.#fs;
     if (client.isCurrent(this.#fid)) yield* client.clunk(this.#fid);
   }
 
-  /** Carries an operation out with promises. `serial` is for those that use the position. */
+  /** Runs an operation with promises. `serial` is for those that use the position. */
   async #run<V>(syscall: string, task: () => Task<V>, options?: WaitOptions, serial = false): Promise<V> {
     this.#enter(syscall);
     try {
@@ -504,7 +504,7 @@ export class FileHandle {
   }
 }
 
-/** Of the first form of the arguments of `read` and `write`, the options. */
+/** The options of the first form of the arguments of `read` and `write`. */
 function waitOf(options: TransferOptions | number | undefined): WaitOptions | undefined {
   return typeof options === 'object' ? options : undefined;
 }

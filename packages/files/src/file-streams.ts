@@ -1,6 +1,6 @@
 /**
- * A file as a stream: async iterables of pieces and of lines, and the sink that a `WritableStream` is made from. None of it
- * needs a class that is not in ECMAScript.
+ * Streams of a file: async iterables of pieces and of lines, and an underlying sink for a `WritableStream`. They need nothing that is
+ * not in ECMAScript.
  */
 import { type AbortSignalLike, decodeUtf8, requireInteger } from '@virtio/core';
 import { CLIENT, checkSize } from './check.ts';
@@ -20,7 +20,7 @@ const MAX_LINE = 16777216;
 const LINE_FEED = 0x0a;
 const CARRIAGE_RETURN = 0x0d;
 
-/** Where pieces come from: a file handle. */
+/** The source of pieces: a file handle. */
 interface Source {
   read(
     buffer: Uint8Array,
@@ -28,7 +28,7 @@ interface Source {
   ): Promise<{ readonly bytesRead: number }>;
 }
 
-/** Where pieces go: a file handle. */
+/** The destination of pieces: a file handle. */
 interface Target {
   write(
     data: Uint8Array,
@@ -90,7 +90,7 @@ async function* pieces(
   }
 }
 
-/** Cuts pieces into lines. */
+/** Splits pieces into lines. */
 export async function* splitLines(
   pieces: AsyncIterable<Uint8Array>,
   path: string,
@@ -114,7 +114,7 @@ export async function* splitLines(
   return undefined;
 }
 
-/** The text of a line that may have come in parts. */
+/** The text of a line that may have arrived in parts. */
 function toLine(parts: readonly Uint8Array[]): string {
   const bytes = new Uint8Array(parts.reduce((length, part) => length + part.length, 0));
   let at = 0;
@@ -132,7 +132,7 @@ export class FileSink {
   #next: number | null;
   #bytesWritten = 0;
 
-  /** @internal sinks come from `FileHandle.createWriteStream` */
+  /** @internal use `FileHandle.createWriteStream` */
   constructor(file: Target, { start, signal }: WriteStreamOptions) {
     this.#file = file;
     this.#next = start === undefined ? null : checkSize('start', start);
@@ -145,10 +145,10 @@ export class FileSink {
   }
 
   /**
-   * Writes a piece after the one before.
+   * Writes a piece after the previous one.
    *
    * @param chunk the piece; it belongs to the device until the promise settles. Text becomes UTF-8.
-   * @param controller a `WritableStream` gives its own, whose signal cancels the write when the stream is aborted
+   * @param controller the controller of a `WritableStream`, whose signal cancels the write when the stream is aborted
    */
   async write(chunk: Data, controller?: object): Promise<void> {
     const signal = this.#signal ?? (controller as { readonly signal?: AbortSignalLike } | undefined)?.signal;

@@ -1,9 +1,9 @@
 /**
- * A shared tree in the shape of `node:fs/promises`, with the synchronous methods of `node:fs` beside them. Paths are strings
- * with slashes; relative ones start at the root, as there is no working directory. Links are followed as a kernel does,
- * and never lead out of the tree.
+ * A shared tree in the shape of `node:fs/promises`, with the synchronous methods of `node:fs` as well. Paths are strings with slashes;
+ * relative ones start at the root, as there is no working directory. Links are followed as a kernel follows them, and never lead out of
+ * the tree.
  *
- * What an operation does is written once, as a task; here each is carried out in two ways, with promises and spinning.
+ * Each operation is written once, as a task; the methods here run it in two ways, with promises and spinning.
  */
 import { requireInteger, type SpinOptions, VirtioError, type WaitOptions } from '@virtio/core';
 import * as attributes from './attributes.ts';
@@ -42,25 +42,25 @@ import type { Task } from './task.ts';
 export interface FileSystemOptions {
   /** Permissions that new files and directories do not get (default 0o022). */
   readonly umask?: number;
-  /** The group of new files, where the protocol carries it (default 0). */
+  /** The group of new files, if the protocol has a field for it (default 0). */
   readonly gid?: number;
 }
 
 /**
  * A tree of files that the host shares.
  *
- * What the server refuses is a {@link FileError} (`ENOENT`, `EACCES`, …), what goes wrong below it a `VirtioError`. Each method with
- * promises takes a `signal` that cancels it: the promise rejects with `ABORTED` when the server has let go of the request. Each
- * method that spins takes `timeoutMs`: how long the server may take for an answer (default 60,000).
+ * An operation that the server refuses ends with a {@link FileError} (`ENOENT`, `EACCES`, …); all other failures are `VirtioError`s. Each
+ * method with promises takes a `signal` that cancels it: the promise rejects with `ABORTED` when the server has ended the request. Each
+ * synchronous method takes `timeoutMs`: how long the server may take for an answer (default 60,000).
  */
 export abstract class FileSystem<C extends FileClient = FileClient> implements Disposable, AsyncDisposable {
-  /** The client below, for what has no method here. */
+  /** The client of the protocol, for operations that have no method here. */
   readonly client: C;
 
   readonly #context: FsContext;
   #mounted = true;
 
-  /** @internal file systems come from `mount` */
+  /** @internal use `mount` of the class for the protocol */
   protected constructor(client: C, options: FileSystemOptions) {
     const { umask = 0o022, gid = 0 } = options;
     requireInteger(CLIENT, 'umask', umask, 0, 0o777);
@@ -69,28 +69,28 @@ export abstract class FileSystem<C extends FileClient = FileClient> implements D
     this.#context = { client, umask, gid };
   }
 
-  /** Begins a session with the server, anew if need be. */
+  /** Begins a session with the server, and ends an earlier one. */
   protected abstract connect(): Task<unknown>;
 
   /** Ends the session with the server. */
   protected abstract disconnect(): Task<unknown>;
 
-  /** Connects to the server anew, after the device was reset. Handles that were open are `ESTALE` from then on. */
+  /** Connects to the server again, after the device was reset. Handles that were open then fail with `ESTALE`. */
   remount(options?: WaitOptions): Promise<void> {
     return this.client.run(this.enter(), options);
   }
 
-  /** As {@link FileSystem.remount}, but spins. */
+  /** The synchronous form of {@link FileSystem.remount}. */
   remountSync(options?: SpinOptions): void {
     this.client.runSync(this.enter(), options);
   }
 
-  /** Ends the session with the server. Open handles are void afterwards; the device can be mounted anew. */
+  /** Ends the session with the server. Open handles are no longer valid; the device can be mounted again. */
   unmount(options?: WaitOptions): Promise<void> {
     return this.client.run(this.#leave(), options);
   }
 
-  /** As {@link FileSystem.unmount}, but spins. */
+  /** The synchronous form of {@link FileSystem.unmount}. */
   unmountSync(options?: SpinOptions): void {
     this.client.runSync(this.#leave(), options);
   }
@@ -110,7 +110,7 @@ export abstract class FileSystem<C extends FileClient = FileClient> implements D
     return this.client.run(openHandle(this.#context, path, flags, mode), options);
   }
 
-  /** As {@link FileSystem.open}, but spins. */
+  /** The synchronous form of {@link FileSystem.open}. */
   openSync(path: string, flags: OpenFlags = 'r', mode = 0o666, options?: SpinOptions): FileHandle {
     return this.client.runSync(openHandle(this.#context, path, flags, mode), options);
   }
@@ -127,7 +127,7 @@ export abstract class FileSystem<C extends FileClient = FileClient> implements D
     return decodeAs(bytes, encoding);
   }
 
-  /** As {@link FileSystem.readFile}, but spins. */
+  /** The synchronous form of {@link FileSystem.readFile}. */
   readFileSync(path: string, options?: SyncOptions<ReadFileOptions> | null): Uint8Array<ArrayBuffer>;
   readFileSync(path: string, options: SyncOptions<ReadTextOptions> | Encoding): string;
   readFileSync(
@@ -138,7 +138,7 @@ export abstract class FileSystem<C extends FileClient = FileClient> implements D
     return decodeAs(this.client.runSync(files.readFile(this.#context, path, flag), rest), encoding);
   }
 
-  /** Writes a file, which is created or replaced: a buffer, a text, or pieces as they come. */
+  /** Creates or replaces a file: with a buffer, a text, or pieces as they arrive. */
   async writeFile(path: string, data: Data | DataStream, options: WriteFileOptions = {}): Promise<void> {
     const { flag = 'w', mode = 0o666, signal } = options;
     if (!isAsyncIterable(data)) {
@@ -149,7 +149,7 @@ export abstract class FileSystem<C extends FileClient = FileClient> implements D
     await handle.writeFile(data, { signal });
   }
 
-  /** As {@link FileSystem.writeFile}, but spins. */
+  /** The synchronous form of {@link FileSystem.writeFile}. */
   writeFileSync(
     path: string,
     data: Data | Iterable<Data>,
@@ -159,12 +159,12 @@ export abstract class FileSystem<C extends FileClient = FileClient> implements D
     this.client.runSync(files.writeFile(this.#context, path, toChunks(data), flag, mode), options);
   }
 
-  /** Writes at the end of a file, which is created if need be. */
+  /** Writes at the end of a file, which is created if it does not exist. */
   appendFile(path: string, data: Data | DataStream, options?: WriteFileOptions): Promise<void> {
     return this.writeFile(path, data, { flag: 'a', ...options });
   }
 
-  /** As {@link FileSystem.appendFile}, but spins. */
+  /** The synchronous form of {@link FileSystem.appendFile}. */
   appendFileSync(path: string, data: Data | Iterable<Data>, options?: SyncOptions<WriteFileOptions>): void {
     this.writeFileSync(path, data, { flag: 'a', ...options });
   }
@@ -172,7 +172,7 @@ export abstract class FileSystem<C extends FileClient = FileClient> implements D
   /**
    * Lists a directory, in the server's order.
    *
-   * @throws {@link FileError} `EOVERFLOW` above 1,048,576 entries; use {@link FileSystem.opendir}
+   * @throws {@link FileError} `EOVERFLOW` if there are more than 1,048,576 entries; use {@link FileSystem.opendir}
    */
   readdir(path: string, options?: ReaddirOptions & { readonly withFileTypes?: false }): Promise<string[]>;
   readdir(path: string, options: ReaddirOptions & { readonly withFileTypes: true }): Promise<Dirent[]>;
@@ -180,7 +180,7 @@ export abstract class FileSystem<C extends FileClient = FileClient> implements D
     return this.client.run(listing.readdir(this.#context, path, options), options);
   }
 
-  /** As {@link FileSystem.readdir}, but spins. */
+  /** The synchronous form of {@link FileSystem.readdir}. */
   readdirSync(
     path: string,
     options?: SyncOptions<ReaddirOptions> & { readonly withFileTypes?: false },
@@ -208,17 +208,17 @@ export abstract class FileSystem<C extends FileClient = FileClient> implements D
     }
   }
 
-  /** Makes a directory. @returns with `recursive` the first directory that was made, `undefined` if all existed */
+  /** Makes a directory. @returns with `recursive`, the first directory that was made, or `undefined` if all existed */
   mkdir(path: string, options: MkdirOptions = {}): Promise<string | undefined> {
     return this.client.run(entries.mkdir(this.#context, path, options), options);
   }
 
-  /** As {@link FileSystem.mkdir}, but spins. */
+  /** The synchronous form of {@link FileSystem.mkdir}. */
   mkdirSync(path: string, options: SyncOptions<MkdirOptions> = {}): string | undefined {
     return this.client.runSync(entries.mkdir(this.#context, path, options), options);
   }
 
-  /** Copies a file and its permissions, through this client. */
+  /** Copies a file and its permissions. */
   copyFile(source: string, target: string, options?: CopyFileOptions): Promise<void> {
     return this.client.run(
       files.copyFile(this.#context, source, target, options?.exclusive === true),
@@ -226,7 +226,7 @@ export abstract class FileSystem<C extends FileClient = FileClient> implements D
     );
   }
 
-  /** As {@link FileSystem.copyFile}, but spins. */
+  /** The synchronous form of {@link FileSystem.copyFile}. */
   copyFileSync(source: string, target: string, options?: SyncOptions<CopyFileOptions>): void {
     this.client.runSync(files.copyFile(this.#context, source, target, options?.exclusive === true), options);
   }
@@ -236,33 +236,33 @@ export abstract class FileSystem<C extends FileClient = FileClient> implements D
     return this.client.run(attributes.stat(this.#context, path), options);
   }
 
-  /** As {@link FileSystem.stat}, but spins. */
+  /** The synchronous form of {@link FileSystem.stat}. */
   statSync(path: string, options?: SpinOptions): Stats {
     return this.client.runSync(attributes.stat(this.#context, path), options);
   }
 
-  /** Reads a file's attributes; those of the link itself if it is one. */
+  /** Reads a file's attributes. If it is a link, these are the link's own. */
   lstat(path: string, options?: WaitOptions): Promise<Stats> {
     return this.client.run(attributes.lstat(this.#context, path), options);
   }
 
-  /** As {@link FileSystem.lstat}, but spins. */
+  /** The synchronous form of {@link FileSystem.lstat}. */
   lstatSync(path: string, options?: SpinOptions): Stats {
     return this.client.runSync(attributes.lstat(this.#context, path), options);
   }
 
-  /** Rejects if there is no such file. It does not check permissions, on which the server has the last word. */
+  /** Rejects if there is no such file. It does not check permissions, as the server decides about them. */
   access(path: string, options?: WaitOptions): Promise<void> {
     return this.client.run(attributes.access(this.#context, path), options);
   }
 
-  /** As {@link FileSystem.access}, but spins. */
+  /** The synchronous form of {@link FileSystem.access}. */
   accessSync(path: string, options?: SpinOptions): void {
     this.client.runSync(attributes.access(this.#context, path), options);
   }
 
   /**
-   * Makes a directory for temporary files with a new name, for its owner alone.
+   * Makes a directory for temporary files, with a new name; only its owner can use it.
    *
    * @param prefix the path, to which six characters are added
    * @returns the path of the directory
@@ -271,17 +271,17 @@ export abstract class FileSystem<C extends FileClient = FileClient> implements D
     return this.client.run(entries.mkdtemp(this.#context, prefix), options);
   }
 
-  /** As {@link FileSystem.mkdtemp}, but spins. */
+  /** The synchronous form of {@link FileSystem.mkdtemp}. */
   mkdtempSync(prefix: string, options?: SpinOptions): string {
     return this.client.runSync(entries.mkdtemp(this.#context, prefix), options);
   }
 
-  /** Removes a file, or with `recursive` a tree, many entries at once. */
+  /** Removes a file, or with `recursive`, a tree. */
   rm(path: string, options: RmOptions = {}): Promise<void> {
     return this.client.run(removal.rm(this.#context, path, options), options);
   }
 
-  /** As {@link FileSystem.rm}, but spins. */
+  /** The synchronous form of {@link FileSystem.rm}. */
   rmSync(path: string, options: SyncOptions<RmOptions> = {}): void {
     this.client.runSync(removal.rm(this.#context, path, options), options);
   }
@@ -291,7 +291,7 @@ export abstract class FileSystem<C extends FileClient = FileClient> implements D
     return this.client.run(removal.rmdir(this.#context, path), options);
   }
 
-  /** As {@link FileSystem.rmdir}, but spins. */
+  /** The synchronous form of {@link FileSystem.rmdir}. */
   rmdirSync(path: string, options?: SpinOptions): void {
     this.client.runSync(removal.rmdir(this.#context, path), options);
   }
@@ -301,27 +301,27 @@ export abstract class FileSystem<C extends FileClient = FileClient> implements D
     return this.client.run(removal.unlink(this.#context, path), options);
   }
 
-  /** As {@link FileSystem.unlink}, but spins. */
+  /** The synchronous form of {@link FileSystem.unlink}. */
   unlinkSync(path: string, options?: SpinOptions): void {
     this.client.runSync(removal.unlink(this.#context, path), options);
   }
 
-  /** Renames a file or a directory; what had the new name is replaced. */
+  /** Renames a file or a directory, and replaces a file that has the new name. */
   rename(path: string, newPath: string, options?: WaitOptions): Promise<void> {
     return this.client.run(entries.rename(this.#context, path, newPath), options);
   }
 
-  /** As {@link FileSystem.rename}, but spins. */
+  /** The synchronous form of {@link FileSystem.rename}. */
   renameSync(path: string, newPath: string, options?: SpinOptions): void {
     this.client.runSync(entries.rename(this.#context, path, newPath), options);
   }
 
-  /** Gives a file another name. */
+  /** Makes a hard link: another name, `newPath`, of the file at `path`. */
   link(path: string, newPath: string, options?: WaitOptions): Promise<void> {
     return this.client.run(entries.link(this.#context, path, newPath), options);
   }
 
-  /** As {@link FileSystem.link}, but spins. */
+  /** The synchronous form of {@link FileSystem.link}. */
   linkSync(path: string, newPath: string, options?: SpinOptions): void {
     this.client.runSync(entries.link(this.#context, path, newPath), options);
   }
@@ -331,7 +331,7 @@ export abstract class FileSystem<C extends FileClient = FileClient> implements D
     return this.client.run(entries.symlink(this.#context, target, path), options);
   }
 
-  /** As {@link FileSystem.symlink}, but spins. */
+  /** The synchronous form of {@link FileSystem.symlink}. */
   symlinkSync(target: string, path: string, options?: SpinOptions): void {
     this.client.runSync(entries.symlink(this.#context, target, path), options);
   }
@@ -341,7 +341,7 @@ export abstract class FileSystem<C extends FileClient = FileClient> implements D
     return this.client.run(entries.mknod(this.#context, path, mode, major, minor), options);
   }
 
-  /** As {@link FileSystem.mknod}, but spins. */
+  /** The synchronous form of {@link FileSystem.mknod}. */
   mknodSync(path: string, mode: number, major = 0, minor = 0, options?: SpinOptions): void {
     this.client.runSync(entries.mknod(this.#context, path, mode, major, minor), options);
   }
@@ -351,17 +351,17 @@ export abstract class FileSystem<C extends FileClient = FileClient> implements D
     return this.client.run(entries.readlink(this.#context, path), options);
   }
 
-  /** As {@link FileSystem.readlink}, but spins. */
+  /** The synchronous form of {@link FileSystem.readlink}. */
   readlinkSync(path: string, options?: SpinOptions): string {
     return this.client.runSync(entries.readlink(this.#context, path), options);
   }
 
-  /** The path of a file from the root, with no link in it. */
+  /** The path of a file from the root, without links. */
   realpath(path: string, options?: WaitOptions): Promise<string> {
     return this.client.run(entries.realpath(this.#context, path), options);
   }
 
-  /** As {@link FileSystem.realpath}, but spins. */
+  /** The synchronous form of {@link FileSystem.realpath}. */
   realpathSync(path: string, options?: SpinOptions): string {
     return this.client.runSync(entries.realpath(this.#context, path), options);
   }
@@ -371,7 +371,7 @@ export abstract class FileSystem<C extends FileClient = FileClient> implements D
     return this.client.run(attributes.chmod(this.#context, path, mode), options);
   }
 
-  /** As {@link FileSystem.chmod}, but spins. */
+  /** The synchronous form of {@link FileSystem.chmod}. */
   chmodSync(path: string, mode: number, options?: SpinOptions): void {
     this.client.runSync(attributes.chmod(this.#context, path, mode), options);
   }
@@ -381,17 +381,17 @@ export abstract class FileSystem<C extends FileClient = FileClient> implements D
     return this.client.run(attributes.chown(this.#context, path, uid, gid), options);
   }
 
-  /** As {@link FileSystem.chown}, but spins. */
+  /** The synchronous form of {@link FileSystem.chown}. */
   chownSync(path: string, uid: number, gid: number, options?: SpinOptions): void {
     this.client.runSync(attributes.chown(this.#context, path, uid, gid), options);
   }
 
-  /** Changes owner and group; of the link itself if it is one. */
+  /** Changes owner and group; of a link, its own. */
   lchown(path: string, uid: number, gid: number, options?: WaitOptions): Promise<void> {
     return this.client.run(attributes.lchown(this.#context, path, uid, gid), options);
   }
 
-  /** As {@link FileSystem.lchown}, but spins. */
+  /** The synchronous form of {@link FileSystem.lchown}. */
   lchownSync(path: string, uid: number, gid: number, options?: SpinOptions): void {
     this.client.runSync(attributes.lchown(this.#context, path, uid, gid), options);
   }
@@ -401,37 +401,37 @@ export abstract class FileSystem<C extends FileClient = FileClient> implements D
     return this.client.run(attributes.utimes(this.#context, path, atime, mtime), options);
   }
 
-  /** As {@link FileSystem.utimes}, but spins. */
+  /** The synchronous form of {@link FileSystem.utimes}. */
   utimesSync(path: string, atime: Time, mtime: Time, options?: SpinOptions): void {
     this.client.runSync(attributes.utimes(this.#context, path, atime, mtime), options);
   }
 
-  /** As {@link FileSystem.utimes}; of the link itself if it is one. */
+  /** Like {@link FileSystem.utimes}, but changes the times of a link itself. */
   lutimes(path: string, atime: Time, mtime: Time, options?: WaitOptions): Promise<void> {
     return this.client.run(attributes.lutimes(this.#context, path, atime, mtime), options);
   }
 
-  /** As {@link FileSystem.lutimes}, but spins. */
+  /** The synchronous form of {@link FileSystem.lutimes}. */
   lutimesSync(path: string, atime: Time, mtime: Time, options?: SpinOptions): void {
     this.client.runSync(attributes.lutimes(this.#context, path, atime, mtime), options);
   }
 
-  /** Sets the size of a file: cuts it off, or extends it with zeros. */
+  /** Sets the size of a file: truncates it, or extends it with zeros. */
   truncate(path: string, size = 0, options?: WaitOptions): Promise<void> {
     return this.client.run(attributes.truncate(this.#context, path, size), options);
   }
 
-  /** As {@link FileSystem.truncate}, but spins. */
+  /** The synchronous form of {@link FileSystem.truncate}. */
   truncateSync(path: string, size = 0, options?: SpinOptions): void {
     this.client.runSync(attributes.truncate(this.#context, path, size), options);
   }
 
-  /** Reads the statistics of the file system of a file. */
+  /** Reads the statistics of the file system that a file is on. */
   statfs(path: string, options?: WaitOptions): Promise<StatFs> {
     return this.client.run(attributes.statfs(this.#context, path), options);
   }
 
-  /** As {@link FileSystem.statfs}, but spins. */
+  /** The synchronous form of {@link FileSystem.statfs}. */
   statfsSync(path: string, options?: SpinOptions): StatFs {
     return this.client.runSync(attributes.statfs(this.#context, path), options);
   }
@@ -439,13 +439,13 @@ export abstract class FileSystem<C extends FileClient = FileClient> implements D
   /**
    * Reads an extended attribute.
    *
-   * @throws {@link FileError} `ENODATA` if there is none of that name, `E2BIG` above 65,536 bytes
+   * @throws {@link FileError} `ENODATA` if there is none of that name, `E2BIG` if it is longer than 65,536 bytes
    */
   getxattr(path: string, name: string, options?: WaitOptions): Promise<Uint8Array<ArrayBuffer>> {
     return this.client.run(attributes.getxattr(this.#context, path, name), options);
   }
 
-  /** As {@link FileSystem.getxattr}, but spins. */
+  /** The synchronous form of {@link FileSystem.getxattr}. */
   getxattrSync(path: string, name: string, options?: SpinOptions): Uint8Array<ArrayBuffer> {
     return this.client.runSync(attributes.getxattr(this.#context, path, name), options);
   }
@@ -455,17 +455,17 @@ export abstract class FileSystem<C extends FileClient = FileClient> implements D
     return this.client.run(attributes.listxattr(this.#context, path), options);
   }
 
-  /** As {@link FileSystem.listxattr}, but spins. */
+  /** The synchronous form of {@link FileSystem.listxattr}. */
   listxattrSync(path: string, options?: SpinOptions): string[] {
     return this.client.runSync(attributes.listxattr(this.#context, path), options);
   }
 
-  /** Sets an extended attribute. An empty value removes it: the protocol has no other way to say that. */
+  /** Sets an extended attribute. An empty value removes it, as in 9P, which has no other way to remove one. */
   setxattr(path: string, name: string, value: Uint8Array, options: SetxattrOptions = {}): Promise<void> {
     return this.client.run(attributes.setxattr(this.#context, path, name, value, options), options);
   }
 
-  /** As {@link FileSystem.setxattr}, but spins. */
+  /** The synchronous form of {@link FileSystem.setxattr}. */
   setxattrSync(
     path: string,
     name: string,
@@ -480,7 +480,7 @@ export abstract class FileSystem<C extends FileClient = FileClient> implements D
     return this.client.run(attributes.removexattr(this.#context, path, name), options);
   }
 
-  /** As {@link FileSystem.removexattr}, but spins. */
+  /** The synchronous form of {@link FileSystem.removexattr}. */
   removexattrSync(path: string, name: string, options?: SpinOptions): void {
     this.client.runSync(attributes.removexattr(this.#context, path, name), options);
   }
@@ -488,7 +488,7 @@ export abstract class FileSystem<C extends FileClient = FileClient> implements D
   /** @internal */
   protected *enter(): Task<void> {
     if (!this.#mounted) {
-      throw new VirtioError('DISPOSED', 'this file system was unmounted; mount the device anew');
+      throw new VirtioError('DISPOSED', 'this file system was unmounted; mount the device again');
     }
     yield* this.connect();
   }

@@ -1,4 +1,4 @@
-/** What a file system does with the contents of files, as tasks. */
+/** Tasks that read and write the contents of files. */
 import { changes } from './attributes.ts';
 import { checkMode } from './check.ts';
 import type { FileClient } from './client.ts';
@@ -10,13 +10,13 @@ import { OpenFlag } from './numbers.ts';
 import { resolve } from './resolve.ts';
 import type { Task } from './task.ts';
 
-/** A buffer for a file of which nothing is known: so much is read while its size is asked for. */
+/** The size of the first read of a file, while its size is asked for. */
 const SMALL_BUFFER = 32768;
 
-/** How much of a file is trusted to be there when its size is all that is known. */
+/** The largest buffer that is allocated for a file because of its reported size alone. */
 const FIRST_BUFFER = 16777216;
 
-/** How much more is trusted to be there than has come. */
+/** By which factor the buffer may exceed the data that was read. */
 const GROWTH = 4;
 
 /** The longest file that is read into one buffer. */
@@ -38,7 +38,7 @@ export function* openFile(fs: FsContext, path: string, flags: number, mode: numb
     const target = fid ?? (yield* own(client, directory as Fid));
     try {
       if (fid === undefined) {
-        // The link was looked for already: what appears in the meantime is looked at anew.
+        // The path was resolved already; if a link appeared meanwhile, it is resolved again.
         yield* client.create(target, names.at(-1) as string, flags | EXCL, permissions, fs.gid);
         return target;
       }
@@ -46,7 +46,7 @@ export function* openFile(fs: FsContext, path: string, flags: number, mode: numb
       if (isSymlink(target.qid)) throw refuse('ELOOP', 'open');
       checkKind(target, flags);
       yield* client.open(target, flags & ~(CREAT | EXCL | NOFOLLOW));
-      // Servers that have seen no client but Linux's may leave it at that: Linux opens with O_TRUNC and truncates as well.
+      // Some servers ignore O_TRUNC, as Linux's client opens with it and truncates as well.
       if ((flags & OpenFlag.TRUNC) !== 0 && !client.qidsTellKinds) {
         yield* client.setattr(target, changes({ size: 0 }));
       }
@@ -59,12 +59,12 @@ export function* openFile(fs: FsContext, path: string, flags: number, mode: numb
   }
 }
 
-/** A fid that may be turned into another: the root's is cloned. */
+/** A fid that `create` may turn into another: that of the root is cloned. */
 function* own(client: FileClient, fid: Fid): Task<Fid> {
   return fid === client.root ? yield* client.clone(fid) : fid;
 }
 
-/** Servers differ in what they say about directories that are to be written, so this says it. */
+/** Refuses to write to directories, as the servers' answers to that differ. */
 function checkKind({ qid }: Fid, flags: number): void {
   if (isDirectory(qid)) {
     if ((flags & ACCMODE) !== RDONLY || (flags & (CREAT | OpenFlag.TRUNC)) !== 0) {
@@ -80,7 +80,7 @@ export function* readAll(client: FileClient, fid: Fid, start = 0): Task<Uint8Arr
   const first = new Uint8Array(SMALL_BUFFER);
   const { count, size } = yield* client.readFirst(fid, first, start);
   const expected = Math.max(0, size - start);
-  // Some files say that they are empty and are not.
+  // Some files report that they are empty, but are not.
   if (count === 0 || (expected > 0 && count >= expected)) return first.slice(0, Math.min(count, expected));
   if (expected > MAX_BUFFER) throw refuse('EFBIG', 'read');
   let buffer = new Uint8Array(expected > 0 ? Math.min(expected, FIRST_BUFFER) : SMALL_BUFFER * GROWTH);
@@ -90,7 +90,7 @@ export function* readAll(client: FileClient, fid: Fid, start = 0): Task<Uint8Arr
     length += more;
     if (more === 0 || length === expected) return buffer.subarray(0, length);
     if (length < buffer.length) continue;
-    // Only what was there so far speaks for what is to come.
+    // The buffer grows only in proportion to the data that was read.
     if (length >= MAX_BUFFER) throw refuse('EFBIG', 'read');
     const larger = expected > length ? Math.min(expected, length * GROWTH) : length * GROWTH;
     const next = new Uint8Array(Math.min(larger, MAX_BUFFER));
@@ -121,7 +121,7 @@ export function* writeAt(
     yield* client.write(fid, bytes, offset);
     return;
   }
-  // Most servers append whatever the offset is; others take it as it is.
+  // Most servers append whatever the offset is; others write at the offset.
   const { size } = yield* client.getattr(fid);
   yield* client.write(fid, bytes, size, 1);
 }
@@ -144,7 +144,7 @@ export function* writeFile(
       yield* named('write', path, writeAt(client, fid, bytes, offset, (flags & OpenFlag.APPEND) !== 0));
       offset += length;
     }
-    // Servers may report here that what they accepted could not be written.
+    // Servers may report only here that data which they accepted could not be written.
     yield* named('close', path, client.clunk(fid));
   } finally {
     yield* client.forget(fid);

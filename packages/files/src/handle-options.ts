@@ -4,13 +4,13 @@ import { CLIENT, checkSize, MAX_U32, requireChoice, requireString } from './chec
 import type { SyncOptions } from './options.ts';
 import { LockType } from './numbers.ts';
 
-/** Options of `read` and `write`: the part of the buffer, and the place in the file. */
+/** Options of `read` and `write`: the part of the buffer, and the position in the file. */
 export interface TransferOptions extends WaitOptions {
   /** The first byte of the buffer (default 0). */
   readonly offset?: number | undefined;
   /** How many bytes (default: to the end of the buffer). */
   readonly length?: number | undefined;
-  /** Bytes from the start of the file (default, and for `null`: the file's own position, which moves on then). */
+  /** Bytes from the start of the file (default, and for `null`: the file's own position, which then advances). */
   readonly position?: number | null | undefined;
 }
 
@@ -20,37 +20,37 @@ export interface ReadStreamOptions extends WaitOptions {
   readonly start?: number;
   /** The last byte, inclusive as in `node:fs` (default: the end of the file). */
   readonly end?: number;
-  /** The most bytes of a piece (default 524,288). */
+  /** The largest piece, in bytes (default 524,288). */
   readonly highWaterMark?: number;
 }
 
 /** Options of `createWriteStream`. */
 export interface WriteStreamOptions extends WaitOptions {
-  /** Where the first byte goes (default: to the file's own position, which moves on then). */
+  /** The position of the first byte (default: the file's own position, which then advances). */
   readonly start?: number;
 }
 
 /** Options of `lock`, `unlock` and `getLock`. */
 export interface LockOptions extends WaitOptions {
-  /** `read` can be shared with other readers, `write` with nobody (default `write`). */
+  /** `read` is shared with other readers, `write` is exclusive (default `write`). */
   readonly type?: 'read' | 'write';
   /** The first byte (default 0). */
   readonly start?: number;
-  /** How many bytes; 0, the default, for all from `start` on. */
+  /** How many bytes; 0 means all from `start` on (default 0). */
   readonly length?: number;
   /** The number of the process: locks of one process do not conflict (default 1). */
   readonly process?: number;
-  /** The name of this client for other clients (default `virtio`). */
+  /** The name of this client, which other clients see (default `virtio`). */
   readonly client?: string;
 }
 
 /** A lock that is held. */
 export interface HeldLock {
-  /** `read` is shared with other readers, `write` with nobody. */
+  /** `read` is shared with other readers, `write` is exclusive. */
   readonly type: 'read' | 'write';
   /** The first byte. */
   readonly start: number;
-  /** How many bytes; 0 for all from `start` on. */
+  /** How many bytes; 0 means all from `start` on. */
   readonly length: number;
   /** The number of the process that holds it. */
   readonly process: number;
@@ -58,12 +58,12 @@ export interface HeldLock {
   readonly client: string;
 }
 
-/** The parts of a call of `read` or `write`, with defaults. */
+/** The arguments of a call of `read` or `write`, with defaults. */
 export interface Transfer extends Part {
   readonly position: number | null;
 }
 
-/** Bytes of the caller's, and how many there were when the call began: by and by there may be fewer. */
+/** A buffer of the caller, and its length when the call began, as the caller may resize it meanwhile. */
 export interface Part {
   readonly part: Uint8Array;
   readonly length: number;
@@ -84,7 +84,7 @@ export function lockRequest(
   };
 }
 
-/** A position in a file, or `null` for the file's own. */
+/** Checks a position in a file, or `null` for the file's own. */
 export function checkPosition(position: number | null): number | null {
   return position === null ? null : checkSize('position', position);
 }

@@ -1,5 +1,5 @@
 /**
- * A file system in the shape of `node:fs/promises` over a protocol: what the file systems of `@virtio/9p` and `@virtio/fs` share.
+ * The file system API that `@virtio/9p` and `@virtio/fs` share, in the shape of `node:fs/promises`.
  *
  * @packageDocumentation
  */

@@ -1,4 +1,4 @@
-/** Listing directories, as tasks. What concerns many entries is asked for many at once. */
+/** Tasks that list directories. Attributes of many entries are read with many requests in flight. */
 import { VirtioError } from '@virtio/core';
 import type { FileClient, RawDirectoryEntry } from './client.ts';
 import { type FsContext, named, withFile } from './context.ts';
@@ -11,16 +11,16 @@ import { resolve, trimSlashes } from './resolve.ts';
 import { Dirent, direntKind, Stats } from './stats.ts';
 import type { Task } from './task.ts';
 
-/** The most entries that are kept in memory at once, of a directory or a tree. */
+/** The largest number of entries of a directory or a tree that are kept in memory at once. */
 const MAX_ENTRIES = 1 << 20;
 
-/** How often `.` and `..` may be in a directory; a server that has them more often would never end. */
+/** How often `.` and `..` may occur in a directory; a server that sends them more often would never end. */
 const MAX_DOTS = 64;
 
 /** The deepest tree that is listed or removed. */
 export const MAX_DEPTH = 2048;
 
-/** Memory for the answers of one `Treaddir` after the other. */
+/** The size of the memory for the answers to `readdir`, which is used for one after the other. */
 const READDIR_ROOM = 32768;
 
 const { RDONLY, DIRECTORY } = OpenFlag;
@@ -30,9 +30,9 @@ export interface DirectoryCursor {
   readonly fid: Fid;
   readonly room: Uint8Array;
   cookie: bigint;
-  /** How often `.` and `..` came. */
+  /** How often `.` and `..` occurred. */
   dots: number;
-  /** A cookie of before, the answers since, and after how many a later cookie takes its place. */
+  /** An earlier cookie, the number of answers since, and after how many a later cookie replaces it. */
   mark: bigint;
   steps: number;
   lap: number;
@@ -53,7 +53,7 @@ interface Level {
   readonly rest: string[];
 }
 
-/** The names or the entries of a directory, or of all below it as well. */
+/** The names or the entries of a directory, or of all directories below it as well. */
 export function* readdir(
   { client }: FsContext,
   path: string,
@@ -133,16 +133,16 @@ function* nextEntries(client: FileClient, cursor: DirectoryCursor): Task<RawDire
   checkProgress(client, cursor);
   const others = entries.filter(({ name }) => name !== '.' && name !== '..');
   cursor.dots += entries.length - others.length;
-  if (cursor.dots > MAX_DOTS) throw endless(client, `it gave . and .. ${cursor.dots} times`);
+  if (cursor.dots > MAX_DOTS) throw endless(client, `it sent . and .. ${cursor.dots} times`);
   return others;
 }
 
 /**
- * Finds cookies that lead in a circle. Each is compared with one of before, which is replaced after 1, 2, 4, 8, … answers: so a
- * circle is found within three times the answers that lead into it and around it once, and nothing but that cookie is kept.
+ * Finds cookies that form a cycle. Each is compared with an earlier one, which is replaced after 1, 2, 4, 8, … answers (Brent's
+ * algorithm): so a cycle is found soon, and only one cookie is kept.
  */
 function checkProgress(client: FileClient, cursor: DirectoryCursor): void {
-  if (cursor.cookie === cursor.mark) throw endless(client, 'its cookies lead in a circle');
+  if (cursor.cookie === cursor.mark) throw endless(client, 'its cookies repeat');
   cursor.steps += 1;
   if (cursor.steps < cursor.lap) return;
   cursor.mark = cursor.cookie;
@@ -153,7 +153,7 @@ function checkProgress(client: FileClient, cursor: DirectoryCursor): void {
 function endless(client: FileClient, what: string): VirtioError {
   return new VirtioError(
     'DEVICE_MISBEHAVED',
-    `${client.device.transport.who()}: the server lists a directory without end: ${what}`,
+    `${client.device.transport.who()}: the server's list of a directory never ends: ${what}; do not list this directory`,
   );
 }
 
@@ -170,7 +170,7 @@ function* listTree(client: FileClient, root: Fid, path: string): Task<TreeEntry[
     const parentPath = prefix === '' ? path : `${top}/${prefix.slice(0, -1)}`;
     const rest: string[] = [];
     const entries = yield* list(client, directory);
-    // A variable of its own: QuickJS 2025-04-26 miscompiles a loop over a yield*.
+    // This is a separate variable because QuickJS 2025-04-26 miscompiles a loop over a yield*.
     const dirents = yield* toDirents(client, directory, parentPath, entries);
     for (const entry of dirents) {
       found.push({ name: `${prefix}${entry.name}`, entry });
@@ -195,7 +195,7 @@ function* listTree(client: FileClient, root: Fid, path: string): Task<TreeEntry[
         if (fid !== undefined) levels.push(yield* enter(fid, `${level.prefix}${name}/`));
       } catch (error) {
         yield* client.forget(fid);
-        // What is no longer there, or no longer a directory, holds nothing.
+        // A directory that was removed or replaced meanwhile has no entries.
         if (!FileError.is(error, 'ENOENT') && !FileError.is(error, 'ENOTDIR')) throw error;
       }
     }
@@ -205,7 +205,7 @@ function* listTree(client: FileClient, root: Fid, path: string): Task<TreeEntry[
   }
 }
 
-/** Asks for the types that the server did not tell. Entries that are gone by then are left out. */
+/** Asks for the types that the server did not report. Entries that are gone by then are left out. */
 function* toDirents(
   client: FileClient,
   directory: Fid | undefined,
@@ -233,7 +233,7 @@ function* toDirents(
   return dirents;
 }
 
-/** The attributes of entries of a directory, asked for many at once; `undefined` for those that are gone. */
+/** The attributes of entries of a directory, read with many requests in flight; `undefined` for entries that are gone. */
 function* statEntries(
   client: FileClient,
   directory: Fid,

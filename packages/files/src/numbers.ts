@@ -1,15 +1,15 @@
 /** The numbers that both protocols take from Linux. */
 
-/** The most names of one walk. */
+/** The largest number of names of one walk. */
 export const MAX_WALK = 16;
 
 /** A qid: the server's identification of a file. */
 export interface Qid {
   /** Bits of {@link QidType}. */
   readonly type: number;
-  /** Changes when the file changes, on servers that keep track of it. */
+  /** Changes when the file changes, on servers that support that. */
   readonly version: number;
-  /** Unique among the server's files: equal for two names of one file. */
+  /** A number that is unique among the server's files; the same for two names of one file. */
   readonly path: bigint;
 }
 
@@ -37,7 +37,7 @@ export const DirentType = {
   SOCKET: 12,
 } as const;
 
-/** The bits of the `valid` field of a change of attributes. A time without its `_SET` bit is set to the server's present time. */
+/** The bits of the `valid` field of a change of attributes. A time without its `_SET` bit becomes the server's current time. */
 export const SetattrValid = {
   MODE: 0x1,
   UID: 0x2,

@@ -1,4 +1,4 @@
-/** The flags of `open`, by the names that `node:fs` has for them. */
+/** The flags of `open`, by their names in `node:fs`. */
 import { requireInteger, VirtioError } from '@virtio/core';
 import { CLIENT } from './check.ts';
 import { OpenFlag } from './numbers.ts';
@@ -26,7 +26,7 @@ const NAMES = {
 export type OpenFlags = keyof typeof NAMES | number;
 
 /**
- * The flags as a number.
+ * The number of flags that may be given by name.
  *
  * @throws {@link VirtioError} `INVALID_PARAM`
  */
@@ -35,6 +35,6 @@ export function parseOpenFlags(flags: OpenFlags): number {
   if (Object.hasOwn(NAMES, flags)) return NAMES[flags];
   throw new VirtioError(
     'INVALID_PARAM',
-    `'${flags}' is not a way to open a file; there are ${Object.keys(NAMES).join(', ')}, and numbers`,
+    `'${flags}' is not a flag of open; give ${Object.keys(NAMES).join(', ')}, or a number`,
   );
 }

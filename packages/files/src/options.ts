@@ -1,4 +1,4 @@
-/** The options that operations share, in the manner of `node:fs`. */
+/** The options that operations share, in the shape of those of `node:fs`. */
 import {
   decodeUtf8,
   encodeUtf8,
@@ -10,7 +10,7 @@ import {
 import { CLIENT } from './check.ts';
 import type { OpenFlags } from './open-flags.ts';
 
-/** Options of the form of a call that spins: those of its form with promises, with `timeoutMs` in place of `signal`. */
+/** Options of the synchronous form of a method: those of its form with promises, but `timeoutMs` in place of `signal`. */
 export type SyncOptions<O> = Omit<O, 'signal'> & SpinOptions;
 
 /** The encoding of text: UTF-8. */
@@ -52,7 +52,7 @@ export interface CopyFileOptions extends WaitOptions {
 
 /** Options of `mkdir`. */
 export interface MkdirOptions extends WaitOptions {
-  /** Whether missing parents are made as well, and an existing directory is no error (default false). */
+  /** Whether missing parents are made as well, and an existing directory is not an error (default false). */
   readonly recursive?: boolean;
   /** The permissions (default 0o777, less the umask). */
   readonly mode?: number;
@@ -60,26 +60,26 @@ export interface MkdirOptions extends WaitOptions {
 
 /** Options of `readdir`. */
 export interface ReaddirOptions extends WaitOptions {
-  /** Whether entries come as `Dirent` (default false: as names). */
+  /** Whether to return entries as `Dirent` (default false: as names). */
   readonly withFileTypes?: boolean;
   /**
-   * Whether the directories below are listed as well (default false). Links are not followed. Names are paths from the directory
-   * that is listed; a `Dirent` has its own name, and the path of its directory in `parentPath`.
+   * Whether the directories below are listed as well (default false). Links are not followed. Names are paths relative to `path`; a
+   * `Dirent` has its own name, and the path of its directory in `parentPath`.
    */
   readonly recursive?: boolean;
 }
 
 /** Options of `rm`. */
 export interface RmOptions extends WaitOptions {
-  /** Whether a directory is removed with all that it holds (default false). */
+  /** Whether a directory is removed with its contents (default false). */
   readonly recursive?: boolean;
-  /** Whether it is no error if there is nothing to remove (default false). */
+  /** Whether a file that does not exist is ignored (default false). */
   readonly force?: boolean;
 }
 
 /** Options of `setxattr`. */
 export interface SetxattrOptions extends WaitOptions {
-  /** `create`: it must not exist yet; `replace`: it must exist. By default it does not matter. */
+  /** `create`: it must not exist yet; `replace`: it must exist (default: either). */
   readonly only?: 'create' | 'replace';
 }
 
@@ -90,7 +90,7 @@ export function toBytes(data: unknown): Uint8Array {
 }
 
 /**
- * All bytes of what can be written, piece by piece. What cannot be is refused at once, before a file is opened for it.
+ * The bytes of data to write, piece by piece. Data of a wrong type is refused at once, before a file is opened for it.
  *
  * @throws {@link VirtioError} `INVALID_PARAM`
  */
@@ -112,7 +112,7 @@ export function isAsyncIterable(data: unknown): data is AsyncIterable<Data> {
   return typeof data === 'object' && data !== null && Symbol.asyncIterator in data;
 }
 
-/** What was read, as it was asked for. */
+/** Data that was read, as bytes or as text. */
 export function decodeAs(
   bytes: Uint8Array<ArrayBuffer>,
   encoding: Encoding | null | undefined,
@@ -122,11 +122,11 @@ export function decodeAs(
   if (known.includes(encoding)) return decodeUtf8(bytes);
   throw new VirtioError(
     'INVALID_PARAM',
-    `'${encoding as string}' is no encoding here; read bytes, or 'utf8'`,
+    `'${encoding as string}' is not a supported encoding; read bytes, or 'utf8'`,
   );
 }
 
-/** Options of reading, in either form. */
+/** Options of `readFile`, for bytes or text. */
 interface AnyReadOptions extends WaitOptions, SpinOptions {
   readonly encoding?: Encoding | null | undefined;
   readonly flag?: OpenFlags;

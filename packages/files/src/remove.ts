@@ -1,4 +1,4 @@
-/** Removing files, directories and trees, as tasks. */
+/** Tasks that remove files, directories and trees. */
 import type { FileClient } from './client.ts';
 import { type FsContext, named, withParent } from './context.ts';
 import { isDirectory, type Fid } from './client.ts';
@@ -8,7 +8,7 @@ import { FileError, refuse } from './file-error.ts';
 import { AT_REMOVEDIR } from './numbers.ts';
 import type { Task } from './task.ts';
 
-/** Not one of Linux's, but what old servers answer to a message that they do not know. */
+/** Not an error number of Linux, but old servers answer it to an unknown message. */
 const ENOTSUPP = 524;
 
 /** Removes a file. */
@@ -64,7 +64,7 @@ function* remove({ client }: FsContext, path: string, recursive: boolean, force:
   }
 }
 
-/** A directory that is being removed, and what in it is left to remove: directories, or what the server would not. */
+/** A directory that is being removed, and the rest of its contents: directories, and files that the server did not remove. */
 interface Level {
   readonly parent: Fid;
   readonly name: string;
@@ -72,7 +72,7 @@ interface Level {
   readonly rest: { readonly name: string; readonly reason: Error }[];
 }
 
-/** Removes a directory with all that it holds. A stack in place of recursion keeps deep trees from being slow. */
+/** Removes a directory with its contents. A stack in place of recursion keeps deep trees from being slow. */
 function* removeTree(client: FileClient, parent: Fid, name: string, reason: Error): Task<void> {
   const levels: Level[] = [yield* emptyDirectory(client, parent, name, reason)];
   try {
@@ -125,12 +125,12 @@ function* removedOtherwise(client: FileClient, directory: Fid, name: string, rea
   }
 }
 
-/** What servers answer when a directory is to be removed as a file; v86's removes it if it is empty, and else says ENOTEMPTY. */
+/** The errors of servers for a directory that is removed like a file; v86's server removes it if it is empty, or else answers ENOTEMPTY. */
 function mayBeDirectory(error: unknown): boolean {
   return FileError.is(error) && ['EISDIR', 'EPERM', 'EACCES', 'ENOTEMPTY'].includes(error.code);
 }
 
-/** Whether the server does not know a message, so that an older one may do. */
+/** Whether the server does not know a message, so that an older message is worth a try. */
 export function isUnknownMessage(error: unknown): boolean {
   return (
     FileError.is(error, 'EOPNOTSUPP') ||

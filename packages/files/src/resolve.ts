@@ -1,8 +1,8 @@
 /**
- * From paths to files. The server follows no symbolic link and knows no working directory, so this does what a kernel
- * does: it walks as far as it can in one request, looks whether a link was on the way, and goes on from where that points.
- * `..` is taken back here, on the directories that were really gone through, and never sent. Absolute links start at the root
- * of the tree: a link cannot lead out of it.
+ * Resolves paths to files. The server follows no symbolic link and knows no working directory, so this does what a kernel
+ * does: it walks as far as it can in one request, checks whether there was a link, and continues at the target of the link.
+ * `..` is resolved here, by the directories that were walked through, and never sent. Absolute links start at the root of the
+ * tree: a link cannot lead out of it.
  */
 import { requirePath } from './check.ts';
 import type { FileClient, Walk } from './client.ts';
@@ -12,25 +12,25 @@ import { MAX_WALK } from './numbers.ts';
 import { FileError, refuse } from './file-error.ts';
 import type { Task } from './task.ts';
 
-/** How many links one path may lead through, as in Linux. */
+/** The largest number of links in one path, as in Linux. */
 const MAX_LINKS = 40;
 
-/** The longest path, as in Linux; also what a link may grow one to. */
+/** The longest path, as in Linux; also after links are replaced by their targets. */
 const MAX_PATH = 4096;
 
 const WALK = 'walk';
 
-/** What a path leads to. */
+/** The result of resolving a path. */
 export interface Resolved {
-  /** The file, to be forgotten by the caller; `undefined` if there is no such entry in `directory`. */
+  /** The file, which the caller forgets; `undefined` if there is no such entry in `directory`. */
   readonly fid: Fid | undefined;
-  /** If there is no such file: the directory where it would be, to be forgotten by the caller. */
+  /** If there is no such file: the directory where it would be, which the caller forgets. */
   readonly directory: Fid | undefined;
-  /** The names from the root, with no link among them but perhaps the last one. */
+  /** The names from the root, without links except perhaps the last one. */
   readonly names: readonly string[];
 }
 
-/** How to look at a path. */
+/** How to resolve a path. */
 export interface ResolveOptions {
   /** Whether a link at the end is followed. */
   readonly follow: boolean;
@@ -38,12 +38,12 @@ export interface ResolveOptions {
   readonly create?: boolean;
 }
 
-/** The names of a path, without the ones that change nothing. */
+/** The names of a path, without empty ones and `.`. */
 export function splitPath(path: string): string[] {
   return path.split('/').filter((name) => name !== '' && name !== '.');
 }
 
-/** Whether a path ends in such a way that it can only be that of a directory. */
+/** Whether the end of a path means that it must be a directory. */
 export function wantsDirectory(path: string): boolean {
   return /(^|\/)\.{0,2}$/.test(path);
 }
@@ -51,7 +51,7 @@ export function wantsDirectory(path: string): boolean {
 /**
  * Finds a file.
  *
- * @throws {@link FileError} `ENOENT`, `ENOTDIR`, `ELOOP`, `ENAMETOOLONG`, and what the server says
+ * @throws {@link FileError} `ENOENT`, `ENOTDIR`, `ELOOP`, `ENAMETOOLONG`, and errors of the server
  */
 export function* resolve(client: FileClient, path: string, options: ResolveOptions): Task<Resolved> {
   requirePath(path);
@@ -78,7 +78,7 @@ class Resolver {
   #names: string[];
   #directory: boolean;
   #links = 0;
-  /** Whether one name is walked at a time: the server said nothing of how far it came, or its qids tell no links. */
+  /** Whether one name is walked at a time, as the server did not report how far it came, or its qids do not show links. */
   #stepwise: boolean;
 
   constructor(client: FileClient, path: string, options: ResolveOptions) {
@@ -114,7 +114,7 @@ class Resolver {
     yield* this.#moveTo(yield* walkAll(this.#client, this.#done));
   }
 
-  /** Goes down as far as one request leads. @returns the last name of the path, if it is missing and may be */
+  /** Walks as far as one request can. @returns the last name of the path, if it is missing and that is allowed */
   *#down(): Task<string | undefined> {
     const client = this.#client;
     if (!isDirectory(this.at.qid)) throw refuse('ENOTDIR', WALK);
@@ -149,12 +149,12 @@ class Resolver {
       this.#done.push(...run);
       this.#names = this.#names.slice(run.length);
     } else {
-      // The server came part of the way and does not say why not further: go there, and ask for one step more.
+      // The server walked a part of the path and does not report why it stopped: go there, and ask for the next name.
       const part = run.slice(0, qids.length);
       yield* this.#step(part);
       this.#names = this.#names.slice(part.length);
       this.#stepwise = true;
-      // Who wants to create the file is told by the attempt if anything but the file is missing.
+      // If more than the file itself is missing, the attempt to create it will fail.
       const [name] = this.#names;
       if (this.#options.create === true && this.#names.length === 1 && name !== '..' && !this.#directory) {
         if (!isDirectory(this.at.qid)) throw refuse('ENOTDIR', WALK);
@@ -164,7 +164,7 @@ class Resolver {
     return undefined;
   }
 
-  /** Goes on from where the link `name`, below `directories`, points. */
+  /** Continues at the target of the link `name`, below `directories`. */
   *#follow(directories: readonly string[], name: string): Task<void> {
     const client = this.#client;
     this.#links += 1;
@@ -190,11 +190,11 @@ class Resolver {
     }
   }
 
-  /** Goes down names that were gone down just now. */
+  /** Walks names that were walked just now. */
   *#step(names: readonly string[]): Task<void> {
     if (names.length === 0) return;
     const { fid } = yield* this.#client.walk(this.at, names);
-    // Somebody has changed the tree meanwhile.
+    // The tree was changed meanwhile.
     if (fid === undefined) throw refuse('ENOENT', WALK);
     yield* this.#moveTo(fid);
     this.#done.push(...names);
@@ -207,7 +207,7 @@ class Resolver {
   }
 }
 
-/** Walks any number of names from the root, with no link among them. */
+/** Walks any number of names from the root, without links. */
 function* walkAll(client: FileClient, names: readonly string[]): Task<Fid> {
   let at = client.root;
   for (let i = 0; i < names.length; i += MAX_WALK) {
@@ -240,7 +240,7 @@ export function splitLast(path: string): { readonly parent: string; readonly nam
 /**
  * Finds the directory of a path's last name, which need not exist.
  *
- * @returns the directory, to be forgotten by the caller, and the name
+ * @returns the directory, which the caller forgets, and the name
  * @throws {@link FileError} `code` if the path has no last name, or that is `.` or `..`
  */
 export function* resolveParent(

@@ -1,4 +1,4 @@
-/** Attributes of files, directory entries and file systems, in the shape that `node:fs` gives them. */
+/** Attributes of files, directory entries and statistics of file systems, in the shape of `node:fs`. */
 import type { Attributes, RawStatFs } from './client.ts';
 import { DirentType, FileType, type Qid } from './numbers.ts';
 
@@ -6,7 +6,7 @@ const MS = 1000;
 const NS_PER_MS = 1e6;
 const NS = 1_000_000_000n;
 
-/** The kind of a file, by the methods that `node:fs` has for it. */
+/** The type of a file, by the methods of `node:fs`. */
 abstract class Kind {
   /** One of `FileType`. */
   protected abstract get kind(): number;
@@ -52,8 +52,8 @@ export class Stats extends Kind {
   /** Always 0: the protocol has no such field. */
   readonly dev = 0;
   /**
-   * The inode number of the server, rounded above 2^53; {@link Stats.qid} has it exactly. QEMU 10 and later do not give the host's
-   * number by default: see `multidevs` there.
+   * The inode number of the server, rounded above 2^53; {@link Stats.qid} has it exactly. QEMU 10 and later do not report the host's
+   * number by default: see its option `multidevs`.
    */
   readonly ino: number;
   /** The server's identification of the file: two files are the same if their `path` is. */
@@ -80,7 +80,7 @@ export class Stats extends Kind {
   readonly mtimeMs: number;
   /** The last change of contents or attributes. */
   readonly ctimeMs: number;
-  /** The creation; 0 if the server does not tell. */
+  /** The creation; 0 if the server does not report it. */
   readonly birthtimeMs: number;
   /** The last access, in nanoseconds since 1970, exactly. */
   readonly atimeNs: bigint;
@@ -88,7 +88,7 @@ export class Stats extends Kind {
   readonly mtimeNs: bigint;
   /** The last change of contents or attributes. */
   readonly ctimeNs: bigint;
-  /** The creation; 0 if the server does not tell. */
+  /** The creation; 0 if the server does not report it. */
   readonly birthtimeNs: bigint;
 
   constructor(attributes: Attributes) {
@@ -182,9 +182,9 @@ export interface StatFs {
 
 export const toStatFs = (raw: RawStatFs): StatFs => ({ ...raw });
 
-/** The file type that a directory entry tells, or `undefined` if it does not. */
+/** The file type that a directory entry reports, or `undefined` if it does not. */
 export function direntKind(type: number): number | undefined {
-  // Linux takes the types of entries from the upper bits of the mode.
+  // The types of entries are the upper bits of the mode, as in Linux.
   return type === DirentType.UNKNOWN ? undefined : (type << 12) & FileType.MASK;
 }
 

@@ -1,6 +1,6 @@
 /**
- * The protocol FUSE as a file system needs it: fids that stand for nodes of the server, open or not, and a task for each thing that can
- * be done with them.
+ * The client of FUSE, as a file system needs it: fids that stand for nodes of the server, open or not, and a task for each operation on
+ * them.
  */
 import {
   decodeUtf8Lossless,
@@ -56,15 +56,15 @@ import {
 import { type FileData, readData, writeData } from './transfer.ts';
 import type { VirtioFs } from './virtio-fs.ts';
 
-/** Whose arguments are refused, for messages that stand for no device. */
+/** Names the client in messages about arguments, which concern no device. */
 const CLIENT = 'FUSE';
 
 const PAGE = 4096;
-/** Data of one read or write, before `MAX_PAGES` was agreed on, and the most that is used of it. */
+/** The size of one read or write in bytes: without `MAX_PAGES`, and the maximum with it. */
 const SMALL_CHUNK = 32 * PAGE;
 const LARGEST_CHUNK = 256 * PAGE;
 
-/** The oldest version whose structures are those declared here. */
+/** The oldest minor version whose structures are those declared here. */
 const MIN_MINOR = 23;
 
 /** The longest value of an extended attribute, and the longest list of their names, that Linux allows. */
@@ -73,21 +73,21 @@ const MAX_XATTR = 65536;
 /** The longest target of a link. */
 const MAX_TARGET = 4096;
 
-/** How much one `COPY_FILE_RANGE` is asked to copy. */
+/** The number of bytes of one `COPY_FILE_RANGE`. */
 const COPY_RANGE = 1 << 30;
 
-/** Flags of `open` that are this client's to obey, not the server's. */
+/** Flags of `open` that this client obeys, not the server. */
 const OWN_FLAGS = OpenFlag.CREAT | OpenFlag.EXCL | OpenFlag.NOCTTY;
 
 /** Options of {@link FuseClient.connect}. */
 export interface ConnectOptions {
-  /** The number of the user who asks (default 0). */
+  /** The number of the user for whom requests are sent (default 0). */
   readonly uid?: number;
   /** The number of the user's group (default 0). */
   readonly gid?: number;
 }
 
-/** What `open` without changes changes: the size to 0, when that is said to be valid. */
+/** No changes of attributes. With the size marked as valid, they truncate a file. */
 const NO_CHANGES: AttributeChanges = {
   valid: 0,
   mode: 0,
@@ -100,14 +100,14 @@ const NO_CHANGES: AttributeChanges = {
   mtimeNs: 0,
 };
 
-/** The answers of servers that cannot copy by themselves, or not these files. */
+/** The errors of servers that cannot copy, or cannot copy these files. */
 const NO_COPY: readonly string[] = ['ENOSYS', 'EXDEV', 'EOPNOTSUPP', 'EINVAL', 'EBADF'];
 
 /** A client of FUSE on a VirtIO device. Its operations are tasks; {@link FuseClient.connect} comes first. */
 export class FuseClient implements FileClient {
   /** The device. */
   readonly device: VirtioFs;
-  /** Always: the server tells the kind of each file that it tells of. */
+  /** Always true: the server reports the type of each file. */
   readonly qidsTellKinds = true;
 
   readonly #exchange: Exchange;
@@ -120,7 +120,7 @@ export class FuseClient implements FileClient {
   #flushes = true;
 
   /**
-   * @param device the device, which no one else may use while the client is connected
+   * @param device the device, which nothing else may use while the client is connected
    * @throws {@link VirtioError} `UNSUPPORTED` if the device's queue is too small
    */
   constructor(device: VirtioFs) {
@@ -129,12 +129,12 @@ export class FuseClient implements FileClient {
     this.#nodes = new Nodes(this.#exchange);
   }
 
-  /** The minor version of FUSE 7 that was agreed on. */
+  /** The minor version of FUSE 7, as negotiated. */
   get minor(): number {
     return this.#minor;
   }
 
-  /** The flags that were agreed on; see `InitFlag`. */
+  /** The flags of `INIT`, as negotiated; see `InitFlag`. */
   get flags(): number {
     return this.#flags;
   }
@@ -149,7 +149,7 @@ export class FuseClient implements FileClient {
     return this.#exchange.inFlight;
   }
 
-  /** How many nodes the server keeps for this client, the root not counted. */
+  /** How many nodes the server keeps for this client, without the root. */
   get nodesInUse(): number {
     return this.#nodes.size;
   }
@@ -163,7 +163,7 @@ export class FuseClient implements FileClient {
     if (this.#root !== undefined) return this.#root;
     throw new VirtioError(
       'NOT_READY',
-      'this FUSE client is not connected, or no longer; run its task connect(), or mount the file system anew',
+      'this FUSE client is not connected; run its task connect(), or mount the file system again',
     );
   }
 
@@ -183,9 +183,10 @@ export class FuseClient implements FileClient {
   }
 
   /**
-   * Begins a session (`INIT`), and ends the one of before.
+   * Begins a session (`INIT`). Ends an earlier session.
    *
-   * @throws {@link VirtioError} `ALREADY_USED`, `DEVICE_BUSY`, `UNSUPPORTED` if the server speaks another FUSE, `INVALID_PARAM`
+   * @throws {@link VirtioError} `ALREADY_USED` if another client is connected to the device, `DEVICE_BUSY` if it has requests of another
+   * user in flight, `UNSUPPORTED` if the server's version of FUSE is not supported, `INVALID_PARAM`
    */
   *connect({ uid = 0, gid = 0 }: ConnectOptions = {}): Task<FuseFid> {
     requireInteger(CLIENT, 'uid', uid, 0, MAX_ID);
@@ -202,17 +203,17 @@ export class FuseClient implements FileClient {
         layout: In.init,
         values: { ...FUSE_VERSION, maxReadahead: LARGEST_CHUNK, flags: wanted },
         out: Out.init,
-        // Later versions have more.
+        // Later versions have more fields.
         room: new Uint8Array(256),
       });
       if (values.major !== FUSE_VERSION.major || values.minor < MIN_MINOR) {
         throw new VirtioError(
           'UNSUPPORTED',
-          `${this.device.transport.who()}: the server speaks FUSE ${values.major}.${values.minor}; 7.${MIN_MINOR} or later is needed`,
+          `${this.device.transport.who()}: the server has FUSE version ${values.major}.${values.minor}; use one with 7.${MIN_MINOR} or later`,
         );
       }
       if (values.maxWrite < PAGE) {
-        throw this.#exchange.lie(Opcode.INIT, `writes can have ${values.maxWrite} bytes`);
+        throw this.#exchange.lie(Opcode.INIT, `it limits writes to ${values.maxWrite} bytes`);
       }
       this.#minor = Math.min(values.minor, FUSE_VERSION.minor);
       this.#flags = values.flags & wanted;
@@ -223,7 +224,7 @@ export class FuseClient implements FileClient {
       this.#flushes = true;
       this.#root = this.#nodes.root({ type: QidType.DIRECTORY, version: 0, path: ROOT_ID });
       const { qid } = yield* this.getattr(this.#root);
-      if (!isDirectory(qid)) throw this.#exchange.lie(Opcode.GETATTR, 'the root is no directory');
+      if (!isDirectory(qid)) throw this.#exchange.lie(Opcode.GETATTR, 'the root is not a directory');
       this.#root.qid = qid;
       return this.#root;
     } catch (error) {
@@ -245,7 +246,7 @@ export class FuseClient implements FileClient {
         true,
       );
     } catch (error) {
-      // Servers need not know the message.
+      // Not every server knows the request.
       if (!FileError.is(error)) throw error;
     } finally {
       this.#nodes.clear();
@@ -287,7 +288,7 @@ export class FuseClient implements FileClient {
         this.#exchange,
         names,
         (name) => lookupOf(directory, name),
-        // No answer may be left out, as each has made the server count: after an error the others are received all the same.
+        // Each answer must be received, even after an error, as the server counts the lookup.
         function* (_name, answer) {
           try {
             fids.push(nodes.entry((yield* answer).values, Opcode.LOOKUP));
@@ -353,7 +354,7 @@ export class FuseClient implements FileClient {
     this.#nodes.leave(node);
   }
 
-  /** Closes a file (`FLUSH`, `RELEASE`) and gives its fid up. @throws FileError what went wrong while it was closed */
+  /** Closes a file (`FLUSH`, `RELEASE`) and forgets its fid. @throws FileError what went wrong while it was closed */
   *clunk(fid: FuseFid): Task<void> {
     this.#nodes.check(fid, 'flush');
     fid.live = false;
@@ -403,7 +404,7 @@ export class FuseClient implements FileClient {
       if (this.#exchange.drop(call, left)) return;
       yield* this.#exchange.call(call, true);
     } catch {
-      // Nobody waits for it.
+      // No task waits for the answer.
     }
     left();
   }
@@ -427,7 +428,7 @@ export class FuseClient implements FileClient {
     yield* writeData(this.#exchange, this.#data(fid, 'write', window), bytes, offset);
   }
 
-  /** Copies the contents of an open file to another: on the server (`COPY_FILE_RANGE`), or through here if it cannot. */
+  /** Copies the contents of an open file to another: on the server (`COPY_FILE_RANGE`), or if it cannot, by reads and writes. */
   *copy(from: FuseFid, to: FuseFid, size: number): Task<Copied> {
     const fhIn = this.#nodes.handle(from, 'read');
     const fhOut = this.#nodes.handle(to, 'write');
@@ -452,7 +453,7 @@ export class FuseClient implements FileClient {
         if (values.size > COPY_RANGE) {
           throw this.#exchange.lie(Opcode.COPY_FILE_RANGE, `it copied ${values.size} bytes`);
         }
-        // Files of a kind that says that it is empty and is not are read below.
+        // Files that report that they are empty, but may not be, are read below.
         if (values.size === 0 && (at > 0 || size > 0)) return { end: at, written: at };
         if (values.size === 0) break;
         at += values.size;
@@ -526,7 +527,7 @@ export class FuseClient implements FileClient {
     });
   }
 
-  /** Reads the statistics of the file system (`STATFS`). It tells neither type nor identifier, which are 0. */
+  /** Reads the statistics of the file system (`STATFS`). Type and identifier are 0, as FUSE does not report them. */
   *statfs(fid: FuseFid): Task<RawStatFs> {
     this.#nodes.check(fid, 'statfs');
     const { values } = yield* this.#exchange.call({
@@ -569,7 +570,7 @@ export class FuseClient implements FileClient {
     }
   }
 
-  /** Sets an extended attribute (`SETXATTR`), or with an empty value removes it (`REMOVEXATTR`), as the file system has it. */
+  /** Sets an extended attribute (`SETXATTR`), or if the value is empty, removes it (`REMOVEXATTR`), as in 9P. */
   *setxattr(fid: FuseFid, name: string, value: Uint8Array, flags: number): Task<void> {
     this.#nodes.check(fid, 'setxattr');
     const removes = value.length === 0;
@@ -599,7 +600,7 @@ export class FuseClient implements FileClient {
     minor: number,
     gid: number,
   ): Task<Qid> {
-    // As Linux packs a device number into 32 bits.
+    // Linux packs a device number into 32 bits in this way.
     const rdev = ((minor & 0xff) | (major << 8) | ((minor & ~0xff) << 12)) >>> 0;
     return yield* this.#make(directory, Opcode.MKNOD, In.mknod, { mode, rdev }, [name], gid);
   }
@@ -609,7 +610,7 @@ export class FuseClient implements FileClient {
     return yield* this.#make(directory, Opcode.SYMLINK, In.none, {}, [name, target], gid);
   }
 
-  /** Gives a file another name (`LINK`). */
+  /** Makes a hard link: another name of a file (`LINK`). */
   *link(directory: FuseFid, fid: FuseFid, name: string): Task<void> {
     this.#nodes.check(fid, 'link');
     yield* this.#make(directory, Opcode.LINK, In.link, { oldNodeid: fid.node.id }, [name]);
@@ -721,12 +722,12 @@ export class FuseClient implements FileClient {
     return { type: held.type, start: Number(held.start), length, process: held.pid, client: '' };
   }
 
-  /** An open file as `readData` and `writeData` want it. */
+  /** An open file, as `readData` and `writeData` need it. */
   #data(fid: FuseFid, operation: 'read' | 'write', window: number): FileData {
     return { fid, fh: this.#nodes.handle(fid, operation), chunk: this.#chunk, window };
   }
 
-  /** Makes an entry of a directory. The node is forgotten at once: nobody has asked for it. */
+  /** Makes an entry of a directory, and forgets its node at once, as no fid stands for it. */
   *#make<I extends FieldTable>(
     directory: FuseFid,
     opcode: number,

@@ -1,8 +1,8 @@
 /**
- * The requests of a client: sending and receiving as tasks, and carrying tasks out with promises or by spinning.
+ * The requests of a client: sending and receiving as tasks, and running tasks in two ways, with promises and spinning.
  *
- * A request has a tag, and with it a piece of DMA memory for its message and its reply, until the device has given its buffers
- * back. Data of reads and writes goes straight from and to the caller's buffer.
+ * A request has a tag, and with it a piece of DMA memory for its message and its reply, until the device has used its buffers.
+ * Data of reads and writes is transferred directly from and to the caller's buffer.
  */
 import {
   type AbortSignalLike,
@@ -38,38 +38,38 @@ const MAX_TAGS = 64;
 const AREA_SIZE = 16384;
 const HALF = AREA_SIZE / 2;
 
-/** The most bytes of names in one message. */
+/** The largest total length of the names in one message, in bytes. */
 const MAX_NAMES = HALF - 256;
 
 const EINTR = 4;
 const ENAMETOOLONG = 36;
-/** The largest error number of Linux's. */
+/** The largest error number of Linux. */
 const MAX_ERRNO = 4095;
 
-/** What {@link Exchange.runSync} spins with when an answer has not come in time. */
+/** What {@link Exchange.runSync} spins with when an answer has not arrived in time. */
 const ONE_LOOK: SpinOptions = { timeoutMs: 0 };
 
 // The state of a tag.
 const FREE = 0;
 const IN_FLIGHT = 1;
 const DONE = 2;
-/** Nobody takes the answer. */
+/** No task takes the answer. */
 const ORPHAN = 3;
 
 /** A request. */
 export interface Call<I extends FieldTable, O extends FieldTable> {
   readonly opcode: number;
-  /** Of the file or the directory. */
+  /** The node of the file or the directory. */
   readonly nodeid: bigint;
   readonly layout: Layout<I>;
   readonly values: Partial<Values<I>>;
-  /** What the reply has behind its header. */
+  /** The structure after the header of the reply. */
   readonly out: Layout<O>;
-  /** What follows the arguments, each with a zero byte behind. */
+  /** The names after the arguments; a zero byte is added to each. */
   readonly names?: readonly Uint8Array[];
-  /** What follows that, without a copy. */
+  /** The data after that, which is not copied. */
   readonly data?: Uint8Array;
-  /** Where what the reply has behind `out` goes. */
+  /** The buffer for the data after `out` in the reply. */
   readonly room?: Uint8Array;
   /** The group of a new file. */
   readonly gid?: number;
@@ -82,7 +82,7 @@ export interface Reply<O extends FieldTable> {
   readonly count: number;
 }
 
-/** Who asks, for the headers of requests. */
+/** The user for whom requests are sent, for their headers. */
 export interface Credentials {
   readonly uid: number;
   readonly gid: number;
@@ -102,16 +102,16 @@ interface Tag {
   failure: unknown;
   length: number;
   interrupted: boolean;
-  /** What it was about, and in which session. */
+  /** The request, and its session. */
   nodeid: bigint;
   session: number;
   done: Promise<void> | undefined;
   resolve: (() => void) | undefined;
-  /** For an orphan: what to do when its answer has come. */
+  /** For an orphan: called when its answer has arrived. */
   then: (() => void) | undefined;
 }
 
-/** Sends requests of FUSE and receives the replies. */
+/** Sends FUSE requests and receives the replies. */
 export class Exchange {
   readonly device: VirtioFs;
 
@@ -130,7 +130,10 @@ export class Exchange {
   constructor(device: VirtioFs) {
     this.device = device;
     if (device.capacity < 1) {
-      throw new VirtioError('UNSUPPORTED', `${device.transport.who()}: its queue has no room for a request`);
+      throw new VirtioError(
+        'UNSUPPORTED',
+        `${device.transport.who()}: its queue has no room for a request; give the device a larger one`,
+      );
     }
   }
 
@@ -139,17 +142,17 @@ export class Exchange {
     return Math.min(MAX_TAGS, this.device.capacity);
   }
 
-  /** How many requests are in flight, or wait to be looked at. */
+  /** How many requests are in flight, or have answers that no task has taken. */
   get inFlight(): number {
     return this.#tags.filter(({ state }) => state !== FREE).length;
   }
 
-  /** Counts sessions: what belongs to an earlier one means nothing to the server. */
+  /** The number of the session: fids of an earlier one mean nothing to the server. */
   get session(): number {
     return this.#session;
   }
 
-  /** Whether the session that began last is still going on. */
+  /** Whether the last session has not ended. */
   get isCurrent(): boolean {
     return this.#epoch === this.device.epoch && this.device.failure === undefined;
   }
@@ -187,10 +190,10 @@ export class Exchange {
   }
 
   /**
-   * Carries a task out with promises.
+   * Runs a task with promises.
    *
-   * @throws {@link VirtioError} `ABORTED`; `UNSUPPORTED` on a transport without interrupts; `INVALID_PARAM` for a signal that is none; what
-   * the task throws
+   * @throws {@link VirtioError} `ABORTED`; `UNSUPPORTED` on a transport without interrupts; `INVALID_PARAM` for a signal of a wrong type;
+   * what the task throws
    */
   async run<V>(task: Task<V>, { signal }: WaitOptions = {}): Promise<V> {
     requireWaitable(this.device.transport);
@@ -204,7 +207,7 @@ export class Exchange {
         else if (wait !== CHECK) {
           await this.#answered(this.#tag(wait % HOLD), wait < HOLD ? signal : undefined);
         }
-        // Once: what tidies up afterwards is not cancelled. A request is taken for what its reply says.
+        // Only once: the clean-up is not cancelled. A request whose reply arrives is not cancelled either.
         if (signal?.aborted === true && !aborted && (wait === CHECK || wait === ROOM)) {
           aborted = true;
           throw abortError(signal);
@@ -220,9 +223,9 @@ export class Exchange {
   }
 
   /**
-   * Carries a task out and spins meanwhile.
+   * Runs a task and spins until it ends.
    *
-   * @throws {@link VirtioError} `NOT_READY`, `QUEUE_FULL`, what the task throws
+   * @throws {@link VirtioError} `NOT_READY`, `QUEUE_FULL`; what the task throws
    */
   runSync<V>(task: Task<V>, options?: SpinOptions): V {
     let time = options;
@@ -246,7 +249,7 @@ export class Exchange {
     return step.value;
   }
 
-  /** Sends a request and waits for its reply. `hold`: it is sent even if the task was cancelled, as it tidies up. */
+  /** Sends a request and waits for its reply. `hold`: it is sent even if the task was cancelled, as it cleans up. */
   *call<I extends FieldTable, O extends FieldTable>(call: Call<I, O>, hold = false): Task<Reply<O>> {
     const tag = yield* this.send(call, hold);
     return yield* this.receive(tag, call, hold);
@@ -269,7 +272,7 @@ export class Exchange {
     if (this.#epoch !== device.epoch) {
       throw new VirtioError(
         'DEVICE_RESET',
-        `${device.transport.who()} was reset, and the server's session is over; mount it anew`,
+        `${device.transport.who()} was reset, and the server's session is over; mount it again`,
       );
     }
     this.look();
@@ -279,7 +282,7 @@ export class Exchange {
     return index;
   }
 
-  /** The same for a task that has requests in flight: -1 also if memory or the queue is full, as it will free some itself. */
+  /** Like {@link Exchange.trySend}, for a task with requests in flight: -1 also without memory or room in the queue, as the task will free some. */
   trySendMore<I extends FieldTable, O extends FieldTable>(call: Call<I, O>): number {
     try {
       return this.trySend(call);
@@ -308,13 +311,13 @@ export class Exchange {
     if (failure !== undefined) throw failure as Error;
     const view = new DataView(reply.buffer, reply.byteOffset, reply.length);
     if (length === 0) {
-      // virtiofsd ends a session without a word.
+      // virtiofsd ends a session without a reply.
       if (opcode === Opcode.DESTROY) return { values: out.read(view, OUT_HEADER_SIZE), count: 0 };
       throw this.lie(opcode, 'there is none');
     }
     const error = -view.getInt32(OutHeader.offset.error, true);
     if (error !== 0) {
-      if (error < 0 || error > MAX_ERRNO) throw this.lie(opcode, `it has error ${-error}`);
+      if (error < 0 || error > MAX_ERRNO) throw this.lie(opcode, `its error is ${-error}`);
       if (error === EINTR && interrupted) {
         throw new VirtioError('ABORTED', 'the operation was cancelled by its caller');
       }
@@ -322,12 +325,12 @@ export class Exchange {
     }
     const size = OUT_HEADER_SIZE + out.size;
     if (length < size || length > size + room) {
-      throw this.lie(opcode, `it has ${length} bytes and can have ${size} to ${size + room}`);
+      throw this.lie(opcode, `it has ${length} bytes instead of ${size} to ${size + room}`);
     }
     return { values: out.read(view, OUT_HEADER_SIZE), count: length - size };
   }
 
-  /** Waits for the reply to a request, whatever it is: buffers may be given back only when no request uses them. */
+  /** Waits for the reply to a request and ignores it: buffers must not be released while a request uses them. */
   *discard(index: number): Task<void> {
     try {
       yield index;
@@ -337,7 +340,7 @@ export class Exchange {
     }
   }
 
-  /** Sends a request whose answer nobody needs, if a tag is free. @param then called when the answer has come */
+  /** Sends a request whose answer is not needed, if a tag is free. @param then called when the answer has arrived */
   drop<I extends FieldTable, O extends FieldTable>(call: Call<I, O>, then: () => void): boolean {
     const tag = this.trySend(call);
     if (tag < 0) return false;
@@ -345,7 +348,7 @@ export class Exchange {
     return true;
   }
 
-  /** Has the server forget lookups of a node [5.11.6.2]. */
+  /** Tells the server to forget lookups of a node [5.11.6.2]. */
   forget(nodeid: bigint, nlookup: number): void {
     if (!this.isCurrent) return;
     const message = new Uint8Array(IN_HEADER_SIZE + In.forget.size);
@@ -354,13 +357,13 @@ export class Exchange {
     this.#sendPriority(message);
   }
 
-  /** Waits until all that was dropped has been answered. */
+  /** Waits until all requests whose answers are not needed are answered. */
   *quiesce(): Task<void> {
     for (;;) {
       this.look();
       const index = this.#tags.findIndex(({ state, then }) => state === ORPHAN && then !== undefined);
       if (index < 0) return;
-      // Someone takes it again, to be waited for.
+      // A task takes it again, and waits for it.
       const tag = this.#tag(index);
       const { then } = tag;
       tag.state = IN_FLIGHT;
@@ -370,7 +373,7 @@ export class Exchange {
     }
   }
 
-  /** Takes what the device has answered. */
+  /** Takes the device's answers. */
   look(): void {
     for (const tag of this.#tags) if (tag.state === IN_FLIGHT || tag.state === ORPHAN) this.#lookAt(tag);
     while (this.#priority.length > 0 && this.#trySendPriority(this.#priority[0] as Uint8Array)) {
@@ -450,7 +453,7 @@ export class Exchange {
       tag.failure =
         tag.epoch === device.epoch
           ? error
-          : new VirtioError('DEVICE_RESET', `${device.transport.who()} was reset: mount it anew`);
+          : new VirtioError('DEVICE_RESET', `${device.transport.who()} was reset: mount it again`);
     }
     const { then, resolve } = tag;
     if (tag.state === ORPHAN) {
@@ -467,8 +470,8 @@ export class Exchange {
   }
 
   /**
-   * Frees a tag whose answer nobody takes. The server would keep the node that it told of, and the file that it opened, for as long as
-   * the session lasts; so they are given back.
+   * Frees a tag whose answer no task takes. The server would keep the node that was looked up and the file that was opened until the
+   * session ends, so they are released.
    */
   #dropAnswer(tag: Tag): void {
     const { opcode, failure, length, session } = tag;
@@ -515,7 +518,7 @@ export class Exchange {
     tag.then = then;
   }
 
-  /** Hears of answers while somebody waits with a promise. */
+  /** Listens for answers while a task waits with a promise. */
   #listen(): void {
     const wanted = this.#awaited > 0 || this.#waiters.length > 0;
     if (wanted === (this.#deafen !== undefined)) return;
@@ -531,7 +534,7 @@ export class Exchange {
     };
   }
 
-  /** Waits for an answer; if the caller loses interest, the server is told, and its answer is waited for all the same. */
+  /** Waits for an answer. If the caller aborts, this interrupts the request, and still waits for the answer. */
   async #answered(tag: Tag, signal: AbortSignalLike | undefined): Promise<void> {
     this.look();
     if (tag.state === DONE) return;
@@ -554,7 +557,7 @@ export class Exchange {
     }
   }
 
-  /** Asks the server to end a request early. It answers that one in any case; with EINTR, if it could. */
+  /** Asks the server to end a request early. The server still answers that request, with EINTR if it was interrupted. */
   #interrupt(tag: Tag): void {
     if (tag.state !== IN_FLIGHT || tag.interrupted || !this.isCurrent) return;
     tag.interrupted = true;
@@ -568,13 +571,13 @@ export class Exchange {
     if (this.#priority.length > 0 || !this.#trySendPriority(message)) this.#priority.push(message);
   }
 
-  /** Sends a message that nobody waits for, if there is room and memory for it now. */
+  /** Sends a message without an answer, if there is room and memory for it now. */
   #trySendPriority(message: Uint8Array): boolean {
     if (!this.isCurrent) return false;
     try {
       return this.device.sendPriority(message);
     } catch (error) {
-      // Memory may be short, or the device have failed; who asks for something hears of it.
+      // Memory may be short, or the device may have failed; the next request reports that.
       if (!VirtioError.is(error)) throw error;
       return false;
     }
@@ -610,7 +613,7 @@ export class Exchange {
     if (!isFree() && !this.#tags.some(({ state }) => state === ORPHAN)) {
       throw new VirtioError(
         'QUEUE_FULL',
-        `${this.device.transport.who()}: requests that wait with promises have all ${this.capacity} tags; let one of them end`,
+        `${this.device.transport.who()}: requests with promises use all ${this.capacity} tags; wait until one of them ends`,
       );
     }
     this.#spin(isFree, time);

@@ -1,4 +1,4 @@
-/** The tree of files that a file system device shares. What it can do is in `@virtio/files`; here is how a session begins and ends. */
+/** The tree of files that a file system device shares. `@virtio/files` has its methods; this begins and ends sessions. */
 import type { WaitOptions } from '@virtio/core';
 import { FileSystem, type FileSystemOptions, type SyncOptions, type Task } from '@virtio/files';
 import { type ConnectOptions, FuseClient } from './client.ts';
@@ -10,9 +10,10 @@ export interface MountOptions extends ConnectOptions, FileSystemOptions, WaitOpt
 /**
  * A tree of files that the host shares over FUSE.
  *
- * What the server refuses is a {@link FileError} (`ENOENT`, `EACCES`, …), what goes wrong below it a `VirtioError`. Each method with
- * promises takes a `signal` that cancels it: the server is asked to end the request (`INTERRUPT`), and the promise rejects with `ABORTED`
- * when it has. Each method that spins takes `timeoutMs`: how long the server may take for an answer (default 60,000).
+ * An operation that the server refuses ends with a {@link FileError} (`ENOENT`, `EACCES`, …); all other failures are `VirtioError`s. Each
+ * method with promises takes a `signal` that cancels it: the server is asked to end the request (`INTERRUPT`), and the promise rejects with
+ * `ABORTED` when the server has answered it. Each synchronous method takes `timeoutMs`: how long the server may take for an answer
+ * (default 60,000).
  *
  * @example
  * ```ts
@@ -40,11 +41,11 @@ export class FuseFileSystem extends FileSystem<FuseClient> {
   }
 
   /**
-   * Mounts what a device shares.
+   * Mounts the tree that a device shares.
    *
-   * @param device the device, which no one else may use until the file system is unmounted; it is not disposed then
-   * @throws {@link VirtioError} `ALREADY_USED` if the device has a file system that is not unmounted, `DEVICE_BUSY` if it has
-   * requests of someone else in flight, `UNSUPPORTED` if the server speaks another FUSE, `INVALID_PARAM`, `DMA_ERROR`
+   * @param device the device, which nothing else may use until the file system is unmounted; that does not dispose it
+   * @throws {@link VirtioError} `ALREADY_USED` if the device has a file system that is not unmounted, `DEVICE_BUSY` if it has requests
+   * of another user in flight, `UNSUPPORTED` if the server's version of FUSE is not supported, `INVALID_PARAM`, `DMA_ERROR`
    */
   static async mount(device: VirtioFs, options: MountOptions = {}): Promise<FuseFileSystem> {
     const fs = new FuseFileSystem(device, options);
@@ -52,7 +53,7 @@ export class FuseFileSystem extends FileSystem<FuseClient> {
     return fs;
   }
 
-  /** As {@link FuseFileSystem.mount}, but spins. */
+  /** The synchronous form of {@link FuseFileSystem.mount}. */
   static mountSync(device: VirtioFs, options: SyncOptions<MountOptions> = {}): FuseFileSystem {
     const fs = new FuseFileSystem(device, options);
     fs.client.runSync(fs.enter(), options);

@@ -1,5 +1,5 @@
 /**
- * The VirtIO file system device, and a client of FUSE on it.
+ * The VirtIO file system device driver, and a client of FUSE.
  *
  * @packageDocumentation
  */

@@ -1,24 +1,24 @@
 /**
- * The nodes of the server that fids stand for. The server counts how often it told of a node, and keeps the node until as much was taken
- * back by `FORGET`. So they are counted here, too; one whose last fid is gone is forgotten.
+ * The nodes of the server that fids stand for. The server counts the lookups of each node, and keeps the node until `FORGET` has taken
+ * them all back. So they are counted here, too; a node whose last fid is gone is forgotten.
  */
 import { type Fid, isDirectory, type Qid, refuse } from '@virtio/files';
 import type { Exchange } from './exchange.ts';
 import { type EntryValues, ROOT_ID } from './protocol.ts';
 import { qidOf } from './replies.ts';
 
-/** A file of the server's, as often as the server told of it. */
+/** A node of the server, and the number of its lookups. */
 interface Node {
   readonly id: bigint;
-  /** How often the server told of it. */
+  /** The number of lookups. */
   lookups: number;
-  /** The fids that stand for it. */
+  /** The number of fids that stand for it. */
   fids: number;
-  /** Whether `INIT` made it, and no lookup. */
+  /** Whether it is the root, which needs no lookup. */
   readonly root: boolean;
 }
 
-/** A file or a directory of the server's. */
+/** A fid: a file or a directory of the server. */
 export interface FuseFid extends Fid {
   /** @internal */
   node: Node;
@@ -26,7 +26,7 @@ export interface FuseFid extends Fid {
   fh: bigint | undefined;
   /** The flags that it was opened with. */
   flags: number;
-  /** Whether it was not given up yet. */
+  /** Whether it is in use, i.e. not forgotten. */
   live: boolean;
   /** The number of the session that it belongs to. */
   readonly session: number;
@@ -42,7 +42,7 @@ export class Nodes {
     this.#exchange = exchange;
   }
 
-  /** How many nodes the server keeps, the root not counted. */
+  /** How many nodes the server keeps, without the root. */
   get size(): number {
     return this.#map.size;
   }
@@ -57,9 +57,9 @@ export class Nodes {
     return this.#fid({ id: ROOT_ID, lookups: 0, fids: 1, root: true }, qid);
   }
 
-  /** A fid for what the server told of: that counts, whether it makes sense or not. */
+  /** A fid for the entry in a reply. The server counts a lookup, whether the entry makes sense or not. */
   entry({ nodeid, ...attr }: EntryValues, opcode: number): FuseFid {
-    // A node of 0 says that there is none, and may be cached.
+    // Node 0 means that there is no such entry.
     if (nodeid === 0n) throw refuse('ENOENT', 'lookup');
     if (nodeid === ROOT_ID) throw this.#exchange.lie(opcode, 'an entry of a directory is the root');
     let node = this.#map.get(nodeid);
@@ -84,7 +84,7 @@ export class Nodes {
     return this.#fid(node, qid);
   }
 
-  /** A fid of a node is gone; with the last one goes the node. */
+  /** Removes a fid of a node; the node is forgotten with its last fid. */
   leave(node: Node): void {
     node.fids -= 1;
     if (node.fids > 0 || node.root || this.#map.get(node.id) !== node) return;
@@ -92,7 +92,7 @@ export class Nodes {
     this.#exchange.forget(node.id, node.lookups);
   }
 
-  /** Refuses a fid that was given up, or is of an earlier session. */
+  /** Refuses a fid that was forgotten, or belongs to an earlier session. */
   check({ live, session }: FuseFid, operation: string): void {
     if (!live) throw refuse('EBADF', operation);
     if (session !== this.#exchange.session) throw refuse('ESTALE', operation);

@@ -1,9 +1,9 @@
-/** Many requests of one kind as one task, with a window of them in flight. */
+/** Many requests of one kind as one task, of which a limited number is in flight. */
 import type { FieldTable } from '@virtio/core';
 import { CHECK, type Task } from '@virtio/files';
 import type { Call, Exchange, Reply } from './exchange.ts';
 
-/** Sends a request for each item, many in flight, and handles the answers in their order; `false` ends the sending. */
+/** Sends a request for each item, with many in flight, and handles the answers in order; `false` stops sending. */
 export function* pipeline<T, I extends FieldTable, O extends FieldTable>(
   exchange: Exchange,
   items: Iterable<T>,

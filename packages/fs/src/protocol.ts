@@ -1,11 +1,11 @@
 /**
- * What is on the wire: the device's configuration, and the requests of FUSE 7.31, each structure declared once. FUSE has no standard but
- * Linux's header; its numbers are those of the driver's byte order, which here is always little-endian.
+ * The protocol: the device's configuration space, and the requests of FUSE 7.31. FUSE has no other standard than Linux's header; its
+ * numbers have the byte order of the driver, which here is always little-endian.
  */
 import { FeatureTable, type FieldTable, Layout, type Values } from '@virtio/core';
 
 /**
- * The feature bits of the file system device.
+ * The feature bits of file system devices, by number.
  *
  * @see VIRTIO 1.4, 5.11.3
  */
@@ -14,10 +14,10 @@ export const FsFeature = {
   NOTIFICATION: 0,
 } as const;
 
-/** The names of {@link FsFeature}. */
+/** The name of a feature of file system devices. */
 export type FsFeatureName = keyof typeof FsFeature;
 
-/** The features of the file system device. */
+/** The features of file system devices, by name. */
 export const FsFeatures: FeatureTable<FsFeatureName> = new FeatureTable<FsFeatureName>(
   'FsFeatures',
   FsFeature,
@@ -34,19 +34,19 @@ export const FsConfig = new Layout('virtio_fs_config', {
   notifyBufSize: 'u32',
 });
 
-/** The index of the queue for requests that must get through when all others are full [5.11.2]. */
+/** The index of the hiprio queue, for requests that must not wait behind others [5.11.2]. */
 export const HIPRIO_QUEUE = 0;
 
 /** The index of the first request queue, without `NOTIFICATION` [5.11.2]. */
 export const REQUEST_QUEUE = 1;
 
-/** The version of FUSE that is spoken. */
+/** The version of FUSE that this client implements. */
 export const FUSE_VERSION = { major: 7, minor: 31 } as const;
 
-/** The node of the root. */
+/** The node ID of the root. */
 export const ROOT_ID = 1n;
 
-/** Requests. */
+/** The opcodes of requests. */
 export const Opcode = {
   LOOKUP: 1,
   FORGET: 2,
@@ -88,7 +88,7 @@ export const Opcode = {
 /** The requests of the hiprio queue, and of no other [5.11.6.2]. */
 export const HIPRIO_OPCODES: readonly number[] = [Opcode.FORGET, Opcode.INTERRUPT, Opcode.BATCH_FORGET];
 
-/** The requests whose replies begin with an entry: the server counts that it told of the node. */
+/** The requests whose replies begin with an entry: the server counts a lookup of its node. */
 export const ENTRY_OPCODES: readonly number[] = [
   Opcode.LOOKUP,
   Opcode.SYMLINK,
@@ -98,10 +98,10 @@ export const ENTRY_OPCODES: readonly number[] = [
   Opcode.CREATE,
 ];
 
-/** The requests that open something, and whose replies end with its handle. */
+/** The requests that open a file or a directory: their replies end with its handle. */
 export const OPEN_OPCODES: readonly number[] = [Opcode.OPEN, Opcode.OPENDIR, Opcode.CREATE];
 
-/** The flags of `INIT` that are asked for, as far as the server has them. */
+/** The flags of `INIT` that this client requests. */
 export const InitFlag = {
   ASYNC_READ: 1 << 0,
   POSIX_LOCKS: 1 << 1,
@@ -124,16 +124,16 @@ export const SetattrBit = {
   MTIME_NOW: 1 << 8,
 } as const;
 
-/** The flag of `GETATTR` that says that `fh` is given. */
+/** The flag of `GETATTR` that means that `fh` is valid. */
 export const GETATTR_FH = 1;
 
 /** The flag of `FSYNC` for contents only. */
 export const FSYNC_DATA = 1;
 
-/** The bytes of `fuse_in_header`, before the arguments of each request. */
+/** The size of `fuse_in_header` in bytes, before the arguments of each request. */
 export const IN_HEADER_SIZE = 40;
 
-/** The bytes of `fuse_out_header`, before the result of each reply. */
+/** The size of `fuse_out_header` in bytes, before the result of each reply. */
 export const OUT_HEADER_SIZE = 16;
 
 export const InHeader = new Layout('fuse_in_header', {
@@ -251,7 +251,7 @@ export const In = {
 /** The results of requests. */
 export const Out = {
   none: new Layout('nothing', nothing),
-  /** What version 7.23 added is read, too. */
+  /** With the fields that version 7.23 added. */
   init: new Layout('fuse_init_out', {
     major: 'u32',
     minor: 'u32',

@@ -1,10 +1,10 @@
-/** What replies of the server mean: kinds and attributes of files, entries of directories. */
+/** Decodes replies of the server: types and attributes of files, entries of directories. */
 import { decodeUtf8Lossless } from '@virtio/core';
 import { type Attributes, FileType, type Qid, QidType, type RawDirectoryEntry } from '@virtio/files';
 import type { Exchange } from './exchange.ts';
 import { type AttrValues, DirectoryEntry, Opcode } from './protocol.ts';
 
-/** What tells a file from others, and its kind. */
+/** The identification of a file, and its type. */
 export function qidOf({ ino, mode }: { readonly ino: bigint; readonly mode: number }): Qid {
   const kind = mode & FileType.MASK;
   const type =

@@ -1,4 +1,4 @@
-/** What requests look like: the calls that more than one operation makes, and their arguments. */
+/** Builds the requests that more than one operation sends, and their arguments. */
 import { encodeUtf8Lossless, type Layout, type Values } from '@virtio/core';
 import {
   AT_REMOVEDIR,
@@ -13,13 +13,13 @@ import type { Call } from './exchange.ts';
 import type { FuseFid } from './nodes.ts';
 import { GETATTR_FH, In, Opcode, Out, SetattrBit } from './protocol.ts';
 
-/** The end of a lock that has none: the largest position in a file. */
+/** The end of a lock without an end: the largest position in a file. */
 export const LAST = 2n ** 63n - 1n;
-/** The bits of a time that lies before 1970. */
+/** The bits of a time before 1970. */
 const U64 = 2n ** 64n - 1n;
 
 type FieldsOf<L> = L extends Layout<infer F> ? F : never;
-/** A request of these structures. */
+/** A request with these structures. */
 export type CallOf<I, O> = Call<FieldsOf<I>, FieldsOf<O>>;
 
 /** Looks a name up. */
@@ -34,7 +34,7 @@ export function lookupOf(directory: FuseFid, name: string): CallOf<typeof In.non
   };
 }
 
-/** Asks for attributes: of the open file, if it is open. */
+/** Asks for attributes; by the handle, if the file is open. */
 export function getattrOf(fid: FuseFid): CallOf<typeof In.getattr, typeof Out.attr> {
   const { fh } = fid;
   return {
@@ -63,7 +63,7 @@ export function readOf(
   };
 }
 
-/** Closes what is open. */
+/** Closes an open file or directory. */
 export function releaseOf(fid: FuseFid, fh: bigint): CallOf<typeof In.release, typeof Out.none> {
   return {
     opcode: isDirectory(fid.qid) ? Opcode.RELEASEDIR : Opcode.RELEASE,
@@ -130,7 +130,7 @@ export function lockValues(
   return { fh, owner: BigInt(process), start: BigInt(start), end, type, pid: process };
 }
 
-/** The bytes of a name. Only those that a name of the server's can have had may be in it. */
+/** The bytes of a name. Refuses strings that no name of the server can be. */
 export function toName(name: string): Uint8Array {
   const bytes = encodeUtf8Lossless(name);
   if (bytes === undefined) throw refuse('EILSEQ', 'lookup');

@@ -1,4 +1,4 @@
-/** The data of files: reads and writes of any length, in as many requests as it takes. */
+/** The data of files: reads and writes of any length, in as many requests as necessary. */
 import { refuse, resized, type Task } from '@virtio/files';
 import type { Exchange } from './exchange.ts';
 import type { FuseFid } from './nodes.ts';
@@ -6,13 +6,13 @@ import { pipeline } from './pipeline.ts';
 import { In, Opcode, Out } from './protocol.ts';
 import { type CallOf, readOf } from './requests.ts';
 
-/** An open file, and how its data are cut. */
+/** An open file, and how its data is split into requests. */
 export interface FileData {
   readonly fid: FuseFid;
   readonly fh: bigint;
-  /** The most bytes of one request. */
+  /** The largest data of one request, in bytes. */
   readonly chunk: number;
-  /** How many requests are in flight at most. */
+  /** The largest number of requests in flight. */
   readonly window: number;
 }
 
@@ -21,7 +21,7 @@ interface Piece {
   readonly count: number;
 }
 
-/** Reads (`READ`). Returns how many bytes were read in a row. */
+/** Reads (`READ`). Returns how many bytes were read without a gap. */
 export function* readData(
   exchange: Exchange,
   { fid, fh, chunk, window }: FileData,
@@ -36,7 +36,7 @@ export function* readData(
     ({ at, count }) => readOf(fid, fh, buffer.subarray(at, at + count), offset + at),
     function* (piece, answer) {
       const { count } = yield* answer;
-      // What is behind a short answer does not follow what is before it.
+      // There is a gap after a short answer.
       if (!ended) total += count;
       if (count < piece.count) ended = true;
       return !ended;
@@ -90,7 +90,7 @@ export function* writeData(
   );
 }
 
-/** Cuts what is to be read or written into what one request can carry. */
+/** Splits data into parts that fit one request. */
 function* pieces(length: number, chunk: number): Generator<Piece, undefined> {
   for (let at = 0; at < length; at += chunk) yield { at, count: Math.min(chunk, length - at) };
   return undefined;

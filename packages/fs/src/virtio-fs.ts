@@ -1,6 +1,6 @@
 /**
- * The file system device: requests of FUSE go to it by a request queue, and those that must get through when that is full (`FORGET`,
- * `INTERRUPT`) by the hiprio queue. The driver carries messages and looks at their headers only.
+ * The file system device: FUSE requests are sent on a request queue, and those that must not wait behind others (`FORGET`, `INTERRUPT`)
+ * on the hiprio queue. The driver transfers messages and parses only their headers.
  */
 import {
   decodeUtf8Lossless,
@@ -39,7 +39,7 @@ const MAX_PARTS = 4;
 
 /** Options of {@link VirtioFs}. */
 export interface FsOptions extends DriverOptions {
-  /** The size of the queues in descriptors (default 128), where the device allows it. */
+  /** The size of the queues in descriptors (default 128, as in QEMU's device, or what the device allows). */
   readonly queueSize?: number;
 }
 
@@ -49,7 +49,7 @@ export interface FsEvents extends DriverEvents {
   lost: VirtioError;
 }
 
-/** What belongs to a request in flight. */
+/** The state of a request in flight. */
 interface Sent {
   readonly reply: Uint8Array;
   /** The two halves of the request's `unique`: the caller may change its array meanwhile. */
@@ -58,17 +58,18 @@ interface Sent {
 }
 
 /**
- * The driver of a file system device. `FuseFileSystem` speaks FUSE through it.
+ * The driver of a file system device. It transfers messages; `FuseFileSystem` implements FUSE.
+ *
+ * A message is given in one or two parts, and so is the room for its reply:
  *
  * - `request`: a `fuse_in_header` of 40 bytes, whose `len` is that of both parts, and the arguments.
- * - `reply`: room for a `fuse_out_header` of 16 bytes, and what follows.
- * - `requestData`, `replyData`: second parts, not empty: the data of a write, room for that of a read.
+ * - `reply`: room for a `fuse_out_header` of 16 bytes, and the result.
+ * - `requestData`, `replyData`: the second parts, not empty: the data of a write, room for the data of a read.
  *
  * All buffers belong to the device until the request has ended. Those in DMA memory are used as they are, others are copied.
  *
- * What a request returns is how many bytes the reply has, which is what its header says as well; 0 if the server used the request without
- * a reply, as virtiofsd does with `DESTROY`. Whether its `error` is 0 is the
- * caller's to look at.
+ * A request returns the size of the reply in bytes, which its header also has; 0 if the device used the request's buffers without a
+ * reply, as virtiofsd does with `DESTROY`. The caller checks the `error` in the header.
  *
  * @see VIRTIO 1.4, 5.11
  *
@@ -85,12 +86,12 @@ interface Sent {
  * ```
  */
 export class VirtioFs extends Driver<FsFeatureName, FsEvents> {
-  /** The type of the devices that it drives. */
+  /** The device type: file system. */
   static readonly deviceType = DeviceType.FileSystem;
 
-  /** What is shared, as the host named it. */
+  /** The tag: the name of the share. */
   readonly tag: string;
-  /** How many request queues the device has. One is used. */
+  /** How many request queues the device has. The driver uses one. */
   readonly requestQueueCount: number;
 
   readonly #requests: RequestQueue<number>;
@@ -101,7 +102,7 @@ export class VirtioFs extends Driver<FsFeatureName, FsEvents> {
   #memory: Uint8Array<ArrayBuffer> | undefined;
 
   /**
-   * Takes the device over.
+   * Initializes the device.
    *
    * @throws {@link VirtioError} `INVALID_PARAM` if it is not a file system device, `INVALID_DEVICE` if it has no request queue,
    * `FEATURES_REFUSED`, `CONFIG_SPACE_TOO_SMALL`, `DMA_ERROR`
@@ -122,7 +123,7 @@ export class VirtioFs extends Driver<FsFeatureName, FsEvents> {
     this.start();
   }
 
-  /** How many requests can certainly be in flight, whatever the number of their parts. */
+  /** How many requests can be in flight, even if each has the largest number of parts. */
   get capacity(): number {
     const { slots } = this.#requests;
     return this.features.has('INDIRECT_DESC') ? slots : Math.floor(slots / MAX_PARTS);
@@ -156,7 +157,7 @@ export class VirtioFs extends Driver<FsFeatureName, FsEvents> {
    * @param options a signal that cancels the wait; the server still carries the request out
    * @returns the bytes of the reply; see {@link VirtioFs}
    * @throws {@link VirtioError} `INVALID_PARAM`, `DMA_ERROR`, `ABORTED`, `UNSUPPORTED` without interrupts, `DEVICE_MISBEHAVED` if the
-   * reply is not that of this request or its header says another size than the device, or why the request was lost
+   * reply is not that of this request or its header has another size than the device reported, or why the request was lost
    */
   async request(
     request: Uint8Array,
@@ -219,7 +220,7 @@ export class VirtioFs extends Driver<FsFeatureName, FsEvents> {
   }
 
   /**
-   * Sends a `FORGET`, `BATCH_FORGET` or `INTERRUPT` by the hiprio queue. Nobody waits for it: the device has no reply.
+   * Sends a `FORGET`, `BATCH_FORGET` or `INTERRUPT` on the hiprio queue. They have no reply.
    *
    * @returns whether there was room; if not, send it again later
    * @throws {@link VirtioError} `INVALID_PARAM` for another request, `DMA_ERROR`, or why the device no longer works
@@ -242,12 +243,12 @@ export class VirtioFs extends Driver<FsFeatureName, FsEvents> {
     return true;
   }
 
-  /** Shows the device all requests that were submitted with `kick: false`. */
+  /** Notifies the device of all requests that were submitted with `kick: false`. */
   kick(): void {
     this.#requests.kick();
   }
 
-  /** Calls {@link VirtioFs.kick} when this turn of the event loop ends, once for all that was submitted in it. */
+  /** Calls {@link VirtioFs.kick} once at the end of this turn of the event loop, for all requests that were submitted in it. */
   kickSoon(): void {
     this.#requests.kickSoon();
   }
@@ -263,7 +264,7 @@ export class VirtioFs extends Driver<FsFeatureName, FsEvents> {
   }
 
   /**
-   * Whether {@link VirtioFs.complete} will end a request: with its result, or with why it was lost.
+   * Whether {@link VirtioFs.complete} can end a request: with its result, or with the reason why it was lost.
    *
    * @throws {@link VirtioError} `WRONG_TOKEN`
    */
@@ -282,8 +283,7 @@ export class VirtioFs extends Driver<FsFeatureName, FsEvents> {
   }
 
   /**
-   * Gives a request up. The server still carries it out, and those of its buffers that lie in DMA memory may be written until the
-   * device has answered.
+   * Cancels a request. The server still carries it out, and the device may write to buffers in DMA memory until it has answered.
    *
    * @throws {@link VirtioError} `WRONG_TOKEN`
    */
@@ -307,7 +307,7 @@ export class VirtioFs extends Driver<FsFeatureName, FsEvents> {
     this.#epoch += 1;
     this.emit(
       'lost',
-      new VirtioError('DEVICE_RESET', `${this.transport.who()}: one of its queues was reset: mount it anew`),
+      new VirtioError('DEVICE_RESET', `${this.transport.who()}: one of its queues was reset: mount it again`),
     );
   }
 
@@ -318,13 +318,16 @@ export class VirtioFs extends Driver<FsFeatureName, FsEvents> {
       requestQueues: transport.readConfigSpace(FsConfig.fields.numRequestQueues),
     }));
     if (requestQueues === 0) {
-      throw new VirtioError('INVALID_DEVICE', `${transport.who()} says that it has no request queue`);
+      throw new VirtioError(
+        'INVALID_DEVICE',
+        `${transport.who()} reports that it has no request queue; the device is broken`,
+      );
     }
     const end = tag.indexOf(0);
     return { tag: decodeUtf8Lossless(end < 0 ? tag : tag.subarray(0, end)), requestQueues };
   }
 
-  /** Checks what a caller gives, and counts the parts. */
+  /** Checks the caller's buffers, and counts the parts. */
   #check(request: Uint8Array, reply: Uint8Array, requestData?: Uint8Array, replyData?: Uint8Array): number {
     const { transport } = this;
     requireBytes(transport, reply);
@@ -334,8 +337,8 @@ export class VirtioFs extends Driver<FsFeatureName, FsEvents> {
     if (reply.length < OUT_HEADER_SIZE || requestData?.length === 0 || replyData?.length === 0) {
       throw new VirtioError(
         'INVALID_PARAM',
-        `${transport.who()}: a reply needs room for ${OUT_HEADER_SIZE} bytes at least, this one has ${reply.length}; data, if ` +
-          'there is any, cannot be empty',
+        `${transport.who()}: a reply needs room for ${OUT_HEADER_SIZE} bytes at least, this one has ${reply.length}; ` +
+          'requestData and replyData must not be empty',
       );
     }
     return 2 + (requestData === undefined ? 0 : 1) + (replyData === undefined ? 0 : 1);
@@ -348,15 +351,15 @@ export class VirtioFs extends Driver<FsFeatureName, FsEvents> {
     if (request.length < IN_HEADER_SIZE || view.getUint32(InHeader.offset.len, true) !== size) {
       throw new VirtioError(
         'INVALID_PARAM',
-        `${transport.who()}: a request begins with a header of ${IN_HEADER_SIZE} bytes whose len counts the whole of it; this ` +
-          `one has ${size} bytes and does not say so`,
+        `${transport.who()}: a request begins with a header of ${IN_HEADER_SIZE} bytes, whose len is the size of the whole ` +
+          `request; this one has ${size} bytes, and is too short or has another len`,
       );
     }
     const opcode = view.getUint32(InHeader.offset.opcode, true);
     if (HIPRIO_OPCODES.includes(opcode) === priority) return;
     throw new VirtioError(
       'INVALID_PARAM',
-      `${transport.who()}: FORGET, BATCH_FORGET and INTERRUPT are sent with sendPriority, and no others are; this one has ` +
+      `${transport.who()}: send FORGET, BATCH_FORGET and INTERRUPT, and only these, with sendPriority; this request has ` +
         `opcode ${opcode} [5.11.6.2]`,
     );
   }
@@ -400,7 +403,7 @@ export class VirtioFs extends Driver<FsFeatureName, FsEvents> {
     }
     throw new VirtioError(
       'DEVICE_MISBEHAVED',
-      `${this.transport.who()}: the server's reply of ${usedLength} bytes is not one to the request, or its header says another ` +
+      `${this.transport.who()}: the server's reply of ${usedLength} bytes does not belong to the request, or its header has another ` +
         'size. The reply was dropped; whether the request was carried out is not known',
     );
   };

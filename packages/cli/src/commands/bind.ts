@@ -1,4 +1,4 @@
-/** `virtio bind`, `virtio unbind`: which driver of the kernel has a device. */
+/** `virtio bind`, `virtio unbind`: change the kernel's driver of a device. */
 import type { Command } from 'commander';
 import { formatAddress, parseAddress } from '../address.ts';
 import { CliError, ExitStatus, usage } from '../errors.ts';
@@ -14,7 +14,7 @@ interface BindOptions extends PrintOptions {
 function pciOf(host: Host, device: string): string {
   const address = parseAddress(device);
   if (address.kind !== 'pci') {
-    throw usage(`${formatAddress(address)} is not on PCI, and has no driver that could be changed`);
+    throw usage(`${formatAddress(address)} is not on PCI; only the driver of a PCI device can be changed`);
   }
   const uses = host.system.kernelDisks(address).flatMap((disk) => disk.uses);
   if (uses.length > 0) {
@@ -33,9 +33,9 @@ export function addBind(program: Command, host: Host): void {
     program
       .command('bind')
       .description('bind a PCI device to a driver of the kernel: vfio-pci, for processes')
-      .argument('<device>', 'its address')
-      .option('--driver <name>', 'another driver, such as virtio-pci, uio_pci_generic', 'vfio-pci')
-      .option('--take-over', 'take it from the driver that has it'),
+      .argument('<device>', 'the address of the device')
+      .option('--driver <name>', 'the driver, such as vfio-pci, virtio-pci or uio_pci_generic', 'vfio-pci')
+      .option('--take-over', 'take the device from its present driver'),
   ).action((device: string, options: BindOptions) => {
     const printer = new Printer(host, options);
     const address = pciOf(host, device);
@@ -47,8 +47,8 @@ export function addBind(program: Command, host: Host): void {
   addPrintOptions(
     program
       .command('unbind')
-      .description('take a PCI device from the driver of the kernel that has it')
-      .argument('<device>', 'its address'),
+      .description("unbind a PCI device from the kernel's driver")
+      .argument('<device>', 'the address of the device'),
   ).action((device: string, options: PrintOptions) => {
     const printer = new Printer(host, options);
     const address = pciOf(host, device);

@@ -20,9 +20,9 @@ export async function bench(host: Host, device: string, options: BenchOptions): 
   const printer = new Printer(host, options);
   const { block, depth, seconds, pattern, write = false } = options;
   if (block < SECTOR || block % SECTOR !== 0) {
-    throw usage(`--block is ${block}; it is a multiple of 512 bytes`);
+    throw usage(`--block is ${block}; give a multiple of 512 bytes`);
   }
-  if (depth < 1 || depth > MOST_DEPTH) throw usage(`--depth is ${depth}; it can be 1 to ${MOST_DEPTH}`);
+  if (depth < 1 || depth > MOST_DEPTH) throw usage(`--depth is ${depth}; give 1 to ${MOST_DEPTH}`);
   using opened = await openWith(host, device, options, DeviceType.Block, VirtioBlk);
   const { driver } = opened;
   const disk = new Disk(driver, host.signal);
@@ -73,7 +73,7 @@ export async function bench(host: Host, device: string, options: BenchOptions): 
     await Promise.all(Array.from({ length: depth }, (_, lane) => work(lane)));
     if (write) await driver.flush();
   } finally {
-    // A failed request may still be with the device: it is reset before its memory goes.
+    // The device may still have a failed request, so it is reset before the memory is released.
     if (driver.failure !== undefined || host.signal.aborted) driver.transport.reset();
     driver.hal.dmaDealloc(region, platform);
   }
@@ -103,6 +103,6 @@ export async function bench(host: Host, device: string, options: BenchOptions): 
   printer.line(
     `${pattern} ${result.operation}s of ${formatSize(block)}, ${depth} in flight, ${elapsed.toFixed(1)} s`,
   );
-  printer.line(`  ${result.iops} requests a second, ${formatSize(result.bytesPerSecond)} a second`);
-  printer.line(`  latency: half within ${p50} µs, 90 % ${p90} µs, 99 % ${p99} µs, 99.9 % ${p999} µs`);
+  printer.line(`  ${result.iops} requests per second, ${formatSize(result.bytesPerSecond)} per second`);
+  printer.line(`  latency: 50 % within ${p50} µs, 90 % ${p90} µs, 99 % ${p99} µs, 99.9 % ${p999} µs`);
 }

@@ -1,7 +1,7 @@
-/** The options of `virtio blk`, as its commands get them. */
+/** The options of the commands of `virtio blk`. */
 import type { DeviceOptions } from '../session.ts';
 
-/** Which part of a disk. */
+/** Options that select a part of a disk. */
 export interface RangeOptions extends DeviceOptions {
   readonly sector?: number;
   readonly offset?: number;

@@ -14,7 +14,7 @@ import { formatSize } from '../quantities.ts';
 import { openWith } from '../session.ts';
 import type { RangeOptions, ReadOptions, WriteOptions } from './blk-options.ts';
 
-/** What a dump on a terminal shows unless more is asked for. */
+/** The default length of a dump on a terminal, in bytes. */
 const DUMP_BYTES = 512;
 
 /** `blk read`. */
@@ -22,7 +22,7 @@ export async function read(host: Host, device: string, options: ReadOptions): Pr
   const printer = new Printer(host, options);
   const { output, hex = false, raw = false } = options;
   if (printer.json && output === undefined) {
-    throw usage('the bytes and the JSON cannot both go to standard output', 'add --output <file>');
+    throw usage('the data and the JSON cannot both go to standard output', 'add --output <file>');
   }
   const dump = output === undefined && !raw && (hex || host.stdout.isTTY === true);
   using opened = await openWith(host, device, options, DeviceType.Block, VirtioBlk);
@@ -42,7 +42,7 @@ export async function read(host: Host, device: string, options: ReadOptions): Pr
         for (const line of lines.lines(piece, range.start + done)) printer.line(line);
         await printer.settle();
       } else {
-        // The piece is read into again, and a stream may keep what it was given.
+        // The buffer is used again, and a stream may keep the one that it gets.
         await printer.bytes(piece.slice());
       }
       if (file !== undefined) hash.update(piece);
@@ -56,7 +56,7 @@ export async function read(host: Host, device: string, options: ReadOptions): Pr
     const sha256 = hash.digest('hex');
     printer.result({ bytes: done, offset: range.start, output, sha256 });
     printer.note(
-      `${formatSize(done)} from byte ${range.start} on are in ${output ?? ''} (SHA-256 ${sha256})`,
+      `${formatSize(done)} from byte ${range.start} on copied to ${output ?? ''} (SHA-256 ${sha256})`,
     );
   }
 }
@@ -68,12 +68,12 @@ async function openSource(
 ): Promise<{ readonly length: number | undefined; readonly bytes: AsyncIterable<Uint8Array> }> {
   if (file === '-') {
     if (stdin.isTTY === true) {
-      throw usage('standard input is a terminal', 'name a file, or pipe something in');
+      throw usage('standard input is a terminal', 'give a file, or pipe data to the command');
     }
     return { length: undefined, bytes: stdin };
   }
   const info = await stat(file);
-  if (info.isDirectory()) throw usage(`${file} is a folder`);
+  if (info.isDirectory()) throw usage(`${file} is a directory`);
   return {
     length: info.isFile() ? info.size : undefined,
     bytes: contents(file),
@@ -111,7 +111,7 @@ export async function write(host: Host, device: string, file: string, options: W
   printer.note(`${formatSize(bytes)} written and flushed`);
 }
 
-/** The disk in a line, for those who are about to lose it. */
+/** Describes the disk in a line, for the warning before it is overwritten. */
 export async function describeTarget(disk: Disk, device: string, signal: AbortSignal): Promise<string> {
   const serial = await disk.blk.deviceId({ signal }).catch(() => '');
   const name = serial === '' ? device : `${device} "${serial}"`;

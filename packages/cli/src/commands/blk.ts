@@ -28,10 +28,10 @@ export function addBlk(program: Command, host: Host): void {
       blk
         .command('read')
         .description('read a part of a disk: to a file, a pipe, or as a dump on a terminal')
-        .argument('<device>', 'its address')
-        .option('-o, --output <file>', 'write the bytes here')
-        .option('--hex', 'show a dump even where this is not a terminal')
-        .addOption(new Option('--raw', 'write bytes even to a terminal').conflicts('hex')),
+        .argument('<device>', 'the address of the device')
+        .option('-o, --output <file>', 'write the data to this file')
+        .option('--hex', 'print a dump even if the output is not a terminal')
+        .addOption(new Option('--raw', 'write the data as it is, even to a terminal').conflicts('hex')),
     ),
   ).action(async (device: string, options: ReadOptions) => {
     const { read } = await import('./blk-transfer.ts');
@@ -43,9 +43,9 @@ export function addBlk(program: Command, host: Host): void {
       blk
         .command('write')
         .description('write a file, or standard input, to a disk; needs --yes')
-        .argument('<device>', 'its address')
-        .argument('[file]', 'what to write (default: standard input)', '-')
-        .option('--yes', 'overwrite what is there'),
+        .argument('<device>', 'the address of the device')
+        .argument('[file]', 'the file to write; - is standard input', '-')
+        .option('--yes', 'confirm that data on the disk is overwritten'),
     ),
   ).action(async (device: string, file: string, options: WriteOptions) => {
     const { write } = await import('./blk-transfer.ts');
@@ -57,8 +57,8 @@ export function addBlk(program: Command, host: Host): void {
       blk
         .command('verify')
         .description('compare a disk with a file, or standard input; fails at the first byte that differs')
-        .argument('<device>', 'its address')
-        .argument('[file]', 'what to compare it with (default: standard input)', '-'),
+        .argument('<device>', 'the address of the device')
+        .argument('[file]', 'the file to compare with; - is standard input', '-'),
     ),
   ).action(async (device: string, file: string, options: RangeOptions) => {
     const { verify } = await import('./blk-transfer.ts');
@@ -69,18 +69,18 @@ export function addBlk(program: Command, host: Host): void {
     addRange(
       blk
         .command('bench')
-        .description('measure a disk: requests a second, bytes a second, latencies')
-        .argument('<device>', 'its address')
-        .option('--block <size>', 'bytes of a request', parseSize, 4096)
+        .description('measure a disk: requests and bytes per second, latencies')
+        .argument('<device>', 'the address of the device')
+        .option('--block <size>', 'the size of a request in bytes', parseSize, 4096)
         .option('--depth <n>', 'requests in flight', parseCount, 32)
         .option('--seconds <n>', 'for how long', parseSeconds, 5)
         .addOption(
-          new Option('--pattern <how>', 'where requests go')
+          new Option('--pattern <how>', 'the order of the blocks')
             .choices(['random', 'sequential'])
             .default('random'),
         )
-        .option('--write', 'write instead of reading: what is there is lost; needs --yes')
-        .option('--yes', 'overwrite what is there'),
+        .option('--write', 'write instead of reading, which destroys data on the disk; needs --yes')
+        .option('--yes', 'confirm that data on the disk is overwritten'),
     ),
   ).action(async (device: string, options: BenchOptions) => {
     const { bench } = await import('./blk-bench.ts');

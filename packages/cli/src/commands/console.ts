@@ -1,4 +1,4 @@
-/** `virtio console`: a terminal, or pipes, on a port. */
+/** `virtio console`: connects a terminal, or pipes, to a port. */
 import { DeviceType, VirtioError } from '@virtio/core';
 import type { Command } from 'commander';
 import { CliError, ExitStatus, usage } from '../errors.ts';
@@ -14,7 +14,7 @@ interface ConsoleOptions extends DeviceOptions {
   readonly follow?: boolean;
 }
 
-/** How long a device may take to announce its ports. */
+/** How long a device may take to announce its ports, in milliseconds. */
 const PATIENCE_MS = 2000;
 
 /** Adds the command. */
@@ -23,15 +23,15 @@ export function addConsole(program: Command, host: Host): void {
     program
       .command('console')
       .description('talk to the host through a port of a console device; Ctrl-] ends it on a terminal')
-      .argument('<device>', 'its address')
-      .option('--port <name or number>', 'another port than the first console')
+      .argument('<device>', 'the address of the device')
+      .option('--port <name or number>', 'the port (default: the first console)')
       .option('--list', 'show the ports')
       .option('--no-multiport', 'use port 0 only')
-      .option('--follow', 'go on after the end of standard input, until SIGINT'),
+      .option('--follow', 'continue after the end of standard input, until SIGINT'),
   ).action(async (device: string, options: ConsoleOptions) => {
     const printer = new Printer(host, options);
     if (printer.json && options.list !== true) {
-      throw usage('what comes through a port is no JSON', 'leave --json out, or add --list');
+      throw usage('the data of a port cannot be printed as JSON', 'leave --json out, or add --list');
     }
     const { VirtioConsole } = await import('@virtio/console');
     const { multiport } = options;
@@ -90,7 +90,7 @@ export function addConsole(program: Command, host: Host): void {
   });
 }
 
-/** Chunks until the signal, whose end is no error. */
+/** Yields chunks until the signal is aborted, which is not an error. */
 export async function* untilEnd(
   chunks: AsyncIterable<Uint8Array>,
   signal: AbortSignal,

@@ -1,4 +1,4 @@
-/** `virtio explain`: what the code of an error means, why it comes, and what to do. */
+/** `virtio explain`: what the code of an error means, what causes it, and what to do. */
 import type { Command } from 'commander';
 import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
@@ -12,8 +12,8 @@ export function addExplain(program: Command, host: Host): void {
   addPrintOptions(
     program
       .command('explain')
-      .description('what the code of an error means, why it comes, and what to do')
-      .argument('[code]', 'such as QUEUE_FULL (default: all of them)'),
+      .description('explain the code of an error: its meaning, its causes, and what to do')
+      .argument('[code]', 'the code, such as QUEUE_FULL (default: all codes)'),
   ).action(async (code: string | undefined, options: PrintOptions) => {
     const printer = new Printer(host, options);
     const all = explanations(await readPage());
@@ -28,7 +28,7 @@ export function addExplain(program: Command, host: Host): void {
     const name = code.toUpperCase();
     const text = all.get(name);
     if (text === undefined) {
-      throw usage(`there is no code "${code}"`, 'virtio explain shows all of them');
+      throw usage(`there is no code "${code}"`, 'virtio explain shows all codes');
     }
     printer.result({ code: name, text });
     printer.line(printer.colors.bold(name));
@@ -36,7 +36,7 @@ export function addExplain(program: Command, host: Host): void {
   });
 }
 
-/** The paragraphs of the page by the code that is their heading. */
+/** The paragraphs of the page, by the code in their heading. */
 export function explanations(page: string): ReadonlyMap<string, string> {
   const [, ...sections] = page.split(/^(?=#{2,3} )/m);
   const found = new Map<string, string>();
@@ -47,7 +47,7 @@ export function explanations(page: string): ReadonlyMap<string, string> {
   return found;
 }
 
-/** The page, which `@virtio/core` brings along. */
+/** The page, which is a file of `@virtio/core`. */
 async function readPage(): Promise<string> {
   try {
     return await readFile(
@@ -55,10 +55,10 @@ async function readPage(): Promise<string> {
       'utf8',
     );
   } catch {
-    // As when this program was bundled into one file.
+    // For example if this program was bundled into one file.
     throw new CliError(
       ExitStatus.MACHINE,
-      'the page that explains the codes is not here: it is errors.md of the package @virtio/core',
+      'the page that explains the codes, errors.md of the package @virtio/core, is missing',
       'install @virtio/cli from the registry, or read the page "Errors" of the manual',
     );
   }

@@ -17,7 +17,7 @@ interface ShowOptions extends DeviceOptions {
   readonly fit: 'center' | 'display' | 'image';
 }
 
-/** How long a command waits if it is to wait until it is told to end. */
+/** How long a command waits that runs until a signal, in milliseconds. */
 const FOR_EVER_MS = 2 ** 31 - 1;
 
 /** Adds the commands. */
@@ -27,15 +27,12 @@ export function addGpu(program: Command, host: Host): void {
     gpu
       .command('show')
       .description('show a picture until SIGINT')
-      .argument('<device>', 'its address')
+      .argument('<device>', 'the address of the device')
       .argument('<image>', 'a PNG file')
-      .option('--scanout <n>', 'which display', parseCount, 0)
+      .option('--scanout <n>', 'the number of the display', parseCount, 0)
       .option('--seconds <n>', 'end after this time', parseSeconds)
       .addOption(
-        new Option(
-          '--fit <how>',
-          'in the middle of the display, at its corner, or the display as large as the image',
-        )
+        new Option('--fit <how>', 'center the image, put it in the corner, or resize the display to it')
           .choices(['center', 'display', 'image'])
           .default('center'),
       ),
@@ -61,13 +58,13 @@ export function addGpu(program: Command, host: Host): void {
       `${image} (${picture.width} × ${picture.height}) is on display ${scanout} (${width} × ${height})`,
     );
     const ms = options.seconds === undefined ? FOR_EVER_MS : options.seconds * 1000;
-    if (options.seconds === undefined) printer.note('until SIGINT');
+    if (options.seconds === undefined) printer.note('SIGINT ends it');
     await until(signal, () => delay(ms, undefined, { signal }));
     await driver.disableScanout(scanout);
   });
 }
 
-/** A PNG file as bytes R, G, B, A. */
+/** Reads a PNG file as bytes R, G, B, A. */
 export async function readPng(file: string): Promise<RgbaImage> {
   const bytes = await readFile(file);
   const { convertIndexedToRgb, decode, hasPngSignature } = await import('fast-png');
@@ -93,7 +90,7 @@ export async function readPng(file: string): Promise<RgbaImage> {
   return { width, height, data };
 }
 
-/** Samples of less than a byte, whose rows begin at whole bytes. */
+/** Unpacks samples of less than a byte; each row starts at a whole byte. */
 function packed(source: ArrayLike<number>, width: number, depth: number): (at: number) => number {
   const stride = Math.ceil((width * depth) / 8);
   return (at) => {

@@ -1,4 +1,4 @@
-/** `virtio input`: keyboards, mice, tablets. */
+/** `virtio input`: shows events of keyboards, mice, tablets. */
 import { DeviceType } from '@virtio/core';
 import type { Command } from 'commander';
 import type { Host } from '../host.ts';
@@ -17,10 +17,10 @@ export function addInput(program: Command, host: Host): void {
   addDeviceOptions(
     input
       .command('watch')
-      .description('show events as they come, until SIGINT')
-      .argument('<device>', 'its address')
-      .option('--count <n>', 'end after so many events', parseCount)
-      .option('--syn', 'show EV_SYN, the ends of updates, too'),
+      .description('show events as they arrive, until SIGINT')
+      .argument('<device>', 'the address of the device')
+      .option('--count <n>', 'end after this number of events', parseCount)
+      .option('--syn', 'also show EV_SYN, the ends of updates'),
   ).action(async (device: string, options: WatchOptions) => {
     const printer = new Printer(host, options);
     const { eventCodeName, eventTypeName, VirtioInput } = await import('@virtio/input');
@@ -43,7 +43,7 @@ export function addInput(program: Command, host: Host): void {
   });
 }
 
-/** What is waited for, or `undefined` if the command is to end. */
+/** The result of `wait`, or `undefined` if the signal is aborted. */
 export async function until<T>(signal: AbortSignal, wait: () => Promise<T>): Promise<T | undefined> {
   try {
     return await wait();

@@ -1,4 +1,4 @@
-/** `virtio list`: the devices of this machine. */
+/** `virtio list`: lists the devices of this machine. */
 import type { DeviceInfo } from '@virtio/linux';
 import type { Command } from 'commander';
 import { formatAddress } from '../address.ts';
@@ -14,17 +14,17 @@ interface ListOptions extends DeviceOptions {
   readonly all?: boolean;
 }
 
-/** A device, as it is shown. */
+/** A row of the list. */
 interface Row {
   readonly address: string;
   readonly type: string;
   readonly deviceType: number | undefined;
   readonly transport: string;
-  /** Who has it. */
+  /** The kernel's driver that has it. */
   readonly driver: string | undefined;
   readonly iommuGroup: number | undefined;
   readonly features: readonly string[] | undefined;
-  /** Whose features these are: what the device offers, or what the kernel's driver uses. */
+  /** Whether these are the features that the device offers, or those that the kernel's driver has negotiated. */
   readonly featuresOf: 'device' | 'kernel' | undefined;
   readonly problem: string | undefined;
 }
@@ -35,12 +35,12 @@ export function addList(program: Command, host: Host): void {
     program
       .command('list')
       .alias('ls')
-      .description('the devices of this machine, and who has them')
-      .option('--features', 'ask free devices for their features, too: opens each, which resets it')
-      .option('--all', 'MMIO windows with no device in them, too')
+      .description('list the devices of this machine, and their drivers')
+      .option('--features', 'also read the features of free devices, which opens and resets each')
+      .option('--all', 'also list MMIO windows without a device')
       .addHelpText(
         'after',
-        "\nOf a device that the kernel drives, the features are those that the kernel's driver has negotiated.",
+        '\nFor a device with a driver of the kernel, the features are those that this driver has negotiated.',
       ),
   ).action((options: ListOptions) => list(host, options));
 }
@@ -55,7 +55,7 @@ async function list(host: Host, options: ListOptions): Promise<void> {
   printer.result(rows);
   if (rows.length === 0) {
     printer.note(
-      'no virtio devices: none on PCI, and no MMIO window that ACPI, the command line or a device tree announces',
+      'no virtio devices: none on PCI, and no MMIO window in ACPI, the kernel command line or a device tree',
     );
     return;
   }
@@ -72,7 +72,7 @@ async function list(host: Host, options: ListOptions): Promise<void> {
     ]),
   );
   if (options.features !== true && rows.some(({ features }) => features === undefined)) {
-    printer.note('virtio list --features asks free devices for their features');
+    printer.note('virtio list --features also reads the features of free devices');
   }
 }
 

@@ -1,4 +1,4 @@
-/** `virtio net`: frames to and from a network card, as captures. */
+/** `virtio net`: captures and sends the frames of a network device. */
 import { DeviceType } from '@virtio/core';
 import type { Command } from 'commander';
 import { readFile } from 'node:fs/promises';
@@ -39,22 +39,22 @@ export function addNet(program: Command, host: Host): void {
   addDeviceOptions(
     net
       .command('dump')
-      .description('show frames as they come, or write them as pcap, until SIGINT')
-      .argument('<device>', 'its address')
-      .option('-w, --write <file>', 'write pcap here; - is standard output')
-      .option('--count <n>', 'end after so many frames', parseCount)
+      .description('show frames as they arrive, or write them as pcap, until SIGINT')
+      .argument('<device>', 'the address of the device')
+      .option('-w, --write <file>', 'write pcap to this file; - is standard output')
+      .option('--count <n>', 'end after this number of frames', parseCount)
       .option('--seconds <n>', 'end after this time', parseSeconds)
-      .option('--no-promiscuous', 'take only frames that are for this card'),
+      .option('--no-promiscuous', 'receive only frames for this card'),
   ).action((device: string, options: DumpOptions) => dump(host, device, options));
 
   addDeviceOptions(
     net
       .command('inject')
       .description('send the frames of a pcap file')
-      .argument('<device>', 'its address')
+      .argument('<device>', 'the address of the device')
       .argument('<file>', 'the capture')
-      .option('--repeat <n>', 'how often', parseCount, 1)
-      .option('--timing', 'as far apart as they were captured'),
+      .option('--repeat <n>', 'how often to send them', parseCount, 1)
+      .option('--timing', 'keep the times between the frames'),
   ).action((device: string, file: string, options: InjectOptions) => inject(host, device, file, options));
 }
 
@@ -123,9 +123,11 @@ async function inject(host: Host, device: string, file: string, options: InjectO
   const printer = new Printer(host, options);
   const { readPcap, VirtioNet } = await import('@virtio/net');
   const frames = [...readPcap(new Uint8Array(await readFile(file)))];
-  if (frames.length === 0) throw usage(`${file} has no frames`);
+  if (frames.length === 0) throw usage(`${file} has no frames to send`);
   const cut = frames.findIndex(({ frame, originalLength }) => frame.length !== originalLength);
-  if (cut >= 0) throw usage(`frame ${cut + 1} of ${file} was cut short when it was captured`);
+  if (cut >= 0) {
+    throw usage(`frame ${cut + 1} of ${file} was truncated when it was captured`, 'capture whole frames');
+  }
   using opened = await openWith(host, device, options, DeviceType.Network, VirtioNet);
   const { driver } = opened;
   const { signal } = host;

@@ -40,7 +40,7 @@ export async function list(
   );
 }
 
-/** A mode as `ls -l` shows it. */
+/** Formats a mode as `ls -l` does. */
 export function formatMode(stats: Stats): string {
   const kind = stats.isDirectory() ? 'd' : stats.isSymbolicLink() ? 'l' : stats.isFile() ? '-' : '?';
   const bits = Array.from('rwxrwxrwx', (letter, n) => ((stats.mode >> (8 - n)) & 1 ? letter : '-'));
@@ -73,7 +73,7 @@ export async function get(
   }
   if (target === undefined) return;
   printer.result({ path, file, bytes });
-  printer.note(`${formatSize(bytes)} are in ${file}`);
+  printer.note(`${formatSize(bytes)} copied to ${file}`);
 }
 
 /** `9p put`. */
@@ -92,7 +92,7 @@ export async function put(
   if (old !== undefined && !force) {
     throw new CliError(
       ExitStatus.REFUSED,
-      `nothing was written: ${full} is there already, with ${old.size} bytes`,
+      `nothing was written: ${full} exists already, with ${old.size} bytes`,
       'add --force to overwrite it',
     );
   }
@@ -107,5 +107,5 @@ export async function put(
   };
   await fs.writeFile(full, counted(), { signal });
   printer.result({ file, path: full, bytes });
-  printer.note(`${formatSize(bytes)} are in ${full} of the share`);
+  printer.note(`${formatSize(bytes)} copied to ${full} of the share`);
 }

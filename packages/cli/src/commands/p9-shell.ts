@@ -7,26 +7,26 @@ import type { Host } from '../host.ts';
 import type { Printer } from '../output.ts';
 import { get, list, put } from './p9-files.ts';
 
-const HELP = `ls [path]          list a folder
-cd [path]          go to a folder
-pwd                where this is
+const HELP = `ls [path]          list a directory
+cd [path]          change to a directory
+pwd                show the current directory
 cat path           show a file
 get path [file]    copy a file from the share
 put file [path]    copy a file to the share
-mkdir path         make a folder
-rm [-r] path       remove a file, or a folder with all that is in it
-mv from to         rename
-ln -s target path  make a link
-exit               leave (or Ctrl-D)`;
+mkdir path         make a directory
+rm [-r] path       remove a file, or a directory with its contents
+mv from to         rename a file
+ln -s target path  make a symbolic link
+exit               end the shell (or Ctrl-D)`;
 
-/** What stands at one place of the share, and can be gone on from. */
+/** The current directory of the shell. */
 interface Place {
   at: string;
 }
 
 /**
- * Reads commands from standard input until its end. On a terminal a failed command is told, and Ctrl-C ends the command that runs, or
- * empties the line; in a script a failed command ends the shell.
+ * Reads commands from standard input until its end. On a terminal, a failed command is reported, and Ctrl-C ends the command that runs, or
+ * clears the line; in a script, a failed command ends the shell.
  */
 export async function shell(fs: P9FileSystem, host: Host, printer: Printer): Promise<void> {
   const terminal = host.stdin.isTTY === true;
@@ -49,7 +49,7 @@ export async function shell(fs: P9FileSystem, host: Host, printer: Printer): Pro
   lines.setPrompt('9p:/> ');
   if (terminal) lines.prompt();
   try {
-    // Commands that come while one runs wait in the iterator.
+    // Commands that arrive while one runs wait in the iterator.
     for await (const line of lines) {
       const words = splitWords(line);
       if (words[0] === 'exit') break;
@@ -73,13 +73,13 @@ export async function shell(fs: P9FileSystem, host: Host, printer: Printer): Pro
       if (terminal) lines.prompt();
     }
   } finally {
-    // The terminal gets its own mode back.
+    // This restores the mode of the terminal.
     lines.close();
   }
   host.signal.throwIfAborted();
 }
 
-/** The words of a line; quotes keep spaces. */
+/** Splits a line into words; spaces in quotes are kept. */
 export function splitWords(line: string): string[] {
   return Array.from(
     line.matchAll(/"([^"]*)"|'([^']*)'|(\S+)/g),
@@ -98,7 +98,7 @@ async function carryOut(
   const full = (path: string): string => posix.resolve(place.at, path);
   const need = (count: number): readonly string[] => {
     if (args.length < count) {
-      throw new Error(`it takes ${count} ${count === 1 ? 'argument' : 'arguments'}; see help`);
+      throw new Error(`the command needs ${count} ${count === 1 ? 'argument' : 'arguments'}; see help`);
     }
     return args;
   };
@@ -113,7 +113,7 @@ async function carryOut(
       return;
     case 'cd': {
       const to = full(args[0] ?? '/');
-      if (!(await fs.stat(to, { signal })).isDirectory()) throw new Error(`${to} is not a folder`);
+      if (!(await fs.stat(to, { signal })).isDirectory()) throw new Error(`${to} is not a directory`);
       place.at = to;
       return;
     }

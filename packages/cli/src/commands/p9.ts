@@ -1,4 +1,4 @@
-/** `virtio 9p`: files that a host shares. */
+/** `virtio 9p`: lists and copies files that a host shares. */
 import type { P9FileSystem } from '@virtio/9p';
 import { DeviceType } from '@virtio/core';
 import type { Command } from 'commander';
@@ -22,10 +22,10 @@ export function addP9(program: Command, host: Host): void {
   addDeviceOptions(
     p9
       .command('ls')
-      .description('list a folder')
-      .argument('<device>', 'its address')
-      .argument('[path]', 'the folder', '/')
-      .option('-r, --recursive', 'all that is below, too'),
+      .description('list a directory')
+      .argument('<device>', 'the address of the device')
+      .argument('[path]', 'the directory', '/')
+      .option('-r, --recursive', 'also list all directories below'),
   ).action(async (device: string, path: string, options: ListOptions) => {
     const printer = new Printer(host, options);
     await withShare(host, device, options, async (fs) => {
@@ -38,13 +38,13 @@ export function addP9(program: Command, host: Host): void {
     p9
       .command('get')
       .description('copy a file from the host')
-      .argument('<device>', 'its address')
+      .argument('<device>', 'the address of the device')
       .argument('<path>', 'the file on the share')
-      .argument('[file]', 'where it goes (default: standard output)', '-'),
+      .argument('[file]', 'the file to copy to; - is standard output', '-'),
   ).action(async (device: string, path: string, file: string, options: DeviceOptions) => {
     const printer = new Printer(host, options);
     if (printer.json && file === '-') {
-      throw usage('the bytes and the JSON cannot both go to standard output', 'name a file to copy to');
+      throw usage('the data and the JSON cannot both go to standard output', 'give a file to copy to');
     }
     await withShare(host, device, options, async (fs) => {
       const { get } = await import('./p9-files.ts');
@@ -56,10 +56,10 @@ export function addP9(program: Command, host: Host): void {
     p9
       .command('put')
       .description('copy a file to the host')
-      .argument('<device>', 'its address')
+      .argument('<device>', 'the address of the device')
       .argument('<file>', 'the file; - is standard input')
-      .argument('<path>', 'where it goes on the share')
-      .option('-f, --force', 'overwrite what is there'),
+      .argument('<path>', 'the file on the share to copy to')
+      .option('-f, --force', 'overwrite the file if it exists'),
   ).action(async (device: string, file: string, path: string, options: PutOptions) => {
     const printer = new Printer(host, options);
     await withShare(host, device, options, async (fs) => {
@@ -71,8 +71,8 @@ export function addP9(program: Command, host: Host): void {
   addDeviceOptions(
     p9
       .command('shell')
-      .description('go around in the share: ls, cd, cat, get, put, mkdir, rm, mv, …')
-      .argument('<device>', 'its address'),
+      .description('run a shell on the share: ls, cd, cat, get, put, mkdir, rm, mv, …')
+      .argument('<device>', 'the address of the device'),
   ).action(async (device: string, options: DeviceOptions) => {
     const printer = new Printer(host, options);
     await withShare(host, device, options, async (fs) => {
@@ -82,7 +82,7 @@ export function addP9(program: Command, host: Host): void {
   });
 }
 
-/** Mounts the share for as long as `use` takes. */
+/** Mounts the share, and unmounts it when `use` has ended. */
 async function withShare(
   host: Host,
   device: string,

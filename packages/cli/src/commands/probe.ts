@@ -1,4 +1,4 @@
-/** `virtio probe`: all that a device says of itself, and what our driver makes of it. */
+/** `virtio probe`: shows all that a device reports, and the state of its driver. */
 import { PollingInterrupts, type TraceEvent, traceTransport, VirtioError } from '@virtio/core';
 import type { Command } from 'commander';
 import { formatAddress, parseAddress } from '../address.ts';
@@ -16,11 +16,11 @@ interface QueueFacts {
   readonly index: number;
   /** The largest size that the device supports. */
   readonly max: number;
-  /** The size that the driver has set up; undefined if it does not use the queue. */
+  /** The size that the driver uses; undefined if it does not use the queue. */
   readonly size: number | undefined;
 }
 
-/** What is told of a device. The issue template asks for it: it holds no contents. */
+/** The report on a device. The issue template asks for it; it has no contents of disks or files. */
 export interface Probe {
   readonly address: string;
   readonly name: string;
@@ -38,7 +38,7 @@ export interface Probe {
   readonly remarks: readonly Remark[];
 }
 
-/** No device has more queues than this that anybody wants to see. */
+/** The largest number of queues to show. */
 const MOST_QUEUES = 1024;
 
 /** Adds the command. */
@@ -46,8 +46,8 @@ export function addProbe(program: Command, host: Host): void {
   addDeviceOptions(
     program
       .command('probe')
-      .description('negotiate with a device and show all that it says of itself, and what it has wrong')
-      .argument('<device>', 'its address'),
+      .description('negotiate with a device, and show its configuration, its queues and its problems')
+      .argument('<device>', 'the address of the device'),
     { anyType: true },
   ).action(async (device: string, options: DeviceOptions) => {
     const printer = new Printer(host, options);
@@ -57,7 +57,7 @@ export function addProbe(program: Command, host: Host): void {
   });
 }
 
-/** Looks at a device. It is reset before and afterwards. */
+/** Probes a device. It is reset before and afterwards. */
 export async function probe(host: Host, device: string, options: DeviceOptions): Promise<Probe> {
   const address = parseAddress(device);
   using open = await openDevice(host, address, options);
@@ -97,7 +97,7 @@ export async function probe(host: Host, device: string, options: DeviceOptions):
   };
 }
 
-/** What the driver finds. Adds its remarks. */
+/** Runs the driver, and adds its remarks. */
 async function withDriver(
   host: Host,
   { transport, hal }: OpenDevice,
@@ -107,7 +107,7 @@ async function withDriver(
   const sizes = new Map<number, number>();
   const entry = await findEntry(transport.deviceType);
   if (entry === undefined) {
-    const text = 'there is no driver for this type of device here: nothing was negotiated';
+    const text = 'there is no driver for this device type, so nothing was negotiated';
     remarks.push({ level: 'info', section: '5', text });
     return { facts: {}, negotiated: 0n, sizes };
   }
@@ -126,14 +126,14 @@ async function withDriver(
     const facts = await entry.describe(driver, host.signal);
     return { facts, negotiated: bits, sizes };
   } catch (error) {
-    // A device that the driver refuses is what one wants to know of.
+    // A device that the driver refuses is a result, too.
     if (!VirtioError.is(error) || error.code === 'ABORTED') throw error;
     remarks.push({ level: 'error', section: '3.1.1', text: `${error.code}: ${messageOf(error)}` });
     return { facts: {}, negotiated: 0n, sizes };
   }
 }
 
-/** What the transport tells of itself, in plain values. */
+/** The properties of the transport, as plain values. */
 function transportFacts({ transport }: OpenDevice): Facts {
   const { interrupts } = transport;
   const facts: Facts = {
@@ -184,7 +184,7 @@ function show(printer: Printer, found: Probe): void {
   }
 }
 
-/** Facts as rows: nested ones with the names of those around them. */
+/** Facts as rows; names of nested ones start with the names of those around them. */
 function factRows(facts: Facts, prefix = '  '): string[][] {
   return Object.entries(facts).flatMap(([name, value]) => {
     if (value === undefined) return [];

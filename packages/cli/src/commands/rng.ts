@@ -1,4 +1,4 @@
-/** `virtio rng`: random bytes from the host. */
+/** `virtio rng`: prints random bytes from the host. */
 import { DeviceType } from '@virtio/core';
 import { type Command, Option } from 'commander';
 import { usage } from '../errors.ts';
@@ -14,7 +14,7 @@ interface RngOptions extends DeviceOptions {
 }
 
 const CHUNK = 64 * 1024;
-/** What JSON is good for. */
+/** The largest number of bytes to print as JSON. */
 const MOST_JSON = 1 << 20;
 
 /** Adds the command. */
@@ -22,21 +22,20 @@ export function addRng(program: Command, host: Host): void {
   addDeviceOptions(
     program
       .command('rng')
-      .description('random bytes from an entropy device')
-      .argument('<device>', 'its address')
+      .description('print random bytes from an entropy device')
+      .argument('<device>', 'the address of the device')
       .option('-n, --length <size>', 'how many bytes', parseSize, 32)
       .addOption(
-        new Option('--format <how>', 'default: hex on a terminal, raw elsewhere').choices([
-          'hex',
-          'base64',
-          'raw',
-        ]),
+        new Option(
+          '--format <how>',
+          'the format of the output (default: hex on a terminal, else raw)',
+        ).choices(['hex', 'base64', 'raw']),
       ),
   ).action(async (device: string, options: RngOptions) => {
     const printer = new Printer(host, options);
     const { length } = options;
     if (printer.json && length > MOST_JSON) {
-      throw usage(`as JSON, --length can be ${MOST_JSON} bytes at most`);
+      throw usage(`with --json, --length can be at most ${MOST_JSON} bytes`);
     }
     const format = options.format ?? (host.stdout.isTTY === true ? 'hex' : 'raw');
     const { VirtioRng } = await import('@virtio/rng');

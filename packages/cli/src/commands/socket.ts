@@ -1,4 +1,4 @@
-/** `virtio socket`: connections with the host, as nc and socat make them. */
+/** `virtio socket`: connections with the host, like nc and socat. */
 import { DeviceType } from '@virtio/core';
 import type { VsockConnection } from '@virtio/socket';
 import type { Command } from 'commander';
@@ -34,9 +34,9 @@ export function addSocket(program: Command, host: Host): void {
     socket
       .command('connect')
       .description('connect standard input and output to a port of the host')
-      .argument('<device>', 'its address')
+      .argument('<device>', 'the address of the device')
       .argument('<port>', 'the port', parseCount)
-      .option('--cid <n>', 'another peer than the host', parseCount, HOST_CID)
+      .option('--cid <n>', 'the CID of the peer', parseCount, HOST_CID)
       .option('--timeout <seconds>', 'how long the peer may take to accept', parseSeconds, 2)
       .option('--seqpacket', 'messages instead of a stream'),
   ).action(async (device: string, port: number, options: ConnectOptions) => {
@@ -53,10 +53,10 @@ export function addSocket(program: Command, host: Host): void {
   addDeviceOptions(
     socket
       .command('listen')
-      .description('wait for a connection of the host, and connect it to standard input and output')
-      .argument('<device>', 'its address')
+      .description('accept a connection from the host, and connect it to standard input and output')
+      .argument('<device>', 'the address of the device')
       .argument('<port>', 'the port', parseCount)
-      .option('--keep', 'take connections one after the other until SIGINT; standard input is not sent')
+      .option('--keep', 'accept connections one after the other until SIGINT; standard input is not sent')
       .option('--seqpacket', 'messages instead of a stream'),
   ).action(async (device: string, port: number, options: ListenOptions) => {
     checkJson(options);
@@ -79,7 +79,7 @@ export function addSocket(program: Command, host: Host): void {
 }
 
 function checkJson({ json }: DeviceOptions): void {
-  if (json === true) throw usage('what comes through a connection is no JSON', 'leave --json out');
+  if (json === true) throw usage('the data of a connection cannot be printed as JSON', 'leave --json out');
 }
 
 async function talk(host: Host, connection: VsockConnection): Promise<void> {

@@ -22,7 +22,7 @@ interface RecordOptions extends SoundOptions {
   readonly seconds?: number;
 }
 
-/** Bit depths of WAV files, by the names of the library, and the formats that they are on the wire. */
+/** Bit depths of WAV files, by the names of the library, and the PCM formats for the device. */
 const FORMATS: Readonly<Record<string, PcmFormatName>> = {
   '8': 'U8',
   '16': 'S16',
@@ -39,22 +39,24 @@ export function addSound(program: Command, host: Host): void {
     sound
       .command('play')
       .description('play a WAV file')
-      .argument('<device>', 'its address')
+      .argument('<device>', 'the address of the device')
       .argument('<file>', 'the file')
-      .option('--stream <n>', 'another stream than the first that plays', parseCount),
+      .option('--stream <n>', 'the stream (default: the first one for playback)', parseCount),
   ).action((device: string, file: string, options: SoundOptions) => play(host, device, file, options));
 
   addDeviceOptions(
     sound
       .command('record')
       .description('record a WAV file until SIGINT')
-      .argument('<device>', 'its address')
+      .argument('<device>', 'the address of the device')
       .argument('<file>', 'the file')
-      .option('--stream <n>', 'another stream than the first that captures', parseCount)
-      .option('--rate <hertz>', 'frames a second', parseCount, 48_000)
-      .option('--channels <n>', 'how many', parseCount, 2)
-      .option('--seconds <n>', 'end after so much of sound', parseSeconds)
-      .addOption(new Option('--format <name>', 'of samples').choices(['S16', 'S32', 'U8']).default('S16')),
+      .option('--stream <n>', 'the stream (default: the first one for capture)', parseCount)
+      .option('--rate <hertz>', 'frames per second', parseCount, 48_000)
+      .option('--channels <n>', 'the number of channels', parseCount, 2)
+      .option('--seconds <n>', 'the length of the recording', parseSeconds)
+      .addOption(
+        new Option('--format <name>', 'the format of samples').choices(['S16', 'S32', 'U8']).default('S16'),
+      ),
   ).action((device: string, file: string, options: RecordOptions) => record(host, device, file, options));
 }
 
@@ -68,12 +70,12 @@ async function play(host: Host, device: string, file: string, options: SoundOpti
     if ((error as NodeJS.ErrnoException).code !== undefined) throw error;
     throw usage(`${file} is not a WAV file: ${(error as Error).message}`);
   }
-  // Three-byte samples become four: every device has these.
+  // Samples of three bytes become four: every device supports these.
   if (wave.bitDepth === '24') wave.toBitDepth('32');
   if (['4', '8a', '8m'].includes(wave.bitDepth)) decompress(wave);
   const format = FORMATS[wave.bitDepth];
   if (format === undefined) {
-    throw usage(`${file} has samples of ${wave.bitDepth} bits, which are not known here`);
+    throw usage(`${file} has samples of ${wave.bitDepth} bits, which are not supported`);
   }
   const { numChannels: channels, sampleRate: rate } = wave.fmt as { numChannels: number; sampleRate: number };
   const { samples } = wave.data as { samples: Uint8Array };
@@ -96,7 +98,7 @@ async function play(host: Host, device: string, file: string, options: SoundOpti
     }
     await stream.drain({ signal });
   } catch (error) {
-    // What was not heard is not played out.
+    // After an interruption, the rest is not played.
     if (signal.aborted) await stream.stop().catch(() => undefined);
     throw error;
   }
@@ -106,7 +108,7 @@ async function play(host: Host, device: string, file: string, options: SoundOpti
   printer.line(`${seconds} s played: ${format}, ${rate} Hz, ${channels} channels${gaps}`);
 }
 
-/** Compressed samples as plain ones of 16 bits. */
+/** Decompresses samples to 16 bits. */
 function decompress(wave: {
   bitDepth: string;
   fromIMAADPCM(): void;
@@ -155,7 +157,7 @@ async function record(host: Host, device: string, file: string, options: RecordO
   const seconds = Number((total / width / channels / rate).toFixed(3));
   printer.result({ file, format, rate, channels, seconds, overruns });
   printer.note(
-    `${seconds} s (${formatSize(total)}) are in ${file}${overruns === 0 ? '' : `, with ${overruns} gaps`}`,
+    `${seconds} s (${formatSize(total)}) recorded to ${file}${overruns === 0 ? '' : `, with ${overruns} gaps`}`,
   );
 }
 

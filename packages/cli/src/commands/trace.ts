@@ -1,4 +1,4 @@
-/** `virtio trace`: another command, with every register and chain of its device told. */
+/** `virtio trace`: runs another command, and shows every register access and chain of its device. */
 import { formatTraceEvent, type TraceEvent, traceTransport } from '@virtio/core';
 import type { Command } from 'commander';
 import { featureNames } from '../catalog.ts';
@@ -26,16 +26,16 @@ export function addTrace(
   addDeviceOptions(
     program
       .command('trace')
-      .description('run a command on a device, and tell every register and every chain (default: probe)')
-      .argument('<device>', 'its address')
-      .argument('[command...]', 'after --: the command without its device, such as: blk read --count 1')
-      .option('--bytes <n>', 'the first bytes of each buffer, too', parseCount, 0)
+      .description('run a command on a device, and show every register access and chain (default: probe)')
+      .argument('<device>', 'the address of the device')
+      .argument('[command...]', 'the command, after --, without its device, such as: blk read --count 1')
+      .option('--bytes <n>', 'also show this number of bytes of each buffer', parseCount, 0)
       .option(
         '-o, --output <file>',
-        'where the trace goes (default: standard error; of probe, standard output)',
+        'write the trace to this file (default: standard error; for the default probe, standard output)',
       )
-      .option('--no-registers', 'leave registers out')
-      .option('--no-chains', 'leave chains out'),
+      .option('--no-registers', 'do not show registers')
+      .option('--no-chains', 'do not show chains'),
     { anyType: true },
   ).action(async (device: string, words: string[], options: TraceOptions) => {
     const alone = words.length === 0;
@@ -52,7 +52,7 @@ export function addTrace(
   });
 }
 
-/** A host whose devices are traced. What the command prints is left out if nobody asked for a command. */
+/** A host whose devices are traced. The output of the default probe is discarded. */
 function tracing(host: Host, to: Output, options: TraceOptions, alone: boolean): Host {
   const began = performance.now();
   const colors = pc.createColors(options.json !== true && wantsColor(to, host.env, options.color));
@@ -107,7 +107,7 @@ function tracing(host: Host, to: Output, options: TraceOptions, alone: boolean):
   };
 }
 
-/** An output that takes all and shows nothing. */
+/** An output that discards everything. */
 function silence(stdout: Output): Output {
   return Object.create(stdout, {
     write: { value: () => true },
@@ -115,7 +115,7 @@ function silence(stdout: Output): Output {
   }) as Output;
 }
 
-/** Puts the device behind the words that name a command. */
+/** Inserts the device after the words that name a command. */
 function insertDevice(program: Command, words: readonly string[], device: string): string[] {
   let command: Command | undefined = program;
   let at = 0;

@@ -133,7 +133,7 @@ export default [
       });
       const again = await virtio(['9p', 'put', address, '-', '/folder/taken', ...how], new Uint8Array(4));
       equal(again.status, 4);
-      match(again.stderr, /is there already, with 200000 bytes\nhint: add --force/);
+      match(again.stderr, /exists already, with 200000 bytes\nhint: add --force/);
       deepEqual(await context.host('look', { path: 'folder/taken' }), {
         size: mine.length,
         hash: sha256(mine),
@@ -187,7 +187,7 @@ export default [
 
       const nobody = await virtio(['socket', 'connect', address, '4001', '--timeout', '0.5', ...how]);
       equal(nobody.status, 1);
-      match(nobody.stderr, /hint: some devices say nothing where they should refuse/);
+      match(nobody.stderr, /hint: some devices do not answer instead of refusing/);
       const waiting = start(['socket', 'listen', address, '5001', '--keep', ...how], 'open');
       await waiting.said(/listening/);
       await interrupt(waiting, 0);
