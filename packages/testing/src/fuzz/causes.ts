@@ -70,11 +70,13 @@ export class Causes {
       error,
     );
     if (allowed.includes(error.code)) return;
-    const { made, reset } = since;
+    const { made, reset, ready } = since;
+    // Until it is made ready again, what stands on the driver (a connection) goes on to say what it ended of.
+    const from = Math.min(reset, ready);
     const right =
       (error.code === 'DEVICE_RESET' && this.restarted(made)) ||
-      (error.code === 'DEVICE_MISBEHAVED' && this.after('lie', reset)) ||
-      (error.code === 'DEVICE_NEEDS_RESET' && this.after('needs reset', reset)) ||
+      (error.code === 'DEVICE_MISBEHAVED' && this.after('lie', from)) ||
+      (error.code === 'DEVICE_NEEDS_RESET' && this.after('needs reset', from)) ||
       (error.code === 'DEVICE_REMOVED' && this.removed) ||
       (error.code === 'DISPOSED' && this.disposed) ||
       (error.code === 'DMA_ERROR' && this.after('share', 0));

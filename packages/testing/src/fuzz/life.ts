@@ -400,7 +400,8 @@ export class Life<D extends ContractDriver> {
   async #ready(): Promise<void> {
     const { causes, scene, moments } = this.#world;
     if (causes.disposed || causes.removed || scene.driver.failure !== undefined || this.#world.deaf) return;
-    if (!causes.restarted(causes.since().ready)) return;
+    const since = causes.since();
+    if (!causes.restarted(since.ready)) return;
     const { quiet } = this.#world;
     const { answering } = scene;
     // The device behaves meanwhile.
@@ -419,6 +420,9 @@ export class Life<D extends ContractDriver> {
       }
       await scene.ready();
       causes.happened('ready');
+    } catch (error) {
+      // A device may need a reset of which its driver learns only now.
+      causes.judge(error, since, 'making the driver ready', []);
     } finally {
       this.#world.quiet = quiet;
       scene.answering = answering;
