@@ -31,8 +31,8 @@ interface Timer {
 /**
  * An event loop for an engine that has none.
  *
- * The engine runs its jobs, then a turn, and repeats that while turns return `true`. An error that a callback throws leaves {@link
- * BareLoop.turn}; the loop stays usable.
+ * The engine runs its jobs, then a turn, and repeats that while turns return `true`. An error that a callback throws leaves
+ * {@link BareLoop.turn}; the loop stays usable.
  *
  * @example
  * ```ts

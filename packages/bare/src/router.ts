@@ -33,8 +33,8 @@ const CLAIMS = 64;
 /**
  * Calls the handlers of an interrupt controller's sources. Lines may be shared.
  *
- * Interrupts may stay masked in the processor: `wfi` returns when one is pending, masked or not, and the loop then calls {@link
- * InterruptRouter.poll}.
+ * Interrupts may stay masked in the processor: `wfi` returns when one is pending, masked or not, and the loop then calls
+ * {@link InterruptRouter.poll}.
  */
 export class InterruptRouter {
   readonly #controller: InterruptController;

@@ -1,6 +1,6 @@
 /**
- * A device without a transport: features, status, configuration space, queues and the handling of requests. A {@link
- * FakeTransport}, {@link FakeMmioDevice} or {@link FakePciDevice} in front of it gives a driver access.
+ * A device without a transport: features, status, configuration space, queues and the handling of requests. A
+ * {@link FakeTransport}, {@link FakeMmioDevice} or {@link FakePciDevice} in front of it gives a driver access.
  *
  * It is as strict about initialization as {@link DeviceQueue} is about rings. For the test, each thing that a device may do, should
  * do or must not do is one call or one property.

@@ -274,7 +274,8 @@ export class LentQueues implements DriverQueue {
         this.#parts.transport.fail(
           new VirtioError(
             'DEVICE_MISBEHAVED',
-            `${this.#who}: the thread that drives it found that the device misbehaves. It is no longer trusted: reset or dispose its driver`,
+            `${this.#who}: the thread that drives it found that the device misbehaves. ` +
+              'It is no longer trusted: reset or dispose its driver',
           ),
         ),
       );

@@ -197,7 +197,8 @@ export class QueueTransport extends Transport {
   writeConfig(offset: number, width: 1 | 2 | 4): void {
     throw new VirtioError(
       'UNSUPPORTED',
-      `${this.who()}: ${width} bytes of the configuration space at ${offset} cannot be written here; write them in the thread that has the device`,
+      `${this.who()}: ${width} bytes of the configuration space at ${offset} cannot be written here; ` +
+        'write them in the thread that has the device',
     );
   }
 
