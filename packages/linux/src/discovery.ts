@@ -19,7 +19,7 @@ const MAGIC = 0x74726976;
 
 /**
  * All virtio devices of this machine: those on PCI first, then the windows of MMIO, empty ones included. What is in an MMIO window
- * is told if the process may read `/dev/mem`; the device is not disturbed.
+ * is given if the process may read `/dev/mem`; the device is not disturbed.
  *
  * @example
  * ```ts
