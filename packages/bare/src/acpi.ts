@@ -1,16 +1,16 @@
 /**
- * The one ACPI table that a driver needs without an operating system: MCFG, which says where configuration space of PCI is in
- * memory. Tables are found from the root pointer; each is checked before it is used.
+ * The only ACPI table that drivers need without an operating system: MCFG, which says where PCI configuration space is in memory.
+ * Tables are found through the root pointer; each is checked before it is used.
  *
  * @see ACPI 6.5, 5.2.5 to 5.2.8; PCI Firmware 3.3, 4.1.2
  */
 
-/** Reads physical memory; `undefined` where there is none. */
+/** Reads physical memory; returns `undefined` where there is none. */
 export type ReadMemory = (address: number, size: number) => Uint8Array | undefined;
 
 /** A range of buses whose configuration space is in memory. */
 export interface EcamRange {
-  /** Where bus 0 would be; the window of a range begins at `firstBus` × 1 MiB. */
+  /** The address of bus 0, even if it is not in the range; the window begins `firstBus` × 1 MiB after it. */
   readonly address: number;
   readonly segment: number;
   readonly firstBus: number;
@@ -20,11 +20,11 @@ export interface EcamRange {
 const RSDP_START = 0xe_0000;
 const RSDP_END = 0x10_0000;
 const HEADER = 36;
-/** Larger tables are taken for damaged: a root table lists some dozens of tables, an MCFG some ranges. */
+/** Larger tables count as damaged: a root table lists some dozens of tables, an MCFG some ranges. */
 const MAX_TABLE = 1 << 16;
 const BUS = 1 << 20;
 
-/** Searches the BIOS's area for the root pointer. Returns its address. */
+/** Searches the BIOS area for the root pointer (RSDP) and returns its address; `undefined` if there is none. */
 export function findRootPointer(read: ReadMemory): number | undefined {
   const area = take(read, RSDP_START, RSDP_END - RSDP_START);
   for (let at = 0; area !== undefined && at + 20 <= area.length; at += 16) {
@@ -34,9 +34,9 @@ export function findRootPointer(read: ReadMemory): number | undefined {
 }
 
 /**
- * The ranges that the table MCFG lists: empty if there is no such table, or none that is sound.
+ * The ranges of the table MCFG; empty if there is no such table, or only a damaged one.
  *
- * @param rootPointer the address of the root pointer, as firmware told it or {@link findRootPointer} found it
+ * @param rootPointer the address of the root pointer, from firmware or from {@link findRootPointer}
  */
 export function ecamRanges(read: ReadMemory, rootPointer: number): readonly EcamRange[] {
   const pointer = take(read, rootPointer, 20);
@@ -51,7 +51,7 @@ export function ecamRanges(read: ReadMemory, rootPointer: number): readonly Ecam
     const address = wide ? u64(root, at) : u32(root, at);
     const header = take(read, address, HEADER);
     if (header === undefined || signature(header, 0, 4) !== 'MCFG') continue;
-    // There is one; a damaged one is none.
+    // There is only one MCFG; a damaged one counts as missing.
     const mcfg = table(read, address, 'MCFG');
     return mcfg === undefined ? [] : entries(mcfg);
   }
@@ -64,7 +64,7 @@ function entries(mcfg: Uint8Array): readonly EcamRange[] {
     const [firstBus = 0, lastBus = 0] = [mcfg[at + 10], mcfg[at + 11]];
     const segment = (mcfg[at + 8] ?? 0) | ((mcfg[at + 9] ?? 0) << 8);
     const address = u64(mcfg, at);
-    // What cannot be is passed over: windows begin where a bus may, and end below 2^53.
+    // Impossible ranges are skipped: a window must begin at a multiple of 1 MiB and end below 2^53.
     if (address === 0 || address % BUS !== 0 || firstBus > lastBus) continue;
     if (!Number.isSafeInteger(address + (lastBus + 1) * BUS)) continue;
     result.push({ address, segment, firstBus, lastBus });
@@ -72,14 +72,14 @@ function entries(mcfg: Uint8Array): readonly EcamRange[] {
   return result;
 }
 
-/** Memory, if all of it is there. */
+/** Reads memory; `undefined` unless all of it is there. */
 function take(read: ReadMemory, address: number, size: number): Uint8Array | undefined {
   if (address === 0 || !Number.isSafeInteger(address + size)) return undefined;
   const bytes = read(address, size);
   return bytes !== undefined && bytes.length >= size ? bytes : undefined;
 }
 
-/** A table with this signature, if there is one and its sum is right. */
+/** The table at an address, if it has this signature and a valid checksum. */
 function table(read: ReadMemory, address: number, name: string): Uint8Array | undefined {
   const header = take(read, address, HEADER);
   if (header === undefined || signature(header, 0, 4) !== name) return undefined;

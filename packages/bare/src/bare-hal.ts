@@ -1,9 +1,9 @@
 /**
- * A {@link Hal} for an engine with no operating system below it: one piece of memory for DMA, contiguous and mapped as
- * ordinary memory, and a way to map registers. There is no IOMMU, so that devices use physical addresses.
+ * A {@link Hal} for an engine with no operating system below it: one block of memory for DMA, contiguous and mapped as ordinary
+ * memory, and a way to map registers. There is no IOMMU, so devices use physical addresses.
  *
- * Regions and bounce buffers are whole pages. What is given back is kept by its size for the next of that size, so that
- * requests in the steady state take no new memory; when memory runs out, neighbours are put together.
+ * Regions and bounce buffers are whole pages. Freed memory is kept by its size for the next allocation of that size, so that
+ * requests in the steady state take no new memory; when memory runs out, adjacent free runs are merged.
  */
 import {
   type BufferDirection,
@@ -18,7 +18,7 @@ import {
 
 /** What the engine provides; both need native code. */
 export interface Machine {
-  /** Memory that is reserved for DMA and coherent with what devices see. */
+  /** Memory that is reserved for DMA; the processor and the devices must see the same contents (coherent). */
   readonly dma: ArrayBuffer;
   /** The physical address of its first byte: a multiple of 4096. */
   readonly dmaAddress: number;
@@ -33,9 +33,9 @@ const MAX_PAGES = Number.MAX_SAFE_INTEGER / PAGE_SIZE;
 export class BareHal implements Hal {
   readonly #machine: Machine;
   readonly #bytes: Uint8Array<ArrayBuffer>;
-  /** Offsets of runs of pages that were given back, by their number of pages. */
+  /** Offsets of free runs of pages, by their number of pages. */
   readonly #free = new Map<number, number[]>();
-  /** The first byte behind all that is handed out or kept. */
+  /** The first byte after all that was ever allocated. */
   #next = 0;
   #bounced = 0;
 
@@ -54,13 +54,13 @@ export class BareHal implements Hal {
     this.#bytes = new Uint8Array(dma);
   }
 
-  /** How many buffers were copied because they are not in DMA memory. */
+  /** How many buffers were copied because they were not in DMA memory. */
   get bounced(): number {
     return this.#bounced;
   }
 
   /**
-   * @throws VirtioError `DMA_ERROR` if there is no such run of pages, `INVALID_PARAM` for no number of pages
+   * @throws VirtioError `DMA_ERROR` if there is no free run of so many pages, `INVALID_PARAM` for an invalid number of pages
    */
   dmaAlloc(pages: number): DmaRegion {
     requireInteger(WHO, 'pages', pages, 1, MAX_PAGES);
@@ -85,7 +85,7 @@ export class BareHal implements Hal {
     if (buffer.buffer === dma) return dmaAddress + buffer.byteOffset;
     const offset = this.#take(pagesOf(buffer));
     this.#bounced += 1;
-    // What the device does not write must not be what another request left here.
+    // Bytes that the device does not write must not show data of another request.
     if (direction === 'device-to-driver') this.#bytes.fill(0, offset, offset + buffer.length);
     else this.#bytes.set(buffer, offset);
     return dmaAddress + offset;
@@ -107,8 +107,8 @@ export class BareHal implements Hal {
     const left = Math.floor((this.#bytes.length - this.#next) / PAGE_SIZE);
     throw new VirtioError(
       'DMA_ERROR',
-      `${pages} pages of DMA memory were asked for, of ${this.#bytes.length} bytes in all; no run is longer than ` +
-        `${Math.max(left, ...this.#free.keys())} pages; reserve more`,
+      `${pages} pages of DMA memory were asked for; of its ${this.#bytes.length} bytes, the longest free run has ` +
+        `${Math.max(left, ...this.#free.keys())} pages; reserve more memory`,
     );
   }
 
@@ -118,7 +118,7 @@ export class BareHal implements Hal {
     return offset;
   }
 
-  /** Puts what is kept together, neighbours to longer runs, and takes pages from the first that is long enough. */
+  /** Merges adjacent free runs, and takes pages from the first run that is long enough. */
   #join(pages: number): number | undefined {
     const runs = [...this.#free]
       .flatMap(([count, offsets]) => offsets.map((offset) => ({ offset, end: offset + count * PAGE_SIZE })))

@@ -1,25 +1,26 @@
 /**
- * An event loop for an engine that has none: what is scheduled, timers, holds of drivers that wait for interrupts, and what is
- * done while there is nothing to do. Jobs (the reactions of promises) stay the engine's: it runs them between two turns.
+ * An event loop for an engine that has none: scheduled callbacks, timers, holds of drivers that wait for interrupts, and an idle
+ * function. The engine itself runs its jobs (promise reactions), between two turns.
  */
 import { requireInteger } from '@virtio/core';
 
 /** What a {@link BareLoop} needs of the engine. */
 export interface BareLoopOptions {
-  /** The milliseconds of a clock that never goes back; fractions are allowed. */
+  /** Returns the milliseconds of a clock that never goes back; fractions are allowed. */
   readonly now: () => number;
   /**
-   * There is nothing to do: waits until an interrupt is pending, but no longer than so many milliseconds (`Infinity`: until an
-   * interrupt). It may return earlier. `wfi` or `hlt` with a timer; nothing at all is right, too, and polls.
+   * Called when there is nothing to do: waits until an interrupt is pending, but at most `ms` milliseconds (`Infinity`: until an
+   * interrupt). It may return earlier. Use `wfi` or `hlt` with a timer; a function that returns at once also works, and the loop
+   * then polls.
    */
   readonly idle: (ms: number) => void;
-  /** Calls the handlers of all interrupts that are pending, as `InterruptRouter.poll` does. Returns whether there was one. */
+  /** Calls the handlers of all pending interrupts, as `InterruptRouter.poll` does. Returns whether there were any. */
   readonly poll?: () => boolean;
-  /** Runs the engine's jobs until there are none; for {@link BareLoop.run} alone. */
+  /** Runs the engine's jobs until there are none; used only by {@link BareLoop.run}. */
   readonly runJobs?: () => void;
 }
 
-/** Names a timer of {@link BareLoop.setTimer}. */
+/** The id of a timer of {@link BareLoop.setTimer}. */
 export type TimerId = number;
 
 interface Timer {
@@ -28,9 +29,9 @@ interface Timer {
 }
 
 /**
- * The loop.
+ * An event loop for an engine that has none.
  *
- * The engine runs jobs, then a turn, and again, for as long as turns return `true`. An error that a callback throws leaves
+ * The engine runs its jobs, then a turn, and repeats that while turns return `true`. An error that a callback throws leaves
  * {@link BareLoop.turn}; the loop stays usable.
  *
  * @example
@@ -58,7 +59,7 @@ export class BareLoop {
   readonly #options: BareLoopOptions;
   readonly #timers = new Map<TimerId, Timer>();
   #scheduled: (() => void)[] = [];
-  /** The list of the last turn, emptied: a turn allocates nothing. */
+  /** The emptied list of the last turn, for reuse: a turn allocates nothing. */
   #spare: (() => void)[] = [];
   #holds = 0;
   #nextTimer = 1;
@@ -67,22 +68,22 @@ export class BareLoop {
     this.#options = options;
   }
 
-  /** Whether anything may still happen: something is scheduled, a timer runs, or somebody holds the loop. */
+  /** Whether the loop still has something to do or to wait for: scheduled callbacks, timers, or holds. */
   get alive(): boolean {
     return this.#scheduled.length > 0 || this.#timers.size > 0 || this.#holds > 0;
   }
 
-  /** How many holds there are now. */
+  /** The number of holds now. */
   get holds(): number {
     return this.#holds;
   }
 
-  /** Calls back in the next turn, as `setImmediate` does: what `PollingInterrupts` wants. */
+  /** Calls back in the next turn, as `setImmediate` does; for the option `schedule` of `PollingInterrupts`. */
   readonly schedule = (callback: () => void): void => {
     this.#scheduled.push(callback);
   };
 
-  /** Records that a caller waits for an interrupt: the loop goes on. */
+  /** Records that a caller waits for an interrupt: this keeps the loop alive. */
   readonly hold = (): void => {
     this.#holds += 1;
   };
@@ -105,14 +106,14 @@ export class BareLoop {
     return id;
   }
 
-  /** Cancels a timer. Does nothing if it is unknown or was called already. */
+  /** Cancels a timer. Does nothing if the id is unknown or the timer has fired. */
   clearTimer(id: TimerId): void {
     this.#timers.delete(id);
   }
 
   /**
-   * One turn: handlers of interrupts, timers that are due, what was scheduled before the turn began; if there was nothing of all
-   * that, the idle callback.
+   * Runs one turn: interrupt handlers, timers that are due, and callbacks that were scheduled before the turn began; if there were
+   * none of these, the idle function.
    *
    * @returns whether another turn is needed
    */
@@ -130,7 +131,7 @@ export class BareLoop {
         work[done - 1]?.();
       }
     } finally {
-      // A callback threw: what it kept from being called is called in the next turn.
+      // A callback threw: the callbacks after it are called in the next turn.
       if (done < work.length) this.#scheduled.unshift(...work.slice(done));
       work.length = 0;
     }
@@ -138,13 +139,13 @@ export class BareLoop {
     return this.alive;
   }
 
-  /** Jobs and turns until nothing is left to wait for. */
+  /** Runs jobs and turns until there is nothing left to wait for. */
   run(): void {
     do this.#options.runJobs?.();
     while (this.turn() || this.#afterJobs());
   }
 
-  /** Jobs that the last turn left may give reason for another. */
+  /** Jobs that the last turn left may make another turn necessary. */
   #afterJobs(): boolean {
     this.#options.runJobs?.();
     return this.alive;
@@ -153,7 +154,7 @@ export class BareLoop {
   #runTimers(): boolean {
     if (this.#timers.size === 0) return false;
     const now = this.#options.now();
-    // Those set by a callback have their turn later, even if they are due at once.
+    // Timers that a callback sets fire in a later turn, even if they are due at once.
     const last = this.#nextTimer;
     const due = [...this.#timers].filter(([, { at }]) => at <= now).sort((a, b) => a[1].at - b[1].at);
     for (const [id, { callback }] of due) {

@@ -1,9 +1,9 @@
-/** MMIO devices that a machine without a device tree names on the kernel's command line, as QEMU's `microvm` and Firecracker do. */
+/** MMIO devices on the kernel's command line, where machines without a device tree list them (QEMU's `microvm`, Firecracker). */
 import type { AddressWindow } from './device-tree.ts';
 
-/** A device of a command line. */
+/** An MMIO device of a command line. */
 export interface CommandLineDevice extends AddressWindow {
-  /** Its interrupt, by the number of the platform: a global system interrupt on x86. */
+  /** The number of its interrupt on the platform: a global system interrupt on x86. */
   readonly interrupt: number;
 }
 
@@ -11,8 +11,8 @@ const MAX_INTERRUPT = 0xffff_ffff;
 const UNITS: Readonly<Record<string, number>> = { '': 1, k: 1024, m: 1024 ** 2, g: 1024 ** 3 };
 
 /**
- * Reads every `virtio_mmio.device=<size>@<address>:<irq>[:<id>]` of a command line. What does not have that form is passed over, and so is a
- * window that is empty or not below 2^53.
+ * Reads every `virtio_mmio.device=<size>@<address>:<irq>[:<id>]` of a command line. Anything else is skipped, and so are windows
+ * that are empty or not below 2^53.
  */
 export function commandLineDevices(commandLine: string): readonly CommandLineDevice[] {
   const form =

@@ -1,4 +1,6 @@
-/** Interrupt controllers, for the processor that runs the script: RISC-V's PLIC, and ARM's GICv2 with its frame for messages. */
+/**
+ * Interrupt controllers, for the processor that runs the script: RISC-V's PLIC, and ARM's GICv2 with its frame for MSI (GICv2m).
+ */
 import { type RegisterWindow, requireInteger, VirtioError } from '@virtio/core';
 import type { InterruptController } from './router.ts';
 
@@ -19,7 +21,7 @@ const PLIC = {
  * @see RISC-V Platform-Level Interrupt Controller 1.0
  */
 export class Plic implements InterruptController {
-  /** The size of the register window that it needs for `context`. */
+  /** The size of the register window that a PLIC needs for `context`, in bytes. */
   static windowSize(context: number): number {
     return PLIC.CONTEXT + (context + 1) * PLIC.CONTEXT_STRIDE;
   }
@@ -27,20 +29,20 @@ export class Plic implements InterruptController {
   readonly #registers: RegisterWindow;
   readonly #enables: number;
   readonly #claim: number;
-  /** The enable bits of the context, as they were set here. */
+  /** A copy of the context's enable bits. */
   readonly #enabled = new Uint32Array((PLIC.MAX_SOURCE + 1) / 32);
 
-  /** @param context which processor in which mode: 0 is the first processor in machine mode on the boards in use */
+  /** @param context the context, a processor in a mode; on the boards in use, 0 is the first processor in machine mode */
   constructor(registers: RegisterWindow, context: number) {
     requireInteger('PLIC', 'context', context, 0, PLIC.MAX_CONTEXT);
     this.#registers = registers;
     this.#enables = PLIC.ENABLE + context * PLIC.ENABLE_STRIDE;
     const base = PLIC.CONTEXT + context * PLIC.CONTEXT_STRIDE;
     this.#claim = base + PLIC.CLAIM;
-    registers.write32(base, 0); // every priority above 0 passes
+    registers.write32(base, 0); // accept every priority above 0
   }
 
-  /** @throws VirtioError `INVALID_PARAM` for a source that no PLIC has, whatever a device tree says */
+  /** @throws VirtioError `INVALID_PARAM` for a source that a PLIC cannot have */
   enable(source: number): void {
     requireInteger('PLIC', 'the interrupt', source, 1, PLIC.MAX_SOURCE);
     this.#registers.write32(4 * source, 1); // its priority
@@ -57,7 +59,7 @@ export class Plic implements InterruptController {
   }
 
   complete(source: number): void {
-    // The completion of a source that is not enabled is ignored, and it would never be pending again: a handler may have disabled it.
+    // The PLIC ignores the completion of a disabled source, which would never be pending again; a handler may have disabled it.
     const disabled = !this.#isEnabled(source);
     if (disabled) this.#change(source, true);
     this.#registers.write32(this.#claim, source);
@@ -94,8 +96,8 @@ function requireSource(source: number): void {
 }
 
 /**
- * ARM's generic interrupt controller, version 2. Sources are interrupt ids: a shared interrupt of a device tree is its number
- * plus 32.
+ * ARM's generic interrupt controller, version 2. Sources are interrupt ids: the id of a shared interrupt (SPI) is its number in the
+ * device tree plus 32.
  *
  * @see ARM IHI 0048B
  */
@@ -112,7 +114,7 @@ export class GicV2 implements InterruptController {
     cpu.write32(GICC.CTLR, 1);
   }
 
-  /** @throws VirtioError `INVALID_PARAM` for a source that no GIC has, whatever a device tree says */
+  /** @throws VirtioError `INVALID_PARAM` for a source that a GIC cannot have */
   enable(source: number): void {
     requireSource(source);
     this.#distributor.write8(GICD.IPRIORITYR + source, 0x80);
@@ -120,7 +122,7 @@ export class GicV2 implements InterruptController {
     this.#distributor.write32(GICD.ISENABLER + 4 * (source >>> 5), (1 << (source & 31)) >>> 0);
   }
 
-  /** Makes a source edge-triggered, as messages (MSI) are. They are level-triggered otherwise. */
+  /** Makes a source edge-triggered, as messages (MSI) are. By default sources are level-triggered. */
   edgeTriggered(source: number): void {
     requireSource(source);
     const offset = GICD.ICFGR + 4 * (source >>> 4);
@@ -148,12 +150,12 @@ const V2M = { TYPER: 0x8, SETSPI: 0x40 } as const;
 const FIRST_SHARED = 32;
 
 /**
- * A GICv2m frame: PCI functions write messages (MSI) to it, which become shared interrupts of a {@link GicV2}.
+ * A GICv2m frame: PCI functions write messages (MSI) to it, which it turns into shared interrupts of a {@link GicV2}.
  *
  * @see ARM, Server Base System Architecture, appendix E
  */
 export class GicV2m {
-  /** Where messages are written to. */
+  /** The address to which messages are written. */
   readonly messageAddress: number;
   readonly #gic: GicV2;
   readonly #end: number;
@@ -161,13 +163,16 @@ export class GicV2m {
 
   /**
    * @param address the frame's physical address
-   * @throws VirtioError `INVALID_DEVICE` if its interrupts are none that a GIC has
+   * @throws VirtioError `INVALID_DEVICE` if it has interrupts that a GIC cannot have
    */
   constructor(frame: RegisterWindow, address: number, gic: GicV2) {
     const type = frame.read32(V2M.TYPER);
     const [first, count] = [(type >>> 16) & 0x3ff, type & 0x3ff];
     if (first < FIRST_SHARED || first + count > NO_INTERRUPT) {
-      throw new VirtioError('INVALID_DEVICE', `GICv2m: ${count} interrupts from ${first} on`);
+      throw new VirtioError(
+        'INVALID_DEVICE',
+        `GICv2m: the frame has ${count} interrupts from ${first} on, which a GIC cannot have; check its address`,
+      );
     }
     this.messageAddress = address + V2M.SETSPI;
     this.#gic = gic;
@@ -176,9 +181,9 @@ export class GicV2m {
   }
 
   /**
-   * Takes interrupts for the vectors of a function, for good. Each is also the data of its message.
+   * Takes interrupts for the vectors of a function; they cannot be given back. The number of each is also the data of its message.
    *
-   * @returns `undefined` if there are not so many left
+   * @returns the sources; `undefined` if there are not enough left
    */
   take(count: number): readonly number[] | undefined {
     requireInteger('GICv2m', 'count', count, 1, NO_INTERRUPT);

@@ -1,6 +1,6 @@
 /**
- * Flattened device trees: how firmware tells which devices a machine has where they cannot be enumerated. The registry of npm has
- * no parser of the binary form in plain ECMAScript, and the format is small.
+ * Flattened device trees: how firmware describes the devices of a machine that cannot be enumerated. npm has no parser of the
+ * binary format in plain ECMAScript, and the format is small.
  *
  * @see Devicetree Specification 0.4, 5
  */
@@ -9,11 +9,11 @@ import { VirtioError } from '@virtio/core';
 const MAGIC = 0xd00dfeed;
 const HEADER = 40;
 const TOKEN = { BEGIN_NODE: 1, END_NODE: 2, PROP: 3, NOP: 4, END: 9 } as const;
-/** The version that is read. */
+/** The supported version of the format. */
 const VERSION = 17;
 /*
- * What trees of machines keep far below; a tree that does not is damaged. The specification has names of at most 31 characters; without
- * limits work would grow with the square of a tree's size.
+ * Limits that the trees of real machines stay far below; a tree that exceeds them is damaged. The specification allows names of at
+ * most 31 characters; without limits, the work would grow with the square of a tree's size.
  */
 const MAX_DEPTH = 64;
 const MAX_NAME = 255;
@@ -23,10 +23,10 @@ const MAX_ITEMS = 1024;
 export class DeviceTreeNode {
   /** Its name, with the address after `@`; empty for the root. */
   readonly name: string;
-  /** The node that it is in; `undefined` for the root. */
+  /** The parent node; `undefined` for the root. */
   readonly parent: DeviceTreeNode | undefined;
   readonly children: DeviceTreeNode[] = [];
-  /** The values of its properties, as they are: big-endian. */
+  /** The raw values of its properties (big-endian). */
   readonly properties = new Map<string, Uint8Array>();
 
   constructor(name: string, parent: DeviceTreeNode | undefined) {
@@ -39,7 +39,7 @@ export class DeviceTreeNode {
     return this.parent === undefined ? '/' : `${this.parent.path.replace(/\/$/, '')}/${this.name}`;
   }
 
-  /** Whether the node is switched on: `status` is missing, `okay` or `ok`. */
+  /** Whether the node is enabled: `status` is missing, `okay` or `ok`. */
   get enabled(): boolean {
     const [status] = this.strings('status');
     return status === undefined || status === 'okay' || status === 'ok';
@@ -53,7 +53,7 @@ export class DeviceTreeNode {
     return Array.from({ length: bytes.length >>> 2 }, (_, index) => view.getUint32(4 * index));
   }
 
-  /** The first 32-bit number of a property. */
+  /** The first 32-bit number of a property; `undefined` if it is missing. */
   cell(name: string): number | undefined {
     const bytes = this.properties.get(name);
     if (bytes === undefined || bytes.length < 4) return undefined;
@@ -61,14 +61,14 @@ export class DeviceTreeNode {
   }
 
   /**
-   * How many 32-bit numbers an address or a size has: `#address-cells` and its like.
+   * The number of cells (32-bit numbers) of an address or a size: `#address-cells` and the like.
    *
    * @throws {@link VirtioError} `INVALID_DEVICE` for more than the specification allows
    */
   cellCount(name: string, otherwise: number): number {
     const count = this.cell(name) ?? otherwise;
     if (count <= MAX_CELLS) return count;
-    throw broken(this, `${name} is ${count}`);
+    throw broken(this, `${name} is ${count}, more than ${MAX_CELLS}`);
   }
 
   /** A property as a list of strings; empty if it is missing. */
@@ -79,18 +79,18 @@ export class DeviceTreeNode {
     return list.at(-1) === '' ? list.slice(0, -1) : list;
   }
 
-  /** Whether the node is a device of this kind. */
+  /** Whether the property `compatible` lists this name. */
   isCompatible(kind: string): boolean {
     return this.strings('compatible').includes(kind);
   }
 
-  /** This node and all below it, parents first. */
+  /** This node and all its descendants, parents first. */
   *all(): Generator<DeviceTreeNode> {
     yield this;
     for (const child of this.children) yield* child.all();
   }
 
-  /** The value of a property of this node or of the nearest node above that has it. */
+  /** The first cell of a property of this node or of the nearest ancestor that has it. */
   inherited(name: string): number | undefined {
     return this.cell(name) ?? this.parent?.inherited(name);
   }
@@ -98,7 +98,7 @@ export class DeviceTreeNode {
   /**
    * The windows of registers (`reg`), at the addresses at which the processor sees them.
    *
-   * @throws {@link VirtioError} `INVALID_DEVICE` if a bus above has no such window, or an address is not below 2^53
+   * @throws {@link VirtioError} `INVALID_DEVICE` if a parent bus does not map an address, or an address is not below 2^53
    */
   windows(): readonly AddressWindow[] {
     const addressCells = this.parent?.cellCount('#address-cells', 2) ?? 2;
@@ -114,13 +114,14 @@ export class DeviceTreeNode {
     let result = address;
     for (let bus = this.parent; bus?.parent !== undefined; bus = bus.parent) {
       const ranges = bus.properties.get('ranges');
-      // Empty: the addresses are the same on both sides. Missing: nothing is visible; there `reg` is no address of the processor's.
+      // `ranges` is empty: addresses are the same on both sides. It is missing: the bus is not mapped, and `reg` is not an address
+      // of the processor.
       if (ranges === undefined || ranges.length === 0) continue;
       const found = busRanges(bus).find(
         ({ child, size: length }) => result >= child && result + size <= child + length,
       );
       if (found === undefined) {
-        throw broken(this, `the window 0x${result.toString(16)} is in no range of ${bus.path}`);
+        throw broken(this, `the window at 0x${result.toString(16)} is in no range of ${bus.path}`);
       }
       result = found.parent + (result - found.child);
     }
@@ -134,14 +135,14 @@ export interface AddressWindow {
   readonly size: number;
 }
 
-/** An address has at most three cells (PCI), an interrupt four. */
+/** An address has at most three cells (PCI), an interrupt at most four. */
 const MAX_CELLS = 4;
 
-/** The entries of a property, each of so many cells. What is left at the end is no entry. */
+/** The entries of a property, each of `stride` cells. An incomplete entry at the end is ignored. */
 export function items(node: DeviceTreeNode, name: string, stride: number): readonly (readonly number[])[] {
   const cells = node.cells(name);
   const count = stride === 0 ? 0 : Math.floor(cells.length / stride);
-  if (count > MAX_ITEMS) throw broken(node, `${name} has ${count} entries`);
+  if (count > MAX_ITEMS) throw broken(node, `${name} has ${count} entries, more than ${MAX_ITEMS}`);
   return Array.from({ length: count }, (_, index) => cells.slice(index * stride, (index + 1) * stride));
 }
 
@@ -156,13 +157,13 @@ export function numberOf(node: DeviceTreeNode, cells: readonly number[], at: num
   return inReach(node, value, 0);
 }
 
-/** The address of a window that ends below 2^53. */
+/** Returns the address of a window if it ends below 2^53. */
 export function inReach(node: DeviceTreeNode, address: number, size: number): number {
   if (Number.isSafeInteger(address) && Number.isSafeInteger(address + size)) return address;
-  throw broken(node, `0x${address.toString(16)}, ${size} bytes, is not below 2^53`);
+  throw broken(node, `the window at 0x${address.toString(16)} of ${size} bytes does not end below 2^53`);
 }
 
-/** What a node says cannot be. */
+/** The error for a node with impossible values. */
 export function broken(node: DeviceTreeNode, why: string): VirtioError {
   return new VirtioError('INVALID_DEVICE', `the device tree's ${node.path}: ${why}`);
 }
@@ -184,7 +185,7 @@ function busRanges(bus: DeviceTreeNode): readonly BusRange[] {
   }));
 }
 
-/** How many bytes a device tree has, as its first eight bytes say; `undefined` if they are not a device tree's. */
+/** The size of a device tree in bytes, from its first eight bytes; `undefined` if they do not begin a device tree. */
 export function deviceTreeSize(bytes: Uint8Array): number | undefined {
   if (bytes.length < 8) return undefined;
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -194,20 +195,23 @@ export function deviceTreeSize(bytes: Uint8Array): number | undefined {
 /**
  * Parses a flattened device tree (`.dtb`).
  *
- * @throws {@link VirtioError} `INVALID_PARAM` for bytes that are none, or none that is whole
+ * @throws {@link VirtioError} `INVALID_PARAM` for bytes that are not a complete device tree
  */
 export function parseDeviceTree(bytes: Uint8Array): DeviceTreeNode {
   const size = deviceTreeSize(bytes);
   if (size === undefined || size < HEADER || size > bytes.length) {
-    throw bad(size === undefined ? 'the magic number is missing' : `it says that it has ${size} bytes`);
+    throw bad(
+      size === undefined ? 'the magic number is missing' : `its header gives a size of ${size} bytes`,
+    );
   }
   const view = new DataView(bytes.buffer, bytes.byteOffset, size);
   const [structure, strings, version] = [view.getUint32(8), view.getUint32(12), view.getUint32(24)];
   const oldest = view.getUint32(28);
-  if (version < 16 || oldest > VERSION) throw bad(`version ${version}, readable as ${oldest}`);
+  if (version < 16 || oldest > VERSION)
+    throw bad(`it has version ${version}, compatible with ${oldest}; version ${VERSION} is supported`);
   const text = (at: number): string => {
     const length = bytes.subarray(at, Math.min(at + MAX_NAME + 1, size)).indexOf(0);
-    if (length < 0) throw bad(`a name at ${at} has no end, or more than ${MAX_NAME} characters`);
+    if (length < 0) throw bad(`the name at offset ${at} has no end, or more than ${MAX_NAME} characters`);
     return textOf(bytes.subarray(at, at + length));
   };
   const word = (at: number): number => {
@@ -226,7 +230,8 @@ export function parseDeviceTree(bytes: Uint8Array): DeviceTreeNode {
       at = align(at + name.length + 1, structure);
       const child = new DeviceTreeNode(name, node);
       depth += 1;
-      if (depth > MAX_DEPTH || (node === undefined && root !== undefined)) throw bad('its nodes are no tree');
+      if (depth > MAX_DEPTH || (node === undefined && root !== undefined))
+        throw bad('its nodes do not form a tree');
       node?.children.push(child);
       root ??= child;
       node = child;
@@ -242,7 +247,7 @@ export function parseDeviceTree(bytes: Uint8Array): DeviceTreeNode {
     } else if (token === TOKEN.END && root !== undefined && node === undefined) {
       return root;
     } else if (token !== TOKEN.NOP) {
-      throw bad(`token ${token} at ${at - 4}`);
+      throw bad(`unknown token ${token} at offset ${at - 4}`);
     }
   }
 }
@@ -251,7 +256,7 @@ function align(at: number, start: number): number {
   return start + Math.ceil((at - start) / 4) * 4;
 }
 
-/** Names and strings of a device tree are ASCII: a character a byte. */
+/** Names and strings of a device tree are ASCII: one byte per character. */
 function textOf(bytes: Uint8Array): string {
   let text = '';
   for (let index = 0; index < bytes.length; index += 1) text += String.fromCharCode(bytes[index] ?? 0);

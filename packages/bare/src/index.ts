@@ -1,5 +1,5 @@
 /**
- * VirtIO with no operating system: what an engine brings besides memory and registers.
+ * VirtIO without an operating system: memory, an event loop, interrupt controllers, and the tables of firmware.
  *
  * @packageDocumentation
  */

@@ -1,8 +1,11 @@
-/** Hands what an interrupt controller has pending to the lines of devices, outside of any trap: the event loop asks. */
+/**
+ * Passes pending interrupts of a controller to the lines of devices. It is polled by the event loop, not called from a trap
+ * handler.
+ */
 import type { MmioInterrupt } from '@virtio/mmio';
 import type { PciInterrupts } from '@virtio/pci';
 
-/** An interrupt controller. Sources are its own numbers. */
+/** An interrupt controller. Sources are the controller's interrupt numbers. */
 export interface InterruptController {
   /** Enables a source. */
   enable(source: number): void;
@@ -10,13 +13,13 @@ export interface InterruptController {
   disable(source: number): void;
   /** Takes the next pending source, or -1 if there is none. */
   claim(): number;
-  /** The source was handled: it may become pending again. */
+  /** Reports that the source was handled: it may become pending again. */
   complete(source: number): void;
 }
 
-/** What is kept alive while a caller waits: a `BareLoop`. */
+/** An event loop that is kept alive while a caller waits: a `BareLoop`. */
 export interface Holdable {
-  /** Somebody waits. */
+  /** Records that a caller waits. */
   hold(): void;
   /** Ends one `hold`. */
   release(): void;
@@ -24,20 +27,20 @@ export interface Holdable {
 
 type Handler = () => boolean;
 
-/** So many claims a turn: a line that nobody can quiet must not keep the loop from everything else. */
+/** The most claims per turn: a line that stays asserted must not stop the loop from doing anything else. */
 const CLAIMS = 64;
 
 /**
- * Sources of an interrupt controller and the handlers of each: lines may be shared.
+ * Calls the handlers of an interrupt controller's sources. Lines may be shared.
  *
- * The processor's own interrupts may stay masked: `wfi` ends when one is pending, masked or not, and the loop calls
+ * Interrupts may stay masked in the processor: `wfi` returns when one is pending, masked or not, and the loop then calls
  * {@link InterruptRouter.poll}.
  */
 export class InterruptRouter {
   readonly #controller: InterruptController;
   readonly #loop: Holdable;
   readonly #handlers = new Map<number, Set<Handler>>();
-  /** How many interrupts no handler claimed. */
+  /** How many interrupts belonged to no handler. */
   spurious = 0;
 
   constructor(controller: InterruptController, loop: Holdable) {
@@ -45,7 +48,7 @@ export class InterruptRouter {
     this.#loop = loop;
   }
 
-  /** The line of an MMIO device. */
+  /** The interrupt line of an MMIO device. */
   mmio(source: number): MmioInterrupt {
     let current: Handler | undefined;
     return {
@@ -57,17 +60,19 @@ export class InterruptRouter {
     };
   }
 
-  /** The lines of a PCI function: its INTx line. */
+  /** The interrupts of a PCI function with INTx. */
   intx(source: number): PciInterrupts {
     return this.#pci(0, [source]);
   }
 
-  /** The lines of a PCI function: one source a MSI-X vector. Its table must send the messages that cause them. */
+  /**
+   * The interrupts of a PCI function with MSI-X: one source per vector. The messages in its MSI-X table must cause these sources.
+   */
   msix(sources: readonly number[]): PciInterrupts {
     return this.#pci(sources.length, sources);
   }
 
-  /** Calls the handlers of what is pending. Returns whether anything was. */
+  /** Calls the handlers of all pending interrupts. Returns whether there were any. */
   poll(): boolean {
     for (let claims = 0; claims < CLAIMS; claims += 1) {
       const source = this.#controller.claim();
@@ -91,7 +96,7 @@ export class InterruptRouter {
         const source = sources[line];
         if (source !== undefined) current[line] = this.#replace(source, current[line], handler);
       },
-      // Nothing here tells of a removal; the driver finds out when the device no longer answers.
+      // Removals are not reported here; the driver notices when the device no longer answers.
       onRemoval: () => undefined,
       hold: () => this.#loop.hold(),
       release: () => this.#loop.release(),

@@ -1,16 +1,16 @@
-/** What a device tree says of virtio: windows of MMIO devices with their interrupts, and PCI host bridges with their ranges. */
+/** The virtio devices of a device tree: windows of MMIO devices with their interrupts, and PCI host bridges with their ranges. */
 import { type BarRanges, CAM_FUNCTION_SIZE, type DeviceFunction } from '@virtio/pci';
 import { type AddressWindow, broken, type DeviceTreeNode, inReach, items, numberOf } from './device-tree.ts';
 
-/** An interrupt as a device tree gives it. */
+/** An interrupt as a device tree describes it. */
 export interface TreeInterrupt {
-  /** The controller's node. */
+  /** The node of the interrupt controller. */
   readonly controller: DeviceTreeNode | undefined;
-  /** Its numbers, whose meaning depends on the controller: one number for a PLIC; type, number and flags for a GIC. */
+  /** Its cells, whose meaning depends on the controller: one number for a PLIC; type, number and flags for a GIC. */
   readonly cells: readonly number[];
 }
 
-/** The register window of an MMIO device. Only its registers tell whether a device is there. */
+/** The register window of an MMIO device. Only its registers show whether there is a device. */
 export interface TreeMmioDevice extends AddressWindow {
   readonly interrupts: readonly TreeInterrupt[];
 }
@@ -19,28 +19,28 @@ export interface TreeMmioDevice extends AddressWindow {
 export interface TreePciHost {
   /** The window to configuration space. */
   readonly config: AddressWindow;
-  /** Whether it is ECAM (4096 bytes a function), or the older CAM (256). */
+  /** The mechanism: ECAM (4096 bytes per function), or the older CAM (256). */
   readonly kind: 'ecam' | 'cam';
   readonly segment: number;
   readonly firstBus: number;
   readonly lastBus: number;
   /**
-   * Addresses that BARs may be given, as `BarAllocator` wants them. They are the same for devices and processor, unless the host
-   * bridge translates; see {@link TreePciHost.translation}.
+   * The address ranges for BARs, as `BarAllocator` takes them. Addresses are the same for devices and the processor, unless the
+   * host bridge translates them; see {@link TreePciHost.translation}.
    */
   readonly ranges: BarRanges;
   /**
-   * What to add to a device's memory address for the processor's; 0 on most machines. A 64-bit range that is translated otherwise is left
-   * out of {@link TreePciHost.ranges}.
+   * What to add to a memory address on the bus to get the processor's address; 0 on most machines. A 64-bit range with another
+   * translation is left out of {@link TreePciHost.ranges}.
    */
   readonly translation: number;
-  /** Where the processor sees I/O port 0 of the bus, if there is I/O space. */
+  /** The processor's address of I/O port 0 of the bus, if there is I/O space. */
   readonly ports: number | undefined;
-  /** The interrupt of a function's INTx pin (1 to 4), behind no bridge. */
+  /** The interrupt of the INTx pin (1 to 4) of a function that is not behind a bridge. */
   interrupt(at: DeviceFunction, pin: number): TreeInterrupt | undefined;
 }
 
-/** A way to find nodes by their handles. */
+/** The nodes by their handles (`phandle`). */
 function handles(root: DeviceTreeNode): ReadonlyMap<number, DeviceTreeNode> {
   const found = new Map<number, DeviceTreeNode>();
   for (const node of root.all()) {
@@ -51,7 +51,7 @@ function handles(root: DeviceTreeNode): ReadonlyMap<number, DeviceTreeNode> {
 }
 
 /**
- * The windows of all `virtio,mmio` nodes that are switched on, by address.
+ * The windows of all enabled `virtio,mmio` nodes, sorted by address.
  *
  * @throws VirtioError `INVALID_DEVICE` for impossible numbers
  */
@@ -84,7 +84,7 @@ function interruptsAmong(
   return items(node, 'interrupts', count).map((cells) => ({ controller, cells }));
 }
 
-/** Each has its controller ahead of it. */
+/** `interrupts-extended`: each interrupt follows the handle of its controller. */
 function extendedInterrupts(
   node: DeviceTreeNode,
   nodes: ReadonlyMap<number, DeviceTreeNode>,
@@ -94,7 +94,8 @@ function extendedInterrupts(
   for (let at = 0; at < cells.length;) {
     const controller = nodes.get(cells[at] ?? -1);
     const end = at + 1 + (controller?.cellCount('#interrupt-cells', 1) ?? Infinity);
-    if (end > cells.length) throw broken(node, `interrupts-extended names no controller at cell ${at}`);
+    if (end > cells.length)
+      throw broken(node, `interrupts-extended names no controller at cell ${at}, or ends too early`);
     result.push({ controller, cells: cells.slice(at + 1, end) });
     at = end;
   }
@@ -103,13 +104,13 @@ function extendedInterrupts(
 
 const MAX_BUS = 255;
 const MAX_SEGMENT = 0xffff;
-/** Bytes of configuration space a bus. */
+/** Bytes of configuration space per bus. */
 const BUS_SIZE = { ecam: 256 * CAM_FUNCTION_SIZE.ecam, cam: 256 * CAM_FUNCTION_SIZE.cam } as const;
 
 const KINDS = { 'pci-host-ecam-generic': 'ecam', 'pci-host-cam-generic': 'cam' } as const;
 
 /**
- * The host bridges with configuration space in memory that are switched on.
+ * The enabled PCI host bridges with configuration space in memory.
  *
  * @throws VirtioError `INVALID_DEVICE` for impossible numbers
  */
@@ -125,12 +126,12 @@ export function pciHosts(root: DeviceTreeNode): readonly TreePciHost[] {
     if (kind === undefined || config === undefined) continue;
     const [firstBus = 0, lastBus = MAX_BUS] = node.cells('bus-range');
     const segment = node.cell('linux,pci-domain') ?? 0;
-    // As many buses as the window has room for.
+    // No more buses than the window has room for.
     const last = Math.min(lastBus, firstBus + Math.floor(config.size / BUS_SIZE[kind]) - 1);
     if (firstBus > last || last > MAX_BUS || segment > MAX_SEGMENT) {
       throw broken(
         node,
-        `buses ${firstBus} to ${lastBus} of segment ${segment}, in ${config.size} bytes of configuration space`,
+        `buses ${firstBus} to ${lastBus} of segment ${segment} are impossible in ${config.size} bytes of configuration space`,
       );
     }
     result.push({
@@ -142,7 +143,7 @@ export function pciHosts(root: DeviceTreeNode): readonly TreePciHost[] {
   return result;
 }
 
-/** The upper cell of a PCI address says which space it is in. */
+/** The highest cell of a PCI address says which space it is in. */
 const SPACE_SHIFT = 24;
 const SPACE = { IO: 1, MEMORY: 2, MEMORY64: 3 } as const;
 

@@ -83,7 +83,7 @@ describe.each(rings)('the answers to requests on a %s ring', (_name, ring) => {
       chain.write(new Uint8Array(512).fill(2));
       chain.complete(chain.writable);
     });
-    expect(() => blk.readSync(0, data)).toThrow(failed('DEVICE_MISBEHAVED', /without a status/));
+    expect(() => blk.readSync(0, data)).toThrow(failed('DEVICE_MISBEHAVED', /did not write a status/));
     expect(data).toEqual(new Uint8Array(512).fill(1));
     close(open);
   });
@@ -105,7 +105,7 @@ describe.each(rings)('the answers to requests on a %s ring', (_name, ring) => {
       expect(data).toEqual(new Uint8Array(512).fill(2));
     }
     expect(messages).toEqual(
-      lengths.map((length) => expect.stringContaining(`${length} of 513 bytes`) as string),
+      lengths.map((length) => expect.stringContaining(`${length} written bytes instead of 513`) as string),
     );
     // Those that count what they read on writes, too.
     device.handle(0, (chain) => {

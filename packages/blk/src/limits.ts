@@ -71,7 +71,7 @@ export class Limits {
     if (segments > this.mostSegments) {
       throw this.invalid(
         what,
-        `the data takes ${segments} segments of up to ${this.#config.sizeMax} bytes, but a request holds at most ` +
+        `the data takes ${segments} segments, ${this.#config.sizeMax === Infinity ? '' : `of up to ${this.#config.sizeMax} bytes, `}but a request holds at most ` +
           `${this.mostSegments}; use several requests`,
       );
     }

@@ -308,7 +308,7 @@ describe('a queue for another thread', () => {
 
   it('refuses a plain number of queues, which would set aside nothing', () => {
     const options = { features: ['MQ'], queues: [8, 8], driver: { threadQueues: 1 as never } } as const;
-    expect(() => openFakeDisk(options)).toThrow(/threadQueues is 1; give what forThreads\(count\)/);
+    expect(() => openFakeDisk(options)).toThrow(/threadQueues is 1; pass the result of forThreads\(count\)/);
   });
 
   it('asks for as many queues as there are', () => {

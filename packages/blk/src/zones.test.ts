@@ -109,7 +109,7 @@ describe('a zoned disk', () => {
   it('is none without the feature, or if it is managed by the drive [5.2.4]', () => {
     const none = openFakeDisk({ config: characteristics });
     expect(none.blk.config.zoned).toBeUndefined();
-    expect(() => new BlkZones(none.blk)).toThrow(failed('UNSUPPORTED', /has no zones/));
+    expect(() => new BlkZones(none.blk)).toThrow(failed('UNSUPPORTED', /is not zoned/));
     close(none);
     const drive = openFakeDisk({ features: ['ZONED'], config: { ...characteristics, model: 0 } });
     expect(drive.blk.config.zoned).toBeUndefined();

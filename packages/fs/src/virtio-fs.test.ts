@@ -114,7 +114,7 @@ describe('a file system device', () => {
       expect(() => driver.submitRequest(message(opcode), answer)).toThrow(/sendPriority/);
     }
     expect(() => driver.sendPriority(message(Opcode.GETATTR))).toThrow(VirtioError);
-    expect(() => driver.submitRequest(message(Opcode.GETATTR, 41), answer)).toThrow(/len counts/);
+    expect(() => driver.submitRequest(message(Opcode.GETATTR, 41), answer)).toThrow(/has another len/);
     expect(driver.sendPriority(message(Opcode.INTERRUPT))).toBe(true);
   });
 });

@@ -18,8 +18,8 @@ export interface DiscoveryOptions {
 const MAGIC = 0x74726976;
 
 /**
- * All virtio devices of this machine: those on PCI first, then the windows of MMIO, empty ones included. What is in an MMIO
- * window is told where the process may read `/dev/mem`; the device is not disturbed.
+ * All virtio devices of this machine: those on PCI first, then the windows of MMIO, empty ones included. What is in an MMIO window
+ * is given if the process may read `/dev/mem`; the device is not disturbed.
  *
  * @example
  * ```ts

@@ -16,7 +16,7 @@ function closeAll(): void {
   }
 }
 
-/** A signal that nobody else handles would end the process without an 'exit' event. */
+/** A signal without another handler would end the process without an 'exit' event. */
 function onSignal(signal: NodeJS.Signals): void {
   if (process.listenerCount(signal) > 1) return;
   closeAll();

@@ -1,4 +1,7 @@
-/** Notices that a device is gone where the kernel does not report it: by checking repeatedly, even while nobody waits for the device. */
+/**
+ * Notices that a device is gone where the kernel does not report it: by checking repeatedly, even while no caller waits for the
+ * device.
+ */
 
 /** How often, in milliseconds. */
 const PERIOD_MS = 500;

@@ -1,5 +1,5 @@
 /**
- * Memory that another process maps: a file without a name (memfd) whose size is sealed, so that nobody can shrink it below a
+ * Memory that another process maps: a file without a name (memfd) whose size is sealed, so that it cannot be shrunk below a
  * mapping, which would end the process that mapped it with SIGBUS.
  */
 import { ftruncateSync } from 'node:fs';

@@ -211,7 +211,7 @@ export function signalEventfd(fd: number): void {
 }
 
 /**
- * Adds seals to a memfd, after which nobody can take them away.
+ * Adds seals to a memfd; they cannot be removed.
  *
  * @throws {@link SystemCallError}
  */

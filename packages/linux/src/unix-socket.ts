@@ -91,7 +91,7 @@ export class UnixSocket implements Disposable {
    * Connects to a socket in the file system.
    *
    * @returns `undefined` if the other side has too many connections to accept now; try again later
-   * @throws {@link VirtioError} `NO_DEVICE` if nobody listens there, `PERMISSION_DENIED`, `INVALID_PARAM`
+   * @throws {@link VirtioError} `NO_DEVICE` if nothing listens there, `PERMISSION_DENIED`, `INVALID_PARAM`
    */
   static connect(path: string): UnixSocket | undefined {
     const address = socketAddress(path);

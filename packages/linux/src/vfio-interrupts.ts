@@ -1,6 +1,6 @@
 /**
- * Interrupts of a VFIO device: MSI-X or INTx as eventfds, waited for on Node's event loop, and the kernel's request to let go
- * of a device that is being unplugged.
+ * Interrupts of a VFIO device: MSI-X or INTx as eventfds, watched on Node's event loop, and the kernel's request to release a
+ * device that is being unplugged.
  */
 import { VirtioError } from '@virtio/core';
 import { EventLines } from './event-lines.ts';
@@ -9,7 +9,7 @@ import { systemError } from './system-error.ts';
 import { PciIrq } from './vfio-abi.ts';
 import type { VfioDevice } from './vfio-device.ts';
 
-/** Vectors are a scarce resource of the machine; queues beyond these share. */
+/** The most vectors to use, as machines have few; further queues share them. */
 const MOST_VECTORS = 64;
 
 /** The interrupt lines of a VFIO device. */
@@ -20,8 +20,8 @@ export class VfioInterrupts extends EventLines {
   readonly #onGone: () => void;
 
   /**
-   * @param kind which interrupts to use; with `none` only removals are heard of
-   * @param onGone called after the driver has heard of the removal: lets go of the device
+   * @param kind which interrupts to use; with `none` only removals are reported
+   * @param onGone called after the driver was notified of the removal: releases the device
    * @throws {@link VirtioError} `UNSUPPORTED` if the device has no such interrupts
    */
   constructor(device: VfioDevice, kind: 'msix' | 'intx' | 'none', onGone: () => void) {
@@ -45,7 +45,7 @@ export class VfioInterrupts extends EventLines {
     }
   }
 
-  /** Which interrupts a device has, the better first. */
+  /** The kinds of interrupts that a device has, the better one first. */
   static kinds(device: VfioDevice): ('msix' | 'intx')[] {
     return [
       ...(device.irqCount(PciIrq.MSIX) > 0 ? (['msix'] as const) : []),
@@ -69,7 +69,7 @@ export class VfioInterrupts extends EventLines {
     }
     throw new VirtioError(
       'UNSUPPORTED',
-      `PCI ${this.#device.address} was asked to interrupt by MSI-X, but the machine has no vector left or the device no MSI-X; ` +
+      `PCI ${this.#device.address} cannot interrupt by MSI-X: the device has none, or the machine has no vector left; ` +
         "open it with { interrupts: 'intx' } or 'polling'",
     );
   }
@@ -86,7 +86,7 @@ export class VfioInterrupts extends EventLines {
         // Reading the ISR status in the handler de-asserts the line.
         this.fire(0);
       } finally {
-        // The line was masked when it fired; were it unmasked before, it would fire again at once.
+        // The kernel masked the line when it fired; unmasked before the handler ran, it would fire again at once.
         if (!this.disposed) this.#device.unmaskIrq(PciIrq.INTX);
       }
     });

@@ -3,7 +3,7 @@ import type { PostedMemory } from '@virtio/core';
 import { viewMemory } from './syscalls.ts';
 
 /**
- * A view of memory that another thread of this process described with `LinuxHal.post`. It is valid for as long as the owner keeps the
+ * Makes a view of memory that another thread of this process described with `LinuxHal.post`. It is valid until the owner frees the
  * memory.
  */
 export function attachMemory({ pointer, length }: PostedMemory): Uint8Array<ArrayBuffer> {

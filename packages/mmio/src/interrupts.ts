@@ -1,19 +1,19 @@
 /**
  * The interrupt of an MMIO device: one line for all queues and for changes of the configuration. The platform provides the line
- * ({@link MmioInterrupt}); its cause is found out here, and drivers see core's `InterruptSource`.
+ * ({@link MmioInterrupt}); this module finds the cause, and drivers see core's `InterruptSource`.
  */
 import { InterruptHandlers, type InterruptRegisters } from '@virtio/core';
 
-/** The interrupt line of one device, from the platform. */
+/** The interrupt line of one device, which the platform provides. */
 export interface MmioInterrupt {
   /**
    * Sets the only handler of the line. `undefined` removes it.
    *
    * The handler returns whether the interrupt was this device's: a line may be shared. When it has returned, the device has
-   * released the line unless there is more to handle.
+   * de-asserted the line, unless there is more to handle.
    */
   onLine(handler: (() => boolean) | undefined): void;
-  /** A caller waits: an event loop stays alive while there are more holds than releases. */
+  /** Records that a caller waits: the event loop stays alive while there are more holds than releases. */
   hold(): void;
   /** Ends one {@link MmioInterrupt.hold}. */
   release(): void;

@@ -1,6 +1,6 @@
 /**
- * The MMIO transport, modern (version 2) and legacy (version 1). It needs of the platform a window to the registers and the
- * interrupt line if there is one.
+ * The MMIO transport, modern (version 2) and legacy (version 1). The platform provides a window to the registers, and the interrupt
+ * line if there is one.
  */
 import {
   DeviceStatus,
@@ -29,8 +29,8 @@ const KNOWN_INTERRUPTS = InterruptStatus.QUEUE_INTERRUPT | InterruptStatus.DEVIC
 const mask = (bit: number): bigint => 1n << BigInt(bit);
 
 /**
- * Features that MMIO does not have: `ADMIN_VQ` (4.2.5), `SR_IOV` (of PCI) and `NOTIF_CONFIG_DATA`, for which there is no
- * register. 2.2.1: they are not accepted even if they are offered.
+ * Features that MMIO does not have: `ADMIN_VQ` (4.2.5), `SR_IOV` (PCI only) and `NOTIF_CONFIG_DATA`, for which there is no
+ * register. 2.2.1: they are not accepted even if a device offers them.
  */
 const NOT_ON_MMIO = mask(Feature.ADMIN_VQ) | mask(Feature.SR_IOV) | mask(Feature.NOTIF_CONFIG_DATA);
 
@@ -77,7 +77,7 @@ export class MmioTransport extends Transport {
   readonly deviceType: DeviceType;
   readonly name: string;
   readonly interrupts: InterruptSource | undefined;
-  /** 4.2.2: nothing says how long the configuration space is; what is left of the window is its limit. */
+  /** The size of the configuration space in bytes: the rest of the window, as no register gives it [4.2.2]. */
   readonly configSize: number;
   /** The version of the register layout: 1 (legacy) or 2. */
   readonly version: 1 | 2;
@@ -96,7 +96,7 @@ export class MmioTransport extends Transport {
    * Checks that there is a virtio device behind the window.
    *
    * @throws {@link VirtioError} `CONFIG_SPACE_TOO_SMALL` for a window without all registers, `INVALID_DEVICE` for a wrong magic
-   * value or version, `NO_DEVICE` for a placeholder without a device, `INVALID_DEVICE_TYPE`
+   * value or version, `NO_DEVICE` for a placeholder (device id 0), `INVALID_DEVICE_TYPE`
    */
   constructor(window: RegisterWindow, { name, interrupts, onDispose }: MmioTransportOptions) {
     super();
@@ -117,9 +117,9 @@ export class MmioTransport extends Transport {
   }
 
   /**
-   * Identifies the device in a window without changing its state: for discovery.
+   * Identifies the device in a window without changing its state, for discovery.
    *
-   * @returns `undefined` if there is no virtio device, or one of a version or type that is not known [4.2.2.2]
+   * @returns `undefined` if there is no virtio device, or one of an unknown version or type [4.2.2.2]
    * @throws {@link VirtioError} `CONFIG_SPACE_TOO_SMALL`
    */
   static probe(window: RegisterWindow): MmioIdentity | undefined {
@@ -138,8 +138,8 @@ export class MmioTransport extends Transport {
     if (this.version === MMIO_LEGACY) return features;
     const word1 = this.#readFeatures(1);
     features |= BigInt(word1) << 32n;
-    // Some devices take any selector above 0 for 1, QEMU's among them. Word 1 is never zero (VERSION_1), and no bit of word 3
-    // has a meaning; so if they are equal there are two words, and writing to another would overwrite the second.
+    // Some devices, QEMU's among them, treat any selector above 0 as 1. Word 1 is never zero (VERSION_1), and word 3 has no
+    // assigned bits; so if the two are equal, the device has only two words, and writing another would overwrite the second.
     if (this.#readFeatures(3) !== word1) features |= BigInt(this.#readFeatures(2)) << 64n;
     return features & ~NOT_ON_MMIO;
   }
@@ -169,7 +169,9 @@ export class MmioTransport extends Transport {
     else this.#window.write32(R.QueueNotify, value >>> 0);
   }
 
-  /** Interrupts of a window cannot be told apart by queue, so the other thread polls. `UNSUPPORTED` if the window is not mapped. */
+  /**
+   * The interrupt does not say which queue it is for, so the other thread polls. Throws `UNSUPPORTED` if the window is not mapped.
+   */
   override lendQueue(queue: number): QueueSignals {
     const { mapped } = this.#window;
     if (mapped === undefined) return super.lendQueue(queue);
@@ -181,8 +183,8 @@ export class MmioTransport extends Transport {
   }
 
   /**
-   * All bits are set if the device no longer answers. Where nothing answers, some hosts read as ones and some (QEMU) as zeros, as
-   * a device does that was just reset; the magic value tells the two apart.
+   * All bits are set if the device no longer answers. Where no device answers, registers read as ones on some hosts and as zeros on
+   * others (QEMU); zero is also the status after a reset, so the magic value is checked then.
    */
   getStatus(): DeviceStatus {
     const status = this.#window.read32(R.Status);
@@ -194,7 +196,7 @@ export class MmioTransport extends Transport {
     this.#window.write32(R.Status, status.bits);
   }
 
-  /** 4.2.4: before any queue is used. A modern device has no such register. */
+  /** Sets the page size of a legacy device [4.2.4], before any queue is used. A modern device has no such register. */
   setGuestPageSize(size: number): void {
     if (this.version === MMIO_LEGACY) this.#window.write32(R.GuestPageSize, size);
   }
@@ -204,8 +206,8 @@ export class MmioTransport extends Transport {
   }
 
   /**
-   * @throws {@link VirtioError} `INVALID_PARAM` for a size that the queue cannot have, `ALREADY_USED`; legacy: `INVALID_PARAM` for
-   * areas that do not have the legacy layout, `DMA_ERROR` for an address above the 2^32 pages that its register takes
+   * @throws {@link VirtioError} `INVALID_PARAM` for a size that the queue cannot have, `ALREADY_USED`; on a legacy device also
+   * `INVALID_PARAM` for areas without the legacy layout, and `DMA_ERROR` for an address that its register of 2^32 pages cannot hold
    */
   queueSet(queue: number, size: number, descriptors: number, driverArea: number, deviceArea: number): void {
     // 4.2.2.2: while the queue is in use, its other registers must not be touched.
@@ -219,7 +221,7 @@ export class MmioTransport extends Transport {
     if (!(size >= 1 && size <= max)) {
       throw new VirtioError(
         'INVALID_PARAM',
-        `${this.who()}: queue ${queue} cannot have ${size} descriptors; it can have up to ${max}`,
+        `${this.who()}: queue ${queue} cannot have ${size} descriptors; give it at most ${max}`,
       );
     }
     if (this.version === MMIO_LEGACY) {
@@ -235,9 +237,9 @@ export class MmioTransport extends Transport {
   }
 
   /**
-   * Takes the queue from the device. Legacy devices may take that for a reset of the whole device; QEMU's do.
+   * Takes the queue back from the device. Legacy devices may treat that as a reset of the whole device; QEMU's do.
    *
-   * @throws {@link VirtioError} `NOT_READY` if the device does not let go of it
+   * @throws {@link VirtioError} `NOT_READY` if the device does not release it
    */
   queueUnset(queue: number): void {
     this.#select(queue);
@@ -245,9 +247,9 @@ export class MmioTransport extends Transport {
       this.#window.write32(R.QueuePFN, 0);
       return;
     }
-    // 4.2.2.2: reading back makes sure that the device has seen it.
+    // 4.2.2.2: reading back ensures that the device has seen it.
     this.#window.write32(R.QueueReady, 0);
-    this.#awaitZero(R.QueueReady, `queue ${queue} was to be stopped`);
+    this.#awaitZero(R.QueueReady, `did not stop queue ${queue}`);
   }
 
   queueUsed(queue: number): boolean {
@@ -258,7 +260,8 @@ export class MmioTransport extends Transport {
   }
 
   /**
-   * @throws {@link VirtioError} `UNSUPPORTED` also if the device offered `VIRTIO_F_RING_RESET`, but has no register for it
+   * @throws {@link VirtioError} `UNSUPPORTED` if `VIRTIO_F_RING_RESET` was not negotiated, or if the device offered it but has no
+   * register for it
    * @see VIRTIO 1.4, 2.6.1 and 4.2.2.2
    */
   queueReset(queue: number): void {
@@ -270,13 +273,13 @@ export class MmioTransport extends Transport {
     }
     this.#select(queue);
     this.#window.write32(R.QueueReset, 1);
-    this.#awaitZero(R.QueueReset, `queue ${queue} was to be reset`);
-    // 2.6.1.1.2: verify it. A device without the register reads as 0 there at once, and QEMU's offer RING_RESET without it; but
-    // after a reset QueueReady is 0 as well.
+    this.#awaitZero(R.QueueReset, `did not reset queue ${queue}`);
+    // 2.6.1.1.2: verify it. QEMU's devices offer RING_RESET without the register, which then reads as 0 at once; but after a reset
+    // QueueReady is 0 as well.
     if (this.#window.read32(R.QueueReady) !== 0) {
       throw new VirtioError(
         'UNSUPPORTED',
-        `${this.who()} offers RING_RESET, but still has queue ${queue} after a reset of it; reset the device, and open it ` +
+        `${this.who()} offers RING_RESET, but queue ${queue} is still enabled after its reset; reset the device, and open it with ` +
           "without: ['RING_RESET']",
       );
     }
@@ -289,12 +292,12 @@ export class MmioTransport extends Transport {
     return InterruptStatus.from(pending);
   }
 
-  /** Legacy devices have none: 0. */
+  /** The configuration generation; 0 on legacy devices, which have none. */
   readConfigGeneration(): number {
     return this.version === MMIO_LEGACY ? 0 : this.#window.read32(R.ConfigGeneration);
   }
 
-  /** 2.5.4: with no generation, a legacy device is read until two reads agree. */
+  /** 2.5.4: a legacy device has no generation and is read until two reads agree. */
   override readConsistent<T>(read: () => T): T {
     if (this.version !== MMIO_LEGACY) return super.readConsistent(read);
     let last = read();
@@ -311,7 +314,7 @@ export class MmioTransport extends Transport {
 
   readConfig(offset: number, width: 1 | 2 | 4): number {
     const at = this.#configAt(offset, width);
-    // 4.2.2.2: at the width of the field.
+    // 4.2.2.2: accessed at the width of the field.
     if (width === 1) return this.#window.read8(at);
     return width === 2 ? this.#window.read16(at) : this.#window.read32(at);
   }
@@ -332,7 +335,7 @@ export class MmioTransport extends Transport {
     window.write32(R.SHMSel, id);
     const lengthLow = window.read32(R.SHMLenLow);
     const lengthHigh = window.read32(R.SHMLenHigh);
-    // All ones: no such region. Zero: a device older than these registers.
+    // All ones: no such region. Zero: a device that predates these registers.
     if ((lengthLow === ALL_ONES && lengthHigh === ALL_ONES) || (lengthLow | lengthHigh) === 0) {
       return undefined;
     }
@@ -342,7 +345,7 @@ export class MmioTransport extends Transport {
     if (!Number.isSafeInteger(address + length)) {
       throw new VirtioError(
         'INVALID_DEVICE',
-        `${this.who()} says that its shared memory region ${id} has ${length} bytes at 0x${address.toString(16)}; ` +
+        `${this.who()} reports ${length} bytes at 0x${address.toString(16)} for shared memory region ${id}; ` +
           'no platform has such addresses',
       );
     }
@@ -357,7 +360,7 @@ export class MmioTransport extends Transport {
   /**
    * Resets the device if it is still there, removes the handler of its line, and calls `onDispose`.
    *
-   * @throws {@link VirtioError} `NOT_READY` if the device does not finish its reset
+   * @throws {@link VirtioError} `NOT_READY` if the device does not complete its reset
    */
   [Symbol.dispose](): void {
     if (this.#disposed) return;
@@ -387,7 +390,7 @@ export class MmioTransport extends Transport {
     this.#window.write32(high, Math.floor(value / TWO_32));
   }
 
-  /** 4.2.4: one page number stands for the whole queue, whose parts follow from its size and the alignment. */
+  /** 4.2.4: one page number gives the place of the whole queue; its parts follow from its size and alignment. */
   #setLegacy(queue: number, size: number, descriptors: number, driverArea: number, deviceArea: number): void {
     const availBytes = 2 * (3 + size);
     const usedAt = Math.ceil((driverArea + availBytes) / PAGE_SIZE) * PAGE_SIZE;
@@ -401,8 +404,8 @@ export class MmioTransport extends Transport {
     if (page === 0 || page > ALL_ONES) {
       throw new VirtioError(
         'DMA_ERROR',
-        `${this.who()}: queue ${queue} is at 0x${descriptors.toString(16)}; a legacy device takes addresses from one page to ` +
-          '2^32 pages: allocate lower memory',
+        `${this.who()}: queue ${queue} is at 0x${descriptors.toString(16)}; a legacy device takes addresses from page 1 to ` +
+          'page 2^32 - 1: allocate lower memory',
       );
     }
     this.#window.write32(R.QueueSize, size);
@@ -419,7 +422,7 @@ export class MmioTransport extends Transport {
       if (Date.now() > deadline) {
         throw new VirtioError(
           'NOT_READY',
-          `${this.who()}: ${what} and is not after ${QUEUE_TIMEOUT_MS / 1000} s; reset the device`,
+          `${this.who()} ${what} within ${QUEUE_TIMEOUT_MS / 1000} s; reset the device`,
         );
       }
     }
@@ -429,17 +432,17 @@ export class MmioTransport extends Transport {
     if (offset < 0 || offset + width > this.configSize) {
       throw new VirtioError(
         'CONFIG_SPACE_TOO_SMALL',
-        `${this.who()}: ${width} bytes at ${offset} were asked for; the window has ${this.configSize} bytes of ` +
-          'configuration space',
+        `${this.who()}: ${width} bytes at ${offset} of the configuration space were asked for; the window has ${this.configSize} bytes ` +
+          'of it',
       );
     }
     return R.Config + offset;
   }
 }
 
-/** What a `VirtioError` of {@link MmioTransport}'s constructor has as `reason`, for the causes that share a code. */
+/** The values of `reason` in a `VirtioError` of {@link MmioTransport}'s constructor. */
 export type MmioErrorReason =
-  /** The window of registers is smaller than the registers are. */
+  /** The window is too small for the registers. */
   | 'WINDOW_TOO_SMALL'
   /** `MagicValue` is not 0x74726976. */
   | 'BAD_MAGIC'
@@ -451,7 +454,7 @@ function identify(window: RegisterWindow, name: string): MmioIdentity {
   if (window.size < R.Config) {
     throw new VirtioError(
       'CONFIG_SPACE_TOO_SMALL',
-      `${name}: a window of ${window.size} bytes does not hold the ${R.Config} bytes of registers; map more`,
+      `${name}: the window of ${window.size} bytes is too small for the ${R.Config} bytes of registers; map more`,
       { reason: 'WINDOW_TOO_SMALL' satisfies MmioErrorReason },
     );
   }
@@ -459,7 +462,7 @@ function identify(window: RegisterWindow, name: string): MmioIdentity {
   if (magic !== MMIO_MAGIC) {
     throw new VirtioError(
       'INVALID_DEVICE',
-      `${name}: the magic value is 0x${magic.toString(16)}, not 0x${MMIO_MAGIC.toString(16)}; there is no virtio device here`,
+      `${name}: the magic value is 0x${magic.toString(16)}, not 0x${MMIO_MAGIC.toString(16)}; there is no virtio device at this address`,
       { reason: 'BAD_MAGIC' satisfies MmioErrorReason },
     );
   }
@@ -467,13 +470,13 @@ function identify(window: RegisterWindow, name: string): MmioIdentity {
   if (version !== MMIO_MODERN && version !== MMIO_LEGACY) {
     throw new VirtioError(
       'INVALID_DEVICE',
-      `${name}: the version is ${version}; versions 1 (legacy) and 2 are known`,
+      `${name}: the version is ${version}; only versions 1 (legacy) and 2 are supported`,
       { reason: 'UNKNOWN_VERSION' satisfies MmioErrorReason },
     );
   }
   const id = window.read32(R.DeviceID);
   if (id === 0) {
-    throw new VirtioError('NO_DEVICE', `${name}: device id 0; this is a place for a device, without one`);
+    throw new VirtioError('NO_DEVICE', `${name}: the device id is 0; this is a placeholder without a device`);
   }
   return { version, deviceType: deviceTypeFromId(id), vendor: window.read32(R.VendorID) };
 }

@@ -1,6 +1,6 @@
 /**
- * The registers of virtio over MMIO, named as in the specification. All but the configuration space have 32 bits; 64-bit values
- * are two registers, the lower half first.
+ * The registers of virtio over MMIO, named as in the specification. All registers have 32 bits, except the configuration space;
+ * 64-bit values are two registers, the lower half first.
  *
  * @see VIRTIO 1.4, 4.2.2 and 4.2.4
  */
@@ -13,35 +13,35 @@ export const MmioRegister = {
   Version: 0x004,
   /** R: the device's type; 0 if there is no device. */
   DeviceID: 0x008,
-  /** R: who made the device. */
+  /** R: the vendor id of the device. */
   VendorID: 0x00c,
-  /** R: the 32 feature bits chosen by `DeviceFeaturesSel`. */
+  /** R: the 32 feature bits selected by `DeviceFeaturesSel`. */
   DeviceFeatures: 0x010,
-  /** W. */
+  /** W: which 32 bits `DeviceFeatures` shows. */
   DeviceFeaturesSel: 0x014,
-  /** W: the 32 accepted feature bits chosen by `DriverFeaturesSel`. */
+  /** W: the 32 accepted feature bits selected by `DriverFeaturesSel`. */
   DriverFeatures: 0x020,
-  /** W. */
+  /** W: which 32 bits `DriverFeatures` sets. */
   DriverFeaturesSel: 0x024,
   /** W, legacy: the unit of `QueuePFN` in bytes. */
   GuestPageSize: 0x028,
-  /** W: the queue that the following registers are about. */
+  /** W: the index of the queue to which the following registers belong. */
   QueueSel: 0x030,
   /** R: the queue's largest size in descriptors; 0 if there is no such queue. */
   QueueSizeMax: 0x034,
-  /** W: its size in descriptors. */
+  /** W: the size of the queue in descriptors. */
   QueueSize: 0x038,
-  /** W, legacy: the alignment of its used ring in bytes. */
+  /** W, legacy: the alignment of the queue's used ring in bytes. */
   QueueAlign: 0x03c,
-  /** RW, legacy: where it is, in pages; 0 if it is not in use. */
+  /** RW, legacy: the page number of the queue; 0 if it is not in use. */
   QueuePFN: 0x040,
-  /** RW: 1 if the device may use it. */
+  /** RW: 1 if the device may use the queue. */
   QueueReady: 0x044,
   /** W: notifies the device. */
   QueueNotify: 0x050,
-  /** R: what caused the interrupt. */
+  /** R: the causes of the interrupt. */
   InterruptStatus: 0x060,
-  /** W: what has been handled. */
+  /** W: the causes that were handled. */
   InterruptACK: 0x064,
   /** RW: the device status. */
   Status: 0x070,
@@ -49,21 +49,21 @@ export const MmioRegister = {
   QueueDescLow: 0x080,
   /** W: its upper half. */
   QueueDescHigh: 0x084,
-  /** W: the address of its driver area. */
+  /** W: the address of the queue's driver area. */
   QueueDriverLow: 0x090,
   /** W: its upper half. */
   QueueDriverHigh: 0x094,
-  /** W: the address of its device area. */
+  /** W: the address of the queue's device area. */
   QueueDeviceLow: 0x0a0,
   /** W: its upper half. */
   QueueDeviceHigh: 0x0a4,
-  /** W: the shared memory region that the following registers are about. */
+  /** W: the id of the shared memory region to which the following registers belong. */
   SHMSel: 0x0ac,
-  /** R: its length in bytes; all ones if there is no such region. */
+  /** R: the length of the region in bytes; all ones if there is no such region. */
   SHMLenLow: 0x0b0,
   /** R: its upper half. */
   SHMLenHigh: 0x0b4,
-  /** R: its physical address. */
+  /** R: the physical address of the region. */
   SHMBaseLow: 0x0b8,
   /** R: its upper half. */
   SHMBaseHigh: 0x0bc,

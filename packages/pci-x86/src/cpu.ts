@@ -1,5 +1,6 @@
 /**
- * The instructions that only the host of an engine can execute. It injects them; nothing here is native.
+ * The instructions that only the host of an engine can execute, as interfaces: the host provides them, and this package has no
+ * native code.
  */
 
 /** The registers that CPUID returns, by name: 32 bits each. */
@@ -28,7 +29,7 @@ export interface X86Cpu {
    */
   hypercall(call: number, a: number, b: number, c: number): number;
 
-  /** The same with 64 bits in RDX and of RAX. For accesses of 8 bytes, which are never hot. */
+  /** Like {@link X86Cpu.hypercall}, with all 64 bits of RDX and RAX: for accesses of 8 bytes, which no hot path makes. */
   hypercall64(call: number, a: number, b: number, c: bigint): bigint;
 }
 

@@ -1,10 +1,10 @@
-/** Configuration space by hypercalls: a memory-mapped window that only the hypervisor may touch. */
+/** Configuration space through hypercalls: a memory-mapped window that only the hypervisor can access. */
 import { checkRegister } from '@virtio/core';
 import { type Cam, CAM_FUNCTION_SIZE, camOffset, type ConfigAccess, type DeviceFunction } from '@virtio/pci';
 import type { X86Cpu } from './cpu.ts';
 import { hypRead, hypWrite } from './hypercalls.ts';
 
-/** Access to configuration space by pKVM's hypercalls. */
+/** Access to configuration space through pKVM's hypercalls. */
 export class HypCam implements ConfigAccess {
   readonly size: number;
   readonly #cpu: X86Cpu;
@@ -13,7 +13,7 @@ export class HypCam implements ConfigAccess {
 
   /**
    * @param address the physical address of the window, at its bus 0
-   * @param cam which kind of window it is
+   * @param cam the kind of window
    */
   constructor(cpu: X86Cpu, address: number, cam: Cam) {
     this.size = CAM_FUNCTION_SIZE[cam];

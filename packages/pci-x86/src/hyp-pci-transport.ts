@@ -1,4 +1,4 @@
-/** The PCI transport over hypercalls: `@virtio/pci`'s, with BARs and configuration space that the hypervisor touches. */
+/** The PCI transport over hypercalls: that of `@virtio/pci`, with BARs and configuration space accessed through the hypervisor. */
 import type { InterruptSource } from '@virtio/core';
 import {
   type ConfigAccess,
@@ -26,7 +26,7 @@ import { HypIoRegion } from './hypercalls.ts';
  */
 export class HypPciTransport extends PciTransport {
   /**
-   * @param access the way to configuration space: a {@link HypCam}
+   * @param access the access to configuration space: a {@link HypCam}
    * @param at the function; its BARs must have addresses
    * @param interrupts its interrupt lines, if any
    * @throws {@link VirtioError} as {@link PciTransport} does

@@ -1,11 +1,11 @@
 /**
- * The hypercalls by which a guest that pKVM protects reaches registers: the hypervisor cannot read the instruction that trapped
- * to emulate memory-mapped I/O, so the guest states each access.
+ * The hypercalls through which a guest that pKVM protects accesses registers: the hypervisor cannot read the trapping instruction
+ * to emulate memory-mapped I/O, so the guest makes a call for each access.
  */
 import { checkRegister, type RegisterWindow } from '@virtio/core';
 import type { X86Cpu } from './cpu.ts';
 
-/** The CPUID leaf where a hypervisor says who it is. */
+/** The CPUID leaf with the signature of the hypervisor. */
 const CPUID_SIGNATURE = 0x4000_0000;
 
 /** `PKVM` as EBX holds it. */
@@ -18,14 +18,14 @@ const U64 = 2n ** 64n - 1n;
 
 /** Numbers of hypercalls. */
 export const Hypercall = {
-  /** RBX: physical address, RCX: bytes. Returns what was read. */
+  /** RBX: physical address, RCX: number of bytes. Returns the value. */
   IO_READ: PKVM_OP + 3,
-  /** RBX: physical address, RCX: bytes, RDX: what to write. */
+  /** RBX: physical address, RCX: number of bytes, RDX: the value to write. */
   IO_WRITE: PKVM_OP + 4,
 } as const;
 
 /**
- * Whether the hypervisor below is pKVM.
+ * Whether the hypervisor is pKVM.
  *
  * @example
  * ```ts
@@ -44,19 +44,19 @@ export function isPkvm(cpu: X86Cpu): boolean {
 /** Reads 1, 2 or 4 bytes at a physical address. */
 export function hypRead(cpu: X86Cpu, address: number, width: 1 | 2 | 4): number {
   const value = cpu.hypercall(Hypercall.IO_READ, address, width, 0);
-  // What is above the width means nothing.
+  // Bits above the width are undefined.
   if (width === 4) return value >>> 0;
   return value & (width === 1 ? 0xff : 0xffff);
 }
 
 /** Writes 1, 2 or 4 bytes at a physical address. */
 export function hypWrite(cpu: X86Cpu, address: number, width: 1 | 2 | 4, value: number): void {
-  // Above the width there must be zeros.
+  // Bits above the width must be zero.
   const bits = width === 4 ? value >>> 0 : value & (width === 1 ? 0xff : 0xffff);
   cpu.hypercall(Hypercall.IO_WRITE, address, width, bits);
 }
 
-/** Registers in physical memory that are reached by hypercalls, such as a part of a BAR. */
+/** A window of registers in physical memory, accessed through hypercalls; for example a part of a BAR. */
 export class HypIoRegion implements RegisterWindow {
   /** The physical address of the first register. */
   readonly address: number;
@@ -82,7 +82,7 @@ export class HypIoRegion implements RegisterWindow {
     return hypRead(this.#cpu, this.#at(offset, 4), 4);
   }
 
-  /** Reads 8 bytes in one access. No register of virtio wants that; other devices' may. */
+  /** Reads 8 bytes in one access. No register of virtio needs that; other devices may. */
   read64(offset: number): bigint {
     return this.#cpu.hypercall64(Hypercall.IO_READ, this.#at(offset, 8), 8, 0n) & U64;
   }

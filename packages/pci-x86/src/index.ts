@@ -1,5 +1,5 @@
 /**
- * VirtIO over PCI on x86: by the hypercalls of pKVM, and by I/O ports.
+ * VirtIO over PCI on x86, through the hypercalls of pKVM or through I/O ports.
  *
  * @packageDocumentation
  */

@@ -1,17 +1,17 @@
-/** PCI by I/O ports, for x86 hosts without a memory-mapped window to configuration space, and for BARs in I/O space. */
+/** PCI through I/O ports, for x86 machines without a memory-mapped window to configuration space, and for BARs in I/O space. */
 import { checkRegister, type RegisterWindow, VirtioError } from '@virtio/core';
 import { CAM_FUNCTION_SIZE, type ConfigAccess, type DeviceFunction } from '@virtio/pci';
 import type { X86Ports } from './cpu.ts';
 
 /** Selects a register: `enable | bus << 16 | device << 11 | function << 8 | offset`. */
 const CONFIG_ADDRESS = 0xcf8;
-/** Four bytes that show the register. */
+/** Four ports that access the selected register. */
 const CONFIG_DATA = 0xcfc;
 const ENABLE = 0x8000_0000;
 
 /**
- * Access to configuration space by the ports 0xCF8 and 0xCFC: 256 bytes a function, in segment 0. Two ports make one access,
- * so nothing else may use them in between.
+ * Access to configuration space through the ports 0xCF8 and 0xCFC: 256 bytes per function, in segment 0. Each access uses both
+ * ports, so nothing else may use them in between.
  */
 export class PortCam implements ConfigAccess {
   readonly size = CAM_FUNCTION_SIZE.cam;
@@ -45,13 +45,13 @@ export class PortCam implements ConfigAccess {
     this.#ports.out32(this.#select(at, offset, 4), value);
   }
 
-  /** Returns the port where the register shows. */
+  /** Selects a register, and returns the port that accesses it. */
   #select(at: DeviceFunction, offset: number, width: number): number {
     checkRegister(offset, width, this.size);
     if (at.segment !== 0) {
       throw new VirtioError(
         'INVALID_PARAM',
-        `PCI ${at.toString()} cannot be reached by I/O ports, which reach segment 0 only`,
+        `PCI ${at.toString()} cannot be accessed through I/O ports, which reach only segment 0; use a memory-mapped window`,
       );
     }
     this.#ports.out32(CONFIG_ADDRESS, (ENABLE | (at.id << 8) | (offset & 0xfc)) >>> 0);
@@ -60,13 +60,13 @@ export class PortCam implements ConfigAccess {
 }
 
 /**
- * Registers in I/O space, such as a part of an I/O BAR. For `mapBar` of `PciTransport`, which then uses structures that
- * a device has in I/O space.
+ * A window of registers in I/O space, for example a part of an I/O BAR. Use it in `mapBar` of `PciTransport`, which then also uses
+ * structures in I/O space.
  */
 export class PortRegion implements RegisterWindow {
   /** The first port. */
   readonly port: number;
-  /** How many ports. */
+  /** The number of ports. */
   readonly size: number;
   readonly #ports: X86Ports;
 

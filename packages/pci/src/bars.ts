@@ -1,4 +1,4 @@
-/** Base address registers: read, sized and set. Addresses and sizes are `number`s, exact to 2^53. */
+/** Base address registers: read, sized and set. Addresses and sizes are numbers below 2^53. */
 import { type RegisterWindow, VirtioError } from '@virtio/core';
 import { Command, DeviceFunctionInfo, PciRegister, readCommand, writeCommand } from './config-space.ts';
 import { because } from './reasons.ts';
@@ -13,13 +13,13 @@ const WIDE = 0x4;
 export interface MemoryBar {
   /** Distinguishes it from an {@link IoBar}. */
   readonly kind: 'memory';
-  /** Which BAR, 0 to 5. A 64-bit one takes the next as well. */
+  /** Its index, 0 to 5. A 64-bit BAR takes the next index as well. */
   readonly index: number;
   /** Its physical address; 0 if none was assigned. */
   readonly address: number;
   /** Bytes: a power of two. */
   readonly size: number;
-  /** Where it may be: below 2^32, below 1 MiB, or anywhere. */
+  /** Where its address may be: below 2^32, below 1 MiB, or anywhere. */
   readonly type: '32-bit' | 'below-1mib' | '64-bit';
   /** Whether reads have no side effects and writes may be merged. */
   readonly prefetchable: boolean;
@@ -29,11 +29,11 @@ export interface MemoryBar {
 export interface IoBar {
   /** Distinguishes it from a {@link MemoryBar}. */
   readonly kind: 'io';
-  /** Which BAR, 0 to 5. */
+  /** Its index, 0 to 5. */
   readonly index: number;
-  /** Its port; 0 if none was assigned. */
+  /** Its first port; 0 if none was assigned. */
   readonly address: number;
-  /** How many ports. */
+  /** The number of ports. */
   readonly size: number;
 }
 
@@ -44,11 +44,11 @@ export type Bar = MemoryBar | IoBar;
 export type Bars = readonly (Bar | undefined)[];
 
 /**
- * Reads and sizes all BARs of a function. To size them, ones are written to them while the function does not decode
- * addresses; all is restored afterwards. Nothing else may use the function meanwhile.
+ * Reads and sizes all BARs of a function. To size a BAR, all ones are written to it while the function does not decode addresses;
+ * its value is restored afterwards. Nothing else may use the function meanwhile.
  *
  * @param name the function, for messages
- * @throws {@link VirtioError} `INVALID_DEVICE` for a BAR that PCI rules out
+ * @throws {@link VirtioError} `INVALID_DEVICE` for a BAR that PCI does not allow, `UNSUPPORTED` for an address above 2^53
  */
 export function readBars(config: RegisterWindow, name: string): Bars {
   const { headerType } = DeviceFunctionInfo.read(config, name);
@@ -73,7 +73,7 @@ function readBar(config: RegisterWindow, index: number, count: number, name: str
   const [low, lowMask] = probe(config, index);
   if (lowMask === 0) return undefined;
   if ((low & IO) !== 0) {
-    // Upper address bits that no host has may be wired to zero.
+    // The upper 16 address bits may be hardwired to zero.
     const mask = (lowMask & 0xffff_0000) === 0 ? lowMask | 0xffff_0000 : lowMask;
     const size = sizeOf(BigInt((mask & ~0x3) >>> 0) | 0xffff_ffff_0000_0000n, index, name);
     return size === 0 ? undefined : { kind: 'io', index, address: (low & ~0x3) >>> 0, size };
@@ -84,7 +84,7 @@ function readBar(config: RegisterWindow, index: number, count: number, name: str
     if (index + 1 >= count) {
       throw new VirtioError(
         'INVALID_DEVICE',
-        `${name}: BAR ${index} has 64 bits, but there is no BAR after it`,
+        `${name}: BAR ${index} is a 64-bit BAR, but there is no BAR after it; the device is broken`,
         because('BAD_BAR'),
       );
     }
@@ -92,7 +92,7 @@ function readBar(config: RegisterWindow, index: number, count: number, name: str
   } else if ((low & MEMORY_TYPE) === MEMORY_TYPE) {
     throw new VirtioError(
       'INVALID_DEVICE',
-      `${name}: BAR ${index} has a type that PCI does not define`,
+      `${name}: BAR ${index} has a type that PCI does not define; the device is broken`,
       because('BAR_TYPE_RESERVED'),
     );
   }
@@ -113,7 +113,7 @@ function readBar(config: RegisterWindow, index: number, count: number, name: str
   };
 }
 
-/** Writes ones to a BAR and returns what it was and what it became. */
+/** Writes all ones to a BAR, restores it, and returns its value and what it read as. */
 function probe(config: RegisterWindow, index: number): readonly [value: number, mask: number] {
   const register = PciRegister.BAR0 + 4 * index;
   const value = config.read32(register);
@@ -125,13 +125,14 @@ function probe(config: RegisterWindow, index: number): readonly [value: number, 
 
 const U64 = 2n ** 64n - 1n;
 
-/** The size that follows from the address bits that can be set; 0 if none can. */
+/** Computes the size from the address bits that can be set; 0 if none can. */
 function sizeOf(mask: bigint, index: number, name: string): number {
   const size = (~mask + 1n) & U64;
   if ((size & (size - 1n)) !== 0n || size > 1n << 52n) {
     throw new VirtioError(
       'INVALID_DEVICE',
-      `${name}: BAR ${index} says that it has 0x${size.toString(16)} bytes, which is not a power of two below 2^53`,
+      `${name}: BAR ${index} has a size of 0x${size.toString(16)} bytes, which is not a power of two ` +
+        'below 2^53; the device is broken',
       because('BAD_BAR'),
     );
   }
@@ -155,7 +156,7 @@ export function setBar(config: RegisterWindow, bar: Bar, address: number): void 
     );
   }
   const register = PciRegister.BAR0 + 4 * bar.index;
-  // The flags are read-only; the low half ends with zeros.
+  // The flags in the lowest bits are read-only.
   config.write32(register, address % 2 ** 32);
   if (wide) config.write32(register + 4, Math.floor(address / 2 ** 32));
 }
@@ -168,18 +169,18 @@ export interface AddressRange {
   readonly size: number;
 }
 
-/** What the host bridge forwards to PCI. */
+/** The address ranges that the host bridge forwards to PCI. */
 export interface BarRanges {
   /** Memory below 2^32. */
   readonly memory: AddressRange;
-  /** Memory above 2^32, for 64-bit BARs; without it they come from `memory`. */
+  /** Memory above 2^32, for 64-bit BARs; without it they get addresses from `memory`. */
   readonly memory64?: AddressRange;
-  /** I/O ports; without them I/O BARs stay unassigned. */
+  /** I/O ports; without them I/O BARs get no address. */
   readonly io?: AddressRange;
 }
 
 /**
- * Assigns addresses to BARs, where no firmware has done it.
+ * Assigns addresses to BARs, on platforms without firmware.
  *
  * @example
  * ```ts
@@ -202,15 +203,15 @@ export class BarAllocator {
     this.#next = {
       memory: ranges.memory.start,
       memory64: ranges.memory64?.start ?? 0,
-      // Port 0 means that there is no address.
+      // A BAR at port 0 counts as unassigned.
       io: Math.max(ranges.io?.start ?? 0, 4),
     };
   }
 
   /**
-   * Takes addresses for a BAR.
+   * Allocates an address for a BAR.
    *
-   * @returns the address, or `undefined` for an I/O BAR if there are no ports to give
+   * @returns the address, or `undefined` for an I/O BAR if the allocator has no ports
    * @throws {@link VirtioError} `INVALID_PARAM` if the range is used up
    */
   allocate(bar: Bar): number | undefined {
@@ -221,7 +222,7 @@ export class BarAllocator {
   }
 
   /**
-   * Assigns all BARs of a function, the largest first, and lets it decode them.
+   * Assigns addresses to all BARs of a function, the largest first, and enables address decoding.
    *
    * @param name the function, for messages
    * @returns the BARs with their new addresses
@@ -248,8 +249,8 @@ export class BarAllocator {
     if (address + bar.size > range.start + range.size) {
       throw new VirtioError(
         'INVALID_PARAM',
-        `no room for a BAR of ${bar.size} bytes in ${which} range 0x${range.start.toString(16)}, ${range.size} bytes; ` +
-          'give the allocator a larger one',
+        `there is no room for a BAR of ${bar.size} bytes in the range ${which} at 0x${range.start.toString(16)}, ` +
+          `which has ${range.size} bytes; give the allocator a larger range`,
       );
     }
     this.#next[which] = address + bar.size;

@@ -1,6 +1,6 @@
 /**
- * The list of capabilities in configuration space. The device writes its links, so the walk is bounded: each capability
- * is visited once, and one that was visited before is an error.
+ * The list of capabilities in configuration space. The links come from the device, so the walk is bounded: reaching a capability a
+ * second time is an error.
  */
 import { type RegisterWindow, VirtioError } from '@virtio/core';
 import { PciRegister, readStatus, Status } from './config-space.ts';
@@ -12,29 +12,29 @@ export const PciCapabilityId = {
   MSI: 0x05,
   /** The virtio structures: see {@link virtioStructures}. */
   VENDOR_SPECIFIC: 0x09,
-  /** The function is one of PCI Express. */
+  /** The function is a PCI Express function. */
   PCI_EXPRESS: 0x10,
   /** See {@link MsixCapability}. */
   MSI_X: 0x11,
 } as const;
 
-/** The header takes the first 64 bytes; capabilities stand behind it, in the first 256. */
+/** The header takes the first 64 bytes; capabilities follow it, within the first 256. */
 const FIRST = 0x40;
 const END = 0x100;
 
 /** A capability. */
 export interface PciCapability {
-  /** What it is: see {@link PciCapabilityId}. */
+  /** The capability id: see {@link PciCapabilityId}. */
   readonly id: number;
   /** Where it starts in configuration space: a multiple of 4. */
   readonly offset: number;
 }
 
 /**
- * Walks the list of capabilities, in its order.
+ * The capabilities of a function, in the order of the list.
  *
  * @param name the function, for messages
- * @throws {@link VirtioError} `INVALID_DEVICE` if the list leads into the header or runs in a circle
+ * @throws {@link VirtioError} `INVALID_DEVICE` if the list points into the header or has a loop
  */
 export function capabilities(config: RegisterWindow, name: string): PciCapability[] {
   const found: PciCapability[] = [];
@@ -46,14 +46,14 @@ export function capabilities(config: RegisterWindow, name: string): PciCapabilit
     if (offset < FIRST) {
       throw new VirtioError(
         'INVALID_DEVICE',
-        `${name}: the list of PCI capabilities leads to offset ${offset}, which is in the header; the device is broken`,
+        `${name}: the list of PCI capabilities points to offset ${offset}, which is in the header; the device is broken`,
         because('BAD_CAPABILITY_LIST'),
       );
     }
     if (visited.has(offset)) {
       throw new VirtioError(
         'INVALID_DEVICE',
-        `${name}: the list of PCI capabilities leads back to offset ${offset}; the device is broken`,
+        `${name}: the list of PCI capabilities has a loop at offset ${offset}; the device is broken`,
         because('BAD_CAPABILITY_LIST'),
       );
     }
@@ -66,7 +66,7 @@ export function capabilities(config: RegisterWindow, name: string): PciCapabilit
 }
 
 /**
- * How many bytes are left for a capability up to the end of the space where capabilities stand.
+ * The bytes from an offset to the end of the space for capabilities.
  */
 export function roomFor(offset: number): number {
   return END - offset;

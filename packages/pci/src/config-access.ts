@@ -1,14 +1,14 @@
 /**
- * Access to PCI configuration space. A host bridge reaches the space of every function ({@link ConfigAccess}); all that
- * works on one function takes its space as a `RegisterWindow`, so that VFIO, sysfs, memory-mapped windows, port I/O and
- * hypercalls look the same above.
+ * Access to PCI configuration space. {@link ConfigAccess} is the access of a host bridge to all functions; code for one function
+ * takes its configuration space as a `RegisterWindow`, so that it works the same with VFIO, sysfs, memory-mapped windows, port I/O
+ * and hypercalls.
  */
 import { checkRegister, type RegisterWindow, VirtioError } from '@virtio/core';
 import type { DeviceFunction } from './device-function.ts';
 
 /** A configuration access mechanism: reads and writes registers of any function, little-endian, aligned to their width. */
 export interface ConfigAccess {
-  /** Bytes of configuration space that each function has here: 256, or 4096 with PCI Express. */
+  /** Bytes of configuration space per function: 256, or 4096 with PCI Express. */
   readonly size: number;
   /** Reads a byte; all ones if there is no such function. */
   read8(at: DeviceFunction, offset: number): number;
@@ -28,7 +28,7 @@ export interface ConfigAccess {
 export class FunctionConfig implements RegisterWindow {
   /** Bytes. */
   readonly size: number;
-  /** Whose configuration space it is. */
+  /** The function. */
   readonly at: DeviceFunction;
   readonly #access: ConfigAccess;
 
@@ -69,27 +69,27 @@ export class FunctionConfig implements RegisterWindow {
   }
 }
 
-/** The two memory-mapped mechanisms: `cam` has 256 bytes a function, `ecam` (PCI Express) 4096. */
+/** The two memory-mapped mechanisms: `cam` has 256 bytes per function, `ecam` (PCI Express) 4096. */
 export type Cam = 'cam' | 'ecam';
 
-/** Bytes of configuration space a function, by mechanism. */
+/** Bytes of configuration space per function, by mechanism. */
 export const CAM_FUNCTION_SIZE: Readonly<Record<Cam, number>> = { cam: 256, ecam: 4096 };
 
 /** Bytes of a whole window of 256 buses, by mechanism: 16 MiB and 256 MiB. */
 export const CAM_SIZE: Readonly<Record<Cam, number>> = { cam: 0x100_0000, ecam: 0x1000_0000 };
 
 /**
- * Where a register is in a memory-mapped window.
+ * The offset of a register in a memory-mapped window.
  *
  * @param firstBus the bus that the window starts with
- * @returns bytes from the start of the window; negative for a bus before it
+ * @returns bytes from the start of the window; negative for a bus before `firstBus`
  */
 export function camOffset(cam: Cam, at: DeviceFunction, offset: number, firstBus = 0): number {
   return (at.id - (firstBus << 8)) * CAM_FUNCTION_SIZE[cam] + offset;
 }
 
 /**
- * Configuration space in memory. A function on a bus that the window does not reach reads as all ones, as one that does not
+ * Access to memory-mapped configuration space. A function on a bus outside the window reads as all ones, like one that does not
  * exist.
  *
  * @example
@@ -158,7 +158,7 @@ export class MmioCam implements ConfigAccess {
     if (register < 0) {
       throw new VirtioError(
         'INVALID_PARAM',
-        `PCI ${at.toString()} was to be configured, but the window to configuration space starts at bus ` +
+        `PCI ${at.toString()} cannot be configured: the window to configuration space starts at bus ` +
           `${this.#firstBus} and has ${this.#window.size} bytes; map more buses`,
       );
     }

@@ -1,4 +1,4 @@
-/** The header that every PCI function has: its registers, their flags, and what the header says of the function. */
+/** The configuration header of a PCI function: its registers, their flags, and {@link DeviceFunctionInfo}. */
 import { flagNames, Flags, formatFlags, type RegisterWindow, VirtioError } from '@virtio/core';
 import type { DeviceFunction } from './device-function.ts';
 
@@ -14,7 +14,7 @@ export const PciRegister = {
   STATUS: 0x06,
   /** Revision, programming interface, subclass, class: one byte each. */
   REVISION: 0x08,
-  /** 8 bits: see {@link HeaderType}; the uppermost says that there are functions other than 0. */
+  /** 8 bits: see {@link HeaderType}; the highest bit says that there are functions other than 0. */
   HEADER_TYPE: 0x0e,
   /** 32 bits; the others follow. */
   BAR0: 0x10,
@@ -24,7 +24,7 @@ export const PciRegister = {
   SUBSYSTEM_VENDOR_ID: 0x2c,
   /** Type 0 only. */
   SUBSYSTEM_ID: 0x2e,
-  /** 8 bits: where the first capability is. */
+  /** 8 bits: the offset of the first capability. */
   CAPABILITIES: 0x34,
 } as const;
 
@@ -43,7 +43,7 @@ const COMMAND = {
 
 const COMMAND_NAMES = flagNames(COMMAND);
 
-/** The command register: what the function may do. */
+/** Flags of the command register: what the function may do. */
 export class Command extends Flags {
   /** The function answers in I/O space. */
   static readonly IO_SPACE = COMMAND.IO_SPACE;
@@ -53,15 +53,15 @@ export class Command extends Flags {
   static readonly BUS_MASTER = COMMAND.BUS_MASTER;
   /** The function watches special cycles. Wired to 0 in PCI Express, as are the next two. */
   static readonly SPECIAL_CYCLES = COMMAND.SPECIAL_CYCLES;
-  /** The function may write whole cache lines by a command of its own. */
+  /** The function may use the command Memory Write and Invalidate. */
   static readonly MEMORY_WRITE_AND_INVALIDATE_ENABLE = COMMAND.MEMORY_WRITE_AND_INVALIDATE_ENABLE;
-  /** The function listens to writes of the VGA palette. */
+  /** The function snoops writes to the VGA palette. */
   static readonly VGA_PALETTE_SNOOP = COMMAND.VGA_PALETTE_SNOOP;
-  /** The function acts upon parity errors. */
+  /** The function responds to parity errors. */
   static readonly PARITY_ERROR_RESPONSE = COMMAND.PARITY_ERROR_RESPONSE;
   /** The function may report errors to the system. */
   static readonly SERR_ENABLE = COMMAND.SERR_ENABLE;
-  /** The function may begin transfers to others without a pause. Wired to 0 in PCI Express. */
+  /** The function may start back-to-back transfers to different targets. Wired to 0 in PCI Express. */
   static readonly FAST_BACK_TO_BACK_ENABLE = COMMAND.FAST_BACK_TO_BACK_ENABLE;
   /** The function does not assert INTx. */
   static readonly INTERRUPT_DISABLE = COMMAND.INTERRUPT_DISABLE;
@@ -101,23 +101,23 @@ const STATUS = {
 
 const STATUS_NAMES = flagNames(STATUS);
 
-/** The status register. */
+/** Flags of the status register. */
 export class Status extends Flags {
   /** The function asserts INTx, unless that is disabled. */
   static readonly INTERRUPT_STATUS = STATUS.INTERRUPT_STATUS;
-  /** There is a list of capabilities. */
+  /** The function has a list of capabilities. */
   static readonly CAPABILITIES_LIST = STATUS.CAPABILITIES_LIST;
   /** The function can run at 66 MHz. Wired to 0 in PCI Express, as is the next. */
   static readonly MHZ_66_CAPABLE = STATUS.MHZ_66_CAPABLE;
-  /** The function takes transfers that follow one another without a pause. */
+  /** The function accepts back-to-back transfers. */
   static readonly FAST_BACK_TO_BACK_CAPABLE = STATUS.FAST_BACK_TO_BACK_CAPABLE;
-  /** A transfer of the function's had a parity error. Writing ones clears this bit and those that follow. */
+  /** A transfer of this function had a parity error. Writing 1 clears this bit, and likewise those below. */
   static readonly MASTER_DATA_PARITY_ERROR = STATUS.MASTER_DATA_PARITY_ERROR;
-  /** The function ended another's transfer with an error. */
+  /** The function ended a transfer of another with an error (target abort). */
   static readonly SIGNALED_TARGET_ABORT = STATUS.SIGNALED_TARGET_ABORT;
-  /** Another ended a transfer of the function's with an error. */
+  /** The target ended a transfer of this function with an error (target abort). */
   static readonly RECEIVED_TARGET_ABORT = STATUS.RECEIVED_TARGET_ABORT;
-  /** Nothing answered a transfer of the function's. */
+  /** No target answered a transfer of this function (master abort). */
   static readonly RECEIVED_MASTER_ABORT = STATUS.RECEIVED_MASTER_ABORT;
   /** The function reported an error to the system. */
   static readonly SIGNALED_SYSTEM_ERROR = STATUS.SIGNALED_SYSTEM_ERROR;
@@ -149,14 +149,14 @@ export function readStatus(config: RegisterWindow): Status {
   return Status.from(config.read16(PciRegister.STATUS));
 }
 
-/** What kind of header a function has; a number for one that is not known. */
+/** The kind of header; a number for an unknown kind. */
 export type HeaderType = 'standard' | 'pci-bridge' | 'cardbus-bridge' | number;
 
 const HEADER_TYPES = ['standard', 'pci-bridge', 'cardbus-bridge'] as const;
 
 const hex = (value: number, digits: number): string => value.toString(16).padStart(digits, '0');
 
-/** What the header says of a function. Prints like `1af4:1042 (class 01.00, rev 01) standard`. */
+/** The identity of a function from its header. Prints as `1af4:1042 (class 01.00, rev 01) standard`. */
 export class DeviceFunctionInfo {
   /** The vendor id: 0x1af4 for all virtio devices. */
   readonly vendorId: number;
@@ -166,13 +166,13 @@ export class DeviceFunctionInfo {
   readonly revision: number;
   /** The programming interface of its class. */
   readonly progIf: number;
-  /** What kind within its class. */
+  /** The subclass code. */
   readonly subclass: number;
-  /** What it does: 1 storage, 2 network, … */
+  /** The class code: 1 storage, 2 network, … */
   readonly class: number;
-  /** Which registers follow. */
+  /** The kind of header. */
   readonly headerType: HeaderType;
-  /** Whether the device has functions other than 0; function 0 tells. */
+  /** Whether the device has functions other than 0; valid in function 0. */
   readonly multiFunction: boolean;
   /** 0 if the header has no such register. */
   readonly subsystemVendorId: number;
@@ -211,13 +211,13 @@ export class DeviceFunctionInfo {
     if (info === undefined) {
       throw new VirtioError(
         'NO_DEVICE',
-        `there is no PCI device at ${String(name)}: its ids read as all ones`,
+        `there is no PCI device at ${String(name)}: its ids read as all ones; check the address`,
       );
     }
     return info;
   }
 
-  /** For people: `1af4:1042 (class 01.00, rev 01) standard`. */
+  /** For messages: `1af4:1042 (class 01.00, rev 01) standard`. */
   toString(): string {
     return (
       `${hex(this.vendorId, 4)}:${hex(this.deviceId, 4)} (class ${hex(this.class, 2)}.${hex(this.subclass, 2)}, ` +

@@ -31,7 +31,7 @@ export class DeviceFunction {
     if (!inRange(bus, 256) || !inRange(device, 32) || !inRange(fn, 8) || !inRange(segment, 2 ** 32)) {
       throw new VirtioError(
         'INVALID_PARAM',
-        `there is no PCI function ${segment}:${bus}:${device}.${fn}; buses are 0 to 255, devices 0 to 31, functions 0 to 7`,
+        `${segment}:${bus}:${device}.${fn} is not the address of a PCI function; buses are 0 to 255, devices 0 to 31, functions 0 to 7`,
       );
     }
     this.segment = segment;
@@ -61,7 +61,7 @@ export class DeviceFunction {
     );
   }
 
-  /** Bus, device and function in 16 bits, as on the wire: the requester id. */
+  /** The requester id: bus, device and function in 16 bits. */
   get id(): number {
     return (this.bus << 8) | (this.device << 3) | this.function;
   }

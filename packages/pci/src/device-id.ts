@@ -1,4 +1,4 @@
-/** Which virtio device a PCI function is, by its ids. */
+/** The virtio device type of a PCI function, by its ids. */
 import { DeviceType, isDeviceType } from '@virtio/core';
 
 /** The vendor of all virtio devices. */
@@ -20,18 +20,18 @@ const TRANSITIONAL: Readonly<Record<number, DeviceType>> = {
 
 /** The ids of a PCI function, as in {@link DeviceFunctionInfo}. */
 export interface PciIds {
-  /** Who made it. */
+  /** The vendor id. */
   readonly vendorId: number;
-  /** Which of the vendor's it is. */
+  /** The device id. */
   readonly deviceId: number;
-  /** Tells the type of transitional devices whose device id the specification does not list. */
+  /** The subsystem id: the type of a transitional device whose device id the specification does not list. */
   readonly subsystemId?: number;
 }
 
 /**
- * The virtio device type of a PCI function, or `undefined` if it is not a virtio device of a type that the specification
- * knows. The revision does not matter [4.1.2.2]. A transitional device id that the specification does not list is told by
- * the subsystem id, which is the type of such a device [4.1.2.3].
+ * The virtio device type of a PCI function, or `undefined` if it is not a virtio device of a type in the specification. Any
+ * revision matches [4.1.2.2]. If the specification does not list a transitional device id, the subsystem id is the type of the
+ * device [4.1.2.3].
  *
  * @example
  * ```ts
@@ -51,7 +51,7 @@ export function virtioDeviceType({ vendorId, deviceId, subsystemId = 0 }: PciIds
   return isDeviceType(type) ? type : undefined;
 }
 
-/** Whether the device is a transitional one, which offers the legacy interface as well. */
+/** Whether the device is transitional: it also offers the legacy interface. */
 export function isTransitional({ vendorId, deviceId }: PciIds): boolean {
   return vendorId === VIRTIO_VENDOR_ID && deviceId >= FIRST_TRANSITIONAL && deviceId < MODERN;
 }

@@ -1,7 +1,7 @@
 /**
  * Interrupts of a PCI function. The platform provides the lines ({@link PciInterrupts}: eventfds of VFIO, an interrupt controller
- * on bare metal); which queue has which vector, sharing, and INTx with its status register are decided here once, and drivers see
- * core's `InterruptSource`.
+ * on bare metal); this module maps queues to vectors, shares vectors, and handles INTx with the ISR status; drivers see core's
+ * `InterruptSource`.
  */
 import { InterruptHandlers, type InterruptRegisters, VirtioError } from '@virtio/core';
 
@@ -9,8 +9,8 @@ import { InterruptHandlers, type InterruptRegisters, VirtioError } from '@virtio
 export const NO_VECTOR = 0xffff;
 
 /**
- * The interrupt lines of one function, from the platform. With `vectors` above 0 MSI-X is enabled and so many entries of the
- * table, from 0, reach the driver; with 0 MSI-X is disabled and INTx does, as line 0.
+ * The interrupt lines of one function, from the platform. If `vectors` is above 0, MSI-X is enabled and that many entries of the
+ * table, from entry 0, interrupt the driver; if it is 0, MSI-X is disabled and INTx is line 0.
  */
 export interface PciInterrupts {
   /** How many MSI-X vectors are enabled: at most the size of the device's table [4.1.5.1.2.2]. 0: INTx. */
@@ -19,29 +19,29 @@ export interface PciInterrupts {
   /**
    * Sets the only handler of a line: of MSI-X vector `line`, or of INTx if `line` is 0. `undefined` removes it.
    *
-   * The handler returns whether the interrupt was this function's: a shared INTx line may be another's. Only after it returned
-   * may a masked INTx line be unmasked.
+   * The handler returns whether the interrupt was this function's: an INTx line may be shared. A masked INTx line may be unmasked
+   * only after the handler has returned.
    */
   onLine(line: number, handler: (() => boolean) | undefined): void;
 
   /** Sets the only handler of the removal of the device (hot-unplug). `undefined` removes it. */
   onRemoval(handler: (() => void) | undefined): void;
 
-  /** A caller waits: an event loop stays alive while there are more holds than releases. */
+  /** Records that a caller waits: the event loop stays alive while there are more holds than releases. */
   hold(): void;
 
   /** Ends one {@link PciInterrupts.hold}. */
   release(): void;
 
   /**
-   * Another thread waits for a line from now on.
+   * Lends a line to another thread, which waits for it from now on.
    *
    * @param alone whether this thread no longer needs the line
-   * @returns a descriptor that it signals, for that thread to close; `undefined` if there is none
+   * @returns a descriptor that the line signals and that thread closes; `undefined` if there is none
    */
   lendLine?(line: number, alone: boolean): number | undefined;
 
-  /** Closes a descriptor of {@link PciInterrupts.lendLine}, where there is no thread to do that. */
+  /** Closes a descriptor of {@link PciInterrupts.lendLine} that no thread has taken. */
   closeLent?(descriptor: number): void;
 }
 
@@ -59,7 +59,7 @@ export interface PciInterrupts {
  */
 export class InterruptLines implements PciInterrupts {
   readonly vectors: number;
-  /** How many wait now. */
+  /** How many callers wait now. */
   holds = 0;
   readonly #handlers: ((() => boolean) | undefined)[] = [];
   #removal: (() => void) | undefined;
@@ -79,7 +79,7 @@ export class InterruptLines implements PciInterrupts {
     return this.#handlers[line]?.() ?? false;
   }
 
-  /** The device was unplugged. */
+  /** Reports that the device was unplugged. */
   remove(): void {
     this.#removal?.();
   }
@@ -100,7 +100,7 @@ export class InterruptLines implements PciInterrupts {
     this.holds -= 1;
   }
 
-  /** There is no descriptor; those who have some override this. */
+  /** Returns `undefined`; a platform with descriptors overrides it. */
   lendLine(_line: number, _alone: boolean): number | undefined {
     return undefined;
   }
@@ -111,9 +111,9 @@ export class InterruptLines implements PciInterrupts {
   }
 }
 
-/** What the dispatcher asks of its transport. */
+/** What the dispatcher needs of its transport. */
 export interface InterruptingFunction extends InterruptRegisters {
-  /** Names the device in messages. */
+  /** The device, for messages. */
   who(): string;
   /** The error of a device that no longer answers. */
   removed(): VirtioError;
@@ -158,8 +158,8 @@ export class InterruptDispatcher extends InterruptHandlers {
   }
 
   /**
-   * Maps configuration changes to vector 0, unless they are mapped. Before the queues: a device that runs out of resources for
-   * vectors (4.1.5.1.2) then still has one for this.
+   * Maps configuration changes to vector 0, unless they are mapped. This is done before the queues: a device that runs out of
+   * resources for vectors (4.1.5.1.2) then still has one for them.
    *
    * @param tryVector writes the vector register and reads it back
    */
@@ -169,7 +169,7 @@ export class InterruptDispatcher extends InterruptHandlers {
   }
 
   /**
-   * Maps a queue: to a vector of its own if there are enough, else to a shared one, also if the device refuses.
+   * Maps a queue to a vector of its own; to a shared one if there are not enough or the device refuses.
    *
    * @param tryVector writes the vector register and reads it back
    */
@@ -183,7 +183,7 @@ export class InterruptDispatcher extends InterruptHandlers {
     this.#queuesOf[vector]?.push(queue);
   }
 
-  /** The descriptor for another thread of the vector of a queue, or `undefined` if that has to poll: INTx cannot be shared so. */
+  /** The descriptor of a queue's vector, for another thread; `undefined` if that thread must poll, as with INTx. */
   lendQueue(queue: number): number | undefined {
     const vector = this.#queuesOf.findIndex((queues) => queues.includes(queue));
     if (vector < 0) return undefined;
@@ -191,7 +191,7 @@ export class InterruptDispatcher extends InterruptHandlers {
     return this.#lines.lendLine?.(vector, alone);
   }
 
-  /** Closes a descriptor of {@link InterruptDispatcher.lendQueue}, where there is no thread to do that. */
+  /** Closes a descriptor of {@link InterruptDispatcher.lendQueue} that no thread has taken. */
   closeLent(descriptor: number): void {
     this.#lines.closeLent?.(descriptor);
   }
@@ -202,7 +202,7 @@ export class InterruptDispatcher extends InterruptHandlers {
     for (const queues of this.#queuesOf) queues.length = 0;
   }
 
-  /** Forgets the vector of a queue. */
+  /** Removes the mapping of a queue. */
   unmapQueue(queue: number): void {
     for (const queues of this.#queuesOf) {
       const place = queues.indexOf(queue);
@@ -211,8 +211,8 @@ export class InterruptDispatcher extends InterruptHandlers {
   }
 
   /**
-   * What is mapped already needs no new resources: vectors of few queues first, that of the configuration, at which a driver looks
-   * at the device, last. Then any other.
+   * Vectors to try next. Those that are mapped already need no new resources: those with few queues first, the one of the
+   * configuration last, as its handler also checks the device. Then all others.
    */
   #alternatives(): number[] {
     const rank = (vector: number): number => {
@@ -227,15 +227,15 @@ export class InterruptDispatcher extends InterruptHandlers {
 
   #map(tryVector: (vector: number) => number, wanted: number, what: string): number {
     for (const vector of new Set([wanted, ...this.#alternatives()])) {
-      // 4.1.5.1.2.2: what reads back says whether the mapping succeeded; if not, another may.
+      // 4.1.5.1.2.2: the value read back shows whether the mapping succeeded; if not, another vector may work.
       const mapped = tryVector(vector);
       if (mapped === vector) return vector;
       if (this.#device.isGone()) throw this.#device.removed();
       if (mapped !== NO_VECTOR) {
         throw new VirtioError(
           'DEVICE_MISBEHAVED',
-          `${this.#device.who()}: ${what} was given interrupt vector ${vector}, the device says ${mapped}; ` +
-            'it must say the same, or 65535 for none',
+          `${this.#device.who()}: ${what} was mapped to interrupt vector ${vector}, but the register reads back as ${mapped}; ` +
+            'the device must return the same value, or 65535 for none',
         );
       }
     }
@@ -247,7 +247,7 @@ export class InterruptDispatcher extends InterruptHandlers {
   }
 
   #msix(vector: number): boolean {
-    // 4.1.4.5.2: the ISR status is not read. 4.1.5.4.2: one vector may stand for queues and configuration both.
+    // 4.1.4.5.2: the ISR status is not read. 4.1.5.4.2: one vector may be used for queues and the configuration.
     const queues = this.#queuesOf[vector] as number[];
     for (let i = 0; i < queues.length; i += 1) this.queueHandlers.get(queues[i] as number)?.();
     if (vector === this.#configVector) this.configHandler?.();

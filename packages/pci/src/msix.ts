@@ -1,6 +1,6 @@
 /**
- * The MSI-X capability, for platforms that program it themselves: which message (an address and data) each vector sends.
- * Under an operating system that does so (VFIO), only the number of vectors matters.
+ * The MSI-X capability, for platforms that program it themselves: which message (address and data) each vector sends. Where the
+ * operating system does that (VFIO), only the number of vectors matters.
  */
 import { type RegisterWindow, VirtioError } from '@virtio/core';
 import type { Bars } from './bars.ts';
@@ -60,7 +60,7 @@ function find(config: RegisterWindow, name: string): number | undefined {
  * ```
  */
 export class MsixCapability {
-  /** How many vectors there are: 1 to 2048. */
+  /** The number of vectors: 1 to 2048. */
   readonly size: number;
   readonly #config: RegisterWindow;
   readonly #offset: number;
@@ -80,7 +80,7 @@ export class MsixCapability {
       if (bar?.kind !== 'memory' || start + length > bar.size) {
         throw new VirtioError(
           'INVALID_DEVICE',
-          `${name}: its MSI-X ${what} is said to be at ${start} to ${start + length} of BAR ${place & 0x7}, ` +
+          `${name}: its MSI-X ${what} is at ${start} to ${start + length} of BAR ${place & 0x7}, ` +
             `which ${bar?.kind === 'memory' ? `has ${bar.size} bytes` : 'is not a memory BAR'}`,
         );
       }
@@ -102,34 +102,34 @@ export class MsixCapability {
     return offset === undefined ? undefined : new MsixCapability(config, offset, bars, mapBar, name);
   }
 
-  /** Whether messages are sent in place of INTx. */
+  /** Whether MSI-X is enabled: messages are sent instead of INTx. */
   get enabled(): boolean {
     return (this.#config.read16(this.#offset + CONTROL) & ENABLE) !== 0;
   }
 
-  /** Sends messages in place of INTx, from all vectors that are not masked. */
+  /** Enables MSI-X: all vectors that are not masked send messages instead of INTx. */
   enable(): void {
     this.#control(ENABLE, ENABLE | MASK_ALL);
   }
 
-  /** Sends INTx again. */
+  /** Disables MSI-X: the function uses INTx again. */
   disable(): void {
     this.#control(0, ENABLE);
   }
 
-  /** Holds all messages back, or no longer. */
+  /** Masks all vectors, or removes that mask. */
   maskAll(masked: boolean): void {
     this.#control(masked ? MASK_ALL : 0, MASK_ALL);
   }
 
   /**
-   * Sets what a vector sends. The vector stays masked until {@link MsixCapability.unmask}.
+   * Sets the message of a vector. The vector stays masked until {@link MsixCapability.unmask}.
    *
-   * @param address where the message is written to, a multiple of 4, below 2^53
-   * @param data 32 bits
+   * @param address the address to which the message is written: a multiple of 4, below 2^53
+   * @param data the value that is written, 32 bits
    */
   setMessage(vector: number, address: number, data: number): void {
-    // PCI 3.0, 6.8.2: an entry is changed while it is masked only.
+    // PCI 3.0, 6.8.2: an entry may be changed only while it is masked.
     this.mask(vector);
     const entry = vector * ENTRY;
     this.#table.write32(entry + ENTRY_ADDRESS, address >>> 0);
@@ -137,19 +137,19 @@ export class MsixCapability {
     this.#table.write32(entry + ENTRY_DATA, data >>> 0);
   }
 
-  /** Holds the messages of a vector back; a pending bit remembers them. */
+  /** Masks a vector: its message is held back, and its pending bit is set instead. */
   mask(vector: number): void {
     const register = this.#entry(vector) + ENTRY_CONTROL;
     this.#table.write32(register, (this.#table.read32(register) | ENTRY_MASKED) >>> 0);
   }
 
-  /** Lets a vector send, also what is pending. */
+  /** Unmasks a vector; a pending message is sent. */
   unmask(vector: number): void {
     const register = this.#entry(vector) + ENTRY_CONTROL;
     this.#table.write32(register, (this.#table.read32(register) & ~ENTRY_MASKED) >>> 0);
   }
 
-  /** Whether a masked vector has something to send. */
+  /** The pending bit of a vector: whether it has a message to send. */
   pending(vector: number): boolean {
     this.#entry(vector);
     return (this.#pending.read32((vector >>> 5) * 4) & (1 << (vector & 31))) !== 0;
@@ -159,7 +159,7 @@ export class MsixCapability {
     if (!Number.isInteger(vector) || vector < 0 || vector >= this.size) {
       throw new VirtioError(
         'INVALID_PARAM',
-        `${this.#name} has MSI-X vectors 0 to ${this.size - 1}; ${vector} was asked for`,
+        `vector ${vector} was asked for; ${this.#name} has MSI-X vectors 0 to ${this.size - 1}`,
       );
     }
     return vector * ENTRY;

@@ -1,13 +1,13 @@
 /**
- * The PCI configuration access capability: the device's registers through configuration space alone, for platforms
- * that cannot map BARs. Each access takes up to four of configuration space, so it is the last resort.
+ * The PCI configuration access capability: access to the device's registers through configuration space, for platforms that cannot
+ * map BARs. Each access takes up to four accesses to configuration space, so use it only if nothing else works.
  */
 import { checkRegister, type RegisterWindow, VirtioError } from '@virtio/core';
 import { virtioStructures, VirtioPciCapField } from './virtio-capabilities.ts';
 
 /**
- * A part of a BAR through the PCI configuration access capability. Accesses stay inside it, so that a window of one virtio
- * structure never reaches outside that structure [4.1.4.9.2].
+ * A part of a BAR, accessed through the PCI configuration access capability. Accesses stay inside it, so that a window of one
+ * virtio structure never leaves that structure [4.1.4.9.2].
  */
 export class PciCfgWindow implements RegisterWindow {
   readonly size: number;
@@ -18,7 +18,7 @@ export class PciCfgWindow implements RegisterWindow {
 
   /**
    * @param config the function's configuration space
-   * @param capability where the capability is in it
+   * @param capability the offset of the capability in configuration space
    * @param offset where the window starts in the BAR: a multiple of 4
    */
   constructor(config: RegisterWindow, capability: number, bar: number, offset: number, size: number) {
@@ -59,7 +59,10 @@ export class PciCfgWindow implements RegisterWindow {
     this.#config.write32(this.#capability + VirtioPciCapField.PCI_CFG_DATA, value);
   }
 
-  /** Selects what `pci_cfg_data` shows. Nothing is remembered: windows of several structures share the capability. */
+  /**
+   * Selects the register that `pci_cfg_data` accesses. The selection is not cached: windows of several structures share the
+   * capability.
+   */
   #point(offset: number, width: number): void {
     checkRegister(offset, width, this.size);
     // 4.1.4.9.2: the offset is a multiple of the length.
@@ -71,7 +74,7 @@ export class PciCfgWindow implements RegisterWindow {
 }
 
 /**
- * A `mapBar` for {@link PciTransport} that goes through configuration space.
+ * A `mapBar` for {@link PciTransport} that accesses BARs through configuration space.
  *
  * @param name the function, for messages
  * @throws {@link VirtioError} `UNSUPPORTED` if the device does not have the capability

@@ -6,7 +6,7 @@ import { virtioDeviceType } from './device-id.ts';
 
 /** A PCI host bridge and the buses behind it. */
 export class PciRoot {
-  /** The way to configuration space. */
+  /** The access to configuration space. */
   readonly access: ConfigAccess;
   readonly #segment: number;
   readonly #firstBus: number;
@@ -28,15 +28,15 @@ export class PciRoot {
         const at = new DeviceFunction(bus, device, fn, this.#segment);
         const info = DeviceFunctionInfo.find(new FunctionConfig(this.access, at));
         if (info !== undefined) yield [at, info];
-        // Function 0 must exist, and says whether others do: a device may answer for it at every number.
+        // Function 0 must exist and says whether there are others: a single-function device may answer at every function number.
         if (fn === 0 && info?.multiFunction !== true) break;
       }
     }
   }
 
   /**
-   * All functions, those behind bridges after their bridge. A bus is visited once, so that bridges that point at each other do no
-   * harm; a bridge without a secondary bus is not followed.
+   * All functions; those behind a bridge follow their bridge. Each bus is visited once, so that bridges that point at each other
+   * cause no endless loop; a bridge without a secondary bus is not followed.
    */
   *functions(): Generator<readonly [DeviceFunction, DeviceFunctionInfo]> {
     const visited = new Set<number>([this.#firstBus]);

@@ -1,4 +1,4 @@
-/** What a platform provides of a PCI function for `PciTransport`. */
+/** What a platform provides for `PciTransport`. */
 import type { InterruptSource, RegisterWindow } from '@virtio/core';
 import type { Bars } from './bars.ts';
 import type { DeviceFunction } from './device-function.ts';
@@ -9,13 +9,13 @@ export type MapBar = (bar: number, offset: number, length: number) => RegisterWi
 
 /** Options of `PciTransport`: a PCI function as the platform provides it. */
 export interface PciTransportOptions {
-  /** Where the function is. */
+  /** The address of the function. */
   readonly at: DeviceFunction;
   /** Its configuration space. */
   readonly config: RegisterWindow;
   /** Maps a part of a BAR. */
   readonly mapBar: MapBar;
-  /** Its BARs, if the platform knows them; else they are read and sized. */
+  /** Its BARs, if the platform knows them; otherwise they are read and sized. */
   readonly bars?: Bars;
   /** Its interrupt lines, or any other source of interrupts, e.g. `PollingInterrupts`. None: the driver is polled. */
   readonly interrupts?: PciInterrupts | InterruptSource;

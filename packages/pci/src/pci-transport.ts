@@ -1,6 +1,6 @@
 /**
- * The PCI transport. It needs of the platform the function's configuration space, a way to map parts of its BARs, and
- * interrupt lines if there are any; so it is the same over VFIO, sysfs, hypercalls and bare metal.
+ * The PCI transport. The platform provides the function's configuration space, a way to map parts of its BARs, and interrupt lines
+ * if there are any; so it works the same with VFIO, sysfs, hypercalls and bare metal.
  */
 import {
   DeviceStatus,
@@ -34,34 +34,34 @@ import {
 } from './virtio-capabilities.ts';
 
 /**
- * The common configuration structure. What begins with `queue_` is of the queue that `queue_select` names.
+ * The common configuration structure. Fields that begin with `queue_` belong to the queue that `queue_select` selects.
  *
  * @see VIRTIO 1.4, 4.1.4.3
  */
 export const CommonCfg = new Layout('virtio_pci_common_cfg', {
-  /** Which 32 bits of the features `device_feature` shows: 0 the lowest. */
+  /** Which 32 bits of the features `device_feature` shows; 0: bits 0 to 31. */
   device_feature_select: 'u32',
   /** Features that the device offers. Read-only. */
   device_feature: 'u32',
-  /** Which 32 bits of the features `driver_feature` holds. */
+  /** Which 32 bits of the features `driver_feature` sets. */
   driver_feature_select: 'u32',
   /** Features that the driver accepts. */
   driver_feature: 'u32',
   /** The MSI-X vector for configuration changes; {@link NO_VECTOR} for none, or if the device has none for it. */
   config_msix_vector: 'u16',
-  /** How many queues the device has, administration virtqueues not counted. Read-only. */
+  /** The number of queues, not counting administration virtqueues. Read-only. */
   num_queues: 'u16',
   /** Writing 0 resets the device. */
   device_status: 'u8',
-  /** Changes whenever the device's configuration may have. Read-only. */
+  /** Changes whenever the device's configuration may have changed. Read-only. */
   config_generation: 'u8',
   /** The index of a queue. */
   queue_select: 'u16',
-  /** In descriptors; after a reset the most that the device supports, 0 if there is no such queue. */
+  /** The size in descriptors; after a reset the largest size that the device supports, 0 if there is no such queue. */
   queue_size: 'u16',
   /** The MSI-X vector of the queue; {@link NO_VECTOR} for none, or if the device has none for it. */
   queue_msix_vector: 'u16',
-  /** Writing 1 gives the queue to the device; 0 must not be written. */
+  /** Writing 1 enables the queue; 0 must not be written. */
   queue_enable: 'u16',
   /** Where to notify, in units of `notify_off_multiplier` bytes from the start of the notification structure. Read-only. */
   queue_notify_off: 'u16',
@@ -71,22 +71,22 @@ export const CommonCfg = new Layout('virtio_pci_common_cfg', {
   queue_driver: 'u64',
   /** The address of the device area. */
   queue_device: 'u64',
-  /** What to notify with instead of the queue's index. Read-only; only with `VIRTIO_F_NOTIF_CONFIG_DATA`. */
+  /** The value to notify with instead of the queue's index. Read-only; only with `VIRTIO_F_NOTIF_CONFIG_DATA`. */
   queue_notif_config_data: 'u16',
-  /** Writing 1 resets the queue; reads as 1 until that is done. Only with `VIRTIO_F_RING_RESET`. */
+  /** Writing 1 resets the queue; reads as 1 until the reset is complete. Only with `VIRTIO_F_RING_RESET`. */
   queue_reset: 'u16',
   /** The index of the first administration virtqueue. Read-only; only with `VIRTIO_F_ADMIN_VQ`. */
   admin_queue_index: 'u16',
-  /** How many administration virtqueues there are. Read-only; only with `VIRTIO_F_ADMIN_VQ`. */
+  /** The number of administration virtqueues. Read-only; only with `VIRTIO_F_ADMIN_VQ`. */
   admin_queue_num: 'u16',
 });
 
 const C = CommonCfg.offset;
 
-/** What every device has of it: up to `queue_device`. What follows came with later features. */
+/** The part that every device has: up to `queue_device`. The fields after it came with later features. */
 const COMMON_LEAST = C.queue_notif_config_data;
 
-/** 4.1.4: no device uses more of its configuration than this, whatever length it states. */
+/** 4.1.4: no device uses more of its configuration structure than this, whatever length it gives. */
 const CONFIG_MOST = 4096;
 
 const RESET_TIMEOUT_MS = 10_000;
@@ -95,11 +95,11 @@ const FEATURE_WORDS = 4;
 
 const mask = (bit: number): bigint => 1n << BigInt(bit);
 
-/** Which queues of a device are administration virtqueues. */
+/** The administration virtqueues of a device. */
 export interface AdminQueues {
   /** The index of the first. */
   readonly index: number;
-  /** How many there are, one after the other. */
+  /** The number of administration virtqueues, one after the other. */
   readonly count: number;
 }
 
@@ -125,14 +125,14 @@ export class PciTransport extends Transport {
   readonly name: string;
   readonly interrupts: InterruptSource | undefined;
   readonly configSize: number;
-  /** What the function's header says. */
+  /** The identity of the function, from its header. */
   readonly info: DeviceFunctionInfo;
 
   readonly #pci: RegisterWindow;
   readonly #bars: Bars;
   readonly #common: RegisterWindow;
   readonly #notify: RegisterWindow;
-  /** Where the notification structure starts in its BAR, which is aligned to all widths. */
+  /** The offset of the notification structure in its BAR, which is aligned to all widths. */
   readonly #notifyStart: number;
   readonly #multiplier: number;
   readonly #isr: RegisterWindow;
@@ -144,9 +144,9 @@ export class PciTransport extends Transport {
 
   readonly #halves: Uint16Array | undefined;
   readonly #words: Uint32Array | undefined;
-  /** By queue: where to notify, as an index into a mapped array or as a byte offset; -1 if the queue is not set up. */
+  /** By queue: the notification address, as an index into a mapped array or as a byte offset; -1 if the queue is not set up. */
   #doorbells = new Int32Array(0);
-  /** By queue: what to write there. */
+  /** By queue: the value to write there. */
   #values = new Int32Array(0);
 
   #notificationData = false;
@@ -157,9 +157,9 @@ export class PciTransport extends Transport {
   #disposed = false;
 
   /**
-   * Finds the device's structures and lets it decode addresses and access memory. The device itself is not touched.
+   * Finds the device's structures, and enables address decoding and bus mastering. The registers of the device are not accessed.
    *
-   * @throws {@link VirtioError} `NO_DEVICE`, `INVALID_DEVICE` (not a virtio device, or one that lies about its structures),
+   * @throws {@link VirtioError} `NO_DEVICE`, `INVALID_DEVICE` (not a virtio device, or one whose structures cannot be used),
    * `UNSUPPORTED` (a legacy device, or structures that the platform cannot map)
    */
   constructor(options: PciTransportOptions) {
@@ -204,11 +204,11 @@ export class PciTransport extends Transport {
   }
 
   /**
-   * Opens a function whose BARs are reached by the addresses that they hold.
+   * Opens a function whose BARs are mapped at the addresses that they hold.
    *
-   * @param access the way to configuration space
+   * @param access the access to configuration space
    * @param at the function; its BARs must have addresses
-   * @param space maps them: a `Hal`
+   * @param space maps the BARs: a `Hal`
    * @param interrupts its interrupt lines, if any
    * @throws {@link VirtioError} as the constructor does
    */
@@ -242,7 +242,7 @@ export class PciTransport extends Transport {
     this.#needRegister(this.#adminQueues, 'ADMIN_VQ', CommonCfg.size);
     for (let word = 0; word < FEATURE_WORDS; word += 1) {
       const bits = Number((features >> BigInt(32 * word)) & 0xffff_ffffn);
-      // Words 2 and 3 came with version 1.4; a device without them need not be told that none of their bits is accepted.
+      // Words 2 and 3 came with version 1.4; they need not be written for a device without them.
       if (word >= 2 && bits === 0) continue;
       this.#common.write32(C.driver_feature_select, word);
       this.#common.write32(C.driver_feature, bits);
@@ -255,7 +255,7 @@ export class PciTransport extends Transport {
     return size;
   }
 
-  /** 4.1.5.2.1: 16 bits, or 32 with NOTIFICATION_DATA; the queue's index, or what NOTIF_CONFIG_DATA gave for it. */
+  /** 4.1.5.2.1: 16 bits, or 32 with NOTIFICATION_DATA; the queue's index, or its value of NOTIF_CONFIG_DATA. */
   notify(queue: number, next: number): void {
     const at = this.#doorbells[queue];
     if (at === undefined || at < 0) throw this.#notSetUp(queue);
@@ -293,8 +293,8 @@ export class PciTransport extends Transport {
   }
 
   /**
-   * All bits are set if the device no longer answers. Where nothing answers, PCI reads as ones, but some hosts (QEMU) give zeros
-   * for memory, as a device does that was just reset; configuration space tells the two apart.
+   * All bits are set if the device no longer answers. Where no device answers, PCI reads as ones, but with some hosts (QEMU) memory
+   * reads as zeros, which is also the status after a reset; configuration space tells the two apart.
    */
   getStatus(): DeviceStatus {
     const bits = this.#common.read8(C.device_status);
@@ -309,7 +309,7 @@ export class PciTransport extends Transport {
     this.#dispatcher?.unmapAll();
   }
 
-  /** Does nothing: only legacy MMIO has this. */
+  /** Does nothing: only legacy MMIO has this register. */
   setGuestPageSize(): void {
     return;
   }
@@ -329,7 +329,7 @@ export class PciTransport extends Transport {
     if (size < 1 || size > max || (!this.#ringPacked && (size & (size - 1)) !== 0)) {
       throw new VirtioError(
         'INVALID_PARAM',
-        `${this.who()}: queue ${queue} cannot have ${size} descriptors; it can have up to ${max}` +
+        `${this.who()}: queue ${queue} cannot have ${size} descriptors; give it at most ${max}` +
           (this.#ringPacked ? '' : ', a power of two'),
       );
     }
@@ -345,7 +345,7 @@ export class PciTransport extends Transport {
     common.write16(C.queue_enable, 1);
   }
 
-  /** With `VIRTIO_F_RING_RESET` resets the queue. Without, there is no way: 0 must not be written to `queue_enable`. */
+  /** Resets the queue with `VIRTIO_F_RING_RESET`; without it does nothing, as 0 must not be written to `queue_enable`. */
   queueUnset(queue: number): void {
     if (this.#ringReset && this.queueUsed(queue)) this.queueReset(queue);
   }
@@ -377,7 +377,7 @@ export class PciTransport extends Transport {
       if (Date.now() > deadline) {
         throw new VirtioError(
           'NOT_READY',
-          `${this.who()}: queue ${queue} was asked to reset and has not after ${RESET_TIMEOUT_MS / 1000} s; reset the device`,
+          `${this.who()}: the device did not reset queue ${queue} within ${RESET_TIMEOUT_MS / 1000} s; reset the device`,
         );
       }
     }
@@ -438,7 +438,8 @@ export class PciTransport extends Transport {
     if (count > 0 && (index < queues || index + count > 0x1_0000)) {
       throw new VirtioError(
         'INVALID_DEVICE',
-        `${this.who()} says that it has ${count} administration queues from ${index}, and ${queues} others`,
+        `${this.who()} has ${count} administration virtqueues from index ${index}, which overlap its ${queues} ` +
+          'other queues or end beyond 65535; do not negotiate ADMIN_VQ',
       );
     }
     return { index, count };
@@ -458,7 +459,7 @@ export class PciTransport extends Transport {
   /**
    * Resets the device if it is still there, restores its command register, and calls `onDispose`.
    *
-   * @throws {@link VirtioError} `NOT_READY` if the device does not finish its reset; it is not bus master any more then
+   * @throws {@link VirtioError} `NOT_READY` if the device does not complete its reset; bus mastering is then disabled
    */
   [Symbol.dispose](): void {
     if (this.#disposed) return;
@@ -467,7 +468,7 @@ export class PciTransport extends Transport {
     try {
       this.reset();
     } catch (error) {
-      // A device that was unplugged can reach nothing. One that does not stop must not reach memory any more.
+      // A device that was unplugged cannot access memory. One that does not stop must no longer be able to.
       const gone = VirtioError.is(error, 'DEVICE_REMOVED');
       command = gone ? undefined : this.#command.without(Command.BUS_MASTER);
       if (!gone) throw error;
@@ -496,8 +497,8 @@ export class PciTransport extends Transport {
     if (structures.length === 0 && isTransitional(this.info)) {
       throw new VirtioError(
         'UNSUPPORTED',
-        `${this.who()} has no virtio capabilities: it has the legacy interface only, which is not driven over PCI; ` +
-          'let it be a modern one (QEMU: disable-modern=off)',
+        `${this.who()} has no virtio capabilities: it has only the legacy interface, which is not supported over PCI; ` +
+          'enable the modern interface (QEMU: disable-modern=off)',
         because('LEGACY_ONLY'),
       );
     }
@@ -515,7 +516,7 @@ export class PciTransport extends Transport {
     );
   }
 
-  /** Returns what finds and maps the first structure of a type that can be used [4.1.4.1]. */
+  /** Returns a function that finds and maps the first usable structure of a type [4.1.4.1]. */
   #finder(mapBar: MapBar) {
     return (
       type: number,
@@ -534,7 +535,7 @@ export class PciTransport extends Transport {
           faults.push(fault);
           continue;
         }
-        // 4.1.4.1: only what is needed of it is mapped: for notifications, as far as the last queue can be.
+        // 4.1.4.1: only the needed part is mapped: for notifications, up to the last possible queue.
         const needed = type === VirtioPciCap.NOTIFY_CFG ? 0xffff * multiplier + 4 : most;
         try {
           return [mapBar(bar, offset, Math.min(length, needed)), structure];
@@ -584,7 +585,7 @@ export class PciTransport extends Transport {
     this.#common.write16(C.queue_select, queue);
   }
 
-  /** 4.1.3.1: as two halves. */
+  /** 4.1.3.1: writes 64 bits as two halves. */
   #write64(offset: number, value: number): void {
     this.#common.write32(offset, value >>> 0);
     this.#common.write32(offset + 4, Math.floor(value / 2 ** 32));
@@ -599,7 +600,7 @@ export class PciTransport extends Transport {
     return this.#common.read16(register);
   }
 
-  /** Computes where and with what the selected queue is notified [4.1.4.4]. */
+  /** Computes the notification address and value of the selected queue [4.1.4.4]. */
   #setDoorbell(queue: number): void {
     const unit = this.#common.read16(C.queue_notify_off);
     const offset = unit * this.#multiplier;
@@ -628,14 +629,14 @@ export class PciTransport extends Transport {
     if (this.#config !== undefined) return this.#config;
     throw new VirtioError(
       'CONFIG_SPACE_MISSING',
-      `${this.who()} has no configuration space; ${width} bytes at ${offset} were asked for`,
+      `${width} bytes at ${offset} of the configuration space were asked for, but ${this.who()} has none`,
     );
   }
 
   #notSetUp(queue: number): VirtioError {
     return new VirtioError(
       'INVALID_PARAM',
-      `${this.who()}: queue ${queue} was to be notified, but it is not set up`,
+      `${this.who()}: queue ${queue} cannot be notified, as it is not set up`,
     );
   }
 }

@@ -1,4 +1,4 @@
-/** A function whose BARs are reached by the addresses that they hold: bare metal, and hypervisors' calls for it. */
+/** A function whose BARs are mapped at the addresses that they hold: on bare metal, or through hypercalls. */
 import { type Hal, type InterruptSource, type RegisterWindow, VirtioError } from '@virtio/core';
 import { readBars } from './bars.ts';
 import { type ConfigAccess, FunctionConfig } from './config-access.ts';
@@ -7,16 +7,16 @@ import type { PciInterrupts } from './interrupts.ts';
 import type { PciTransportOptions } from './pci-transport-options.ts';
 import { because } from './reasons.ts';
 
-/** What maps the addresses of BARs. A `Hal` does. */
+/** Maps the addresses of BARs; a `Hal` does. */
 export interface AddressSpace extends Pick<Hal, 'mapRegisters'> {
   /** Maps I/O ports. Without it, structures in I/O space are not used. */
   mapPorts?(port: number, count: number): RegisterWindow;
 }
 
 /**
- * Reads the BARs of a function and makes the options of `PciTransport` from them.
+ * Reads the BARs of a function and makes the options of `PciTransport`.
  *
- * @param access the way to configuration space
+ * @param access the access to configuration space
  * @param space maps addresses
  * @param interrupts its interrupt lines, if any
  * @throws {@link VirtioError} `NO_DEVICE`, `INVALID_DEVICE`
@@ -46,7 +46,7 @@ export function physicalFunction(
     if (space.mapPorts) return space.mapPorts(bar.address + offset, length);
     throw new VirtioError(
       'UNSUPPORTED',
-      `${name}: BAR ${index} is in I/O space, which is not mapped here`,
+      `${name}: BAR ${index} is in I/O space, which cannot be mapped here; give the address space mapPorts`,
       because('BAR_IN_IO_SPACE'),
     );
   };

@@ -1,6 +1,6 @@
-/** The causes that share an error code. */
+/** Reasons of errors that share a code. */
 
-/** What a `VirtioError` of this package has as `reason`. */
+/** The values of `reason` in a `VirtioError` of this package. */
 export type PciErrorReason =
   /** The vendor id is not that of virtio devices, 0x1af4. */
   | 'WRONG_VENDOR_ID'
@@ -12,13 +12,13 @@ export type PciErrorReason =
   | 'NOTIFY_CFG_MISSING'
   /** No capability names an ISR status [4.1.4.5]. */
   | 'ISR_CFG_MISSING'
-  /** The device has the legacy interface only. */
+  /** The device has only the legacy interface. */
   | 'LEGACY_ONLY'
-  /** A structure has fewer bytes than are needed of it. */
+  /** A structure has fewer bytes than needed. */
   | 'STRUCTURE_TOO_SHORT'
-  /** A structure reaches out of its BAR. */
+  /** A structure ends outside its BAR. */
   | 'STRUCTURE_OUTSIDE_BAR'
-  /** A structure starts at an offset that its registers cannot have. */
+  /** A structure is not aligned for its registers. */
   | 'STRUCTURE_MISALIGNED'
   /** `notify_off_multiplier` is neither 0 nor an even power of two [4.1.4.4]. */
   | 'BAD_NOTIFY_MULTIPLIER'
@@ -30,12 +30,12 @@ export type PciErrorReason =
   | 'BAR_IN_IO_SPACE'
   /** A BAR has a type that PCI does not define. */
   | 'BAR_TYPE_RESERVED'
-  /** A BAR has a size that is not a power of two, or 64 bits and no second half. */
+  /** A BAR has a size that is not a power of two, or is a 64-bit BAR without a second half. */
   | 'BAD_BAR'
-  /** The list of capabilities leads into the header, or in a circle. */
+  /** The list of capabilities points into the header, or has a loop. */
   | 'BAD_CAPABILITY_LIST';
 
-/** For the options of a `VirtioError`. */
+/** The option `reason` of a `VirtioError`. */
 export function because(reason: PciErrorReason | undefined): { readonly reason: PciErrorReason | undefined } {
   return { reason };
 }

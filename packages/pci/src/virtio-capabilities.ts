@@ -1,6 +1,6 @@
 /**
- * The capabilities by which a device says where its virtio structures are. What they say is checked against the BARs before
- * anything is mapped: a device that points outside its BAR is refused with a typed error.
+ * The capabilities that give the locations of a device's virtio structures. They are checked against the BARs before anything is
+ * mapped: a structure outside its BAR is not used.
  */
 import { type RegisterWindow, VirtioError } from '@virtio/core';
 import type { Bars } from './bars.ts';
@@ -29,23 +29,23 @@ export const VirtioPciCap = {
   VENDOR_CFG: 9,
 } as const;
 
-/** Fields of `virtio_pci_cap` and of what may follow it: offsets in bytes [4.1.4]. */
+/** Fields of `virtio_pci_cap` and of the structures that extend it: offsets in bytes [4.1.4]. */
 export const VirtioPciCapField = {
-  /** 8 bits: the bytes of the capability. */
+  /** 8 bits: the length of the capability in bytes. */
   CAP_LEN: 2,
   /** 8 bits: one of {@link VirtioPciCap}. */
   CFG_TYPE: 3,
   /** 8 bits: which BAR the structure is in, 0 to 5. */
   BAR: 4,
-  /** 8 bits: which structure of its type it is; of shared memory, which region. */
+  /** 8 bits: which structure of its type it is; for shared memory, which region. */
   ID: 5,
-  /** 32 bits: where the structure starts, in bytes from the start of the BAR. */
+  /** 32 bits: the offset of the structure in the BAR, in bytes. */
   OFFSET: 8,
-  /** 32 bits: the bytes of the structure. */
+  /** 32 bits: the length of the structure in bytes. */
   LENGTH: 12,
   /** NOTIFY_CFG, 32 bits: bytes per unit of `queue_notify_off`. */
   NOTIFY_OFF_MULTIPLIER: 16,
-  /** PCI_CFG, 32 bits: a window to what the other fields name. */
+  /** PCI_CFG, 32 bits: a window to the register that the other fields select. */
   PCI_CFG_DATA: 16,
   /** SHARED_MEMORY_CFG, 32 bits: the upper half of `OFFSET`. */
   OFFSET_HI: 16,
@@ -69,7 +69,7 @@ export interface VirtioStructure {
   readonly offset: number;
   /** Bytes. */
   readonly length: number;
-  /** For notifications: bytes per unit of `queue_notify_off`; else 0. */
+  /** For notifications: bytes per unit of `queue_notify_off`; otherwise 0. */
   readonly multiplier: number;
 }
 
@@ -77,7 +77,7 @@ export interface VirtioStructure {
 export interface VirtioStructures {
   /** The structures in the order of the list, which is the device's order of preference. */
   readonly structures: readonly VirtioStructure[];
-  /** Where the PCI configuration access capability is in configuration space, if there is one. */
+  /** The offset of the PCI configuration access capability in configuration space, if there is one. */
   readonly pciCfg: number | undefined;
 }
 
@@ -85,7 +85,7 @@ export interface VirtioStructures {
  * Reads the virtio capabilities of a function.
  *
  * @param name the function, for messages
- * @throws {@link VirtioError} `INVALID_DEVICE` if the list of capabilities is broken
+ * @throws {@link VirtioError} `INVALID_DEVICE` if the list of capabilities is invalid
  * @see VIRTIO 1.4, 4.1.4
  */
 export function virtioStructures(config: RegisterWindow, name: string): VirtioStructures {
@@ -100,7 +100,7 @@ export function virtioStructures(config: RegisterWindow, name: string): VirtioSt
       if (length >= EXTENDED_LENGTH) pciCfg ??= at;
       continue;
     }
-    // 4.1.4.1: reserved types are ignored; so is vendor data [4.1.4.8.2], which a driver must not use without knowing it.
+    // 4.1.4.1: reserved types are ignored; so is vendor data [4.1.4.8.2], which a driver must not use unless it knows the vendor.
     if (length < (MIN_LENGTH[type] ?? Infinity)) continue;
     const bar = config.read8(at + VirtioPciCapField.BAR);
     // 4.1.4.1: reserved BARs are ignored.
@@ -132,7 +132,7 @@ const MIN_LENGTH: Readonly<Record<number, number>> = {
 /** Why a structure cannot be used. */
 export interface StructureFault {
   readonly reason: PciErrorReason;
-  /** In words: `it is in BAR 3, which the device does not have`. */
+  /** The cause in words: `it is in BAR 3, which the device does not have`. */
   readonly text: string;
 }
 
@@ -177,7 +177,7 @@ export function structureFault(
   return undefined;
 }
 
-/** The reason where no capability names a structure of a type. */
+/** The reason if no capability names a structure of a type. */
 const MISSING: Readonly<Record<number, PciErrorReason>> = {
   [VirtioPciCap.COMMON_CFG]: 'COMMON_CFG_MISSING',
   [VirtioPciCap.NOTIFY_CFG]: 'NOTIFY_CFG_MISSING',
@@ -185,9 +185,9 @@ const MISSING: Readonly<Record<number, PciErrorReason>> = {
 };
 
 /**
- * The error of a structure that a device must have, but lacks or has in no usable form.
+ * The error for a required structure that a device lacks, or has in no usable form.
  *
- * @param faults those of the structures of its type that there are; the first gives the error its reason
+ * @param faults the faults of the structures of its type; the first gives the error its reason
  */
 export function structureError(
   name: string,
@@ -198,7 +198,7 @@ export function structureError(
   const [first] = faults;
   return new VirtioError(
     'INVALID_DEVICE',
-    `${name}: the device has no ${what} that can be used: ` +
+    `${name}: the device has no usable ${what}: ` +
       (first === undefined ? 'no capability names one' : faults.map(({ text }) => text).join('; ')),
     because(first?.reason ?? MISSING[type]),
   );

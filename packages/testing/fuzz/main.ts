@@ -1,6 +1,6 @@
 /**
- * `npm run fuzz -- --drivers`: whole drivers beside a slow and lying device, each driver that describes itself in
- * `test/contract-subject.ts` for a while. A finding prints the command that replays it.
+ * `npm run fuzz -- --drivers`: fuzzes whole drivers with a slow and lying device, each driver that has a `test/contract-subject.ts`
+ * for a while. A finding prints the command that reproduces it.
  */
 import fs from 'node:fs';
 import path from 'node:path';
@@ -18,10 +18,11 @@ import {
 } from '@virtio/testing';
 
 const packages = path.resolve(import.meta.dirname, '../..');
-/** A seed's life that takes more of the processor hangs; so does one that waits for longer, ever so idle. */
+/** The processor time after which a life counts as a hang, in milliseconds. */
 const HANGS_CPU_MS = 60_000;
+/** The time after which a life counts as a hang, even if it is idle. */
 const HANGS_MS = 1_800_000;
-/** Steps between two looks at the clock. */
+/** Steps between two checks of the clock. */
 const SOME = 2000;
 
 interface Options {
@@ -67,7 +68,7 @@ async function findSubjects(name: string | undefined): Promise<Subject<ContractD
   return subjects;
 }
 
-/** Ends the process if the main thread does nothing for too long, with the command that shows it. */
+/** Ends the process if the main thread makes no progress for too long, and prints the command that reproduces it. */
 function watch(): { beat(driver: string, seed: number): void; stop(): void } {
   const shared = new Int32Array(new SharedArrayBuffer(8));
   const worker = new Worker(
@@ -99,7 +100,7 @@ function watch(): { beat(driver: string, seed: number): void; stop(): void } {
   };
 }
 
-/** Milliseconds of processor that this process took: a busy machine makes no step longer. */
+/** The processor time of this process in milliseconds: a busy machine does not make a step longer. */
 function processorMs(): number {
   const { user, system } = process.cpuUsage();
   return (user + system) / 1000;
@@ -121,7 +122,7 @@ function summary(counts: FuzzCounts): string {
 async function main(): Promise<void> {
   const options = readOptions();
   if (options === undefined) {
-    console.error('These arguments make no sense; npm run fuzz -- --help tells which there are.');
+    console.error('Unknown or invalid arguments; see npm run fuzz -- --help.');
     process.exitCode = 2;
     return;
   }
@@ -162,7 +163,7 @@ async function main(): Promise<void> {
         break;
       }
       seed = (seed + counts.lives - lives) >>> 0;
-      // Unhandled rejections are told between two turns.
+      // Unhandled rejections are reported between two turns.
       await new Promise((resolve) => setImmediate(resolve));
       if (Date.now() - reported > 30_000) {
         reported = Date.now();

@@ -1,5 +1,5 @@
 /**
- * One request as a device sees it: bytes to read, then room to write, however the driver divided them into descriptors.
+ * One chain as a device sees it: bytes to read, then room to write, however the driver divided them into descriptors.
  */
 import type { DeviceMemory } from './device-memory.ts';
 
@@ -10,7 +10,7 @@ export interface ChainElement {
   readonly writable: boolean;
 }
 
-/** The queue of a chain, as far as a chain uses it. */
+/** What a chain needs of its queue. */
 export interface ChainQueue {
   /** The memory of the driver. */
   readonly memory: DeviceMemory;
@@ -18,7 +18,7 @@ export interface ChainQueue {
   readonly live: boolean;
   /** Whether the device has the chain. */
   holds(chain: Chain): boolean;
-  /** Gives the chain back; whether the driver wants an interrupt. */
+  /** Uses the chain: gives it back to the driver. Returns whether the driver was interrupted. */
   complete(chain: Chain, length?: number): boolean;
 }
 
@@ -30,9 +30,9 @@ export class Chain {
   readonly id: number;
   /** Its buffers. */
   readonly elements: readonly ChainElement[];
-  /** The descriptors of the ring that it takes. */
+  /** How many descriptors of the ring it takes. */
   readonly descriptors: number;
-  /** Whether it lies in an indirect table. */
+  /** Whether it uses an indirect table. */
   readonly indirect: boolean;
   /** Bytes that the device can read. */
   readonly readable: number;
@@ -67,7 +67,7 @@ export class Chain {
     this.writable = writable;
   }
 
-  /** The room that is left behind what was written. */
+  /** The bytes that can still be written after {@link Chain.written}. */
   get room(): number {
     return this.writable - this.written;
   }
@@ -75,7 +75,7 @@ export class Chain {
   /**
    * The next readable bytes, as a copy.
    *
-   * @param length how many (default: all that are left)
+   * @param length how many (default: all that remain)
    * @throws RangeError if there are fewer
    */
   read(length = this.readable - this.#cursor): Uint8Array<ArrayBuffer> {
@@ -85,7 +85,7 @@ export class Chain {
   }
 
   /**
-   * Readable bytes from `offset`, as a copy. Does not move where {@link Chain.read} goes on.
+   * Readable bytes from `offset`, as a copy. Does not change where {@link Chain.read} continues.
    *
    * @throws RangeError if there are fewer
    */
@@ -113,7 +113,7 @@ export class Chain {
   }
 
   /**
-   * Writes behind what was written before.
+   * Appends to what was written before.
    *
    * @returns this chain
    * @throws RangeError if there is less room
@@ -123,8 +123,7 @@ export class Chain {
   }
 
   /**
-   * Writes at an offset from the first writable byte. What is skipped is zeroed, as a device reports a length from the first
-   * byte on.
+   * Writes at an offset from the first writable byte. Skipped bytes are zeroed, as the used length counts from the first byte.
    *
    * @returns this chain
    * @throws RangeError if there is less room
@@ -132,7 +131,7 @@ export class Chain {
   writeAt(offset: number, bytes: ArrayLike<number>): this {
     if (offset < 0 || offset + bytes.length > this.writable) {
       throw new RangeError(
-        `chain ${this.id} has room for ${this.writable} bytes, not for ${bytes.length} at ${offset}`,
+        `chain ${this.id} has ${this.writable} writable bytes, not ${bytes.length} at ${offset}`,
       );
     }
     if (offset > this.written) this.writeAt(this.written, new Uint8Array(offset - this.written));

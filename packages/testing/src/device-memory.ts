@@ -1,9 +1,9 @@
 /**
- * Memory as the device reaches it: by address, and only where the driver offered it. A device model that goes through
- * this interface finds out at once when a driver offers too little, in the wrong direction, or takes memory back too early.
+ * Memory as the device accesses it: by address, and only where the driver offers it. A device model that uses this interface
+ * detects at once if a driver offers too little memory or the wrong direction, or takes memory back too early.
  */
 
-/** What the device is about to do. `any` asks only whether there is memory, for a device that does as it likes. */
+/** The kind of access. `any` only checks that there is memory, for a device that ignores directions. */
 export type Access = 'read' | 'write' | 'any';
 
 /** The driver's memory from the device's side. */
@@ -11,14 +11,14 @@ export interface DeviceMemory {
   /**
    * The bytes at an address, not copied.
    *
-   * @param address as the driver told it to the device
+   * @param address the device address
    * @param length bytes
    * @throws {@link MemoryFault} unless all of them are offered for this access
    */
   view(address: number, length: number, access: Access): Uint8Array;
 }
 
-/** The device touched memory that the driver did not offer, or not for this. */
+/** The device accessed memory that the driver did not offer, or did not offer for this access. */
 export class MemoryFault extends Error {
   override readonly name = 'MemoryFault';
   readonly address: number;
@@ -34,7 +34,7 @@ export class MemoryFault extends Error {
   }
 }
 
-/** A block of memory that starts at an address and may be read and written by the device, for rings laid out by hand. */
+/** A block of memory at an address that the device may read and write, for rings laid out by hand. */
 export class PlainMemory implements DeviceMemory {
   /** The memory. */
   readonly bytes: Uint8Array<ArrayBuffer>;

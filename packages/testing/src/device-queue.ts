@@ -2,8 +2,8 @@
  * The device's side of a virtqueue, written from the specification and independent of the driver's side: it shares no code
  * and no arithmetic with it, so that an error in one does not hide in the other.
  *
- * It is strict: whatever a driver must do or must not do with a ring is checked, and the first offence is reported in words
- * with its section. And it can lie: what a device has no right to write can be written, too.
+ * It is strict: everything that a driver must or must not do with a ring is checked, and a violation is reported with its section.
+ * And it can lie: a test can also write what a device must not write.
  */
 import { Chain, type ChainElement } from './chain.ts';
 import type { DeviceMemory } from './device-memory.ts';
@@ -12,12 +12,12 @@ import type { DeviceMemory } from './device-memory.ts';
 const MAX_SIZE = 32768;
 const TWO_32 = 4294967296;
 
-/** The driver broke a rule of the specification. */
+/** The driver violated the specification. */
 export class DriverViolation extends Error {
   override readonly name = 'DriverViolation';
 }
 
-/** Where a queue is and what was negotiated for it. */
+/** The addresses of a queue and what was negotiated for it. */
 export interface DeviceQueueOptions {
   /** The driver's memory. */
   readonly memory: DeviceMemory;
@@ -37,11 +37,11 @@ export interface DeviceQueueOptions {
   readonly inOrder?: boolean;
   /** Called when a used buffer notification is due. */
   readonly interrupt?: () => void;
-  /** Told of each rule that the driver broke, before it is thrown. */
+  /** Called for each violation, before it is thrown. */
   readonly onViolation?: (violation: DriverViolation) => void;
 }
 
-/** A descriptor, as it lies in memory. `extra` is `next` in a split queue and the buffer id in a packed one. */
+/** A descriptor as it is in memory. `extra` is `next` in a split queue and the buffer id in a packed one. */
 export interface RawDescriptor {
   readonly address: number;
   readonly length: number;
@@ -58,9 +58,9 @@ export abstract class DeviceQueue {
   readonly eventIdx: boolean;
   readonly inOrder: boolean;
   readonly indirect: boolean;
-  /** The rules that the driver broke. */
+  /** The violations of the driver. */
   readonly violations: DriverViolation[] = [];
-  /** Interrupts that were due and sent. */
+  /** How many interrupts were sent. */
   interrupts = 0;
 
   protected readonly options: DeviceQueueOptions;
@@ -110,22 +110,22 @@ export abstract class DeviceQueue {
   }
 
   /**
-   * Takes the next chain that the driver made available. If there is none, the driver is asked to notify of the next one, unless
-   * {@link DeviceQueue.suppressNotifications} was called.
+   * Takes the next chain that the driver made available. If there is none, asks the driver for a notification of the next one,
+   * unless {@link DeviceQueue.suppressNotifications} was called.
    *
    * @throws {@link DriverViolation}, {@link MemoryFault} if the driver broke a rule
    */
   abstract pop(): Chain | undefined;
 
-  /** Whether the driver has made a chain available that was not taken. */
+  /** Whether there is an available chain that was not taken yet. */
   abstract available(): boolean;
 
   /**
-   * Gives a chain back to the driver, and interrupts it if it wants that.
+   * Uses a chain: gives it back to the driver, and interrupts the driver if it asked for that.
    *
    * @param length the used length (default: what was written to the chain)
    * @returns whether the driver was interrupted
-   * @throws Error if the device does not have the chain, or must use another one first [2.7.9, 2.8.8]
+   * @throws Error if the device does not have the chain, or must use another chain first [2.7.9, 2.8.8]
    */
   complete(chain: Chain, length: number = chain.written): boolean {
     this.#give(chain);
@@ -135,8 +135,8 @@ export abstract class DeviceQueue {
   }
 
   /**
-   * Gives several chains back at once. In order, one used element stands for all of them, and the driver takes all but the last as
-   * used completely.
+   * Uses several chains at once. With `VIRTIO_F_IN_ORDER` one used element stands for all of them, and the driver regards all but
+   * the last as completely written.
    *
    * @returns whether the driver was interrupted
    */
@@ -157,33 +157,33 @@ export abstract class DeviceQueue {
   }
 
   /**
-   * Uses all that is available without looking into it and without allocating: for benchmarks. Nothing is checked, and no
-   * chain may be taken in another way.
+   * Uses all available chains without reading them and without allocating, for benchmarks. Nothing is checked, and chains must not
+   * be taken in any other way.
    *
    * @param length the used length to report for each chain
    * @returns how many chains there were
    */
   abstract drain(length: number): number;
 
-  /** Writes a used element with whatever id and length at the next place, shows it, and interrupts if wanted: for lies. */
+  /** Writes a used element with any id and length, makes it visible, and interrupts the driver if it asked for that: for lies. */
   abstract forceUsed(id: number, length: number): void;
 
-  /** Asks the driver not to notify. */
+  /** Asks the driver not to send notifications. */
   suppressNotifications(): void {
     this.wantsNotifications = false;
     this.writeSuppression(false);
   }
 
-  /** Asks the driver to notify of the next chain that it makes available. */
+  /** Asks the driver for a notification of the next chain that it makes available. */
   enableNotifications(): void {
     this.wantsNotifications = true;
     this.writeSuppression(true);
   }
 
-  /** Whether the driver wants to be interrupted for what was used since the last time that it was asked. */
+  /** Whether the driver asks for an interrupt for the chains that were used since the last call. */
   abstract wantsInterrupt(): boolean;
 
-  /** The place of the next chain that the driver will make available, in the form of notification data [2.9]. */
+  /** The position of the next chain that the driver will make available, as in notification data [2.9]. */
   abstract expectedNext(): number;
 
   /** Reads a descriptor of the ring. */
@@ -195,7 +195,7 @@ export abstract class DeviceQueue {
   /** The areas of the ring: address and length in bytes. */
   abstract readonly areas: readonly { readonly address: number; readonly length: number }[];
 
-  /** Interrupts the driver if it wants that. */
+  /** Interrupts the driver if it asked for that. */
   interruptIfWanted(): boolean {
     if (!this.wantsInterrupt()) return false;
     this.interrupts += 1;
@@ -203,14 +203,14 @@ export abstract class DeviceQueue {
     return true;
   }
 
-  /** The queue was reset: the device forgets its chains and touches the ring no more. */
+  /** Handles a reset of the queue: the device drops its chains and no longer accesses the ring. */
   detach(): void {
     this.#live = false;
     this.taken.clear();
     this.takenDescriptors = 0;
   }
 
-  /** Whether the device may touch memory in this range: the ring, or buffers of chains that it has. */
+  /** Whether the device may access memory in this range: the ring, or buffers of chains that it has. */
   uses(address: number, length: number): boolean {
     if (!this.#live) return false;
     const overlaps = (area: { readonly address: number; readonly length: number }): boolean =>
@@ -220,12 +220,12 @@ export abstract class DeviceQueue {
 
   /** Puts a used element for the last of `count` chains with `descriptors` descriptors in all; not visible yet. */
   protected abstract putUsed(chain: Chain, length: number, count: number, descriptors: number): void;
-  /** Shows the used elements that were put. */
+  /** Makes the used elements visible that were put. */
   protected abstract flushUsed(): void;
   protected abstract writeSuppression(enable: boolean): void;
 
   protected checkAlive(): void {
-    if (!this.#live) throw new Error('the queue was reset; the device must not touch it');
+    if (!this.#live) throw new Error('the queue was reset; the device must not access it');
   }
 
   /** A view of one of the ring's areas; it must be aligned and offered for what the device does with it. */
@@ -246,7 +246,7 @@ export abstract class DeviceQueue {
       return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     } catch (error) {
       throw this.violated(
-        `the ${what} is not in memory that the device can use: ${(error as Error).message}`,
+        `the ${what} is not in memory that the device can access: ${(error as Error).message}`,
       );
     }
   }
@@ -301,11 +301,11 @@ export abstract class DeviceQueue {
   #give(chain: Chain): void {
     this.checkAlive();
     if (this.taken.get(chain.id) !== chain) {
-      throw new Error(`the device does not have chain ${chain.id}; to use it all the same, call forceUsed`);
+      throw new Error(`the device does not have chain ${chain.id}; to use it nevertheless, call forceUsed`);
     }
     if (this.inOrder && this.taken.values().next().value !== chain) {
       throw new Error(
-        `chain ${chain.id} is not the oldest; the device is to use chains in order [2.7.9, 2.8.8]`,
+        `chain ${chain.id} is not the oldest; the device must use chains in order [2.7.9, 2.8.8]`,
       );
     }
     this.taken.delete(chain.id);

@@ -404,7 +404,7 @@ describe('a driver that breaks the rules of initialization', () => {
     expect(messages(device)).toContain(message);
     expect(() => {
       device.assertClean();
-    }).toThrow('broke the specification');
+    }).toThrow('violated the specification');
   });
 
   it('is told at once of what a device could not survive', () => {

@@ -1,9 +1,9 @@
 /**
- * A device without a transport: features, status, configuration space, queues and what it does with requests. A
- * {@link FakeTransport}, a {@link FakeMmioDevice} or a {@link FakePciDevice} stands before it and gives a driver access.
+ * A device without a transport: features, status, configuration space, queues and the handling of requests. A
+ * {@link FakeTransport}, {@link FakeMmioDevice} or {@link FakePciDevice} in front of it gives a driver access.
  *
- * It is strict about initialization as {@link DeviceQueue} is about rings, and obliging to the test: each thing that a device
- * may do, should do or should never do is one call or one property.
+ * It is as strict about initialization as {@link DeviceQueue} is about rings. For the test, each thing that a device may do, should
+ * do or must not do is one call or one property.
  */
 import { DeviceStatus, Feature, type SharedMemory } from '@virtio/core';
 import type { Chain } from './chain.ts';
@@ -17,13 +17,13 @@ const { ACKNOWLEDGE, DRIVER, DRIVER_OK, FEATURES_OK, DEVICE_NEEDS_RESET, FAILED 
 
 const mask = (feature: keyof typeof Feature): bigint => 1n << BigInt(Feature[feature]);
 
-/** What a {@link FakeDevice} is. */
+/** Options of {@link FakeDevice}. */
 export interface FakeDeviceOptions {
   /** The device's type. */
   readonly type: number;
   /** The features that it offers. `VERSION_1` is added unless `legacy` is set. */
   readonly features?: bigint;
-  /** The configuration space: its bytes, or its size. */
+  /** The configuration space: its bytes, or its size in bytes. */
   readonly config?: Uint8Array | number;
   /** The largest size of each queue (default one queue of 256). */
   readonly queues?: readonly number[];
@@ -36,8 +36,8 @@ export interface FakeDeviceOptions {
 }
 
 /**
- * What a device does with a request. When it returns, or when the promise that it returns resolves, the chain is completed with
- * the bytes that were written to it; unless the handler completed it itself, or called {@link Chain.defer}.
+ * Handles a request for the device. When it returns, or when its promise resolves, the chain is completed with the bytes that were
+ * written to it, unless the handler completed it itself or called {@link Chain.defer}.
  */
 export type ChainHandler = ((chain: Chain) => void) | ((chain: Chain) => Promise<void>);
 
@@ -54,7 +54,7 @@ export interface FakeQueue {
   ring: DeviceQueue | undefined;
   /** How often the driver notified of this queue. */
   notifications: number;
-  /** How many times a reset of this queue still reads as ongoing. */
+  /** How many more times a reset of this queue reads as incomplete. */
   resetReads: number;
 }
 
@@ -65,13 +65,13 @@ export interface Notification {
   readonly next: number;
 }
 
-/** How a device reaches the driver: the transport in front of it. */
+/** What a device needs of the transport in front of it. */
 export interface DeviceFront {
   interruptQueue(queue: number): void;
   interruptConfig(): void;
-  /** The device was unplugged. */
+  /** Called when the device was unplugged. */
   removed(): void;
-  /** The device was reset by its driver. */
+  /** Called when the driver has reset the device. */
   reset(): void;
 }
 
@@ -94,20 +94,20 @@ export class FakeDevice {
   readonly statusWrites: number[] = [];
   /** Each notification, while {@link FakeDevice.recordNotifications} is set. */
   readonly notifications: Notification[] = [];
-  /** Whether notifications are recorded (default true); the counts of {@link FakeQueue} go on. */
+  /** Whether notifications are recorded (default true); {@link FakeQueue.notifications} counts them in any case. */
   recordNotifications = true;
-  /** The rules of the specification that the driver broke. */
+  /** The driver's violations of the specification. */
   readonly violations: DriverViolation[] = [];
 
   /** Whether requests are handled as soon as the driver notifies (default true); otherwise when {@link FakeDevice.run} is called. */
   automatic = true;
   /** Decides whether FEATURES_OK stays set. */
   acceptsFeatures: (features: bigint) => boolean = () => true;
-  /** Whether a reset never finishes. */
+  /** Whether a reset never completes. */
   resetHangs = false;
-  /** How many reads of the status still show it after a reset was asked for. */
+  /** How many reads of the status still return the old value after a reset was requested. */
   resetReads = 0;
-  /** How many reads of its register still show 1 after a queue reset was asked for. */
+  /** How many reads of the queue reset register still return 1 after a queue reset was requested. */
   queueResetReads = 0;
   /** Called for each notification, before requests are handled. */
   onNotify: ((queue: number, next: number) => void) | undefined;
@@ -119,7 +119,7 @@ export class FakeDevice {
   onReset: (() => void) | undefined;
   /** Called when the driver has set DRIVER_OK. */
   onDriverOk: (() => void) | undefined;
-  /** Chooses in which order the requests of one run are completed, all at once (default: each as soon as it is handled). */
+  /** Returns the order in which the requests of one run are completed, all at once (default: each one as soon as it is handled). */
   reorder: ((chains: Chain[]) => readonly Chain[]) | undefined;
 
   /** The transport in front of the device. */
@@ -172,9 +172,9 @@ export class FakeDevice {
     });
   }
 
-  // What a test does.
+  // Called by tests.
 
-  /** Says what the device does with requests of a queue. Requests of queues without a handler wait until a test takes them. */
+  /** Sets the handler for requests of a queue. Requests of queues without a handler wait until a test takes them. */
   handle(queue: number, handler: ChainHandler): this {
     this.#handlers.set(queue, handler);
     return this;
@@ -213,7 +213,7 @@ export class FakeDevice {
   run(queue?: number): number {
     if (!this.#mayWork()) return 0;
     for (const index of queue === undefined ? this.#handlers.keys() : [queue]) this.#toRun.add(index);
-    // A handler may lead the driver to notify of another queue: it has its turn afterwards.
+    // A handler may cause the driver to notify of another queue, which is handled afterwards.
     if (this.#running) return 0;
     this.#running = true;
     try {
@@ -230,9 +230,9 @@ export class FakeDevice {
   }
 
   /**
-   * Sends data unasked: writes it to the next buffer that the driver made available, and completes it.
+   * Sends data without a request: writes it to the next available buffer and completes that.
    *
-   * @returns false if the driver has no buffer there
+   * @returns false if the queue has no available buffer
    */
   send(queue: number, bytes: ArrayLike<number>): boolean {
     if (!this.#mayWork()) return false;
@@ -242,7 +242,7 @@ export class FakeDevice {
     return true;
   }
 
-  /** Changes the configuration space, its generation, and interrupts the driver. */
+  /** Changes the configuration space and its generation, and interrupts the driver. */
   changeConfig(change: (config: DataView<ArrayBuffer>) => void): void {
     change(new DataView(this.config.buffer));
     this.generation = (this.generation + 1) >>> 0;
@@ -278,7 +278,7 @@ export class FakeDevice {
     return this.#accepted;
   }
 
-  /** Whether notifications carry data: `VIRTIO_F_NOTIFICATION_DATA` was negotiated. */
+  /** Whether `VIRTIO_F_NOTIFICATION_DATA` was negotiated. */
   get notificationData(): boolean {
     return this.#notificationData;
   }
@@ -289,7 +289,7 @@ export class FakeDevice {
   }
 
   /**
-   * Checks that the driver broke no rule, and that all memory was given back.
+   * Checks that there were no violations, and that all memory was given back.
    *
    * @throws Error that lists what is wrong
    */
@@ -299,20 +299,20 @@ export class FakeDevice {
   }
 
   /**
-   * Checks that the driver broke no rule.
+   * Checks that there were no violations.
    *
    * @throws Error that lists what is wrong
    */
   assertObeyed(): void {
     if (this.violations.length === 0) return;
     throw new Error(
-      `the driver broke the specification:\n- ${this.violations.map(({ message }) => message).join('\n- ')}`,
+      `the driver violated the specification:\n- ${this.violations.map(({ message }) => message).join('\n- ')}`,
     );
   }
 
-  // What a transport in front of the device does.
+  // Called by the transport in front of the device.
 
-  /** Records a rule that the driver broke; the caller throws it if it can. */
+  /** Records a violation; the caller throws it if it can. */
   violated(what: string): DriverViolation {
     const violation = new DriverViolation(what);
     this.violations.push(violation);
@@ -373,13 +373,13 @@ export class FakeDevice {
     }
   }
 
-  /** A queue by its index; one that does not exist has a maximum size of 0. */
+  /** A queue by its index; `undefined`, or a queue of maximum size 0, if there is no such queue. */
   queueState(index: number): FakeQueue | undefined {
     return this.queues[index];
   }
 
   /**
-   * The driver enabled a queue, having set its size and addresses.
+   * Handles that the driver enables a queue, whose size and addresses are set.
    *
    * @throws {@link DriverViolation} if it set it up wrongly
    */
@@ -410,7 +410,7 @@ export class FakeDevice {
     queue.ring = this.has('RING_PACKED') ? new PackedDeviceQueue(options) : new SplitDeviceQueue(options);
   }
 
-  /** The driver reset one queue, or took it back. */
+  /** Handles that the driver resets one queue or takes it back. */
   disableQueue(index: number): void {
     const queue = this.queues[index];
     if (!queue) return;
@@ -422,7 +422,7 @@ export class FakeDevice {
     queue.deviceArea = 0;
   }
 
-  /** The driver notified of a queue. */
+  /** Handles a notification of a queue. */
   notify(index: number, next: number): void {
     if (this.#removed) return;
     const queue = this.queues[index];
@@ -485,7 +485,7 @@ export class FakeDevice {
     return (this.#status & DRIVER_OK) !== 0;
   }
 
-  /** 2.1.2: a device consumes no buffers before DRIVER_OK; a legacy one may. */
+  /** 2.1.2: a device uses no buffers before DRIVER_OK; a legacy device may. */
   #mayWork(): boolean {
     return !this.#removed && this.#pendingReset === 0 && (this.#isLive() || this.legacy);
   }

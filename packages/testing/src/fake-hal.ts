@@ -1,7 +1,7 @@
 /**
- * A platform made of plain memory, in which nothing stays unseen: each region lies alone behind guard pages and guard
- * bytes, the device reaches only what is allocated or shared and only in the direction that was said, memory that was
- * given back detaches, and whatever is given back twice, never or wrongly is reported.
+ * A platform in plain memory that checks every use: each region lies between guard pages and guard bytes, the device can access
+ * only memory that is allocated or shared, and only in its direction, memory that is given back is detached, and memory that is
+ * given back twice, never, or wrongly is reported.
  */
 import {
   type BufferDirection,
@@ -14,17 +14,17 @@ import {
 } from '@virtio/core';
 import { type Access, type DeviceMemory, MemoryFault } from './device-memory.ts';
 
-/** Bytes before and behind each region that nobody may touch. */
+/** The number of guard bytes before and after each region, which must not be written. */
 const GUARD_BYTES = 64;
 const GUARD = 0xc5;
-/** What bounce buffers hold that the device has not written. */
+/** The initial value of bytes in bounce buffers. */
 const POISON = 0xa5;
 
 /** Options of {@link FakeHal}. */
 export interface FakeHalOptions {
-  /** The first address to hand out (default 0x100000). Above 2^32 it shows whether drivers keep the upper half. */
+  /** The first device address (default 0x100000). A value above 2^32 shows whether drivers handle the upper half. */
   readonly base?: number;
-  /** How many bytes of addresses there are (default 1 GiB); those that were given back are used again after a lap. */
+  /** The size of the address space in bytes (default 1 GiB); free addresses are reused after a lap. */
   readonly addressSpace?: number;
 }
 
@@ -34,11 +34,11 @@ export interface Share {
   readonly length: number;
   readonly direction: BufferDirection;
   readonly accessPlatform: boolean;
-  /** Whether the buffer was used as it is, since it lies in DMA memory. */
+  /** Whether the buffer was used without a copy, since it lies in DMA memory. */
   readonly zeroCopy: boolean;
 }
 
-/** What was done so far. */
+/** Counts of operations so far. */
 export interface HalCounts {
   allocations: number;
   frees: number;
@@ -46,13 +46,13 @@ export interface HalCounts {
   unshares: number;
   /** Shares that needed a copy. */
   bounces: number;
-  /** Accesses of the device through {@link FakeHal.view}. */
+  /** Accesses by the device through {@link FakeHal.view}. */
   deviceAccesses: number;
-  /** Those that were refused. */
+  /** Accesses by the device that were refused. */
   faults: number;
 }
 
-/** When to fail on purpose. */
+/** Which calls fail on purpose. */
 export interface FailurePlan {
   /** How many calls succeed first (default 0). */
   readonly after?: number;
@@ -76,19 +76,19 @@ interface LiveShare extends Share {
   readonly bounce: Area | undefined;
 }
 
-/** Told of memory that the driver takes back: its address, length, and what it is. */
+/** Called for memory that the driver takes back, with its address, its length, and a description. */
 export type ReleaseListener = (address: number, length: number, what: string) => void;
 
 const hex = (address: number): string => `0x${address.toString(16)}`;
 
-/** Empties all views of a buffer, where the engine has ECMAScript 2024's way to do so; some small ones have not. */
+/** Detaches a buffer if the engine has ECMAScript 2024's `transfer`; some small engines do not. */
 function detach(buffer: { readonly byteLength: number; transfer?(): unknown }): void {
   buffer.transfer?.();
 }
 
-/** A {@link Hal} for tests, and the device's way to its memory. */
+/** A {@link Hal} for tests, and the device's access to its memory. */
 export class FakeHal implements Hal, DeviceMemory {
-  /** What was done so far. */
+  /** Counts of operations so far. */
   readonly counts: HalCounts = {
     allocations: 0,
     frees: 0,
@@ -98,7 +98,7 @@ export class FakeHal implements Hal, DeviceMemory {
     deviceAccesses: 0,
     faults: 0,
   };
-  /** What the driver did wrong, in words. */
+  /** What the driver did wrong, as text. */
   readonly misuse: string[] = [];
 
   readonly #base: number;
@@ -125,7 +125,10 @@ export class FakeHal implements Hal, DeviceMemory {
       throw this.#misused(`asked to allocate ${pages} pages; ask for one or more`);
     }
     if (fails(this.#allocPlan)) {
-      throw new VirtioError('DMA_ERROR', `${pages} pages were asked for; the test says that there are none`);
+      throw new VirtioError(
+        'DMA_ERROR',
+        `${pages} pages were asked for; the test makes this allocation fail`,
+      );
     }
     const length = pages * PAGE_SIZE;
     const buffer = new ArrayBuffer(GUARD_BYTES + length + GUARD_BYTES);
@@ -165,7 +168,7 @@ export class FakeHal implements Hal, DeviceMemory {
     this.#remove(area);
     this.#byBuffer.delete(area.bytes.buffer);
     this.counts.frees += 1;
-    // Whoever still has a view of it, on either side, finds it empty.
+    // Views of it that either side still has are empty from now on.
     detach(area.bytes.buffer);
   }
 
@@ -181,7 +184,7 @@ export class FakeHal implements Hal, DeviceMemory {
   /** Describes a DMA region for another thread, for {@link FakeHal.attach}. */
   post(bytes: Uint8Array): PostedMemory {
     const area = this.#byBuffer.get(bytes.buffer);
-    if (area === undefined) throw this.#misused('memory was posted that is not of dmaAlloc');
+    if (area === undefined) throw this.#misused('memory was posted that does not come from dmaAlloc');
     const address = area.address + bytes.byteOffset - area.bytes.byteOffset;
     return { pointer: address, address, length: bytes.length };
   }
@@ -195,7 +198,7 @@ export class FakeHal implements Hal, DeviceMemory {
     return region;
   }
 
-  /** Lets {@link FakeHal.mapRegisters} find a window. */
+  /** Adds a window for {@link FakeHal.mapRegisters}. */
   addRegisters(address: number, window: RegisterWindow): void {
     this.#registers.push({ address, window });
   }
@@ -207,7 +210,7 @@ export class FakeHal implements Hal, DeviceMemory {
     if (fails(this.#sharePlan)) {
       throw new VirtioError(
         'DMA_ERROR',
-        `${buffer.length} bytes were to be shared; the test says that they cannot be`,
+        `${buffer.length} bytes were to be shared; the test makes this call fail`,
       );
     }
     const { length } = buffer;
@@ -305,7 +308,7 @@ export class FakeHal implements Hal, DeviceMemory {
     return area.bytes.subarray(start, start + length);
   }
 
-  /** What the device reads at an address, as a copy. */
+  /** Reads as the device does; returns a copy. */
   read(address: number, length: number): Uint8Array<ArrayBuffer> {
     return new Uint8Array(this.view(address, length, 'read'));
   }
@@ -315,7 +318,7 @@ export class FakeHal implements Hal, DeviceMemory {
     this.view(address, bytes.length, 'write').set(bytes);
   }
 
-  /** Whether the device may do this, without counting it as an access. */
+  /** Whether the device may make an access, without counting it. */
   allows(address: number, length: number, access: Access): boolean {
     const { deviceAccesses, faults } = this.counts;
     try {
@@ -339,7 +342,7 @@ export class FakeHal implements Hal, DeviceMemory {
     return [...this.#shares.values()].flat();
   }
 
-  /** What is still allocated or shared, in words. */
+  /** What is still allocated or shared, as text. */
   leaks(): string[] {
     return [
       ...this.regions.map(({ address, pages }) => `${pages} pages at ${hex(address)} are still allocated`),
@@ -348,7 +351,7 @@ export class FakeHal implements Hal, DeviceMemory {
   }
 
   /**
-   * Checks that all is given back and nothing was misused.
+   * Checks that all memory was given back and nothing was misused.
    *
    * @throws Error that lists what is wrong
    */
@@ -359,7 +362,7 @@ export class FakeHal implements Hal, DeviceMemory {
   }
 
   /**
-   * Adds a listener that is told of memory just before the driver takes it back.
+   * Adds a listener that is called just before the driver takes memory back.
    *
    * @returns a function that removes it
    */
@@ -416,7 +419,7 @@ export class FakeHal implements Hal, DeviceMemory {
     }
     throw new VirtioError(
       'DMA_ERROR',
-      `${length} bytes were asked for; the addresses of the fake are used up`,
+      `${length} bytes were asked for; the addresses of the fake are used up; give it a larger addressSpace`,
     );
   }
 

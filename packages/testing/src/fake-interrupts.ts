@@ -1,6 +1,6 @@
 /**
- * Interrupts that a test or a device model fires. They arrive as real ones do: not inside the call that caused them, but when
- * that has returned (in a microtask), and several of one kind arrive as one.
+ * Interrupts that a test or a device model fires. Like real interrupts, they do not arrive inside the call that caused them but
+ * after it has returned (in a microtask), and several of one kind arrive as one.
  */
 import { InterruptHandlers } from '@virtio/core';
 
@@ -12,11 +12,11 @@ export interface FakeInterruptsOptions {
 
 /** An `InterruptSource` for tests. */
 export class FakeInterrupts extends InterruptHandlers {
-  /** How many waiters there are: calls of `hold` less calls of `release`. */
+  /** How many callers wait: calls of `hold` minus calls of `release`. */
   holds = 0;
   /** How often a handler was called, for queues, configuration and removal together. */
   delivered = 0;
-  /** While true, nothing is delivered; what was fired arrives when it is set to false again. */
+  /** While true, nothing is delivered; fired interrupts arrive when it is set to false again. */
   #masked = false;
 
   readonly #synchronous: boolean;
@@ -36,12 +36,12 @@ export class FakeInterrupts extends InterruptHandlers {
     this.holds -= 1;
   }
 
-  /** Whether interrupts are held back. */
+  /** Whether interrupts are masked (held back). */
   get masked(): boolean {
     return this.#masked;
   }
 
-  /** Holds interrupts back, or delivers what was fired in the meantime. */
+  /** Masks interrupts, or unmasks them and delivers those that were fired meanwhile. */
   set masked(value: boolean) {
     this.#masked = value;
     if (!value && this.#pending.size > 0) this.#schedule();

@@ -1,11 +1,11 @@
-/** The MMIO registers of a device [4.2], modern and legacy, before a {@link FakeDevice}. */
+/** The MMIO registers of a device [4.2], modern and legacy, in front of a {@link FakeDevice}. */
 import { InterruptStatus } from '@virtio/core';
 import type { FakeDevice, FakeQueue } from './fake-device.ts';
 import { featureWord, highHalf, lowHalf, withFeatureWord, withHigh, withLow } from './halves.ts';
 import { type InterruptHandler, InterruptPin } from './interrupt-pin.ts';
 import { RegisterModel, type Width } from './register-model.ts';
 
-/** The registers by name, with who may do what: R, W or RW, in version 2 and in version 1 (legacy). */
+/** The registers by name, with the driver's access (R, W or RW) in version 2 and in version 1 (legacy). */
 const REGISTERS = {
   MagicValue: { at: 0x000, modern: 'R', legacy: 'R' },
   Version: { at: 0x004, modern: 'R', legacy: 'R' },
@@ -54,7 +54,7 @@ const KNOWN_INTERRUPTS = InterruptStatus.QUEUE_INTERRUPT | InterruptStatus.DEVIC
 
 /** Options of {@link FakeMmioDevice}. */
 export interface FakeMmioDeviceOptions {
-  /** The value of MagicValue (default the right one). */
+  /** The value of MagicValue (default the correct one). */
   readonly magic?: number;
   /** The value of Version (default 1 for a legacy device, else 2). */
   readonly version?: number;
@@ -67,21 +67,21 @@ export interface FakeMmioDeviceOptions {
   /** The handler of the interrupt line, called while it is asserted. */
   readonly onInterrupt?: InterruptHandler;
   /**
-   * Known deviations of real devices. `aliasFeatureWords`: any word of the features above 0 is word 1.
-   * `ignoreQueueReset`: RING_RESET is offered, but there is no QueueReset register.
+   * Known deviations of real devices. `aliasFeatureWords`: every feature word above 0 is word 1. `ignoreQueueReset`: RING_RESET is
+   * offered, but there is no QueueReset register.
    */
   readonly quirks?: { readonly aliasFeatureWords?: boolean; readonly ignoreQueueReset?: boolean };
-  /** What registers read as once the device was removed (default ones; QEMU gives zeros). */
+  /** What registers read as after the device was removed (default ones; with QEMU zeros). */
   readonly silence?: 'ones' | 'zeros';
 }
 
-/** What only a legacy queue has. */
+/** The registers of a legacy queue. */
 interface LegacyQueue {
   align: number;
   pfn: number;
 }
 
-/** A device behind MMIO registers. The window is the object itself. */
+/** A device with MMIO registers. The object is itself the register window. */
 export class FakeMmioDevice extends RegisterModel {
   readonly device: FakeDevice;
   readonly size: number;
@@ -149,7 +149,7 @@ export class FakeMmioDevice extends RegisterModel {
     return this.#pin.asserted;
   }
 
-  /** Sets bits of the interrupt status, unknown ones too if the test likes. */
+  /** Sets bits of the interrupt status; unknown ones are allowed. */
   raise(bits: number): void {
     this.interruptStatus |= bits;
     this.#pin.set(this.interruptStatus !== 0);
@@ -329,14 +329,14 @@ export class FakeMmioDevice extends RegisterModel {
     const allowed = name === undefined ? '' : REGISTERS[name][this.#legacy ? 'legacy' : 'modern'];
     if (!allowed.includes(kind)) {
       throw device.violated(
-        `${what}: version ${this.#legacy ? 1 : 2} has no such register for that [4.2.2.2]`,
+        `${what}: version ${this.#legacy ? 1 : 2} has no such register for this access [4.2.2.2]`,
       );
     }
     if (name !== 'MagicValue' && name !== 'Version' && name !== 'DeviceID') this.#checkPresent(what);
     return name;
   }
 
-  /** 4.2.3.1.1: after a device id of 0 nothing else may be touched. */
+  /** 4.2.3.1.1: if the device id is 0, nothing else may be accessed. */
   #checkPresent(what: string): void {
     if (this.#options.deviceId === 0) {
       throw this.device.violated(`${what} was accessed although DeviceID is 0 [4.2.3.1.1]`);
@@ -344,7 +344,7 @@ export class FakeMmioDevice extends RegisterModel {
   }
 
   #configRead(offset: number, width: Width): number {
-    // A window is padded; what lies behind the configuration reads as zero.
+    // The window is padded; bytes after the configuration space read as zero.
     const { config } = this.device;
     if (offset >= config.length) return 0;
     return this.device.readConfig(offset, width);
@@ -382,7 +382,7 @@ export class FakeMmioDevice extends RegisterModel {
     if (legacy.align === 0 || (legacy.align & (legacy.align - 1)) !== 0) {
       throw device.violated(`QueueAlign is ${legacy.align}, not a power of two [4.2.4]`);
     }
-    // 2.7.2: the used ring is at the next multiple of the alignment behind the available ring.
+    // 2.7.2: the used ring is at the next multiple of the alignment after the available ring.
     const rings = 16 * queue.size + 2 * (3 + queue.size);
     queue.descriptors = value * this.#guestPageSize;
     queue.driverArea = queue.descriptors + 16 * queue.size;

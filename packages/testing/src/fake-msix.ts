@@ -13,7 +13,7 @@ export interface MsixEntry {
   readonly masked: boolean;
 }
 
-/** What the control register of the capability says. */
+/** The control register of the capability. */
 export interface MsixControl {
   readonly enabled: boolean;
   /** Whether all vectors are masked. */
@@ -30,9 +30,9 @@ export class FakeMsix {
   #scheduled = false;
 
   /**
-   * @param vectors entries, all masked at first
+   * @param vectors the number of entries, all masked at first
    * @param control reads the capability
-   * @param deliver is called for each message that is sent; several of one vector at once are one
+   * @param deliver called for each message; several of one vector at once arrive as one
    */
   constructor(vectors: number, control: () => MsixControl, deliver: (vector: number) => void) {
     this.#table = new Uint32Array(vectors * WORDS);
@@ -66,7 +66,7 @@ export class FakeMsix {
   /**
    * Writes the table.
    *
-   * @returns whether there is such a register, of that width
+   * @returns whether there is such a register with that width
    */
   store(offset: number, width: Width, value: number): boolean {
     if (width !== 4 || offset / 4 >= this.#table.length) return false;
@@ -75,18 +75,18 @@ export class FakeMsix {
     return true;
   }
 
-  /** An event has this vector. */
+  /** Raises an event that is mapped to this vector. */
   raise(vector: number): void {
     this.#pending.add(vector);
     this.flush();
   }
 
-  /** Forgets what is pending. */
+  /** Clears all pending bits. */
   clear(): void {
     this.#pending.clear();
   }
 
-  /** Sends what is pending and not masked. */
+  /** Sends pending messages that are not masked. */
   flush(): void {
     const { enabled, masked } = this.#control();
     if (!enabled || masked) return;

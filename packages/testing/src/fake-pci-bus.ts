@@ -1,6 +1,6 @@
 /**
- * A PCI host bridge with functions and bridges behind it: configuration space as CAM or ECAM windows, memory and I/O space in
- * which BARs answer at the addresses that they hold.
+ * A PCI host bridge with functions and bridges behind it: configuration space as CAM or ECAM windows, memory and I/O space in which
+ * BARs respond at their addresses.
  */
 import { type RegisterWindow, VirtioError } from '@virtio/core';
 import { allOnes, type FakeBarOptions, FakePciFunction } from './fake-pci-function.ts';
@@ -23,12 +23,12 @@ class Slots {
     if (this.functions.has(place(device, fn))) throw new Error(`slot ${device}.${fn} is taken`);
     this.functions.set(place(device, fn), added);
     const first = this.functions.get(place(device, 0));
-    // A device with more than one function says so in the first.
+    // Function 0 of a device with several functions has the multi-function bit.
     if (fn > 0) first?.poke(0x0e, 1, first.peek(0x0e, 1) | 0x80);
   }
 }
 
-/** A PCI-to-PCI bridge. Its bus numbers are registers: firmware's values at first, and the driver may change them. */
+/** A PCI-to-PCI bridge. Its bus numbers are registers with firmware's values at first, which the driver may change. */
 export class FakePciBridge extends FakePciFunction {
   readonly #slots = new Slots();
 
@@ -40,7 +40,7 @@ export class FakePciBridge extends FakePciFunction {
     this.writable.fill(0xff, PRIMARY, SUBORDINATE + 1);
   }
 
-  /** Plugs a function in behind the bridge. */
+  /** Plugs a function into the bus behind the bridge. */
   add<T extends FakePciFunction>(device: number, fn: number, added: T): T {
     this.#slots.add(device, fn, added);
     return added;
@@ -73,10 +73,10 @@ export interface BridgeNumbers {
 export class FakePciBus {
   readonly #slots = new Slots();
 
-  /** What reads of memory space give where nothing answers: ones, as on PCI; QEMU gives zeros. */
+  /** What memory space reads as where no BAR responds: ones, as on PCI, or zeros, as with QEMU. */
   silentMemory: 'ones' | 'zeros' = 'ones';
 
-  /** Plugs a function in on bus 0. */
+  /** Plugs a function into bus 0. */
   add<T extends FakePciFunction>(device: number, fn: number, added: T): T {
     this.#slots.add(device, fn, added);
     return added;
@@ -89,7 +89,7 @@ export class FakePciBus {
     return found?.isPresent() === true ? found : undefined;
   }
 
-  /** Gives all BARs addresses and lets the functions decode them and master the bus, as firmware does. */
+  /** Assigns addresses to all BARs, and enables address decoding and bus mastering, as firmware does. */
   assign({ memory = 0xe000_0000, memory64 = 0x80_0000_0000, io = 0xc000 } = {}): void {
     const next = { memory, memory64, io };
     for (const fn of this.#all()) {
@@ -105,7 +105,7 @@ export class FakePciBus {
   /**
    * A memory-mapped window to configuration space.
    *
-   * @param cam 256 bytes a function, or 4096 (`ecam`)
+   * @param cam the mechanism: `cam` has 256 bytes per function, `ecam` 4096
    * @param buses how many buses it covers, from 0 (default 256)
    */
   configWindow(cam: 'cam' | 'ecam', buses = 256): RegisterModel {
@@ -125,7 +125,7 @@ export class FakePciBus {
     if (found && offset + width <= found.config.size) write(found.config, offset, width, value);
   }
 
-  /** Reads memory space: the register of whichever BAR is there. */
+  /** Reads memory space: a register of the BAR at that address. */
   readMemory(address: number, width: Width): number {
     const bar = this.#decode(address, COMMAND_MEMORY_BARS);
     if (bar) return read(bar.window, bar.offset, width);
@@ -176,7 +176,7 @@ export class FakePciBus {
   #bus(bus: number): ReadonlyMap<number, FakePciFunction> | undefined {
     let functions: ReadonlyMap<number, FakePciFunction> = this.#slots.functions;
     if (bus === 0) return functions;
-    // Each step goes through one bridge; there are no more than 256 buses.
+    // Each step passes one bridge; there are at most 256 buses.
     for (let depth = 0; depth < 256; depth += 1) {
       const bridge = [...functions.values()].find(
         (fn): fn is FakePciBridge =>

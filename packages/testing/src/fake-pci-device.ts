@@ -1,4 +1,4 @@
-/** A virtio device on PCI [4.1] before a {@link FakeDevice}: capabilities, common configuration, notifications, ISR, MSI-X. */
+/** A virtio device on PCI [4.1] in front of a {@link FakeDevice}: capabilities, common configuration, notifications, ISR, MSI-X. */
 import { type RegisterWindow, subWindow } from '@virtio/core';
 import type { FakeDevice, FakeQueue } from './fake-device.ts';
 import {
@@ -85,7 +85,7 @@ for (const [name, width, writable] of COMMON) {
 export interface FakePciDeviceOptions {
   /** Whether the device has a transitional device id and revision 0 (default false). Its legacy interface is not modelled. */
   readonly transitional?: boolean;
-  /** Fields of the header that are to be otherwise. */
+  /** Fields of the header that differ from the defaults. */
   readonly header?: Partial<FakePciFunctionOptions>;
   /** Entries of the MSI-X table (default one for each queue and one for the configuration); 0: no MSI-X capability. */
   readonly vectors?: number;
@@ -95,15 +95,15 @@ export interface FakePciDeviceOptions {
   readonly notifyOffset?: (queue: number) => number;
   /** `queue_notif_config_data` of a queue (default 0x100 + its index). */
   readonly notifyData?: (queue: number) => number;
-  /** How many bytes of the common configuration there are (default all 64). Older devices have 56. */
+  /** The size of the common configuration in bytes (default 64, all of it). Older devices have 56. */
   readonly commonLength?: number;
   /** Vectors that the device refuses to map. */
   readonly refusedVectors?: readonly number[];
-  /** How many different vectors the device can have mapped at a time (default any number). */
+  /** How many different vectors can be mapped at a time (default any number). */
   readonly mappableVectors?: number;
   /** Changes the capabilities before they are written: for lies. */
   readonly capabilities?: (capabilities: FakeCapability[]) => readonly FakeCapability[];
-  /** Changes the structures before capabilities are made of them: for lies. The device still answers where it would have. */
+  /** Changes the structures before capabilities are made from them: for lies. The registers stay at their original places. */
   readonly structures?: (structures: FakeStructure[]) => readonly FakeStructure[];
   /** Called when an MSI-X vector fires, in a microtask; several at once arrive as one. */
   readonly onVector?: (vector: number) => void;
@@ -114,7 +114,7 @@ export interface FakePciDeviceOptions {
 /** A virtio device on PCI. */
 export class FakePciDevice extends FakePciFunction {
   readonly device: FakeDevice;
-  /** Where its structures really are. */
+  /** Where its structures are, whatever its capabilities say. */
   readonly structures: readonly FakeStructure[];
   /** How many entries its MSI-X table has. */
   readonly vectors: number;
@@ -217,7 +217,7 @@ export class FakePciDevice extends FakePciFunction {
     return this.#msixAt > 0 && (this.#msixControl() & MSIX_ENABLE) !== 0;
   }
 
-  /** Enables MSI-X and unmasks all vectors, as a platform does that owns the table (VFIO). */
+  /** Enables MSI-X and unmasks all vectors, as a platform that owns the table does (VFIO). */
   enableMsix(): void {
     this.poke(this.#msixAt + 2, 2, this.#msixControl() | MSIX_ENABLE);
     this.#msix.unmask();
@@ -228,12 +228,12 @@ export class FakePciDevice extends FakePciFunction {
     return this.#msix.entry(vector);
   }
 
-  /** The vector that the driver gave to a queue, or to changes of the configuration; 0xffff: none. */
+  /** The vector that the driver mapped to a queue or to configuration changes; 0xffff: none. */
   vectorOf(what: number | 'config'): number {
     return what === 'config' ? this.#configVector : (this.#queueVectors[what] ?? NO_VECTOR);
   }
 
-  /** Maps a part of a BAR, as a platform does that knows the BARs (VFIO, sysfs). */
+  /** Maps a part of a BAR, as a platform that knows the BARs does (VFIO, sysfs). */
   mapBar(bar: number, offset: number, length: number): RegisterWindow {
     return subWindow(this.bar(bar), offset, length);
   }
@@ -554,7 +554,7 @@ export class FakePciDevice extends FakePciFunction {
     return this.#options.notifyData?.(queue) ?? 0x100 + queue;
   }
 
-  /** 4.1.5.2: where and what the driver writes says which queue it is. */
+  /** 4.1.5.2: the address and the value of a write say which queue is notified. */
   #notified(at: number, width: Width, value: number): void {
     const { device } = this;
     const data = device.has('NOTIFICATION_DATA');
@@ -579,7 +579,9 @@ export class FakePciDevice extends FakePciFunction {
       );
     }
     if (!this.busMaster) {
-      device.violated('the driver notified without the function being bus master: it cannot reach memory');
+      device.violated(
+        'the driver sent a notification, but the function is not bus master and cannot access memory',
+      );
     }
     device.notify(queue, value >>> 16);
   }

@@ -1,6 +1,6 @@
 /**
  * A PCI function: configuration space with the bits that can be written, BARs that can be sized and moved, and a list of
- * capabilities. What kind of device it is comes on top.
+ * capabilities. Subclasses add the kind of device.
  */
 import { RegisterModel, type Width } from './register-model.ts';
 
@@ -60,7 +60,7 @@ export interface FakePciFunctionOptions {
   readonly bars?: Readonly<Record<number, FakeBarOptions>>;
   /** Capabilities, in the order of the list. */
   readonly capabilities?: readonly FakeCapability[];
-  /** What reads of its BARs give while it does not answer (default ones, as on PCI; QEMU gives zeros). */
+  /** What its BARs read as while it does not respond: ones (default), as on PCI, or zeros, as with QEMU. */
   readonly silentBars?: 'ones' | 'zeros';
 }
 
@@ -97,7 +97,7 @@ class Bar implements FakeBarOptions {
     return this.#low + flags;
   }
 
-  /** The lower address bits are wired to zero: that is how the size is found out. */
+  /** The lower address bits are hardwired to zero, which is how the driver finds the size. */
   write(upper: boolean, value: number): void {
     const unit = upper ? this.size / TWO_32 : this.size;
     const kept = unit < 1 ? value : unit >= TWO_32 ? 0 : value - (value % unit);
@@ -157,18 +157,18 @@ class ConfigSpace extends RegisterModel {
   }
 }
 
-/** All ones, as an access to nothing reads. */
+/** All ones, which is what a read without a target returns. */
 export const allOnes = (width: Width): number => 2 ** (8 * width) - 1;
 
-/** A PCI function. By itself it has no registers behind its BARs. */
+/** A PCI function. It has no registers in its BARs; subclasses add them. */
 export class FakePciFunction {
   /** Its configuration space, as the driver accesses it. */
   readonly config: RegisterModel;
-  /** The bytes of configuration space, to be overwritten by a test; BARs excepted. */
+  /** The bytes of configuration space, which a test may overwrite, except BARs. */
   readonly bytes: Uint8Array<ArrayBuffer>;
   /** Where each capability is in configuration space, in the order of the list. */
   readonly capabilityOffsets: readonly number[];
-  /** What the driver did wrong, in words. */
+  /** What the driver did wrong, as text. */
   readonly misuse: string[] = [];
 
   /** By byte of configuration space: the bits that the driver can write. */
@@ -200,7 +200,7 @@ export class FakePciFunction {
     this.capabilityOffsets = this.#addCapabilities(capabilities);
   }
 
-  /** Whether the function answers at all. */
+  /** Whether the function responds at all. */
   isPresent(): boolean {
     return true;
   }
@@ -247,7 +247,7 @@ export class FakePciFunction {
   }
 
   /**
-   * The registers in a BAR. They answer while the function decodes addresses of that kind.
+   * The registers in a BAR. They respond while the function decodes addresses of that kind.
    *
    * @throws Error if there is no such BAR
    */
@@ -262,14 +262,14 @@ export class FakePciFunction {
     return window;
   }
 
-  /** Reads configuration space as it is, without the driver. */
+  /** Reads configuration space from the test, without the driver's side effects. */
   peek(offset: number, width: Width): number {
     let value = 0;
     for (let i = width - 1; i >= 0; i -= 1) value = value * 256 + (this.bytes[offset + i] ?? 0);
     return value;
   }
 
-  /** Overwrites configuration space, without the driver. */
+  /** Overwrites configuration space from the test, including read-only bits. */
   poke(offset: number, width: Width, value: number): void {
     for (let i = 0; i < width; i += 1) this.bytes[offset + i] = value >>> (8 * i);
   }

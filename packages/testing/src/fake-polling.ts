@@ -1,10 +1,10 @@
-/** An event loop that turns when a test says so, with polling as a platform without interrupts has it. */
+/** Polling on an event loop whose turns the test controls, as on a platform without interrupts. */
 import { PollingInterrupts } from '@virtio/core';
 import { FakeInterrupts } from './fake-interrupts.ts';
 
 /**
- * `PollingInterrupts` of `@virtio/core` in the place of {@link FakeInterrupts}: the device's interrupts go nowhere, and the
- * driver looks at each {@link FakePolling.turn} for as long as it waits.
+ * `PollingInterrupts` of `@virtio/core` in place of {@link FakeInterrupts}: the device's interrupts are ignored, and the driver
+ * polls at each {@link FakePolling.turn} while a caller waits.
  */
 export class FakePolling extends FakeInterrupts {
   readonly #scheduled: (() => void)[] = [];
@@ -21,12 +21,12 @@ export class FakePolling extends FakeInterrupts {
     },
   });
 
-  /** Whether the event loop has something to do: it keeps a process alive. */
+  /** Whether the event loop has something to do, and so keeps the process alive. */
   get busy(): boolean {
     return this.#scheduled.length > 0;
   }
 
-  /** Lets the event loop turn once. */
+  /** Runs one turn of the event loop. */
   turn(): void {
     for (const callback of this.#scheduled.splice(0)) callback();
   }

@@ -1,16 +1,18 @@
 /**
- * The platform of another thread, for tests that play it in their own: the plan of a queue is opened as it would be there, from a copy
- * of it, beside the driver that has the device.
+ * The platform of another thread, simulated in the thread of the test: a copy of a queue's plan is opened as the other thread would
+ * open it, alongside the driver that has the device.
  */
 import type { InterruptSource, PostedMemory, QueuePlan, QueuePlatform } from '@virtio/core';
 import type { FakeDevice } from './fake-device.ts';
 import type { FakeTransport } from './fake-transport.ts';
 
-/** What a thread needs to drive queues of a {@link FakeDevice}. Its memory is that of the device's platform, which counts all of it. */
+/**
+ * A `QueuePlatform` for queues of a {@link FakeDevice}. Its memory comes from the device's {@link FakeHal}, which checks all of it.
+ */
 export class FakeThread implements QueuePlatform {
   readonly hal: FakeDevice['hal'];
   readonly interrupts: InterruptSource | undefined;
-  /** How often a driver gave back what it had. */
+  /** How often a driver closed the platform. */
   closed = 0;
   readonly #transport: FakeTransport;
   readonly #plan: QueuePlan;

@@ -27,7 +27,7 @@ export class FakeTransport extends Transport {
   override readonly interrupts: FakeInterrupts | undefined;
   /** How often the transport was disposed. */
   disposed = 0;
-  /** The page size that the driver told a legacy device. */
+  /** The page size that the driver set on a legacy device. */
   guestPageSize = 0;
 
   #pending = 0;
@@ -127,7 +127,7 @@ export class FakeTransport extends Transport {
     this.device.disableQueue(queue);
   }
 
-  /** The number of the queue in place of a descriptor, which means nothing to the operating system; see {@link FakeThread}. */
+  /** Uses the queue's index in place of a descriptor, for {@link FakeThread}. */
   override lendQueue(queue: number): QueueSignals {
     return { doorbell: { kind: 'descriptor', descriptor: queue }, interrupt: queue };
   }

@@ -1,5 +1,5 @@
 /**
- * Plays the device in tests of VirtIO drivers, well or badly.
+ * Fake devices for tests of VirtIO drivers, which can behave well or badly.
  *
  * @packageDocumentation
  */

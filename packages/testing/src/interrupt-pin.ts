@@ -1,7 +1,6 @@
 /**
- * A level-triggered interrupt line and its handler. The handler is called as a processor would: not inside the access that
- * asserted the line but after it (in a microtask), and again as long as the line stays asserted and the handler says that it
- * was for it.
+ * A level-triggered interrupt line and its handler. The handler is called as on a processor: not inside the access that asserted
+ * the line but after it (in a microtask), and again while the line stays asserted and the handler returns true.
  */
 
 /** Handles an asserted line. Returns whether the interrupt was for the device. */
@@ -24,7 +23,7 @@ export class InterruptPin {
     return this.#asserted;
   }
 
-  /** Asserts the line or releases it. */
+  /** Asserts or de-asserts the line. */
   set(asserted: boolean): void {
     this.#asserted = asserted;
     if (asserted) this.#schedule();

@@ -34,16 +34,16 @@ export class PackedDeviceQueue extends DeviceQueue {
   readonly #driverEvent: DataView;
   readonly #deviceEvent: DataView;
   /**
-   * Descriptors taken and used since the queue was enabled. The offset in the ring is the remainder by the size; in even laps
-   * the wrap counter is 1, in odd ones 0.
+   * Descriptors taken and used since the queue was enabled. The offset in the ring is the remainder by the size; in even laps the
+   * wrap counter is 1, in odd laps 0.
    */
   #takenAt = 0;
   #usedAt = 0;
-  /** The used position as it was when the driver was last asked whether it wants an interrupt. */
+  /** The used position at the last check whether the driver asks for an interrupt. */
   #toldAt = 0;
   /** A used descriptor whose flags are held back until the others of its batch are written. */
   #held: { at: number; flags: number } | undefined;
-  /** The ring's descriptors of the chains that the device has, as they were taken. */
+  /** The ring's descriptors of the chains that the device has, at the time they were taken. */
   readonly #snapshots = new Map<number, { readonly at: number; readonly bytes: Uint8Array }>();
 
   /**
@@ -241,12 +241,12 @@ export class PackedDeviceQueue extends DeviceQueue {
     this.#ring.setUint16(at + 14, flags, true);
   }
 
-  /** When the driver wants to be interrupted. */
+  /** Driver event suppression: when the driver asks for interrupts. */
   get driverEvent(): EventSuppression {
     return readEvent(this.#driverEvent);
   }
 
-  /** When the device wants to be notified. Setting it to whatever the driver does not expect is for lies. */
+  /** Device event suppression: when the device asks for notifications. A test can set any value: for lies. */
   get deviceEvent(): EventSuppression {
     return readEvent(this.#deviceEvent);
   }
@@ -256,12 +256,12 @@ export class PackedDeviceQueue extends DeviceQueue {
     this.#deviceEvent.setUint16(2, flags, true);
   }
 
-  /** Where the device writes the next used descriptor: offset and wrap counter. */
+  /** The position of the next used descriptor: offset and wrap counter. */
   get usedPosition(): { readonly offset: number; readonly wrap: number } {
     return { offset: this.#usedAt % this.size, wrap: this.#wrapAt(this.#usedAt) };
   }
 
-  /** Where the device looks for the next available descriptor: offset and wrap counter. */
+  /** The position of the next available descriptor: offset and wrap counter. */
   get availPosition(): { readonly offset: number; readonly wrap: number } {
     return { offset: this.#takenAt % this.size, wrap: this.#wrapAt(this.#takenAt) };
   }
@@ -342,14 +342,14 @@ export class PackedDeviceQueue extends DeviceQueue {
     return bytes;
   }
 
-  /** 2.8.16: the driver leaves descriptors alone while the device has them. */
+  /** 2.8.16: the driver must not change descriptors while the device has them. */
   #checkUnchanged(chain: Chain): void {
     const snapshot = this.#snapshots.get(chain.id);
     this.#snapshots.delete(chain.id);
     if (!snapshot) return;
     const now = this.#copy(snapshot.at, chain.descriptors);
     for (let n = 0; n < chain.descriptors; n += 1) {
-      // The device itself has written used descriptors to those that it has passed.
+      // The device itself has overwritten those that it has passed with used descriptors.
       if (snapshot.at + n < this.#usedAt) continue;
       const from = n * DESC_SIZE;
       for (let i = from; i < from + DESC_SIZE; i += 1) {

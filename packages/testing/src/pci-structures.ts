@@ -1,4 +1,4 @@
-/** Where a virtio device on PCI has its structures, and the BARs and capabilities that follow from it [4.1.4]. */
+/** The places of a PCI device's virtio structures, and the BARs and capabilities that result from them [4.1.4]. */
 import type { FakeDevice } from './fake-device.ts';
 import type { FakeBarOptions, FakeCapability } from './fake-pci-function.ts';
 
@@ -10,7 +10,7 @@ const TWO_32 = 4294967296;
 /** Capability ids of PCI. */
 export const CAPABILITY = { powerManagement: 0x01, vendor: 0x09, msix: 0x11 } as const;
 
-/** Which BAR has what. */
+/** The BAR of each kind of structure. */
 export const BAR_MSIX = 1;
 const BAR_SHARED = 2;
 const BAR_VIRTIO = 4;
@@ -31,14 +31,14 @@ export interface FakeStructure {
   readonly id?: number;
 }
 
-/** What of the options matters here; see `FakePciDeviceOptions`. */
+/** The options that matter here; see `FakePciDeviceOptions`. */
 interface StructureOptions {
   readonly multiplier?: number;
   readonly notifyOffset?: (queue: number) => number;
   readonly commonLength?: number;
 }
 
-/** Where a device has its structures. */
+/** The places of a device's structures. */
 export function structuresOf(device: FakeDevice, options: StructureOptions): FakeStructure[] {
   const { multiplier = 4, notifyOffset = (queue: number): number => queue } = options;
   const furthest = Math.max(0, ...device.queues.map((_, queue) => notifyOffset(queue)));
@@ -80,7 +80,7 @@ export function barsOf(
 const le = (value: number, bytes: number): number[] =>
   Array.from({ length: bytes }, (_, i) => Math.floor(value / 2 ** (8 * i)) % 256);
 
-/** The body of a `virtio_pci_cap` [4.1.4]: all after id and next pointer. */
+/** The body of a `virtio_pci_cap` [4.1.4]: all bytes after the id and the next pointer. */
 export function virtioCapability(
   type: number,
   { bar = 0, id = 0, offset = 0, length = 0 }: Partial<Omit<FakeStructure, 'type'>>,
@@ -90,13 +90,13 @@ export function virtioCapability(
   return { id: CAPABILITY.vendor, body };
 }
 
-/** The capabilities that tell of them. */
+/** The capabilities that describe the structures. */
 export function capabilitiesOf(
   structures: readonly FakeStructure[],
   multiplier: number,
   vectors: number,
 ): FakeCapability[] {
-  // Power management first: a list has more than virtio's own.
+  // Power management first, as real lists do not contain virtio's capabilities alone.
   const capabilities: FakeCapability[] = [{ id: CAPABILITY.powerManagement, body: [0x03, 0, 0, 0, 0, 0] }];
   if (vectors > 0) {
     const body = [...le(vectors - 1, 2), ...le(BAR_MSIX, 4), ...le(PBA_OFFSET + BAR_MSIX, 4)];

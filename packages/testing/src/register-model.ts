@@ -1,6 +1,6 @@
 /**
- * The base of devices with registers: a {@link RegisterWindow} that records each access, so that a test sees the order and the
- * width in which a transport touches a device.
+ * The base of devices with registers: a {@link RegisterWindow} that records each access, so that a test sees the order and width of
+ * a transport's accesses.
  */
 import { checkRegister, type RegisterWindow } from '@virtio/core';
 
@@ -16,7 +16,7 @@ export interface RegisterAccess {
   readonly value: number;
 }
 
-/** A window of registers with a model behind it. */
+/** A window of registers whose accesses a model handles. */
 export abstract class RegisterModel implements RegisterWindow {
   abstract readonly size: number;
   /** All accesses, while {@link RegisterModel.recording} is set. */
@@ -49,9 +49,9 @@ export abstract class RegisterModel implements RegisterWindow {
   }
 
   /**
-   * The accesses so far in words, such as `write32 QueueSel = 0x1`.
+   * The accesses so far as text, such as `write32 QueueSel = 0x1`.
    *
-   * @param clear whether to forget them afterwards (default true)
+   * @param clear whether to clear them afterwards (default true)
    */
   trace(clear = true): string[] {
     const lines = this.accesses.map(

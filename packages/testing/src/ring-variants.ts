@@ -3,9 +3,9 @@ import { CommonFeatures, type FeatureName } from '@virtio/core';
 
 /** One combination. */
 export interface RingVariant {
-  /** What it is, for the name of a test. */
+  /** A description, for the name of a test. */
   readonly name: string;
-  /** The features that make it, to be added to those of the device. */
+  /** Its features, to be added to those of the device. */
   readonly features: bigint;
   readonly packed: boolean;
   readonly indirect: boolean;

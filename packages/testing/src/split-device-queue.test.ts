@@ -183,12 +183,12 @@ describe('in-order use of a split ring', () => {
     r.descriptor(0, DATA, 4, NEXT, 2);
     r.descriptor(2, DATA, 4, 0);
     r.offer(0);
-    expect(() => queueR.pop()).toThrow('turn of 1');
+    expect(() => queueR.pop()).toThrow('in order it must be 1');
     const s = ring({ inOrder: true });
     const queueS = s.queue();
     s.descriptor(1, DATA, 4, 0);
     s.offer(1);
-    expect(() => queueS.pop()).toThrow('turn of 0');
+    expect(() => queueS.pop()).toThrow('in order it must be 0');
     const t = ring({ inOrder: true });
     const queueT = t.queue();
     t.descriptor(0, TABLES, 48, INDIRECT);
@@ -320,7 +320,7 @@ describe('a driver that breaks the rules of split rings', () => {
         r.descriptor(0, DATA, 4, NEXT, 4);
         r.offer(0);
       },
-      'goes on at descriptor 4',
+      'continues at descriptor 4',
     ],
     [
       'a loop [2.7.5.2]',
@@ -404,7 +404,7 @@ describe('a driver that breaks the rules of split rings', () => {
         r.descriptor(0, DATA, 16, NEXT, 2, TABLES);
         r.offer(0);
       },
-      'goes on at 2',
+      'continues at 2',
     ],
     [
       'a loop in a table [2.7.5.2]',

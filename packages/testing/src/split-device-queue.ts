@@ -11,7 +11,7 @@ const USED_F_NO_NOTIFY = 1;
 const TWO_32 = 4294967296;
 const WRAP = 65536;
 
-// Both rings: u16 flags, u16 idx, ring; behind it the event of the other side's concern.
+// Both rings: u16 flags, u16 idx, the ring, and after it used_event or avail_event.
 const FLAGS = 0;
 const IDX = 2;
 const RING = 4;
@@ -34,14 +34,14 @@ export class SplitDeviceQueue extends DeviceQueue {
   readonly #used: DataView;
   readonly #usedEvent: number;
   readonly #availEvent: number;
-  /** By descriptor: whether a chain that the device has takes it. */
+  /** By descriptor: whether it belongs to a chain that the device has. */
   readonly #busy: Uint8Array;
   /** The descriptors of the chains that the device has, by head. */
   readonly #members = new Map<number, ReadonlySet<number>>();
   /** Chains taken and chains used since the queue was enabled, not wrapped; their lower 16 bits are the indices. */
   #takenCount = 0;
   #usedCount = 0;
-  /** Used chains, as they stood when the driver was last asked whether it wants an interrupt. */
+  /** The number of used chains at the last check whether the driver asks for an interrupt. */
   #toldCount = 0;
   /** In order: the descriptor that the next chain must start with. */
   #nextHead = 0;
@@ -97,7 +97,8 @@ export class SplitDeviceQueue extends DeviceQueue {
     const members = new Set<number>();
     let indirect = false;
     for (let index = head; ;) {
-      if (index >= this.size) throw this.violated(`a chain goes on at descriptor ${index} of ${this.size}`);
+      if (index >= this.size)
+        throw this.violated(`a chain continues at descriptor ${index}; there are ${this.size} descriptors`);
       if (members.has(index)) {
         throw this.violated(`the chain of descriptor ${head} has a loop at ${index} [2.7.5.2]`);
       }
@@ -108,7 +109,7 @@ export class SplitDeviceQueue extends DeviceQueue {
       }
       if (this.inOrder && index !== (this.#nextHead + members.size) % this.size) {
         throw this.violated(
-          `descriptor ${index} was made available; in order it is the turn of ` +
+          `descriptor ${index} was made available; in order it must be ` +
             `${(this.#nextHead + members.size) % this.size} [2.7.5.2]`,
         );
       }
@@ -140,7 +141,7 @@ export class SplitDeviceQueue extends DeviceQueue {
   protected override putUsed(chain: Chain, length: number, count: number): void {
     for (const index of this.#members.get(chain.id) ?? []) this.#busy[index] = 0;
     this.#members.delete(chain.id);
-    // 2.7.9: the element stands where the first chain of the batch would have had it.
+    // 2.7.9: the element is at the place of the first chain of the batch.
     this.writeUsed(this.#usedCount % this.size, chain.id, length);
     this.#usedCount += count;
     if (this.inOrder) this.#forget();
@@ -221,12 +222,12 @@ export class SplitDeviceQueue extends DeviceQueue {
     return this.#avail.getUint16(FLAGS, true);
   }
 
-  /** At which used index the driver wants the next interrupt. */
+  /** `used_event`: the used index for which the driver asks for the next interrupt. */
   get usedEvent(): number {
     return this.#avail.getUint16(this.#usedEvent, true);
   }
 
-  /** The index of the used ring. Setting it shows whatever lies in the ring: for lies. */
+  /** The index of the used ring. Setting it makes entries visible as they are: for lies. */
   get usedIdx(): number {
     return this.#used.getUint16(IDX, true);
   }
@@ -244,7 +245,7 @@ export class SplitDeviceQueue extends DeviceQueue {
     this.#used.setUint16(FLAGS, value, true);
   }
 
-  /** At which available index the device wants the next notification. Only with `VIRTIO_F_EVENT_IDX`. */
+  /** `avail_event`: the available index for which the device asks for the next notification. Only with `VIRTIO_F_EVENT_IDX`. */
   get availEvent(): number {
     return this.#used.getUint16(this.#availEvent, true);
   }
@@ -253,7 +254,7 @@ export class SplitDeviceQueue extends DeviceQueue {
     this.#used.setUint16(this.#availEvent, value, true);
   }
 
-  /** Writes an entry of the used ring and leaves the index as it is: for lies. */
+  /** Writes an entry of the used ring without changing the index: for lies. */
   writeUsed(place: number, id: number, length: number): void {
     this.#used.setUint32(RING + 8 * place, id, true);
     this.#used.setUint32(RING + 8 * place + 4, length, true);
@@ -261,7 +262,7 @@ export class SplitDeviceQueue extends DeviceQueue {
 
   protected override writeSuppression(enable: boolean): void {
     if (this.eventIdx) {
-      // 2.7.10.2: flags stays 0. The index that has just passed is a whole lap away.
+      // 2.7.10.2: flags stays 0. The index just passed is a whole lap away.
       this.availEvent = (enable ? this.#takenCount : this.#takenCount + WRAP - 1) % WRAP;
     } else {
       this.usedFlags = enable ? 0 : USED_F_NO_NOTIFY;
@@ -306,18 +307,18 @@ export class SplitDeviceQueue extends DeviceQueue {
       this.addElement(elements, descriptor.address, descriptor.length, (flags & F_WRITE) !== 0);
       if ((flags & F_NEXT) === 0) return;
       if (next >= count) {
-        throw this.violated(`an indirect table of ${count} descriptors goes on at ${next} [2.7.5.3]`);
+        throw this.violated(`an indirect table of ${count} descriptors continues at ${next} [2.7.5.3]`);
       }
       if (this.inOrder && next !== index + 1) {
         throw this.violated(
-          `descriptor ${index} of a table is followed by ${next}, not in order [2.7.5.3.1]`,
+          `descriptor ${index} of a table is followed by ${next}, out of order [2.7.5.3.1]`,
         );
       }
       index = next;
     }
   }
 
-  /** In order: releases the descriptors of the chains that a batch skipped. */
+  /** In order: frees the descriptors of the chains that a batch skipped. */
   #forget(): void {
     for (const [head, members] of this.#members) {
       if (this.taken.has(head)) continue;

@@ -1,9 +1,9 @@
-/** What answers must look like. The back end is not trusted: each is checked before anything of it is used. */
+/** Parsers of the back end's answers. The back end is not trusted: each answer is checked before anything in it is used. */
 import { type FieldTable, type Layout, type Values, VirtioError } from '@virtio/core';
 import { ConfigAccess, Inflight, U64, VringState } from './protocol.ts';
 import type { Message } from './message.ts';
 
-/** Makes a value of the answer to a request. */
+/** Checks the answer to a request and returns its value. */
 export type Parser<T> = (message: Message) => T;
 
 function lied(what: string): VirtioError {
@@ -20,7 +20,7 @@ function structure<T extends FieldTable>(layout: Layout<T>, { payload }: Message
 /** A number. */
 export const parseU64: Parser<bigint> = (message) => structure(U64, message).value;
 
-/** A number that counts something: larger ones are as good as the limit. */
+/** A count; values above the limit are read as the limit. */
 export function parseCount(limit: number): Parser<number> {
   return (message) => {
     const value = parseU64(message);
@@ -28,7 +28,7 @@ export function parseCount(limit: number): Parser<number> {
   };
 }
 
-/** The state of the vring that was asked for. */
+/** The base of the vring that was asked for. */
 export function parseVringState(index: number): Parser<number> {
   return (message) => {
     const state = structure(VringState, message);
@@ -40,8 +40,8 @@ export function parseVringState(index: number): Parser<number> {
 }
 
 /**
- * The configuration space, from its start: at most the bytes that were asked for. Some back ends answer with fewer, and with none
- * for an error.
+ * The configuration space from its start: at most as many bytes as were asked for. Some back ends answer with fewer bytes, and with
+ * none in case of an error.
  */
 export function parseConfig(length: number): Parser<Uint8Array<ArrayBuffer>> {
   return ({ payload }) => {
@@ -51,14 +51,14 @@ export function parseConfig(length: number): Parser<Uint8Array<ArrayBuffer>> {
     if (bytes === 0) return new Uint8Array(0);
     if (offset !== 0 || bytes > length || size > bytes) {
       throw lied(
-        `answered with ${bytes} bytes of configuration, said to be ${size} at ${offset}, when asked for ${length} at 0`,
+        `answered with ${bytes} bytes of configuration (its header says ${size} at ${offset}) when asked for ${length} at 0`,
       );
     }
     return new Uint8Array(payload.buffer, payload.byteOffset + ConfigAccess.size, size).slice();
   };
 }
 
-/** The record of requests in flight: memory of the back end's, which we keep for it. */
+/** The record of requests in flight: memory of the back end that the front end keeps for it. */
 export interface InflightRecord {
   /** The memory. */
   readonly fd: number;
@@ -72,7 +72,7 @@ export const parseInflight: Parser<InflightRecord> = (message) => {
   const [fd] = message.descriptors;
   if (message.descriptors.length !== 1 || fd === undefined) {
     throw lied(
-      `answered with ${message.descriptors.length} descriptors when asked for the record of requests in flight, which is one`,
+      `answered with ${message.descriptors.length} descriptors when asked for the record of requests in flight, which has one`,
     );
   }
   message.descriptors.length = 0;

@@ -1,6 +1,6 @@
 /**
- * The channel on which the back end asks (BACKEND_REQ). A configuration that changed is taken; all else belongs to features that are not
- * accepted, and is refused.
+ * The channel on which the back end sends requests (BACKEND_REQ). A change of the configuration is handled; all other requests
+ * belong to features that are not accepted, and are refused.
  */
 import type { EventPoller } from '@virtio/linux';
 import { encodeMessage, MessageReader } from './message.ts';
@@ -11,7 +11,7 @@ import { SideChannel } from './side-channel.ts';
  * Makes the channel.
  *
  * @param replies whether `REPLY_ACK` was negotiated
- * @param onConfigChange the configuration has changed
+ * @param onConfigChange called when the configuration has changed
  */
 export function backendChannel(
   poller: EventPoller,

@@ -1,9 +1,9 @@
 /**
- * The socket to the back end: requests go out, answers come back in the same order. Nothing blocks: what the kernel does not take
- * waits here, and an answer that does not come in time ends the connection, as answers could not be told apart afterwards.
+ * The socket to the back end: requests go out, answers come back in the same order. Sending does not block: what the kernel does
+ * not take yet is queued. An answer that does not come in time ends the connection, as later answers could not be told apart.
  *
- * Requests can be waited for in two ways. Promises are for opening and reconnecting. In place, with a limit, is for what
- * core's `Transport` does in place: negotiation, reset, memory.
+ * There are two ways to wait for an answer: promises, for opening and reconnecting; and synchronous waits with a time limit, for
+ * what core's `Transport` does synchronously: negotiation, reset, memory.
  */
 import { VirtioError } from '@virtio/core';
 import {
@@ -17,13 +17,13 @@ import { type Parser, parseU64 } from './answers.ts';
 import { encodeMessage, type Message, MessageReader } from './message.ts';
 import { FrontendRequest, type FrontendRequestName, HeaderFlag } from './protocol.ts';
 
-/** What {@link Channel} may be told. */
+/** Options of {@link Channel}. */
 export interface ChannelOptions {
-  /** Who the back end is, for messages. */
+  /** The name of the back end, for messages. */
   readonly who: string;
   /** How long an answer may take, in milliseconds. */
   readonly timeoutMs: number;
-  /** Told once that the connection is gone, unless the channel was disposed. */
+  /** Called once when the connection is lost, unless the channel was disposed. */
   readonly onLost: (error: VirtioError) => void;
 }
 
@@ -34,7 +34,7 @@ export class Pending<T> {
   readonly deadline: number;
   /** The answer, once {@link Pending.done} is true. */
   value: T | undefined;
-  /** Why there is none. */
+  /** The error, if there is no answer. */
   error: VirtioError | undefined;
   done = false;
   #listeners: (() => void)[] = [];
@@ -52,9 +52,9 @@ export class Pending<T> {
   }
 
   /**
-   * The answer, which must be there.
+   * The answer, which must have arrived.
    *
-   * @throws {@link VirtioError} why there is none
+   * @throws {@link VirtioError} the error, if there is no answer
    */
   take(): T {
     if (this.error !== undefined) throw this.error;
@@ -68,7 +68,7 @@ export class Pending<T> {
   }
 }
 
-/** What {@link Channel} looks after while somebody waits in place. */
+/** Another socket that {@link Channel} serves during a synchronous wait. */
 export interface Aside {
   /** -1 when it is closed. */
   readonly fd: number;
@@ -90,7 +90,7 @@ export class Channel implements Disposable {
   readonly #outgoing: Outgoing[] = [];
   #timer: NodeJS.Timeout | undefined;
   #lost: VirtioError | undefined;
-  /** Looked after while somebody waits in place: the back end may ask us something before it answers. */
+  /** Served during a synchronous wait: the back end may send a request before it answers. */
   readonly #asides: Aside[] = [];
 
   constructor(socket: UnixSocket, poller: EventPoller, options: ChannelOptions) {
@@ -105,7 +105,7 @@ export class Channel implements Disposable {
     return this.#lost;
   }
 
-  /** Another socket that is looked after while somebody waits in place. */
+  /** Adds another socket that is served during a synchronous wait. */
   lookAfter(aside: Aside): void {
     this.#asides.push(aside);
   }
@@ -115,7 +115,7 @@ export class Channel implements Disposable {
     this.#send(encodeMessage(FrontendRequest[name], payload), descriptors);
   }
 
-  /** Sends a request that has an answer of its own. */
+  /** Sends a request that has an answer. */
   ask<T>(name: FrontendRequestName, payload: Uint8Array, parse: Parser<T>): Pending<T> {
     return this.#ask(name, encodeMessage(FrontendRequest[name], payload), [], parse);
   }
@@ -131,9 +131,9 @@ export class Channel implements Disposable {
   }
 
   /**
-   * Waits in place until requests are answered.
+   * Waits synchronously until requests are answered.
    *
-   * @throws {@link VirtioError} why the connection was lost: `NOT_READY` if the time was up, `DEVICE_REMOVED`,
+   * @throws {@link VirtioError} the reason why the connection was lost: `NOT_READY` after the time limit, `DEVICE_REMOVED`,
    * `DEVICE_MISBEHAVED`
    */
   settle(pending: readonly Pending<unknown>[]): void {
@@ -156,7 +156,7 @@ export class Channel implements Disposable {
     }
   }
 
-  /** Takes what has come and sends what has waited. */
+  /** Receives what has arrived and sends what is queued. */
   readonly pump = (): void => {
     try {
       this.#flush();
@@ -167,7 +167,7 @@ export class Channel implements Disposable {
           throw new VirtioError(
             'DEVICE_REMOVED',
             `${this.#options.who} has closed the connection${this.#reader.partial ? ' in the middle of a message' : ''}; it ` +
-              'ended, or refused what it was asked: see what it says. Dispose its driver, and open the device anew',
+              'ended, or refused a request: see its messages. Dispose the driver, then open the device again',
           );
         }
         const message = this.#reader.push(received.bytes, received.descriptors);
@@ -178,7 +178,7 @@ export class Channel implements Disposable {
     }
   };
 
-  /** Ends the connection: all that is pending gets `error`. */
+  /** Ends the connection: all pending requests end with `error`. */
   lose(error: VirtioError): void {
     if (this.#lost !== undefined) return;
     this.#end(error);
@@ -234,7 +234,7 @@ export class Channel implements Disposable {
   #flush(): void {
     for (let next = this.#outgoing[0]; next !== undefined; next = this.#outgoing[0]) {
       const sent = this.#socket.send(next.bytes, next.descriptors);
-      // The other side is gone; receiving tells it, after what it said last.
+      // The other side is gone; receiving reports that, after the last messages.
       if (sent <= 0) return;
       if (sent === next.bytes.length) this.#outgoing.shift();
       else {
@@ -250,11 +250,11 @@ export class Channel implements Disposable {
       if (next === undefined || message.request !== FrontendRequest[next.name]) {
         throw new VirtioError(
           'DEVICE_MISBEHAVED',
-          `answered request ${message.request} when ${next === undefined ? 'nothing' : next.name} was asked`,
+          `answered request ${message.request} when ${next === undefined ? 'no request' : next.name} was expected`,
         );
       }
       if ((message.flags & HeaderFlag.REPLY) === 0) {
-        throw new VirtioError('DEVICE_MISBEHAVED', `answered ${next.name} without the flag of an answer`);
+        throw new VirtioError('DEVICE_MISBEHAVED', `answered ${next.name} without the reply flag`);
       }
       next.value = next.parse(message);
       this.#pending.shift();
@@ -274,7 +274,7 @@ export class Channel implements Disposable {
   }
 
   readonly #expire = (): void => {
-    // What is there already was in time; only the event loop was late.
+    // An answer that is there already came in time; only the event loop was late.
     this.pump();
     const [first] = this.#pending;
     if (first === undefined || this.#lost !== undefined) return;
@@ -285,8 +285,8 @@ export class Channel implements Disposable {
     this.lose(
       new VirtioError(
         'NOT_READY',
-        `${this.#options.who} was asked ${first.name} and did not answer within ${this.#options.timeoutMs} ms. It hangs, or serves ` +
-          'another front end: end that one, or start the back end anew',
+        `${this.#options.who} did not answer ${first.name} within ${this.#options.timeoutMs} ms. It hangs, or serves ` +
+          'another front end: end that one, or restart the back end',
       ),
     );
   };
@@ -295,7 +295,7 @@ export class Channel implements Disposable {
     if (VirtioError.is(error, 'DEVICE_MISBEHAVED')) {
       return new VirtioError(
         'DEVICE_MISBEHAVED',
-        `${this.#options.who} ${error.message}. It is not trusted any more; the connection is closed`,
+        `${this.#options.who} ${error.message}. It is no longer trusted, and the connection is closed`,
       );
     }
     if (VirtioError.is(error)) return error;

@@ -1,6 +1,6 @@
 /**
- * How large a device's configuration space is. The protocol has no question for it, and back ends refuse to give more bytes than
- * they have: so the sizes that the specification's structures have had are tried, the largest first.
+ * The size of a device's configuration space. The protocol has no request for it, and back ends refuse to give more bytes than they
+ * have: so the sizes that the structure has had in the specification's versions are tried, the largest first.
  */
 import { DeviceType } from '@virtio/core';
 
@@ -17,7 +17,7 @@ const SIZES: Readonly<Partial<Record<DeviceType, readonly number[]>>> = {
   [DeviceType.FileSystem]: [44, 40],
 };
 
-/** The sizes to try, in bytes; none if such devices have no configuration space, or it is not known. */
+/** The sizes to try, in bytes; empty if such devices have no configuration space, or its size is not known. */
 export function configSizes(deviceType: DeviceType): readonly number[] {
   return SIZES[deviceType] ?? [];
 }

@@ -1,6 +1,6 @@
 /**
- * The configuration space, of which a copy is kept: core reads it in place, and the back end is asked when it was written or the back end
- * says that it changed. The protocol has no generation; each change that is heard of counts as one.
+ * A copy of the configuration space: core reads it synchronously, and it is requested from the back end again after a write or when
+ * the back end reports a change. The protocol has no generation; each reported change increments it here.
  */
 import { VirtioError } from '@virtio/core';
 import type { Pending } from './channel.ts';
@@ -15,34 +15,34 @@ export class DeviceConfig {
   readonly #onChange: () => void;
   #bytes: Bytes = new Uint8Array(0);
   #generation = 0;
-  /** It was written: what it is now is known only after it was read. */
+  /** It was written: its contents are known only after it was read again. */
   #unknown = false;
-  /** It is being asked for after a change, and whether it has changed once more meanwhile. */
+  /** The request that reads it again after a change, and whether it has changed once more since. */
   #refresh: { readonly session: Session; readonly answer: Pending<Bytes> } | undefined;
   #again = false;
-  /** There was a change that {@link DeviceConfig.takeChange} has not told. */
+  /** There was a change that {@link DeviceConfig.takeChange} has not returned yet. */
   #untold = false;
 
   /**
    * @param who the device, for messages
-   * @param onChange called after a change that the device says of, when what is under way is done
+   * @param onChange called when a change that the device reported has been read
    */
   constructor(who: string, onChange: () => void) {
     this.#who = who;
     this.#onChange = onChange;
   }
 
-  /** Bytes, 0 if there is none. */
+  /** The size in bytes; 0 if there is none. */
   get size(): number {
     return this.#bytes.length;
   }
 
-  /** How many changes there were. */
+  /** The generation: how often it has changed. */
   get generation(): number {
     return this.#generation;
   }
 
-  /** Takes what a back end has that is there now. Returns whether that differs from what was there. */
+  /** Takes the configuration space of the back end that is connected now. Returns whether it differs from the copy. */
   take(bytes: Bytes): boolean {
     const before = this.#bytes;
     this.#bytes = bytes;
@@ -50,7 +50,7 @@ export class DeviceConfig {
     return before.length !== bytes.length || before.some((byte, i) => byte !== bytes[i]);
   }
 
-  /** Reads `width` bytes; asks the back end if they are not known. */
+  /** Reads `width` bytes; requests them from the back end if the copy is out of date. */
   read(session: Session | undefined, offset: number, width: 1 | 2 | 4): number {
     if (this.#unknown && session !== undefined) {
       this.#unknown = false;
@@ -62,17 +62,23 @@ export class DeviceConfig {
     return value;
   }
 
-  /** Writes `width` bytes, and waits for the back end. @throws {@link VirtioError} `NOT_READY` while it is away, `UNSUPPORTED` */
+  /**
+   * Writes `width` bytes, and waits for the back end. @throws {@link VirtioError} `NOT_READY` while it is not connected,
+   * `UNSUPPORTED`
+   */
   write(session: Session | undefined, offset: number, width: 1 | 2 | 4, value: number): void {
     this.#check(offset, width);
     if (session === undefined) {
       throw new VirtioError(
         'NOT_READY',
-        `${this.#who}: its configuration cannot be written while the back end is away; wait for whenConnected()`,
+        `${this.#who}: the configuration space cannot be written while the back end is not connected; wait for whenConnected()`,
       );
     }
     if (!session.has('CONFIG')) {
-      throw new VirtioError('UNSUPPORTED', `${this.#who}: the back end has no configuration to be written`);
+      throw new VirtioError(
+        'UNSUPPORTED',
+        `${this.#who}: the back end does not provide the configuration space, so it cannot be written`,
+      );
     }
     const payload = new Uint8Array(ConfigAccess.size + width);
     ConfigAccess.write(new DataView(payload.buffer), 0, { offset, size: width });
@@ -82,7 +88,7 @@ export class DeviceConfig {
     this.#unknown = true;
   }
 
-  /** The back end says that it is another now. */
+  /** The back end reports that it has changed. */
   changeBy(session: Session): void {
     if (this.#refresh !== undefined) {
       this.#again = true;
@@ -102,7 +108,7 @@ export class DeviceConfig {
     );
   }
 
-  /** Waits in place for what was asked for after a change. */
+  /** Waits synchronously for the read that follows a change. */
   finishRefresh(): void {
     const refresh = this.#refresh;
     if (refresh === undefined) return;
@@ -120,27 +126,27 @@ export class DeviceConfig {
     }
   }
 
-  /** The back end is gone, and what it was asked will not be answered. */
+  /** The back end is gone and will not answer a read that follows a change. */
   forgetRefresh(): void {
     this.#refresh = undefined;
     this.#again = false;
   }
 
-  /** It has changed. */
+  /** Records a change. */
   changed(): void {
     this.#generation = (this.#generation + 1) >>> 0;
     this.#untold = true;
     this.#onChange();
   }
 
-  /** Whether there was a change since this was asked last. */
+  /** Whether there was a change since the last call. */
   takeChange(): boolean {
     const untold = this.#untold;
     this.#untold = false;
     return untold;
   }
 
-  /** An answer of another size is of no use: the size was found out at the beginning. */
+  /** An answer of another size is ignored: the size was found out at the beginning. */
   #keep(bytes: Bytes): void {
     if (bytes.length === this.#bytes.length) this.#bytes = bytes;
   }
@@ -149,7 +155,7 @@ export class DeviceConfig {
     if (offset >= 0 && offset + width <= this.size) return;
     throw new VirtioError(
       this.size === 0 ? 'CONFIG_SPACE_MISSING' : 'CONFIG_SPACE_TOO_SMALL',
-      `${this.#who} has ${this.size} bytes of configuration space; ${width} at ${offset} were asked for`,
+      `${this.#who} has ${this.size} bytes of configuration space; an access to ${width} bytes at ${offset} was asked for`,
     );
   }
 }

@@ -1,4 +1,4 @@
-/** How a connection comes about: we connect to the back end's socket, or it connects to ours. */
+/** Makes connections: the front end connects to the back end's socket, or the back end connects to the front end's. */
 import { rmSync, statSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { VirtioError } from '@virtio/core';
@@ -13,13 +13,13 @@ export interface Dialer extends Disposable {
   /**
    * Waits for a connection. Does not keep the event loop alive.
    *
-   * @param again whether there was one before: then a back end that is not there now is waited for
+   * @param again whether there was a connection before: then it waits for a back end that is not there yet
    * @throws {@link VirtioError} `NO_DEVICE`, `PERMISSION_DENIED`, `NOT_READY`; the signal's `ABORTED`
    */
   dial(again: boolean, signal: AbortSignal): Promise<UnixSocket>;
 }
 
-/** Connects to a socket at which the back end listens. */
+/** Connects to a socket on which the back end listens. */
 export class Client implements Dialer {
   readonly #path: string;
   readonly #timeoutMs: number;
@@ -39,7 +39,8 @@ export class Client implements Dialer {
         if (!again && Date.now() >= deadline) {
           throw new VirtioError(
             'NOT_READY',
-            `${this.#path} did not accept a connection within ${this.#timeoutMs} ms; the back end hangs, or serves others`,
+            `${this.#path} did not accept a connection within ${this.#timeoutMs} ms; the back end hangs, or serves ` +
+              'another front end: restart it',
           );
         }
       } catch (error) {
@@ -54,7 +55,7 @@ export class Client implements Dialer {
   }
 }
 
-/** Listens at a socket to which the back end connects. */
+/** Listens on a socket to which the back end connects. */
 export class Server implements Dialer {
   readonly #path: string;
   readonly #poller: EventPoller;
@@ -93,7 +94,7 @@ export class Server implements Dialer {
   }
 }
 
-/** A socket that a program left behind is of no use to anybody; one that somebody listens at stays. */
+/** Removes a socket that a program left behind, unless another program listens on it. */
 function removeDeadSocket(path: string): void {
   if (statSync(path, { throwIfNoEntry: false })?.isSocket() !== true) return;
   try {

@@ -1,5 +1,5 @@
 /**
- * The channel on which the back end of a graphics card shows its pictures (GPU_SET_SOCKET).
+ * The channel on which the back end of a GPU device sends its pictures (GPU_SET_SOCKET).
  *
  * @see QEMU, docs/interop/vhost-user-gpu.rst
  */
@@ -10,7 +10,7 @@ import { type Message, MessageReader } from './message.ts';
 import { encode, Header, HeaderFlag, U64 } from './protocol.ts';
 import { SideChannel } from './side-channel.ts';
 
-/** What the back end says and asks. */
+/** Messages of the back end: updates and requests. */
 export const DisplayRequest = {
   GET_PROTOCOL_FEATURES: 1,
   SET_PROTOCOL_FEATURES: 2,
@@ -26,7 +26,7 @@ export const DisplayRequest = {
   DMABUF_SCANOUT2: 12,
 } as const;
 
-/** The back end may ask for EDIDs. DMABUF2, the bit after it, is of no use where no such buffer is mapped. */
+/** The back end may ask for EDIDs. DMABUF2, the next bit, is not offered, as such buffers are not mapped here. */
 const EDID = 1n;
 
 const CursorPosition = new Layout('cursor_pos', { scanout: 'u32', x: 'u32', y: 'u32' });
@@ -49,7 +49,7 @@ const DISPLAY_ONE = 24;
 const EDID_SIZE = 1024;
 
 const CURSOR_BYTES = CURSOR_SIDE * CURSOR_SIDE * 4;
-/** The longest message that is no picture. */
+/** The longest message that carries no picture. */
 const LONGEST = CursorUpdate.size + CURSOR_BYTES;
 
 /** Makes the channel of a session. */
@@ -62,7 +62,7 @@ export function displayChannel(poller: EventPoller, display: BackendDisplay): Si
   });
 }
 
-/** Does what a message says, and returns the payload of the answer, if there is one. */
+/** Handles a message and returns the payload of the answer, if there is one. */
 function handle(display: BackendDisplay, message: Message): Uint8Array | undefined {
   switch (message.request) {
     case DisplayRequest.GET_PROTOCOL_FEATURES:
@@ -92,7 +92,7 @@ function handle(display: BackendDisplay, message: Message): Uint8Array | undefin
       return undefined;
     case DisplayRequest.DMABUF_SCANOUT:
     case DisplayRequest.DMABUF_SCANOUT2: {
-      // The same at its start; what follows describes the buffer, which is closed unseen.
+      // The same fields at its start; the rest describes the buffer, whose descriptor is closed without use.
       const { scanout, width, height } = read(Update, message, Infinity);
       display.resize(scanout, width, height, false);
       return undefined;
@@ -101,18 +101,18 @@ function handle(display: BackendDisplay, message: Message): Uint8Array | undefin
       display.update(read(Update, message), new Uint8Array(0));
       return new Uint8Array(0);
     default:
-      // SET_PROTOCOL_FEATURES, and what is newer than this: there is nothing to be done, and no answer is waited for.
+      // SET_PROTOCOL_FEATURES, and messages that are newer than this: nothing to do, and the back end expects no answer.
       return undefined;
   }
 }
 
-/** The structure at the start of a payload, with up to so many bytes behind it. */
+/** The structure at the start of a payload, with up to `behind` bytes after it. */
 function read<T extends FieldTable>(layout: Layout<T>, { request, payload }: Message, behind = 0): Values<T> {
   const more = payload.byteLength - layout.size;
   if (more < 0 || (behind === Infinity ? false : more !== behind)) {
     throw new VirtioError(
       'DEVICE_MISBEHAVED',
-      `message ${request} of a graphics card has ${payload.byteLength} bytes of payload`,
+      `message ${request} of a GPU device has ${payload.byteLength} bytes of payload`,
     );
   }
   return layout.read(payload);

@@ -1,5 +1,6 @@
 /**
- * What a graphics card in another process shows. QEMU draws it in a window; here it is kept as pixels, for tests of drivers and back ends.
+ * The displays of a GPU device in another process. QEMU draws them in a window; here they are kept as pixels, for tests of drivers
+ * and back ends.
  */
 import { Events, requireInteger, VirtioError } from '@virtio/core';
 import { edidOf } from './edid.ts';
@@ -9,13 +10,13 @@ export const MAX_SCANOUTS = 16;
 
 /** The longest side of a picture, in pixels. */
 const LONGEST_SIDE = 16_384;
-/** The most pixels of a picture: what comes from the back end is not trusted, and takes memory. */
+/** The most pixels of a picture: the back end is not trusted, and pictures take memory. */
 const MOST_PIXELS = 2 ** 26;
 const PIXEL_SIZE = 4;
-/** The size of a cursor's picture, in pixels each way. */
+/** The width and height of a cursor's picture, in pixels. */
 export const CURSOR_SIDE = 64;
 
-/** What a {@link BackendDisplay} is made with. */
+/** Options of {@link BackendDisplay}. */
 export interface BackendDisplayOptions {
   /** The sizes of the displays that are connected, one for each scanout from 0 (default: one of 1024 × 768). */
   readonly displays?: readonly { readonly width: number; readonly height: number }[];
@@ -28,8 +29,8 @@ export interface BackendScanout {
   readonly width: number;
   readonly height: number;
   /**
-   * The picture, without padding: each pixel is four bytes, blue, green, red and one without meaning. Empty if the back end keeps it in
-   * memory of a graphics card (DMABUF), which is not mapped here.
+   * The picture, without padding between lines: each pixel is four bytes, blue, green, red and an unused one. Empty if the back end
+   * keeps it in the memory of a graphics card (DMABUF), which is not mapped here.
    */
   readonly pixels: Uint8Array;
 }
@@ -54,9 +55,9 @@ export interface ScanoutUpdate {
   readonly height: number;
 }
 
-/** What a {@link BackendDisplay} reports. */
+/** Events of a {@link BackendDisplay}. */
 export interface BackendDisplayEvents {
-  /** A scanout has another size, or none any more: its number. */
+  /** A scanout has another size, or is disabled: its number. */
   scanout: number;
   /** The device has flushed a part of a picture. */
   update: ScanoutUpdate;
@@ -67,11 +68,11 @@ export interface BackendDisplayEvents {
 const NO_CURSOR: BackendCursor = { visible: false, x: 0, y: 0, hotX: 0, hotY: 0, pixels: undefined };
 
 function lied(what: string): VirtioError {
-  return new VirtioError('DEVICE_MISBEHAVED', `the back end of a graphics card ${what}`);
+  return new VirtioError('DEVICE_MISBEHAVED', `the back end of a GPU device ${what}`);
 }
 
 /**
- * The displays of a graphics card in another process, as an option of `openVhostUser`.
+ * The displays of a GPU device in another process, for the option `display` of `openVhostUser`.
  *
  * @see QEMU, docs/interop/vhost-user-gpu.rst
  *
@@ -118,7 +119,7 @@ export class BackendDisplay {
     return this.#events.on(name, listener);
   }
 
-  /** What a scanout shows, or `undefined` if it shows nothing. The picture is the one that changes. */
+  /** What a scanout shows, or `undefined` if it shows nothing. The picture is not a copy: it changes when the device updates it. */
   scanout(number: number): BackendScanout | undefined {
     return this.#scanouts.get(number);
   }
@@ -136,7 +137,7 @@ export class BackendDisplay {
     return size === undefined ? new Uint8Array(0) : edidOf(size.width, size.height);
   }
 
-  /** @internal The bytes of the largest picture that is shown. */
+  /** @internal The size of the largest picture that is shown, in bytes. */
   get largest(): number {
     return Math.max(0, ...Array.from(this.#scanouts.values(), ({ pixels }) => pixels.length));
   }
@@ -187,7 +188,7 @@ export class BackendDisplay {
 
   #checkScanout(scanout: number): void {
     if (scanout >= MAX_SCANOUTS) {
-      throw lied(`has named scanout ${scanout}; a device has ${MAX_SCANOUTS} at most`);
+      throw lied(`has named scanout ${scanout}; a device has at most ${MAX_SCANOUTS} scanouts`);
     }
   }
 }

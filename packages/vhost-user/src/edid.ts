@@ -6,17 +6,17 @@
 const BLOCK = 128;
 const HEADER = [0, 255, 255, 255, 255, 255, 255, 0];
 const NAME = 'Virtual';
-/** Pixels and lines that are not shown, and where the pulse of synchronization is in them. */
+/** The blanking in pixels and lines, and where the sync pulse is in it. */
 const H_BLANK = 160;
 const V_BLANK = 45;
 const H_FRONT = 48;
 const H_SYNC = 32;
 const V_FRONT = 3;
 const V_SYNC = 5;
-/** A timing has 12 bits for each side; a larger display has none. */
+/** A timing has 12 bits for each side; a larger display gets no timing. */
 const LARGEST = 4095;
 
-/** Makes the EDID of a display with so many pixels. */
+/** Makes the EDID of a display of `width` by `height` pixels. */
 export function edidOf(width: number, height: number): Uint8Array {
   const bytes = new Uint8Array(BLOCK);
   const view = new DataView(bytes.buffer);
@@ -24,14 +24,14 @@ export function edidOf(width: number, height: number): Uint8Array {
   // The manufacturer in five bits a letter (VIO); product and serial number 0; made in 2026.
   view.setUint16(8, ((22 << 10) | (9 << 5) | 15) & 0x7fff);
   bytes.set([1, 36, 1, 4], 16);
-  // A digital input of 8 bits a colour, without a physical size, sRGB, whose first timing is the preferred one.
+  // A digital input with 8 bits per colour, no physical size, sRGB; the first timing is the preferred one.
   bytes.set([0xa0, 0, 0, 120, 0x06], 20);
   // Chromaticity of sRGB, no established timings, and unused standard timings.
   bytes.set([0xee, 0x91, 0xa3, 0x54, 0x4c, 0x99, 0x26, 0x0f, 0x50, 0x54], 25);
   bytes.fill(1, 38, 54);
   if (width <= LARGEST && height <= LARGEST) writeTiming(bytes, view, width, height);
   else writeDescriptor(bytes, 54, 0x10, []);
-  // The display's name, and two descriptors without meaning.
+  // The display's name, and two dummy descriptors.
   writeDescriptor(bytes, 72, 0xfc, new TextEncoder().encode(`${NAME}\n`));
   writeDescriptor(bytes, 90, 0x10, []);
   writeDescriptor(bytes, 108, 0x10, []);

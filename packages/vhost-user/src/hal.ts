@@ -1,4 +1,4 @@
-/** The Hal of a device in another process: memory that both map. */
+/** The Hal of a device in another process: memory that both processes map. */
 import { type RegisterWindow, VirtioError } from '@virtio/core';
 import { LinuxHal } from '@virtio/linux';
 import type { VhostMemory } from './memory.ts';
@@ -15,12 +15,12 @@ export class VhostUserHal extends LinuxHal {
     this.#source = source;
   }
 
-  /** Bytes of the regions that the back end maps. Pages of them that were never touched take no memory. */
+  /** The size of all regions that the back end maps, in bytes. Pages that were never accessed take no memory. */
   get sharedBytes(): number {
     return this.#source.size;
   }
 
-  /** Never: a device in another process has no registers. */
+  /** Always throws `UNSUPPORTED`: a device in another process has no registers. */
   mapRegisters(address: number, size: number): RegisterWindow {
     throw new VirtioError(
       'UNSUPPORTED',
@@ -29,6 +29,6 @@ export class VhostUserHal extends LinuxHal {
   }
 
   protected checkAccess(): void {
-    // The addresses mean what the memory table says, with and without ACCESS_PLATFORM.
+    // Addresses are those of the memory table, with and without ACCESS_PLATFORM.
   }
 }

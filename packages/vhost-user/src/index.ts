@@ -1,5 +1,5 @@
 /**
- * VirtIO devices of another process, over a Unix socket: the front end of the vhost-user protocol.
+ * VirtIO devices in another process, over a Unix socket: the front end of the vhost-user protocol.
  *
  * @packageDocumentation
  */

@@ -1,19 +1,20 @@
 /**
- * How a back end tells of used buffers: by an eventfd a vring, or not at all, and then the rings are looked at.
+ * Interrupts of a vhost-user device: one eventfd per vring, or none; then the rings are polled.
  *
- * To sleep and be woken takes longer than a fast back end takes to answer. So the rings are looked at, a turn of the event loop at a
- * time, when somebody begins to wait and when something came; the back end is not asked to signal meanwhile. When nothing has come for a
- * while it is, and the process sleeps. A lookout that was in vain makes the next ones rarer, one that was not brings them back.
+ * Sleeping and waking up take longer than a fast back end takes to answer. So the rings are polled at each turn of the event loop
+ * when a caller begins to wait and when a buffer was used; the back end is not asked to signal meanwhile. When nothing was used for
+ * a while, it is asked to, and the process sleeps. A lookout that finds nothing makes the next ones rarer; one that finds something
+ * restores them.
  */
 import { InterruptHandlers, type Lookout } from '@virtio/core';
 import type { EventPoller } from '@virtio/linux';
 
-/** After lookouts in vain, at most so many go by. */
+/** After lookouts that found nothing, at most so many are left out. */
 const MOST_SKIPPED = 64;
 
-/** The interrupts of a vhost-user device. Removal and changes of the configuration come through its sockets in either case. */
+/** The interrupts of a vhost-user device. Removal and changes of the configuration always come through its sockets. */
 export class VhostUserInterrupts extends InterruptHandlers implements Lookout {
-  /** Whether the rings are looked at at each turn of the event loop while somebody waits. */
+  /** Whether the rings are polled at each turn of the event loop while a caller waits. */
   readonly polling: boolean;
   readonly #poller: EventPoller;
   readonly #spinMs: number;
@@ -21,14 +22,14 @@ export class VhostUserInterrupts extends InterruptHandlers implements Lookout {
   #holds = 0;
   #looking = false;
   #scheduled = false;
-  /** Whether nobody waited at the last turn. Most who waited ask for more at once. */
+  /** Whether no caller waited at the last turn. Most callers make their next request at once. */
   #idle = false;
-  /** Counts what came. */
+  /** Counts used buffers that were found. */
   #answers = 0;
-  /** {@link VhostUserInterrupts.#answers} when the lookout began, or last paid, and when it ends. */
+  /** {@link VhostUserInterrupts.#answers} when the lookout began or last found something, and when it ends. */
   #seen = 0;
   #until = 0;
-  /** How many lookouts are left out after one in vain, and how many of them are left. */
+  /** How many lookouts are left out after one that found nothing, and how many of them remain. */
   #skip = 0;
   #skipped = 0;
 
@@ -44,7 +45,7 @@ export class VhostUserInterrupts extends InterruptHandlers implements Lookout {
     return this;
   }
 
-  /** Whether the rings are looked at now, so that no back end need signal. */
+  /** Whether the rings are polled now, so that the back end need not signal. */
   get looking(): boolean {
     return this.polling || this.#looking;
   }
@@ -101,7 +102,7 @@ export class VhostUserInterrupts extends InterruptHandlers implements Lookout {
     setImmediate(this.#turn);
   }
 
-  /** Something may come soon: looks for it, unless that was in vain lately. */
+  /** A buffer may be used soon: starts a lookout, unless the last ones found nothing. */
   #lookOut(): void {
     if (this.#looking || this.polling || this.#holds <= 0) return;
     if (this.#skipped > 0) {
@@ -115,7 +116,7 @@ export class VhostUserInterrupts extends InterruptHandlers implements Lookout {
     this.#next();
   }
 
-  /** Whether another turn may pay. */
+  /** Whether to poll at another turn. */
   #goesOn(): boolean {
     if (this.#holds <= 0) {
       const before = this.#idle;
@@ -146,7 +147,7 @@ export class VhostUserInterrupts extends InterruptHandlers implements Lookout {
     }
   };
 
-  /** From now on back ends signal. */
+  /** Ends the lookout: from now on the back end signals. */
   #rest(): void {
     this.#looking = false;
     this.#rests.forEach(call);

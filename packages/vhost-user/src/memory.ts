@@ -1,10 +1,10 @@
 /**
  * The memory that the back end maps: a few large regions, each a sealed file, from which blocks for DMA memory are cut. The back
- * end counts its regions in slots, 8 at the least, so each region is twice as large as the one before; a page takes memory
- * only when it is touched.
+ * end counts its regions in slots, 8 at the least, so each region is twice as large as the one before; a page takes memory only
+ * when it is first accessed.
  *
- * Device addresses are ours to choose. They start low, as JavaScript engines keep numbers below 2^31 unboxed, and are the "user
- * addresses" of the protocol as well: both only name places in the regions.
+ * The front end chooses the device addresses. They start low, as JavaScript engines keep numbers below 2^31 unboxed, and are also
+ * the "user addresses" of the protocol: both only name places in the regions.
  */
 import { VirtioError } from '@virtio/core';
 import {
@@ -16,7 +16,7 @@ import {
   SharedFile,
 } from '@virtio/linux';
 
-/** No region is larger, unless one allocation is. */
+/** The largest region, unless one allocation is larger. */
 const LARGEST_REGION = 1 << 30;
 
 /** A region as the back end knows it. */
@@ -26,13 +26,13 @@ export interface Region {
   readonly file: SharedFile;
 }
 
-/** Whoever tells the back end. Both may throw; then nothing has changed. */
+/** Adds and removes regions at the back end. Both methods may throw; then nothing has changed. */
 export interface RegionListener {
   /** How many regions the back end can have. */
   readonly slots: number;
-  /** A region is there, beside those of {@link VhostMemory.regions}. When this returns the back end can use it. */
+  /** Adds a region to those of {@link VhostMemory.regions}. When this returns, the back end can use it. */
   added(region: Region): void;
-  /** A region is about to go, and `rest` stay; the back end must no longer use it when this returns. */
+  /** Removes a region; `rest` are those that remain. The back end must no longer use it when this returns. */
   removed(region: Region, rest: readonly Region[]): void;
 }
 
@@ -52,7 +52,7 @@ class Area implements Region {
     return !this.#used.includes(1);
   }
 
-  /** The first of `count` free blocks, now in use, or -1. */
+  /** Takes `count` free blocks in a row; returns the first, or -1 if there are none. */
   take(count: number): number {
     let first = 0;
     for (let block = 0; block < this.#used.length; block += 1) {
@@ -73,7 +73,7 @@ class Area implements Region {
 /** Memory that is shared with a back end. */
 export class VhostMemory implements DmaSource {
   readonly name: string;
-  /** Whoever tells the back end of regions. */
+  /** Adds and removes regions at the back end. */
   listener: RegionListener | undefined;
   readonly #areas: Area[] = [];
   readonly #blocks = new Map<
@@ -102,7 +102,7 @@ export class VhostMemory implements DmaSource {
     return this.#areas;
   }
 
-  /** Bytes of all regions, touched or not. */
+  /** The size of all regions in bytes. */
   get size(): number {
     return this.#areas.reduce((sum, { file }) => sum + file.size, 0);
   }
@@ -126,7 +126,7 @@ export class VhostMemory implements DmaSource {
     const { size } = block.mapping;
     block.mapping[Symbol.dispose]();
     if (this.#disposed) return;
-    // The next to use it finds it zeroed, and until then it takes no memory.
+    // Its next user finds it zeroed, and until then it takes no memory.
     area.file.clear(first * BLOCK_SIZE, size);
     area.give(first, size / BLOCK_SIZE);
     if (area.empty && this.#areas.length > 1) this.#remove(area);
@@ -144,7 +144,7 @@ export class VhostMemory implements DmaSource {
     return undefined;
   }
 
-  /** Closes the files. The back end must have been told, or be gone. */
+  /** Closes the files. The back end must no longer use them, or be gone. */
   [Symbol.dispose](): void {
     if (this.#disposed) return;
     this.#disposed = true;
@@ -173,7 +173,7 @@ export class VhostMemory implements DmaSource {
     if (this.#areas.length >= slots) {
       throw new VirtioError(
         'DMA_ERROR',
-        `${this.name} can map ${slots} regions of memory, and has ${this.#areas.length} with ${this.size} bytes; ` +
+        `${this.name} can map at most ${slots} regions of memory, and has ${this.#areas.length} with ${this.size} bytes; ` +
           'free DMA memory that is no longer used, or open the device with a larger memorySize',
       );
     }
@@ -201,7 +201,7 @@ export class VhostMemory implements DmaSource {
         this.#areas.filter((one) => one !== area),
       );
     } catch {
-      // The connection is lost, which is told elsewhere; a back end that comes anew is given what is here then.
+      // The connection is lost, which is reported elsewhere; the next back end gets the regions of that time.
     }
     this.#areas.splice(this.#areas.indexOf(area), 1);
     area.file[Symbol.dispose]();

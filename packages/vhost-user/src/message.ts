@@ -1,6 +1,6 @@
 /**
- * Messages as bytes, both ways. Nothing here knows of sockets: the reader says how many bytes it wants next and is given them,
- * in whatever pieces. A descriptor belongs to the message with whose bytes it came.
+ * Encodes and decodes messages. Nothing here knows about sockets: the reader says how many bytes it needs next and gets them in
+ * pieces of any size. A descriptor belongs to the message with whose bytes it arrived.
  */
 import { VirtioError } from '@virtio/core';
 import { Header, HeaderFlag, MAX_PAYLOAD } from './protocol.ts';
@@ -13,7 +13,10 @@ export interface Message {
   readonly flags: number;
   /** What follows the header. */
   readonly payload: DataView<ArrayBuffer>;
-  /** Descriptors that came along. Who takes one out of the array closes it; the others are closed when the message was handled. */
+  /**
+   * Descriptors that came with it. A handler that takes one out of the array must close it; the others are closed after the message
+   * was handled.
+   */
   readonly descriptors: number[];
 }
 
@@ -41,7 +44,7 @@ export interface MessageLimits {
   readonly versioned: boolean;
 }
 
-/** Puts messages together from what arrives. */
+/** Assembles messages from the bytes that arrive. */
 export class MessageReader {
   readonly #limits: MessageLimits;
   #bytes = new Uint8Array(Header.size);
@@ -53,7 +56,7 @@ export class MessageReader {
     this.#limits = limits;
   }
 
-  /** How many bytes the message lacks; to be given no more than these. */
+  /** How many bytes the message still needs; {@link MessageReader.push} must not be given more. */
   get needed(): number {
     return this.#bytes.length - this.#have;
   }
@@ -63,7 +66,7 @@ export class MessageReader {
     return this.#have > 0;
   }
 
-  /** Takes the descriptors of a message that will not become complete; the caller closes them. */
+  /** Returns the descriptors of a message that will never be complete; the caller closes them. */
   takeDescriptors(): number[] {
     return this.#descriptors.splice(0);
   }
@@ -72,7 +75,7 @@ export class MessageReader {
    * Adds bytes.
    *
    * @returns the message, if it is complete
-   * @throws {@link VirtioError} `DEVICE_MISBEHAVED` for a header that is none
+   * @throws {@link VirtioError} `DEVICE_MISBEHAVED` for an invalid header
    */
   push(bytes: Uint8Array, descriptors: readonly number[] = []): Message | undefined {
     this.#descriptors.push(...descriptors);
@@ -85,14 +88,14 @@ export class MessageReader {
       if (this.#limits.versioned && (flags & HeaderFlag.VERSION_MASK) !== HeaderFlag.VERSION) {
         throw new VirtioError(
           'DEVICE_MISBEHAVED',
-          `message ${request} has version ${flags & HeaderFlag.VERSION_MASK} of the protocol; there is version 1`,
+          `message ${request} has version ${flags & HeaderFlag.VERSION_MASK} of the protocol; only version 1 exists`,
         );
       }
       const longest = this.#limits.longest(request);
       if (size > longest) {
         throw new VirtioError(
           'DEVICE_MISBEHAVED',
-          `message ${request} has ${size} bytes of payload; at most ${longest} are possible`,
+          `message ${request} has ${size} bytes of payload; at most ${longest} are allowed`,
         );
       }
       if (size > 0) {

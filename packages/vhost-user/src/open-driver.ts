@@ -1,4 +1,4 @@
-/** Opens a device and its driver by one form of address, whichever way leads to the device. */
+/** Opens a device and its driver, with one form of address for devices of all kinds. */
 import { type DeviceType, VirtioError } from '@virtio/core';
 import {
   type DeviceAddress,
@@ -11,29 +11,29 @@ import {
 } from '@virtio/linux';
 import { openVhostUser, type VhostUserDevice, type VhostUserOptions } from './open.ts';
 
-/** What the addresses of vhost-user devices begin with; the path of the socket follows. */
+/** The prefix of addresses of vhost-user devices; the path of the socket follows. */
 const SCHEME = 'vhost-user:';
 
 const INTERRUPTS: readonly string[] = ['eventfd', 'polling'] satisfies VhostUserOptions['interrupts'][];
 
-/** A class of drivers that says which devices it drives, as those of the packages of devices do. */
+/** A driver class with the type of its devices, as the device packages export them. */
 export type TypedDriverClass<D extends OpenDevice, O extends object> = DriverClass<D, O> & {
   /** The type of the devices. */
   readonly deviceType: DeviceType;
 };
 
-/** Options of {@link openDriver} for a vhost-user device: the type is that of the driver. */
+/** Options of {@link openDriver} for a vhost-user device; the device type comes from the driver. */
 export type VhostUserDriverOptions = Omit<VhostUserOptions, 'deviceType'>;
 
 /**
  * Opens a device, wherever it is, and makes its driver. Disposing the driver closes everything.
  *
- * As `openDriver` of `@virtio/linux`, for one more form of address, and with a promise, as a connection takes its time.
+ * Like `openDriver` of `@virtio/linux`, with one more form of address, and asynchronous, as connecting takes time.
  *
  * @param driver the class of the driver: `VirtioBlk`
- * @param what `vhost-user:/path/of/the/socket`, `pci:0000:00:03.0`, `mmio:0xfeb00000`, what `listDevices` described, or a device that is
- * open already, which the driver owns from now on
- * @param options those of the way to the device, and those of the driver
+ * @param what `vhost-user:/path/of/the/socket`, `pci:0000:00:03.0`, `mmio:0xfeb00000`, an entry of `listDevices`, or a device that
+ * is open already, which the driver then owns
+ * @param options the options of the device's transport and those of the driver
  * @throws {@link VirtioError} as {@link openVhostUser}, `openTransport` and the driver's constructor; then nothing stays open
  *
  * @example
@@ -68,13 +68,13 @@ export async function openDriver<D extends OpenDevice, O extends object>(
   if (typeof what !== 'string' || !what.startsWith(SCHEME)) {
     return openLinuxDriver(driver, what as OpenDevice, options);
   }
-  // Options of one way to a device mean nothing on the other, but for the one that says how it is to interrupt.
+  // Options of one kind of transport are ignored by the other, except the one for interrupts.
   const given = (options ?? {}) as VhostUserDriverOptions;
   const interrupts: string | undefined = given.interrupts;
   if (interrupts !== undefined && !INTERRUPTS.includes(interrupts)) {
     throw new VirtioError(
       'INVALID_PARAM',
-      `${what}: a device in another process interrupts by 'eventfd', or is looked at by 'polling'; '${interrupts}' was asked for`,
+      `${what}: interrupts is '${interrupts}'; a device in another process has 'eventfd' or 'polling'`,
     );
   }
   const device = await openVhostUser(what, { ...given, deviceType: driver.deviceType });

@@ -1,4 +1,4 @@
-/** Opens a device in another process: the one place that knows which parts belong together. */
+/** Opens a device in another process: puts the parts together. */
 import { DeviceType, isDeviceType, VirtioError } from '@virtio/core';
 import { disposeAtExit, EventPoller, Resources } from '@virtio/linux';
 import { configSizes } from './config-size.ts';
@@ -11,50 +11,53 @@ import { VhostUserTransport } from './transport.ts';
 
 /** Time-out for an answer of the back end, in milliseconds. */
 const TIMEOUT_MS = 5000;
-/** Queues that the back ends in use have at the least; the protocol has no question for it. */
+/** The queue size that all back ends in use support; the protocol has no request for it. */
 const MAX_QUEUE_SIZE = 1024;
 const SPIN_US = 50;
 const LONGEST_SPIN_US = 1_000_000;
 const MEMORY_SIZE = 64 * 1024 * 1024;
 const LARGEST_QUEUE = 32768;
 
-/** How {@link openVhostUser} opens a device. */
+/** Options of {@link openVhostUser}. */
 export interface VhostUserOptions {
-  /** What the device is: the protocol does not tell. */
+  /** The device type: the protocol does not give it. */
   readonly deviceType: DeviceType;
-  /** We listen at the socket and the back end connects to it (default false: we connect to the back end). */
+  /** Whether to listen on the socket, to which the back end connects (default false: connect to the back end). */
   readonly server?: boolean;
   /**
-   * Whether to wait for the back end when it is lost, and to tell the next one all that the driver set up (default false: the
-   * driver fails with `DEVICE_REMOVED`).
+   * Whether to wait for another back end when the connection is lost, and to set it up as the driver had set up the last one
+   * (default false: the driver fails with `DEVICE_REMOVED`).
    */
   readonly reconnect?: boolean;
   /**
-   * How the back end tells of used buffers (default `eventfd`). With `polling` it does not, and the rings are looked at at each turn
-   * of the event loop while somebody waits, which keeps a processor busy.
+   * How the back end reports used buffers (default `eventfd`). With `polling` it does not: the rings are polled at each turn of the
+   * event loop while a caller waits, which keeps a processor busy.
    */
   readonly interrupts?: 'eventfd' | 'polling';
   /**
-   * How long a wait spins, a turn of the event loop at a time, before it sleeps on the eventfd, in microseconds (default 50; 0: not at
-   * all). While answers come within that time a processor is busy; a wait that is longer costs so much of it at most, and when several were
-   * longer, only one of up to 65 spins. Where nobody waits, nothing runs.
+   * How long a wait spins, a turn of the event loop at a time, before it sleeps on the eventfd, in microseconds (default 50; 0: it
+   * does not spin). While answers come within that time, a processor is busy; a longer wait costs at most this much processor time,
+   * and if several waits in a row are longer, only one of up to 65 spins. While no caller waits, nothing runs.
    */
   readonly spinUs?: number;
   /** How long the back end may take to answer, in milliseconds (default 5000). */
   readonly timeoutMs?: number;
-  /** The largest queue of the back end in descriptors (default 1024): it cannot be asked. */
+  /** The largest queue size of the back end in descriptors (default 1024): the protocol has no request for it. */
   readonly maxQueueSize?: number;
-  /** How many queues the device has, where the back end cannot be asked or is wrong. */
+  /** The number of queues, for a back end that does not report it or reports a wrong number. */
   readonly queues?: number;
-  /** The configuration space, for a back end that has none. */
+  /** The configuration space, for a back end that does not provide it. */
   readonly config?: Uint8Array;
-  /** The size of the configuration space in bytes, up to 256, where it is not what the specification has. */
+  /** The size of the configuration space in bytes, up to 256, if it is not a size of the specification. */
   readonly configSize?: number;
-  /** Where a graphics card shows its pictures: it has no display of its own. Only for `DeviceType.Gpu`. */
+  /** The display of a GPU device, which has none of its own. Only for `DeviceType.Gpu`. */
   readonly display?: BackendDisplay;
-  /** Bytes of the first region of shared memory (default 64 MiB). Later ones are larger. Pages take memory when they are touched. */
+  /**
+   * The size of the first region of shared memory in bytes (default 64 MiB). Later regions are larger. A page takes memory only
+   * when it is first accessed.
+   */
   readonly memorySize?: number;
-  /** Whether the memory is taken from huge pages if there are enough (default true). */
+  /** Whether to use huge pages if there are enough (default true). */
   readonly hugePages?: boolean;
   /** Cancels the opening. */
   readonly signal?: AbortSignal;
@@ -62,22 +65,22 @@ export interface VhostUserOptions {
 
 /** An open device in another process. */
 export interface VhostUserDevice extends Disposable {
-  /** Tells it from devices of `@virtio/linux`. */
+  /** Distinguishes it from devices of `@virtio/linux`. */
   readonly kind: 'vhost-user';
-  /** The way to the device, for its driver. */
+  /** The transport, for the driver. */
   readonly transport: VhostUserTransport;
-  /** The memory that the device reaches, for its driver and for buffers without a copy. */
+  /** The platform, for the driver and for buffers that the device accesses without a copy. */
   readonly hal: VhostUserHal;
 }
 
 /**
  * Opens the device that a vhost-user back end serves at a Unix socket.
  *
- * Disposing the result ends the connection and gives all memory back. Dispose the driver first, or let `using` do it in order.
- * What is open when the process ends is disposed then.
+ * Disposing the result ends the connection and frees all memory. Dispose the driver first, or let `using` do both in the right
+ * order. A device that is still open when the process ends is disposed then.
  *
- * @param path of the socket, with or without `vhost-user:` before it
- * @throws {@link VirtioError} `NO_DEVICE` if nobody listens there, `NOT_READY` if the back end does not answer,
+ * @param path the path of the socket, with or without the prefix `vhost-user:`
+ * @throws {@link VirtioError} `NO_DEVICE` if nothing listens on the socket, `NOT_READY` if the back end does not answer,
  * `DEVICE_REMOVED` if it ends the connection, `DEVICE_MISBEHAVED`, `PERMISSION_DENIED`, `INVALID_PARAM`, `ABORTED`
  *
  * @example
@@ -96,7 +99,7 @@ export async function openVhostUser(path: string, options: VhostUserOptions): Pr
   if (!isDeviceType(deviceType)) {
     throw new VirtioError(
       'INVALID_DEVICE_TYPE',
-      `${String(deviceType)} is no device type; see DeviceType of @virtio/core`,
+      `deviceType is ${String(deviceType)}, which is not a device type; see DeviceType of @virtio/core`,
     );
   }
   const socket = path.replace(/^vhost-user:/, '');
@@ -111,7 +114,7 @@ export async function openVhostUser(path: string, options: VhostUserOptions): Pr
   if (display !== undefined && !(display instanceof BackendDisplay && deviceType === DeviceType.Gpu)) {
     throw new VirtioError(
       'INVALID_PARAM',
-      `${name}: display is for graphics cards (DeviceType.Gpu), and is a BackendDisplay of @virtio/vhost-user`,
+      `${name}: display must be a BackendDisplay of @virtio/vhost-user, and the device a GPU (DeviceType.Gpu)`,
     );
   }
   const resources = new Resources();
@@ -159,5 +162,5 @@ export async function openVhostUser(path: string, options: VhostUserOptions): Pr
 
 function within(name: string, option: string, value: number, min: number, max: number): number {
   if (Number.isInteger(value) && value >= min && value <= max) return value;
-  throw new VirtioError('INVALID_PARAM', `${name}: ${option} is ${value}; it can be ${min} to ${max}`);
+  throw new VirtioError('INVALID_PARAM', `${name}: ${option} is ${value}; it must be from ${min} to ${max}`);
 }

@@ -5,7 +5,7 @@
  */
 import { type FieldTable, Layout, type Values } from '@virtio/core';
 
-/** What the front end asks of the back end. Those that are not here (migration, IOTLB, crypto, RARP) are not used. */
+/** Requests of the front end to the back end. Those that are missing (migration, IOTLB, crypto, RARP) are not used. */
 export const FrontendRequest = {
   GET_FEATURES: 1,
   SET_FEATURES: 2,
@@ -39,7 +39,7 @@ export const FrontendRequest = {
 /** The name of a request of the front end. */
 export type FrontendRequestName = keyof typeof FrontendRequest;
 
-/** What the back end asks of the front end, on the channel of `SET_BACKEND_REQ_FD`. */
+/** Requests of the back end to the front end, on the channel of `SET_BACKEND_REQ_FD`. */
 export const BackendRequest = {
   IOTLB_MSG: 1,
   CONFIG_CHANGE_MSG: 2,
@@ -60,7 +60,7 @@ export const ProtocolFeature = {
   /** Any request can be answered. */
   REPLY_ACK: 3,
   MTU: 4,
-  /** The back end has requests, too. */
+  /** The back end can send requests as well. */
   BACKEND_REQ: 5,
   CROSS_ENDIAN: 6,
   CRYPTO_SESSION: 7,
@@ -92,7 +92,7 @@ export function protocolMask(...names: readonly ProtocolFeatureName[]): bigint {
   return names.reduce((mask, name) => mask | (1n << BigInt(ProtocolFeature[name])), 0n);
 }
 
-/** The bit of the device's features that says that the back end has features of the protocol. */
+/** The device feature bit by which the back end offers features of the protocol. */
 export const PROTOCOL_FEATURES_BIT = 1n << 30n;
 
 /** The header of each message. */
@@ -109,7 +109,7 @@ export const HeaderFlag = {
   NEED_REPLY: 8,
 } as const;
 
-/** The longest payload that is accepted, in bytes. Nothing that is asked for here is longer than 268. */
+/** The longest payload that is accepted, in bytes. No answer to a request of this front end is longer than 268. */
 export const MAX_PAYLOAD = 4096;
 
 /** The most bytes of the configuration space that a message carries. */
@@ -127,7 +127,7 @@ export const U64 = new Layout('u64', { value: 'u64' });
 /** The state of a vring. */
 export const VringState = new Layout('vring_state', { index: 'u32', num: 'u32' });
 
-/** Where a vring is: user addresses. */
+/** The user addresses of a vring. */
 export const VringAddress = new Layout('vring_addr', {
   index: 'u32',
   flags: 'u32',
@@ -145,7 +145,7 @@ export const MemoryRegion = new Layout('memory_region', {
   mmapOffset: 'u64',
 });
 
-/** What precedes the regions of `SET_MEM_TABLE`. */
+/** The header before the regions of `SET_MEM_TABLE`. */
 export const MemoryTable = new Layout('memory_table', { regions: 'u32', padding: 'u32' });
 
 /** The region of `ADD_MEM_REG` and `REM_MEM_REG`. */
@@ -157,7 +157,7 @@ export const SingleRegion = new Layout('single_memory_region', {
   mmapOffset: 'u64',
 });
 
-/** What precedes the bytes of `GET_CONFIG` and `SET_CONFIG`. */
+/** The header before the bytes of `GET_CONFIG` and `SET_CONFIG`. */
 export const ConfigAccess = new Layout('config_space', { offset: 'u32', size: 'u32', flags: 'u32' });
 
 /** The record of requests in flight. */

@@ -1,6 +1,6 @@
 /**
- * One connection to a back end, from its first message to its last: what was agreed on for it, and what it was told. When it is
- * lost, a new one begins with nothing.
+ * One connection to a back end, from its first message to its last: what was negotiated, and how the back end was set up. A new
+ * connection begins with nothing.
  */
 import { VirtioError } from '@virtio/core';
 import type { EventPoller, UnixSocket } from '@virtio/linux';
@@ -38,33 +38,33 @@ import {
 import type { SideChannel } from './side-channel.ts';
 
 const NOTHING = new Uint8Array(0);
-/** Where the configuration of a graphics card has the number of its scanouts. @see VIRTIO 1.4, 5.7.4 */
+/** The offset of the number of scanouts in the configuration space of a GPU device. @see VIRTIO 1.4, 5.7.4 */
 const NUM_SCANOUTS = 8;
 
-/** What a session is made with. */
+/** Options of {@link Session}. */
 export interface SessionOptions {
   readonly who: string;
   readonly timeoutMs: number;
-  /** Whether the connection is to survive its back end. */
+  /** Whether the transport is to reconnect. */
   readonly reconnect: boolean;
   /** Closes the session. */
   readonly signal: AbortSignal;
   /** Sizes of the configuration space to try, the largest first. */
   readonly configSizes: readonly number[];
-  /** Where a graphics card shows its pictures. */
+  /** The display of a GPU device. */
   readonly display: BackendDisplay | undefined;
   readonly onConfigChange: (session: Session) => void;
-  /** The connection is gone, and was not disposed. */
+  /** Called when the connection is lost, unless it was disposed. */
   readonly onLost: (session: Session, error: VirtioError) => void;
 }
 
 /** A connection to a back end. */
 export class Session implements Disposable {
-  /** What the back end offers for its device, with all bits. */
+  /** All feature bits that the back end offers for its device. */
   features = 0n;
-  /** What was agreed on for the protocol. */
+  /** The negotiated features of the protocol. */
   protocol = 0n;
-  /** How many vrings there are, where the back end can be asked. */
+  /** The number of vrings, if the back end reports it. */
   queues: number | undefined;
   /** How many regions of memory the back end can have. */
   slots: number = MAX_TABLE_REGIONS;
@@ -75,11 +75,11 @@ export class Session implements Disposable {
 
   readonly #options: SessionOptions;
   readonly #channel: Channel;
-  /** Sockets on which the back end asks. */
+  /** Sockets on which the back end sends requests. */
   readonly #sides: SideChannel[] = [];
   /** The regions that the back end has. */
   readonly #regions = new Set<Region>();
-  /** Requests that were sent and whose answers were not looked at. */
+  /** Requests that were sent and whose answers were not checked yet. */
   #batch: { readonly pending: Pending<bigint>; readonly what: string }[] = [];
 
   private constructor(socket: UnixSocket, poller: EventPoller, options: SessionOptions) {
@@ -96,9 +96,9 @@ export class Session implements Disposable {
   }
 
   /**
-   * Greets a back end and asks what it has.
+   * Opens a session: negotiates with a back end and reads what it has.
    *
-   * @throws {@link VirtioError} why the connection was lost
+   * @throws {@link VirtioError} the reason why the connection was lost
    */
   static async open(socket: UnixSocket, poller: EventPoller, options: SessionOptions): Promise<Session> {
     const session = new Session(socket, poller, options);
@@ -116,19 +116,19 @@ export class Session implements Disposable {
     return this.#channel.lost;
   }
 
-  /** Whether a feature of the protocol was agreed on. */
+  /** Whether a feature of the protocol was negotiated. */
   has(feature: ProtocolFeatureName): boolean {
     return (this.protocol & protocolMask(feature)) !== 0n;
   }
 
-  /** Takes what has come, for those who run no event loop. */
+  /** Receives what has arrived, for callers that run no event loop. */
   pump(): void {
     for (const side of this.#sides) side.pump();
     this.#channel.pump();
   }
 
   /**
-   * Sends a request. Whether the back end did it is known after {@link Session.finish}, if it can acknowledge requests.
+   * Sends a request. {@link Session.finish} throws if the back end refused it, provided that it can acknowledge requests.
    *
    * @param what for the message of an error: `SET_VRING_NUM of queue 1`
    */
@@ -148,10 +148,10 @@ export class Session implements Disposable {
   }
 
   /**
-   * Waits in place until all that was told is done. A back end that cannot acknowledge is asked something else, which it answers
-   * when it has done what came before.
+   * Waits synchronously until all requests that were sent are done. A back end that cannot acknowledge requests is sent one that it
+   * answers, which it does after those before.
    *
-   * @throws {@link VirtioError} `IO_ERROR` for what it refused, or why the connection was lost
+   * @throws {@link VirtioError} `IO_ERROR` for a request that it refused, or the reason why the connection was lost
    */
   finish(): void {
     const batch = this.#takeBatch();
@@ -166,12 +166,13 @@ export class Session implements Disposable {
     this.#check(batch);
   }
 
-  /** Tells the back end which memory there is: all regions that it does not have. */
+  /** Sends the back end all memory regions that it does not have yet. */
   tellMemory(regions: readonly Region[]): void {
     if (regions.length > this.slots) {
       throw new VirtioError(
         'DMA_ERROR',
-        `${this.#options.who} can map ${this.slots} regions of memory, and there are ${regions.length}`,
+        `${this.#options.who} can map at most ${this.slots} regions of memory, and there are ${regions.length}; ` +
+          'open the device with a larger memorySize',
       );
     }
     if (this.has('CONFIGURE_MEM_SLOTS')) {
@@ -198,7 +199,7 @@ export class Session implements Disposable {
     );
   }
 
-  /** Takes a region from the back end, in place. `rest` are those that remain. */
+  /** Removes a region from the back end, synchronously. `rest` are those that remain. */
   removeMemory(region: Region, rest: readonly Region[]): void {
     if (!this.#regions.has(region)) return;
     if (this.has('CONFIGURE_MEM_SLOTS')) {
@@ -210,7 +211,7 @@ export class Session implements Disposable {
     this.finish();
   }
 
-  /** Stops vrings, in place. Returns the base of each: where the back end would go on. */
+  /** Stops vrings, synchronously. Returns the base of each: where the back end would go on. */
   stopVrings(indices: readonly number[]): number[] {
     const pending = indices.map((index) =>
       this.#channel.ask('GET_VRING_BASE', encode(VringState, { index }), parseVringState(index)),
@@ -226,7 +227,7 @@ export class Session implements Disposable {
     const parse = parseConfig(size);
     return this.#channel.ask('GET_CONFIG', payload, (message) => {
       const config = parse(message);
-      // How many displays there are the front end knows.
+      // The front end knows the number of displays.
       const { display } = this.#options;
       if (display !== undefined && config.length >= NUM_SCANOUTS + 4) {
         new DataView(config.buffer).setUint32(NUM_SCANOUTS, display.displays.length, true);
@@ -245,7 +246,7 @@ export class Session implements Disposable {
     return this.#channel.ask('GET_INFLIGHT_FD', encode(Inflight, { queues, queueSize }), parseInflight);
   }
 
-  /** Waits in place for the answer to one request. */
+  /** Waits synchronously for the answer to one request. */
   wait<T>(pending: Pending<T>): T {
     this.#channel.settle([pending]);
     return pending.take();
@@ -302,7 +303,7 @@ export class Session implements Disposable {
     }
   }
 
-  /** Gives the back end its end of a socket on which it asks. */
+  /** Gives the back end its end of a socket on which it sends requests. */
   async #handOver(request: FrontendRequestName, side: SideChannel): Promise<void> {
     this.#sides.push(side);
     this.#channel.lookAfter(side);
@@ -315,7 +316,7 @@ export class Session implements Disposable {
     const batch = this.#batch;
     this.#batch = [];
     if (!this.has('REPLY_ACK')) {
-      // The answer is of no interest, only that there is one.
+      // Only the arrival of the answer matters, not its value.
       const ask = this.#channel.ask('GET_FEATURES', NOTHING, () => 0n);
       batch.push({ pending: ask, what: 'GET_FEATURES' });
     }
@@ -328,7 +329,7 @@ export class Session implements Disposable {
       if (answer === 0n) continue;
       throw new VirtioError(
         'IO_ERROR',
-        `${this.#options.who} was told ${what} and refused it (${answer}); see what the back end says`,
+        `${this.#options.who} refused ${what} (it answered ${answer}); see the back end's messages`,
       );
     }
   }

@@ -1,22 +1,22 @@
 /**
- * A socket of our own making on which the back end asks and we answer, beside the main one. Nothing blocks; a request is taken only
- * after the answer to the one before it went out.
+ * A second socket, made by the front end, on which the back end sends requests and the front end answers. Nothing blocks; a request
+ * is read only after the answer to the one before was sent.
  */
 import { VirtioError } from '@virtio/core';
 import { closeDescriptor, type EventPoller, UnixSocket } from '@virtio/linux';
 import type { Aside } from './channel.ts';
 import type { Message, MessageReader } from './message.ts';
 
-/** How often the socket is read in one go: a back end that asks without end does not stop the event loop. */
+/** How many reads of the socket are done at once: a back end that never stops sending must not block the event loop. */
 const BATCH = 64;
 
 /**
- * Takes a message. What waits for the answer, if it has one, is the back end: answer before anything that asks it. Descriptors that the
- * handler leaves are closed. A {@link VirtioError} ends the channel.
+ * Handles a message. The back end waits for the answer, if the message has one: answer before you send the back end a request.
+ * Descriptors that the handler does not take are closed. A {@link VirtioError} ends the channel.
  */
 export type MessageHandler = (message: Message, answer: (bytes: Uint8Array) => void) => void;
 
-/** Listens to the back end. */
+/** The front end's side of the socket. */
 export class SideChannel implements Aside, Disposable {
   readonly #own: UnixSocket;
   #theirs: UnixSocket | undefined;
@@ -28,7 +28,7 @@ export class SideChannel implements Aside, Disposable {
   #closed = false;
 
   /**
-   * @param reader puts the messages together
+   * @param reader assembles the messages
    */
   constructor(poller: EventPoller, reader: MessageReader, handle: MessageHandler) {
     [this.#own, this.#theirs] = UnixSocket.pair();
@@ -38,7 +38,7 @@ export class SideChannel implements Aside, Disposable {
     poller.watch(this.#own.fd, this.pump, true);
   }
 
-  /** The descriptor that we keep, -1 when the channel is closed. */
+  /** The descriptor of the front end's side; -1 when the channel is closed. */
   get fd(): number {
     return this.#closed ? -1 : this.#own.fd;
   }
@@ -48,13 +48,13 @@ export class SideChannel implements Aside, Disposable {
     return this.#theirs?.fd ?? -1;
   }
 
-  /** The back end has its end now. */
+  /** Closes the back end's descriptor here, as the back end has received it. */
   handedOver(): void {
     this.#theirs?.[Symbol.dispose]();
     this.#theirs = undefined;
   }
 
-  /** Takes what has come. */
+  /** Handles the messages that have arrived. */
   readonly pump = (): void => {
     try {
       for (let n = 0; n < BATCH; n += 1) {
@@ -69,7 +69,7 @@ export class SideChannel implements Aside, Disposable {
         if (message !== undefined) this.#take(message);
       }
     } catch (error) {
-      // The channel is for news only: what cannot be understood is the end of it, not of the device.
+      // The channel carries notices only: an invalid message ends it, not the device.
       if (!VirtioError.is(error)) throw error;
       this.#close();
       return;
@@ -99,7 +99,7 @@ export class SideChannel implements Aside, Disposable {
     this.#flush();
   };
 
-  /** Sends the answer that is due. The next request is not taken before it went out. */
+  /** Sends the pending answer. The next request is not read before it was sent. */
   #flush(): boolean {
     while (this.#reply !== undefined) {
       const sent = this.#own.send(this.#reply);

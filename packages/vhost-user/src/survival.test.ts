@@ -60,7 +60,7 @@ describe('when the back end is lost', () => {
     using device = await openDisk(socket.path, { timeoutMs: 1500 });
     const blk = new VirtioBlk(device.transport, device.hal);
     await backend.tell({ do: 'change', script: { hang: true } });
-    expect(() => blk.reset()).toThrow(/GET_VRING_BASE and did not answer within 1500 ms/);
+    expect(() => blk.reset()).toThrow(/did not answer GET_VRING_BASE within 1500 ms/);
     blk[Symbol.dispose]();
   });
 

@@ -1,10 +1,10 @@
 /**
  * The transport of a device in another process.
  *
- * What the driver sets up is kept here and told to the back end when the driver is ready, and once more to a back end that comes
- * back after a loss. The device status is kept here, too, as many back ends have none. What core's `Transport` does in place
- * (negotiation, going live, reset, configuration after a write) waits for the back end in place, as long as its time-out
- * allows and no longer; nothing else waits.
+ * What the driver sets up is kept here and sent to the back end when the driver sets DRIVER_OK, and again to the next back end
+ * after a loss. The device status is also kept here, as many back ends have none. What core's `Transport` does synchronously
+ * (negotiation, DRIVER_OK, reset, reading the configuration space after a write) waits synchronously for the back end, at most for
+ * the time-out; nothing else waits.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import {
@@ -33,11 +33,11 @@ const { DRIVER_OK, FEATURES_OK, DEVICE_NEEDS_RESET } = DeviceStatus;
 const NOTHING = new Uint8Array(0);
 const STATUS_GONE = 0xff;
 const PACKED = 1n << BigInt(Feature.RING_PACKED);
-/** Pauses between attempts to greet a back end that is back and does not answer as it should. */
+/** The first pause between attempts to reconnect to a back end that is back but does not answer properly. */
 const RETRY_MS = 20;
 const LONGEST_RETRY_MS = 1000;
 
-/** What a {@link VhostUserTransport} is made with. */
+/** Options of {@link VhostUserTransport}. */
 export interface VhostUserTransportOptions {
   readonly deviceType: DeviceType;
   readonly name: string;
@@ -55,7 +55,7 @@ export interface VhostUserTransportOptions {
   readonly display: BackendDisplay | undefined;
 }
 
-/** The way to a device in another process. */
+/** The transport of a device in another process. */
 export class VhostUserTransport extends Transport {
   readonly deviceType: DeviceType;
   readonly name: string;
@@ -68,7 +68,7 @@ export class VhostUserTransport extends Transport {
   readonly #config: DeviceConfig;
   readonly #closing = new AbortController();
   #session: Session | undefined;
-  /** The next session, which may have the vrings already, and whose answers are still waited for. */
+  /** The next session, which may have the vrings already, but has not answered all requests yet. */
   #coming: Session | undefined;
   /** Why there is no session, and whether none will come. */
   #lost: VirtioError | undefined;
@@ -76,16 +76,16 @@ export class VhostUserTransport extends Transport {
   #connected: PromiseWithResolvers<void> | undefined;
   #status = 0;
   #needsReset: string | undefined;
-  /** What the driver accepted. */
+  /** The features that the driver accepted. */
   #accepted = 0n;
-  /** What the back end offered last; also while it is away. */
+  /** The features that the back end last offered; kept while it is not connected. */
   #offered = 0n;
   #slots = 1;
   #queues: number | undefined;
-  /** The device status is being asked for, and whether it may have changed since. */
+  /** Whether the device status is being read, and whether it may have changed since. */
   #askingStatus = false;
   #statusChanged = false;
-  /** Changes with all that a back end is told of. */
+  /** Changes with everything that a back end is set up with. */
   #epoch = 0;
   #reconnecting = false;
   /** Whether a back end has had the vrings since the last reset. */
@@ -124,15 +124,15 @@ export class VhostUserTransport extends Transport {
     }
   }
 
-  /** Whether the back end is there now. */
+  /** Whether a back end is connected now. */
   get connected(): boolean {
     return this.#session !== undefined;
   }
 
   /**
-   * Waits until the back end is there and knows all that the driver set up. Keeps the event loop alive.
+   * Waits until a back end is connected and has all that the driver set up. Keeps the event loop alive.
    *
-   * @throws {@link VirtioError} `DEVICE_REMOVED` if it is gone and no new one is waited for, `DISPOSED`
+   * @throws {@link VirtioError} `DEVICE_REMOVED` if it is gone and the device was opened without `reconnect`, `DISPOSED`
    */
   async whenConnected(): Promise<void> {
     if (this.#disposed) throw this.#disposedError();
@@ -183,7 +183,7 @@ export class VhostUserTransport extends Transport {
       return;
     }
     if ((added & FEATURES_OK) !== 0 && !this.#negotiate(session, bits)) return;
-    // The back end may be lost on the way, and its successor is told all that is in the status.
+    // The back end may be lost meanwhile; the next one is set up according to the status.
     this.#status = bits;
     if ((added & DRIVER_OK) !== 0) this.#start(session);
     else if ((added & FEATURES_OK) === 0) this.#mentionStatus(session);
@@ -217,7 +217,7 @@ export class VhostUserTransport extends Transport {
   }
 
   queueUnset(queue: number): void {
-    // The back end lets go of a vring at a reset only.
+    // The back end releases a vring only at a reset.
     if (this.#session?.live !== true) this.#vrings.delete(queue);
   }
 
@@ -262,7 +262,7 @@ export class VhostUserTransport extends Transport {
   }
 
   sharedMemory(): SharedMemory | undefined {
-    // SHMEM, which would have it, is no feature of the protocol yet that back ends in use have.
+    // Back ends in use do not have the protocol feature for it (SHMEM) yet.
     return undefined;
   }
 
@@ -280,7 +280,7 @@ export class VhostUserTransport extends Transport {
     }
     throw new VirtioError(
       'DEVICE_NEEDS_RESET',
-      `${this.who()} ${reason}; whether requests in flight were carried out is not known. Call the driver's reset()`,
+      `${this.who()} ${reason}; it is not known whether requests in flight were carried out. Call the driver's reset()`,
     );
   }
 
@@ -342,11 +342,11 @@ export class VhostUserTransport extends Transport {
     const { queues } = this.#options;
     if (queues !== undefined) return queues;
     if (this.#queues === undefined) return MAX_VRINGS;
-    // Of a network device the back end counts pairs, each of a queue to receive and one to transmit.
+    // For a network device the back end counts pairs of a receive and a transmit queue.
     return Math.min(MAX_VRINGS, this.deviceType === DeviceType.Network ? 2 * this.#queues : this.#queues);
   }
 
-  /** A back end is there. Returns whether its configuration differs from the one that there was. */
+  /** Takes a back end into use. Returns whether its configuration differs from the one before. */
   #take(session: Session): boolean {
     this.#session = session;
     this.#coming = undefined;
@@ -358,7 +358,7 @@ export class VhostUserTransport extends Transport {
     return this.#config.take(session.config.length > 0 ? session.config : given);
   }
 
-  /** Tells the back end the features. Returns whether it accepts them. */
+  /** Sends the features to the back end. Returns whether it accepts them. */
   #negotiate(session: Session, bits: number): boolean {
     try {
       this.#tellFeatures(session);
@@ -367,7 +367,7 @@ export class VhostUserTransport extends Transport {
       session.mention('SET_STATUS', encode(U64, { value: BigInt(bits) }));
       return (session.wait(session.askStatus()) & BigInt(FEATURES_OK)) !== 0n;
     } catch (error) {
-      // That the connection is lost is seen in the status.
+      // A lost connection shows in the status.
       if (VirtioError.is(error) && (error.code === 'IO_ERROR' || session.lost !== undefined)) return false;
       throw error;
     }
@@ -382,7 +382,7 @@ export class VhostUserTransport extends Transport {
     if (session.has('STATUS')) session.mention('SET_STATUS', encode(U64, { value: BigInt(this.#status) }));
   }
 
-  /** The driver is ready: the back end gets all that it set up. */
+  /** The driver has set DRIVER_OK: sends all that it set up to the back end. */
   #start(session: Session): void {
     try {
       if (session.has('INFLIGHT_SHMFD')) {
@@ -393,7 +393,7 @@ export class VhostUserTransport extends Transport {
       this.#served = true;
     } catch (error) {
       if (session.lost === undefined) throw error;
-      // With a successor to come nothing has happened yet.
+      // If another back end will follow, nothing is lost yet.
       if (this.#gone) throw this.removed();
     }
   }
@@ -415,7 +415,7 @@ export class VhostUserTransport extends Transport {
       try {
         this.#stop(session);
       } catch (error) {
-        // What matters is whether the back end still has the memory: a lost one has not, any other is let go.
+        // What matters is whether the back end still has the memory: a lost one does not, any other is disconnected.
         if (session.lost === undefined) session.lose(error as VirtioError);
       }
     } else if (session !== undefined && this.#status !== 0 && session.has('STATUS')) {
@@ -437,7 +437,7 @@ export class VhostUserTransport extends Transport {
     session.finish();
   }
 
-  /** The device has lost what it knew; told to the driver after whatever it does now. */
+  /** The device has lost its state; the driver is notified after its current call. */
   #needReset(reason: string): void {
     if (this.#needsReset !== undefined || (this.#status & DRIVER_OK) === 0) return;
     this.#needsReset = reason;
@@ -453,9 +453,9 @@ export class VhostUserTransport extends Transport {
       queueMicrotask(() => this.interrupts.removed());
       return;
     }
-    // With a record of what is in flight the next back end goes on with it; without, nobody knows.
+    // With a record of requests in flight the next back end continues with them; without one, their state is not known.
     if (this.#served && !this.#vrings.hasRecord) {
-      this.#needReset('was lost, and the next back end is waited for');
+      this.#needReset('has lost its back end and waits for the next one');
     }
     void this.#reconnect();
   }
@@ -471,7 +471,7 @@ export class VhostUserTransport extends Transport {
         const socket = await this.#options.dialer.dial(true, signal);
         session = await Session.open(socket, this.#poller, this.#sessionOptions);
         if (await this.#resume(session)) continue;
-        // The driver went on meanwhile; what it set up is told to a new connection.
+        // The driver went on meanwhile; what it has set up since is sent over a new connection.
         pause = RETRY_MS;
       } catch (error) {
         if (VirtioError.is(error)) this.#lost = error;
@@ -485,9 +485,9 @@ export class VhostUserTransport extends Transport {
   }
 
   /**
-   * The back end is back: it is told all that the driver set up, and then used.
+   * Sends all that the driver set up to a back end that is back, then takes it into use.
    *
-   * @returns whether what it was told is still so
+   * @returns whether that is still up to date
    */
   async #resume(session: Session): Promise<boolean> {
     const epoch = this.#epoch;
@@ -495,7 +495,7 @@ export class VhostUserTransport extends Transport {
     const hasConfig = session.config.length > 0 || this.#options.config !== undefined;
     const lacking = this.#accepted & ~visibleFeatures(this.deviceType, session.features, hasConfig);
     if (lacking !== 0n) {
-      this.#needReset(`came back without features (0x${lacking.toString(16)}) that were agreed on`);
+      this.#needReset(`came back without features (0x${lacking.toString(16)}) that were negotiated`);
     } else if ((this.#status & FEATURES_OK) !== 0 && this.#needsReset === undefined) {
       this.#tellFeatures(session);
       if ((this.#status & DRIVER_OK) !== 0) {
@@ -524,13 +524,13 @@ export class VhostUserTransport extends Transport {
     return true;
   }
 
-  /** The back end says that its configuration, or its status, is another now. */
+  /** The back end reports that its configuration or its status has changed. */
   #configChange(session: Session): void {
     if (session.has('STATUS')) this.#askStatus(session);
     this.#config.changeBy(session);
   }
 
-  /** Finds out whether the device needs a reset: one question at a time, however often a back end says that something changed. */
+  /** Finds out whether the device needs a reset: one request at a time, however often a back end reports a change. */
   #askStatus(session: Session): void {
     this.#statusChanged = true;
     if (this.#askingStatus) return;
@@ -542,13 +542,13 @@ export class VhostUserTransport extends Transport {
         if ((status & BigInt(DEVICE_NEEDS_RESET)) !== 0n) this.#needReset('asked for a reset');
       }
     };
-    // A lost connection is told elsewhere.
+    // A lost connection is reported elsewhere.
     ask()
       .catch(() => undefined)
       .finally(() => (this.#askingStatus = false));
   }
 
   #disposedError(): VirtioError {
-    return new VirtioError('DISPOSED', `${this.who()} is closed; open it anew`);
+    return new VirtioError('DISPOSED', `${this.who()} is closed; open it again`);
   }
 }

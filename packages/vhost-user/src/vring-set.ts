@@ -1,6 +1,6 @@
 /**
- * The vrings of a device: what the driver set up, told to a back end when the driver is ready, and once more to one that comes back;
- * and taken from it when it has finished what it had taken.
+ * The vrings of a device: what the driver set up, sent to a back end when the driver sets DRIVER_OK, and again to the next back
+ * end; and taken back when it has finished the requests that it took.
  */
 import { readSync } from 'node:fs';
 import { DeviceType, type QueueSignals, VirtioError } from '@virtio/core';
@@ -19,9 +19,8 @@ const PACKED_START = 0x80008000;
 const sleeper = new Int32Array(new SharedArrayBuffer(4));
 
 /**
- * The first queue of which all buffers are requests that the device answers by itself. Before a reset these are waited for, as
- * libvhost-user, once told to stop, breaks at the next completion and goes on writing to buffers. Buffers to receive into cannot be
- * waited for.
+ * The first queue whose buffers are all requests that the device answers by itself. A reset waits for these, as libvhost-user, once
+ * asked to stop, fails at the next completion and goes on writing to buffers. It cannot wait for receive buffers.
  */
 const REQUEST_QUEUES: Readonly<Partial<Record<DeviceType, number>>> = {
   [DeviceType.Block]: 0,
@@ -42,10 +41,10 @@ export interface VringSetOptions {
   readonly timeoutMs: number;
 }
 
-/** How vrings are taken from a back end. */
+/** How vrings are taken back from a back end. */
 export interface StopOptions {
   readonly packed: boolean;
-  /** Whether requests are waited for before: after an error the back end may never finish them. */
+  /** Whether to wait for requests first: after an error the back end may never finish them. */
   readonly finish: boolean;
 }
 
@@ -75,7 +74,7 @@ export class VringSet {
     this.#vrings.set(index, new Vring(place, this.#options.poller, lines, signals));
   }
 
-  /** Forgets the vring of a queue, which the back end does not have. */
+  /** Removes the vring of a queue, which the back end does not have. */
   delete(index: number): void {
     this.#vrings.get(index)?.[Symbol.dispose]();
     this.#vrings.delete(index);
@@ -85,12 +84,12 @@ export class VringSet {
     return this.#vrings.has(index);
   }
 
-  /** Kicks one. */
+  /** Kicks one vring. */
   kick(index: number): void {
     this.#vrings.get(index)?.kick();
   }
 
-  /** Kicks all. */
+  /** Kicks all vrings. */
   kickAll(): void {
     for (const vring of this.#vrings.values()) vring.kick();
   }
@@ -106,13 +105,13 @@ export class VringSet {
     return session.askInflight(queues, queueSize);
   }
 
-  /** Takes the record that {@link VringSet.askRecord} gave. */
+  /** Keeps the record that {@link VringSet.askRecord} returned. */
   keepRecord(record: InflightRecord): void {
     this.#record = record;
   }
 
   /**
-   * Tells a back end all of it, memory included.
+   * Sends all vrings to a back end, with the memory and the record of requests in flight.
    *
    * @param resumed whether another back end has served the vrings before
    */
@@ -132,9 +131,9 @@ export class VringSet {
   }
 
   /**
-   * Takes the vrings from a back end, in place, when it has finished what it had taken from them.
+   * Takes the vrings back from a back end, synchronously, when it has finished the requests that it took.
    *
-   * @throws {@link VirtioError} `NOT_READY` if it does not finish in time, or why the connection was lost
+   * @throws {@link VirtioError} `NOT_READY` if it does not finish in time, or the reason why the connection was lost
    */
   stop(session: Session, { packed, finish }: StopOptions): void {
     const vrings = [...this.#vrings.values()];
@@ -147,11 +146,11 @@ export class VringSet {
     const bases = session.stopVrings(vrings.map(({ place }) => place.index));
     session.live = false;
     if (packed) return;
-    // The base is where it would go on: what lies before was taken, and may still be written to.
+    // The base is where it would go on: chains before it were taken, and may still be written to.
     vrings.forEach((vring, i) => this.#drain(session, vring, () => this.#unusedTo(vring, bases[i])));
   }
 
-  /** Forgets all vrings, and the record. */
+  /** Removes all vrings and the record. */
   clear(): void {
     for (const vring of this.#vrings.values()) vring[Symbol.dispose]();
     this.#vrings.clear();
@@ -165,7 +164,7 @@ export class VringSet {
     this.#lines.clear();
   }
 
-  /** How many queues there are, and how large the largest is. */
+  /** The number of queues, and the size of the largest. */
   get #extent(): { readonly queues: number; readonly queueSize: number } {
     let [queues, queueSize] = [0, 0];
     for (const { place } of this.#vrings.values()) {
@@ -179,11 +178,11 @@ export class VringSet {
   #base({ place }: Vring, packed: boolean, resumed: boolean): number {
     if (!resumed) return packed ? PACKED_START : 0;
     if (packed) return this.#packedBase(place.index);
-    // It takes from its record what was in flight, and goes on behind it.
+    // It takes requests in flight from its record, and goes on after them.
     return this.#ringIndex(place.deviceArea) ?? 0;
   }
 
-  /** A packed ring does not show how far it was used; the record of requests in flight does. */
+  /** A packed ring does not show how far the device has used it; the record of requests in flight does. */
   #packedBase(index: number): number {
     const record = this.#record;
     if (record === undefined) return PACKED_START;
@@ -213,11 +212,11 @@ export class VringSet {
     const used = this.#ringIndex(deviceArea);
     if (used === undefined || index === undefined) return 0;
     const left = (index - used) & 0xffff;
-    // A base that cannot be is nothing to wait for.
+    // An impossible base gives nothing to wait for.
     return left > size ? 0 : left;
   }
 
-  /** Waits in place until nothing of a vring is in flight. */
+  /** Waits synchronously until nothing of a vring is in flight. */
   #drain(session: Session, { place: { index } }: Vring, unused: () => number): void {
     const { who, timeoutMs } = this.#options;
     const deadline = Date.now() + timeoutMs;
@@ -229,7 +228,7 @@ export class VringSet {
       if (Date.now() >= deadline) {
         throw new VirtioError(
           'NOT_READY',
-          `${who} was to be reset and did not finish ${left} requests of queue ${index} within ${timeoutMs} ms; it hangs, and ` +
+          `${who} did not finish ${left} requests of queue ${index} within ${timeoutMs} ms before a reset; it hangs, and ` +
             'its connection is closed',
         );
       }

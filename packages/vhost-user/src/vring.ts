@@ -1,10 +1,10 @@
-/** A virtqueue as the back end is told of it: size, addresses, and the eventfds by which the two sides call each other. */
+/** A virtqueue as the back end sees it: size, addresses, and the eventfds by which the two sides notify each other. */
 import type { QueueSignals } from '@virtio/core';
 import { closeDescriptor, duplicate, type EventPoller, eventfd, signalEventfd } from '@virtio/linux';
 import { encode, U64, VringAddress, VringState } from './protocol.ts';
 import type { Session } from './session.ts';
 
-/** Where a vring is. */
+/** The size and addresses of a vring. */
 export interface VringPlace {
   readonly index: number;
   readonly size: number;
@@ -15,21 +15,21 @@ export interface VringPlace {
   readonly unused: () => number;
 }
 
-/** Who is told what the back end signals. */
+/** Handlers of the back end's signals. */
 export interface VringSignals {
-  /** Used buffers; without it nobody looks at the eventfd. */
+  /** Called for used buffers; without it the eventfd is ignored. */
   readonly onCall: (() => void) | undefined;
-  /** The back end cannot go on with the vring. */
+  /** Called when the back end cannot go on with the vring. */
   readonly onError: () => void;
 }
 
 /** The eventfds of a queue, which stay the same when the queue is set up again: another thread may have them. */
 export class VringLines implements Disposable {
-  /** Signalled by us. */
+  /** Signalled by the front end. */
   readonly kick = eventfd();
   /**
-   * Signalled by the back end. There is one also where nobody waits for it: back ends that stand on libvhost-user signal once in any
-   * case, and end where they cannot.
+   * Signalled by the back end. It exists even if nothing waits for it: back ends built on libvhost-user always signal once, and end
+   * if they cannot.
    */
   readonly call = eventfd();
   /** Whether another thread waits for the calls. */
@@ -60,7 +60,7 @@ export class Vring implements Disposable {
     if (onCall !== undefined && !lines.lent) poller.watch(lines.call, onCall);
   }
 
-  /** The eventfds for another thread, which owns them; calls are no longer looked at here. */
+  /** Returns the eventfds for another thread, which then owns them; calls are no longer handled here. */
   lend(): QueueSignals {
     this.#unwatch();
     this.#lines.lent = true;
@@ -80,14 +80,13 @@ export class Vring implements Disposable {
     return this.#lines.lent;
   }
 
-  /** Tells the back end that there are new buffers. */
+  /** Notifies the back end of new available buffers. */
   kick(): void {
     if (!this.#closed) signalEventfd(this.#lines.kick);
   }
 
   /**
-   * Tells a session all about the vring, which the back end then serves as soon as it is kicked and, if it has features of the
-   * protocol, enabled.
+   * Sends the vring to a back end, which serves it as soon as it is kicked and, with features of the protocol, enabled.
    *
    * @param base where the back end begins
    */
@@ -119,7 +118,7 @@ export class Vring implements Disposable {
     );
   }
 
-  /** Closes what is the vring's own. */
+  /** Closes what belongs to the vring alone. */
   [Symbol.dispose](): void {
     if (this.#closed) return;
     this.#closed = true;

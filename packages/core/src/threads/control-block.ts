@@ -1,25 +1,26 @@
 /**
- * The memory that the owner of a device and the thread that drives some of its queues share: which rings are in use, whether the
- * device works, and a copy of the configuration.
+ * The control block: memory that the owner of a device shares with the thread that drives some of its queues. It holds which rings
+ * are in use, whether the device works, and a copy of the configuration space.
  *
- * One word, `CLAIM`, says how often the device was reset and which set of rings the other thread uses. The owner counts a reset there and
- * gives the device the other set; the thread changes over to that set. Both do it by a compare-and-exchange of the whole word, so neither
- * waits for the other, and a thread that has not heard of a reset writes to rings that the device no longer has.
+ * One word, `CLAIM`, holds how often the device was reset and which set of rings the other thread uses. The owner counts a reset
+ * there and gives the device the other set; the thread then switches to that set. Both use a compare-and-exchange of the whole
+ * word, so neither waits for the other, and a thread that does not know of a reset yet writes to rings that the device no longer
+ * has.
  *
- * The owner empties the new rings after it has counted the reset and before it says that the device is live: the thread may claim them
- * in between, but must not write to them before then.
+ * The owner clears the new rings after it has counted the reset and before it sets the state to live: the thread may claim them in
+ * between, but must not write to them before that.
  */
 import { VirtioError, type VirtioErrorCode } from '../errors.ts';
 
-// Words of the owner's.
+// Words that the owner writes.
 const EVENT = 0;
 const STATE = 1;
 const CONFIG = 2;
 const CONFIG_SIZE = 7;
-// Of both.
+// Words that both write.
 const CLAIM = 3;
 const THREAD = 4;
-// Of the other thread's.
+// Words that the other thread writes.
 const REPORT = 5;
 const LIES = 6;
 const WORDS = 8;
@@ -27,7 +28,7 @@ const WORDS = 8;
 /** The device is being reset. */
 const DOWN = 0;
 const LIVE = 1;
-/** The device has failed with the code at this place of the table, counted from here. */
+/** The device has failed: this number plus the index of the error code in the table. */
 const FAILED = 2;
 const CODES: readonly VirtioErrorCode[] = [
   'DEVICE_NEEDS_RESET',
@@ -51,7 +52,7 @@ type WaitAsync = (
 
 /** Calls `changed` after each change of a word by another thread, until it returns false. Keeps no event loop alive. */
 function watch(words: Int32Array<SharedArrayBuffer>, index: number, changed: () => boolean): void {
-  // An engine may lack it; then what a thread tells the other is found when that one looks.
+  // An engine may lack it; a thread then finds changes when it polls.
   const { waitAsync } = Atomics as unknown as { readonly waitAsync?: WaitAsync };
   if (waitAsync === undefined) return;
   const next = (seen: number): void => {
@@ -62,7 +63,7 @@ function watch(words: Int32Array<SharedArrayBuffer>, index: number, changed: () 
       try {
         more = changed();
       } finally {
-        // What it throws is an unhandled rejection, and no reason to be deaf from now on.
+        // An error that it throws becomes an unhandled rejection; the watching goes on.
         if (more) next(now);
       }
     });
@@ -75,7 +76,7 @@ export type ControlState = 'down' | 'live' | VirtioErrorCode;
 
 /** Both sides' view of the block. */
 export class ControlBlock {
-  /** The memory, to be posted. */
+  /** The memory, to be posted to the other thread. */
   readonly buffer: SharedArrayBuffer;
   readonly #words: Int32Array<SharedArrayBuffer>;
   readonly #config: Uint8Array<SharedArrayBuffer>;
@@ -97,7 +98,7 @@ export class ControlBlock {
 
   // The owner's side.
 
-  /** Counts a reset. Returns the set of rings for the time after it: the one that the other thread does not use. */
+  /** Counts a reset. Returns the set of rings to use after it: the one that the other thread does not use. */
   nextRings(): 0 | 1 {
     for (;;) {
       const claim = Atomics.load(this.#words, CLAIM);
@@ -108,7 +109,7 @@ export class ControlBlock {
     }
   }
 
-  /** Tells the other thread what has become of the device. */
+  /** Sets the state of the device and wakes the other thread. */
   tell(state: 'down' | 'live' | VirtioError): void {
     const code = state instanceof VirtioError ? Math.max(0, CODES.indexOf(state.code)) : 0;
     Atomics.store(this.#words, STATE, state === 'down' ? DOWN : state === 'live' ? LIVE : FAILED + code);
@@ -117,7 +118,7 @@ export class ControlBlock {
 
   /** Copies the configuration; `write` puts its bytes at their offsets. */
   writeConfig(write: (bytes: Uint8Array) => void): void {
-    // Odd while it is written, as each reader looks before and after.
+    // Odd while the copy is written; a reader compares it before and after.
     Atomics.add(this.#words, CONFIG, 1);
     try {
       write(this.#config);
@@ -142,13 +143,13 @@ export class ControlBlock {
     Atomics.store(this.#words, THREAD, WAITING);
   }
 
-  /** Nobody is to open the queues any more. Returns whether a thread has them, had them, or neither. */
+  /** Prevents the queues from being opened. Returns whether a thread has them, had them, or neither. */
   withdraw(): 'open' | 'closed' | 'unopened' {
     const thread = Atomics.compareExchange(this.#words, THREAD, WAITING, CLOSED);
     return thread === OPEN ? 'open' : thread === CLOSED ? 'closed' : 'unopened';
   }
 
-  /** Whether the other thread has found the device lying since the last reset, and since this was asked last. */
+  /** Whether the other thread has reported since the last reset, and since the last call, that the device misbehaved. */
   takeLie(): boolean {
     return Atomics.exchange(this.#words, LIES, 0) === this.resets + 1;
   }
@@ -158,19 +159,19 @@ export class ControlBlock {
     watch(this.#words, REPORT, reported);
   }
 
-  /** Has the last call of `reported` come, that it may return false. */
+  /** Causes one last call of `reported`, which can return false. */
   stopWatching(): void {
     this.#report();
   }
 
   // The other thread's side.
 
-  /** How often the owner has told something. */
+  /** Counts the changes by the owner. */
   get events(): number {
     return Atomics.load(this.#words, EVENT);
   }
 
-  /** What has become of the device. */
+  /** The state of the device. */
   get state(): ControlState {
     const state = Atomics.load(this.#words, STATE);
     return state === DOWN
@@ -180,15 +181,15 @@ export class ControlBlock {
         : (CODES[state - FAILED] ?? 'DEVICE_NEEDS_RESET');
   }
 
-  /** How often the device was reset. */
+  /** How often the device has been reset. */
   get resets(): number {
     return Atomics.load(this.#words, CLAIM) >>> 1;
   }
 
   /**
-   * Changes to the rings of now, which the thread uses from then on.
+   * Switches to the current rings, which the thread uses from then on.
    *
-   * @returns the set, and after how many resets
+   * @returns the set, and the number of resets before it
    */
   claim(): { readonly rings: 0 | 1; readonly resets: number } {
     for (;;) {
@@ -199,7 +200,7 @@ export class ControlBlock {
     }
   }
 
-  /** Takes the queues for this thread. Returns false if another has them, or had. */
+  /** Takes the queues for this thread. Returns false if another thread has or had them. */
   open(): boolean {
     return Atomics.compareExchange(this.#words, THREAD, WAITING, OPEN) === WAITING;
   }
@@ -210,7 +211,7 @@ export class ControlBlock {
     this.#report();
   }
 
-  /** The device has lied; `resets` is how often it was reset before. */
+  /** Reports that the device misbehaved; `resets` is how often it was reset before. */
   lied(resets: number): void {
     Atomics.store(this.#words, LIES, resets + 1);
     this.#report();
@@ -231,12 +232,12 @@ export class ControlBlock {
     return Atomics.load(this.#config, offset);
   }
 
-  /** Calls `told` after each change that the owner tells, until it returns false. */
-  watchEvents(told: () => boolean): void {
-    watch(this.#words, EVENT, told);
+  /** Calls `changed` after each change by the owner, until it returns false. */
+  watchEvents(changed: () => boolean): void {
+    watch(this.#words, EVENT, changed);
   }
 
-  /** Has the last call of `told` come. */
+  /** Causes one last call of `changed`, which can return false. */
   stopListening(): void {
     Atomics.notify(this.#words, EVENT);
   }

@@ -1,11 +1,14 @@
-/** The option by which a driver sets queues aside for other threads. It brings the code for that with it: who has no threads imports none. */
+/**
+ * The option by which a driver reserves queues for other threads. It imports the code for that, so that a program without threads
+ * does not contain it.
+ */
 import { type Named, requireInteger } from '../check.ts';
 import { VirtioError } from '../errors.ts';
 import type { VirtQueue } from '../ring/virt-queue.ts';
 import { show } from '../show.ts';
 import { LentMember, type LentParts, LentQueues } from './lent-queues.ts';
 
-/** How many queues, or pairs of queues, a driver sets aside for other threads: {@link forThreads} makes it. */
+/** How many queues, or pairs of queues, a driver reserves for other threads; made by {@link forThreads}. */
 export interface ThreadQueues {
   readonly count: number;
   /** @internal Queues that one thread drives together. */
@@ -18,9 +21,9 @@ export interface ThreadQueues {
 const MOST = 65_535;
 
 /**
- * Sets queues aside for other threads, as an option of `VirtioBlk` (`threadQueues`) or `VirtioNet` (`threadPairs`).
+ * Reserves queues for other threads, as an option of `VirtioBlk` (`threadQueues`) or `VirtioNet` (`threadPairs`).
  *
- * @param count how many threads shall have queues
+ * @param count the number of other threads that get queues
  * @throws {@link VirtioError} `INVALID_PARAM`
  *
  * @example
@@ -42,7 +45,7 @@ export function forThreads(count: number): ThreadQueues {
 }
 
 /**
- * How many queues an option sets aside for other threads: none if it was not given.
+ * How many queues an option reserves for other threads; 0 if it was not given.
  *
  * @param named the device for the message
  * @param name the option for the message
@@ -56,11 +59,11 @@ export function requireThreads(
   max: number,
 ): number {
   if (value === undefined) return 0;
-  // For callers without types: a plain number would set aside nothing.
+  // For callers without types: a plain number would reserve nothing.
   if (typeof value !== 'object' || typeof (value as Partial<ThreadQueues> | null)?.lend !== 'function') {
     throw new VirtioError(
       'INVALID_PARAM',
-      `${typeof named === 'string' ? named : named.who()}: ${name} is ${show(value)}; give what forThreads(count) of @virtio/core returns`,
+      `${typeof named === 'string' ? named : named.who()}: ${name} is ${show(value)}; pass the result of forThreads(count) of @virtio/core`,
     );
   }
   return requireInteger(named, `${name}: the count`, value.count, 0, max);

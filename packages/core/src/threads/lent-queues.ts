@@ -1,9 +1,9 @@
 /**
- * Queues of a device that another thread drives, from the side of the thread that has the device: it resets them with the device, tells
- * the other thread what becomes of it, and hears when that has found the device lying.
+ * Queues of a device that another thread drives, on the side of the thread that has the device: it resets them with the device,
+ * passes the state of the device on to the other thread, and is notified when that thread finds that the device misbehaves.
  *
- * There are two sets of memory for the rings. At a reset the device gets the one that the other thread does not use, as that goes on
- * writing to its own until it has heard of the reset.
+ * There are two sets of memory for the rings. At a reset the device gets the one that the other thread does not use, because that
+ * thread goes on writing to its own until it notices the reset.
  */
 import { requireInteger } from '../check.ts';
 import type { Transport } from '../device/transport.ts';
@@ -22,15 +22,15 @@ import type {
   QueueSignals,
 } from './queue-plan.ts';
 
-/** Memory for buffers of the other thread, if nothing else is said. */
+/** The default size of the memory for buffers of the other thread. */
 const MEMORY = 4 * 1024 * 1024;
 const MOST_MEMORY = 2 ** 40;
 
-/** What {@link LentQueues} are made of; the driver sees to it. */
+/** What {@link LentQueues} need of their driver. */
 export interface LentParts {
-  /** The structure of the configuration, of which the other thread sees a copy. */
+  /** The structure of the configuration space, of which the other thread gets a copy. */
   readonly config: Layout<FieldTable>;
-  /** Options that the driver of the other thread must have beside the size of the queues. */
+  /** Options that the driver of the other thread must have, apart from the queue size. */
   readonly options: Readonly<Record<string, unknown>>;
   readonly queues: readonly VirtQueue[];
   readonly transport: Transport;
@@ -40,29 +40,29 @@ export interface LentParts {
   readonly report: (error: VirtioError) => void;
 }
 
-/** Options of what is handed to another thread. */
+/** Options of a {@link QueuePlan}. */
 export interface QueuePlanOptions {
   /**
-   * Bytes of memory for the other thread's buffers, 4096 or more: those of its requests that are copied, and its own. The default is what
-   * the thread before had, or 4 MiB.
+   * Bytes of memory for the other thread's buffers, 4096 or more: for copies of buffers, and for those that it allocates. The
+   * default is the size of the plan before, or 4 MiB.
    */
   readonly memory?: number;
 }
 
 type RingSets = readonly [readonly DmaRegion[], readonly DmaRegion[]];
 
-/** Queues for another thread. */
+/** Queues that are lent to another thread together. */
 export class LentQueues implements DriverQueue {
   readonly queue: VirtQueue;
   readonly #parts: LentParts;
   readonly #control: ControlBlock;
-  /** The two sets of each queue, of which the device has `#rings`. */
+  /** The two sets of rings of each queue; the device has the set `#rings`. */
   readonly #sets: readonly RingSets[];
   #rings: 0 | 1 = 0;
   #arena: DmaRegion | undefined;
-  /** What the last plan has, as long as it may have to be closed here. */
+  /** The signals of the last plan, as long as they may have to be closed here. */
   readonly #signals: QueueSignals[] = [];
-  /** Whether a thread was given the queues, and whether nobody has used them since the device was reset. */
+  /** Whether a thread was given the queues, and whether no thread has used them since the device was reset. */
   #lent = false;
   #fresh = true;
   #disposed = false;
@@ -90,10 +90,10 @@ export class LentQueues implements DriverQueue {
   }
 
   /**
-   * What another thread needs to drive the queues.
+   * Makes the plan with which another thread drives the queues.
    *
-   * @throws {@link VirtioError} `ALREADY_USED` if a thread has them, or had and the device was not reset since; `UNSUPPORTED` if the
-   * platform cannot do that; `INVALID_PARAM` for less than a page of memory; `DMA_ERROR`
+   * @throws {@link VirtioError} `ALREADY_USED` if a thread has them, or had them and the device was not reset since; `UNSUPPORTED`
+   * if the platform cannot share memory with another thread; `INVALID_PARAM` for less than a page of memory; `DMA_ERROR`
    */
   plan(options: QueuePlanOptions = {}): QueuePlan {
     const { transport, hal } = this.#parts;
@@ -103,19 +103,19 @@ export class LentQueues implements DriverQueue {
     if (this.#lent && !control.isClosed) {
       throw new VirtioError(
         'ALREADY_USED',
-        `${this.#who}: another thread has it; have that dispose its driver first`,
+        `${this.#who} was lent to another thread; dispose the driver there first`,
       );
     }
     if (!this.#fresh) {
       throw new VirtioError(
         'ALREADY_USED',
-        `${this.#who}: another thread had it, and the device may still have its requests; reset the device, or the queue`,
+        `${this.#who} was lent to another thread, whose requests the device may still have; reset the device, or the queue`,
       );
     }
     if (!isPosting(hal)) {
       throw new VirtioError(
         'UNSUPPORTED',
-        `${this.#who}: this platform cannot give memory to another thread`,
+        `${this.#who} cannot be lent to another thread: this platform cannot share memory with it`,
       );
     }
     const { bytes } = this.#allocate(Math.ceil(memory / PAGE_SIZE));
@@ -138,7 +138,7 @@ export class LentQueues implements DriverQueue {
       legacy: transport.requiresLegacyLayout(),
       queues,
       memory: posted,
-      // The driver there gets of each queue what it has, as the largest size is what it asks for.
+      // The driver there asks for the largest size, and so gets the size that each queue has.
       options: {
         ...this.#parts.options,
         queueSize: Math.max(...this.#parts.queues.map(({ size }) => size)),
@@ -148,20 +148,20 @@ export class LentQueues implements DriverQueue {
   }
 
   /**
-   * The other thread is gone without having said so. If it has opened the plan, what it had is free at the next reset of the device; if
-   * not, at once, and nobody can open the plan any more. Its descriptors are closed.
+   * Takes the queues back from a thread that ended without closing them. If it had opened the plan, its memory is free after the
+   * next reset of the device; if not, it is free at once, and the plan can no longer be opened. Its descriptors are closed.
    */
   abandon(): void {
     if (!this.#lent) return;
     const thread = this.#control.withdraw();
-    // One that has said so has closed its descriptors itself.
+    // A thread that closed the queues has closed its descriptors itself.
     if (thread === 'closed') return;
     this.#closeSignals();
     if (thread === 'open') this.#control.close();
     else this.#fresh = true;
   }
 
-  /** What the device has used is the other thread's; only what it reports is looked at. */
+  /** Used buffers belong to the other thread; only its reports are checked. */
   drain(): void {
     this.#hear();
   }
@@ -179,7 +179,7 @@ export class LentQueues implements DriverQueue {
     if (this.#parts.queues.length > 1) {
       throw new VirtioError(
         'UNSUPPORTED',
-        `${this.#who} is one of several that a thread has; reset the device`,
+        `${this.#who} cannot be reset alone, as a thread drives it with others; reset the device`,
       );
     }
     this.fail(error);
@@ -204,7 +204,7 @@ export class LentQueues implements DriverQueue {
     this.#control.tell('live');
   }
 
-  /** The configuration has changed. */
+  /** Copies the configuration space again after a change. */
   configChanged(): void {
     this.#copyConfig();
   }
@@ -213,7 +213,7 @@ export class LentQueues implements DriverQueue {
     if (this.#disposed) return;
     this.#disposed = true;
     const { queues, hal } = this.#parts;
-    // Whoever has opened them may not have heard yet, and go on writing.
+    // A thread that has opened them may not know yet, and go on writing.
     const thread = this.#control.withdraw();
     const used = thread === 'open';
     if (thread === 'unopened') this.#closeSignals();
@@ -230,7 +230,7 @@ export class LentQueues implements DriverQueue {
     return `${this.#parts.transport.who()}: queue ${this.queue.index}`;
   }
 
-  /** The memory for buffers, which no thread has at this time: that of the last plan if it has the size. */
+  /** The memory for buffers, which no thread has at this time; that of the last plan if the size is the same. */
   #allocate(pages: number): DmaRegion {
     const { hal } = this.#parts;
     const { accessPlatform } = this.queue;
@@ -266,7 +266,7 @@ export class LentQueues implements DriverQueue {
     for (const queue of this.#parts.queues) queue.fail(error);
   }
 
-  /** Looks what the other thread has reported. Returns whether to go on. */
+  /** Handles reports of the other thread. Returns whether to go on. */
   #hear(): boolean {
     if (this.#disposed) return false;
     if (this.#control.takeLie()) {
@@ -274,7 +274,8 @@ export class LentQueues implements DriverQueue {
         this.#parts.transport.fail(
           new VirtioError(
             'DEVICE_MISBEHAVED',
-            `${this.#who}: the thread that drives it found the device lying. It is not trusted any more: reset or dispose its driver`,
+            `${this.#who}: the thread that drives it found that the device misbehaves. ` +
+              'It is no longer trusted: reset or dispose its driver',
           ),
         ),
       );
@@ -282,7 +283,7 @@ export class LentQueues implements DriverQueue {
     return true;
   }
 
-  /** Copies each field as it has to be read, by its width. */
+  /** Copies the configuration space, each field at its width. */
   #copyConfig(): void {
     const { transport, config } = this.#parts;
     const fields = Object.values(config.fields).filter(
@@ -324,7 +325,7 @@ function isPosting(hal: Hal): hal is PostingHal {
   return typeof (hal as Partial<PostingHal>).post === 'function';
 }
 
-/** The second and later ones of queues that are lent together; the first speaks for all. */
+/** The second and later ones of queues that are lent together; the first one acts for all. */
 export class LentMember implements DriverQueue {
   readonly queue: VirtQueue;
 
@@ -347,7 +348,7 @@ export class LentMember implements DriverQueue {
   lose(): void {
     throw new VirtioError(
       'UNSUPPORTED',
-      `${this.queue.transport.who()}: queue ${this.queue.index} is one of several that a thread has; reset the device`,
+      `${this.queue.transport.who()}: queue ${this.queue.index} cannot be reset alone, as a thread drives it with others; reset the device`,
     );
   }
 

@@ -1,4 +1,4 @@
-/** Makes a driver for queues that another thread has handed over. */
+/** Makes a driver for queues that another thread has lent. */
 import type { Transport } from '../device/transport.ts';
 import type { Hal } from '../memory/hal.ts';
 import type { QueuePlan, QueuePlatform } from './queue-plan.ts';
@@ -8,9 +8,9 @@ import { QueueTransport, type ThreadDriver } from './queue-transport.ts';
 export type QueueDriverClass<D, O> = new (transport: Transport, hal: Hal, options?: O) => D;
 
 /**
- * Opens queues that the driver of another thread has handed over: the driver of the same class, with all its calls, over these queues
- * alone. It ends with `DEVICE_RESET`, `DEVICE_REMOVED` … what the other thread's driver ends so, tells of it by the event `failure`,
- * and works again by itself after a reset.
+ * Opens queues that the driver of another thread has lent: makes a driver of the same class, with all its methods, for these queues
+ * alone. When the other thread's driver is reset or fails, this one fails with the same code (`DEVICE_RESET`, `DEVICE_REMOVED` …)
+ * and reports that by the event `failure`; after a reset it works again by itself.
  *
  * For authors of platforms; on Linux use `openQueue` of `@virtio/linux`.
  *

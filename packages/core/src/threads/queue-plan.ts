@@ -1,13 +1,13 @@
 /**
- * What it takes to drive a queue of another thread's device, as plain data that can be posted: where the rings are, how the device
- * is notified and how it interrupts, and the block of memory by which the two threads tell each other of resets and failures.
+ * The plan with which a thread drives queues of another thread's device, as plain data that can be posted: where the rings are, how
+ * the device is notified and how it interrupts, and the control block through which the two threads learn of resets and failures.
  */
 import type { DmaRegion, Hal } from '../memory/hal.ts';
 import type { InterruptSource } from '../device/interrupts.ts';
 
-/** Memory as plain data, that another thread finds by its address. */
+/** A description of memory as plain data, with which another thread can access it. */
 export interface PostedMemory {
-  /** The address in this process, or whatever the platform finds it by. */
+  /** The address in this process, or another number by which the platform finds it. */
   readonly pointer: number;
   /** The address for the device. */
   readonly address: number;
@@ -21,20 +21,20 @@ export type Doorbell =
       /** A register in mapped memory. */
       readonly kind: 'register';
       readonly memory: PostedMemory;
-      /** What is written, in 16 or 32 bits as the memory is long. */
+      /** The value to write; the length of the memory says whether 16 or 32 bits. */
       readonly value: number;
-      /** Whether the upper half of 32 bits tells where the next buffer will be [2.9]. */
+      /** Whether the upper 16 of 32 bits hold where the next buffer will be [2.9]. */
       readonly data: boolean;
     }
   | {
-      /** A descriptor of the operating system, as an eventfd; the thread that opens the plan owns it. */
+      /** A descriptor of the operating system, such as an eventfd; the thread that opens the plan owns it. */
       readonly kind: 'descriptor';
       readonly descriptor: number;
     };
 
-/** What a transport says of a queue that goes to another thread; see {@link Transport.lendQueue}. */
+/** How a queue that is lent to another thread is notified and interrupts; see {@link Transport.lendQueue}. */
 export interface QueueSignals {
-  /** Where the device is notified: a register of mapped memory is given as its bytes. */
+  /** How the device is notified; a register in mapped memory is given as its bytes. */
   readonly doorbell:
     | {
         readonly kind: 'register';
@@ -43,9 +43,9 @@ export interface QueueSignals {
         readonly data: boolean;
       }
     | { readonly kind: 'descriptor'; readonly descriptor: number };
-  /** The descriptor that interrupts of the queue signal, for the other thread to own; `undefined`: it has to poll. */
+  /** The descriptor that the queue's interrupts signal, which the other thread then owns; `undefined` if that thread must poll. */
   readonly interrupt: number | undefined;
-  /** Closes the descriptors, where there is no thread to do that. */
+  /** Closes the descriptors, if no thread has taken them. */
   readonly close?: () => void;
 }
 
@@ -55,36 +55,39 @@ export interface PlannedQueue {
   readonly index: number;
   /** Its size in descriptors. */
   readonly size: number;
-  /** Two sets of memory for the rings. A reset changes from one to the other, as a thread that knows nothing yet may still write. */
+  /**
+   * Two sets of memory for the rings. A reset switches to the other set, because a thread that does not know of it yet may still
+   * write to the first.
+   */
   readonly rings: readonly [readonly PostedMemory[], readonly PostedMemory[]];
   readonly doorbell: Doorbell;
   readonly interrupt: number | undefined;
 }
 
-/** All that another thread needs to drive queues of a device: plain data to be posted, opened there once. */
+/** All that another thread needs to drive queues of a device: plain data to be posted, which can be opened once. */
 export interface QueuePlan {
   /** The type of the device. */
   readonly deviceType: number;
   /** The device, for messages. */
   readonly name: string;
-  /** What was negotiated, without what the other thread cannot use. */
+  /** The negotiated features, without those that the other thread cannot use. */
   readonly features: bigint;
   /** Whether the rings have the legacy layout. */
   readonly legacy: boolean;
   readonly queues: readonly PlannedQueue[];
-  /** Memory that the device reaches, for buffers of the other thread. */
+  /** DMA memory for buffers of the other thread. */
   readonly memory: PostedMemory;
-  /** Options that its driver must have. */
+  /** Options that the driver there must have. */
   readonly options: Readonly<Record<string, unknown>>;
-  /** The block of memory by which the threads tell each other of resets and failures. */
+  /** The control block, through which the threads learn of resets and failures. */
   readonly control: SharedArrayBuffer;
 }
 
 /** A {@link Hal} whose memory other threads can use. */
 export interface PostingHal extends Hal {
   /**
-   * Describes mapped memory (DMA memory, or registers) so that another thread can use it. It stays mapped for as long as it is not
-   * given back, also when the Hal is disposed.
+   * Describes mapped memory (DMA memory, or registers) so that another thread can use it. It stays mapped until it is given back,
+   * even if the Hal is disposed.
    *
    * @throws {@link VirtioError} `INVALID_PARAM` for other memory
    */
@@ -93,9 +96,12 @@ export interface PostingHal extends Hal {
 
 /** What a thread needs of its platform to drive the queues of a plan. */
 export interface QueuePlatform {
-  /** DMA memory of the thread's own: that of the plan. */
+  /** The thread's own DMA memory: that of the plan. */
   readonly hal: Hal;
-  /** How the device interrupts this thread, if it does, by the index of the queue in the plan. Changes and removal are told otherwise. */
+  /**
+   * The interrupts of this thread's queues, if there are any, by the index of the queue in the plan. Changes of the configuration
+   * and removal are reported through the control block.
+   */
   readonly interrupts: InterruptSource | undefined;
   /** The memory that was posted. */
   attach(memory: PostedMemory): DmaRegion;
@@ -105,6 +111,6 @@ export interface QueuePlatform {
    * @param queue the index of the queue in the plan
    */
   notify(queue: number, next: number): void;
-  /** Gives back what the thread has of its platform. */
+  /** Releases what the platform holds for the thread. */
   close(): void;
 }

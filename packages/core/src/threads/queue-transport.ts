@@ -1,7 +1,7 @@
 /**
- * Queues of a device that another thread has, as a device of their own: any driver drives them. The device's registers are out of reach:
- * features are those that were agreed on, the configuration is a copy, and only the other thread resets the device. When it has, the
- * driver here fails with `DEVICE_RESET`, and works again as soon as the device does.
+ * The transport for queues of a device that another thread has: to a driver they look like a device of their own. The device's
+ * registers cannot be accessed: features are those that were negotiated, the configuration space is a copy, and only the other
+ * thread resets the device. The driver here then fails with `DEVICE_RESET`, and works again as soon as the device does.
  */
 import { DeviceStatus, InterruptStatus } from '../device/device-status.ts';
 import type { DeviceType } from '../device/device-type.ts';
@@ -12,7 +12,7 @@ import type { DmaRegion } from '../memory/hal.ts';
 import { ControlBlock } from './control-block.ts';
 import type { PlannedQueue, QueuePlan, QueuePlatform } from './queue-plan.ts';
 
-/** A driver, as far as it is told what becomes of the device. */
+/** What a {@link QueueTransport} needs of its driver. */
 export interface ThreadDriver extends Disposable {
   fail(error: VirtioError): void;
   reset(): void;
@@ -36,7 +36,7 @@ class ThreadInterrupts implements InterruptSource {
   }
 
   onRemoval(): void {
-    // A removal is told as any other failure.
+    // A removal is reported like any other failure.
   }
 
   hold(): void {
@@ -52,7 +52,7 @@ class ThreadInterrupts implements InterruptSource {
   }
 }
 
-/** The way to queues of another thread's device. Made by {@link openQueuePlan}. */
+/** The transport for queues of another thread's device; made by {@link openQueuePlan}. */
 export class QueueTransport extends Transport {
   readonly deviceType: DeviceType;
   readonly name: string;
@@ -70,9 +70,9 @@ export class QueueTransport extends Transport {
   #resets = -1;
   #events = -1;
   #generation = 0;
-  /** Whether what the driver has in the rings is void: the device was reset, or the rings were claimed before it was live. */
+  /** Whether the driver's entries in the rings are invalid: the device was reset, or the rings were claimed before it was live. */
   #stale = false;
-  /** The driver may reset itself: as it begins, ends, or the device was reset. */
+  /** Whether the driver may reset itself: at its start and end, and after the device was reset. */
   #mayReset = true;
   #looking = false;
   #disposed = false;
@@ -93,13 +93,13 @@ export class QueueTransport extends Transport {
     if (!this.#control.open()) {
       throw new VirtioError(
         'ALREADY_USED',
-        `${this.name}: this plan was opened before, or the device is closed; ask its driver for a new one`,
+        `${this.name}: this plan was opened before, or the device is closed; make a new plan with the driver that has the device`,
       );
     }
     this.#claim();
   }
 
-  /** @internal From now on the driver hears what becomes of the device. */
+  /** @internal Starts to report changes of the device to the driver. */
   serve(driver: ThreadDriver): void {
     this.#driver = driver;
     this.#mayReset = false;
@@ -124,11 +124,11 @@ export class QueueTransport extends Transport {
 
   notify(queue: number, next: number): void {
     this.look();
-    // 3.1.1: not before the device is live; then all is submitted anew.
+    // 3.1.1: not before the device is live; then the driver submits its buffers again.
     if (!this.#stale) this.#platform.notify(queue, next);
   }
 
-  /** The driver here cannot accept less than the other thread's has: the rings are as that one agreed. */
+  /** The driver here cannot accept fewer features than the other thread's: the rings are as that one negotiated. */
   getStatus(): DeviceStatus {
     const refused = this.#accepted !== this.#plan.features;
     return DeviceStatus.from(refused ? this.#status & ~DeviceStatus.FEATURES_OK : this.#status);
@@ -152,7 +152,7 @@ export class QueueTransport extends Transport {
     if (size !== planned.size) {
       throw new VirtioError(
         'INVALID_PARAM',
-        `${this.who()}: the queue has ${planned.size} descriptors, not ${size}; leave queueSize to the plan`,
+        `${this.who()}: the queue has ${planned.size} descriptors, not ${size}; leave the option queueSize out`,
       );
     }
     this.#set.add(queue);
@@ -197,7 +197,8 @@ export class QueueTransport extends Transport {
   writeConfig(offset: number, width: 1 | 2 | 4): void {
     throw new VirtioError(
       'UNSUPPORTED',
-      `${this.who()}: ${width} bytes of the configuration at ${offset} were to be written; the thread that has the device can do that`,
+      `${this.who()}: ${width} bytes of the configuration space at ${offset} cannot be written here; ` +
+        'write them in the thread that has the device',
     );
   }
 
@@ -206,7 +207,7 @@ export class QueueTransport extends Transport {
   }
 
   override fail(error: VirtioError): VirtioError {
-    // Set-up that fails here is no fault of the device's.
+    // A set-up that fails here is not the device's fault.
     if (this.#driver !== undefined) this.#control.lied(this.#resets);
     return super.fail(error);
   }
@@ -219,17 +220,17 @@ export class QueueTransport extends Transport {
     if (this.#mayReset || this.#disposed) return;
     throw new VirtioError(
       'UNSUPPORTED',
-      `${this.who()}: the thread that has the device resets it; this one works again by itself then`,
+      `${this.who()}: only the thread that has the device can reset it; this driver then works again by itself`,
     );
   }
 
-  /** Looks whether the other thread has told something. */
+  /** Checks whether the state of the device has changed. */
   override look(): void {
     const driver = this.#driver;
     if (driver === undefined || this.#looking) return;
     this.#looking = true;
     try {
-      // Again, as what a listener did, or what took a while, may have missed a change.
+      // Again, as there may have been another change meanwhile.
       while (!this.#disposed && this.#control.events !== this.#events) {
         this.#events = this.#control.events;
         this.#hear(driver);
@@ -248,7 +249,7 @@ export class QueueTransport extends Transport {
   }
 
   #hear(driver: ThreadDriver): void {
-    // In this order: a reset is told before it is counted, so the state is no older than the count.
+    // In this order: the state is set before a reset is counted, so the state is no older than the count.
     const { resets } = this.#control;
     const { state } = this.#control;
     if (resets !== this.#resets || state === 'down') {
@@ -271,13 +272,13 @@ export class QueueTransport extends Transport {
   #restart(driver: ThreadDriver, resets: number): void {
     if (resets === this.#resets) this.#stale = false;
     else this.#claim();
-    // Claimed during a further reset, of which it is told when that is over.
+    // Claimed during another reset, whose end will be reported.
     if (this.#isStale()) return;
     this.#mayReset = true;
     try {
       driver.reset();
     } catch (error) {
-      // Why it does not work is the driver's failure by now, and nobody here has asked for it.
+      // The driver has recorded why as its failure, and no caller waits here.
       if (!VirtioError.is(error)) throw error;
     } finally {
       this.#mayReset = false;
@@ -295,7 +296,7 @@ export class QueueTransport extends Transport {
     this.#interrupts?.config?.();
   }
 
-  /** Takes the rings of now. They may be used if the device is live, as the other thread empties them before that. */
+  /** Takes the current rings. They may be used if the device is live, as the other thread clears them before that. */
   #claim(): void {
     ({ rings: this.#rings, resets: this.#resets } = this.#control.claim());
     this.#generation = this.#control.configGeneration;
@@ -306,7 +307,7 @@ export class QueueTransport extends Transport {
     if (code === 'DEVICE_REMOVED') return this.removed();
     return new VirtioError(
       code,
-      `${this.who()}: the thread that has the device says that it no longer works; when that has reset it, it works here, too`,
+      `${this.who()}: the thread that has the device reports that it has failed; reset it there, and this driver works again`,
     );
   }
 
@@ -315,7 +316,7 @@ export class QueueTransport extends Transport {
     if (planned !== undefined) return planned;
     throw new VirtioError(
       'INVALID_PARAM',
-      `${this.who()} has no queue ${queue}; this thread has ${this.#plan.queues.length}`,
+      `${this.who()} has no queue ${queue}; this thread has ${this.#plan.queues.length} of its queues`,
     );
   }
 }

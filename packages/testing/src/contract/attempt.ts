@@ -1,13 +1,13 @@
-/** One request made in a form: with what comes of it, or given up. */
+/** Makes one request in a form, and waits for its end or gives it up. */
 import type { VirtioErrorCode } from '@virtio/core';
 import { Canceller, check, equal, throws } from './check.ts';
 import { copies, type Form, mustBeUntouched, type Scene } from './scene.ts';
 import type { ContractDriver, Requests } from './subject.ts';
 
-/** How long a synchronous form may take where it must end at once: a form that spins on says `NOT_READY`. */
+/** The time limit of a synchronous form that must end at once: one that goes on spinning throws `NOT_READY`. */
 export const AT_ONCE = { timeoutMs: 300 } as const;
 
-/** Makes one request in a form; rejects or throws as it does. A non-blocking one is polled for until something happens. */
+/** Makes one request in a form; rejects or throws if it does. In the non-blocking form, polls until something happens. */
 export async function attempt<D extends ContractDriver>(
   scene: Scene<D>,
   requests: Requests<D>,
@@ -49,11 +49,11 @@ export async function mustFail<D extends ContractDriver>(
   }
   check(
     false,
-    `the ${form} form returned ${String(result)}, and should have failed with ${codes.join(' or ')}`,
+    `the ${form} form returned ${String(result)}; it should have failed with ${codes.join(' or ')}`,
   );
 }
 
-/** Makes one request that the device does not answer, and gives it up; returns a check that its buffers are as they were. */
+/** Makes one request that the device does not answer, and gives it up. Returns a check that its buffers are unchanged. */
 export async function giveUp<D extends ContractDriver>(
   scene: Scene<D>,
   requests: Requests<D>,

@@ -1,32 +1,32 @@
-/** What a behaviour of the contract is. */
+/** A behaviour of the contract: one thing that is tested. */
 import type { Scene, Wake } from './scene.ts';
 import type { ContractDriver } from './subject.ts';
 
-/** What listeners of the contract throw. */
+/** The message of the error that listeners of the contract throw. */
 export const LISTENER_ERROR = 'thrown by a listener of the contract';
 
-/** One thing that every driver keeps. */
+/** One thing that every driver must do. */
 export interface Behaviour<D extends ContractDriver> {
-  /** What it is, in words. */
+  /** A description, for the name of the test. */
   readonly name: string;
-  /** In which surroundings it is tried. */
+  /** The environments in which it is tested. */
   readonly wakes: readonly Wake[];
-  /** Whether it is tried with the smallest queue that holds a request. */
+  /** Whether it is tested with the smallest queue that holds a request. */
   readonly smallest?: boolean;
   /** Whether a listener throws {@link LISTENER_ERROR}, which must become an unhandled rejection. */
   readonly throws?: boolean;
-  /** Fails by throwing. The scene is checked and disposed afterwards. */
+  /** Runs it; throws if the driver fails. The scene is checked and disposed afterwards. */
   run(scene: Scene<D>): Promise<void>;
 }
 
-/** Surroundings in which promises are kept, each in its time. */
+/** Environments in which promises settle asynchronously. */
 export const WAKING: readonly Wake[] = ['interrupts', 'polling'];
-/** Surroundings in which promises are kept. */
+/** Environments in which promises settle. */
 export const AWAKE: readonly Wake[] = ['interrupts', 'polling', 'interrupts inside of calls'];
-/** All surroundings. */
+/** All environments. */
 export const ANY: readonly Wake[] = ['interrupts', 'polling', 'interrupts inside of calls', 'no interrupts'];
 
-/** What callers without types may give in place of a signal. */
+/** Invalid signals that callers without types may pass. */
 export const WRONG_SIGNALS: readonly unknown[] = [null, {}, 'abort'];
-/** What they may give in place of milliseconds. */
+/** Invalid milliseconds that they may pass. */
 export const WRONG_TIMES: readonly unknown[] = [NaN, -1, '5', null];

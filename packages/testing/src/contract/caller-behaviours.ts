@@ -1,4 +1,4 @@
-/** What every driver keeps whatever its caller does: options that are none, memory that is taken away, listeners that call back. */
+/** What every driver must do whatever its caller does: invalid options, buffers that are transferred, listeners that call back. */
 import type { VirtioErrorCode } from '@virtio/core';
 import {
   ANY,
@@ -13,7 +13,7 @@ import { Canceller, check, equal, hasCode } from './check.ts';
 import { type Form, type Scene, transfer } from './scene.ts';
 import type { Call, ContractDriver, Requests } from './subject.ts';
 
-/** What callers without types may give in place of options. */
+/** Invalid options that callers without types may pass. */
 const WRONG: Readonly<Record<Form, readonly unknown[]>> = {
   promise: WRONG_SIGNALS.map((signal) => ({ signal })),
   sync: WRONG_TIMES.map((timeoutMs) => ({ timeoutMs })),
@@ -48,7 +48,7 @@ export function callerBehaviours<D extends ContractDriver>(
       },
     },
     ...(['reset', 'dispose'] as const).map((end): Behaviour<D> => ({
-      name: `${form}: ${end} by a listener that is told of a quirk`,
+      name: `${form}: ${end} by the listener of a quirk`,
       wakes,
       async run(scene) {
         const stop = scene.driver.on('quirk', () => {
@@ -78,7 +78,7 @@ export function callerBehaviours<D extends ContractDriver>(
   return behaviours;
 }
 
-/** How a request may end whose driver was reset or disposed meanwhile. */
+/** The codes with which a request may end if its driver was reset or disposed meanwhile. */
 const ENDED: Readonly<Record<'reset' | 'dispose', readonly VirtioErrorCode[]>> = {
   reset: ['DEVICE_RESET', 'WRONG_TOKEN'],
   dispose: ['DISPOSED', 'WRONG_TOKEN'],
@@ -90,7 +90,7 @@ function wrongOptions<D extends ContractDriver>(
   wakes: Behaviour<D>['wakes'],
 ): Behaviour<D> {
   return {
-    name: `${form}: options that are none are INVALID_PARAM, before anything is sent`,
+    name: `${form}: invalid options are INVALID_PARAM, before anything is sent`,
     wakes,
     async run(scene) {
       const { shares } = scene.device.hal.counts;
@@ -123,7 +123,7 @@ function wrongOptions<D extends ContractDriver>(
   };
 }
 
-/** Others listen to the signal as well, and to the driver. */
+/** Aborts where there are other listeners of the signal, and of the driver. */
 function abortBehaviours<D extends ContractDriver>(requests: Requests<D>): Behaviour<D>[] {
   return [
     ...(['reset', 'dispose'] as const).map((end): Behaviour<D> => ({
@@ -174,11 +174,11 @@ function abortBehaviours<D extends ContractDriver>(requests: Requests<D>): Behav
   ];
 }
 
-/** Listeners that are told that there is something to poll for. */
+/** Listeners for used buffers of the non-blocking form. */
 function usedBehaviours<D extends ContractDriver>(requests: Requests<D>): Behaviour<D>[] {
   return [
     ...(['reset', 'dispose'] as const).map((end): Behaviour<D> => ({
-      name: `submit: ${end} by the listener that is told of the used buffer`,
+      name: `submit: ${end} by the listener for used buffers`,
       wakes: WAKING,
       async run(scene) {
         scene.answering = false;
@@ -244,7 +244,7 @@ async function ends<D extends ContractDriver>(
     if (form === 'sync') {
       scene.onRequest = () => {
         scene.onRequest = undefined;
-        // When the device has it, but before the driver looks again.
+        // After the device has taken it, but before the driver polls again.
         scene.afterRequest = meanwhile;
       };
       call.sync?.(scene.driver, { timeoutMs: 300 });
@@ -259,7 +259,7 @@ async function ends<D extends ContractDriver>(
       meanwhile();
       await scene.settle();
       const { polling } = requests;
-      check(polling !== undefined, 'the subject has no polling');
+      check(polling !== undefined, 'the subject does not describe polling');
       polling.complete(scene.driver, token);
     }
   } catch (error) {

@@ -13,10 +13,10 @@ export function check(condition: boolean, otherwise: string, cause?: unknown): a
 
 /** Throws unless two values are the same. */
 export function equal(actual: unknown, expected: unknown, what: string): void {
-  check(Object.is(actual, expected), `${what}: ${String(actual)}, and should be ${String(expected)}`);
+  check(Object.is(actual, expected), `${what}: ${String(actual)}, expected ${String(expected)}`);
 }
 
-/** A value in words. */
+/** An error as text. */
 export function describeError(error: unknown): string {
   if (VirtioError.is(error)) return `${error.code} (${error.message})`;
   return error instanceof Error ? `${error.name}: ${error.message}` : String(error);
@@ -26,7 +26,7 @@ export function describeError(error: unknown): string {
 export function hasCode(error: unknown, what: string, ...codes: readonly VirtioErrorCode[]): void {
   check(
     VirtioError.is(error) && (codes.length === 0 || codes.includes(error.code)),
-    `${what} ended with ${describeError(error)}, and should have with ${codes.join(' or ') || 'a VirtioError'}`,
+    `${what} ended with ${describeError(error)}, expected ${codes.join(' or ') || 'a VirtioError'}`,
     error,
   );
 }
@@ -40,12 +40,10 @@ export function throws(call: () => unknown, what: string, ...codes: readonly Vir
     hasCode(error, what, ...codes);
     return;
   }
-  throw new ContractBreach(
-    `${what} returned ${String(result)}, and should have thrown ${codes.join(' or ')}`,
-  );
+  throw new ContractBreach(`${what} returned ${String(result)}; it should have thrown ${codes.join(' or ')}`);
 }
 
-/** An abort controller, as the language has none. */
+/** An abort controller, which ECMAScript does not have. */
 export class Canceller {
   readonly #listeners = new Set<() => void>();
   #aborted = false;

@@ -10,7 +10,7 @@ import type { ContractDriver, Subject } from './subject.ts';
 import { transmitBehaviours } from './transmit-behaviours.ts';
 import { collectUnhandled } from './unhandled.ts';
 
-/** Offered always: a queue can be reset alone. */
+/** Always offered, so that a queue can be reset alone. */
 const RING_RESET = CommonFeatures.set('RING_RESET').bits;
 
 /** One test of the contract. */
@@ -73,7 +73,7 @@ export function contract<D extends ContractDriver>(
   });
 }
 
-/** The contract's tests for a driver, for running them in another way than {@link contract} does. */
+/** Returns the contract's tests for a driver, for running them without {@link contract}. */
 export function contractTests<D extends ContractDriver>(
   subject: Subject<D>,
   { rings = DEFAULT_RINGS }: ContractOptions = {},
@@ -115,7 +115,7 @@ async function attempt<D extends ContractDriver>(scene: Scene<D>, behaviour: Beh
   }
 }
 
-/** The same where listeners throw: their errors must be seen, as unhandled rejections. */
+/** Runs a behaviour whose listeners throw: their errors must become unhandled rejections. */
 async function throwing<D extends ContractDriver>(scene: Scene<D>, behaviour: Behaviour<D>): Promise<void> {
   const errors = await collectUnhandled(() => attempt(scene, behaviour));
   if (errors === undefined) return;

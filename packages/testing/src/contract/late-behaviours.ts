@@ -1,4 +1,4 @@
-/** What every driver keeps about requests that their callers have given up, and that the device answers late or never. */
+/** What every driver must do about requests that were given up, and that the device answers late or never. */
 import { giveUp, mustFail } from './attempt.ts';
 import { ANY, AWAKE, type Behaviour } from './behaviour.ts';
 import { equal } from './check.ts';
@@ -12,12 +12,12 @@ export const GIVE_UP: Readonly<Record<Form, <D>(requests: Requests<D>) => boolea
   submit: ({ polling }) => polling?.cancel !== undefined,
 };
 
-/** Gives requests up that the device answers later, or never. */
+/** The behaviours of requests that are given up and answered late or never. */
 export function lateBehaviours<D extends ContractDriver>(requests: Requests<D>, form: Form): Behaviour<D>[] {
   const wakes = form === 'promise' ? AWAKE : ANY;
   return [
     {
-      name: `${form}: given up and answered late: the buffers come back once, the answer reaches nobody`,
+      name: `${form}: given up and answered late: buffers are given back once, the answer is dropped`,
       wakes,
       async run(scene) {
         const capacity = await scene.capacity(requests);
@@ -29,7 +29,7 @@ export function lateBehaviours<D extends ContractDriver>(requests: Requests<D>, 
         await scene.settle();
         await look(scene, requests);
         givenUp();
-        // A driver with nobody who waits need not look before it is asked to.
+        // A driver without waiting callers need not poll before it is called.
         scene.driver.pollEvents();
         equal(scene.device.hal.shares.length, shares.length, 'buffers that are shared, afterwards');
         equal(await scene.capacity(requests), capacity, 'requests that the device gets at once, afterwards');
@@ -38,7 +38,7 @@ export function lateBehaviours<D extends ContractDriver>(requests: Requests<D>, 
       },
     },
     {
-      name: `${form}: as many are given up as there are slots, and then all works again`,
+      name: `${form}: as many requests are given up as there are slots, then all works again`,
       wakes,
       async run(scene) {
         const capacity = await scene.capacity(requests);
@@ -76,7 +76,7 @@ export function lateBehaviours<D extends ContractDriver>(requests: Requests<D>, 
       },
     },
     {
-      name: `${form}: given up and never answered: nothing keeps the event loop alive, and dispose gives all back`,
+      name: `${form}: given up and never answered: nothing keeps the event loop alive, and dispose frees all buffers`,
       wakes,
       async run(scene) {
         scene.answering = false;
@@ -88,12 +88,12 @@ export function lateBehaviours<D extends ContractDriver>(requests: Requests<D>, 
   ];
 }
 
-/** Lets a driver without interrupts look at what was answered. */
+/** Lets a driver without interrupts process late answers. */
 async function look<D extends ContractDriver>(scene: Scene<D>, requests: Requests<D>): Promise<void> {
   if (scene.hasPromises) return;
   scene.driver.pollEvents();
   if (requests.polling) {
-    equal(requests.polling.poll(scene.driver), -1, 'poll() after what was given up was answered');
+    equal(requests.polling.poll(scene.driver), -1, 'poll() after an answer to a request that was given up');
   }
   await scene.settle();
 }

@@ -1,4 +1,4 @@
-/** What every driver keeps about requests with a promise. */
+/** What every driver must do about requests with a promise. */
 import type { VirtioErrorCode } from '@virtio/core';
 import { AWAKE, type Behaviour, LISTENER_ERROR, WAKING } from './behaviour.ts';
 import { Canceller, check, equal, throws } from './check.ts';
@@ -26,7 +26,7 @@ export function promiseBehaviours<D extends ContractDriver>(requests: Requests<D
       },
     },
     {
-      name: 'promise: those who wait for room get it in their order',
+      name: 'promise: callers that wait for room get it in their order',
       wakes: AWAKE,
       async run(scene) {
         scene.answering = false;
@@ -96,7 +96,7 @@ export function promiseBehaviours<D extends ContractDriver>(requests: Requests<D
       },
     },
     {
-      name: 'promise: a signal that is never used is let go of, one that comes too late does nothing',
+      name: 'promise: the listener of an unused signal is removed, an abort that comes too late does nothing',
       wakes: AWAKE,
       async run(scene) {
         const canceller = new Canceller();
@@ -109,7 +109,7 @@ export function promiseBehaviours<D extends ContractDriver>(requests: Requests<D
       },
     },
     {
-      name: 'promise: aborted in the turn in which the answer comes: answered or aborted, and nothing is lost',
+      name: 'promise: aborted in the turn in which the answer arrives: answered or aborted, and nothing is lost',
       wakes: AWAKE,
       async run(scene) {
         const capacity = await scene.capacity(requests);
@@ -248,7 +248,7 @@ export function promiseBehaviours<D extends ContractDriver>(requests: Requests<D
       },
     },
     {
-      name: 'promise: answered and reset before anybody looked',
+      name: 'promise: answered and then reset before the driver has polled',
       wakes: AWAKE,
       async run(scene) {
         scene.answering = false;
@@ -264,7 +264,7 @@ export function promiseBehaviours<D extends ContractDriver>(requests: Requests<D
       },
     },
     {
-      name: 'promise: who is rejected by a reset asks again at once',
+      name: 'promise: a caller whose request a reset rejects makes another one at once',
       wakes: AWAKE,
       async run(scene) {
         const capacity = await scene.capacity(requests);
@@ -278,7 +278,7 @@ export function promiseBehaviours<D extends ContractDriver>(requests: Requests<D
         scene.driver.reset();
         await scene.settle();
         scene.answer();
-        equal(again.length, capacity, 'requests that were made anew');
+        equal(again.length, capacity, 'requests that were made again');
         for (const one of again) await scene.finish(one);
         equal(await scene.capacity(requests), capacity, 'requests that the device gets at once, afterwards');
       },
@@ -307,7 +307,7 @@ export function promiseBehaviours<D extends ContractDriver>(requests: Requests<D
       },
     },
     {
-      name: 'promise: a failure listener that throws disturbs nothing',
+      name: 'promise: a failure listener that throws has no effect on the driver',
       throws: true,
       wakes: WAKING,
       async run(scene) {

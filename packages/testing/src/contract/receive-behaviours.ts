@@ -1,4 +1,4 @@
-/** What every driver keeps about what its device sends unasked. */
+/** What every driver must do about messages that its device sends without a request. */
 import type { VirtioErrorCode } from '@virtio/core';
 import { ANY, AWAKE, type Behaviour, WAKING, WRONG_SIGNALS, WRONG_TIMES } from './behaviour.ts';
 import { Canceller, check, equal, throws } from './check.ts';
@@ -12,7 +12,7 @@ export function receiveBehaviours<D extends ContractDriver>(receive: Receive<D>)
     check(receive.send(scene.device, mark), 'the driver has no buffer for a message');
     return mark;
   };
-  /** Sends until there is no buffer left; returns the marks. The driver may take what comes meanwhile. */
+  /** Sends until there is no buffer left; returns the marks. The driver may take messages meanwhile. */
   const sendAll = (scene: Scene<D>, most: number): number[] => {
     const marks: number[] = [];
     while (marks.length < most) {
@@ -59,7 +59,7 @@ export function receiveBehaviours<D extends ContractDriver>(receive: Receive<D>)
       },
     },
     {
-      name: 'receive: a lie of the device is DEVICE_MISBEHAVED, one failure, and a reset mends it',
+      name: 'receive: a lie of the device is DEVICE_MISBEHAVED, one failure, and a reset repairs it',
       wakes: ANY,
       async run(scene) {
         scene.lie(receive.queue);
@@ -74,7 +74,7 @@ export function receiveBehaviours<D extends ContractDriver>(receive: Receive<D>)
       },
     },
     {
-      name: 'receive: a reset posts the buffers anew',
+      name: 'receive: a reset posts the buffers again',
       wakes: ANY,
       async run(scene) {
         for (let round = 0; round < 3; round += 1) {
@@ -87,7 +87,7 @@ export function receiveBehaviours<D extends ContractDriver>(receive: Receive<D>)
       },
     },
     {
-      name: 'receive: a reset of the queue alone posts the buffers anew',
+      name: 'receive: a reset of the queue alone posts the buffers again',
       wakes: ANY,
       async run(scene) {
         if (!scene.device.has('RING_RESET') || scene.driver.resetQueue === undefined) return;
@@ -101,7 +101,7 @@ export function receiveBehaviours<D extends ContractDriver>(receive: Receive<D>)
       },
     },
     ...(['reset', 'dispose'] as const).map((end): Behaviour<D> => ({
-      name: `receive: ${end} from inside a failure listener, which a lie calls inside of the call`,
+      name: `receive: ${end} from within a failure listener that a lie triggers within a call`,
       wakes: ANY,
       async run(scene) {
         scene.driver.on('failure', () => {
@@ -133,7 +133,7 @@ export function receiveBehaviours<D extends ContractDriver>(receive: Receive<D>)
       },
     })),
     {
-      name: 'receive: disposed with messages under way, nothing leaks',
+      name: 'receive: disposed with messages in flight, nothing leaks',
       wakes: ANY,
       async run(scene) {
         sendAll(scene, 2);
@@ -145,7 +145,7 @@ export function receiveBehaviours<D extends ContractDriver>(receive: Receive<D>)
   ];
   behaviours.push(
     ...(['reset', 'dispose'] as const).map((end): Behaviour<D> => ({
-      name: `receive: ${end} by the listener that is told of a message`,
+      name: `receive: ${end} by the listener for messages`,
       wakes: WAKING,
       async run(scene) {
         let told = 0;
@@ -159,7 +159,7 @@ export function receiveBehaviours<D extends ContractDriver>(receive: Receive<D>)
         await scene.settle();
         stop();
         await scene.idle();
-        // Messages that nobody has to poll for are told to nobody.
+        // The driver need not report messages that no caller has to poll for.
         if (told > 0) {
           if (end === 'dispose') return;
           await scene.ready();
@@ -173,7 +173,7 @@ export function receiveBehaviours<D extends ContractDriver>(receive: Receive<D>)
   if (sync) {
     behaviours.push(
       {
-        name: 'receive sync: options that are none are INVALID_PARAM, and no message is lost',
+        name: 'receive sync: invalid options are INVALID_PARAM, and no message is lost',
         wakes: ANY,
         async run(scene) {
           for (const timeoutMs of WRONG_TIMES) {
@@ -189,7 +189,7 @@ export function receiveBehaviours<D extends ContractDriver>(receive: Receive<D>)
         },
       },
       {
-        name: 'receive sync: takes what is there; NOT_READY when nothing comes, and the next message is not lost',
+        name: 'receive sync: takes a message that is there; NOT_READY if none comes, and the next message is not lost',
         wakes: ANY,
         async run(scene) {
           for (let round = 0; round < 3 * scene.setting.queueSize; round += 1) {
@@ -205,7 +205,7 @@ export function receiveBehaviours<D extends ContractDriver>(receive: Receive<D>)
         },
       },
       {
-        name: 'receive sync: a device that is gone or needs a reset is told at once',
+        name: 'receive sync: a device that is gone or needs a reset is reported at once',
         wakes: ANY,
         async run(scene) {
           scene.device.needsReset();
@@ -233,7 +233,7 @@ export function receiveBehaviours<D extends ContractDriver>(receive: Receive<D>)
   if (promise) {
     behaviours.push(
       {
-        name: 'receive promise: a signal that is none is INVALID_PARAM, and no message is lost',
+        name: 'receive promise: an invalid signal is INVALID_PARAM, and no message is lost',
         wakes: AWAKE,
         async run(scene) {
           for (const signal of WRONG_SIGNALS) {
@@ -248,7 +248,7 @@ export function receiveBehaviours<D extends ContractDriver>(receive: Receive<D>)
         },
       },
       {
-        name: 'receive promise: each message is given to one who waits, in their order of asking or not, and none twice',
+        name: 'receive promise: each message goes to one waiting caller, in any order, and none twice',
         wakes: AWAKE,
         async run(scene) {
           const waits = Array.from({ length: 3 }, () => wait(scene));
@@ -265,7 +265,7 @@ export function receiveBehaviours<D extends ContractDriver>(receive: Receive<D>)
               .sort((a, b) => a - b)
               .join(),
             sent.sort((a, b) => a - b).join(),
-            'messages that were given',
+            'messages that were received',
           );
           await scene.idle();
         },
@@ -309,7 +309,7 @@ export function receiveBehaviours<D extends ContractDriver>(receive: Receive<D>)
           ['needs a reset', 'DEVICE_NEEDS_RESET', (scene) => scene.device.needsReset()],
         ] as readonly (readonly [string, VirtioErrorCode, (scene: Scene<D>) => void])[]
       ).map(([what, code, end]): Behaviour<D> => ({
-        name: `receive promise: ${what} while somebody waits: rejects with ${code}`,
+        name: `receive promise: ${what} while a caller waits: rejects with ${code}`,
         wakes: AWAKE,
         async run(scene) {
           const waits = [wait(scene), wait(scene)];
@@ -329,7 +329,7 @@ export function receiveBehaviours<D extends ContractDriver>(receive: Receive<D>)
         },
       })),
       {
-        name: 'receive promise: a lie of the device while somebody waits: rejects, one failure',
+        name: 'receive promise: a lie of the device while a caller waits: rejects, one failure',
         wakes: WAKING,
         async run(scene) {
           const waits = [wait(scene), wait(scene)];

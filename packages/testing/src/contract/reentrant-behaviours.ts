@@ -1,11 +1,13 @@
-/** What every driver keeps where it is called from inside of its own calls: by a listener, or by what a device does inside of `notify`. */
+/**
+ * What every driver must do when it is called from within its own calls: by a listener, or by a device that acts within `notify`.
+ */
 import type { VirtioErrorCode } from '@virtio/core';
 import { mustFail } from './attempt.ts';
 import { ANY, AWAKE, type Behaviour } from './behaviour.ts';
 import type { Form, Scene } from './scene.ts';
 import type { ContractDriver, Requests } from './subject.ts';
 
-/** The driver is reset or disposed from inside of a call: by a listener, or by the device's doing. */
+/** The driver is reset or disposed from within a call: by a listener, or when the device acts. */
 export function insideBehaviours<D extends ContractDriver>(
   requests: Requests<D>,
   form: Form,
@@ -17,7 +19,7 @@ export function insideBehaviours<D extends ContractDriver>(
     else scene.driver[Symbol.dispose]();
   };
   const over: VirtioErrorCode = end === 'reset' ? 'DEVICE_RESET' : 'DISPOSED';
-  // A token may have been returned that means nothing any more.
+  // The token that was returned may be invalid by now.
   const ended: readonly VirtioErrorCode[] = form === 'submit' ? [over, 'WRONG_TOKEN'] : [over];
   const codes: readonly VirtioErrorCode[] = ['DEVICE_MISBEHAVED', ...ended];
   const after = async (scene: Scene<D>): Promise<void> => {
@@ -32,7 +34,7 @@ export function insideBehaviours<D extends ContractDriver>(
   };
   return [
     {
-      name: `${form}: ${end} from inside a failure listener, which a lie of the device calls inside of the request`,
+      name: `${form}: ${end} from within a failure listener that a lie of the device triggers within the request`,
       wakes,
       async run(scene) {
         const capacity = await scene.capacity(requests);
@@ -53,7 +55,7 @@ export function insideBehaviours<D extends ContractDriver>(
       },
     },
     {
-      name: `${form}: ${end} while the device takes the request, inside of notify`,
+      name: `${form}: ${end} while the device takes the request, within notify`,
       wakes,
       async run(scene) {
         scene.answering = false;
@@ -69,8 +71,8 @@ export function insideBehaviours<D extends ContractDriver>(
 }
 
 /**
- * Two requests after trouble: one that is answered while no interrupt is seen, and one that is not. What was left from before
- * must not reach either, and no buffer may be taken back that the device still has.
+ * Makes two requests after a reset from within a call: one that is answered while interrupts are masked, and one that is not
+ * answered. Nothing from before may reach either, and no buffer that the device still has may be taken back.
  */
 async function keepsApart<D extends ContractDriver>(scene: Scene<D>, requests: Requests<D>): Promise<void> {
   scene.answering = false;

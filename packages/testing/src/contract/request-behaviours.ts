@@ -1,4 +1,4 @@
-/** What every driver keeps about requests that the device answers. */
+/** What every driver must do about requests that the device answers. */
 import { attempt, mustFail } from './attempt.ts';
 import { ANY, AWAKE, type Behaviour } from './behaviour.ts';
 import { check, equal, throws } from './check.ts';
@@ -23,13 +23,13 @@ export function requestBehaviours<D extends ContractDriver>(requests: Requests<D
   return all;
 }
 
-/** What holds for each form. */
+/** The behaviours of each form. */
 function behavioursOfForm<D extends ContractDriver>(requests: Requests<D>, form: Form): Behaviour<D>[] {
   const wakes = form === 'promise' ? AWAKE : ANY;
   const gives = GIVE_UP[form];
   const behaviours: Behaviour<D>[] = [
     {
-      name: `${form}: each request gets its own answer, from a device that answers inside of notify`,
+      name: `${form}: each request gets its own answer, from a device that answers within notify`,
       wakes,
       async run(scene) {
         await scene.works();
@@ -55,14 +55,14 @@ function behavioursOfForm<D extends ContractDriver>(requests: Requests<D>, form:
           await attempt(scene, requests, form).catch(() => undefined);
           hal.failShare({ count: 0 });
         }
-        // A driver that has memory of its own for all that a request needs shares nothing.
+        // A driver with its own memory for requests shares nothing.
         check(hal.counts.shares - shares <= 2 * capacity, 'shared more than there was to share');
         equal(await scene.capacity(requests), capacity, 'requests that the device gets at once, afterwards');
         await scene.works();
       },
     },
     {
-      name: `${form}: a failed device is told in so many words, until it is reset`,
+      name: `${form}: the failure of the device is reported by every call, until it is reset`,
       wakes,
       async run(scene) {
         scene.device.needsReset();
@@ -75,7 +75,7 @@ function behavioursOfForm<D extends ContractDriver>(requests: Requests<D>, form:
       },
     },
     {
-      name: `${form}: says DISPOSED afterwards`,
+      name: `${form}: is DISPOSED after dispose`,
       wakes,
       async run(scene) {
         scene.driver[Symbol.dispose]();
@@ -85,7 +85,7 @@ function behavioursOfForm<D extends ContractDriver>(requests: Requests<D>, form:
       },
     },
     {
-      name: `${form}: an answer to a chain that does not exist is DEVICE_MISBEHAVED, one failure, and a reset mends it`,
+      name: `${form}: an answer to a chain that does not exist is DEVICE_MISBEHAVED, one failure, and a reset repairs it`,
       wakes,
       async run(scene) {
         scene.answering = false;
@@ -99,7 +99,7 @@ function behavioursOfForm<D extends ContractDriver>(requests: Requests<D>, form:
       },
     },
     {
-      name: `${form}: asked from inside a failure listener: ends with the failure`,
+      name: `${form}: called from within a failure listener: ends with the failure`,
       wakes,
       async run(scene) {
         const asked: Promise<void>[] = [];

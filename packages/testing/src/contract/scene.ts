@@ -1,4 +1,4 @@
-/** One driver beside its device, and what the behaviours of the contract are told with. */
+/** One driver with its device, and the operations in which the behaviours of the contract are written. */
 import type { VirtioErrorCode } from '@virtio/core';
 import type { Chain } from '../chain.ts';
 import type { FakeDevice } from '../fake-device.ts';
@@ -16,7 +16,7 @@ import {
   type Transmit,
 } from './subject.ts';
 
-/** How the driver learns of what the device did. */
+/** How the driver learns that the device has used buffers. */
 export type Wake = 'interrupts' | 'polling' | 'interrupts inside of calls' | 'no interrupts';
 
 /** The forms of a request. */
@@ -28,18 +28,18 @@ export interface Watched<T> {
   state: 'pending' | 'resolved' | 'rejected';
   value: T | undefined;
   error: unknown;
-  /** Resolves when the promise has settled, however. */
+  /** Resolves when the promise has settled, in either way. */
   readonly done: Promise<void>;
 }
 
-/** A request that the device has and has not answered. */
+/** A request that the device has taken and not answered. */
 export interface Held {
   readonly chain: Chain;
   readonly mark: number;
   readonly answer: () => void;
 }
 
-/** What a {@link Scene} is made of. */
+/** Options of {@link Scene}. */
 export interface Setting {
   readonly ring: RingVariant;
   readonly wake: Wake;
@@ -48,9 +48,9 @@ export interface Setting {
   readonly transport?: (device: FakeDevice, options: FakeTransportOptions) => FakeTransport;
 }
 
-/** Microtasks that one turn gives: more than the deepest chain of promises of a driver. */
+/** Microtasks per turn: more than the longest chain of promises of a driver. */
 const MICROTASKS = 16;
-/** After so many turns whatever is to come has come. */
+/** The number of turns after which everything has happened that will happen. */
 const PATIENCE = 30;
 
 /** A driver and its device. */
@@ -61,13 +61,13 @@ export class Scene<D extends ContractDriver> {
   readonly interrupts: FakeInterrupts | undefined;
   readonly transport: FakeTransport;
   readonly driver: D;
-  /** What the device has and has not answered, oldest first. */
+  /** Requests that the device has taken and not answered, oldest first. */
   readonly held: Held[] = [];
-  /** Marks of what the device received by transmit queues, in order. */
+  /** Marks of the messages that the device received through transmit queues, in order. */
   readonly received: number[] = [];
-  /** Whether the device answers at once; otherwise by {@link Scene.answer}. */
+  /** Whether the device answers at once; otherwise {@link Scene.answer} does. */
   answering = true;
-  /** Called when the device gets a request, before it is answered; never answered if it returns false. */
+  /** Called when the device gets a request, before it is answered. If it returns false, the request is never answered. */
   onRequest: (() => unknown) | undefined;
   /** Called once when the device has taken a request that it does not answer at once. */
   afterRequest: (() => void) | undefined;
@@ -108,25 +108,25 @@ export class Scene<D extends ContractDriver> {
     await this.subject.ready?.(this.driver, this.device, () => this.turn());
   }
 
-  /** Lets promises, interrupts and a polling event loop go on. */
+  /** Runs one turn: promises, interrupts and a polling event loop. */
   async turn(): Promise<void> {
     for (let n = 0; n < MICROTASKS; n += 1) await Promise.resolve();
     if (this.interrupts instanceof FakePolling) this.interrupts.turn();
     for (let n = 0; n < MICROTASKS; n += 1) await Promise.resolve();
   }
 
-  /** Lets all go on until nothing changes any more. */
+  /** Runs turns until nothing changes any more. */
   async settle(): Promise<void> {
     for (let n = 0; n < 4; n += 1) await this.turn();
   }
 
-  /** A mark that was not used lately. */
+  /** A mark that was not used recently. */
   mark(): number {
     this.#mark = this.#mark === MAX_MARK ? 1 : this.#mark + 1;
     return this.#mark;
   }
 
-  /** Watches a promise, so that it can be asked for without waiting. */
+  /** Watches a promise, so that its state can be read without waiting. */
   watch<T>(promise: Promise<T>, what: string): Watched<T> {
     const done = promise.then(
       (value) => {
@@ -143,7 +143,7 @@ export class Scene<D extends ContractDriver> {
     return watched;
   }
 
-  /** Waits until a promise has settled; it must in the turns that there are. */
+  /** Waits until a promise has settled, which it must within a number of turns. */
   async settled(watched: Watched<unknown>): Promise<void> {
     for (let n = 0; watched.state === 'pending' && n < PATIENCE; n += 1) await this.turn();
     check(watched.state !== 'pending', `${watched.what} did not settle`);
@@ -165,17 +165,17 @@ export class Scene<D extends ContractDriver> {
     await this.settled(watched);
     check(
       watched.state === 'rejected',
-      `${watched.what} resolved, and should have rejected with ${codes.join(' or ')}`,
+      `${watched.what} resolved; it should have rejected with ${codes.join(' or ')}`,
     );
     hasCode(watched.error, watched.what, ...codes);
   }
 
-  /** Whether promises can be kept here. */
+  /** Whether promises can settle in this environment. */
   get hasPromises(): boolean {
     return this.setting.wake !== 'no interrupts';
   }
 
-  /** The forms that a kind of requests has and that work here. */
+  /** The forms that a kind of request has and that work in this environment. */
   forms(requests: Requests<D>): Form[] {
     return formsOf(requests).filter((form) => form !== 'promise' || this.hasPromises);
   }
@@ -197,7 +197,7 @@ export class Scene<D extends ContractDriver> {
     call.verify(await this.value(watched));
   }
 
-  /** Asks once and checks the answer; the device answers at once. */
+  /** Makes one request and checks the answer; the device answers at once. */
   async ask(requests: Requests<D>, form: Form): Promise<void> {
     const { driver } = this;
     if (form === 'promise') {
@@ -220,9 +220,9 @@ export class Scene<D extends ContractDriver> {
     return call.submit(this.driver);
   }
 
-  /** Polls until a request is done, completes it and checks the answer. Others must not be done before it. */
+  /** Polls until a request is done, completes it and checks the answer. No other request may be done before it. */
   async completed({ polling }: Requests<D>, call: Call<D>, token: number): Promise<void> {
-    check(polling !== undefined, 'the subject has no polling');
+    check(polling !== undefined, 'the subject does not describe polling');
     let polled = polling.poll(this.driver);
     for (let n = 0; polled === -1 && n < PATIENCE; n += 1) {
       await this.turn();
@@ -232,7 +232,7 @@ export class Scene<D extends ContractDriver> {
     call.verify(polling.complete(this.driver, token));
   }
 
-  /** Answers what the device has, in this order (default: all, oldest first). */
+  /** Answers requests that the device has, in this order (default: all, oldest first). */
   answer(held: readonly Held[] = [...this.held]): void {
     if (this.device.removed) return;
     for (const one of held) {
@@ -243,7 +243,7 @@ export class Scene<D extends ContractDriver> {
     }
   }
 
-  /** How many requests the device gets at most when it answers none. All of them are answered afterwards. */
+  /** Counts how many requests the device gets at most if it answers none. All are answered afterwards. */
   async capacity(requests: Requests<D>): Promise<number> {
     const { answering } = this;
     this.answering = false;
@@ -254,7 +254,7 @@ export class Scene<D extends ContractDriver> {
       const started = Array.from({ length: asked }, () => this.start(requests));
       await this.settle();
       count = this.held.length - before;
-      // Answers make room for those who wait for it.
+      // Answers make room for requests that wait for it.
       for (let n = 0; n <= asked && this.held.length > 0; n += 1) {
         this.answer();
         await this.turn();
@@ -284,7 +284,7 @@ export class Scene<D extends ContractDriver> {
     return count;
   }
 
-  /** Has the synchronous form time out until the queue is full; returns how often it did. */
+  /** Makes synchronous requests that time out until the queue is full; returns how many. */
   timeOutAll(requests: Requests<D>): number {
     const most = 2 * this.setting.queueSize + 2;
     for (let count = 0; count < most; count += 1) {
@@ -296,7 +296,7 @@ export class Scene<D extends ContractDriver> {
         if ((error as { code: string }).code === 'QUEUE_FULL') return count;
         continue;
       }
-      throw new ContractBreach('the synchronous form returned, and the device has answered nothing');
+      throw new ContractBreach('the synchronous form returned, but the device has not answered');
     }
     throw new ContractBreach(`the synchronous form took ${most} requests, more than there are descriptors`);
   }
@@ -324,9 +324,9 @@ export class Scene<D extends ContractDriver> {
   /** Checks that the driver waits for nothing: no hold, no timer. */
   async idle(): Promise<void> {
     await this.settle();
-    equal(this.interrupts?.holds ?? 0, 0, 'holds on the event loop while nobody waits');
+    equal(this.interrupts?.holds ?? 0, 0, 'holds on the event loop while no caller waits');
     if (this.interrupts instanceof FakePolling) {
-      check(!this.interrupts.busy, 'the event loop polls while nobody waits');
+      check(!this.interrupts.busy, 'the event loop polls while no caller waits');
     }
   }
 
@@ -335,7 +335,7 @@ export class Scene<D extends ContractDriver> {
     return 'transfer' in buffer && !this.device.hal.regions.some(({ bytes }) => bytes.buffer === buffer);
   }
 
-  /** The device says that it has used a chain that does not exist. */
+  /** Makes the device use a chain that does not exist. */
   lie(queue: number): void {
     const ring = this.device.queue(queue);
     ring.forceUsed(0xfffe, 0);
@@ -356,7 +356,7 @@ export class Scene<D extends ContractDriver> {
     );
   }
 
-  /** After a breach: whatever it was, tries to leave nothing behind. */
+  /** Cleans up after a breach of any kind, as far as possible. */
   abandon(): void {
     try {
       this.#dispose();
@@ -396,7 +396,7 @@ export class Scene<D extends ContractDriver> {
       return;
     }
     if (this.subject.other === undefined) {
-      throw new ContractBreach(`queue ${queue} got a chain that is no request of the subject's`);
+      throw new ContractBreach(`queue ${queue} got a chain that is not a request of the subject`);
     }
     this.#takeOther(chain);
   }
@@ -406,7 +406,7 @@ export class Scene<D extends ContractDriver> {
     if (chain.pending) this.subject.other?.(chain, this.device);
   }
 
-  /** In order, what the device has of a queue comes first. */
+  /** With in-order use, older chains of the queue must be used first. */
   #answerOlder({ queue }: Chain): void {
     this.answer(this.held.filter((one) => one.chain.queue === queue));
   }
@@ -430,22 +430,22 @@ export interface Started<D> {
   readonly mark: number;
   readonly call: Call<D>;
   readonly watched: Watched<unknown>;
-  /** Checks that the caller's buffers are as they were. */
+  /** Checks that the caller's buffers are unchanged. */
   readonly untouched: () => void;
 }
 
-/** Transfers the memory of a buffer, which is empty then, as ECMAScript 2024 has it. */
+/** Transfers a buffer (ECMAScript 2024): the original is empty afterwards. */
 export function transfer({ buffer }: Uint8Array): void {
   (buffer as unknown as { transfer(): unknown }).transfer();
 }
 
-/** The forms that a kind of requests has. */
+/** The forms that a kind of request has. */
 export function formsOf<D>(requests: Requests<D>): Form[] {
   const call = requests.call(1);
   return (['promise', 'sync', 'submit'] as const).filter((form) => call[form] !== undefined);
 }
 
-/** The same of a transmit queue. */
+/** The forms that a kind of message of the driver has. */
 export function transmitFormsOf<D>(transmit: Transmit<D>): ('promise' | 'sync' | 'offer')[] {
   return (['promise', 'sync', 'offer'] as const).filter((form) => transmit[form] !== undefined);
 }
@@ -455,7 +455,7 @@ export function copies<D>({ buffers = [] }: Call<D>): readonly Uint8Array[] {
   return buffers.map((buffer) => buffer.slice());
 }
 
-/** Checks that buffers are as they were. */
+/** Checks that buffers are unchanged. */
 export function mustBeUntouched<D>(
   { buffers = [] }: Call<D>,
   before: readonly Uint8Array[],

@@ -13,7 +13,7 @@ import type { FakeTransport } from '../fake-transport.ts';
 /** The largest mark; the smallest is 1. */
 export const MAX_MARK = 1000;
 
-/** What the contract needs of a driver: all that derive from `Driver` of `@virtio/core` have it. */
+/** What the contract needs of a driver; every subclass of `Driver` of `@virtio/core` has it. */
 export interface ContractDriver extends Disposable {
   readonly failure: VirtioError | undefined;
   on(event: 'failure', listener: (error: VirtioError) => void): () => void;
@@ -61,9 +61,9 @@ export interface Call<D> {
 
 /** The non-blocking form: what belongs to it apart from {@link Call.submit}. */
 export interface Polling<D> {
-  /** The token of the next answered request, or -1. */
+  /** Returns the token of the next answered request, or -1. */
   poll(driver: D): number;
-  /** Ends a request that is done; returns its result. */
+  /** Completes a request that is done; returns its result. */
   complete(driver: D, token: number): unknown;
   /** Cancels a request. */
   cancel?(driver: D, token: number): void;
@@ -71,7 +71,7 @@ export interface Polling<D> {
 
 /** Requests that the device answers. */
 export interface Requests<D> {
-  /** What they are, for messages, if the driver has several kinds. */
+  /** Their name for messages, if the driver has several kinds. */
   readonly name?: string;
   /** The index of the queue that they go to. */
   readonly queue: number;
@@ -83,13 +83,15 @@ export interface Requests<D> {
    * @param mark 1 to {@link MAX_MARK}; must be visible to the device
    */
   call(mark: number): Call<D>;
-  /** Which request the device sees; -1 if it is none of this kind. Must not disturb {@link Requests.answer}. */
+  /**
+   * Returns the mark of the request that the device sees; -1 if it is not of this kind. Must not affect {@link Requests.answer}.
+   */
   markOf(chain: Chain): number;
   /** Writes the right answer to a chain. The caller completes the chain. */
   answer(chain: Chain, mark: number): void;
   /**
-   * Whether part of the answer that the driver judges lies in the caller's buffers, so that those of a bad answer may be written.
-   * Those of a request that was given up may not.
+   * Whether the driver checks a part of the answer that is in the caller's buffers, so that a bad answer may change them. The
+   * buffers of a request that was given up must not change.
    */
   readonly judgedInBuffers?: boolean;
   /** The non-blocking form, if the driver has one. */
@@ -98,13 +100,13 @@ export interface Requests<D> {
 
 /** What the device sends without a request, through a receive queue of the driver. Leave out the forms that the driver does not have. */
 export interface Receive<D> {
-  /** What it is, for messages, if the driver has several kinds. */
+  /** Its name for messages, if the driver has several kinds. */
   readonly name?: string;
   /** The index of the queue. */
   readonly queue: number;
   /** Makes the device send a message with a mark; returns false if the driver has no buffer for it. */
   send(device: FakeDevice, mark: number): boolean;
-  /** Takes the next message that came, if there is one; returns its mark, or -1. Does not wait. */
+  /** Takes the next message, if there is one; returns its mark, or -1. Does not wait. */
   take(driver: D): number;
   /** Waits for the next message and takes it; returns its mark. */
   readonly promise?: (driver: D, options: Cancel) => Promise<number>;
@@ -114,7 +116,7 @@ export interface Receive<D> {
 
 /** What the driver sends without an answer, through a transmit queue. Leave out the forms that the driver does not have. */
 export interface Transmit<D> {
-  /** What it is, for messages, if the driver has several kinds. */
+  /** Its name for messages, if the driver has several kinds. */
   readonly name?: string;
   /** The index of the queue. */
   readonly queue: number;
@@ -124,7 +126,7 @@ export interface Transmit<D> {
   readonly promise?: (driver: D, mark: number, options: Cancel) => Promise<unknown>;
   /** The same, spinning. */
   readonly sync?: (driver: D, mark: number, options: Limit) => unknown;
-  /** Which message a chain carries; -1 if it is none of these. */
+  /** Returns the mark of the message in a chain; -1 if it is not of this kind. */
   markOf(chain: Chain): number;
 }
 
@@ -141,16 +143,16 @@ export interface Subject<D extends ContractDriver> {
   /** The name of the driver. */
   readonly name: string;
   /**
-   * Makes the device. The contract installs what it does with {@link Requests.queue} and {@link Transmit.queue}; what else the
-   * driver needs (configuration, other queues, messages of the device) is set up here.
+   * Makes the device. The contract installs the handlers of {@link Requests.queue} and {@link Transmit.queue}; set up here what
+   * else the driver needs (configuration, other queues, messages of the device).
    */
   device(setting: DeviceSetting): FakeDevice;
   /** Makes the driver. */
   open(transport: FakeTransport, hal: Hal): D;
   /**
-   * What must have happened before requests are possible, such as opening a port: called after `open` and after each reset.
+   * Does what is necessary before requests are possible, such as opening a port. Called after `open` and after each reset.
    *
-   * @param turn lets promises and interrupts go on
+   * @param turn runs one turn of promises and interrupts
    */
   ready?(driver: D, device: FakeDevice, turn: () => Promise<void>): Promise<void> | void;
   /**
@@ -158,11 +160,12 @@ export interface Subject<D extends ContractDriver> {
    * what was made ready.
    */
   readonly unready?: readonly VirtioErrorCode[];
-  /** Whether a reset of any queue undoes what {@link Subject.ready} has made, and so ends requests in flight on the others. */
+  /**
+   * Whether a reset of any queue undoes what {@link Subject.ready} has done, and so ends requests in flight on the other queues.
+   */
   readonly queuesAreOne?: boolean;
   /**
-   * What the device does with a chain of the queues below that is of none of the kinds below, such as a control message among
-   * data. It is completed afterwards.
+   * Handles a chain of the queues below that is of no kind below, such as a control message among data. It is completed afterwards.
    */
   other?(chain: Chain, device: FakeDevice): void;
   readonly requests?: readonly Requests<D>[];

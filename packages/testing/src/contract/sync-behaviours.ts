@@ -1,4 +1,4 @@
-/** What every driver keeps about synchronous requests. */
+/** What every driver must do about synchronous requests. */
 import type { VirtioErrorCode } from '@virtio/core';
 import { AT_ONCE, mustFail } from './attempt.ts';
 import { ANY, AWAKE, type Behaviour, LISTENER_ERROR } from './behaviour.ts';

@@ -1,4 +1,4 @@
-/** What every driver keeps about non-blocking requests, which are named by tokens. */
+/** What every driver must do about non-blocking requests, which tokens identify. */
 import type { VirtioErrorCode } from '@virtio/core';
 import { mustFail } from './attempt.ts';
 import { ANY, type Behaviour } from './behaviour.ts';
@@ -38,7 +38,7 @@ export function tokenBehaviours<D extends ContractDriver>(
       },
     },
     {
-      name: 'submit: a token before its time is NOT_READY, after it WRONG_TOKEN, also when its slot is used anew',
+      name: 'submit: a token is NOT_READY before its request is answered and WRONG_TOKEN after completion, even if its slot is reused',
       wakes: ANY,
       async run(scene) {
         scene.answering = false;
@@ -60,14 +60,14 @@ export function tokenBehaviours<D extends ContractDriver>(
       },
     },
     {
-      name: 'submit: what is no token is WRONG_TOKEN',
+      name: 'submit: an invalid token is WRONG_TOKEN',
       wakes: ['no interrupts'],
       async run(scene) {
         scene.answering = false;
         const call = requests.call(scene.mark());
         const token = scene.submit(call);
         for (const wrong of [-1, 0.5, NaN, Infinity, 2 ** 31, 2 ** 53, token + 0.5]) {
-          complete(scene, wrong, 'WRONG_TOKEN', `what is no token (${wrong})`);
+          complete(scene, wrong, 'WRONG_TOKEN', `an invalid token (${wrong})`);
           if (polling.cancel) {
             throws(() => polling.cancel?.(scene.driver, wrong), `cancel(${wrong})`, 'WRONG_TOKEN');
           }
@@ -152,7 +152,7 @@ export function tokenBehaviours<D extends ContractDriver>(
                 throws(() => polling.cancel?.(scene.driver, token), 'cancel() a second time', 'WRONG_TOKEN');
                 scene.answer();
                 await scene.settle();
-                equal(polling.poll(scene.driver), -1, 'poll() when all is given up');
+                equal(polling.poll(scene.driver), -1, 'poll() after all was given up');
                 complete(scene, token, 'WRONG_TOKEN', 'a request that was given up');
                 mustBeUntouched(call, before, 0);
                 equal(

@@ -1,4 +1,4 @@
-/** What every driver keeps about what it sends without an answer. */
+/** What every driver must do about messages that it sends without an answer. */
 import type { VirtioErrorCode } from '@virtio/core';
 import { ANY, AWAKE, type Behaviour, WAKING, WRONG_SIGNALS, WRONG_TIMES } from './behaviour.ts';
 import { Canceller, check, equal, throws } from './check.ts';
@@ -17,7 +17,7 @@ export function transmitBehaviours<D extends ContractDriver>(transmit: Transmit<
       promise?.call(transmit, scene.driver, mark, options) ?? Promise.reject(new Error('no promise form'));
     return { mark, watched: scene.watch(sending, `a message with a promise (mark ${mark})`) };
   };
-  /** Sends in the form that there is without waiting, until there is no room; returns the marks. */
+  /** Sends in a form that does not wait, until there is no room; returns the marks. */
   const fill = async (scene: Scene<D>): Promise<number[]> => {
     const marks: number[] = [];
     const most = 4 * scene.setting.queueSize;
@@ -41,7 +41,7 @@ export function transmitBehaviours<D extends ContractDriver>(transmit: Transmit<
         }
       } else break;
       marks.push(mark);
-      check(marks.length <= most, `${most} messages were taken, and the device has taken none`);
+      check(marks.length <= most, `the driver accepted ${most} messages, but the device has taken none`);
       await scene.turn();
     }
     return marks;
@@ -65,7 +65,7 @@ export function transmitBehaviours<D extends ContractDriver>(transmit: Transmit<
         if (form === 'offer') {
           check(
             offer?.call(transmit, scene.driver, mark) === true,
-            'a message was refused though the device takes all',
+            'a message was refused although the device takes all',
           );
           await scene.turn();
         } else if (form === 'sync') sync?.call(transmit, scene.driver, mark, { timeoutMs: 1000 });
@@ -84,7 +84,7 @@ export function transmitBehaviours<D extends ContractDriver>(transmit: Transmit<
   const behaviours: Behaviour<D>[] = [
     { name: 'transmit: messages arrive in order, in each form', wakes: ANY, run: flows },
     {
-      name: 'transmit: a device that takes nothing: no more than there is room for, and then all goes on',
+      name: 'transmit: a device that takes nothing: no more messages are accepted than there is room for, then all goes on',
       wakes: ANY,
       async run(scene) {
         if (!offer && !sync) return;
@@ -101,7 +101,7 @@ export function transmitBehaviours<D extends ContractDriver>(transmit: Transmit<
       },
     },
     {
-      name: 'transmit: a lie of the device is DEVICE_MISBEHAVED, one failure, and a reset mends it',
+      name: 'transmit: a lie of the device is DEVICE_MISBEHAVED, one failure, and a reset repairs it',
       wakes: ANY,
       async run(scene) {
         scene.answering = false;
@@ -145,7 +145,7 @@ export function transmitBehaviours<D extends ContractDriver>(transmit: Transmit<
       },
     },
     {
-      name: 'transmit: says DISPOSED afterwards',
+      name: 'transmit: is DISPOSED after dispose',
       wakes: ANY,
       async run(scene) {
         scene.answering = false;
@@ -162,7 +162,7 @@ export function transmitBehaviours<D extends ContractDriver>(transmit: Transmit<
   ];
   if (sync) {
     behaviours.push({
-      name: 'transmit sync: options that are none are INVALID_PARAM, before anything is sent',
+      name: 'transmit sync: invalid options are INVALID_PARAM, before anything is sent',
       wakes: ANY,
       async run(scene) {
         for (const timeoutMs of WRONG_TIMES) {
@@ -200,7 +200,7 @@ export function transmitBehaviours<D extends ContractDriver>(transmit: Transmit<
   if (promise) {
     behaviours.push(
       {
-        name: 'transmit promise: a signal that is none is INVALID_PARAM, before anything is sent',
+        name: 'transmit promise: an invalid signal is INVALID_PARAM, before anything is sent',
         wakes: AWAKE,
         async run(scene) {
           for (const signal of WRONG_SIGNALS) {
@@ -234,7 +234,7 @@ export function transmitBehaviours<D extends ContractDriver>(transmit: Transmit<
           await scene.settle();
           check(
             sent.some(({ watched }) => watched.state === 'pending'),
-            'all messages were taken, and the device has taken none',
+            'the driver accepted all messages, but the device has taken none',
           );
           canceller.abort();
           for (const { watched } of cancelled) await scene.rejection(watched, 'ABORTED');
@@ -298,7 +298,7 @@ export function transmitBehaviours<D extends ContractDriver>(transmit: Transmit<
           const sent = Array.from({ length: 3 * scene.setting.queueSize }, () => start(scene));
           await scene.settle();
           const waiting = sent.filter(({ watched }) => watched.state === 'pending');
-          check(waiting.length > 0, 'all messages were taken, and the device has taken none');
+          check(waiting.length > 0, 'the driver accepted all messages, but the device has taken none');
           end(scene);
           for (const { watched } of waiting) await scene.rejection(watched, code);
           await scene.idle();

@@ -1,6 +1,6 @@
 /**
- * Errors that listeners throw become unhandled rejections, so that they are seen and disturb nobody. A test runner takes such
- * for a failure of its own; here they are collected instead, where the engine is Node.js.
+ * Errors that listeners throw become unhandled rejections, so that they are visible without affecting other callers. A test runner
+ * counts those as failures; on Node.js they are collected here instead.
  */
 
 /** The part of Node.js's `process` that is needed. */
@@ -18,7 +18,7 @@ interface Platform {
 /**
  * Runs something and collects its unhandled rejections.
  *
- * @returns them, or `undefined` on a platform that does not tell
+ * @returns the rejections, or `undefined` on a platform that does not report them
  */
 export async function collectUnhandled(run: () => Promise<void>): Promise<readonly unknown[] | undefined> {
   const { process, setImmediate } = globalThis as unknown as Platform;
@@ -32,7 +32,7 @@ export async function collectUnhandled(run: () => Promise<void>): Promise<readon
   process.on('unhandledRejection', (error) => errors.push(error));
   try {
     await run();
-    // They are told when all microtasks have run.
+    // They are reported when all microtasks have run.
     await new Promise<void>((resolve) => setImmediate(() => setImmediate(resolve)));
   } finally {
     process.removeAllListeners('unhandledRejection');

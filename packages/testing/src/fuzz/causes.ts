@@ -1,4 +1,4 @@
-/** Why calls may fail: what happened to the driver so far, and when. An error without its cause is a finding. */
+/** Why calls may fail: what has happened to the driver, and when. An error without a cause is a finding. */
 import { VirtioError, type VirtioErrorCode } from '@virtio/core';
 import { check, describeError } from '../contract/check.ts';
 
@@ -10,18 +10,18 @@ export type Cause =
 export interface Since {
   /** When it was made. */
   readonly made: number;
-  /** The last reset before that: what failed since then still counts. */
+  /** The last reset before that: failures since then still count. */
   readonly reset: number;
-  /** When the driver was made ready last. */
+  /** When the driver was last made ready. */
   readonly ready: number;
 }
 
-/** Keeps what happened. */
+/** Records what happened. */
 export class Causes {
   #now = 1;
   readonly #last = new Map<Cause, number>();
 
-  /** Something happens now. */
+  /** Records that something happens now. */
   happened(cause: Cause): void {
     this.#now += 1;
     this.#last.set(cause, this.#now);
@@ -61,7 +61,7 @@ export class Causes {
   /**
    * Checks that an error has a cause.
    *
-   * @param allowed codes that need none
+   * @param allowed codes that need no cause
    */
   judge(error: unknown, since: Since, what: string, allowed: readonly VirtioErrorCode[]): void {
     check(
@@ -80,6 +80,6 @@ export class Causes {
       (error.code === 'DEVICE_REMOVED' && this.removed) ||
       (error.code === 'DISPOSED' && this.disposed) ||
       (error.code === 'DMA_ERROR' && this.after('share', 0));
-    check(right, `${what} ended with ${describeError(error)}, for which there is no cause`, error);
+    check(right, `${what} ended with ${describeError(error)}, which has no cause`, error);
   }
 }

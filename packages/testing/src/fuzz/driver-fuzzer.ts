@@ -1,16 +1,16 @@
 /**
- * The fuzzer of whole drivers: calls in all forms at random, beside a device that is slow, answers at any moment, lies, needs a
- * reset or is unplugged; with aborts, time-outs, resets and disposal, also from inside listeners, of the device, and of calls
- * that spin. What a driver must keep meanwhile:
+ * The fuzzer of whole drivers: makes random calls in all forms, with a device that is slow, answers at any moment, lies, needs a
+ * reset or is unplugged; with aborts, time-outs, resets and disposal, also from within listeners, from within the device, and from
+ * within calls that spin. It checks that:
  *
- * - it throws nothing but a `VirtioError`, and none without a cause;
- * - a promise settles: when its answer is there, and after a reset or disposal in any case;
- * - answers reach their own requests, and the buffers of those that failed stay as they were;
- * - buffers are given back once, and not while the device has them; the device reaches only what it was offered;
+ * - the driver throws only a `VirtioError`, and none without a cause;
+ * - a promise settles when its answer has arrived, and always after a reset or disposal;
+ * - answers reach their own requests, and the buffers of those that failed are unchanged;
+ * - buffers are given back once, and not while the device has them; the device accesses only memory that it was offered;
  * - no slot, buffer or message is lost, nothing is sent twice, nothing keeps the event loop alive;
  * - a failure is reported once.
  *
- * It is driven by a {@link Subject}, so that each driver of the contract can be fuzzed. A seed replays a run.
+ * It takes a {@link Subject}, so that each driver of the contract can be fuzzed. A seed reproduces a run.
  */
 import { CommonFeatures } from '@virtio/core';
 import { ContractBreach, describeError } from '../contract/check.ts';
@@ -23,28 +23,28 @@ import type { LifeOptions } from './world.ts';
 
 /** Options of {@link fuzzDriver}. */
 export interface FuzzOptions {
-  /** Which run: the same seed does the same. */
+  /** The seed: the same seed reproduces the same run. */
   readonly seed: number;
-  /** How many steps (default 2000). Each driver that is made lives for some hundreds. */
+  /** How many steps (default 2000). Each driver lives for some hundreds of them. */
   readonly steps?: number;
-  /** Where to add what is seen. */
+  /** Counts to which this run is added. */
   readonly counts?: FuzzCounts;
   /**
    * Whether listeners may throw {@link LISTENER_ERROR} (default false): the engine then sees unhandled rejections, which most test
-   * runners take for a failure.
+   * runners count as a failure.
    */
   readonly throwing?: boolean;
   /**
-   * Milliseconds by which a step may not take longer than 20 s. Default `Date.now`; the time of the process's processor where others
-   * use the machine, too.
+   * The clock in milliseconds by which a step may take at most 20 s. Default `Date.now`; use the processor time of the process on a
+   * busy machine.
    */
   readonly clock?: () => number;
 }
 
-/** The driver did what it must not do. */
+/** The driver did something that it must not do. */
 export class FuzzFinding extends Error {
   override readonly name = 'FuzzFinding';
-  /** The seed of the life that it was found in. */
+  /** The seed of the life in which it was found. */
   readonly seed: number;
 
   constructor(seed: number, message: string, options: { readonly cause: unknown }) {
@@ -56,7 +56,7 @@ export class FuzzFinding extends Error {
 const RING_RESET = CommonFeatures.set('RING_RESET').bits;
 const WAKES = ['interrupts', 'interrupts', 'polling', 'interrupts inside of calls', 'no interrupts'] as const;
 
-/** What the life of a driver with a seed is like. */
+/** The options of a life, which follow from its seed. */
 function lifeOf<D extends ContractDriver>(subject: Subject<D>, seed: number, throwing: boolean): LifeOptions {
   const random = new Random(seed);
   const ring = random.pick(ringVariants);
@@ -78,8 +78,8 @@ function lifeOf<D extends ContractDriver>(subject: Subject<D>, seed: number, thr
 /**
  * Runs a driver for some steps.
  *
- * @returns what was seen
- * @throws {@link FuzzFinding} with the seed of the life that replays it: `fuzzDriver(subject, { seed, steps: 1 })`
+ * @returns counts of what was seen
+ * @throws {@link FuzzFinding} with the seed that reproduces it: `fuzzDriver(subject, { seed, steps: 1 })`
  */
 export async function fuzzDriver<D extends ContractDriver>(
   subject: Subject<D>,

@@ -1,4 +1,4 @@
-/** What the fuzzer of drivers saw, for people: one that never meets a reset or a lie shows nothing. */
+/** What the fuzzer of drivers saw, for people: a run without a reset or a lie proves little. */
 
 /** What a run of the fuzzer saw. */
 export interface FuzzCounts {
@@ -6,7 +6,7 @@ export interface FuzzCounts {
   steps: number;
   /** Drivers that were made and disposed. */
   lives: number;
-  /** Calls of the driver from inside of the device, of a listener, or of a call that spins. */
+  /** Calls of the driver from within the device, a listener, or a call that spins. */
   inside: number;
   /** Times that the device acted between two accesses of the driver to its rings. */
   moments: number;
@@ -20,12 +20,12 @@ export interface FuzzCounts {
   readonly ends: Record<string, number>;
 }
 
-/** Counts of nothing yet. */
+/** Makes counts that are all zero. */
 export function emptyFuzzCounts(): FuzzCounts {
   return { steps: 0, lives: 0, inside: 0, moments: 0, accesses: 0, checks: 0, actions: {}, ends: {} };
 }
 
-/** Counts one more. */
+/** Adds one to a count. */
 export function increment(counts: Record<string, number>, name: string): void {
   counts[name] = (counts[name] ?? 0) + 1;
 }

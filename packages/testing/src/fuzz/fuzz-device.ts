@@ -3,7 +3,7 @@ import type { Chain } from '../chain.ts';
 import type { ContractDriver } from '../contract/subject.ts';
 import type { World } from './world.ts';
 
-/** What the device does. */
+/** The device of the fuzzer. */
 export class FuzzDevice<D extends ContractDriver> {
   readonly #world: World<D>;
 
@@ -11,7 +11,7 @@ export class FuzzDevice<D extends ContractDriver> {
     this.#world = world;
   }
 
-  /** The device answers some of what it has. */
+  /** The device answers some of the requests that it has. */
   answer(): void {
     const { held } = this.#world.scene;
     if (this.#world.deaf || held.length === 0 || this.#world.scene.device.removed) return;
@@ -26,7 +26,7 @@ export class FuzzDevice<D extends ContractDriver> {
     }
   }
 
-  /** Some bytes of the answer are anything, or the length. What the device says of lengths is cut by the driver. */
+  /** Answers with random bytes in some places, or with a wrong length, which the driver must cut. */
   #answerBadly(chain: Chain, mark: number): void {
     const random = this.#world.random;
     if (!chain.pending || (chain.readable === 0 && chain.writable === 0)) return;
@@ -47,7 +47,7 @@ export class FuzzDevice<D extends ContractDriver> {
     chain.complete(length);
   }
 
-  /** A lie about the ring. The device then cannot know what is where, and does nothing until it is reset. */
+  /** Lies about the ring. The device then does not know the state of the ring, and does nothing until it is reset. */
   lie(): void {
     const { device } = this.#world.scene;
     if (this.#world.deaf || device.removed) return;
@@ -71,7 +71,7 @@ export class FuzzDevice<D extends ContractDriver> {
     ring.forceUsed(id, this.#world.random.pick([0, 1, this.#world.random.below(5000), 0xffffffff]));
   }
 
-  /** The device does something in the middle of what the driver does next. */
+  /** Lets the device act between two accesses of the driver's next operations. */
   soon(): void {
     const { device } = this.#world.scene;
     this.#world.moments?.at(1 + this.#world.random.below(this.#world.random.pick([4, 40])), () => {

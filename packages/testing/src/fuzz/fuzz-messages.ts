@@ -1,4 +1,4 @@
-/** Messages of the fuzzer in both directions, and which of them must arrive. */
+/** The fuzzer's messages in both directions, and which of them must arrive. */
 import { Canceller, check, equal } from '../contract/check.ts';
 import type { ContractDriver, Receive, Transmit } from '../contract/subject.ts';
 import { increment } from './fuzz-counts.ts';
@@ -10,10 +10,10 @@ interface Marks {
   readonly may: Set<number>;
 }
 
-/** Has messages sent and received. */
+/** Sends and receives messages. */
 export class FuzzMessages<D extends ContractDriver> {
   readonly #world: World<D>;
-  /** By receive queue: marks that were sent and not received, and those that need not come. */
+  /** By receive queue: marks that were sent and not received, and those that need not arrive. */
   readonly #sent = new Map<Receive<D>, Marks>();
   /** By transmit queue: marks that were accepted and that the device must get, and those that it may get. */
   readonly #offered = new Map<Transmit<D>, Marks>();
@@ -26,7 +26,7 @@ export class FuzzMessages<D extends ContractDriver> {
     for (const transmit of world.transmits) this.#offered.set(transmit, { must: new Set(), may: new Set() });
   }
 
-  /** Whether somebody waits for a message. */
+  /** Whether a caller waits for a message. */
   get receiving(): boolean {
     return this.#receiving > 0;
   }
@@ -97,13 +97,13 @@ export class FuzzMessages<D extends ContractDriver> {
     }
   }
 
-  /** The device sends a message, which the driver may take before this returns. */
+  /** Makes the device send a message, which the driver may take before this returns. */
   #send(receive: Receive<D>, { must, may }: Marks): boolean {
     const mark = this.#world.scene.mark();
     const { made } = this.#world.causes.since();
     may.add(mark);
     const sent = receive.send(this.#world.scene.device, mark);
-    // A listener that is called meanwhile may have reset the driver, with which the message is lost.
+    // A listener that is called meanwhile may have reset the driver, and the message is then lost.
     if (this.#world.causes.restarted(made)) return sent;
     if (may.delete(mark) && sent) must.add(mark);
     return sent;
@@ -170,7 +170,7 @@ export class FuzzMessages<D extends ContractDriver> {
     state.may.delete(mark);
   }
 
-  /** Takes all that there is. */
+  /** Takes all messages that are there. */
   async #takeAll(receive: Receive<D>): Promise<number[]> {
     const marks: number[] = [];
     for (let quiet = 0; quiet < 3;) {
@@ -184,13 +184,13 @@ export class FuzzMessages<D extends ContractDriver> {
     return marks;
   }
 
-  /** Checks that no message is lost while the device is honest, and that as many buffers are with it as ever. */
+  /** Checks that no message is lost while the device is honest, and that it has as many buffers as at the start. */
   async check(): Promise<void> {
     for (const receive of this.#world.receives) {
       const state = this.#sent.get(receive);
       if (state === undefined) continue;
       if (this.#world.dirty) {
-        // The last of it may be glued to the next message.
+        // Its last bytes may be joined with the next message.
         await this.#takeAll(receive);
         this.#send(receive, state);
         await this.#takeAll(receive);
@@ -204,7 +204,7 @@ export class FuzzMessages<D extends ContractDriver> {
         for (const mark of await this.#takeAll(receive)) {
           check(state.must.delete(mark) || state.may.delete(mark), `received ${mark}, which was not sent`);
         }
-        equal([...state.must].join(), '', 'messages that were sent and did not come');
+        equal([...state.must].join(), '', 'messages that were sent and did not arrive');
       }
       check(this.#send(receive, state), 'the driver has no buffer for a message');
       state.may.clear();
@@ -217,7 +217,7 @@ export class FuzzMessages<D extends ContractDriver> {
     }
   }
 
-  /** What the device got by transmit queues must have been sent. */
+  /** Checks that the messages that the device got through transmit queues were sent. */
   look(): void {
     for (const mark of this.#world.scene.received.splice(0)) {
       if (this.#world.causes.tainted) continue;
@@ -228,13 +228,13 @@ export class FuzzMessages<D extends ContractDriver> {
     }
   }
 
-  /** Checks that nobody waits any more. */
+  /** Checks that no caller waits any more. */
   checkEnded(why: string): void {
     equal(this.#receiving, 0, `waits for messages that did not end ${why}`);
     equal(this.#sending, 0, `messages that were not sent ${why}`);
   }
 
-  /** What was under way is lost, of all queues or of one. */
+  /** Records that messages in flight are lost, of all queues or of one. */
   void(queue?: number): void {
     for (const [kind, { must, may }] of [...this.#sent, ...this.#offered]) {
       if (queue !== undefined && kind.queue !== queue) continue;

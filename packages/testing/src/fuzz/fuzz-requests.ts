@@ -1,4 +1,4 @@
-/** Requests of the fuzzer in all forms: what was asked, which tokens there are, and what must come of them. */
+/** The fuzzer's requests in all forms: which were made, which tokens there are, and how they must end. */
 import { VirtioError, type VirtioErrorCode } from '@virtio/core';
 import { Canceller, check, ContractBreach, describeError, equal } from '../contract/check.ts';
 import { copies, mustBeUntouched, transfer } from '../contract/scene.ts';
@@ -17,7 +17,7 @@ interface Asked<D> {
   readonly form: string;
   canceller?: Canceller;
   token?: number;
-  /** Whether its caller has transferred its buffers meanwhile: it may then fail, and its answer has no place. */
+  /** Whether its caller has transferred its buffers meanwhile: it may then fail, and its answer is lost. */
   transferred?: boolean;
 }
 
@@ -32,11 +32,11 @@ export class FuzzRequests<D extends ContractDriver> {
   readonly #tokens = new Set<Asked<D>>();
   /** Those of them that `poll` returned. */
   readonly #polled = new Set<Asked<D>>();
-  /** Tokens that are void. */
+  /** Tokens that are no longer valid. */
   readonly #stale: { readonly requests: Requests<D>; readonly token: number }[] = [];
   /** Marks of requests that were answered: their buffers may have been written, also before they are completed. */
   readonly #answered = new Set<number>();
-  /** Requests that failed or were given up: their buffers must stay as they are. */
+  /** Requests that failed or were given up: their buffers must not change. */
   readonly #over: Asked<D>[] = [];
   /** Calls of `submit` that have not returned; their requests may be answered. */
   #submitting = 0;
@@ -123,7 +123,7 @@ export class FuzzRequests<D extends ContractDriver> {
     try {
       const token = this.#submitCall(asked.call);
       check(Number.isInteger(token) && token >= 0, `submit returned ${token}`);
-      // A reset inside of the call may have ended the request, or have come before it.
+      // A reset within the call may have ended the request, or have come before it.
       const { made } = asked.since;
       if (
         this.#world.causes.disposed ||
@@ -153,7 +153,7 @@ export class FuzzRequests<D extends ContractDriver> {
     }
   }
 
-  /** Whether a request that was overtaken by a reset inside of its call is in flight all the same: it may have come behind it. */
+  /** Whether a request is in flight although its call contained a reset: it may have been submitted after the reset. */
   #isLive(asked: Asked<D>, token: number): boolean {
     let value: unknown;
     try {
@@ -194,10 +194,10 @@ export class FuzzRequests<D extends ContractDriver> {
     if (token === -1) return;
     const asked = this.#find(kind, token);
     if (asked === undefined) {
-      // Something may have reset the driver inside of poll, or completed the request.
+      // Something may have reset the driver within poll, or completed the request.
       check(
         this.#world.causes.restarted(since.made) || this.#world.depth + this.#submitting > 0,
-        `poll returned token ${token}, which is of no request`,
+        `poll returned token ${token}, which belongs to no request`,
       );
       return;
     }
@@ -235,14 +235,14 @@ export class FuzzRequests<D extends ContractDriver> {
     if (wasLive) this.#succeeded(asked, value);
   }
 
-  /** Uses a token in some way: right, too early, or too late. */
+  /** Uses a token correctly, too early, or too late. */
   useToken(): void {
     const random = this.#world.random;
     if (random.oneIn(3)) {
       const stale = this.#stale.length > 0 ? random.pick(this.#stale.slice(-20)) : undefined;
       if (stale === undefined) return;
       this.#world.did('use a stale token');
-      // A generation may come round, but not so soon.
+      // The generation of a token may wrap around, but not so soon.
       for (const use of ['complete', 'cancel'] as const) {
         const { polling } = stale.requests;
         if (polling?.[use] === undefined) continue;
@@ -299,7 +299,7 @@ export class FuzzRequests<D extends ContractDriver> {
     const { token = -1, requests } = asked;
     if (!this.#tokens.delete(asked)) return;
     this.#polled.delete(asked);
-    // Of a driver that has failed, the tokens are void only when it is reset.
+    // The tokens of a driver that has failed become invalid only when it is reset.
     if (this.#world.scene.driver.failure === undefined) this.#stale.push({ requests, token });
   }
 
@@ -335,7 +335,7 @@ export class FuzzRequests<D extends ContractDriver> {
     this.#answered.clear();
   }
 
-  /** Completes all that have a token and are done. */
+  /** Completes all requests that have a token and are done. */
   completeAll(): void {
     for (const asked of [...this.#tokens]) this.complete(asked);
   }
@@ -346,7 +346,7 @@ export class FuzzRequests<D extends ContractDriver> {
     equal(this.#tokens.size, 0, `tokens that cannot be completed ${why}`);
   }
 
-  /** What was in flight is lost, of all queues or of one. */
+  /** Records that requests in flight are lost, of all queues or of one. */
   void(queue?: number): void {
     for (const asked of [...this.#tokens]) {
       if (queue !== undefined && asked.requests.queue !== queue) continue;

@@ -1,4 +1,4 @@
-/** One driver beside its device, from its making to its disposal, with random steps in between. */
+/** One driver with its device, from construction to disposal, with random steps in between. */
 import { LISTENER_ERROR } from '../contract/behaviour.ts';
 import { check, describeError, equal } from '../contract/check.ts';
 import { Scene } from '../contract/scene.ts';
@@ -13,7 +13,7 @@ import { type LifeOptions, World } from './world.ts';
 
 /** How deep calls from inside may be nested. */
 const MAX_DEPTH = 3;
-/** A step that takes longer hangs, or as good as. */
+/** The longest time of a step; a longer one counts as a hang. */
 const STEP_MS = 20_000;
 
 /** One life of a driver. */
@@ -29,13 +29,13 @@ export class Life<D extends ContractDriver> {
   /** Of listeners for what is used. */
   readonly #removers: (() => void)[] = [];
   #failuresSinceReset = 0;
-  /** The last reset failed, of which its caller was told. */
+  /** Whether the last reset failed, which its caller knows. */
   #resetFailed = false;
 
   constructor(subject: Subject<D>, options: LifeOptions, counts: FuzzCounts, clock: () => number) {
     this.#clock = clock;
     const { ring, wake, queueSize } = options;
-    // Interrupts inside of calls would call the driver from inside of itself, which no device can.
+    // With interrupts inside calls the driver would be called from within itself, which no device can do.
     const moments = wake === 'interrupts inside of calls' ? undefined : new Moments();
     const onLook = (): void => this.#insideOfSpin();
     const scene = new Scene(subject, {
@@ -83,7 +83,7 @@ export class Life<D extends ContractDriver> {
         if (subject.ready !== undefined && causes.restarted(causes.since().ready)) await this.#ready();
         await this.#act();
         this.#look();
-        // Of a device that is gone there is not much more to see.
+        // After the device is removed there is not much more to test.
         if (causes.removed && random.oneIn(20)) break;
         check(this.#clock() - start < STEP_MS, 'a step took longer than 20 s');
       }
@@ -190,7 +190,7 @@ export class Life<D extends ContractDriver> {
     else if (what === 44) this.#dispose();
   }
 
-  /** Calls of the driver from inside of something: a listener, the device, a call that spins. */
+  /** Calls the driver from within a listener, the device, or a call that spins. */
   #inside(where: string): void {
     const random = this.#world.random;
     if (
@@ -252,7 +252,7 @@ export class Life<D extends ContractDriver> {
     }
   }
 
-  /** The device got a request; returns false if it does no more. */
+  /** Handles that the device got a request; returns false if it shall not answer. */
   #insideOfDevice(): boolean {
     const scene = this.#world.scene;
     if (this.#world.quiet) return true;
@@ -261,7 +261,7 @@ export class Life<D extends ContractDriver> {
     return !this.#world.deaf;
   }
 
-  /** A call spins and looks whether the device still works. */
+  /** A call that spins checks whether the device still works. */
   #insideOfSpin(): void {
     if (!this.#world.spinning || this.#world.quiet) return;
     const random = this.#world.random;
@@ -290,7 +290,7 @@ export class Life<D extends ContractDriver> {
     });
   }
 
-  /** Begins or ends to listen for what is used. */
+  /** Adds or removes a listener for used buffers. */
   #listenForUsed(): void {
     const remove = this.#removers.pop();
     if (remove !== undefined && this.#world.random.oneIn(2)) {
@@ -341,7 +341,7 @@ export class Life<D extends ContractDriver> {
 
   #reset(): void {
     this.#world.did('reset');
-    // What is in flight ends; what failed before goes on failing until the device was reset.
+    // Requests in flight end; failures from before remain until the device is reset.
     this.#world.causes.happened('queue reset');
     const since = this.#world.causes.since();
     const spinning = this.#world.spinning;
@@ -349,7 +349,7 @@ export class Life<D extends ContractDriver> {
     try {
       this.#world.scene.driver.reset();
     } catch (error) {
-      // A reset may have been overtaken by another from inside of it.
+      // Another reset from within this one may have overtaken it.
       this.#world.judge(error, { ...since, reset: 0 }, 'reset', ['DEVICE_RESET']);
       this.#resetFailed = true;
     } finally {
@@ -384,7 +384,7 @@ export class Life<D extends ContractDriver> {
     device.automatic = true;
     this.#failuresSinceReset = 0;
     this.#resetFailed = false;
-    // The driver's own part of the reset follows: what counts is that nothing from before reaches anybody.
+    // The driver's own part of the reset follows; what matters is that nothing from before reaches a caller.
     this.#world.causes.happened('reset');
     this.#requests.void();
     this.#messages.void();
@@ -404,14 +404,14 @@ export class Life<D extends ContractDriver> {
     if (!causes.restarted(since.ready)) return;
     const { quiet } = this.#world;
     const { answering } = scene;
-    // The device behaves meanwhile.
+    // The device is honest meanwhile.
     this.#world.quiet = true;
     scene.answering = true;
     moments?.clear();
     scene.device.hal.failShare({ count: 0 });
     if (scene.interrupts) scene.interrupts.masked = false;
     try {
-      // What is left in other queues may take the room that is needed.
+      // Requests that are left in other queues may take the room that is needed.
       for (let n = 0; scene.subject.ready !== undefined && n < 4; n += 1) {
         scene.answer();
         scene.driver.pollEvents();
@@ -429,7 +429,7 @@ export class Life<D extends ContractDriver> {
     }
   }
 
-  /** What the device got by transmit queues must have been sent. */
+  /** Checks that the messages that the device got through transmit queues were sent. */
   #look(): void {
     const scene = this.#world.scene;
     this.#messages.look();
@@ -441,7 +441,7 @@ export class Life<D extends ContractDriver> {
         this.#failuresSinceReset > 0 ||
         this.#resetFailed ||
         this.#world.causes.disposed,
-      `the driver has failed, and nobody was told: ${describeError(failure)}`,
+      `the driver has failed without reporting it: ${describeError(failure)}`,
     );
     check(
       this.#failuresSinceReset <= 1,
@@ -449,14 +449,14 @@ export class Life<D extends ContractDriver> {
     );
     if (!this.#world.causes.tainted) {
       scene.device.assertObeyed();
-      equal(scene.device.hal.counts.faults, 0, 'accesses of the device to what it was not offered');
+      equal(scene.device.hal.counts.faults, 0, 'accesses of the device to memory that it was not offered');
     } else {
       scene.device.hal.counts.faults = 0;
     }
     equal(scene.device.hal.misuse.join(), '', 'what the driver did wrong with memory');
   }
 
-  /** An honest device, and nothing in flight: nothing may be lost. */
+  /** Checks, with an honest device and nothing in flight, that nothing is lost. */
   async #check(): Promise<void> {
     const scene = this.#world.scene;
     if (this.#world.causes.disposed || this.#world.causes.removed) return;
@@ -494,10 +494,10 @@ export class Life<D extends ContractDriver> {
     }
   }
 
-  /** All that is in flight comes to its end. */
+  /** Lets all that is in flight end. */
   async #drain(): Promise<void> {
     const scene = this.#world.scene;
-    // Those who wait for messages wait for ever.
+    // Callers that wait for messages would wait for ever.
     for (const canceller of this.#messages.receiving ? this.#world.cancellers : []) canceller.abort();
     for (let n = 0; n < 200; n += 1) {
       scene.answer();

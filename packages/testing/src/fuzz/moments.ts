@@ -1,11 +1,11 @@
 /**
- * Moments inside of the driver at which the device may act. A device runs beside its driver, so it writes between any two
- * accesses of the driver; here it gets its turn before and after each atomic one, which is where the driver looks at what
- * the device has done. Unlike a second thread, that can be replayed.
+ * Moments within the driver at which the device may act. A real device runs in parallel, so it may write between any two accesses
+ * of the driver; here it may act before and after each atomic access, with which the driver checks what the device has done. Unlike
+ * with a second thread, that can be reproduced.
  */
 const original = { load: Atomics.load, store: Atomics.store };
 
-/** Lets a device act at moments inside of the driver, from its making until it is disposed. One at a time. */
+/** Lets a device act at moments within the driver, from construction to disposal. Only one may exist at a time. */
 export class Moments implements Disposable {
   #left = 0;
   #action: (() => void) | undefined;
@@ -31,13 +31,13 @@ export class Moments implements Disposable {
     });
   }
 
-  /** Calls `act` once, at the `count`th moment from now. What was to be called before is forgotten. */
+  /** Calls `act` once, at the `count`th moment from now. Replaces the call that was planned before. */
   at(count: number, act: () => void): void {
     this.#left = count;
     this.#action = act;
   }
 
-  /** Forgets what was to be called. */
+  /** Cancels the planned call. */
   clear(): void {
     this.#action = undefined;
   }

@@ -1,4 +1,4 @@
-/** A small generator of random numbers that a seed replays: xoshiro128**, made for 32-bit arithmetic. */
+/** A small generator of random numbers that a seed reproduces: xoshiro128**, which needs only 32-bit arithmetic. */
 export class Random {
   readonly #s: Uint32Array;
 
@@ -35,7 +35,7 @@ export class Random {
     return this.bits() % below;
   }
 
-  /** True once in `n` times. */
+  /** Returns true once in `n` times on average. */
   oneIn(n: number): boolean {
     return n > 0 && this.below(n) === 0;
   }

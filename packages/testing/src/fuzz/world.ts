@@ -1,4 +1,4 @@
-/** What all parts of the fuzzer know: the driver and its device, what happened to them so far, and what was found. */
+/** What all parts of the fuzzer share: the driver and its device, what has happened to them, and the findings. */
 import type { VirtioErrorCode } from '@virtio/core';
 import type { Canceller } from '../contract/check.ts';
 import type { Scene, Wake } from '../contract/scene.ts';
@@ -10,27 +10,27 @@ import { type FuzzCounts, increment } from './fuzz-counts.ts';
 import type { Moments } from './moments.ts';
 import { Random } from './random.ts';
 
-/** What a life is like. */
+/** Options of a life. */
 export interface LifeOptions {
   readonly seed: number;
   readonly ring: RingVariant;
   readonly wake: Wake;
   readonly queueSize: number;
-  /** Whether the device lies now and then. */
+  /** Whether the device sometimes lies. */
   readonly lying: boolean;
-  /** Whether there are resets, and the device now and then needs one. */
+  /** Whether the driver is reset, and the device sometimes needs a reset. */
   readonly troubled: boolean;
-  /** Whether the driver is called from inside of listeners and of the device. */
+  /** Whether the driver is called from within listeners and the device. */
   readonly reentrant: boolean;
-  /** Whether listeners throw now and then. */
+  /** Whether listeners sometimes throw. */
   readonly throwing: boolean;
   readonly steps: number;
 }
 
-/** How many of the last actions a finding tells. */
+/** How many of the last actions a finding lists. */
 const TRACE = 60;
 
-/** The driver, its device, and the story so far. */
+/** The driver, its device, and what has happened so far. */
 export class World<D extends ContractDriver> {
   readonly options: LifeOptions;
   readonly counts: FuzzCounts;
@@ -41,24 +41,24 @@ export class World<D extends ContractDriver> {
   readonly kinds: readonly Requests<D>[];
   readonly receives: readonly Receive<D>[];
   readonly transmits: readonly Transmit<D>[];
-  /** Of promises, of which some have settled. */
+  /** The cancellers of promises, some of which have settled. */
   readonly cancellers: Canceller[] = [];
   /** Marks whose answers are wrong. */
   readonly bad = new Set<number>();
   /** What was done last. */
   readonly trace: string[] = [];
-  /** What was found where it could not be thrown. */
+  /** Findings from places where they could not be thrown. */
   readonly findings: unknown[] = [];
 
   /** How deep calls from inside are nested. */
   depth = 0;
   /** Whether a call spins, and may be interrupted. */
   spinning = false;
-  /** The device neither looks at its queues nor answers: it has lied about them. */
+  /** Whether the device neither processes its queues nor answers, because it has lied about them. */
   deaf = false;
-  /** A driver may keep messages from when the device lied, also across a reset. */
+  /** Whether the driver may still have messages from a lying device, also after a reset. */
   dirty = false;
-  /** Nothing happens but what a check does. */
+  /** Whether nothing happens except what a check does. */
   quiet = false;
 
   readonly #subject: Subject<D>;
@@ -81,7 +81,7 @@ export class World<D extends ContractDriver> {
     this.transmits = subject.transmit ?? [];
   }
 
-  /** Notes what is done. */
+  /** Records an action. */
   did(what: string): void {
     increment(this.counts.actions, what.replace(/ \d+/, ''));
     this.trace.push(what);
@@ -90,9 +90,9 @@ export class World<D extends ContractDriver> {
 
   /** Checks that an error has a cause; see {@link Causes.judge}. */
   judge(error: unknown, since: Since, what: string, allowed: readonly VirtioErrorCode[] = []): void {
-    // What the device overwrote is not the driver's doing.
+    // What the device overwrote is not the driver's fault.
     if (error instanceof DriverViolation && this.causes.tainted) return;
-    // A reset from inside of something has taken what was made ready.
+    // A reset from within a call has undone what was made ready.
     const unready =
       this.#subject.ready !== undefined && this.causes.restarted(since.ready)
         ? (this.#subject.unready ?? (['DEVICE_RESET'] as const))
@@ -124,7 +124,7 @@ export class World<D extends ContractDriver> {
     }
   }
 
-  /** Keeps what is thrown where nobody would see it. */
+  /** Keeps what is thrown in a place where it would be lost. */
   guard(body: () => void): void {
     try {
       body();
