@@ -195,7 +195,7 @@ describe('in-order use of a split ring', () => {
     t.descriptor(0, DATA, 4, NEXT, 2, TABLES);
     t.descriptor(2, DATA, 4, 0, 0, TABLES);
     t.offer(0);
-    expect(() => queueT.pop()).toThrow('not in order');
+    expect(() => queueT.pop()).toThrow('out of order');
   });
 });
 
