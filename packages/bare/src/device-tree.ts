@@ -207,8 +207,9 @@ export function parseDeviceTree(bytes: Uint8Array): DeviceTreeNode {
   const view = new DataView(bytes.buffer, bytes.byteOffset, size);
   const [structure, strings, version] = [view.getUint32(8), view.getUint32(12), view.getUint32(24)];
   const oldest = view.getUint32(28);
-  if (version < 16 || oldest > VERSION)
+  if (version < 16 || oldest > VERSION) {
     throw bad(`it has version ${version}, compatible with ${oldest}; version ${VERSION} is supported`);
+  }
   const text = (at: number): string => {
     const length = bytes.subarray(at, Math.min(at + MAX_NAME + 1, size)).indexOf(0);
     if (length < 0) throw bad(`the name at offset ${at} has no end, or more than ${MAX_NAME} characters`);
@@ -230,8 +231,9 @@ export function parseDeviceTree(bytes: Uint8Array): DeviceTreeNode {
       at = align(at + name.length + 1, structure);
       const child = new DeviceTreeNode(name, node);
       depth += 1;
-      if (depth > MAX_DEPTH || (node === undefined && root !== undefined))
+      if (depth > MAX_DEPTH || (node === undefined && root !== undefined)) {
         throw bad('its nodes do not form a tree');
+      }
       node?.children.push(child);
       root ??= child;
       node = child;

@@ -94,8 +94,9 @@ function extendedInterrupts(
   for (let at = 0; at < cells.length;) {
     const controller = nodes.get(cells[at] ?? -1);
     const end = at + 1 + (controller?.cellCount('#interrupt-cells', 1) ?? Infinity);
-    if (end > cells.length)
+    if (end > cells.length) {
       throw broken(node, `interrupts-extended names no controller at cell ${at}, or ends too early`);
+    }
     result.push({ controller, cells: cells.slice(at + 1, end) });
     at = end;
   }

@@ -97,8 +97,9 @@ export class SplitDeviceQueue extends DeviceQueue {
     const members = new Set<number>();
     let indirect = false;
     for (let index = head; ;) {
-      if (index >= this.size)
+      if (index >= this.size) {
         throw this.violated(`a chain continues at descriptor ${index}; there are ${this.size} descriptors`);
+      }
       if (members.has(index)) {
         throw this.violated(`the chain of descriptor ${head} has a loop at ${index} [2.7.5.2]`);
       }

@@ -177,14 +177,7 @@ export abstract class BufferQueue implements DriverQueue {
    * @throws {@link VirtioError} `NOT_READY` after the time allowed, or why the device no longer works
    */
   spin(done: () => boolean, options?: SpinOptions, awaited = 'what was waited for'): void {
-    try {
-      spin(this.transport, done, options, awaited);
-    } catch (error) {
-      if (VirtioError.is(error, 'DEVICE_NEEDS_RESET') || VirtioError.is(error, 'DEVICE_REMOVED')) {
-        this.report(error);
-      }
-      throw error;
-    }
+    spin(this.transport, done, options, awaited, this.report);
   }
 
   /**

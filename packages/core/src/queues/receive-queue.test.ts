@@ -284,3 +284,24 @@ describe('a receive queue', () => {
     expect(() => rig().queue.buffer(4)).toThrow(coded('INVALID_PARAM'));
   });
 });
+
+describe('spinning on a receive queue', () => {
+  it('fails the driver for what it sees of the device, and not for an older error of what is waited for', () => {
+    const { device, driver, queue, end } = rig();
+    const stale = new VirtioError('DEVICE_NEEDS_RESET', 'a connection ended before the last reset');
+    const old = (): never => {
+      throw stale;
+    };
+    expect(() => queue.spin(old)).toThrow(stale);
+    expect(driver.failure).toBeUndefined();
+    let looks = 0;
+    const needing = (): boolean => {
+      looks += 1;
+      if (looks === 2) device.needsReset();
+      return false;
+    };
+    expect(() => queue.spin(needing, { timeoutMs: 60_000 })).toThrow(coded('DEVICE_NEEDS_RESET'));
+    expect(driver.failure?.code).toBe('DEVICE_NEEDS_RESET');
+    end();
+  });
+});

@@ -35,6 +35,8 @@ export function spinTime(named: Named, options: SpinOptions | undefined): number
  * Spins until `done` returns true.
  *
  * @param awaited what the caller waits for, for the message
+ * @param report called if the device no longer works, with the error that is then thrown. What `done` throws is not reported: it may be
+ * older than a reset
  * @throws {@link VirtioError} `NOT_READY` after the time allowed, `DEVICE_NEEDS_RESET`, `DEVICE_REMOVED`, `INVALID_PARAM`
  */
 export function spin(
@@ -42,13 +44,19 @@ export function spin(
   done: () => boolean,
   options: SpinOptions | undefined,
   awaited: string,
+  report?: (error: VirtioError) => void,
 ): void {
   const timeoutMs = spinTime(transport, options);
   if (done()) return;
   const deadline = Date.now() + timeoutMs;
   for (let spins = 1; !done(); spins += 1) {
     if (spins % SPINS_PER_CHECK !== 0) continue;
-    transport.checkAlive();
+    try {
+      transport.checkAlive();
+    } catch (error) {
+      report?.(error as VirtioError);
+      throw error;
+    }
     if (Date.now() >= deadline) throw spinTimeout(transport, timeoutMs, awaited);
   }
 }
