@@ -472,8 +472,9 @@ export class Life<D extends ContractDriver> {
       if (scene.driver.failure !== undefined || this.#world.causes.tainted || scene.device.status.has(0x40)) {
         this.#reset();
         await scene.settle();
-        await this.#ready();
       }
+      // A reset from within the last call may have ended what stands on the driver.
+      await this.#ready();
       await this.#drain();
       this.#look();
       this.#world.counts.checks += 1;
