@@ -236,7 +236,10 @@ export class Scene<D extends ContractDriver> {
   answer(held: readonly Held[] = [...this.held]): void {
     if (this.device.removed) return;
     for (const one of held) {
-      this.held.splice(this.held.indexOf(one), 1);
+      // An answer may make the driver act, and the device answer others of these meanwhile.
+      const at = this.held.indexOf(one);
+      if (at < 0) continue;
+      this.held.splice(at, 1);
       if (!one.chain.pending) continue;
       one.answer();
       one.chain.complete();
