@@ -1,5 +1,6 @@
 /** The fuzzer's requests in all forms: which were made, which tokens there are, and how they must end. */
 import { VirtioError, type VirtioErrorCode } from '@virtio/core';
+import { DriverViolation } from '../device-queue.ts';
 import { Canceller, check, ContractBreach, describeError, equal } from '../contract/check.ts';
 import { copies, mustBeUntouched, transfer } from '../contract/scene.ts';
 import type { Call, ContractDriver, Requests } from '../contract/subject.ts';
@@ -40,6 +41,8 @@ export class FuzzRequests<D extends ContractDriver> {
   readonly #over: Asked<D>[] = [];
   /** Calls of `submit` that have not returned; their requests may be answered. */
   #submitting = 0;
+  /** Whether a request may have a token that its caller did not get. */
+  #refused = false;
 
   constructor(world: World<D>) {
     this.#world = world;
@@ -140,6 +143,8 @@ export class FuzzRequests<D extends ContractDriver> {
       this.#world.trace.push(`= token ${token}`);
       increment(this.#world.counts.ends, 'submitted');
     } catch (error) {
+      // The device refused the notification because of what it overwrote itself; the request is made all the same.
+      this.#refused ||= error instanceof DriverViolation && this.#world.causes.tainted;
       this.#failed(asked, error, ['QUEUE_FULL']);
     }
   }
@@ -196,7 +201,9 @@ export class FuzzRequests<D extends ContractDriver> {
     if (asked === undefined) {
       // Something may have reset the driver within poll, or completed the request.
       check(
-        this.#world.causes.restarted(since.made) || this.#world.depth + this.#submitting > 0,
+        this.#world.causes.restarted(since.made) ||
+          this.#world.depth + this.#submitting > 0 ||
+          (this.#refused && this.#world.causes.tainted),
         `poll returned token ${token}, which belongs to no request`,
       );
       return;
