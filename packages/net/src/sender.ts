@@ -180,16 +180,24 @@ export class Sender {
     );
   }
 
-  /** Waits until the device has used all packets that were sent. */
+  /** Waits until the device has used all packets that were sent before, those that wait for room included. */
   async flush(options?: WaitOptions): Promise<void> {
-    const { queue } = this;
+    const { queue, generation } = this;
     this.#checkUsable();
     requireWaitable(this.#transport, options);
+    // Not those that are sent meanwhile: others may send all the time.
+    let { sends } = queue;
+    const mark = (): Promise<void> => {
+      sends = queue.sends;
+      return Promise.resolve();
+    };
+    if (this.#waiting > 0) await this.#inLine(mark, options);
     for (;;) {
       this.#checkUsable();
+      if (generation !== this.generation) throw this.#wasReset();
       queue.kick();
       queue.drain();
-      if (queue.idle && this.#waiting === 0) return;
+      if (queue.hasUsedFirst(sends)) return;
       await queue.wait(options);
     }
   }
@@ -199,11 +207,12 @@ export class Sender {
     const { queue } = this;
     this.#checkUsable();
     queue.kick();
+    const { sends } = queue;
     queue.spin(
       () => {
         queue.drain();
         this.#checkUsable();
-        return queue.idle;
+        return queue.hasUsedFirst(sends);
       },
       options,
       'all packets to be sent',

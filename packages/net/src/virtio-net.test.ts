@@ -585,6 +585,31 @@ describe('sending', () => {
     clean(made);
   });
 
+  it('flushes what was sent before, though others send all the time', async () => {
+    const made = setUp({ queueSize: 4 });
+    const { model, net } = made;
+    model.throttled = true;
+    const sends = Array.from({ length: 6 }, (_, n) => net.send(frame(60, n)));
+    const flushed = vi.fn();
+    const flushing = net.flush().then(flushed);
+    const isFlushed = (): boolean => flushed.mock.calls.length > 0;
+    const more = (async () => {
+      for (let n = 0; n < 100 && !isFlushed(); n += 1) await net.send(frame(70, n));
+    })();
+    await turns();
+    let used = 0;
+    for (; used < 100 && !isFlushed(); used += 1) {
+      model.device.queues[1]?.ring?.chains[0]?.complete();
+      await turns(60);
+    }
+    expect(used).toBe(6);
+    model.unthrottle();
+    model.throttled = false;
+    await Promise.all([...sends, flushing, more]);
+    net.flushSync();
+    clean(made);
+  });
+
   it('builds packets in its own memory, and takes buffers back that were not sent', () => {
     const made = setUp({ queueSize: 4 });
     const { model, net } = made;

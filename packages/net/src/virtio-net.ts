@@ -305,7 +305,7 @@ export class VirtioNet extends NetDriver {
   }
 
   /**
-   * Waits until the device has used all packets that were sent.
+   * Waits until the device has used all packets that were sent before, those that wait for room included.
    *
    * @throws {@link VirtioError} `ABORTED`, `UNSUPPORTED` without interrupts, or why the device no longer works
    */
