@@ -134,7 +134,7 @@ describe('data of the wrong kind', () => {
       const stream = await model.driver.openPlayback(OPEN);
       const writer = stream.writable(WritableStream<Int8Array>).getWriter();
       writer.closed.catch(() => undefined);
-      await expect(writer.write(chunk as Int8Array)).rejects.toEqual(code('INVALID_PARAM'));
+      await expect(writer.write(chunk as unknown as Int8Array)).rejects.toEqual(code('INVALID_PARAM'));
     },
   );
 
