@@ -1,7 +1,8 @@
+import { VirtioError } from '@virtio/core';
 import { describe, expect, it } from 'vitest';
 import { virtio } from '../test/fake-host.ts';
 import { formatAddress, parseAddress } from './address.ts';
-import { ExitStatus } from './errors.ts';
+import { ExitStatus, reportOf } from './errors.ts';
 import { splitWords } from './commands/p9-shell.ts';
 import { HexDump } from './hexdump.ts';
 import { Ending } from './main.ts';
@@ -137,14 +138,14 @@ describe('the command line', () => {
       error: {
         code: 'NO_DEVICE',
         message: 'there is no device at pci:0000:00:03.0',
-        advice: 'virtio list shows the devices of this machine',
+        advice: 'virtio list shows the PCI and MMIO devices of this machine',
         help: 'virtio explain NO_DEVICE',
       },
     });
     const usage = await virtio('blk read --json');
     expect(usage.status).toBe(2);
     expect(JSON.parse(usage.err)).toMatchObject({
-      error: { message: "error: missing required argument 'device'" },
+      error: { message: "missing required argument 'device'" },
     });
     expect(JSON.parse((await virtio('console 0000:00:03.0 --json')).err)).toMatchObject({
       error: { code: 'CLI', advice: 'leave --json out, or add --list' },
@@ -156,9 +157,11 @@ describe('the command line', () => {
     const { err } = await virtio('probe 0000:00:03.0');
     expect(err).toBe(
       'virtio: there is no device at pci:0000:00:03.0\n' +
-        'hint: virtio list shows the devices of this machine\n' +
+        'hint: virtio list shows the PCI and MMIO devices of this machine\n' +
         'more: virtio explain NO_DEVICE\n',
     );
+    const absent = new VirtioError('NO_DEVICE', 'there is no PCI device at x; listDevices() lists those');
+    expect(reportOf(absent).message).toBe('there is no PCI device at x');
     const debug = await virtio('probe 0000:00:03.0', { env: { VIRTIO_DEBUG: '1' } });
     expect(debug.err).toMatch(/^VirtioError: there is no device/m);
   });

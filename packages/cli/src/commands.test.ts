@@ -117,6 +117,12 @@ describe('probe', () => {
     disk.device.assertClean();
   });
 
+  it('refuses features that do not exist, which is no fault of the device', async () => {
+    const { status, out, err } = await new MemoryDisk().run(`probe ${ADDRESS} --without NOSUCH --json`);
+    expect({ status, out }).toEqual({ status: 2, out: '' });
+    expect(JSON.parse(err)).toMatchObject({ error: { code: 'INVALID_PARAM' } });
+  });
+
   it('finds what a device has wrong', async () => {
     const table = CommonFeatures.set('VERSION_1').bits;
     // MRG_RXBUF is fine; HOST_TSO4 needs CSUM, CTRL_RX needs CTRL_VQ.

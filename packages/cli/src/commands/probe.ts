@@ -126,8 +126,8 @@ async function withDriver(
     const facts = await entry.describe(driver, host.signal);
     return { facts, negotiated: bits, sizes };
   } catch (error) {
-    // A device that the driver refuses is a result, too.
-    if (!VirtioError.is(error) || error.code === 'ABORTED') throw error;
+    // A device that the driver refuses is a result, too; arguments that it refuses are not.
+    if (!VirtioError.is(error) || error.code === 'ABORTED' || error.code === 'INVALID_PARAM') throw error;
     remarks.push({ level: 'error', section: '3.1.1', text: `${error.code}: ${messageOf(error)}` });
     return { facts: {}, negotiated: 0n, sizes };
   }
