@@ -9,7 +9,7 @@ import { MmioCam, PciRoot, PciTransport } from '@virtio/pci';
 import { HypCam, isPkvm, PortCam, PortRegion, type X86Ports } from '@virtio/pci-x86';
 
 const x86 = x86Machine();
-if (x86 === undefined) throw new Error('this is no x86-64 processor');
+if (x86 === undefined) throw new Error('this is not an x86-64 processor');
 const read: ReadMemory = (address, size) =>
   address + size <= 2 ** 32 ? new Uint8Array(machine.map(address, size)) : undefined;
 const [ecam] = ecamRanges(read, findRootPointer(read) ?? 0);

@@ -59,7 +59,7 @@ try {
     for (const [name, range] of Object.entries(after.dependencies ?? {})) {
       if (versions.has(name) && range !== 'workspace:^') {
         problems.push(
-          `${after.name} depends on ${name} by ${range}: two of it could be installed; use workspace:^`,
+          `${after.name} depends on ${name} by ${range}: two copies could be installed; use workspace:^`,
         );
       }
     }

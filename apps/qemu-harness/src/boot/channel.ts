@@ -73,7 +73,7 @@ export class Channel {
       message = JSON.parse(line) as FromGuest;
     } catch {
       if (line.trim() !== '') {
-        this.#onMessage({ type: 'warning', text: `not understood on the serial line: ${line}` });
+        this.#onMessage({ type: 'warning', text: `unknown message on the serial line: ${line}` });
       }
       return;
     }

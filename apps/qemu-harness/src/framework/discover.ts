@@ -28,7 +28,7 @@ export async function discoverTests(files: readonly string[] = suiteFiles()): Pr
     if (module.default === undefined) throw new Error(`${file} exports no tests as default.`);
     for (const test of module.default) {
       const key = `${test.device}: ${test.name}`;
-      if (seen.has(key)) throw new Error(`There are two tests '${key}'.`);
+      if (seen.has(key)) throw new Error(`Two tests are named '${key}'; rename one.`);
       seen.add(key);
       tests.push(test);
     }
