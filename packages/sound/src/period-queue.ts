@@ -264,11 +264,10 @@ export class PeriodQueue implements RequestHandler<undefined> {
   }
 
   /** The queue was reset: the device has no buffers any more, and all tokens are invalid. */
-  forget(error: VirtioError): void {
+  forget(): void {
     this.#owners.fill(undefined);
     this.#transfers.clear();
     this.#done.length = 0;
-    this.fail(error);
   }
 
   /** The device no longer works. */

@@ -185,6 +185,15 @@ describe('single transfers', () => {
     expect(() => model.driver.cancelTransfer('input', token)).toThrow(code('WRONG_TOKEN'));
   });
 
+  it('that were done are gone when the driver is disposed', async () => {
+    const model = await prepared();
+    const tokens = [1, 1].map(() => model.driver.submitTransfer('input', 1, new Uint8Array(PERIOD)));
+    for (let n = 0; n < tokens.length; n += 1) model.capture(1, bytes(20, 5));
+    expect(model.driver.pollTransfer('input')).toBe(tokens[0]);
+    model.driver[Symbol.dispose]();
+    expect(() => model.driver.pollTransfer('input')).toThrow(code('DISPOSED'));
+  });
+
   it('and commands that are answered inside the notification can be taken there', async () => {
     const inside = new SoundModel();
     inside.transport = new FakeTransport(inside.device, {

@@ -330,7 +330,9 @@ export class VirtioSound extends BufferDriver<SoundFeatureName, SoundEvents> {
       'DEVICE_RESET',
       `${this.transport.who()}: queue ${index} was reset, and the periods of all its streams are lost; open them again`,
     );
-    this.#queue(direction).forget(lost);
+    const queue = this.#queue(direction);
+    queue.forget();
+    queue.fail(lost);
     for (const stream of [...this.#streams.values()]) {
       if (stream.info.direction === direction) stream.end(lost);
     }
@@ -342,14 +344,21 @@ export class VirtioSound extends BufferDriver<SoundFeatureName, SoundEvents> {
       'DEVICE_RESET',
       `${this.transport.who()} was reset while the stream was open, so it has no parameters any more; open it again`,
     );
-    this.#tx.forget(lost);
-    this.#rx.forget(lost);
+    this.#tx.forget();
+    this.#tx.fail(lost);
+    this.#rx.forget();
+    this.#rx.fail(lost);
     for (const stream of [...this.#streams.values()]) stream.end(lost);
     this.#streams.clear();
     this.#opening.clear();
     this.#notifications.length = 0;
     this.#commands.forget();
     this.control.forget(this.#readCounts());
+  }
+
+  protected override onDispose(): void {
+    this.#tx.forget();
+    this.#rx.forget();
   }
 
   #readCounts(): SoundCounts {

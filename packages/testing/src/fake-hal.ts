@@ -434,10 +434,13 @@ export class FakeHal implements Hal, DeviceMemory {
 
   #checkGuards(area: Area): void {
     if (area.kind !== 'dma') return;
-    const all = new Uint8Array(area.bytes.buffer);
-    const touched = all.findIndex(
-      (byte, i) => (i < GUARD_BYTES || i >= GUARD_BYTES + area.length) && byte !== GUARD,
-    );
+    const { buffer } = area.bytes;
+    const after = GUARD_BYTES + area.length;
+    let touched = new Uint8Array(buffer, 0, GUARD_BYTES).findIndex(isOverwritten);
+    if (touched < 0) {
+      touched = new Uint8Array(buffer, after).findIndex(isOverwritten);
+      if (touched >= 0) touched += after;
+    }
     if (touched >= 0) {
       this.#note(
         `the driver wrote outside its region at ${hex(area.address)}, at offset ${touched - GUARD_BYTES}`,
@@ -454,6 +457,8 @@ export class FakeHal implements Hal, DeviceMemory {
     return new Error(`Hal misused: ${what}`);
   }
 }
+
+const isOverwritten = (byte: number): boolean => byte !== GUARD;
 
 function sameMemory(a: Uint8Array, b: Uint8Array): boolean {
   return a.buffer === b.buffer && a.byteOffset === b.byteOffset && a.length === b.length;

@@ -377,6 +377,21 @@ describe('requests', () => {
     end();
   });
 
+  it('tells nobody else once one who was told has disposed the driver', async () => {
+    const { driver } = make();
+    let told = 0;
+    const dispose = (): void => {
+      told += 1;
+      driver[Symbol.dispose]();
+    };
+    driver.on('used', dispose);
+    driver.on('used', dispose);
+    driver.submit(1);
+    driver.requests[1].kick();
+    await Promise.resolve();
+    expect(told).toBe(1);
+  });
+
   it('lets a kernel that owns the interrupt acknowledge and arm it', () => {
     const { device, driver, end } = make(0n, {}, false);
     expect(driver.enableInterrupts()).toBe(false);

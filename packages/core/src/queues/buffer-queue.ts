@@ -302,6 +302,8 @@ export abstract class BufferQueue implements DriverQueue {
     this.drain();
     if (!this.news) return;
     for (const listener of this.#listeners) {
+      // A listener has disposed the driver.
+      if (this.#listeners.length === 0) return;
       try {
         listener();
       } catch (error) {

@@ -398,6 +398,8 @@ export abstract class RequestLifeCycle<R> implements DriverQueue {
     this.drain();
     if (this.table.done === 0) return;
     for (const listener of this.#listeners) {
+      // A listener has disposed the driver.
+      if (this.#listeners.length === 0) return;
       try {
         listener();
       } catch (error) {
