@@ -1,6 +1,6 @@
 /**
- * What only an x86-64 processor has, executed for real on a PC: configuration space by I/O ports and in memory, notifications by a port,
- * and the question whether pKVM is below. The host looks from outside at what was written.
+ * What only x86-64 processors have, run on a PC: configuration space by I/O ports and in memory, notifications by a port, and
+ * the detection of pKVM. The host checks what was written.
  */
 import { ecamRanges, findRootPointer, type ReadMemory } from '@virtio/bare';
 import { hal, machine, x86Cpu, x86Machine } from '@virtio/bare-guest';

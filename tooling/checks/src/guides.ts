@@ -1,6 +1,6 @@
 /**
- * Checks what the guides claim: that each error code has its paragraph, and that what is said to stand for an item of the Rust crate
- * is exported. `--write` writes the page of the crate from its table, `guides/coming-from-rust.json`.
+ * Checks the guides: each error code must have its paragraph, and each counterpart of an item of the Rust crate must be
+ * exported. `--write` writes the page about the crate from its table, `guides/coming-from-rust.json`.
  */
 import fs from 'node:fs';
 import path from 'node:path';

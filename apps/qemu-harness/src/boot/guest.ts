@@ -1,6 +1,6 @@
 /**
- * One guest, from its start to its end. Everything it needs beside the image lives in a private temporary folder and
- * in QEMU's process; both end with the guest, and QEMU ends with the harness however that ends.
+ * One guest, from its start to its end. Everything it needs besides the image is in a private temporary folder and in QEMU's
+ * process. Both end with the guest, and QEMU ends with the harness, however that ends.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { appendFileSync, constants, copyFileSync, rmSync } from 'node:fs';

@@ -1,6 +1,6 @@
 /**
- * Finds the suites: each module below `suites` that is no unit test exports its tests as `default`. A device's author adds a
- * file and changes nothing else.
+ * Finds the suites: each module below `suites` that is not a unit test exports its tests as `default`. The author of a device
+ * adds a file and changes nothing else.
  */
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';

@@ -1,6 +1,6 @@
 /**
- * apt with a private configuration: its own list of sources and its own package lists, in the cache folder. The
- * system's sources stay as they are; what is already installed is the system's own record.
+ * apt with a private configuration: its own list of sources and its own package lists, in the cache folder. The sources of the
+ * system stay as they are; the record of installed packages is the system's own.
  */
 import { mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
