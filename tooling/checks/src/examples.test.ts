@@ -64,7 +64,7 @@ describe('checkExtracts', () => {
     expect(checkExtracts([example(first), example(rest.join('\n'))])).toEqual([]);
     expect(checkExtracts([example(first)])).toEqual([expect.stringContaining('no guide shows')]);
     expect(checkExtracts([example(text), example('const other = 1;')])).toEqual([
-      `guides/x.md:5: this is not, or not any more, what stands in ${from}`,
+      `guides/x.md:5: this differs from ${from}`,
     ]);
   });
 
