@@ -28,7 +28,8 @@ describe('findExamples', () => {
   });
 });
 
-describe('checkExamples', () => {
+// Each of them compiles with the whole of core.
+describe('checkExamples', { timeout: 120_000 }, () => {
   const file = path.join(root, 'README.md');
 
   it('accepts what compiles, with await at the top', () => {
