@@ -504,8 +504,9 @@ export class VirtioInput extends BufferDriver<never> implements AsyncIterable<In
     const bytes = this.query(select, subsel);
     if (bytes.length === 0) return undefined;
     // Linux takes longer ones as well; what follows is not known here.
-    if (bytes.length < layout.size)
+    if (bytes.length < layout.size) {
       throw this.#invalid(select, subsel, bytes.length, `${layout.size} or more`);
+    }
     return layout.read(new DataView(bytes.buffer, bytes.byteOffset, bytes.length));
   }
 
