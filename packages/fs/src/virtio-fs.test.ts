@@ -120,6 +120,24 @@ describe('a file system device', () => {
 });
 
 describe('a file system over it', () => {
+  it('sends nothing of a session that has ended: its handles do not reach files of the next one', async () => {
+    const { device, driver } = open();
+    const { seen } = serve(device);
+    const first = await FuseFileSystem.mount(driver);
+    const old = await first.open('/file', 'r+');
+    await first.unmount();
+    seen.length = 0;
+    await expect(old.read(new Uint8Array(5), { position: 0 })).rejects.toMatchObject({ code: 'ESTALE' });
+    const second = await FuseFileSystem.mount(driver);
+    const handle = await second.open('/file', 'r+');
+    await expect(old.write('mine', { position: 0 })).rejects.toMatchObject({ code: 'ESTALE' });
+    expect(() => old.truncateSync(0)).toThrow(expect.objectContaining({ code: 'ESTALE' }));
+    await old.close();
+    expect(seen).toEqual([Opcode.INIT, Opcode.GETATTR, Opcode.LOOKUP, Opcode.OPEN]);
+    await handle.close();
+    await second.unmount();
+  });
+
   it('forgets a node when all requests that name it were answered [5.11.6.2.2]', async () => {
     const { device, driver } = open();
     let held: Asked | undefined;
