@@ -350,7 +350,7 @@ export class Exchange {
     tags.cancelled(oldTag);
     while (tags.free === 0) await tags.room(0);
     if (this.device.failure !== undefined) throw this.device.failure;
-    const tag = tags.transmit(T.flush, { oldTag }, NO_DATA);
+    const tag = tags.transmit(T.flush, { oldTag: tags.onWire(oldTag) }, NO_DATA);
     await tags.done(tag);
     try {
       tags.finish(tag, R.flush);
