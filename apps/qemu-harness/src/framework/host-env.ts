@@ -26,8 +26,9 @@ export function createHostEnv(
   };
   const backend = (name: string): PlannedBackend => {
     const found = device(name).backend;
-    if (found === undefined)
+    if (found === undefined) {
       throw new Error(`The device '${name}' of '${planned.test.name}' is not served by a program.`);
+    }
     return found;
   };
   return {

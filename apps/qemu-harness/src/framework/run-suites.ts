@@ -50,11 +50,12 @@ export async function runSuites(options: SuiteOptions): Promise<number> {
   const live = process.stdout.isTTY && !options.plain;
   const selection = select(await discoverTests(), options);
   const total = selection.reduce((sum, { tests }) => sum + tests.length, 0);
-  if (total === 0)
+  if (total === 0) {
     throw new HarnessError(
       'BAD_ARGUMENTS',
       `No test matches '${options.filters.join(' ')}'. Each word must be part of a device, of the name of a test or of a kind of guest, such as blk, reset or microvm.`,
     );
+  }
 
   const interruption = new AbortController();
   const interrupt = (): void => interruption.abort();
