@@ -235,6 +235,15 @@ describe('FileHandle', () => {
     expect(handle.readvSync([new Uint8Array(1), new Uint8Array(5)], 13)).toBe(2);
     expect(server.find('/f')?.bytes).toHaveLength(15);
     expect(await failure(() => handle.readv(into, -1))).toMatchObject({ code: 'INVALID_PARAM' });
+    // Beyond 2^53 positions are not exact.
+    for (const attempt of [
+      () => handle.readv(into, Number.MAX_SAFE_INTEGER - 1),
+      () => handle.writev(into, Number.MAX_SAFE_INTEGER - 1),
+      () => handle.readvSync(into, Number.MAX_SAFE_INTEGER),
+      () => handle.writevSync(into, Number.MAX_SAFE_INTEGER),
+    ]) {
+      expect(await failure(attempt)).toMatchObject({ code: 'INVALID_PARAM' });
+    }
     await using appending = await fs.open('/f', 'a');
     await Promise.all([
       appending.writev([bytes('a'), bytes('b')], 0),

@@ -12,11 +12,10 @@ import type { Fid } from './client.ts';
 import { FileSink, readPieces, splitLines } from './file-streams.ts';
 import { openFile, readAll, writeAt } from './files.ts';
 import {
-  checkPosition,
   type HeldLock,
   type LockOptions,
   lockRequest,
-  toBuffers,
+  toVector,
   type ReadStreamOptions,
   type Part,
   toTransfer,
@@ -153,16 +152,14 @@ export class FileHandle {
     position: number | null = null,
     options?: WaitOptions,
   ): Promise<{ readonly bytesRead: number; readonly buffers: B }> {
-    const parts = toBuffers(buffers);
-    const at = checkPosition(position);
+    const { parts, position: at } = toVector(buffers, position);
     const bytesRead = await this.#run('read', () => this.#readv(parts, at), options, at === null);
     return { bytesRead, buffers };
   }
 
   /** The synchronous form of {@link FileHandle.readv}. Returns how many bytes were read. */
   readvSync(buffers: readonly Uint8Array[], position: number | null = null, options?: SpinOptions): number {
-    const parts = toBuffers(buffers);
-    const at = checkPosition(position);
+    const { parts, position: at } = toVector(buffers, position);
     return this.#runSync('read', () => this.#readv(parts, at), options);
   }
 
@@ -172,8 +169,7 @@ export class FileHandle {
     position: number | null = null,
     options?: WaitOptions,
   ): Promise<{ readonly bytesWritten: number; readonly buffers: B }> {
-    const parts = toBuffers(buffers);
-    const at = checkPosition(position);
+    const { parts, position: at } = toVector(buffers, position);
     const serial = at === null || this.#append;
     const bytesWritten = await this.#run('write', () => this.#writev(parts, at), options, serial);
     return { bytesWritten, buffers };
@@ -181,8 +177,7 @@ export class FileHandle {
 
   /** The synchronous form of {@link FileHandle.writev}. Returns how many bytes were written. */
   writevSync(buffers: readonly Uint8Array[], position: number | null = null, options?: SpinOptions): number {
-    const parts = toBuffers(buffers);
-    const at = checkPosition(position);
+    const { parts, position: at } = toVector(buffers, position);
     return this.#runSync('write', () => this.#writev(parts, at), options);
   }
 
