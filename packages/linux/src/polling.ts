@@ -15,11 +15,12 @@ const DEVICE_POLL_MS = 10;
 export function pollingInterrupts(
   transport: () => Pick<MmioTransport | PciTransport, 'ackInterrupt' | 'isGone'>,
 ): PollingInterrupts {
-  let asked = 0;
+  let asked = -Infinity;
   return new PollingInterrupts({
     schedule: (callback) => setImmediate(callback),
     configChanged: () => {
-      const now = Date.now();
+      // Not the time of day, which may be set back.
+      const now = performance.now();
       if (now - asked < DEVICE_POLL_MS) return false;
       asked = now;
       const device = transport();
