@@ -146,8 +146,7 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
     if (this.#state.open) return this;
     if (this.#closed) {
       // What the device had sent when it learned that the port was closed is not for whoever opens it now.
-      this.#drainReceiver();
-      this.#receiver.clear();
+      this.#drop();
       this.#closed = false;
     }
     this.#host.announceOpen(this, true);
@@ -159,8 +158,8 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
     if (!this.#state.open || this.#state.removed || this.#host.failure() !== undefined) return;
     this.#closed = true;
     this.#host.announceOpen(this, false);
-    this.#drainReceiver();
-    this.#receiver.clear();
+    // A listener may have opened it again: what came since then is not dropped.
+    if (!this.isOpen) this.#drop();
     this.#slot.wake();
   }
 
@@ -171,12 +170,12 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
 
   /** Waits until a program of the host has the far side open. Throws as {@link ConsolePort.read} does. */
   async waitForHost(options?: WaitOptions): Promise<void> {
-    while (!this.#hasHost()) await this.#slot.receive.wait(options);
+    while (!this.#may(options, this.#hasHost)) await this.#slot.receive.wait(options);
   }
 
   /** Spins until a program of the host has the far side open. Throws as {@link ConsolePort.readSync} does. */
   waitForHostSync(options?: SpinOptions): void {
-    this.#spin(() => this.#hasHost(), options, 'a program at the far side');
+    this.#spin(this.#hasHost, options, 'a program at the far side');
   }
 
   /**
@@ -247,12 +246,12 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
 
   /** Waits until there is something to read, or the end of a session. Throws as {@link ConsolePort.read} does. */
   async waitForData(options?: WaitOptions): Promise<void> {
-    while (!this.#isReady()) await this.#slot.receive.wait(options);
+    while (!this.#may(options, this.#isReady)) await this.#slot.receive.wait(options);
   }
 
   /** The same as {@link ConsolePort.waitForData}, spinning. */
   waitForDataSync(options?: SpinOptions): void {
-    this.#spin(() => this.#isReady(), options, 'data');
+    this.#spin(this.#isReady, options, 'data');
   }
 
   /**
@@ -260,12 +259,15 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
    *
    * @returns how many bytes; 0 at the end of a session, or for an empty array
    * @throws {@link VirtioError} `NOT_READY` if this side is not open, `DEVICE_REMOVED` once all is read, `ABORTED`, `UNSUPPORTED`
-   * without interrupts, or why the device no longer works
+   * without interrupts, `INVALID_PARAM` if the memory of the array is transferred meanwhile, or why the device no longer works. Nothing
+   * was taken then
    */
   async read(into: Uint8Array, options?: WaitOptions): Promise<number> {
     requireBytes(this.#host.transport, into);
     if (into.length === 0) return 0;
-    await this.waitForData(options);
+    while (!this.#may(options, this.#isReady)) await this.#slot.receive.wait(options);
+    // 0 would say that the session has ended.
+    if (into.length === 0) throw this.#emptied();
     return this.#passEnd() ? 0 : this.#take(into);
   }
 
@@ -281,7 +283,7 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
   async readChunk(options?: WaitOptions): Promise<Uint8Array<ArrayBuffer> | undefined> {
     const turn = this.#slot.receive.fairTurn();
     if (turn !== undefined) await turn;
-    await this.waitForData(options);
+    while (!this.#may(options, this.#isReady)) await this.#slot.receive.wait(options);
     return this.#passEnd() ? undefined : this.#takeChunk();
   }
 
@@ -300,7 +302,8 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
    */
   async readExact(count: number, options?: WaitOptions): Promise<Uint8Array<ArrayBuffer> | undefined> {
     this.#checkCount(count);
-    while (!this.#has(count)) await this.#slot.receive.wait(options);
+    const has = (): boolean => this.#has(count);
+    while (!this.#may(options, has)) await this.#slot.receive.wait(options);
     return this.#passEnd() ? undefined : this.#takeChunk(count);
   }
 
@@ -316,6 +319,7 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
     const turn = this.#slot.receive.fairTurn();
     if (turn !== undefined) await turn;
     for (;;) {
+      requireWaitable(this.#host.transport, options);
       const line = this.#line();
       if (line !== undefined) return line.text;
       await this.#slot.receive.wait(options);
@@ -403,6 +407,7 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
     const bytes = this.#bytesOf(data);
     this.#checkPresent();
     requireWaitable(this.#host.transport, options);
+    const { transport } = this.#host;
     const { transmit } = this.#slot;
     const write = {};
     this.#writes.push(write);
@@ -410,6 +415,7 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
       const { length } = bytes;
       while (this.#writes[0] !== write) await transmit.wait(options);
       for (let sent = 0; ;) {
+        requireWaitable(transport, options);
         if (bytes.length !== length) throw this.#resized(sent, length);
         sent += this.tryWrite(bytes.subarray(sent));
         if (sent === length) return;
@@ -437,7 +443,7 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
   async flush(options?: WaitOptions): Promise<void> {
     const before = [...this.#writes];
     const done = (): boolean => !before.some((write) => this.#writes.includes(write)) && this.#drained();
-    while (!done()) await this.#slot.transmit.wait(options);
+    while (!this.#may(options, done)) await this.#slot.transmit.wait(options);
   }
 
   /** The same as {@link ConsolePort.flush}, spinning. */
@@ -473,13 +479,19 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
     this.#slot.receive.spin(look, options, `${awaited} of port ${this.id}`);
   }
 
+  /** Whether a caller with a promise can go on. A caller that has cancelled takes nothing, even if it was woken before. */
+  #may(options: WaitOptions | undefined, done: () => boolean): boolean {
+    requireWaitable(this.#host.transport, options);
+    return done();
+  }
+
   /** Whether there is something to read, or the end of a session. Throws if there never will be. */
-  #isReady(): boolean {
+  readonly #isReady = (): boolean => {
     this.#drainReceiver();
     if (this.#receiver.ready) return true;
     this.#checkReadable();
     return false;
-  }
+  };
 
   /** Whether there is something to read. The end of a session is passed by. */
   #look(): boolean {
@@ -518,14 +530,20 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
     return false;
   }
 
-  #hasHost(): boolean {
+  readonly #hasHost = (): boolean => {
     this.#checkPresent();
     return this.#state.hostOpen;
-  }
+  };
 
   /** Whether bytes that are sent now reach a program of the host. */
   #hasReader(): boolean {
     return this.#state.isConsole || this.#state.hostOpen;
+  }
+
+  /** Drops what was received. */
+  #drop(): void {
+    this.#drainReceiver();
+    this.#receiver.clear();
   }
 
   #drainReceiver(): void {
@@ -541,6 +559,14 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
       'INVALID_PARAM',
       `${this.#who()}: the bytes were transferred or resized while they were being written; ${sent} of ${length} were sent. Do not change ` +
         'them before the write has ended',
+    );
+  }
+
+  #emptied(): VirtioError {
+    return new VirtioError(
+      'INVALID_PARAM',
+      `${this.#who()}: the array was transferred or resized while data was waited for, and holds nothing now; what came can still be ` +
+        'read. Leave the array as it is until the read has ended',
     );
   }
 

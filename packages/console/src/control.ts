@@ -40,6 +40,8 @@ export class ControlLink {
   readonly #transport: Transport;
   readonly #handle: (message: ControlMessage) => void;
   readonly #outgoing: Outgoing[] = [];
+  /** The message that the device has. */
+  #sent: Outgoing | undefined;
   #receiving = false;
 
   /** @param handle is called with each message from the device */
@@ -89,6 +91,19 @@ export class ControlLink {
   /** After a reset of the device: nothing is queued. */
   reset(): void {
     this.#outgoing.length = 0;
+    this.#sent = undefined;
+  }
+
+  /** The device has used the last message. */
+  used(): void {
+    this.#sent = undefined;
+    this.next();
+  }
+
+  /** The queue to the device was reset alone: sends the message that it may have lost again. All of them may be repeated. */
+  resend(): void {
+    if (this.#sent !== undefined) this.#outgoing.unshift(this.#sent);
+    this.next();
   }
 
   /** Sends the next message if the device has used the one before. */
@@ -97,6 +112,7 @@ export class ControlLink {
     const number = this.transmit.take();
     if (number < 0) return;
     const message = this.#outgoing.shift() as Outgoing;
+    this.#sent = message;
     const buffer = this.transmit.buffer(number);
     const view = new DataView(buffer.buffer, buffer.byteOffset, buffer.length);
     ConsoleControl.write(view, 0, { ...message });

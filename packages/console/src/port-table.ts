@@ -27,6 +27,9 @@ export interface PortEvent {
   readonly port: ConsolePort;
 }
 
+/** How many warnings, and how many events that repeat others, are kept until listeners have heard of them. */
+const MOST_UNHEARD = 64;
+
 /** What a {@link PortTable} needs from its driver. */
 export interface PortTableOptions {
   readonly host: PortHost;
@@ -81,7 +84,7 @@ export class PortTable {
     } else if (event === ControlEvent.RESIZE) {
       this.#resized(slot.entry, rest);
     } else if (this.#change(slot.entry, event, value, rest)) {
-      this.events.push({ name: 'portChanged', port: slot.entry.port });
+      this.#happened('portChanged', slot.entry.port);
       slot.wake();
     }
   }
@@ -93,7 +96,7 @@ export class PortTable {
     const { entry } = this.first;
     if (entry === undefined) return;
     entry.state.size = size;
-    this.events.push({ name: 'resized', port: entry.port });
+    this.#happened('resized', entry.port);
   }
 
   /** A port is opened or closed on this side. */
@@ -164,8 +167,25 @@ export class PortTable {
     entry.receiver.detach();
     slot.entry = undefined;
     this.#options.control()?.forget(id);
-    this.events.push({ name: 'portRemoved', port: entry.port });
+    this.#gone(entry.port);
     slot.wake();
+  }
+
+  /** Something happened to a port. If many events wait, as nobody polls or a device floods, one of a kind is enough for a port. */
+  #happened(name: PortEvent['name'], port: ConsolePort): void {
+    const { events } = this;
+    if (events.length >= MOST_UNHEARD && events.some((event) => event.name === name && event.port === port)) {
+      return;
+    }
+    events.push({ name, port });
+  }
+
+  /** A port was removed. What was to be reported of it no longer holds; if that it was added, nobody has heard of it. */
+  #gone(port: ConsolePort): void {
+    const unheard = this.events.some((event) => event.name === 'portAdded' && event.port === port);
+    const others = this.events.filter((event) => event.port !== port);
+    this.events.splice(0, Infinity, ...others);
+    if (!unheard) this.events.push({ name: 'portRemoved', port });
   }
 
   /** Changes what is known of a port; returns whether that is something new. */
@@ -199,7 +219,7 @@ export class PortTable {
     const { cols, rows } = ConsoleResize.read(new DataView(bytes.buffer, bytes.byteOffset, bytes.length));
     state.size = { columns: cols, rows };
     if (port.id === 0) this.size = state.size;
-    this.events.push({ name: 'resized', port });
+    this.#happened('resized', port);
   }
 
   #send(id: number, event: number, value: number): void {
@@ -207,6 +227,7 @@ export class PortTable {
   }
 
   #warn(what: string): void {
+    if (this.warnings.length >= MOST_UNHEARD) return;
     this.warnings.push(
       new VirtioError(
         'DEVICE_MISBEHAVED',

@@ -10,6 +10,7 @@ import {
   type SpinOptions,
   type Transport,
   VirtioError,
+  type VirtQueue,
   type WaitOptions,
 } from '@virtio/core';
 import type { ConsolePort, ConsoleSize, PortHost } from './console-port.ts';
@@ -66,6 +67,8 @@ const DEFAULT_READ_AHEAD = 65536;
 const MAX_PORTS = 512;
 /** How many messages from the device there is room for. No more than QEMU's queue has by default. */
 const CONTROL_COUNT = 32;
+/** How many events are reported at once, before other work of the event loop has a turn. */
+const MOST_REPORTS = 1024;
 /** How long `port` waits for a device that is about to announce its ports, in milliseconds. */
 const ANNOUNCEMENT_MS = 1000;
 
@@ -105,6 +108,7 @@ export class VirtioConsole extends BufferDriver<ConsoleFeature, ConsoleEvents> {
   readonly #control: ControlLink | undefined;
   /** The queue on which callers wait for a port. */
   readonly #watchers: ReceiveQueue;
+  #reporting = false;
 
   /**
    * Initializes the device. With several ports these are announced by the device afterwards: see
@@ -163,8 +167,10 @@ export class VirtioConsole extends BufferDriver<ConsoleFeature, ConsoleEvents> {
    * The first port that matches, if there is one.
    *
    * @param which its number, its name, or a function that is true for it
+   * @throws {@link VirtioError} `INVALID_PARAM` if it is none of these
    */
   findPort(which: PortQuery): ConsolePort | undefined {
+    requireQuery(this.transport, which);
     this.#look();
     return this.ports.find((port) => fits(port, which));
   }
@@ -215,6 +221,10 @@ export class VirtioConsole extends BufferDriver<ConsoleFeature, ConsoleEvents> {
     this.#control?.reset();
     this.#table.reset();
     this.#readSize();
+  }
+
+  protected override onQueueReset(queue: VirtQueue): void {
+    if (queue === this.#control?.transmit.queue) this.#control.resend();
   }
 
   protected override onLive(): void {
@@ -271,7 +281,7 @@ export class VirtioConsole extends BufferDriver<ConsoleFeature, ConsoleEvents> {
       buffers: 1,
       bufferSize: ConsoleControl.size,
       freed: () => {
-        control.next();
+        control.used();
       },
     });
     const control: ControlLink = new ControlLink(this.transport, receive, transmit, (message) =>
@@ -336,15 +346,33 @@ export class VirtioConsole extends BufferDriver<ConsoleFeature, ConsoleEvents> {
     this.#report();
   };
 
-  /** Reports what has happened when all of it is done, so that listeners may do what they like. Returns whether that was something. */
+  /**
+   * Reports what has happened when all of it is done, so that listeners may do what they like. What happens inside of a listener is
+   * reported after it has returned. Returns whether there was something.
+   */
   #report(): boolean {
     const { events, warnings } = this.#table;
     if (events.length === 0 && warnings.length === 0) return false;
     if (events.length > 0) this.#watchers.wake();
-    for (let next = warnings.shift(); next; next = warnings.shift()) this.emit('warning', next);
-    for (let next = events.shift(); next; next = events.shift()) this.emit(next.name, next.port);
+    if (this.#reporting) return true;
+    this.#reporting = true;
+    for (let left = MOST_REPORTS; left > 0; left -= 1) {
+      const warning = warnings.shift();
+      const event = warning === undefined ? events.shift() : undefined;
+      if (warning !== undefined) this.emit('warning', warning);
+      else if (event !== undefined) this.emit(event.name, event.port);
+      else break;
+      // A listener has disposed the driver: there are no ports any more.
+      if (this.failure?.code === 'DISPOSED') events.length = warnings.length = 0;
+    }
+    this.#reporting = false;
+    if (events.length > 0 || warnings.length > 0) this.transport.interrupts?.defer(this.#reportRest);
     return true;
   }
+
+  readonly #reportRest = (): void => {
+    this.#report();
+  };
 
   readonly #host: PortHost = {
     failure: () => this.failure,
@@ -369,6 +397,15 @@ function planOf(transport: Transport, options: ConsoleOptions): Plan {
   requireInteger(transport, 'bufferSize', bufferSize, 1, 2 ** 24);
   requireInteger(transport, 'readAhead', readAhead, 1, 2 ** 30);
   return { buffers, queueSize, bufferSize, readAhead };
+}
+
+/** For callers without types. */
+function requireQuery(transport: Transport, which: unknown): void {
+  if (typeof which === 'number' || typeof which === 'string' || typeof which === 'function') return;
+  throw new VirtioError(
+    'INVALID_PARAM',
+    `${transport.who()}: a port is named by its number, its name or a function, not by ${which === null ? 'null' : typeof which}`,
+  );
 }
 
 function fits(port: ConsolePort, which: PortQuery): boolean {
