@@ -89,6 +89,7 @@ export class Exchange {
   async run<V>(task: Task<V>, { signal }: WaitOptions = {}): Promise<V> {
     requireWaitable(this.device.transport);
     requireSignal(this.device.transport, signal);
+    refuseAborted(signal);
     const tags = this.#tags;
     let aborted = false;
     let step = task.next();
@@ -372,6 +373,11 @@ export function notConnected(): VirtioError {
 /** Whether a task that waited can be cancelled now: a request that is flushed takes its reply first. */
 function isCancellable(wait: number, tags: Tags): boolean {
   return wait === CHECK || (wait >= HOLD && !tags.isDone(wait - HOLD));
+}
+
+/** Refuses a signal that is aborted already, also for a task that asks the server for nothing. */
+function refuseAborted(signal: AbortSignalLike | undefined): void {
+  if (signal?.aborted === true) throw abortError(signal);
 }
 
 function abortError(signal: AbortSignalLike): VirtioError {

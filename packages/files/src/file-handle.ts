@@ -4,9 +4,9 @@
  * Operations that use the file's own position run one after the other; all others may run at the same time. The fid is clunked only
  * when all of them have ended, so that its number never stands for another file while a request is in flight.
  */
-import type { SpinOptions, WaitOptions } from '@virtio/core';
+import { type AbortSignalLike, requireSignal, type SpinOptions, type WaitOptions } from '@virtio/core';
 import { changes, type Changes, type Time } from './attributes.ts';
-import { resized } from './check.ts';
+import { CLIENT, resized } from './check.ts';
 import { type FsContext, named } from './context.ts';
 import type { Fid } from './client.ts';
 import { FileSink, readPieces, splitLines } from './file-streams.ts';
@@ -470,9 +470,13 @@ export class FileHandle {
     this.#enter(syscall);
     try {
       const { client } = this.#fs;
-      if (!serial) return await client.run(named(syscall, this.path, task()), options);
-      const result = this.#tail.then(() => client.run(named(syscall, this.path, task()), options));
-      this.#tail = result.catch(() => undefined);
+      const run = (): Promise<V> => client.run(named(syscall, this.path, task()), options);
+      if (!serial) return await run();
+      requireSignal(CLIENT, options?.signal);
+      const before = this.#tail;
+      // An operation that is cancelled in the line ends at once; those behind it still wait for those before it.
+      const result = settledOrAborted(before, options?.signal).then(run);
+      this.#tail = Promise.allSettled([before, result]);
       return await result;
     } finally {
       this.#leave();
@@ -496,6 +500,28 @@ export class FileHandle {
   #leave(): void {
     this.#users -= 1;
     if (this.#users === 0) this.#idle?.();
+  }
+}
+
+/** Waits for a promise that does not reject, or until the signal is aborted. */
+async function settledOrAborted(
+  before: Promise<unknown>,
+  signal: AbortSignalLike | undefined,
+): Promise<void> {
+  if (signal === undefined) {
+    await before;
+    return;
+  }
+  if (signal.aborted) return;
+  let abort = (): void => undefined;
+  const aborted = new Promise<void>((resolve) => {
+    abort = resolve;
+  });
+  signal.addEventListener('abort', abort);
+  try {
+    await Promise.race([before, aborted]);
+  } finally {
+    signal.removeEventListener('abort', abort);
   }
 }
 

@@ -206,6 +206,7 @@ export class Exchange {
   async run<V>(task: Task<V>, { signal }: WaitOptions = {}): Promise<V> {
     requireWaitable(this.device.transport);
     requireSignal(this.device.transport, signal);
+    refuseAborted(signal);
     let aborted = false;
     let step = task.next();
     while (step.done !== true) {
@@ -660,6 +661,11 @@ export function notConnected(): VirtioError {
     'NOT_READY',
     'this FUSE client is not connected; run its task connect(), or mount the file system again',
   );
+}
+
+/** Refuses a signal that is aborted already, also for a task that asks the server for nothing. */
+function refuseAborted(signal: AbortSignalLike | undefined): void {
+  if (signal?.aborted === true) throw abortError(signal);
 }
 
 function abortError(signal: AbortSignalLike): VirtioError {

@@ -101,6 +101,36 @@ describe('when the back end is lost', () => {
   });
 });
 
+describe('when the device is disposed before its driver', () => {
+  it.each(['eventfd', 'polling'] as const)('the driver ends with a typed error (%s)', async (interrupts) => {
+    using socket = temporarySocket();
+    await using _backend = await FakeBackend.start(socket.path);
+    const device = await openDisk(socket.path, { interrupts });
+    using blk = new VirtioBlk(device.transport, device.hal);
+    const reading = blk.read(0, sector(0));
+    device[Symbol.dispose]();
+    await expect(reading).rejects.toMatchObject({ code: 'DEVICE_REMOVED' });
+    expect(() => blk.readSync(0, sector(0))).toThrow(expect.objectContaining({ code: 'DEVICE_REMOVED' }));
+    expect(blk.failure).toMatchObject({ code: 'DEVICE_REMOVED' });
+  });
+
+  it('a listener of the failure may dispose both', async () => {
+    using socket = temporarySocket();
+    await using _backend = await FakeBackend.start(socket.path);
+    const before = descriptors();
+    const device = await openDisk(socket.path);
+    const blk = new VirtioBlk(device.transport, device.hal);
+    let failures = 0;
+    blk.on('failure', () => {
+      failures += 1;
+      blk[Symbol.dispose]();
+      device[Symbol.dispose]();
+    });
+    device[Symbol.dispose]();
+    expect([failures, descriptors()]).toEqual([1, before]);
+  });
+});
+
 describe('with reconnect', () => {
   it('without a record of what is in flight the driver needs a reset, and goes on after it', async () => {
     using socket = temporarySocket();

@@ -302,6 +302,8 @@ export class VhostUserTransport extends Transport {
     this.#lost ??= this.#disposedError();
     this.#session?.[Symbol.dispose]();
     this.#session = undefined;
+    // A driver that was not disposed before ends now, as its memory is about to go.
+    this.interrupts.removed();
     this.#vrings[Symbol.dispose]();
     this.#memory.listener = undefined;
     this.#options.dialer[Symbol.dispose]();
