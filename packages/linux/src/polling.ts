@@ -20,7 +20,8 @@ export function pollingInterrupts(
     schedule: (callback) => setImmediate(callback),
     configChanged: () => {
       const now = Date.now();
-      if (now - asked < DEVICE_POLL_MS) return false;
+      // The clock may be set back.
+      if (now >= asked && now - asked < DEVICE_POLL_MS) return false;
       asked = now;
       const device = transport();
       return device.ackInterrupt().has(InterruptStatus.DEVICE_CONFIGURATION_INTERRUPT) || device.isGone();
