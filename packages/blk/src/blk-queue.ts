@@ -45,6 +45,9 @@ const { ZONE_APPEND } = RequestType;
 /** The number of descriptors of a request besides its data: header and status. */
 export const OVERHEAD = 2;
 
+const lengthsOf = (data: BlkData): number[] =>
+  data instanceof Uint8Array ? [data.length] : data.map(({ length }) => length);
+
 /** What a {@link BlkQueue} needs from its driver. */
 export interface BlkQueueHost {
   /** Makes the underlying request queue. */
@@ -130,7 +133,11 @@ export class BlkQueue implements RequestHandler<unknown> {
     if (slot >= 0) return requests.settled(slot, options);
     // The caller may change the array meanwhile.
     const kept = data instanceof Uint8Array ? data : [...data];
-    const begin = (): number => this.start(type, sector, kept, segments, decode);
+    const lengths = lengthsOf(kept);
+    const begin = (): number => {
+      if (!lengthsOf(kept).every((length, i) => length === lengths[i])) throw this.#resized(type, sector);
+      return this.start(type, sector, kept, segments, decode);
+    };
     return requests.whenRoom(segments + OVERHEAD, begin, options);
   }
 
@@ -231,6 +238,14 @@ export class BlkQueue implements RequestHandler<unknown> {
       left -= piece;
     }
     return length;
+  }
+
+  #resized(type: number, sector: number): VirtioError {
+    return new VirtioError(
+      'INVALID_PARAM',
+      `${this.#host.who}: ${requestName(type)} at sector ${sector}: a buffer was transferred or resized while the request waited for room, so ` +
+        'it was not sent; leave the buffers of a request as they are until it has ended',
+    );
   }
 
   #failed(slot: number, status: number): VirtioError {

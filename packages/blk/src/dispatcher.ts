@@ -153,7 +153,8 @@ export class Dispatcher {
 
   /** Token numbers are dealt to the queues in turn, so that the remainder is the queue's index. */
   #queueOf(token: number): BlkQueue {
-    const queue = this.#queues[token % this.#queues.length];
+    // For callers without types: a bigint cannot be mixed with numbers.
+    const queue = typeof token === 'number' ? this.#queues[token % this.#queues.length] : undefined;
     if (queue !== undefined) return queue;
     throw new VirtioError('WRONG_TOKEN', `${this.#who}: ${String(token)} is not a token of this driver`);
   }

@@ -119,6 +119,12 @@ describe('what VirtioBlk refuses', () => {
     for (const token of [-1, 0.5, NaN, 0, 7, 64, 1 << 15, 2 ** 32, 2 ** 40]) {
       expect(() => blk.complete(token)).toThrow(refused('WRONG_TOKEN'));
     }
+    for (const token of [0n, 1n, Symbol('token'), '0', null, undefined, {}]) {
+      expect(() => blk.complete(token as number)).toThrow(refused('WRONG_TOKEN'));
+      expect(() => {
+        blk.cancel(token as number);
+      }).toThrow(refused('WRONG_TOKEN'));
+    }
     const token = blk.submitRead(0, new Uint8Array(512));
     expect(() => blk.complete(token + 2 ** 32)).toThrow(refused('WRONG_TOKEN'));
     blk.complete(token);

@@ -99,6 +99,32 @@ describe('a full queue', () => {
     close(open);
   });
 
+  it.each(['resized', 'transferred'])(
+    'sends nothing of a request whose buffers are %s while it waits in line',
+    async (how) => {
+      const open = openFakeDisk({ queues: [4] });
+      const { blk, disk } = open;
+      disk.holdBack = true;
+      const before = Array.from({ length: 4 }, () => blk.read(0, sector()));
+      const buffer = new ArrayBuffer(512, { maxByteLength: 4096 });
+      const data = new Uint8Array(buffer);
+      const requests = [blk.write(1, data), blk.read(1, data)];
+      await settle();
+      if (how === 'resized') buffer.resize(1000);
+      else buffer.transfer();
+      disk.holdBack = false;
+      disk.release();
+      expect(await codes([...before, ...requests])).toEqual([
+        ...before.map(() => 'fulfilled'),
+        'INVALID_PARAM',
+        'INVALID_PARAM',
+      ]);
+      await expect(requests[0]).rejects.toThrow(/write \(OUT\) at sector 1: .* was not sent/);
+      expect(disk.requests).toHaveLength(4);
+      close(open);
+    },
+  );
+
   it('rejects those who wait in line when the device is reset', async () => {
     const open = openFakeDisk({ queues: [4] });
     const { blk, disk } = open;

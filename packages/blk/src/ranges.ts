@@ -87,6 +87,6 @@ export function notOnDisk(what: string, sector: number, sectors: number, capacit
 }
 
 /** A value for a message: with its type unless it is a number, as `"7"` and `7n` look like numbers. */
-function shown(value: unknown): string {
+export function shown(value: unknown): string {
   return typeof value === 'number' ? String(value) : `${String(value)} (${typeof value})`;
 }

@@ -181,6 +181,9 @@ describe('a zoned disk', () => {
       await expect(zones.finish(sector)).rejects.toThrow(failed('INVALID_PARAM'));
       expect(() => zones.resetSync(sector)).toThrow(failed('INVALID_PARAM'));
     }
+    expect(() => {
+      zones.openSync(16n as unknown as number);
+    }).toThrow(/16 \(bigint\) is not/);
     expect(disk.requests).toHaveLength(8);
     close(open);
   });
@@ -272,6 +275,17 @@ describe('a zoned disk', () => {
     await expect(zones.report(0, 2)).rejects.toThrow(misbehaved);
     lie((report) => report.setBigUint64(64 + 8, 52n, true));
     await expect(zones.report(0, 2)).rejects.toThrow(misbehaved);
+    // A capacity, a first sector and a write pointer that are not those of a zone of 16 sectors.
+    for (const [field, value] of [
+      [0, 17n],
+      [0, 2n ** 64n - 1n],
+      [8, 1n],
+      [16, 17n],
+      [16, 2n ** 64n - 1n],
+    ] as const) {
+      lie((report) => report.setBigUint64(64 + field, value, true));
+      await expect(zones.report(0, 2)).rejects.toThrow(misbehaved);
+    }
     lie(() => undefined);
     expect(await zones.report(0, 2)).toHaveLength(1);
     disk.answer = ({ chain }) => {

@@ -6,6 +6,7 @@ import { requireInteger, VirtioError } from '@virtio/core';
 import type { ZonedCharacteristics } from './config.ts';
 import type { Command, Dispatcher, NonBlockingOptions, RequestOptions, SyncOptions } from './dispatcher.ts';
 import type { BlkData } from './blk-queue.ts';
+import { shown } from './ranges.ts';
 import { RequestType, SECTOR_SIZE, ZoneDescriptor, ZoneReport } from './protocol.ts';
 import type { VirtioBlk } from './virtio-blk.ts';
 import type { ZoneHost } from './zone-host.ts';
@@ -251,6 +252,7 @@ export class BlkZones {
     if (nrZones > BigInt(most)) {
       throw this.#misbehaved(`reported ${nrZones} zones when at most ${most} were asked for`);
     }
+    const { zoneSectors } = this.characteristics;
     return Array.from({ length: Number(nrZones) }, (_, i) => {
       const zone = ZoneDescriptor.read(view, ZoneReport.size + i * ZoneDescriptor.size);
       const type = ZONE_TYPES[zone.zType];
@@ -263,10 +265,18 @@ export class BlkZones {
       }
       const none =
         state === 'not-write-pointer' || state === 'read-only' || state === 'full' || state === 'offline';
+      const capacity = Number(zone.zCap);
+      const writePointer = none ? undefined : Number(zone.zWp);
+      const into = (writePointer ?? start) - start;
+      if (start % zoneSectors !== 0 || capacity > zoneSectors || into < 0 || into > zoneSectors) {
+        throw this.#misbehaved(
+          `reported a zone at sector ${start} with ${capacity} sectors, to be written at sector ${zone.zWp}; zones have ${zoneSectors} sectors`,
+        );
+      }
       return {
         start,
-        capacity: Number(zone.zCap),
-        writePointer: none ? undefined : Number(zone.zWp),
+        capacity,
+        writePointer,
         type,
         state,
       };
@@ -279,7 +289,7 @@ export class BlkZones {
     const { zoneSectors } = this.characteristics;
     if (!(Number.isSafeInteger(sector) && sector >= 0 && sector < capacity && sector % zoneSectors === 0)) {
       throw this.#invalid(
-        `sector ${sector} is not the first one of a zone; zones have ${zoneSectors} sectors, and the disk has ${capacity}`,
+        `sector ${shown(sector)} is not the first one of a zone; zones have ${zoneSectors} sectors, and the disk has ${capacity}`,
       );
     }
   }

@@ -19,6 +19,7 @@ export * from './device/transport.ts';
 export * from './memory/hal.ts';
 export * from './memory/layout.ts';
 export * from './memory/registers.ts';
+export { Deadline } from './deadline.ts';
 export * from './queues/buffer-queue.ts';
 export type * from './queues/driver-queue.ts';
 export * from './queues/receive-queue.ts';

@@ -3,6 +3,7 @@
  * line if there is one.
  */
 import {
+  Deadline,
   DeviceStatus,
   type DeviceType,
   deviceTypeFromId,
@@ -421,12 +422,12 @@ export class MmioTransport extends Transport {
   }
 
   #awaitZero(register: number, what: string): void {
-    const deadline = Date.now() + QUEUE_TIMEOUT_MS;
+    const deadline = new Deadline(QUEUE_TIMEOUT_MS);
     for (;;) {
       const value = this.#window.read32(register);
       if (value === 0) return;
       if (value === ALL_ONES && this.isGone()) throw this.removed();
-      if (Date.now() > deadline) {
+      if (deadline.isOver) {
         throw new VirtioError(
           'NOT_READY',
           `${this.who()} ${what} within ${QUEUE_TIMEOUT_MS / 1000} s; reset the device`,

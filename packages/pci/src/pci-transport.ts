@@ -3,6 +3,7 @@
  * if there are any; so it works the same with VFIO, sysfs, hypercalls and bare metal.
  */
 import {
+  Deadline,
   DeviceStatus,
   type DeviceType,
   Feature,
@@ -374,12 +375,12 @@ export class PciTransport extends Transport {
     }
     this.#select(queue);
     this.#common.write16(C.queue_reset, 1);
-    const deadline = Date.now() + RESET_TIMEOUT_MS;
+    const deadline = new Deadline(RESET_TIMEOUT_MS);
     for (;;) {
       const value = this.#common.read16(C.queue_reset);
       if ((value === 0 || value === 0xffff) && this.isGone()) throw this.removed();
       if (value === 0) break;
-      if (Date.now() > deadline) {
+      if (deadline.isOver) {
         throw new VirtioError(
           'NOT_READY',
           `${this.who()}: the device did not reset queue ${queue} within ${RESET_TIMEOUT_MS / 1000} s; reset the device`,

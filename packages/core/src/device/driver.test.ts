@@ -556,6 +556,10 @@ describe('initialization', () => {
     other.end();
   });
 
+  it('refuses a name in place of an array of names', () => {
+    expect(() => make(0n, { without: 'RING_PACKED' as unknown as [] })).toThrow(coded('INVALID_PARAM'));
+  });
+
   it('refuses to do without a feature that there is not', () => {
     const device = new FakeDevice({ type: DeviceType.Crypto });
     const without = ['RING_PAKCED' as 'RING_PACKED'];

@@ -13,6 +13,7 @@ import type { DriverQueue } from '../queues/driver-queue.ts';
 import type { RequestHandler } from '../queues/request.ts';
 import type { RequestQueue } from '../queues/request-queue.ts';
 import type { QueueOptions, VirtQueue } from '../ring/virt-queue.ts';
+import { show } from '../show.ts';
 import type { ThreadQueues } from '../threads/for-threads.ts';
 import type { LentQueues } from '../threads/lent-queues.ts';
 import { DeviceStatus, InterruptStatus } from './device-status.ts';
@@ -82,6 +83,8 @@ export abstract class Driver<
   #quirks = 0;
   /** Whether the constructor has finished, so that events may be reported. */
   #started = false;
+  /** Whether the device has interrupted for its configuration before that. */
+  #changedEarly = false;
   /** Whether a reset is under way; its errors are thrown to its caller. */
   #resetting = false;
   #disposed = false;
@@ -102,6 +105,12 @@ export abstract class Driver<
     this.transport = transport;
     this.hal = hal;
     const without: readonly string[] = options.without ?? [];
+    if (!Array.isArray(options.without ?? [])) {
+      throw new VirtioError(
+        'INVALID_PARAM',
+        `${transport.who()}: without is ${show(without)}; give an array of names of features`,
+      );
+    }
     const unknown = without.find((name) => !Object.hasOwn(Feature, name));
     if (unknown !== undefined) {
       throw new VirtioError(
@@ -213,6 +222,7 @@ export abstract class Driver<
       this[Symbol.dispose]();
       throw error;
     }
+    if (this.#changedEarly) this.#look(true);
   }
 
   /** Makes a virtqueue that the driver uses directly. It lives as long as the driver and is set up again at a reset. */
@@ -328,6 +338,8 @@ export abstract class Driver<
     // Acknowledged first: the device interrupts again for what it uses from now on.
     const pending = this.transport.ackInterrupt();
     this.#queues.drain();
+    // A listener may have disposed the driver.
+    if (this.#isFailed()) return;
     const changed = pending.has(InterruptStatus.DEVICE_CONFIGURATION_INTERRUPT);
     this.#look(changed || this.transport.readConfigGeneration() !== this.#generation);
   }
@@ -348,7 +360,12 @@ export abstract class Driver<
    */
   enableInterrupts(): boolean {
     this.checkUsable();
-    return this.#queues.enableInterrupts();
+    try {
+      return this.#queues.enableInterrupts();
+    } catch (error) {
+      this.fail(error as VirtioError);
+      throw error;
+    }
   }
 
   /**
@@ -484,6 +501,10 @@ export abstract class Driver<
     this.onFailure(error);
   }
 
+  #isFailed(): boolean {
+    return this.#failure !== undefined;
+  }
+
   #checkOpen(): void {
     if (this.#disposed) throw this.#disposedError();
   }
@@ -518,12 +539,13 @@ export abstract class Driver<
   }
 
   readonly #configInterrupt = (): void => {
-    this.#look(true);
+    if (this.#started) this.#look(true);
+    else this.#changedEarly = true;
   };
 
   /** Checks whether the device still works; if so, and its configuration may have `changed`, reads it again. */
   #look(changed: boolean): void {
-    if (this.#failure !== undefined || !this.#started) return;
+    if (this.#failure !== undefined) return;
     if (changed) this.#generation = this.transport.readConfigGeneration();
     try {
       this.transport.checkAlive();

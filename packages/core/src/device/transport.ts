@@ -4,6 +4,7 @@
  */
 import { DeviceStatus, type InterruptStatus } from './device-status.ts';
 import { type DeviceType, deviceTypeName } from './device-type.ts';
+import { Deadline } from '../deadline.ts';
 import { VirtioError } from '../errors.ts';
 import { Feature, type FeatureName, type FeatureSet, type FeatureTable } from './features.ts';
 import { type DmaRegion, PAGE_SIZE } from '../memory/hal.ts';
@@ -233,12 +234,12 @@ export abstract class Transport implements Disposable {
    */
   reset(): void {
     this.setStatus(DeviceStatus.from(0));
-    const deadline = Date.now() + RESET_TIMEOUT_MS;
+    const deadline = new Deadline(RESET_TIMEOUT_MS);
     for (;;) {
       const { bits } = this.getStatus();
       if (bits === 0) return;
       if (bits === STATUS_GONE) throw this.removed();
-      if (Date.now() > deadline) {
+      if (deadline.isOver) {
         throw new VirtioError(
           'NOT_READY',
           `${this.name}: the device was told to reset, and its status is still ${DeviceStatus.from(bits).toString()} after ` +

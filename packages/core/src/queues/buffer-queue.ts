@@ -271,8 +271,11 @@ export abstract class BufferQueue implements DriverQueue {
 
   /** Whether the queue can be drained. If the device has failed, another thread that has it may have reset it meanwhile. */
   protected canDrain(): boolean {
-    if (this.live && this.failure === undefined) return true;
-    if (this.failure !== undefined) this.transport.look();
+    const { failure } = this;
+    if (failure === undefined) return this.live;
+    // A lie that was found outside of a drain, of which the driver does not know.
+    if (this.live) this.report(failure);
+    else this.transport.look();
     return false;
   }
 

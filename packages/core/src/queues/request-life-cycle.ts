@@ -200,8 +200,11 @@ export abstract class RequestLifeCycle<R> implements DriverQueue {
 
   /** Takes all buffers that the device has used, and settles the promises of their requests. For platforms without interrupts. */
   drain(): void {
-    if (this.failure !== undefined) {
-      this.transport.look();
+    const { failure } = this;
+    if (failure !== undefined) {
+      // A lie that was found outside of a drain, of which the driver does not know.
+      if (this.#failure === undefined) this.report(failure);
+      else this.transport.look();
       return;
     }
     let any = false;

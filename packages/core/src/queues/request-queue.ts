@@ -5,6 +5,7 @@
  * status) in arrays and DMA memory by slot, allocated once. The ring's descriptors are free again as soon as the chain is used,
  * the slot only when its result has been taken.
  */
+import { Deadline } from '../deadline.ts';
 import { asError, VirtioError } from '../errors.ts';
 import type { Request, SubmitOptions } from './request.ts';
 import { RequestLifeCycle } from './request-life-cycle.ts';
@@ -97,8 +98,8 @@ export class RequestQueue<R = unknown> extends RequestLifeCycle<R> {
     return new Promise<unknown>((resolve, reject) => {
       this.checkWaitable(options);
       this.drain();
-      // Draining may have failed the driver; nothing would then settle this promise.
-      if (this.failure !== undefined) throw this.failure;
+      // Draining may have failed the driver, and a listener may have cancelled; nothing would then settle this promise.
+      this.checkWaitable(options);
       if (count > this.queue.size) this.queue.begin(count);
       if (this.table.done === this.slots) {
         throw new VirtioError(
@@ -167,7 +168,7 @@ export class RequestQueue<R = unknown> extends RequestLifeCycle<R> {
     const { table } = this;
     const mine = table.generation(slot);
     table.spin(slot);
-    let deadline = 0;
+    let deadline: Deadline | undefined;
     try {
       this.kick();
       for (let spins = 1; ; spins += 1) {
@@ -178,9 +179,8 @@ export class RequestQueue<R = unknown> extends RequestLifeCycle<R> {
         if (spins % SPINS_PER_CHECK !== 0) continue;
         this.#checkAlive();
         if (!table.isInFlight(slot) || table.generation(slot) !== mine) continue;
-        const now = Date.now();
-        if (deadline === 0) deadline = now + spinTime(this.transport, options);
-        if (now >= deadline) throw this.#late(spinTime(this.transport, options));
+        deadline ??= new Deadline(spinTime(this.transport, options));
+        if (deadline.isOver) throw this.#late(spinTime(this.transport, options));
       }
     } catch (error) {
       if (table.generation(slot) === mine) this.giveUp(slot);

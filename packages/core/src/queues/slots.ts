@@ -174,6 +174,8 @@ export class Slots {
 
   /** The slot that a token names, or -1: its request was submitted to be polled for, and is neither completed nor given up. */
   slotOf(token: number): number {
+    // For callers without types: a bigint cannot be mixed with numbers.
+    if (typeof token !== 'number') return -1;
     const local = this.#lanes === 1 ? token : (token - this.#lane) / this.#lanes;
     const slot = local & ((1 << this.#slotBits) - 1);
     if (slot >= this.size || this.#waits[slot] !== POLLED) return -1;

@@ -1,5 +1,6 @@
 /** Waiting without an event loop: polls repeatedly, and checks the clock and the device's status now and then. */
 import { type Named } from '../check.ts';
+import { Deadline } from '../deadline.ts';
 import type { Transport } from '../device/transport.ts';
 import { VirtioError } from '../errors.ts';
 import { show } from '../show.ts';
@@ -48,7 +49,7 @@ export function spin(
 ): void {
   const timeoutMs = spinTime(transport, options);
   if (done()) return;
-  const deadline = Date.now() + timeoutMs;
+  const deadline = new Deadline(timeoutMs);
   for (let spins = 1; !done(); spins += 1) {
     if (spins % SPINS_PER_CHECK !== 0) continue;
     try {
@@ -57,7 +58,7 @@ export function spin(
       report?.(error as VirtioError);
       throw error;
     }
-    if (Date.now() >= deadline) throw spinTimeout(transport, timeoutMs, awaited);
+    if (deadline.isOver) throw spinTimeout(transport, timeoutMs, awaited);
   }
 }
 

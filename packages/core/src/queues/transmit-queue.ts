@@ -108,10 +108,15 @@ export class TransmitQueue extends BufferQueue {
     while (sent < bytes.length) {
       const number = this.take();
       if (number < 0) break;
-      const part = bytes.subarray(sent, sent + this.bufferSize);
-      this.buffer(number).set(part);
-      this.send(number, part.length);
-      sent += part.length;
+      const length = Math.min(bytes.length - sent, this.bufferSize);
+      if (length <= 0) {
+        // A listener that was called meanwhile has transferred them.
+        this.putBack(number);
+        break;
+      }
+      this.buffer(number).set(bytes.subarray(sent, sent + length));
+      this.send(number, length);
+      sent += length;
     }
     if (sent > 0) this.kick();
     return sent;

@@ -57,7 +57,9 @@ export function requireSignal(named: Named, value: unknown): asserts value is Ab
     typeof value === 'object' &&
     value !== null &&
     'addEventListener' in value &&
-    typeof value.addEventListener === 'function'
+    typeof value.addEventListener === 'function' &&
+    'removeEventListener' in value &&
+    typeof value.removeEventListener === 'function'
   ) {
     return;
   }

@@ -1,4 +1,5 @@
 /** Makes a virtqueue of the format that was negotiated. */
+import { requireInteger } from '../check.ts';
 import { VirtioError } from '../errors.ts';
 import type { FeatureSet } from '../device/features.ts';
 import type { Hal } from '../memory/hal.ts';
@@ -7,12 +8,15 @@ import { SplitQueue, splitQueueSize } from './split-queue.ts';
 import type { Transport } from '../device/transport.ts';
 import { DEFAULT_QUEUE_SIZE, MAX_QUEUE_SIZE, type QueueOptions, type VirtQueue } from './virt-queue.ts';
 
+/** Transports select queues by 16 bits. */
+const MAX_INDEX = 0xffff;
+
 /**
  * Makes a virtqueue and gives it to the device. Call it between {@link Transport.beginInit} and {@link Transport.finishInit}.
  *
  * @param features what was negotiated: decides on the format (`RING_PACKED`), `INDIRECT_DESC`, `EVENT_IDX`, `IN_ORDER`
  * @throws {@link VirtioError} `UNSUPPORTED` if the device has no such queue, `ALREADY_USED` if it is set up already,
- * `INVALID_PARAM` for a size outside 1 to 32768, `DMA_ERROR`
+ * `INVALID_PARAM` for an index, a size (1 to 32768) or a length of tables that is none, `DMA_ERROR`
  * @see {@link BufferChains} for an example
  */
 export function createQueue<Name extends string>(
@@ -21,14 +25,17 @@ export function createQueue<Name extends string>(
   features: FeatureSet<Name>,
   options: QueueOptions,
 ): VirtQueue {
-  const { index, size: wanted = DEFAULT_QUEUE_SIZE } = options;
-  if (!Number.isInteger(wanted) || wanted < 1 || wanted > MAX_QUEUE_SIZE) {
-    throw new VirtioError(
-      'INVALID_PARAM',
-      `${transport.who()}: queue ${index} was to have ${wanted} descriptors; give a size from 1 to ${MAX_QUEUE_SIZE}`,
-    );
-  }
-  const max = Math.min(transport.maxQueueSize(index), MAX_QUEUE_SIZE);
+  const { size: wanted = DEFAULT_QUEUE_SIZE, tableLength = 0 } = options;
+  const index = requireInteger(
+    transport,
+    'the index of the queue',
+    options.index,
+    0,
+    Number.MAX_SAFE_INTEGER,
+  );
+  requireInteger(transport, `the size of queue ${index} (queueSize)`, wanted, 1, MAX_QUEUE_SIZE);
+  requireInteger(transport, `tableLength of queue ${index}`, tableLength, 0, MAX_QUEUE_SIZE);
+  const max = index > MAX_INDEX ? 0 : Math.min(transport.maxQueueSize(index), MAX_QUEUE_SIZE);
   if (max < 1) throw new VirtioError('UNSUPPORTED', `${transport.who()} has no queue ${index}`);
   if (transport.queueUsed(index)) {
     throw new VirtioError(

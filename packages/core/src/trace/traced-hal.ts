@@ -50,7 +50,7 @@ export class TracedHal implements Hal {
     const { length } = buffer;
     // Empty if its caller has transferred it meanwhile.
     if (direction !== 'driver-to-device' && this.#most > 0 && length > 0) {
-      this.#tell({ kind: 'data', address, length, bytes: buffer.slice(0, this.#most) });
+      this.#tell({ kind: 'data', address, length, bytes: Uint8Array.from(buffer.subarray(0, this.#most)) });
     }
   }
 
@@ -68,7 +68,9 @@ export class TracedHal implements Hal {
     if (length === 0 || this.#most === 0) return undefined;
     for (const [start, bytes] of memory) {
       const at = address - start;
-      if (at >= 0 && at < bytes.length) return bytes.slice(at, at + Math.min(length, this.#most));
+      if (at >= 0 && at < bytes.length) {
+        return Uint8Array.from(bytes.subarray(at, at + Math.min(length, this.#most)));
+      }
     }
     return undefined;
   }
