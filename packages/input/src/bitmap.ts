@@ -5,7 +5,8 @@ export class Bitmap implements Iterable<number> {
   readonly #bytes: Uint8Array;
 
   constructor(bytes: Uint8Array) {
-    this.#bytes = bytes.slice();
+    // A copy also of a Buffer of Node.js, whose slice() would follow the caller's array.
+    this.#bytes = Uint8Array.from(bytes);
   }
 
   /** How many bytes the device reported. */

@@ -4,6 +4,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
   Abs,
+  Bitmap,
   Bus,
   EventType,
   InputConfigSelect,
@@ -226,6 +227,13 @@ describe('configuration', () => {
     });
     expect(input.ids()).toEqual({ bustype: 1, vendor: 2, product: 3, version: 4 });
     expect(input.absInfo(0)).toEqual({ min: 1, max: 2, fuzz: 3, flat: 4, res: 5 });
+  });
+
+  it('keeps its codes, whatever becomes of the bytes that it was made of', () => {
+    const bytes = Buffer.from([1]);
+    const codes = new Bitmap(bytes);
+    bytes[0] = 0;
+    expect(codes.has(0)).toBe(true);
   });
 
   it('has no codes but integers', () => {
