@@ -1,4 +1,4 @@
-// The suites against back ends of others: `npm run backends`. They are no unit tests, as they need the back ends' packages.
+// The suites against back ends of others: `npm run backends`. They are not unit tests, as they need the packages of the back ends.
 import { defaultServerConditions } from 'vite';
 import { defineConfig } from 'vitest/config';
 

@@ -1,4 +1,4 @@
-// The house's lint rules: typescript-eslint's strict type-checked set, and the boundaries between packages.
+// The project's lint rules: typescript-eslint's strict type-checked set, and the boundaries between packages.
 import js from '@eslint/js';
 import { defineConfig, globalIgnores } from 'eslint/config';
 import tseslint from 'typescript-eslint';
@@ -15,7 +15,7 @@ const onlyWorkspace = (allowed, what) => [
     patterns: [
       {
         regex: `^(?!\\.{1,2}/)(?!(?:${['$^', ...allowed].join('|')})$)`,
-        message: `${what}; imports point one way (README, "The house").`,
+        message: `${what}; imports point one way (README, "What is in the repository").`,
       },
       { regex: '^\\.{1,2}/.*(?<!\\.ts|\\.json)$', message: 'Relative imports carry their .ts extension.' },
       { regex: '^\\.\\./.*/src/', message: 'Import another package by its name, not by its path.' },
@@ -56,7 +56,7 @@ export default defineConfig(
         'error',
         { allowNumber: true, allowBoolean: true },
       ],
-      // There is no enum in the house (`erasableSyntaxOnly`).
+      // There is no enum in this project (`erasableSyntaxOnly`).
       '@typescript-eslint/no-unsafe-enum-assignment': 'off',
       // Array indices that the loop bounds are the hot path's manner, with typed arrays.
       '@typescript-eslint/prefer-for-of': 'off',

@@ -1,4 +1,4 @@
-// The TypeScript programs that the house is checked with: one package, or all of them at once, which takes a fraction of the time.
+// The TypeScript programs that the project is checked with: one package, or all of them at once, which takes a fraction of the time.
 import fs from 'node:fs';
 import path from 'node:path';
 import ts from 'typescript';

@@ -1,4 +1,4 @@
-// How every library of the house is built: one ES module with its declarations and source map.
+// How every library of the project is built: one ES module with its declarations and source map.
 // Imports of workspace packages, of `dependencies` and of Node.js stay imports.
 import fs from 'node:fs';
 import { build } from 'esbuild';

@@ -37,7 +37,7 @@ export async function prepare({ workspace }) {
       if (!haveWorkspace()) {
         await step('Node.js 24, the tools and the libraries', () => installWorkspace(pnpm, env));
         if (!fs.existsSync(node)) {
-          throw new SetupError(`pnpm left no ${path.relative(root, node)}: run the command again.`);
+          throw new SetupError(`pnpm did not install ${path.relative(root, node)}; run the command again.`);
         }
       }
     });
@@ -69,8 +69,8 @@ async function installPnpm(version, home, env) {
   if (status !== 0) {
     fs.rmSync(fresh, { recursive: true, force: true });
     throw new SetupError(
-      `npm could not install pnpm ${version} (status ${status}); its message stands above. ` +
-        'The first set-up needs the network.',
+      `npm could not install pnpm ${version} (status ${status}); see its message above. ` +
+        'The first set-up needs a network connection.',
     );
   }
   fs.renameSync(fresh, home);
@@ -86,7 +86,7 @@ async function installWorkspace(pnpm, env) {
   const status = await run(pnpm, args, { cwd: root, env });
   if (status !== 0) {
     throw new SetupError(
-      `pnpm install failed (status ${status}); its message stands above. After a change of dependencies, ` +
+      `pnpm install failed (status ${status}); see its message above. After a change of dependencies, ` +
         '`npm run pnpm -- install` brings the lockfile up to date.',
     );
   }

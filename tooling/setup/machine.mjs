@@ -1,9 +1,9 @@
-// Is this a machine that the set-up can work on? Each answer says what to do about a no.
+// Checks whether the set-up can work on this machine. Each error says what to do about it.
 
 const OLDEST_NODE = 20;
 
 /**
- * The tools of the house, and the guest, run on the Node.js of one of these packages.
+ * The tools of the project, and the guest, run on the Node.js of one of these packages.
  *
  * @type {Partial<Record<string, string>>}
  */

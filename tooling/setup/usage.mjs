@@ -4,15 +4,15 @@ const start = `npm start -- [options] [WORD …]
 
 Sets everything up, boots guests in QEMU, runs every driver in them and writes apps/qemu-harness/report.
 
-  WORD         only tests whose device, name or kind of guest contains it, e.g. blk or microvm; of several, each
+  WORD         only tests whose device, name or kind of guest contains it, e.g. blk or microvm; with several words, all must match
   --full       every test in every kind of guest; otherwise all tests run in the first kind, and one or two a device in
                the others
   --arch NAME  guests of this architecture: x86_64 (default), aarch64 or riscv64; may be repeated
-  --plain      plain lines, also on a terminal
-  --json FILE  write the report's JSON to this file, too
+  --plain      print plain lines even on a terminal
+  --json FILE  also write the report as JSON to this file
   --help       show this
 
-Exit status: 0 if all tests passed, 1 if one failed, 2 if the arguments make no sense, 130 after Ctrl-C.`;
+Exit status: 0 if all tests passed, 1 if one failed, 2 if the arguments are wrong, 130 after Ctrl-C.`;
 
 const test = `npm test
 
@@ -41,7 +41,7 @@ Runs a TypeScript file in a Linux guest in which nothing but your script drives 
 
 Without --disk and without a virtio device in --qemu, the guest gets an empty disk of 64 MiB that is thrown away.
 
-Exit status: the script's; 128 + n if signal n ended it; 70 if the guest died; 2 if the arguments make no sense; 1 if the
+Exit status: the script's; 128 + n if signal n ended it; 70 if the guest died; 2 if the arguments are wrong; 1 if the
 script cannot be bundled; 130 after Ctrl-C.`;
 
 const bench = `npm run bench [-- WORD …]
@@ -55,12 +55,12 @@ Writes the reference manual of all packages to docs/reference/ (open its index.h
 
 const api = `npm run api -- [--write | --since REF]
 
-Compares the public interface of each package, as built, with the report that is committed (packages/NAME/NAME.api.md).
+Compares the public interface of each built package with its committed report (packages/NAME/NAME.api.md).
 
-  --write      write the reports anew
+  --write      update the reports
   --since REF  compare nothing; fail if a report changed since REF and no changeset names its package
 
-Exit status: 0 if all is as it should be, 1 if not, 2 if the arguments make no sense. \`npm run build\` comes first.`;
+Exit status: 0 if no report differs, 1 if one does, 2 if the arguments are wrong. \`npm run build\` comes first.`;
 
 const fuzz = `npm run fuzz -- [--minutes N] [--format split|packed] [--seed S] [--steps N]
 npm run fuzz -- --drivers [--minutes N]
@@ -76,6 +76,6 @@ that replays it.
   --seed S     where to begin; of a driver, with --steps 1, the one life that has this seed
   --steps N    steps of an episode of a queue (default 1,000,000), or of a driver in all
 
-Exit status: 0 without a finding, 1 with one, 2 if the arguments make no sense.`;
+Exit status: 0 without a finding, 1 with one, 2 if the arguments are wrong.`;
 
 export const USAGE = { start, test, guest, bench, docs, api, fuzz };

@@ -1,4 +1,4 @@
-/** Reads of 4 KiB at random places, so many at a time, for a while. */
+/** Random reads of 4 KiB at a given depth, for a given time. */
 import type { VirtioBlk } from '@virtio/blk';
 import type { LinuxHal } from '@virtio/linux';
 

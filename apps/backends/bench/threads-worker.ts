@@ -1,4 +1,4 @@
-/** A thread that reads on a queue for a while, so many at a time, and tells how many reads a second it made. */
+/** A thread that reads from one queue at a given depth for a given time, and reports its reads per second. */
 import { parentPort, workerData } from 'node:worker_threads';
 import { VirtioBlk } from '@virtio/blk';
 import type { QueuePlan } from '@virtio/core';

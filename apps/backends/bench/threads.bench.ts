@@ -1,6 +1,6 @@
 /**
- * Reads a second of one disk of qemu-storage-daemon: by one thread on one queue, by one on two, and by two threads on a queue each. The
- * back end takes part in the same processors, so what two threads gain depends on how many there are.
+ * Reads per second from one disk of qemu-storage-daemon: one thread with one queue, one thread with two queues, two threads
+ * with a queue each. The back end runs on the same processors, so the gain of a second thread depends on their number.
  */
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';

@@ -1,4 +1,4 @@
-/** A back end as a process of its own, which listens at a Unix socket in a folder that is removed at the end. */
+/** A back end in its own process. It listens on a Unix socket in a temporary folder. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -1,6 +1,6 @@
 /**
- * A thread that drives one queue of a disk: writes and reads back the sectors that are its own, until it is told to stop or the device is
- * gone, and counts what was done and with which errors requests ended.
+ * A thread that drives one queue of a disk. It writes its own sectors and reads them back until it is told to stop or the
+ * device is gone. It counts the completed requests, and the errors of the others.
  */
 import { parentPort, workerData } from 'node:worker_threads';
 import { VirtioBlk } from '@virtio/blk';

@@ -7,7 +7,7 @@ import { UNPACKED } from './packages.ts';
 /** The processors that this process may use, as `--lcores` has it: `0-1`. */
 function processors(): string {
   const found = /^Cpus_allowed_list:\s*(\S+)$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1];
-  if (found === undefined) throw new Error('/proc/self/status does not say which processors there are');
+  if (found === undefined) throw new Error('/proc/self/status does not list the processors');
   return found;
 }
 

@@ -1,6 +1,6 @@
 /**
- * What only an x86-64 processor has, executed for real on a PC: configuration space by I/O ports and in memory, notifications by a port,
- * and the question whether pKVM is below. The host looks from outside at what was written.
+ * What only x86-64 processors have, run on a PC: configuration space by I/O ports and in memory, notifications by a port, and
+ * the detection of pKVM. The host checks what was written.
  */
 import { ecamRanges, findRootPointer, type ReadMemory } from '@virtio/bare';
 import { hal, machine, x86Cpu, x86Machine } from '@virtio/bare-guest';
@@ -9,7 +9,7 @@ import { MmioCam, PciRoot, PciTransport } from '@virtio/pci';
 import { HypCam, isPkvm, PortCam, PortRegion, type X86Ports } from '@virtio/pci-x86';
 
 const x86 = x86Machine();
-if (x86 === undefined) throw new Error('this is no x86-64 processor');
+if (x86 === undefined) throw new Error('this is not an x86-64 processor');
 const read: ReadMemory = (address, size) =>
   address + size <= 2 ** 32 ? new Uint8Array(machine.map(address, size)) : undefined;
 const [ecam] = ecamRanges(read, findRootPointer(read) ?? 0);

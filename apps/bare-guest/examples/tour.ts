@@ -1,4 +1,4 @@
-/** Drives one device of each kind, with promises, and says what it saw. The host looks from outside whether that is so. */
+/** Drives one device of each kind with promises, and prints what it saw. The host checks that this is true. */
 import { P9FileSystem, Virtio9p } from '@virtio/9p';
 import { findDevice, machine, openDriver } from '@virtio/bare-guest';
 import { VirtioBlk } from '@virtio/blk';

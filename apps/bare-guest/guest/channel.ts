@@ -1,6 +1,6 @@
 /**
- * Messages between a script and the host, on the line of the console: a message is a line that begins with the character RS (0x1E);
- * all else is what the script prints.
+ * Messages between a script and the host, over the serial console. A message is a line that begins with the character RS
+ * (0x1E); all other lines are the output of the script.
  */
 import { machine } from './machine.ts';
 import { decodeUtf8 } from '@virtio/core';

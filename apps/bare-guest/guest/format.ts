@@ -1,4 +1,4 @@
-/** Values as text, for people: enough of what `console.log` of other engines prints. */
+/** Formats values as text, much like `console.log` of other engines. */
 
 const MAX_DEPTH = 4;
 const MAX_ITEMS = 100;

@@ -65,7 +65,7 @@ export function x86Cpu(x86: X86Machine): X86Cpu {
     },
     hypercall: (call, a, b, c) => x86.hypercall(call, a, b, c),
     hypercall64: () => {
-      throw new Error('no register of virtio needs accesses of 8 bytes; they are not made here');
+      throw new Error('accesses of 8 bytes are not supported; no virtio register needs them');
     },
   };
 }

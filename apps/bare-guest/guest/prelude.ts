@@ -1,6 +1,6 @@
 /**
- * Runs ahead of everything else in a bundle: what the engine lacks of ECMAScript, and the few globals beyond it that scripts
- * take for granted. Drivers need the first two lines alone.
+ * Runs before everything else in a bundle. It adds what the engine lacks of ECMAScript, and the few other globals that scripts
+ * expect. Drivers need only the first two lines.
  */
 import { BareLoop } from '@virtio/bare';
 import { machine } from './machine.ts';

@@ -89,7 +89,7 @@ function startInterrupts(tree: DeviceTreeNode): TreeInterrupts {
   const [plic, gic] = [find('riscv,plic0'), find('arm,cortex-a15-gic')];
   const gicV2 = gic && new GicV2(window(gic, 0), window(gic, 1));
   const controller = plic === undefined ? gicV2 : new Plic(window(plic, 0), 0);
-  if (controller === undefined) throw new Error('the board has no interrupt controller that is known here');
+  if (controller === undefined) throw new Error('the board has no supported interrupt controller');
   const frame = find('arm,gic-v2m-frame');
   const target = gicV2 && frame && new GicV2m(window(frame, 0), frame.windows()[0]?.address ?? 0, gicV2);
   const router = new InterruptRouter(controller, loop);

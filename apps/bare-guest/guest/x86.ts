@@ -130,7 +130,7 @@ function routeLine(line: number): void {
   registers.write32(0, IO_APIC_VERSION);
   const last = (registers.read32(0x10) >>> 16) & 0xff;
   if (line > Math.min(last, FIRST_MESSAGE - FIRST_LINE - 1)) {
-    throw new Error(`line ${line} is asked for; the I/O APIC has lines 0 to ${last}`);
+    throw new Error(`there is no line ${line}; the I/O APIC has lines 0 to ${last}`);
   }
   set(0x10 + 2 * line + 1, 0);
   set(0x10 + 2 * line, FIRST_LINE + line);

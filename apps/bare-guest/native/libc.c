@@ -137,7 +137,7 @@ _Noreturn void __assert_fail(const char *what, const char *file, unsigned line, 
 	print(what);
 	die(" does not hold");
 }
-_Noreturn void abort(void) { die("the engine gave up"); }
+_Noreturn void abort(void) { die("the engine called abort()"); }
 
 /* Time: UTC, by the clock of the board. */
 static double epoch_ms(void)
@@ -172,8 +172,8 @@ int pthread_mutex_unlock(void *mutex) { return 0; }
 int pthread_cond_init(void *condition, const void *attributes) { return 0; }
 int pthread_cond_destroy(void *condition) { return 0; }
 int pthread_cond_signal(void *condition) { return 0; }
-int pthread_cond_wait(void *condition, void *mutex) { die("a wait that nothing ends"); }
-int pthread_cond_timedwait(void *condition, void *mutex, const void *until) { die("a wait that nothing ends"); }
+int pthread_cond_wait(void *condition, void *mutex) { die("the only thread waits for another one"); }
+int pthread_cond_timedwait(void *condition, void *mutex, const void *until) { die("the only thread waits for another one"); }
 
 /* libgcc asks whether the processor has large atomics: it need not. */
 unsigned long __getauxval(unsigned long type) { return 0; }

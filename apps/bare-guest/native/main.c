@@ -78,7 +78,7 @@ static JSValue js_map(JSContext *ctx, JSValueConst self, int count, JSValueConst
 	int64_t address, size;
 	if (JS_ToInt64(ctx, &address, values[0]) || JS_ToInt64(ctx, &size, values[1])) return JS_EXCEPTION;
 	if (address < 0 || size < 0 || !arch_mapped((uint64_t)address, (uint64_t)size))
-		return JS_ThrowRangeError(ctx, "the processor does not reach %lld bytes at %lld", (long long)size, (long long)address);
+		return JS_ThrowRangeError(ctx, "the processor cannot access %lld bytes at %lld", (long long)size, (long long)address);
 	return JS_NewArrayBuffer(ctx, (uint8_t *)(uintptr_t)address, (size_t)size, NULL, NULL, 0);
 }
 
@@ -101,7 +101,7 @@ static JSValue js_collect(JSContext *ctx, JSValueConst self, int count, JSValueC
 static void print_error(JSContext *ctx, JSValueConst error)
 {
 	const char *text = JS_ToCString(ctx, error);
-	print(text ? text : "an error that cannot be printed");
+	print(text ? text : "an error without a text");
 	print("\n");
 	if (text) JS_FreeCString(ctx, text);
 	if (!JS_IsObject(error)) return;
@@ -158,7 +158,7 @@ static void run(JSContext *ctx, const char *script, size_t length)
 		if (!again && !JS_IsJobPending(runtime)) break;
 	}
 	if (JS_PromiseState(ctx, done) == JS_PROMISE_PENDING) {
-		print("The script waits for something that will never come.\n");
+		print("The script waits, but no timer, interrupt or message is pending that could continue it.\n");
 		arch_exit(13);
 	}
 	arch_exit(0);

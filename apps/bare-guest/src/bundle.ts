@@ -80,7 +80,7 @@ export async function bundleText(contents: string, how: BundleOptions): Promise<
       logLevel: 'silent',
     });
     const [output] = result.outputFiles;
-    if (output === undefined) throw new HarnessError('BUNDLE_FAILED', 'Nothing came out of the bundler.');
+    if (output === undefined) throw new HarnessError('BUNDLE_FAILED', 'The bundler returned no output.');
     return output.contents;
   } catch (error) {
     if (!isBuildFailure(error)) throw error;

@@ -65,7 +65,7 @@ export async function ensureBareImage(
         if (name !== undefined) return join(folder, name);
         throw new HarnessError(
           'IMAGE_FAILED',
-          `${folder} has nothing that ends with ${end}; delete it and try again.`,
+          `${folder} has no file whose name ends in ${end}; delete the folder and try again.`,
         );
       };
       const lib = join(packages, 'lib');

@@ -41,7 +41,7 @@ export function parseScriptOptions(argv: readonly string[]): BareScriptOptions |
   const { values, tokens } = parseArgs({ ...lenient, args: own });
   for (const token of tokens) {
     if (token.kind !== 'option') continue;
-    if (!(token.name in SCRIPT_OPTIONS)) throw bad(`a bare guest has no option ${token.rawName}`);
+    if (!(token.name in SCRIPT_OPTIONS)) throw bad(`a bare guest does not have the option ${token.rawName}`);
     if (token.name !== 'help' && token.value === undefined) throw bad(`${token.rawName} needs a value`);
   }
   if (values.help !== undefined) return undefined;
@@ -51,7 +51,7 @@ export function parseScriptOptions(argv: readonly string[]): BareScriptOptions |
   const [file] = args;
   if (file === undefined) throw bad('a script is missing');
   const timeout = Number(texts.timeout ?? DEFAULT_TIMEOUT_S);
-  if (!(timeout > 0)) throw bad(`--timeout ${texts.timeout ?? ''}: a positive number is needed`);
+  if (!(timeout > 0)) throw bad(`--timeout ${texts.timeout ?? ''}: must be a positive number`);
   return {
     arch: oneOf('--bare', ARCHITECTURES, texts.bare ?? ''),
     transport: oneOf('--transport', TRANSPORTS, texts.transport ?? TRANSPORTS[0]),
@@ -66,7 +66,7 @@ export function parseScriptOptions(argv: readonly string[]): BareScriptOptions |
 /** What the bare tests were asked to do. */
 export interface BareTestOptions {
   readonly filters: readonly string[];
-  /** How much of all: a share for each change, the essential tests in every kind of guest, or all tests. */
+  /** How much runs: a part that suits each change, the essential tests in every kind of guest, or all tests. */
   readonly extent: 'short' | 'essential' | 'full';
   readonly json: string | undefined;
 }
@@ -89,7 +89,7 @@ export function parseTestOptions(argv: readonly string[]): BareTestOptions {
 function oneOf<T extends string>(option: string, known: readonly T[], value: string): T {
   const found = known.find((name) => name === value);
   if (found !== undefined) return found;
-  throw bad(`${option} ${value}: there are ${known.join(', ')}`);
+  throw bad(`${option} ${value}: must be one of ${known.join(', ')}`);
 }
 
 function bad(what: string): HarnessError {

@@ -99,7 +99,10 @@ export async function ensureToolchain(report: (line: string) => void): Promise<T
   );
   const found = await findToolchain();
   if (found === undefined) {
-    throw new HarnessError('INSTALL_FAILED', 'There is no clang with its lld in PATH.');
+    throw new HarnessError(
+      'INSTALL_FAILED',
+      'clang and an lld of the same version are not in PATH, although their packages are installed. Check PATH.',
+    );
   }
   return found;
 }

@@ -1,5 +1,5 @@
 /**
- * Runs the unit tests of the portable packages in other engines than the one they are developed in: QuickJS, the one of bare guests,
+ * Runs the unit tests of the portable packages in other engines than Node.js: QuickJS, the one of bare guests,
  * Deno and Bun. What an engine cannot do is listed by name below; a test that fails and is not listed is a failure.
  */
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -137,7 +137,7 @@ function commandOf(engine: Exclude<Engine, 'quickjs'>): readonly [string, ...str
   try {
     folder = join(createRequire(import.meta.url).resolve(`${name}/package.json`), '..');
   } catch {
-    throw new HarnessError('MISSING_PACKAGES', `${name} is not installed: it is there for x64 alone.`);
+    throw new HarnessError('MISSING_PACKAGES', `${name} is not installed; it is only available for x64.`);
   }
   return engine === 'deno'
     ? [join(folder, 'deno'), 'run', '--quiet', '--allow-all']
@@ -186,18 +186,18 @@ export async function runPortability(argv: readonly string[]): Promise<number> {
       sum.wrong += surprising.length + learnt.length + (passed === 0 ? 1 : 0);
       console.log(
         `${engine.padEnd(8)} ${name.padEnd(9)} ${passed} passed, ${surprising.length} failed, ` +
-          `${failed.length - surprising.length} that it cannot`,
+          `${failed.length - surprising.length} unsupported`,
       );
       for (const { file, leftOut } of results) {
-        for (const title of leftOut) console.log(`  left out, as it takes minutes: ${file} > ${title}`);
+        for (const title of leftOut) console.log(`  skipped, takes minutes: ${file} > ${title}`);
       }
       for (const { name: title, why } of surprising) {
         console.log(`  FAILED ${title}\n    ${why.slice(0, 500)}`);
       }
-      for (const title of learnt) console.log(`  it can, and is listed as if it could not: ${title}`);
+      for (const title of learnt) console.log(`  passes, but is listed as unsupported: ${title}`);
     }
   }
-  console.log(`${sum.passed} passed, ${sum.wrong} failed, ${sum.known} that an engine cannot`);
+  console.log(`${sum.passed} passed, ${sum.wrong} failed, ${sum.known} unsupported by an engine`);
   return sum.wrong === 0 ? 0 : 1;
 }
 

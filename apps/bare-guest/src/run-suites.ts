@@ -66,7 +66,7 @@ export async function runBareSuites(options: BareTestOptions): Promise<number> {
   if (selected.length === 0) {
     throw new HarnessError(
       'BAD_ARGUMENTS',
-      `No test matches '${filters.join(' ')}'; tests that are not essential want --full.`,
+      `No test matches '${filters.join(' ')}'; tests that are not essential need --full.`,
     );
   }
   const programs = await ensurePrograms(
@@ -97,11 +97,11 @@ export async function runBareSuites(options: BareTestOptions): Promise<number> {
       : [
           `Bare guests: ${
             extent === 'short'
-              ? 'each essential test ran once an architecture; apps/bare-guest/src/main.ts test runs them in every kind of guest, '
+              ? 'each essential test ran once per architecture; npm run bare runs them in every kind of guest, '
               : 'the essential tests ran; '
           }--full runs all tests.`,
         ]),
-    'Bare guests: tests that need an operating system in the guest are skipped, each with its reason; tests that draw or move much do so in small.',
+    'Bare guests: tests that need an operating system in the guest are skipped, each with its reason; tests that draw or transfer much use smaller sizes.',
   ]);
   if (json !== undefined) writeFileSync(json, `${JSON.stringify(report, null, 2)}\n`);
   const file = writeReport(beside(report));
@@ -210,7 +210,7 @@ function measures(runs: readonly CellRun[], images: ReadonlyMap<Architecture, Ba
     const peak = Math.max(...boots.flatMap(({ states }) => states.map((state) => state.heap.peak)));
     const script = Math.max(...boots.map(({ scriptBytes }) => scriptBytes));
     return [
-      `Bare ${arch}: image ${kib(images.get(arch)?.size ?? 0)}, script with tests ${kib(script)}; the script ran at the earliest ` +
+      `Bare ${arch}: image ${kib(images.get(arch)?.size ?? 0)}, script with tests ${kib(script)}; the script started at the earliest ` +
         `${Math.round(ready)} ms after reset; heap ${kib(heap)} in use between tests, ${kib(peak)} at its peak.` +
         runs
           .filter(({ cell }) => cell.machine.arch === arch)

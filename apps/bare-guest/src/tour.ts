@@ -1,6 +1,6 @@
 /**
- * Boots for a script of their own: one drives a device of each kind, and what a bare guest takes from QEMU's start to its end is measured on
- * it; one does what only an x86-64 processor does.
+ * Two boots with scripts of their own. One drives a device of each kind, and measures the time from the start of QEMU to its
+ * end; one runs what only x86-64 processors have.
  */
 import { deepEqual, equal, match } from 'node:assert/strict';
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';

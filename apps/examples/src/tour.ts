@@ -1,4 +1,4 @@
-/** Seven devices in one guest, each asked for a sign of life. The command stands in the README of this folder. */
+/** Seven devices in one guest; each one does something simple. The command is in the README of this folder. */
 import { VirtioBlk } from '@virtio/blk';
 import { VirtioConsole } from '@virtio/console';
 import { DeviceType, deviceTypeName } from '@virtio/core';

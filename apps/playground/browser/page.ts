@@ -1,4 +1,4 @@
-/** The page: examples, an editor for each file of a program, what it prints, and what happens on its devices. */
+/** The page: the examples, an editor for each file of a program, its output, and the trace of its devices. */
 import { javascript } from '@codemirror/lang-javascript';
 import { syntaxHighlighting } from '@codemirror/language';
 import { classHighlighter } from '@lezer/highlight';

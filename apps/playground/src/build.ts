@@ -71,7 +71,7 @@ export async function buildPlayground(folder: string): Promise<void> {
 if (import.meta.main) {
   const [folder] = process.argv.slice(2);
   if (folder === undefined) {
-    console.error('Say into which folder: node --conditions=@virtio/source src/build.ts FOLDER');
+    console.error('Give the folder to write to: node --conditions=@virtio/source src/build.ts FOLDER');
     process.exit(2);
   }
   await buildPlayground(path.resolve(folder));

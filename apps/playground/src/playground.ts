@@ -1,5 +1,6 @@
 /**
- * What programs of the playground have beside the packages: the devices of an emulated PC (v86), traced, and the host's side of each.
+ * What programs of the playground can import besides the packages: the devices of an emulated PC (v86), with a trace, and the
+ * host's side of each.
  */
 import {
   type DeviceType,

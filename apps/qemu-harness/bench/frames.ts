@@ -1,4 +1,6 @@
-/** The guest's half of `frames.bench.ts`. Rounds in turn, medians, and ours as a multiple of Linux' own. */
+/**
+ * The guest's part of `frames.bench.ts`: rounds in turn, medians, and our results as a multiple of those of Linux's own driver.
+ */
 import { execFileSync } from 'node:child_process';
 import { closeSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';

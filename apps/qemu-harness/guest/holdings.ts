@@ -1,6 +1,6 @@
 /**
- * What a process holds that a test must give back: what keeps its event loop alive, descriptors of devices and events, memory of
- * devices and huge pages that is mapped.
+ * The resources of a process that a test must release: what keeps its event loop alive, descriptors of devices and events,
+ * mapped device memory and huge pages.
  */
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 

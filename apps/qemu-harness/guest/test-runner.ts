@@ -24,7 +24,7 @@ export function serveTests(tests: readonly GuestTest[]): void {
   const [flag, device, name, key = '', args = 'null'] = process.argv.slice(2);
   if (flag === APART) {
     const body = tests.find((test) => test.device === device && test.name === name)?.apart?.[key];
-    if (body === undefined) throw new Error(`There is no function '${key}' apart.`);
+    if (body === undefined) throw new Error(`No test has a function '${key}' in 'apart'.`);
     void body(JSON.parse(args) as never);
     return;
   }

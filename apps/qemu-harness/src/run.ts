@@ -1,4 +1,4 @@
-/** Runs a program of the host to its end and keeps what it says. */
+/** Runs a program of the host until it ends, and collects its output. */
 import { spawn } from 'node:child_process';
 import { HarnessError, type HarnessErrorCode } from './errors.ts';
 

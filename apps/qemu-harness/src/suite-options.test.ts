@@ -25,7 +25,7 @@ describe('parseSuiteOptions', () => {
       arch: ['riscv64', 'aarch64'],
     });
     expect(() => parseSuiteOptions(['--arch', 'sparc'], 'start')).toThrow(
-      /there are x86_64, aarch64, riscv64/,
+      /must be one of x86_64, aarch64, riscv64/,
     );
   });
 

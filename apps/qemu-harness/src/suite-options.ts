@@ -7,7 +7,7 @@ import type { SuiteOptions } from './framework/run-suites.ts';
 
 function architecture(name: string): Architecture {
   const known = ARCHITECTURES.find((one) => one === name);
-  if (known === undefined) throw new Error(`--arch ${name}: there are ${ARCHITECTURES.join(', ')}`);
+  if (known === undefined) throw new Error(`--arch ${name}: must be one of ${ARCHITECTURES.join(', ')}`);
   return known;
 }
 

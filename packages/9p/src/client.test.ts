@@ -275,6 +275,19 @@ describe('cancelling', () => {
     await leavesNothing(rig, fs);
   });
 
+  it('flushes a Tversion by the tag that the server knows it by', async () => {
+    const rig = setUp();
+    rig.server.hold = (type) => type === 100;
+    const abort = new AbortController();
+    const mounting = failure(() => P9FileSystem.mount(rig.driver, { signal: abort.signal }));
+    await settle();
+    expect(rig.server.held).toHaveLength(1);
+    abort.abort();
+    expect(await mounting).toMatchObject({ code: 'ABORTED' });
+    rig.server.hold = undefined;
+    await leavesNothing(rig, await P9FileSystem.mount(rig.driver));
+  });
+
   it('does not use a tag again before the server has answered the flush', async () => {
     const rig = await mounted();
     const { fs, server, device } = rig;

@@ -25,7 +25,7 @@ import type {
 } from './client-types.ts';
 import { type Copied, copyData } from './copy-data.ts';
 import { readEntries } from './directory-entries.ts';
-import { Exchange } from './exchange.ts';
+import { Exchange, notConnected } from './exchange.ts';
 import { FidTable, NO_QID, type P9Fid } from './fid.ts';
 import { ATTRIBUTES, FileAttributes } from './file-attributes.ts';
 import { pipeline } from './pipeline.ts';
@@ -116,10 +116,7 @@ export class P9Client {
    */
   get root(): P9Fid {
     if (this.#root !== undefined) return this.#root;
-    throw new VirtioError(
-      'NOT_READY',
-      'this 9P client is not connected; run its task connect(), or mount the file system again',
-    );
+    throw notConnected();
   }
 
   /**
@@ -195,6 +192,8 @@ export class P9Client {
       this.#root = root;
       return root;
     } catch (error) {
+      this.#root = undefined;
+      this.#exchange.end();
       release(this.device, this);
       throw error;
     }
@@ -209,6 +208,7 @@ export class P9Client {
       yield* this.#exchange.quiesce();
       yield* this.clunk(root);
     } finally {
+      this.#exchange.end();
       release(this.device, this);
     }
   }

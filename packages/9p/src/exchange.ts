@@ -29,7 +29,7 @@ export class Exchange {
 
   readonly #fids: FidTable;
   readonly #tags: Tags;
-  /** The epoch of the device in which the session began; another one means that it is over. */
+  /** The epoch of the device in which the session began; another one means that it is over. -1: there is no session. */
   #epoch = -1;
 
   /**
@@ -68,6 +68,12 @@ export class Exchange {
     this.#fids.restart();
   }
 
+  /** Ends the session: fids that are left are stale, and nothing is sent any more, as the device may have another client. */
+  end(): void {
+    this.#epoch = -1;
+    this.#fids.restart();
+  }
+
   /** Whether a fid belongs to the session that is going on. */
   isCurrent(fid: P9Fid): boolean {
     return fid.session === this.#fids.session && this.#epoch === this.device.epoch;
@@ -83,6 +89,7 @@ export class Exchange {
   async run<V>(task: Task<V>, { signal }: WaitOptions = {}): Promise<V> {
     requireWaitable(this.device.transport);
     requireSignal(this.device.transport, signal);
+    refuseAborted(signal);
     const tags = this.#tags;
     let aborted = false;
     let step = task.next();
@@ -262,19 +269,20 @@ export class Exchange {
   }
 
   /** The clunk of a fid that was dropped is answered. */
-  #clunked(tag: number, { id, session }: P9Fid): void {
+  #clunked(tag: number, { id }: P9Fid): void {
     try {
       this.#tags.finish(tag, R.clunk);
     } catch (error) {
       // After an answer that makes no sense the server may still know the fid: its number is not used again.
       if (!P9Error.is(error)) return;
     }
-    if (session === this.#fids.session) this.#fids.release(id);
+    this.#fids.release(id);
   }
 
   #checkSession(message: Message): void {
     if (this.device.failure !== undefined) throw this.device.failure;
     if (this.#epoch === this.device.epoch) return;
+    if (this.#epoch < 0) throw notConnected();
     throw new VirtioError(
       'DEVICE_RESET',
       `${this.device.transport.who()} was reset, and the server has forgotten all fids that ${message.name} could use; ` +
@@ -343,7 +351,7 @@ export class Exchange {
     tags.cancelled(oldTag);
     while (tags.free === 0) await tags.room(0);
     if (this.device.failure !== undefined) throw this.device.failure;
-    const tag = tags.transmit(T.flush, { oldTag }, NO_DATA);
+    const tag = tags.transmit(T.flush, { oldTag: tags.onWire(oldTag) }, NO_DATA);
     await tags.done(tag);
     try {
       tags.finish(tag, R.flush);
@@ -354,9 +362,22 @@ export class Exchange {
   }
 }
 
+/** The error of a client that has no session. */
+export function notConnected(): VirtioError {
+  return new VirtioError(
+    'NOT_READY',
+    'this 9P client is not connected; run its task connect(), or mount the file system again',
+  );
+}
+
 /** Whether a task that waited can be cancelled now: a request that is flushed takes its reply first. */
 function isCancellable(wait: number, tags: Tags): boolean {
   return wait === CHECK || (wait >= HOLD && !tags.isDone(wait - HOLD));
+}
+
+/** Refuses a signal that is aborted already, also for a task that asks the server for nothing. */
+function refuseAborted(signal: AbortSignalLike | undefined): void {
+  if (signal?.aborted === true) throw abortError(signal);
 }
 
 function abortError(signal: AbortSignalLike): VirtioError {

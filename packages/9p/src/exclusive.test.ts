@@ -69,4 +69,46 @@ describe('a device has one client', () => {
     driver[Symbol.dispose]();
     expect(await raw).toMatchObject({ code: 'DISPOSED' });
   });
+
+  it('sends nothing of a client that took leave: its handles do not reach files of the next one', async () => {
+    const rig = await mounted();
+    const { fs: first, driver, server } = rig;
+    const old = await first.open('/mine', 'w+');
+    await first.unmount();
+    expect(await failure(() => old.read(new Uint8Array(1), { position: 0 }))).toMatchObject({
+      code: 'ESTALE',
+    });
+    const second = await P9FileSystem.mount(driver);
+    const handle = await second.open('/other', 'w+');
+    await handle.write('untouched');
+    expect(await failure(() => old.write('mine', { position: 0 }))).toMatchObject({ code: 'ESTALE' });
+    expect(() => old.truncateSync(0)).toThrow(expect.objectContaining({ code: 'ESTALE' }) as Error);
+    await old.close();
+    expect((await handle.read(new Uint8Array(9), { position: 0 })).bytesRead).toBe(9);
+    expect(new TextDecoder().decode(server.find('/other')?.bytes)).toBe('untouched');
+    expect(await failure(() => first.client.run(first.client.attach('root', 0, '')))).toMatchObject({
+      code: 'NOT_READY',
+    });
+    await handle.close();
+    await leavesNothing(rig, second);
+  });
+
+  it('does not use the number of a fid again whose clunk is answered after the next session has begun', async () => {
+    const rig = await mounted();
+    const { fs, server } = rig;
+    server.put('/f', new Uint8Array(1));
+    const old = await fs.open('/f');
+    server.hold = (type) => type === 120;
+    const closing = old.close();
+    await settle();
+    await fs.remount();
+    server.hold = undefined;
+    server.release();
+    expect(await failure(() => closing)).toMatchObject({ code: 'EBADF' });
+    const handles = await Promise.all(Array.from({ length: 8 }, () => fs.open('/f')));
+    expect(new Set(handles.map(({ fd }) => fd)).size).toBe(8);
+    for (const handle of handles) await handle.close();
+    expect(fs.client.fidsInUse).toBe(1);
+    await leavesNothing(rig, fs);
+  });
 });

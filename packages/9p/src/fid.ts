@@ -26,6 +26,8 @@ export interface P9Fid {
 /** The fids of one client, and the numbers that are free for new ones. */
 export class FidTable {
   readonly #free: number[] = [];
+  /** The first number of the session. Those of earlier sessions are not used again: their clunks may still be answered. */
+  #first = 0;
   #next = 0;
   #session = 0;
 
@@ -36,7 +38,7 @@ export class FidTable {
 
   /** How many numbers the server knows, or may know. */
   get used(): number {
-    return this.#next - this.#free.length;
+    return this.#next - this.#first - this.#free.length;
   }
 
   /** A number that the server does not use. */
@@ -48,9 +50,9 @@ export class FidTable {
     return id;
   }
 
-  /** The server has forgotten the fid, or never knew it. */
+  /** The server has forgotten the fid, or never knew it. For a fid of an earlier session, this does nothing. */
   release(id: number): void {
-    this.#free.push(id);
+    if (id >= this.#first) this.#free.push(id);
   }
 
   /** Releases a number that a request would have made a fid, if its error tells that the server has not made one. */
@@ -79,10 +81,10 @@ export class FidTable {
     if (fid.session !== this.#session) throw refuse('ESTALE', message.name);
   }
 
-  /** A new session: the server has forgotten all fids. */
+  /** A session begins or ends: its fids mean nothing to the server any more. */
   restart(): void {
     this.#free.length = 0;
-    this.#next = 0;
+    this.#first = this.#next;
     this.#session += 1;
   }
 }

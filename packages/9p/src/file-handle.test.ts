@@ -213,6 +213,67 @@ describe('FileHandle', () => {
     await leavesNothing(rig, fs);
   });
 
+  it('cancels an operation that waits for its turn at once, and the next ones keep theirs', async () => {
+    const rig = await mounted();
+    const { fs, server } = rig;
+    server.put('/f', bytes('firstsecond'));
+    const handle = await fs.open('/f');
+    server.hold = (type) => type === 116;
+    const first = handle.read(new Uint8Array(5));
+    await settle();
+    const abort = new AbortController();
+    const waiting = failure(() => handle.read(new Uint8Array(5), { signal: abort.signal }));
+    const early = failure(() => handle.read(new Uint8Array(5), { signal: AbortSignal.abort() }));
+    const buffer = new Uint8Array(6);
+    const last = handle.read(buffer);
+    await settle();
+    abort.abort();
+    expect(await waiting).toMatchObject({ code: 'ABORTED' });
+    expect(await early).toMatchObject({ code: 'ABORTED' });
+    await settle();
+    expect(server.held).toHaveLength(1);
+    server.hold = undefined;
+    server.release();
+    expect([(await first).bytesRead, (await last).bytesRead]).toEqual([5, 6]);
+    expect(Buffer.from(buffer).toString()).toBe('second');
+    await handle.close();
+    await leavesNothing(rig, fs);
+  });
+
+  it('rejects for a signal that is aborted already, even if there is nothing to ask the server', async () => {
+    const rig = await mounted();
+    const { fs } = rig;
+    await using handle = await fs.open('/f', 'w+');
+    const signal = AbortSignal.abort();
+    for (const attempt of [
+      () => handle.read(new Uint8Array(0), { signal }),
+      () => handle.write('', { position: 0, signal }),
+      () => handle.readv([], 0, { signal }),
+      () => fs.unmount({ signal }),
+    ]) {
+      expect(await failure(attempt)).toMatchObject({ code: 'ABORTED' });
+    }
+    expect((await fs.stat('/f')).size).toBe(0);
+  });
+
+  it('refuses buffers that were transferred before', async () => {
+    const rig = await mounted();
+    const { fs } = rig;
+    await using handle = await fs.open('/f', 'w+');
+    const gone = new Uint8Array(4);
+    structuredClone(gone.buffer, { transfer: [gone.buffer] });
+    for (const attempt of [
+      () => handle.write(gone),
+      () => handle.read(gone),
+      () => handle.writev([bytes('x'), gone]),
+      () => handle.readSync(gone),
+      () => fs.writeFile('/f', gone),
+      () => fs.setxattr('/f', 'user.x', gone),
+    ]) {
+      expect(await failure(attempt)).toMatchObject({ code: 'INVALID_PARAM' });
+    }
+  });
+
   it('reads into and writes from several buffers', async () => {
     const rig = await mounted();
     const { fs, server } = rig;
@@ -235,6 +296,15 @@ describe('FileHandle', () => {
     expect(handle.readvSync([new Uint8Array(1), new Uint8Array(5)], 13)).toBe(2);
     expect(server.find('/f')?.bytes).toHaveLength(15);
     expect(await failure(() => handle.readv(into, -1))).toMatchObject({ code: 'INVALID_PARAM' });
+    // Beyond 2^53 positions are not exact.
+    for (const attempt of [
+      () => handle.readv(into, Number.MAX_SAFE_INTEGER - 1),
+      () => handle.writev(into, Number.MAX_SAFE_INTEGER - 1),
+      () => handle.readvSync(into, Number.MAX_SAFE_INTEGER),
+      () => handle.writevSync(into, Number.MAX_SAFE_INTEGER),
+    ]) {
+      expect(await failure(attempt)).toMatchObject({ code: 'INVALID_PARAM' });
+    }
     await using appending = await fs.open('/f', 'a');
     await Promise.all([
       appending.writev([bytes('a'), bytes('b')], 0),

@@ -591,6 +591,54 @@ describe.each([
       },
     ],
     [
+      'takes a path with a slash at its end for that of a directory, as Linux does',
+      async (fs, { server }) => {
+        const file = server.put('/f', bytes('x'));
+        server.put('/d/e', bytes('y'));
+        server.put('/link', 'd');
+        for (const [code, attempt] of [
+          ['ENOTDIR', () => fs.unlink('/f/')],
+          ['ENOTDIR', () => fs.unlink('/link/')],
+          ['EISDIR', () => fs.unlink('/d/')],
+          ['ENOENT', () => fs.unlink('/no/')],
+          ['ENOTDIR', () => fs.rm('/f/', { force: true })],
+          ['ENOTDIR', () => fs.rm('/link//', { recursive: true })],
+          ['ENOTDIR', () => fs.rename('/f/', '/g')],
+          ['ENOTDIR', () => fs.rename('/f', '/g/')],
+          ['ENOENT', () => fs.link('/f', '/g/')],
+          ['EEXIST', () => fs.link('/f', '/d/')],
+          ['ENOENT', () => fs.symlink('f', '/g/')],
+          ['ENOENT', () => fs.mknod('/g/', FileType.FIFO | 0o644)],
+        ] as const) {
+          expect(await failure(attempt), String(attempt)).toMatchObject({ code });
+        }
+        expect([...server.root.entries.keys()]).toEqual(['f', 'd', 'link']);
+        expect(server.find('/f')).toBe(file);
+        await fs.rm('/no/', { force: true });
+        await fs.rename('/d/', '/h/');
+        await fs.rm('/h/', { recursive: true });
+        expect([...server.root.entries.keys()]).toEqual(['f', 'link']);
+      },
+    ],
+    [
+      'makes no directories without end where none can be made, as in /proc of Linux',
+      async (fs, { server }) => {
+        const proc = server.put('/proc', 'directory');
+        const reply = server.reply.bind(server);
+        server.reply = (message) => {
+          const view = new DataView(message.buffer);
+          const made = message[4] === 72 ? server.fids.get(view.getUint32(7, true))?.inode : undefined;
+          return made === proc ? refusal(message, 2) : reply(message);
+        };
+        for (const path of ['/proc/a', '/proc/a/b', '/proc/a/b/c']) {
+          expect(await failure(() => fs.mkdir(path, { recursive: true }))).toMatchObject({
+            code: 'ENOENT',
+            path,
+          });
+        }
+      },
+    ],
+    [
       'makes do with old servers that know neither renameat nor unlinkat',
       async (fs, { server }) => {
         for (const type of [74, 76]) server.unknown.add(type);

@@ -60,12 +60,13 @@ export class Tags {
   readonly #reply: Uint8Array<ArrayBuffer>[] = [];
   readonly #free: number[] = [];
   // By tag: the device's token and the epoch that it belongs to, the room for data and its size then, whether a cancellation was sent, the
-  // message's name, and what those who wait with promises wait for.
+  // tag as the server sees it, the message's name, and what those who wait with promises wait for.
   readonly #tokens = new Int32Array(MAX_TAGS);
   readonly #epochs = new Float64Array(MAX_TAGS);
   readonly #rooms: (Uint8Array | undefined)[] = [];
   readonly #roomSizes = new Float64Array(MAX_TAGS);
   readonly #cancelled = new Uint8Array(MAX_TAGS);
+  readonly #onWire = new Uint16Array(MAX_TAGS);
   readonly #names: string[] = [];
   readonly #promises: (Promise<void> | undefined)[] = [];
   readonly #resolves: ((() => void) | undefined)[] = [];
@@ -154,6 +155,7 @@ export class Tags {
     this.#rooms[tag] = room;
     this.#roomSizes[tag] = room?.length ?? 0;
     this.#cancelled[tag] = 0;
+    this.#onWire[tag] = wireTag(message, tag);
     this.#names[tag] = message.name;
     return tag;
   }
@@ -285,6 +287,11 @@ export class Tags {
       waiters.push(wake);
       this.#listen();
     });
+  }
+
+  /** The tag of a request as the server sees it. */
+  onWire(tag: number): number {
+    return this.#onWire[tag] as number;
   }
 
   /** Marks a request that a cancellation was sent for: that it ends without a reply is no lie then. */

@@ -111,6 +111,42 @@ describe('a Hal without an operating system', () => {
     expect(body).toThrow(expect.objectContaining({ code: 'INVALID_PARAM' }));
   });
 
+  it('refuses what was given back before, and what it never gave out: no memory gets two owners', () => {
+    const hal = new BareHal(machine(4));
+    const invalid = expect.objectContaining({ code: 'INVALID_PARAM' }) as Error;
+    const region = hal.dmaAlloc(1);
+    hal.dmaDealloc(region);
+    expect(() => hal.dmaDealloc(region)).toThrow(invalid);
+    expect(hal.dmaAlloc(1).address).not.toBe(hal.dmaAlloc(1).address);
+    for (const [address, pages] of [
+      [BASE + 8, 1],
+      [BASE, 2],
+      [BASE, 0],
+      [BASE - PAGE_SIZE, 1],
+      [BASE + 9 * PAGE_SIZE, 1],
+    ] as const) {
+      expect(() => hal.dmaDealloc({ bytes: new Uint8Array(0), address, pages })).toThrow(invalid);
+    }
+    const buffer = new Uint8Array(100);
+    const address = hal.share(buffer, 'both');
+    hal.unshare(address, buffer, 'both');
+    expect(() => hal.unshare(address, buffer, 'both')).toThrow(invalid);
+    expect(() => hal.share(new Uint8Array(0), 'both')).toThrow(invalid);
+    expect(hal.share(buffer, 'both')).not.toBe(hal.share(new Uint8Array(8), 'both'));
+  });
+
+  it('takes the whole memory of a buffer back that was detached or resized meanwhile', () => {
+    const hal = new BareHal(machine(2));
+    for (let n = 0; n < 4; n += 1) {
+      // Its array is of no bytes then, or of more.
+      for (const length of [0, 1, 3 * PAGE_SIZE]) {
+        const address = hal.share(new Uint8Array(2 * PAGE_SIZE), 'both');
+        hal.unshare(address, new Uint8Array(length), 'both');
+      }
+    }
+    expect(hal.dmaAlloc(2).address).toBe(BASE);
+  });
+
   it('shows a device nothing of what another request left', () => {
     const host = machine(1);
     const hal = new BareHal(host);

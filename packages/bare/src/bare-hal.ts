@@ -35,6 +35,8 @@ export class BareHal implements Hal {
   readonly #bytes: Uint8Array<ArrayBuffer>;
   /** Offsets of free runs of pages, by their number of pages. */
   readonly #free = new Map<number, number[]>();
+  /** By page: how many pages the allocation that begins there has; 0 where none begins. */
+  readonly #taken: Uint32Array;
   /** The first byte after all that was ever allocated. */
   #next = 0;
   #bounced = 0;
@@ -52,6 +54,7 @@ export class BareHal implements Hal {
     );
     this.#machine = machine;
     this.#bytes = new Uint8Array(dma);
+    this.#taken = new Uint32Array(Math.floor(dma.byteLength / PAGE_SIZE));
   }
 
   /** How many buffers were copied because they were not in DMA memory. */
@@ -69,8 +72,17 @@ export class BareHal implements Hal {
     return { bytes, address: this.#machine.dmaAddress + offset, pages };
   }
 
+  /** @throws VirtioError `INVALID_PARAM` if the region is not of this memory, or was freed before */
   dmaDealloc({ address, pages }: DmaRegion): void {
-    this.#give(address - this.#machine.dmaAddress, pages);
+    const offset = address - this.#machine.dmaAddress;
+    if (pages < 1 || this.#pagesAt(offset) !== pages) {
+      throw new VirtioError(
+        'INVALID_PARAM',
+        `${WHO}: a DMA region of ${pages} pages at 0x${address.toString(16)} was to be freed, but none was allocated there, or it was ` +
+          'freed before',
+      );
+    }
+    this.#release(offset, pages);
   }
 
   /** @throws VirtioError `INVALID_PARAM` for a window that is empty or not below 2^53 */
@@ -80,10 +92,17 @@ export class BareHal implements Hal {
     return new MappedRegisters(this.#machine.mapDevice(address, size), 0, size);
   }
 
+  /** @throws VirtioError `DMA_ERROR` if there is no memory for a copy, `INVALID_PARAM` for an empty buffer */
   share(buffer: Uint8Array, direction: BufferDirection): number {
     const { dma, dmaAddress } = this.#machine;
     if (buffer.buffer === dma) return dmaAddress + buffer.byteOffset;
-    const offset = this.#take(pagesOf(buffer));
+    if (buffer.length === 0) {
+      throw new VirtioError(
+        'INVALID_PARAM',
+        `${WHO}: an empty buffer cannot be shared with a device; check its length`,
+      );
+    }
+    const offset = this.#take(Math.ceil(buffer.length / PAGE_SIZE));
     this.#bounced += 1;
     // Bytes that the device does not write must not show data of another request.
     if (direction === 'device-to-driver') this.#bytes.fill(0, offset, offset + buffer.length);
@@ -91,14 +110,42 @@ export class BareHal implements Hal {
     return dmaAddress + offset;
   }
 
+  /** @throws VirtioError `INVALID_PARAM` if no buffer is shared at the address */
   unshare(address: number, buffer: Uint8Array, direction: BufferDirection): void {
     if (buffer.buffer === this.#machine.dma) return;
     const offset = address - this.#machine.dmaAddress;
-    if (direction !== 'driver-to-device') buffer.set(this.#bytes.subarray(offset, offset + buffer.length));
-    this.#give(offset, pagesOf(buffer));
+    // Not from the buffer's length: it may have been detached or resized meanwhile.
+    const pages = this.#pagesAt(offset);
+    if (pages === 0) {
+      throw new VirtioError(
+        'INVALID_PARAM',
+        `${WHO}: a buffer of ${buffer.length} bytes at 0x${address.toString(16)} was to be unshared, where none is shared; unshare ` +
+          'each buffer once',
+      );
+    }
+    if (direction !== 'driver-to-device') {
+      buffer.set(this.#bytes.subarray(offset, offset + Math.min(buffer.length, pages * PAGE_SIZE)));
+    }
+    this.#release(offset, pages);
+  }
+
+  /** How many pages the allocation that begins at an offset has; 0 if none does. */
+  #pagesAt(offset: number): number {
+    return this.#taken[offset / PAGE_SIZE] ?? 0;
   }
 
   #take(pages: number): number {
+    const offset = this.#find(pages);
+    this.#taken[offset / PAGE_SIZE] = pages;
+    return offset;
+  }
+
+  #release(offset: number, pages: number): void {
+    this.#taken[offset / PAGE_SIZE] = 0;
+    this.#give(offset, pages);
+  }
+
+  #find(pages: number): number {
     const kept = this.#free.get(pages)?.pop();
     if (kept !== undefined) return kept;
     if (this.#next + pages * PAGE_SIZE <= this.#bytes.length) return this.#advance(pages);
@@ -149,8 +196,4 @@ export class BareHal implements Hal {
     if (kept === undefined) this.#free.set(pages, [offset]);
     else kept.push(offset);
   }
-}
-
-function pagesOf(buffer: Uint8Array): number {
-  return Math.ceil(buffer.length / PAGE_SIZE);
 }

@@ -36,9 +36,12 @@ describe('BareLoop', () => {
     loop.run();
     expect(seen).toEqual(['soon', 'late']);
     expect(idled).toEqual([5, 15]);
-    expect(() => loop.setTimer(() => undefined, NaN)).toThrow(
-      expect.objectContaining({ code: 'INVALID_PARAM' }),
-    );
+    for (const ms of [NaN, -0.5, -1, 2 ** 31, '5', null, undefined, true, 1n]) {
+      expect(() => loop.setTimer(() => undefined, ms as number)).toThrow(
+        expect.objectContaining({ code: 'INVALID_PARAM' }),
+      );
+    }
+    expect(loop.alive).toBe(false);
   });
 
   it('waits for interrupts while it is held, and ends when it is not', () => {

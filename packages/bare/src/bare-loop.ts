@@ -23,6 +23,8 @@ export interface BareLoopOptions {
 /** The id of a timer of {@link BareLoop.setTimer}. */
 export type TimerId = number;
 
+const MAX_TIMER_MS = 0x7fff_ffff;
+
 interface Timer {
   readonly at: number;
   readonly callback: () => void;
@@ -96,10 +98,11 @@ export class BareLoop {
   /**
    * Calls back once, `ms` milliseconds from now or a little later. It keeps the loop alive.
    *
-   * @throws VirtioError `INVALID_PARAM` unless `ms` is from 0 to 2^31 − 1
+   * @param ms fractions are allowed
+   * @throws VirtioError `INVALID_PARAM` unless `ms` is a number from 0 to 2^31 − 1
    */
   setTimer(callback: () => void, ms: number): TimerId {
-    requireInteger('a timer', 'ms', Math.ceil(ms), 0, 0x7fff_ffff);
+    requireInteger('a timer', 'ms', typeof ms === 'number' ? Math.floor(ms) : ms, 0, MAX_TIMER_MS);
     const id = this.#nextTimer;
     this.#nextTimer += 1;
     this.#timers.set(id, { at: this.#options.now() + ms, callback });

@@ -220,6 +220,16 @@ describe('a flattened device tree', () => {
     expect(body).toThrow(expect.objectContaining({ code: 'INVALID_DEVICE' }));
   });
 
+  it('gives no address of the processor for a window on a bus that it cannot access, which has no ranges', () => {
+    const bus = {
+      children: { device: { properties: { compatible: 'virtio,mmio', reg: [0, 0x1000, 0x200] } } },
+    };
+    const tree = parseDeviceTree(flatten({ children: { bus } }));
+    expect(() => mmioDevices(tree)).toThrow(expect.objectContaining({ code: 'INVALID_DEVICE' }));
+    const mapped = parseDeviceTree(flatten({ children: { bus: { ...bus, properties: { ranges: [] } } } }));
+    expect(mmioDevices(mapped).map(({ address }) => address)).toEqual([0x1000]);
+  });
+
   it('is refused with a name that is too long, or a version that cannot be read', () => {
     expect(() => parseDeviceTree(flatten({ children: { ['n'.repeat(256)]: {} } }))).toThrow(/256|255/);
     const newer = bytes.slice();

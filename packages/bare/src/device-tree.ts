@@ -114,9 +114,15 @@ export class DeviceTreeNode {
     let result = address;
     for (let bus = this.parent; bus?.parent !== undefined; bus = bus.parent) {
       const ranges = bus.properties.get('ranges');
-      // `ranges` is empty: addresses are the same on both sides. It is missing: the bus is not mapped, and `reg` is not an address
-      // of the processor.
-      if (ranges === undefined || ranges.length === 0) continue;
+      // 2.3.8: if `ranges` is missing, the bus is not mapped, and `reg` is not an address of the processor.
+      if (ranges === undefined) {
+        throw broken(
+          this,
+          `the window at 0x${result.toString(16)} is on ${bus.path}, which the processor cannot access: it has no ranges`,
+        );
+      }
+      // If it is empty, addresses are the same on both sides.
+      if (ranges.length === 0) continue;
       const found = busRanges(bus).find(
         ({ child, size: length }) => result >= child && result + size <= child + length,
       );

@@ -79,6 +79,8 @@ describe('InterruptRouter', () => {
     router.poll();
     expect(lines.vectors).toBe(2);
     expect(seen).toEqual([1, 0]);
+    // No vectors would be INTx, without a source.
+    expect(() => router.msix([])).toThrow(expect.objectContaining({ code: 'INVALID_PARAM' }));
   });
 
   it('ends a turn although a line never falls quiet, and completes what a handler throws at', () => {

@@ -2,6 +2,7 @@
  * Passes pending interrupts of a controller to the lines of devices. It is polled by the event loop, not called from a trap
  * handler.
  */
+import { requireInteger } from '@virtio/core';
 import type { MmioInterrupt } from '@virtio/mmio';
 import type { PciInterrupts } from '@virtio/pci';
 
@@ -29,6 +30,9 @@ type Handler = () => boolean;
 
 /** The most claims per turn: a line that stays asserted must not stop the loop from doing anything else. */
 const CLAIMS = 64;
+
+/** The vectors of the largest MSI-X table. */
+const MAX_VECTORS = 2048;
 
 /**
  * Calls the handlers of an interrupt controller's sources. Lines may be shared.
@@ -67,8 +71,11 @@ export class InterruptRouter {
 
   /**
    * The interrupts of a PCI function with MSI-X: one source per vector. The messages in its MSI-X table must cause these sources.
+   *
+   * @throws VirtioError `INVALID_PARAM` without a source: no vectors would mean INTx, which has a source as well
    */
   msix(sources: readonly number[]): PciInterrupts {
+    requireInteger('InterruptRouter', 'the number of sources', sources.length, 1, MAX_VECTORS);
     return this.#pci(sources.length, sources);
   }
 

@@ -71,7 +71,7 @@ export class FakeDisk {
   readonly requests: DiskRequest[] = [];
   id = 'fake-disk';
   lifetime = [1, 3, 11];
-  /** Answers a request in the disk's stead: a status, or undefined to let the disk do it. */
+  /** Answers a request instead of the disk: a status, or undefined to let the disk answer. */
   answer: ((request: DiskRequest) => number | undefined) | undefined;
   /** The requests that were deferred by `holdBack`. */
   readonly held: DiskRequest[] = [];

@@ -19,8 +19,9 @@ export function parseAddress(text: string): Address {
   if (scheme === 'vhost-user' && rest !== '') return { kind: 'vhost-user', path: rest };
   if (scheme === 'mmio') {
     const [, address, size] = /^(0x[0-9a-f]+)(?:\+(0x[0-9a-f]+|\d+))?$/i.exec(rest) ?? [];
-    if (address !== undefined) {
-      return { kind: 'mmio', address: Number(address), size: Number(size ?? MMIO_SIZE) };
+    const window = { address: Number(address), size: Number(size ?? MMIO_SIZE) };
+    if (window.size > 0 && Number.isSafeInteger(window.address + window.size)) {
+      return { kind: 'mmio', ...window };
     }
   }
   const [, domain = '0000', bus, slot, func] =

@@ -1,7 +1,8 @@
+import { VirtioError } from '@virtio/core';
 import { describe, expect, it } from 'vitest';
 import { virtio } from '../test/fake-host.ts';
 import { formatAddress, parseAddress } from './address.ts';
-import { ExitStatus } from './errors.ts';
+import { ExitStatus, reportOf } from './errors.ts';
 import { splitWords } from './commands/p9-shell.ts';
 import { HexDump } from './hexdump.ts';
 import { Ending } from './main.ts';
@@ -26,6 +27,8 @@ describe('addresses', () => {
     'pci:0000:00:20.0',
     '00:03.8',
     'mmio:feb00e00',
+    'mmio:0xfeb00e00+0',
+    'mmio:0xffffffffffffffff',
     'mmio:00:03.0',
     'vhost-user:',
     'usb:1',
@@ -121,6 +124,9 @@ describe('the command line', () => {
     ['blk read', /missing required argument 'device'/],
     ['blk read 0000:00:03.0 --length 5X', /Give a size in bytes/],
     ['blk read 0000:00:03.0 --sector 1 --offset 2', /cannot be used with/],
+    ['trace 0000:00:03.0 -- nothing', /"nothing" is not a command\nhint: virtio trace/],
+    ['trace 0000:00:03.0 -- blk', /"blk" is not a command/],
+    ['trace 0000:00:03.0 -- blk nothing', /"blk nothing" is not a command/],
     ['probe nonsense', /"nonsense" is not the address of a device\nhint: write pci:0000:00:03.0/],
     ['probe vhost-user:/tmp/x', /does not report its device type\nhint: add --type/],
     ['probe vhost-user:/tmp/x --type nothing', /"nothing" is not a type of device/],
@@ -137,14 +143,14 @@ describe('the command line', () => {
       error: {
         code: 'NO_DEVICE',
         message: 'there is no device at pci:0000:00:03.0',
-        advice: 'virtio list shows the devices of this machine',
+        advice: 'virtio list shows the PCI and MMIO devices of this machine',
         help: 'virtio explain NO_DEVICE',
       },
     });
     const usage = await virtio('blk read --json');
     expect(usage.status).toBe(2);
     expect(JSON.parse(usage.err)).toMatchObject({
-      error: { message: "error: missing required argument 'device'" },
+      error: { message: "missing required argument 'device'" },
     });
     expect(JSON.parse((await virtio('console 0000:00:03.0 --json')).err)).toMatchObject({
       error: { code: 'CLI', advice: 'leave --json out, or add --list' },
@@ -156,9 +162,11 @@ describe('the command line', () => {
     const { err } = await virtio('probe 0000:00:03.0');
     expect(err).toBe(
       'virtio: there is no device at pci:0000:00:03.0\n' +
-        'hint: virtio list shows the devices of this machine\n' +
+        'hint: virtio list shows the PCI and MMIO devices of this machine\n' +
         'more: virtio explain NO_DEVICE\n',
     );
+    const absent = new VirtioError('NO_DEVICE', 'there is no PCI device at x; listDevices() lists those');
+    expect(reportOf(absent).message).toBe('there is no PCI device at x');
     const debug = await virtio('probe 0000:00:03.0', { env: { VIRTIO_DEBUG: '1' } });
     expect(debug.err).toMatch(/^VirtioError: there is no device/m);
   });

@@ -19,11 +19,18 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
   });
 }
 
-// The reader of the output has ended, as with `| head`: print no message.
+// The status that a failed write has, if there was one, also after the command has ended.
+let outputStatus: number | undefined;
+
 for (const stream of [process.stdout, process.stderr]) {
   stream.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code !== 'EPIPE') throw error;
-    controller.abort(new Ending(ExitStatus.BROKEN_PIPE));
+    // The reader of the output has ended, as with `| head`: print no message.
+    const closed = error.code === 'EPIPE';
+    if (!closed && outputStatus === undefined && stream === process.stdout) {
+      process.stderr.write(`virtio: standard output could not be written: ${error.message}\n`);
+    }
+    outputStatus ??= closed ? ExitStatus.BROKEN_PIPE : ExitStatus.FAILED;
+    controller.abort(new Ending(outputStatus));
   });
 }
 
@@ -43,4 +50,4 @@ const flushed = (stream: NodeJS.WriteStream): Promise<void> =>
     else stream.write('', () => resolve());
   });
 await Promise.all([flushed(process.stdout), flushed(process.stderr)]);
-process.exit(status);
+process.exit(outputStatus ?? status);

@@ -3,7 +3,7 @@ import { FakeDevice, FakeTransport } from '@virtio/testing';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { type Outcome, virtio, type World } from '../test/fake-host.ts';
 
 const ADDRESS = 'pci:0000:00:03.0';
@@ -16,6 +16,7 @@ beforeEach(() => {
 });
 
 afterEach(() => {
+  vi.restoreAllMocks();
   rmSync(folder, { recursive: true, force: true });
 });
 
@@ -115,6 +116,25 @@ describe('probe', () => {
       remarks: [{ level: 'info', text: 'bits 50 have no name in VIRTIO 1.4' }],
     });
     disk.device.assertClean();
+  });
+
+  it('refuses features that do not exist, which is no fault of the device', async () => {
+    const { status, out, err } = await new MemoryDisk().run(`probe ${ADDRESS} --without NOSUCH --json`);
+    expect({ status, out }).toEqual({ status: 2, out: '' });
+    expect(JSON.parse(err)).toMatchObject({ error: { code: 'INVALID_PARAM' } });
+  });
+
+  it('shows a device that never answers, with what was negotiated', async () => {
+    vi.spyOn(AbortSignal, 'timeout').mockImplementation(() => AbortSignal.abort());
+    const disk = new MemoryDisk();
+    disk.device.handle(0, (chain) => chain.defer());
+    const { status, out } = await disk.run(`probe ${ADDRESS} --json`);
+    expect(status).toBe(0);
+    expect(JSON.parse(out)).toMatchObject({
+      features: { negotiated: ['FLUSH', 'VERSION_1'] },
+      queues: [{ index: 0, size: 64 }],
+      remarks: [{ level: 'error', text: 'the device did not answer a first request within 10 s' }],
+    });
   });
 
   it('finds what a device has wrong', async () => {

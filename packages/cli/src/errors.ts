@@ -62,7 +62,10 @@ interface Known {
 }
 
 const KNOWN: Readonly<Record<string, Known>> = {
-  NO_DEVICE: { status: ExitStatus.NO_DEVICE, advice: 'virtio list shows the devices of this machine' },
+  NO_DEVICE: {
+    status: ExitStatus.NO_DEVICE,
+    advice: 'virtio list shows the PCI and MMIO devices of this machine',
+  },
   DEVICE_REMOVED: { status: ExitStatus.NO_DEVICE },
   INVALID_DEVICE: { status: ExitStatus.NO_DEVICE },
   PERMISSION_DENIED: {
@@ -105,7 +108,13 @@ export function reportOf(error: unknown): Report {
   }
   if (error instanceof CommanderError) {
     const status = error.exitCode === 0 ? ExitStatus.OK : ExitStatus.USAGE;
-    return { status, code: error.code, message: error.message, advice: undefined, help: undefined };
+    return {
+      status,
+      code: error.code,
+      message: error.message.replace(/^error: /, ''),
+      advice: undefined,
+      help: undefined,
+    };
   }
   if (VirtioError.is(error)) {
     const { status, advice }: Known = KNOWN[error.code] ?? { status: ExitStatus.FAILED };
@@ -126,7 +135,7 @@ export function reportOf(error: unknown): Report {
   return { status: ExitStatus.FAILED, code: 'UNKNOWN', message, advice: undefined, help: undefined };
 }
 
-/** The message of an error without its end, which names a file that users of the command line need not have. */
+/** The message of an error without what is for programmers: a file, and a function that the hint has a command for. */
 export function messageOf({ message, help }: VirtioError): string {
-  return message.replace(` (see ${help})`, '');
+  return message.replace(` (see ${help})`, '').replace(/; listDevices\(\) .*$/s, '');
 }

@@ -39,7 +39,7 @@ export function createProgram(host: Host, { tellErrors = true } = {}): Command {
       getErrHelpWidth: () => host.stderr.columns ?? 100,
     })
     .showSuggestionAfterError()
-    .showHelpAfterError('(virtio --help lists the commands)')
+    .showHelpAfterError('(virtio --help lists the commands, virtio COMMAND --help the arguments of one)')
     .addHelpText(
       'after',
       '\nA device is pci:0000:00:03.0 (or 0000:00:03.0), mmio:0xfeb00e00 or vhost-user:/path/to/socket.',

@@ -64,7 +64,7 @@ function readOptions():
 function main(): void {
   const options = readOptions();
   if (options === undefined) {
-    console.error('These arguments make no sense; npm run fuzz -- --help tells which there are.');
+    console.error('These arguments are wrong; npm run fuzz -- --help lists them.');
     process.exitCode = 2;
     return;
   }

@@ -1,7 +1,6 @@
 /** The context that all operations on a file system share. */
-import type { FileClient } from './client.ts';
-import type { Fid } from './client.ts';
-import { FileError } from './file-error.ts';
+import { type Fid, type FileClient, isDirectory } from './client.ts';
+import { FileError, refuse } from './file-error.ts';
 import { resolve, resolveParent } from './resolve.ts';
 import type { Task } from './task.ts';
 
@@ -38,16 +37,31 @@ export function* withFile<V>(
   }
 }
 
+/** Whether an entry is a directory. Fails if it does not exist. */
+export function* isDirectoryAt(client: FileClient, directory: Fid, name: string): Task<boolean> {
+  const { fid } = yield* client.walk(directory, [name]);
+  if (fid === undefined) throw refuse('ENOENT', 'walk');
+  yield* client.forget(fid);
+  return isDirectory(fid.qid);
+}
+
+/** Refuses to make anything but a directory at a path that ends with a slash, with the error of Linux. */
+export function* checkNoSlash(client: FileClient, directory: Fid, name: string, slash: boolean): Task<void> {
+  if (!slash) return;
+  yield* isDirectoryAt(client, directory, name);
+  throw refuse('EEXIST', 'walk');
+}
+
 /** Runs a task on the directory of a path's last name, then forgets its fid. */
 export function* withParent<V>(
   client: FileClient,
   path: string,
   code: 'EEXIST' | 'EBUSY' | 'EINVAL',
-  use: (directory: Fid, name: string) => Task<V>,
+  use: (directory: Fid, name: string, slash: boolean) => Task<V>,
 ): Task<V> {
-  const { directory, name } = yield* resolveParent(client, path, code);
+  const { directory, name, slash } = yield* resolveParent(client, path, code);
   try {
-    return yield* use(directory, name);
+    return yield* use(directory, name, slash);
   } finally {
     yield* client.forget(directory);
   }

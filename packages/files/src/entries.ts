@@ -2,7 +2,7 @@
 import { requireInteger } from '@virtio/core';
 import { statFile } from './attributes.ts';
 import { CLIENT, checkMode, MAX_U32, requirePath, requireString } from './check.ts';
-import { type FsContext, named, withFile, withParent } from './context.ts';
+import { checkNoSlash, type FsContext, isDirectoryAt, named, withFile, withParent } from './context.ts';
 import { isSymlink } from './client.ts';
 import type { MkdirOptions } from './options.ts';
 import { FileError, refuse } from './file-error.ts';
@@ -31,6 +31,7 @@ function* makeDirectory(
   path: string,
   mode: number,
   recursive: boolean,
+  again = false,
 ): Task<string | undefined> {
   const { client } = fs;
   try {
@@ -46,9 +47,10 @@ function* makeDirectory(
       return undefined;
     }
     const { parent } = splitLast(path);
-    if (!FileError.is(error, 'ENOENT') || parent === '/') throw error;
+    // With its parent there, a second ENOENT means that nothing can be made in it, as in Linux's /proc.
+    if (!FileError.is(error, 'ENOENT') || parent === '/' || again) throw error;
     const first = yield* makeDirectory(fs, parent, mode, true);
-    const made = yield* makeDirectory(fs, path, mode, true);
+    const made = yield* makeDirectory(fs, path, mode, true, true);
     return first ?? made;
   }
 }
@@ -82,8 +84,11 @@ export function* rename(fs: FsContext, path: string, newPath: string): Task<void
 }
 
 function* move({ client }: FsContext, path: string, newPath: string): Task<void> {
-  yield* withParent(client, path, 'EBUSY', function* (from, name) {
-    yield* withParent(client, newPath, 'EBUSY', function* (to, newName) {
+  yield* withParent(client, path, 'EBUSY', function* (from, name, slash) {
+    yield* withParent(client, newPath, 'EBUSY', function* (to, newName, newSlash) {
+      if ((slash || newSlash) && !(yield* isDirectoryAt(client, from, name))) {
+        throw refuse('ENOTDIR', 'rename');
+      }
       try {
         yield* client.renameat(from, name, to, newName);
       } catch (error) {
@@ -103,7 +108,10 @@ function* move({ client }: FsContext, path: string, newPath: string): Task<void>
 /** Makes a hard link. If `path` ends with a symbolic link, the new name is of that link. */
 export function* link({ client }: FsContext, path: string, newPath: string): Task<void> {
   const task = withFile(client, path, false, (fid) =>
-    withParent(client, newPath, 'EEXIST', (directory, name) => client.link(directory, fid, name)),
+    withParent(client, newPath, 'EEXIST', function* (directory, name, slash) {
+      yield* checkNoSlash(client, directory, name, slash);
+      yield* client.link(directory, fid, name);
+    }),
   );
   yield* named('link', path, task, newPath);
 }
@@ -111,9 +119,10 @@ export function* link({ client }: FsContext, path: string, newPath: string): Tas
 /** Makes a symbolic link at `path`. */
 export function* symlink({ client, gid }: FsContext, target: string, path: string): Task<void> {
   requireString('the target of a link', target);
-  const task = withParent(client, path, 'EEXIST', (directory, name) => {
+  const task = withParent(client, path, 'EEXIST', function* (directory, name, slash) {
     if (target === '') throw refuse('ENOENT', 'symlink');
-    return client.symlink(directory, name, target, gid);
+    yield* checkNoSlash(client, directory, name, slash);
+    yield* client.symlink(directory, name, target, gid);
   });
   yield* named('symlink', target, task, path);
 }
@@ -129,9 +138,10 @@ export function* mknod(
   const kind = checkMode('mode', mode) & ~umask;
   requireInteger(CLIENT, 'major', major, 0, MAX_U32);
   requireInteger(CLIENT, 'minor', minor, 0, MAX_U32);
-  const task = withParent(client, path, 'EEXIST', (directory, name) =>
-    client.mknod(directory, name, kind, major, minor, gid),
-  );
+  const task = withParent(client, path, 'EEXIST', function* (directory, name, slash) {
+    yield* checkNoSlash(client, directory, name, slash);
+    yield* client.mknod(directory, name, kind, major, minor, gid);
+  });
   yield* named('mknod', path, task);
 }
 

@@ -4,19 +4,18 @@
  * Operations that use the file's own position run one after the other; all others may run at the same time. The fid is clunked only
  * when all of them have ended, so that its number never stands for another file while a request is in flight.
  */
-import type { SpinOptions, WaitOptions } from '@virtio/core';
+import { type AbortSignalLike, requireSignal, type SpinOptions, type WaitOptions } from '@virtio/core';
 import { changes, type Changes, type Time } from './attributes.ts';
-import { resized } from './check.ts';
+import { CLIENT, resized } from './check.ts';
 import { type FsContext, named } from './context.ts';
 import type { Fid } from './client.ts';
 import { FileSink, readPieces, splitLines } from './file-streams.ts';
 import { openFile, readAll, writeAt } from './files.ts';
 import {
-  checkPosition,
   type HeldLock,
   type LockOptions,
   lockRequest,
-  toBuffers,
+  toVector,
   type ReadStreamOptions,
   type Part,
   toTransfer,
@@ -153,16 +152,14 @@ export class FileHandle {
     position: number | null = null,
     options?: WaitOptions,
   ): Promise<{ readonly bytesRead: number; readonly buffers: B }> {
-    const parts = toBuffers(buffers);
-    const at = checkPosition(position);
+    const { parts, position: at } = toVector(buffers, position);
     const bytesRead = await this.#run('read', () => this.#readv(parts, at), options, at === null);
     return { bytesRead, buffers };
   }
 
   /** The synchronous form of {@link FileHandle.readv}. Returns how many bytes were read. */
   readvSync(buffers: readonly Uint8Array[], position: number | null = null, options?: SpinOptions): number {
-    const parts = toBuffers(buffers);
-    const at = checkPosition(position);
+    const { parts, position: at } = toVector(buffers, position);
     return this.#runSync('read', () => this.#readv(parts, at), options);
   }
 
@@ -172,8 +169,7 @@ export class FileHandle {
     position: number | null = null,
     options?: WaitOptions,
   ): Promise<{ readonly bytesWritten: number; readonly buffers: B }> {
-    const parts = toBuffers(buffers);
-    const at = checkPosition(position);
+    const { parts, position: at } = toVector(buffers, position);
     const serial = at === null || this.#append;
     const bytesWritten = await this.#run('write', () => this.#writev(parts, at), options, serial);
     return { bytesWritten, buffers };
@@ -181,8 +177,7 @@ export class FileHandle {
 
   /** The synchronous form of {@link FileHandle.writev}. Returns how many bytes were written. */
   writevSync(buffers: readonly Uint8Array[], position: number | null = null, options?: SpinOptions): number {
-    const parts = toBuffers(buffers);
-    const at = checkPosition(position);
+    const { parts, position: at } = toVector(buffers, position);
     return this.#runSync('write', () => this.#writev(parts, at), options);
   }
 
@@ -475,9 +470,13 @@ export class FileHandle {
     this.#enter(syscall);
     try {
       const { client } = this.#fs;
-      if (!serial) return await client.run(named(syscall, this.path, task()), options);
-      const result = this.#tail.then(() => client.run(named(syscall, this.path, task()), options));
-      this.#tail = result.catch(() => undefined);
+      const run = (): Promise<V> => client.run(named(syscall, this.path, task()), options);
+      if (!serial) return await run();
+      requireSignal(CLIENT, options?.signal);
+      const before = this.#tail;
+      // An operation that is cancelled in the line ends at once; those behind it still wait for those before it.
+      const result = settledOrAborted(before, options?.signal).then(run);
+      this.#tail = Promise.allSettled([before, result]);
       return await result;
     } finally {
       this.#leave();
@@ -501,6 +500,28 @@ export class FileHandle {
   #leave(): void {
     this.#users -= 1;
     if (this.#users === 0) this.#idle?.();
+  }
+}
+
+/** Waits for a promise that does not reject, or until the signal is aborted. */
+async function settledOrAborted(
+  before: Promise<unknown>,
+  signal: AbortSignalLike | undefined,
+): Promise<void> {
+  if (signal === undefined) {
+    await before;
+    return;
+  }
+  if (signal.aborted) return;
+  let abort = (): void => undefined;
+  const aborted = new Promise<void>((resolve) => {
+    abort = resolve;
+  });
+  signal.addEventListener('abort', abort);
+  try {
+    await Promise.race([before, aborted]);
+  } finally {
+    signal.removeEventListener('abort', abort);
   }
 }
 

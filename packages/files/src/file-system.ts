@@ -85,7 +85,10 @@ export abstract class FileSystem<C extends FileClient = FileClient> implements D
     this.client.runSync(this.enter(), options);
   }
 
-  /** Ends the session with the server. Open handles are no longer valid; the device can be mounted again. */
+  /**
+   * Ends the session with the server. Handles that are still open fail with `ESTALE`; close them first, as a server of 9P keeps
+   * their files open until the next session. The device can be mounted again.
+   */
   unmount(options?: WaitOptions): Promise<void> {
     return this.client.run(this.#leave(), options);
   }

@@ -1,7 +1,7 @@
 /** Tasks that read and write the contents of files. */
 import { changes } from './attributes.ts';
 import { checkMode } from './check.ts';
-import type { FileClient } from './client.ts';
+import type { Attributes, FileClient } from './client.ts';
 import { type FsContext, named } from './context.ts';
 import { isDirectory, isSymlink, type Fid } from './client.ts';
 import { type OpenFlags, parseOpenFlags } from './open-flags.ts';
@@ -151,6 +151,35 @@ export function* writeFile(
   }
 }
 
+/** What is the same of two fids of one file, unless it is changed meanwhile. */
+const IDENTITY = [
+  'mode',
+  'uid',
+  'gid',
+  'nlink',
+  'rdev',
+  'size',
+  'mtime',
+  'mtimeNs',
+  'ctime',
+  'ctimeNs',
+  'btime',
+  'btimeNs',
+] as const satisfies (keyof Attributes)[];
+
+/**
+ * Whether two fids with the same number in their qids stand for one file. Numbers are those of the host's inodes, and files of two file
+ * systems below the shared directory may have the same.
+ */
+function* isSame(client: FileClient, one: Fid, other: Fid): Task<boolean> {
+  // Once more, as another program may write to the file: a copy to itself would empty it.
+  for (let attempt = 1; attempt <= 3; attempt += 1) {
+    const [a, b] = [yield* client.getattr(one), yield* client.getattr(other)];
+    if (IDENTITY.every((name) => a[name] === b[name])) return true;
+  }
+  return false;
+}
+
 /** Copies a file and its permissions. */
 export function* copyFile(fs: FsContext, source: string, target: string, exclusive: boolean): Task<void> {
   yield* named('copyfile', source, copy(fs, source, target, exclusive), target);
@@ -164,7 +193,7 @@ function* copy(fs: FsContext, source: string, target: string, exclusive: boolean
     const flags = OpenFlag.WRONLY | CREAT | (exclusive ? EXCL : 0);
     const to = yield* openFile(fs, target, flags, mode & 0o7777);
     try {
-      if (to.qid.path === from.qid.path) return;
+      if (to.qid.path === from.qid.path && (yield* isSame(client, from, to))) return;
       yield* client.setattr(to, changes({ size: 0 }));
       const { end, written } = yield* client.copy(from, to, size);
       // The file became shorter while it was copied.

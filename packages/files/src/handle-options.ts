@@ -1,6 +1,6 @@
 /** Options of the methods of a file handle, and their defaults. */
-import { requireBytes, requireInteger, VirtioError, type WaitOptions } from '@virtio/core';
-import { CLIENT, checkSize, MAX_U32, requireChoice, requireString } from './check.ts';
+import { requireInteger, VirtioError, type WaitOptions } from '@virtio/core';
+import { checkBytes, CLIENT, checkSize, MAX_U32, requireChoice, requireString } from './check.ts';
 import type { SyncOptions } from './options.ts';
 import { LockType } from './numbers.ts';
 
@@ -84,13 +84,21 @@ export function lockRequest(
   };
 }
 
-/** Checks a position in a file, or `null` for the file's own. */
-export function checkPosition(position: number | null): number | null {
-  return position === null ? null : checkSize('position', position);
+/** Checks where `length` bytes are read or written: a position in the file, or `null` for the file's own. */
+function checkPosition(position: number | null, length: number): number | null {
+  if (position === null) return null;
+  checkSize('position + length', checkSize('position', position) + length);
+  return position;
+}
+
+/** A vectored call of {@link Part}s at a position, `null` for the file's own. */
+export interface Vector {
+  readonly parts: readonly Part[];
+  readonly position: number | null;
 }
 
 /** The buffers of a vectored call: a copy, as the caller may change the array while they are in use. */
-export function toBuffers(buffers: readonly Uint8Array[]): readonly Part[] {
+export function toVector(buffers: readonly Uint8Array[], position: number | null): Vector {
   const given: unknown = buffers;
   if (!Array.isArray(given)) {
     throw new VirtioError(
@@ -98,10 +106,12 @@ export function toBuffers(buffers: readonly Uint8Array[]): readonly Part[] {
       `${CLIENT}: buffers is of type ${typeof given}; give an array of Uint8Array`,
     );
   }
-  return Array.from(buffers, (part) => {
-    requireBytes(CLIENT, part);
+  const parts = Array.from(buffers, (part) => {
+    checkBytes(part);
     return { part, length: part.length };
   });
+  const total = parts.reduce((sum, { length }) => sum + length, 0);
+  return { parts, position: checkPosition(position, total) };
 }
 
 export function toTransfer(
@@ -110,12 +120,11 @@ export function toTransfer(
   length: number | undefined,
   position: number | null | undefined,
 ): Transfer {
-  requireBytes(CLIENT, buffer);
+  checkBytes(buffer);
   const values = typeof options === 'object' ? options : { offset: options, length, position };
   const offset = requireInteger(CLIENT, 'offset', values.offset ?? 0, 0, buffer.length);
   const rest = buffer.length - offset;
   const count = requireInteger(CLIENT, 'length', values.length ?? rest, 0, rest);
-  const at = checkPosition(values.position ?? null);
-  if (at !== null) checkSize('position + length', at + count);
+  const at = checkPosition(values.position ?? null, count);
   return { part: buffer.subarray(offset, offset + count), length: count, position: at };
 }

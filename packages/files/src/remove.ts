@@ -1,6 +1,6 @@
 /** Tasks that remove files, directories and trees. */
 import type { FileClient } from './client.ts';
-import { type FsContext, named, withParent } from './context.ts';
+import { type FsContext, isDirectoryAt, named, withParent } from './context.ts';
 import { isDirectory, type Fid } from './client.ts';
 import { listDirectory, MAX_DEPTH } from './listing.ts';
 import type { RmOptions } from './options.ts';
@@ -13,7 +13,11 @@ const ENOTSUPP = 524;
 
 /** Removes a file. */
 export function* unlink({ client }: FsContext, path: string): Task<void> {
-  const task = withParent(client, path, 'EBUSY', (directory, name) => unlinkIn(client, directory, name, 0));
+  const task = withParent(client, path, 'EBUSY', function* (directory, name, slash) {
+    // The server does not see the slash, and would remove a file, or a link to a directory.
+    if (slash) throw refuse((yield* isDirectoryAt(client, directory, name)) ? 'EISDIR' : 'ENOTDIR', 'unlink');
+    yield* unlinkIn(client, directory, name, 0);
+  });
   yield* named('unlink', path, task);
 }
 
@@ -51,7 +55,8 @@ export function* rm(
 
 function* remove({ client }: FsContext, path: string, recursive: boolean, force: boolean): Task<void> {
   try {
-    yield* withParent(client, path, 'EINVAL', function* (directory, name) {
+    yield* withParent(client, path, 'EINVAL', function* (directory, name, slash) {
+      if (slash && !(yield* isDirectoryAt(client, directory, name))) throw refuse('ENOTDIR', 'rm');
       try {
         yield* unlinkIn(client, directory, name, 0);
       } catch (error) {

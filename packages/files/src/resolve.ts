@@ -240,19 +240,19 @@ export function splitLast(path: string): { readonly parent: string; readonly nam
 /**
  * Finds the directory of a path's last name, which need not exist.
  *
- * @returns the directory, which the caller forgets, and the name
+ * @returns the directory, which the caller forgets, the name, and whether a slash follows it: then only a directory can be meant
  * @throws {@link FileError} `code` if the path has no last name, or that is `.` or `..`
  */
 export function* resolveParent(
   client: FileClient,
   path: string,
   code: 'EEXIST' | 'EBUSY' | 'EINVAL',
-): Task<{ readonly directory: Fid; readonly name: string }> {
+): Task<{ readonly directory: Fid; readonly name: string; readonly slash: boolean }> {
   requirePath(path);
   if (path === '') throw refuse('ENOENT', WALK);
   const { parent, name } = splitLast(path);
   if (name.includes('\0')) throw refuse('EINVAL', WALK);
   if (name === '' || name === '.' || name === '..') throw refuse(code, WALK);
   const { fid } = yield* resolve(client, `${parent}/.`, { follow: true });
-  return { directory: fid as Fid, name };
+  return { directory: fid as Fid, name, slash: path.endsWith('/') };
 }

@@ -37,7 +37,7 @@ import {
   type Walk,
   WINDOW,
 } from '@virtio/files';
-import { Exchange } from './exchange.ts';
+import { Exchange, notConnected } from './exchange.ts';
 import { type FuseFid, Nodes } from './nodes.ts';
 import { pipeline } from './pipeline.ts';
 import { FSYNC_DATA, FUSE_VERSION, In, InitFlag, Opcode, Out, ROOT_ID } from './protocol.ts';
@@ -161,10 +161,7 @@ export class FuseClient implements FileClient {
    */
   get root(): FuseFid {
     if (this.#root !== undefined) return this.#root;
-    throw new VirtioError(
-      'NOT_READY',
-      'this FUSE client is not connected; run its task connect(), or mount the file system again',
-    );
+    throw notConnected();
   }
 
   /** Runs a task with promises. @throws {@link VirtioError} `ABORTED`, `UNSUPPORTED` without interrupts; what the task throws */
@@ -229,6 +226,8 @@ export class FuseClient implements FileClient {
       return this.#root;
     } catch (error) {
       this.#root = undefined;
+      this.#exchange.end();
+      this.#nodes.clear();
       release(this.device, this);
       throw error;
     }
@@ -249,6 +248,7 @@ export class FuseClient implements FileClient {
       // Not every server knows the request.
       if (!FileError.is(error)) throw error;
     } finally {
+      this.#exchange.end();
       this.#nodes.clear();
       release(this.device, this);
     }

@@ -121,6 +121,7 @@ export class Exchange {
   readonly #priority: Uint8Array[] = [];
   #credentials: Credentials = { uid: 0, gid: 0 };
   #unique = 0;
+  /** The epoch of the device in which the session began; -1: there is no session. */
   #epoch = -1;
   #session = 0;
   #awaited = 0;
@@ -189,6 +190,13 @@ export class Exchange {
     this.look();
   }
 
+  /** Ends the session: fids that are left are stale, and nothing is sent any more, as the device may have another client. */
+  end(): void {
+    this.#epoch = -1;
+    this.#session += 1;
+    this.#priority.length = 0;
+  }
+
   /**
    * Runs a task with promises.
    *
@@ -198,6 +206,7 @@ export class Exchange {
   async run<V>(task: Task<V>, { signal }: WaitOptions = {}): Promise<V> {
     requireWaitable(this.device.transport);
     requireSignal(this.device.transport, signal);
+    refuseAborted(signal);
     let aborted = false;
     let step = task.next();
     while (step.done !== true) {
@@ -269,6 +278,7 @@ export class Exchange {
   trySend<I extends FieldTable, O extends FieldTable>(call: Call<I, O>): number {
     const { device } = this;
     if (device.failure !== undefined) throw device.failure;
+    if (this.#epoch < 0) throw notConnected();
     if (this.#epoch !== device.epoch) {
       throw new VirtioError(
         'DEVICE_RESET',
@@ -643,6 +653,19 @@ const OPERATIONS = new Map<number, string>(
 
 function operation(opcode: number): string {
   return OPERATIONS.get(opcode) ?? `request ${opcode}`;
+}
+
+/** The error of a client that has no session. */
+export function notConnected(): VirtioError {
+  return new VirtioError(
+    'NOT_READY',
+    'this FUSE client is not connected; run its task connect(), or mount the file system again',
+  );
+}
+
+/** Refuses a signal that is aborted already, also for a task that asks the server for nothing. */
+function refuseAborted(signal: AbortSignalLike | undefined): void {
+  if (signal?.aborted === true) throw abortError(signal);
 }
 
 function abortError(signal: AbortSignalLike): VirtioError {

@@ -120,6 +120,48 @@ describe('a file system device', () => {
 });
 
 describe('a file system over it', () => {
+  it('copies between files that have the same inode number, on two file systems of the host', async () => {
+    const { device, driver } = open();
+    const copied: bigint[] = [];
+    serve(device, (asked) => {
+      const { opcode, nodeid, chain } = asked;
+      if (nodeid === ROOT_ID && opcode !== Opcode.LOOKUP) return false;
+      const name = opcode === Opcode.LOOKUP ? chain.readAt(InHeader.size, 1)[0] : undefined;
+      const node = opcode === Opcode.LOOKUP ? (name === 0x61 ? 7n : 8n) : nodeid;
+      const attr = { ino: 12n, mode: FILE, size: node === 7n ? 5n : 0n, ctime: node };
+      if (opcode === Opcode.LOOKUP) reply(asked, encode(Out.entry, { nodeid: node, ...attr }));
+      else if (opcode === Opcode.GETATTR || opcode === Opcode.SETATTR) reply(asked, encode(Out.attr, attr));
+      else if (opcode === Opcode.COPY_FILE_RANGE) {
+        copied.push(nodeid);
+        reply(asked, encode(Out.write, { size: copied.length === 1 ? 5 : 0 }));
+      } else return false;
+      return true;
+    });
+    await using fs = await FuseFileSystem.mount(driver);
+    await fs.copyFile('/a', '/b');
+    expect(copied).toEqual([7n, 7n]);
+    await fs.copyFile('/a', '/a');
+    expect(copied).toHaveLength(2);
+  });
+
+  it('sends nothing of a session that has ended: its handles do not reach files of the next one', async () => {
+    const { device, driver } = open();
+    const { seen } = serve(device);
+    const first = await FuseFileSystem.mount(driver);
+    const old = await first.open('/file', 'r+');
+    await first.unmount();
+    seen.length = 0;
+    await expect(old.read(new Uint8Array(5), { position: 0 })).rejects.toMatchObject({ code: 'ESTALE' });
+    const second = await FuseFileSystem.mount(driver);
+    const handle = await second.open('/file', 'r+');
+    await expect(old.write('mine', { position: 0 })).rejects.toMatchObject({ code: 'ESTALE' });
+    expect(() => old.truncateSync(0)).toThrow(expect.objectContaining({ code: 'ESTALE' }));
+    await old.close();
+    expect(seen).toEqual([Opcode.INIT, Opcode.GETATTR, Opcode.LOOKUP, Opcode.OPEN]);
+    await handle.close();
+    await second.unmount();
+  });
+
   it('forgets a node when all requests that name it were answered [5.11.6.2.2]', async () => {
     const { device, driver } = open();
     let held: Asked | undefined;

@@ -313,8 +313,10 @@ export class CommandQueue {
   }
 
   /** Refuses a command that needs a feature that was not negotiated, or numbers that the device does not allow. */
-  #check({ name, needs, check }: GpuCommand<unknown>, ring: number | undefined): void {
+  #check({ name, needs, check, request }: GpuCommand<unknown>, ring: number | undefined): void {
     const driver = this.#driver;
+    // Made by a caller; behind the room is that of other commands.
+    requireInteger(driver.transport, `the length of ${name}`, request.length, HEADER_SIZE, REQUEST_ROOM);
     if (needs !== undefined && !driver.has(needs)) throw this.#unsupported(name, needs);
     check?.(driver.limits);
     if (ring === undefined) return;

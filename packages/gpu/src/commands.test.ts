@@ -377,6 +377,22 @@ describe('ids of resources', () => {
     expect(new Set([screen.resourceId, cursor.resourceId, ...ids]).size).toBe(102);
     expect(ids.every((id) => id > 0)).toBe(true);
   });
+
+  it('that cannot be are not freed', () => {
+    using rig = setUp();
+    for (const id of [0, -1, 0.5, NaN, 2 ** 32, '1' as unknown as number]) {
+      expect(() => rig.gpu.freeResourceId(id)).toThrow(expect.objectContaining({ code: 'INVALID_PARAM' }));
+    }
+  });
+});
+
+describe('a command that a caller made', () => {
+  it('is refused if it has no room, as behind it are those of others', async () => {
+    using rig = setUp();
+    const command = { ...Command.getDisplayInfo(), request: new Uint8Array(129) };
+    expect(await failure(() => rig.gpu.request(command))).toMatchObject({ code: 'INVALID_PARAM' });
+    expect(rig.host.log).toHaveLength(0);
+  });
 });
 
 describe('numbers', () => {

@@ -125,6 +125,31 @@ describe('a cursor', () => {
     }
   });
 
+  it('cannot be shown any more once it is being destroyed', async () => {
+    using rig = setUp();
+    const cursor = await rig.gpu.createCursor({ image: image(8) });
+    await cursor.show({ x: 1, y: 1 });
+    const destroyed = Promise.all([cursor.destroy(), cursor.destroy()]);
+    expect(await failure(() => cursor.show({ x: 5, y: 5 }))).toMatchObject({ code: 'DISPOSED' });
+    await destroyed;
+    expect(rig.host.cursors.get(0)?.resourceId).toBe(0);
+    expect(rig.host.resources.size).toBe(0);
+    rig.gpu.moveCursorSync({ x: 2, y: 2 });
+    const { bytes } = rig.host.log.at(-1) as { bytes: Uint8Array };
+    expect(new DataView(bytes.buffer).getUint32(40, true)).toBe(0);
+  });
+
+  it.each(['async', 'sync'])('is destroyed though its display is gone (%s)', async (how) => {
+    using rig = setUp();
+    const cursor = await rig.gpu.createCursor({ image: image(8) });
+    await cursor.show({ x: 1, y: 1 });
+    rig.host.displays.length = 0;
+    if (how === 'async') await cursor.destroy();
+    else cursor.destroySync();
+    expect(rig.host.resources.size).toBe(0);
+    expect(cursor.live).toBe(false);
+  });
+
   it('that another has taken the place of is destroyed without a word to the display', async () => {
     using rig = setUp();
     const [first, second] = [

@@ -11,7 +11,13 @@ import {
 import type { RgbaImage } from './framebuffer.ts';
 import { GpuError } from './gpu-error.ts';
 import { CURSOR_BYTES, type GpuState, requireScanout } from './gpu-state.ts';
-import { convertPremultiplied, PixelFormat, type PixelShifts, pixelShifts } from './pixel-format.ts';
+import {
+  convertPremultiplied,
+  PixelFormat,
+  type PixelShifts,
+  pixelShifts,
+  requireImageData,
+} from './pixel-format.ts';
 import { BYTES_PER_PIXEL, CURSOR_SIZE, GpuCommandType } from './protocol.ts';
 import { ask, runSteps, runStepsSync, type Steps } from './steps.ts';
 
@@ -48,6 +54,8 @@ export class Cursor implements Disposable, AsyncDisposable {
   readonly #state: GpuState;
   readonly #epoch: number;
   #destroyed = false;
+  /** It is being hidden where it is shown, to be destroyed then. */
+  #ending = false;
 
   /** @internal use {@link VirtioGpu.createCursor} */
   constructor(state: GpuState, resourceId: number, hotX: number, hotY: number) {
@@ -66,6 +74,7 @@ export class Cursor implements Disposable, AsyncDisposable {
     const height = requireInteger(transport, "the cursor's height", image.height, 1, CURSOR_SIZE);
     requireInteger(transport, 'hotX', hotX, 0, CURSOR_SIZE - 1);
     requireInteger(transport, 'hotY', hotY, 0, CURSOR_SIZE - 1);
+    requireImageData(transport, image.data);
     if (image.data.length < width * height * BYTES_PER_PIXEL) {
       throw new VirtioError(
         'INVALID_PARAM',
@@ -138,20 +147,34 @@ export class Cursor implements Disposable, AsyncDisposable {
 
   /** Hides the cursor where it is shown, and destroys its image on the host. A second call does nothing. */
   async destroy(): Promise<void> {
-    if (!this.#isOver()) {
-      await this.#hideAll((scanout) => sendCursor(this.#state, undefined, this.#at(scanout)));
+    if (this.#destroyed || this.#ending) return;
+    this.#ending = true;
+    try {
+      for (const scanout of this.#scanouts()) {
+        await sendCursor(this.#state, undefined, this.#at(scanout)).catch(unlessRefused);
+      }
+      await runSteps(this.#state.control, this.#destroySteps());
+    } finally {
+      this.#ending = false;
     }
-    await runSteps(this.#state.control, this.#destroySteps());
   }
 
   /** The same as {@link Cursor.destroy}, spinning. */
   destroySync(options?: SpinOptions): void {
-    if (!this.#isOver()) {
+    if (this.#destroyed || this.#ending) return;
+    this.#ending = true;
+    try {
       for (const scanout of this.#scanouts()) {
-        sendCursorSync(this.#state, undefined, this.#at(scanout), options);
+        try {
+          sendCursorSync(this.#state, undefined, this.#at(scanout), options);
+        } catch (error) {
+          unlessRefused(error);
+        }
       }
+      runStepsSync(this.#state.control, this.#destroySteps(), options);
+    } finally {
+      this.#ending = false;
     }
-    runStepsSync(this.#state.control, this.#destroySteps(), options);
   }
 
   /** The same as {@link Cursor.destroySync}; nothing is sent to a device that no longer works. */
@@ -167,7 +190,7 @@ export class Cursor implements Disposable, AsyncDisposable {
   /** @internal Refuses an image that was destroyed. */
   check(): void {
     const { transport } = this.#state.owner;
-    if (this.#destroyed) {
+    if (this.#destroyed || this.#ending) {
       throw new VirtioError(
         'DISPOSED',
         `${transport.who()}: the cursor of resource ${this.resourceId} was destroyed; make a new one`,
@@ -180,10 +203,6 @@ export class Cursor implements Disposable, AsyncDisposable {
 
   #isOver(): boolean {
     return this.#destroyed || this.#epoch !== this.#state.epoch;
-  }
-
-  async #hideAll(hide: (scanout: number) => Promise<void>): Promise<void> {
-    for (const scanout of this.#scanouts()) await hide(scanout);
   }
 
   /** The scanouts whose cursor this is. */
@@ -205,10 +224,15 @@ export class Cursor implements Disposable, AsyncDisposable {
     try {
       yield* ask(resourceUnref(this.resourceId));
     } catch (error) {
-      if (!(error instanceof GpuError)) throw error;
+      unlessRefused(error);
     }
     if (this.#epoch === this.#state.epoch) this.#state.giveId(this.resourceId);
   }
+}
+
+/** Continues if the device refuses a step of the destruction, as nothing is to be undone then. */
+function unlessRefused(error: unknown): void {
+  if (!(error instanceof GpuError)) throw error;
 }
 
 /** A change of a scanout's cursor: `undefined` hides it, `'move'` keeps its image. */

@@ -199,6 +199,24 @@ describe('an EDID', () => {
     });
   });
 
+  it('is read from a Buffer of Node, whose slice() copies nothing', () => {
+    const block = qemuEdid();
+    const pooled = new Uint8Array(new ArrayBuffer(64 + block.length), 64);
+    pooled.set(block);
+    pooled.slice = pooled.subarray.bind(pooled);
+    const edid = parseEdid(pooled);
+    pooled.fill(0);
+    expect(edid).toEqual(parseEdid(block));
+  });
+
+  it('of what is no array of bytes is refused', () => {
+    for (const what of [undefined, [...qemuEdid()], qemuEdid().buffer]) {
+      expect(() => parseEdid(what as unknown as Uint8Array)).toThrow(
+        expect.objectContaining({ code: 'INVALID_PARAM' }),
+      );
+    }
+  });
+
   it('of any bytes is read or refused, and nothing else', () => {
     fc.assert(
       fc.property(fc.uint8Array({ minLength: 0, maxLength: 600 }), fc.boolean(), (bytes, begins) => {

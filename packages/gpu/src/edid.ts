@@ -4,7 +4,7 @@
  *
  * An EDID only affects which sizes are proposed, so a block with a wrong checksum is parsed all the same, and `checksumOk` is false.
  */
-import { VirtioError } from '@virtio/core';
+import { requireBytes, VirtioError } from '@virtio/core';
 
 /** A size in pixels and a refresh rate. */
 export interface DisplayMode {
@@ -207,7 +207,8 @@ const ESTABLISHED_III: readonly ModeTuple[] = [
  * Parses an EDID.
  *
  * @param bytes the first block, and any extension blocks
- * @throws {@link VirtioError} `INVALID_DEVICE` if there is no whole block, or it does not begin like an EDID
+ * @throws {@link VirtioError} `INVALID_DEVICE` if there is no whole block, or it does not begin like an EDID; `INVALID_PARAM` if it is
+ * not a `Uint8Array`
  *
  * @example
  * ```ts
@@ -220,6 +221,7 @@ const ESTABLISHED_III: readonly ModeTuple[] = [
  * ```
  */
 export function parseEdid(bytes: Uint8Array): Edid {
+  requireBytes('parseEdid', bytes);
   if (bytes.length < BLOCK) {
     throw new VirtioError('INVALID_DEVICE', `an EDID has at least ${BLOCK} bytes, not ${bytes.length}`);
   }
@@ -229,7 +231,8 @@ export function parseEdid(bytes: Uint8Array): Edid {
       'the bytes are not an EDID, which begins with 0, six times 255, and 0; the display may have none',
     );
   }
-  const own = bytes.slice();
+  // Not `slice`: that of Node's `Buffer` copies nothing.
+  const own = Uint8Array.from(bytes);
   const view = new DataView(own.buffer);
   const version = own[AT.version] as number;
   const revision = own[AT.revision] as number;

@@ -1,3 +1,4 @@
+import { FakeInterrupts } from '@virtio/testing';
 import { describe, expect, it } from 'vitest';
 import { FORMATS } from '../test/gpu-device.ts';
 import { failure, picture, setUp, settle } from '../test/set-up.ts';
@@ -373,6 +374,49 @@ describe('a framebuffer', () => {
     await Promise.all(flushes);
     expect(rig.host.pixel(0, 1, 1)).toEqual([0, 0, 255]);
     expect(rig.host.pixel(0, 2, 1)).toEqual([0, 0, 0]);
+  });
+
+  it('shows the rectangle that it was given, whatever becomes of that', async () => {
+    using rig = setUp();
+    const screen = await rig.gpu.createFramebuffer({ width: 8, height: 8 });
+    const rect = { x: 1, y: 2, width: 3, height: 4 };
+    const shown = screen.show(0, rect);
+    rect.x = -1;
+    rect.width = 100;
+    await shown;
+    expect(rig.host.screens.get(0)?.rect).toEqual({ x: 1, y: 2, width: 3, height: 4 });
+  });
+
+  it.each(['changes them', 'destroys it'])(
+    'checks each of several rectangles if a listener %s',
+    async (what) => {
+      using rig = setUp({ interrupts: new FakeInterrupts({ synchronous: true }) });
+      const screen = rig.gpu.setUpFramebufferSync({ width: 64, height: 64, maxPiece: 4096 });
+      const rects = [RECT, { ...RECT }];
+      let destroyed: Promise<void> | undefined;
+      const off = rig.gpu.on('used', () => {
+        off();
+        if (what === 'destroys it') destroyed = screen.destroy();
+        else rects[1] = { ...RECT, width: 1e6 };
+      });
+      const token = screen.submitTransfer(RECT, { kick: false });
+      const code = what === 'destroys it' ? 'DISPOSED' : 'INVALID_PARAM';
+      expect(() => screen.flushSync(rects)).toThrow(expect.objectContaining({ code }));
+      rig.gpu.complete(token);
+      await destroyed;
+    },
+  );
+
+  it('refuses images whose pixels are not in bytes', async () => {
+    using rig = setUp();
+    const screen = await rig.gpu.createFramebuffer({ width: 2, height: 2 });
+    const refused = expect.objectContaining({ code: 'INVALID_PARAM' }) as Error;
+    for (const data of [new Float32Array(16).fill(1), new Uint16Array(16).fill(1), [1, 2, 3, 4], undefined]) {
+      const image = { width: 1, height: 1, data: data as unknown as Uint8Array };
+      expect(() => screen.drawImage(image)).toThrow(refused);
+      expect(await failure(() => rig.gpu.createCursor({ image }))).toEqual(refused);
+    }
+    expect([...screen.pixels]).toEqual([0, 0, 0, 0]);
   });
 
   it('sends a transfer and a flush with fences, each with a number of its own [5.7.6.5]', async () => {

@@ -22,6 +22,7 @@ import {
   type PixelFormatNumber,
   type PixelShifts,
   pixelShifts,
+  requireImageData,
   rgbaWords,
 } from './pixel-format.ts';
 import { BYTES_PER_PIXEL } from './protocol.ts';
@@ -64,7 +65,10 @@ export class Framebuffer implements Disposable, AsyncDisposable {
   readonly stride: number;
   /** The id of the resource on the host. */
   readonly resourceId: number;
-  /** All pixels row by row, as bytes in the order of {@link Framebuffer.format}. Empty after the framebuffer was destroyed. */
+  /**
+   * All pixels row by row, as bytes in the order of {@link Framebuffer.format}. If it is DMA memory, in one piece, it is empty after the
+   * framebuffer was destroyed.
+   */
   readonly bytes: Uint8Array<ArrayBuffer>;
   /** The same memory as little-endian 32-bit words, one for each pixel; see {@link packPixel}. */
   readonly pixels: Uint32Array<ArrayBuffer>;
@@ -146,13 +150,14 @@ export class Framebuffer implements Disposable, AsyncDisposable {
    * Copies a picture into the framebuffer's memory, clipped to the framebuffer. It is shown by the next flush.
    *
    * @param x the position of its left edge; may be negative, as may `y`
-   * @throws {@link VirtioError} `INVALID_PARAM` if `data` has fewer bytes than its size needs
+   * @throws {@link VirtioError} `INVALID_PARAM` if `data` has fewer bytes than its size needs, or other elements than bytes
    */
   drawImage(image: RgbaImage, x = 0, y = 0): void {
     const { transport } = this.#state.owner;
     const { width, height, data } = image;
     requireInteger(transport, "the image's width", width, 0, MAX_FRAMEBUFFER);
     requireInteger(transport, "the image's height", height, 0, MAX_FRAMEBUFFER);
+    requireImageData(transport, data);
     requireInteger(transport, 'x', x, -MAX_FRAMEBUFFER, MAX_FRAMEBUFFER);
     requireInteger(transport, 'y', y, -MAX_FRAMEBUFFER, MAX_FRAMEBUFFER);
     if (data.length < width * height * BYTES_PER_PIXEL) {
@@ -190,12 +195,12 @@ export class Framebuffer implements Disposable, AsyncDisposable {
       await Promise.all([this.#send(rects, true, options), this.#send(rects, false, options)]);
       return;
     }
-    const answers: Promise<unknown>[] = [];
-    for (const rect of rects) {
-      this.#publish(rect);
-      answers.push(this.#send(rect, true, options), this.#send(rect, false, options));
-    }
-    await Promise.all(answers);
+    // All are copied before any is sent: while room is looked for, a listener may change the array, or destroy the framebuffer.
+    const own = rects.map(({ x, y, width, height }) => ({ x, y, width, height }));
+    for (const rect of own) this.#publish(rect);
+    await Promise.all(
+      own.flatMap((rect) => [this.#send(rect, true, options), this.#send(rect, false, options)]),
+    );
   }
 
   /** The same as {@link Framebuffer.flush}, spinning. Allocates nothing. */
@@ -206,7 +211,11 @@ export class Framebuffer implements Disposable, AsyncDisposable {
       this.#flushSync(rects, options);
       return;
     }
-    for (const rect of rects) this.#flushSync(rect, options);
+    for (const rect of rects) {
+      // A listener may have changed it, or destroyed the framebuffer, while the one before was awaited.
+      this.#check(rect);
+      this.#flushSync(rect, options);
+    }
   }
 
   /**
@@ -257,11 +266,13 @@ export class Framebuffer implements Disposable, AsyncDisposable {
    * @throws {@link VirtioError} if the device does not answer; the memory is kept until it is reset
    */
   async destroy(): Promise<void> {
+    if (this.#destroyed) return;
     await runSteps(this.#state.control, this.destroySteps());
   }
 
   /** The same as {@link Framebuffer.destroy}, spinning. */
   destroySync(options?: SpinOptions): void {
+    if (this.#destroyed) return;
     runStepsSync(this.#state.control, this.destroySteps(), options);
   }
 
@@ -276,7 +287,9 @@ export class Framebuffer implements Disposable, AsyncDisposable {
   }
 
   /** @internal */
-  *showSteps(scanout: number, rect: Rect): Steps<void> {
+  *showSteps(scanout: number, { x, y, width, height }: Rect): Steps<void> {
+    // The rectangle is the caller's; it may change it between the two commands.
+    const rect = { x, y, width, height };
     this.#check(rect);
     requireScanout(this.#state.owner, scanout);
     const { shown } = this.#state;

@@ -306,6 +306,27 @@ describe('without interrupts', () => {
     expect(rig.host.resources.size).toBe(0);
   });
 
+  it('what was refused can still be destroyed', async () => {
+    using rig = setUp({ interrupts: false });
+    const screen = rig.gpu.setUpFramebufferSync({ width: 8, height: 8 });
+    const cursor = rig.gpu.createCursorSync({ image: { width: 1, height: 1, data: new Uint8Array(4) } });
+    const sent = rig.host.log.length;
+    for (const each of [screen, cursor]) {
+      expect(await failure(() => each.destroy())).toMatchObject({ code: 'UNSUPPORTED' });
+      expect(() => each.destroySync({ timeoutMs: -1 })).toThrow(CODES('INVALID_PARAM'));
+      expect(each.live).toBe(true);
+    }
+    expect(await failure(() => screen.show())).toMatchObject({ code: 'UNSUPPORTED' });
+    expect(rig.host.log).toHaveLength(sent);
+    for (const each of [screen, cursor]) {
+      each.destroySync();
+      each.destroySync();
+      await each.destroy();
+    }
+    expect(rig.host.resources.size).toBe(0);
+    expect(rig.host.screens.size).toBe(0);
+  });
+
   it('a set-up that fails leaves nothing behind', () => {
     using rig = setUp({ interrupts: false, hostMemory: 1000 });
     const { regions } = rig.host.device.hal;

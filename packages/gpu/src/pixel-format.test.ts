@@ -61,6 +61,9 @@ describe('pixels', () => {
   it('of unknown formats are none', () => {
     expect(pixelShifts(0)).toBeUndefined();
     expect(pixelShifts(5)).toBeUndefined();
+    expect(() => packPixel(5 as PixelFormatNumber, 1, 2, 3)).toThrow(
+      expect.objectContaining({ code: 'INVALID_PARAM' }),
+    );
   });
 
   it('of a cursor are multiplied by alpha', () => {

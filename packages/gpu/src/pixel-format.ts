@@ -2,6 +2,7 @@
  * The formats of pixels: four bytes each, in different orders. The numbers and names are those of the specification; a name lists
  * the bytes in the order in memory.
  */
+import { type Named, requireBytes, VirtioError } from '@virtio/core';
 import { BYTES_PER_PIXEL } from './protocol.ts';
 
 /**
@@ -66,6 +67,7 @@ export function pixelShifts(format: number): PixelShifts | undefined {
  * A pixel as a 32-bit word, to be stored in a little-endian `Uint32Array`.
  *
  * @param red 0 to 255, like the other components
+ * @throws {@link VirtioError} `INVALID_PARAM` if there is no such format
  *
  * @example
  * ```ts
@@ -82,7 +84,10 @@ export function packPixel(
   blue: number,
   alpha = 255,
 ): number {
-  const shifts = SHIFTS.get(format) as PixelShifts;
+  const shifts = SHIFTS.get(format);
+  if (shifts === undefined) {
+    throw new VirtioError('INVALID_PARAM', `there is no format ${String(format)}; use one of PixelFormat`);
+  }
   return (
     (((red & 255) << shifts.red) |
       ((green & 255) << shifts.green) |
@@ -90,6 +95,15 @@ export function packPixel(
       ((shifts.hasAlpha ? alpha & 255 : 255) << shifts.alpha)) >>>
     0
   );
+}
+
+/**
+ * Refuses pixels that are not in bytes, such as those of images with 16 bits or floats for each component.
+ *
+ * @throws {@link VirtioError} `INVALID_PARAM`
+ */
+export function requireImageData(named: Named, data: unknown): void {
+  if (!(data instanceof Uint8ClampedArray)) requireBytes(named, data);
 }
 
 /**

@@ -18,8 +18,10 @@ export function* ask<T>(command: GpuCommand<T>): Steps<T> {
  * Runs a sequence with promises. If its caller cancels, the promise rejects at once; the sequence gets an error when the pending
  * command is answered, and can then clean up while no command is with the device.
  */
-export function runSteps<T>(queue: CommandQueue, steps: Steps<T>, options?: WaitOptions): Promise<T> {
+export async function runSteps<T>(queue: CommandQueue, steps: Steps<T>, options?: WaitOptions): Promise<T> {
   const signal = options?.signal;
+  // A call that is refused here must not have begun. A device that no longer works is for the sequence, which may have memory to keep.
+  if (queue.requests.failure === undefined) queue.requests.checkWaitable(options);
   if (signal === undefined) return drive(queue, steps, options);
   return new Promise((resolve, reject) => {
     queue.requests.checkWaitable(options);
@@ -57,6 +59,7 @@ async function drive<T>(queue: CommandQueue, steps: Steps<T>, options: WaitOptio
 
 /** Runs a sequence spinning. The timeout applies to each command. */
 export function runStepsSync<T>(queue: CommandQueue, steps: Steps<T>, options?: SpinOptions): T {
+  queue.requests.checkSpin(options);
   let next = steps.next();
   while (next.done !== true) {
     let result: unknown;

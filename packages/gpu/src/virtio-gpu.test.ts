@@ -229,6 +229,17 @@ describe('displays', () => {
     expect((await rig.gpu.displays())[0]?.width).toBe(100);
   });
 
+  it('that there are not are not switched off, whatever the device thinks', async () => {
+    using rig = setUp();
+    for (const scanout of [1, 16, 0xffff_fffe, -1, 0.5, NaN]) {
+      expect(await failure(() => rig.gpu.disableScanout(scanout))).toMatchObject({ code: 'INVALID_PARAM' });
+      expect(await failure(() => rig.gpu.disableScanoutSync(scanout))).toMatchObject({
+        code: 'INVALID_PARAM',
+      });
+    }
+    expect(rig.host.log).toHaveLength(0);
+  });
+
   it('may be disposed by who is told', async () => {
     using rig = setUp();
     rig.gpu.on('display', () => rig.gpu[Symbol.dispose]());

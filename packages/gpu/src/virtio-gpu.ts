@@ -11,6 +11,7 @@ import {
   type DriverOptions,
   type FeatureName,
   type Hal,
+  requireInteger,
   type SharedMemory,
   type SpinOptions,
   type Transport,
@@ -280,9 +281,10 @@ export class VirtioGpu extends Driver<GpuFeatureName, GpuEvents> {
   /**
    * Switches a scanout off. A framebuffer that was shown there is kept.
    *
-   * @throws {@link VirtioError} as {@link VirtioGpu.displays} does
+   * @throws {@link VirtioError} `INVALID_PARAM`, and as {@link VirtioGpu.displays} does
    */
   async disableScanout(scanout: number, options?: WaitOptions): Promise<void> {
+    requireScanout(this, scanout);
     const before = this.#state.shown[scanout];
     await this.#control.request(setScanout(scanout, 0, NOTHING), options);
     // Another may have been shown there in the meantime.
@@ -291,6 +293,7 @@ export class VirtioGpu extends Driver<GpuFeatureName, GpuEvents> {
 
   /** The same as {@link VirtioGpu.disableScanout}, spinning. */
   disableScanoutSync(scanout: number, options?: SpinOptions): void {
+    requireScanout(this, scanout);
     const before = this.#state.shown[scanout];
     this.#control.requestSync(setScanout(scanout, 0, NOTHING), options);
     if (this.#state.shown[scanout] === before) this.#state.shown[scanout] = undefined;
@@ -360,6 +363,7 @@ export class VirtioGpu extends Driver<GpuFeatureName, GpuEvents> {
 
   /** Frees the id of a resource that the caller has destroyed. */
   freeResourceId(id: number): void {
+    requireInteger(this.transport, 'the id', id, 1, 0xffff_ffff);
     this.#state.giveId(id);
   }
 

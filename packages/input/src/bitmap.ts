@@ -15,7 +15,7 @@ export class Bitmap implements Iterable<number> {
 
   /** Whether `code` is in the set. */
   has(code: number): boolean {
-    return ((this.#bytes[Math.floor(code / 8)] ?? 0) & (1 << (code & 7))) !== 0;
+    return Number.isInteger(code) && ((this.#bytes[Math.floor(code / 8)] ?? 0) & (1 << (code & 7))) !== 0;
   }
 
   /** All codes in the set, ascending. */

@@ -1,5 +1,5 @@
 import { CommonFeatures, DeviceType, VirtioError } from '@virtio/core';
-import { FakeDevice, type FakeInterrupts, FakeTransport, ringVariants } from '@virtio/testing';
+import { FakeDevice, FakeInterrupts, FakeTransport, ringVariants } from '@virtio/testing';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
@@ -69,12 +69,12 @@ function setUp({
   features = SPLIT,
   options = {},
   table = TABLET,
-  interrupts = true,
+  interrupts = new FakeInterrupts(),
 }: {
   features?: bigint;
   options?: InputOptions;
   table?: Readonly<Record<string, Bytes>>;
-  interrupts?: boolean;
+  interrupts?: FakeInterrupts | false;
 } = {}): SetUp {
   const device = new FakeDevice({
     type: DeviceType.Input,
@@ -84,7 +84,7 @@ function setUp({
   });
   configure(device, table);
   device.handle(STATUS, () => undefined);
-  const transport = new FakeTransport(device, interrupts ? {} : { interrupts: false });
+  const transport = new FakeTransport(device, { interrupts });
   const input = new VirtioInput(transport, device.hal, options);
   const send = (...events: (readonly [number, number, number])[]): number =>
     events.filter((event) => device.send(EVENTS, eventBytes(event))).length;
@@ -207,14 +207,38 @@ describe('configuration', () => {
     ],
     ['short identifiers', { [`${ID_DEVIDS}/0`]: [1, 2, 3] }, (i: VirtioInput) => i.ids()],
     [
-      'long axis information',
-      { [`${ABS_INFO}/0`]: new Array<number>(21).fill(0) },
+      'short axis information',
+      { [`${ABS_INFO}/0`]: new Array<number>(19).fill(0) },
       (i: VirtioInput) => i.absInfo(0),
     ],
   ])('refuses %s of a lying device', (_what, table, ask) => {
     const { device, input } = setUp({ table });
     expect(() => ask(input)).toThrow(failsWith('INVALID_DEVICE'));
     device.assertObeyed();
+  });
+
+  it('reads structures that are longer than it knows, as Linux does', () => {
+    const { input } = setUp({
+      table: {
+        [`${ID_DEVIDS}/0`]: [...[1, 2, 3, 4].flatMap(le16), 9],
+        [`${ABS_INFO}/0`]: [...[1, 2, 3, 4, 5].flatMap(le32), 9, 9],
+      },
+    });
+    expect(input.ids()).toEqual({ bustype: 1, vendor: 2, product: 3, version: 4 });
+    expect(input.absInfo(0)).toEqual({ min: 1, max: 2, fuzz: 3, flat: 4, res: 5 });
+  });
+
+  it('has no codes but integers', () => {
+    const { input } = setUp({ table: { [`${EV_BITS}/1`]: [0xff] } });
+    const codes = input.eventCodes(1);
+    expect([0, 7, 8, -1, 0.5, NaN].map((code) => codes.has(code))).toEqual([
+      true,
+      true,
+      false,
+      false,
+      false,
+      false,
+    ]);
   });
 
   it('survives any bytes as a name', () => {
@@ -375,6 +399,22 @@ describe('events', () => {
     expect((await other).code).toBe(Key.KEY_A);
     await expect(input.nextEvent({ signal: controller.signal })).rejects.toThrow(failsWith('ABORTED'));
     expect(transport.interrupts?.holds).toBe(0);
+  });
+
+  it('are not taken by a wait that is cancelled, though they came before or in the same turn', async () => {
+    const { input, send } = setUp({ interrupts: new FakeInterrupts({ synchronous: true }) });
+    const controller = new AbortController();
+    const waiting = input.nextEvent({ signal: controller.signal });
+    await turns();
+    // The interrupt ends the wait; the caller learns of it after this turn.
+    send(press(Key.KEY_B));
+    controller.abort();
+    await expect(waiting).rejects.toThrow(failsWith('ABORTED'));
+    await expect(input.nextEvent({ signal: controller.signal })).rejects.toThrow(failsWith('ABORTED'));
+    await expect(input.nextEvent({ signal: 5 as unknown as AbortSignal })).rejects.toThrow(
+      failsWith('INVALID_PARAM'),
+    );
+    expect((await input.nextEvent()).code).toBe(Key.KEY_B);
   });
 
   it('are looked for once more after interrupts were asked for, as some may have come in between [2.7.14]', async () => {

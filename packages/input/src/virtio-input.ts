@@ -16,6 +16,7 @@ import {
   type Request,
   type RequestQueue,
   requireInteger,
+  requireWaitable,
   type SpinOptions,
   type SubmitOptions,
   type Transport,
@@ -292,6 +293,8 @@ export class VirtioInput extends BufferDriver<never> implements AsyncIterable<In
     const turn = this.#events.fairTurn();
     if (turn !== undefined) await turn;
     for (;;) {
+      // Also after a wait: who has cancelled it takes no event.
+      if (options?.signal !== undefined) requireWaitable(this.transport, options);
       const event = this.popEvent();
       if (event !== undefined) return event;
       await this.#events.wait(options);
@@ -500,7 +503,10 @@ export class VirtioInput extends BufferDriver<never> implements AsyncIterable<In
   #structure<T>(layout: StructureLayout<T>, select: number, subsel: number): T | undefined {
     const bytes = this.query(select, subsel);
     if (bytes.length === 0) return undefined;
-    if (bytes.length !== layout.size) throw this.#invalid(select, subsel, bytes.length, `${layout.size}`);
+    // Linux takes longer ones as well; what follows is not known here.
+    if (bytes.length < layout.size) {
+      throw this.#invalid(select, subsel, bytes.length, `${layout.size} or more`);
+    }
     return layout.read(new DataView(bytes.buffer, bytes.byteOffset, bytes.length));
   }
 

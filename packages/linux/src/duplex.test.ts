@@ -2,6 +2,7 @@ import { Agent, createServer, request } from 'node:http';
 import { once } from 'node:events';
 import { text } from 'node:stream/consumers';
 import { pipeline } from 'node:stream/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { type ByteConnection, toDuplex } from './duplex.ts';
 
@@ -150,6 +151,14 @@ describe('toDuplex', () => {
     let timeouts = 0;
     near.setTimeout(5, () => (timeouts += 1));
     await once(near, 'timeout');
+    expect(timeouts).toBe(1);
+    for (const ms of [NaN, -1, Infinity, '5', null]) {
+      expect(() => near.setTimeout(ms as number)).toThrow(expect.objectContaining({ code: 'INVALID_PARAM' }));
+    }
+    // A timer of Node.js with more than 31 bits would fire at once.
+    near.on('timeout', () => (timeouts += 1));
+    near.setTimeout(2 ** 32);
+    await sleep(20);
     expect(timeouts).toBe(1);
     near.setTimeout(0);
     expect(near.setNoDelay().setKeepAlive().ref().unref()).toBe(near);

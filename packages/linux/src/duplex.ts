@@ -4,6 +4,10 @@
  * `@virtio/socket`.
  */
 import { Duplex } from 'node:stream';
+import { VirtioError } from '@virtio/core';
+
+/** The longest time that a timer of Node.js can have; with a longer one it would fire at once. */
+const MAX_IDLE_MS = 0x7fff_ffff;
 
 /** A connection that carries bytes both ways, such as a `VsockConnection`. */
 export interface ByteConnection {
@@ -43,9 +47,18 @@ export class ConnectionDuplex extends Duplex {
   /**
    * Emits `timeout` each time after so many milliseconds without a byte in either direction; 0 for never. As with other sockets,
    * nothing else happens.
+   *
+   * @param milliseconds of 2^31 or more, 2^31 − 1, as with other sockets
+   * @throws {@link VirtioError} `INVALID_PARAM` unless it is a number of 0 or more
    */
   setTimeout(milliseconds: number, listener?: () => void): this {
-    this.#idleMs = milliseconds;
+    if (!(Number.isFinite(milliseconds) && milliseconds >= 0)) {
+      throw new VirtioError(
+        'INVALID_PARAM',
+        `a stream cannot time out after ${String(milliseconds)} ms; give milliseconds, 0 for never`,
+      );
+    }
+    this.#idleMs = Math.min(milliseconds, MAX_IDLE_MS);
     if (listener !== undefined) {
       if (milliseconds > 0) this.once('timeout', listener);
       else this.off('timeout', listener);

@@ -53,6 +53,35 @@ describe('disposeAtExit', () => {
     expect(result).toEqual({ out: 'ready\nhandled\nclosed b\nclosed a\n', code: 5, signal: null });
   });
 
+  it('does not wait for others that wait for it: a copy of this module, and signal-exit', async () => {
+    const wait = "console.log('ready'); setTimeout(() => process.exit(9), 20_000);";
+    const copy = `
+      const { disposeAtExit: other } = await import(${JSON.stringify(`${fileURLToPath(new URL('./exit-cleanup.ts', import.meta.url))}?2`)});
+      other({ [Symbol.dispose]: () => void writeSync(1, 'closed c\\n') });
+    `;
+    expect(await run(copy + wait, 'SIGTERM')).toEqual({
+      out: 'ready\nclosed b\nclosed a\nclosed c\n',
+      code: null,
+      signal: 'SIGTERM',
+    });
+    // What signal-exit 4 does at a signal.
+    const signalExit = `
+      const emitter = (globalThis[Symbol.for('signal-exit emitter')] = { count: 1 });
+      const listener = () => {
+        if (process.listenerCount('SIGTERM') !== emitter.count) return;
+        process.off('SIGTERM', listener);
+        writeSync(1, 'theirs\\n');
+        process.kill(process.pid, 'SIGTERM');
+      };
+      process.on('SIGTERM', listener);
+    `;
+    expect(await run(signalExit + wait, 'SIGTERM')).toEqual({
+      out: 'ready\nclosed b\nclosed a\ntheirs\n',
+      code: null,
+      signal: 'SIGTERM',
+    });
+  });
+
   it('goes on after one that cannot be closed', async () => {
     const { out, code } = await run("disposeAtExit({ [Symbol.dispose]() { throw new Error('stuck'); } })");
     expect(out).toBe('closed b\nclosed a\n');

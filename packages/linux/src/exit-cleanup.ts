@@ -16,15 +16,38 @@ function closeAll(): void {
   }
 }
 
+/** How many listeners of a kind each signal has; all copies of a module in a process share it. */
+interface Listeners {
+  count: number;
+}
+
+/** Of this module, which may be in a process twice: two versions of the package, say. */
+const COPIES = Symbol.for('@virtio/linux exit-cleanup');
+
+/**
+ * The listeners that leave a signal to others, as this one does: those of this module, and of the package `signal-exit`, which much
+ * of npm stands on. If each waited for the other, the signal would end nothing.
+ *
+ * @returns how many, and the counter of this module's
+ */
+function yielding(): { readonly all: number; readonly copies: Listeners } {
+  const shared = globalThis as unknown as Record<symbol, Partial<Listeners> | undefined>;
+  const copies = (shared[COPIES] ??= { count: 0 }) as Listeners;
+  const { __signal_exit_emitter__: old } = process as { __signal_exit_emitter__?: Partial<Listeners> };
+  const others = (shared[Symbol.for('signal-exit emitter')]?.count ?? 0) + (old?.count ?? 0);
+  return { all: copies.count + others, copies };
+}
+
 /** A signal without another handler would end the process without an 'exit' event. */
 function onSignal(signal: NodeJS.Signals): void {
-  if (process.listenerCount(signal) > 1) return;
+  if (process.listenerCount(signal) > yielding().all) return;
   closeAll();
   unlisten();
   process.kill(process.pid, signal);
 }
 
 function unlisten(): void {
+  yielding().copies.count -= 1;
   process.off('exit', closeAll);
   for (const signal of SIGNALS) process.off(signal, onSignal);
 }
@@ -36,6 +59,7 @@ function unlisten(): void {
  */
 export function disposeAtExit(resource: Disposable): () => void {
   if (open.size === 0) {
+    yielding().copies.count += 1;
     process.on('exit', closeAll);
     for (const signal of SIGNALS) process.on(signal, onSignal);
   }

@@ -70,7 +70,7 @@ export function openDriver<D extends OpenDevice, O extends object>(
 }
 
 function isOpen(what: DeviceAddress | OpenDevice): what is OpenDevice {
-  return typeof what === 'object' && 'transport' in what;
+  return typeof what === 'object' && (what as unknown) !== null && 'transport' in what;
 }
 
 /** Makes the disposal of a driver close the device as well, even if the driver's own part throws. */

@@ -30,9 +30,10 @@ afterEach(() => {
 /** A function in sysfs whose configuration space and BARs are plain files: memory that keeps what was written to it. */
 function plug({
   driver,
+  vendor,
   start = 0xfe00_0000,
   flags = MEMORY,
-}: { driver?: string; start?: number; flags?: number } = {}) {
+}: { driver?: string; vendor?: string; start?: number; flags?: number } = {}) {
   const pci = new FakePciDevice(new FakeDevice({ type: DeviceType.Block, config: 8, queues: [8] }));
   const lines = Array.from({ length: 6 }, (_, index) => {
     const bar = pci.bars.find((candidate) => candidate.index === index);
@@ -41,7 +42,11 @@ function plug({
     machine.tree({ [`${FOLDER}/resource${index}`]: new Uint8Array(bar.size + PAGE) });
     return `0x${first.toString(16)} 0x${(first + bar.size - 1).toString(16)} 0x${flags.toString(16)}`;
   });
-  machine.pci(ADDRESS, { device: '0x1042', ...(driver !== undefined && { driver }) });
+  machine.pci(ADDRESS, {
+    device: '0x1042',
+    ...(driver !== undefined && { driver }),
+    ...(vendor !== undefined && { vendor }),
+  });
   machine.tree({ [`${FOLDER}/config`]: pci.bytes, [`${FOLDER}/resource`]: `${lines.join('\n')}\n` });
   const place = (type: string): { path: string; offset: number } => {
     const found = pci.structures.find((structure) => structure.type === type);
@@ -83,6 +88,13 @@ describe('a PCI device with physical addresses', () => {
     expect(device.status).toBe(LIVE.bits);
     expect(transport.getStatus()).toBe(LIVE);
     expect(transport.isGone()).toBe(false);
+  });
+
+  it('is not taken from its driver if it is not virtio: the address may be wrong', () => {
+    plug({ driver: 'nvme', vendor: '0x8086' });
+    expect(() => open({ takeOver: true })).toThrow(
+      expect.objectContaining({ code: 'INVALID_DEVICE', reason: 'WRONG_VENDOR_ID' }),
+    );
   });
 
   it('may have BARs that start within a page', () => {

@@ -3,7 +3,7 @@ import { DeviceStatus, VirtioError } from '@virtio/core';
 import { DeviceFunction, PciTransport } from '@virtio/pci';
 import { DriverBinding, releaseDevice } from './driver-binding.ts';
 import type { OpenOptions } from './open-options.ts';
-import { groupType, pciBars, type PciDeviceInfo } from './pci-devices.ts';
+import { groupType, pciBars, type PciDeviceInfo, requireVirtio } from './pci-devices.ts';
 import { PhysicalPciDevice } from './physical-pci.ts';
 import { pollingInterrupts } from './polling.ts';
 import { RemovalWatch } from './removal-watch.ts';
@@ -19,6 +19,7 @@ export function openPhysicalPci(
 ): PciTransport {
   const { address, iommuGroup } = device;
   checkInterrupts(address, wanted);
+  requireVirtio(files, device);
   if (iommuGroup !== undefined && groupType(files, iommuGroup) !== 'identity') {
     throw new VirtioError(
       'UNSUPPORTED',

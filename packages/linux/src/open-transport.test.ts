@@ -1,4 +1,6 @@
+import { VirtioBlk } from '@virtio/blk';
 import { describe, expect, it } from 'vitest';
+import { openDriver } from './open-driver.ts';
 import { openTransport } from './open-transport.ts';
 
 describe('openTransport', () => {
@@ -14,6 +16,40 @@ describe('openTransport', () => {
     }
     for (const other of ['mmio:', 'mmio:feb00000', 'mmio:0xfeb00000+', 'mmio:0xfeb00000 ']) {
       expect(() => openTransport(other)).toThrow('is not the address of a device');
+    }
+  });
+
+  it('refuses names that every object has, and what callers without types give', () => {
+    for (const name of ['toString:1', 'constructor:5', '__proto__:x', 'hasOwnProperty:x', 'valueOf:']) {
+      expect(() => openTransport(name)).toThrow(`"${name}" is not the address of a PCI function`);
+    }
+    expect(() => openTransport('vhost-userx')).toThrow('is not the address of a PCI function');
+    const others: readonly unknown[] = [
+      undefined,
+      null,
+      42,
+      1n,
+      {},
+      [],
+      { kind: 'pci' },
+      { kind: 'pci', address: 5 },
+      { kind: 'mmio' },
+      { address: '0xfeb00000', size: 512 },
+      { address: 0xfeb00000n, size: 512 },
+      { address: 0xfeb00000 },
+    ];
+    for (const what of others) {
+      for (const open of [openTransport, (other: string) => openDriver(VirtioBlk, other)]) {
+        expect(() => open(what as string)).toThrow(expect.objectContaining({ code: 'INVALID_PARAM' }));
+      }
+    }
+  });
+
+  it('refuses kinds of interrupts that do not exist, which would never come', () => {
+    for (const interrupts of ['MSIX', 'msi', '', 1, null]) {
+      expect(() => openTransport('fffe:ff:1f.7', { interrupts: interrupts as 'msix' })).toThrow(
+        expect.objectContaining({ code: 'INVALID_PARAM' }),
+      );
     }
   });
 

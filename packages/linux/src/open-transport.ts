@@ -1,9 +1,8 @@
 /** Opens a virtio device of this machine, through VFIO, sysfs or /dev/mem. */
-import { type Transport, VirtioError } from '@virtio/core';
+import { VirtioError } from '@virtio/core';
 import type { MmioTransport } from '@virtio/mmio';
 import type { PciTransport } from '@virtio/pci';
 import type { DeviceInfo } from './discovery.ts';
-import { disposeAtExit } from './exit-cleanup.ts';
 import type { LinuxHal } from './hal.ts';
 import type { MmioWindow } from './mmio-devices.ts';
 import { checkIommu } from './iommu-group.ts';
@@ -15,6 +14,7 @@ import { describePciDevice } from './pci-devices.ts';
 import { PhysicalHal } from './physical-hal.ts';
 import { SystemFiles } from './system-files.ts';
 import { VfioHal } from './vfio-hal.ts';
+import { withHal } from './with-hal.ts';
 
 /**
  * The address of a device: a PCI address (`0000:00:03.0`, `pci:0000:00:03.0`), a window of MMIO registers (`mmio:0xfeb00000`,
@@ -66,6 +66,7 @@ export type SomeTransport = OpenPciDevice | OpenMmioDevice;
  */
 export function openTransport(what: DeviceAddress, options: OpenOptions = {}): SomeTransport {
   const files = new SystemFiles();
+  checkOptions(options);
   const place = parseAddress(what);
   return typeof place === 'string'
     ? openPciDevice(files, place, options)
@@ -87,12 +88,23 @@ const ELSEWHERE = 'vhost-user';
 /** The size of a window with only a virtio device in it, as QEMU and kvmtool have. */
 const MMIO_SIZE = 0x200;
 
+const INTERRUPTS: readonly unknown[] = ['msix', 'intx', 'uio', 'polling', undefined];
+
+/** For callers without types: with a kind that does not exist, no interrupt would ever come. */
+function checkOptions({ interrupts }: OpenOptions): void {
+  if (INTERRUPTS.includes(interrupts)) return;
+  throw new VirtioError(
+    'INVALID_PARAM',
+    `the option \`interrupts\` is ${String(interrupts)}; give 'msix', 'intx', 'uio' or 'polling', or leave it out for the best there is`,
+  );
+}
+
 /** A PCI address, or a window of MMIO registers. */
 function parseAddress(what: DeviceAddress): string | MmioWindow {
-  if (typeof what !== 'string') return 'kind' in what && what.kind === 'pci' ? what.address : what;
+  if (typeof what !== 'string') return placeOf(what);
   const colon = what.indexOf(':');
-  const name = what.slice(0, colon);
-  const scheme = SCHEMES[name];
+  const name = colon < 0 ? '' : what.slice(0, colon);
+  const scheme = Object.hasOwn(SCHEMES, name) ? SCHEMES[name] : undefined;
   if (name === ELSEWHERE) {
     throw new VirtioError(
       'INVALID_PARAM',
@@ -105,6 +117,22 @@ function parseAddress(what: DeviceAddress): string | MmioWindow {
   throw new VirtioError(
     'INVALID_PARAM',
     `"${what}" is not the address of a device; write 0000:00:03.0, or mmio:0xfeb00000 with the address of the first register`,
+  );
+}
+
+/** The place of a device that was described, or of a window; checked for callers without types. */
+function placeOf(what: unknown): string | MmioWindow {
+  if (typeof what === 'object' && what !== null && 'address' in what) {
+    const { address } = what;
+    if (typeof address === 'string' && 'kind' in what && what.kind === 'pci') return address;
+    if (typeof address === 'number' && 'size' in what && typeof what.size === 'number') {
+      return { address, size: what.size };
+    }
+  }
+  throw new VirtioError(
+    'INVALID_PARAM',
+    `a device's address was expected, not ${typeof what === 'object' ? 'this object' : `a value of type ${typeof what}`}; give a text ` +
+      '(0000:00:03.0, mmio:0xfeb00000), an entry of listDevices(), or a window of MMIO registers: { address, size }, numbers of bytes',
   );
 }
 
@@ -147,40 +175,3 @@ function openMmioDevice(files: SystemFiles, window: MmioWindow, options: OpenOpt
 
 const isVfio = (hal: LinuxHal): hal is VfioHal => hal instanceof VfioHal;
 const isPhysical = (hal: LinuxHal): hal is PhysicalHal => hal instanceof PhysicalHal;
-
-/** Opens with the Hal of the options, or with one that lives as long as the device. */
-function withHal<T extends Transport, H extends LinuxHal>(
-  { hal: given }: OpenOptions,
-  fits: (hal: LinuxHal) => hal is H,
-  create: () => H,
-  open: (hal: H) => T,
-): { readonly transport: T; readonly hal: H } & Disposable {
-  if (given !== undefined && !fits(given)) {
-    throw new VirtioError(
-      'INVALID_PARAM',
-      'the option `hal` is that of another device, but one of the two devices is behind the IOMMU and the other uses physical memory; ' +
-        'open each with a Hal of its own',
-    );
-  }
-  const hal = given ?? create();
-  let transport: T;
-  try {
-    transport = open(hal);
-  } catch (error) {
-    if (given === undefined) hal[Symbol.dispose]();
-    throw error;
-  }
-  const close = (): void => {
-    forget();
-    let stopped = false;
-    try {
-      transport[Symbol.dispose]();
-      stopped = true;
-    } finally {
-      // A device that did not stop may still write to physical memory; with VFIO it cannot reach this process's memory.
-      if (given === undefined && (stopped || hal instanceof VfioHal)) hal[Symbol.dispose]();
-    }
-  };
-  const forget = disposeAtExit({ [Symbol.dispose]: close });
-  return { transport, hal, [Symbol.dispose]: close };
-}

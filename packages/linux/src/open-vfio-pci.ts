@@ -3,7 +3,7 @@ import { VirtioError } from '@virtio/core';
 import { DeviceFunction, PciTransport } from '@virtio/pci';
 import { bindForVfio } from './iommu-group.ts';
 import type { OpenOptions } from './open-options.ts';
-import { otherGroupMembers, pciBars, type PciDeviceInfo } from './pci-devices.ts';
+import { otherGroupMembers, pciBars, type PciDeviceInfo, requireVirtio } from './pci-devices.ts';
 import { pollingInterrupts } from './polling.ts';
 import { Resources } from './resources.ts';
 import type { SystemFiles } from './system-files.ts';
@@ -25,6 +25,7 @@ export function openVfioPci(
       `PCI ${address}: UIO is for devices without an IOMMU; use 'msix', 'intx' or 'polling'`,
     );
   }
+  requireVirtio(files, device);
   const resources = new Resources();
   return resources.keepUnlessThrown(() => {
     const { binding, iommuGroup } = bindForVfio(files, device, takeOver);

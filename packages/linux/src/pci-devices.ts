@@ -1,6 +1,13 @@
 /** Virtio devices on PCI, as sysfs describes them. */
 import { type DeviceType, VirtioError } from '@virtio/core';
-import { type Bars, DeviceFunction, isTransitional, VIRTIO_VENDOR_ID, virtioDeviceType } from '@virtio/pci';
+import {
+  type Bars,
+  DeviceFunction,
+  isTransitional,
+  type PciErrorReason,
+  VIRTIO_VENDOR_ID,
+  virtioDeviceType,
+} from '@virtio/pci';
 import type { SystemFiles } from './system-files.ts';
 
 const DEVICES = '/sys/bus/pci/devices';
@@ -65,6 +72,28 @@ export function describePciDevice(files: SystemFiles, address: string): PciDevic
     driver: files.linkName(`${path}/driver`),
     iommuGroup: iommuGroup(files, path),
   };
+}
+
+/**
+ * Refuses a function that is not a virtio device of a known type, before it is taken from its kernel driver: with a wrong address, that
+ * may be the driver of the disk that this machine runs from.
+ *
+ * @throws {@link VirtioError} `INVALID_DEVICE`
+ */
+export function requireVirtio(files: SystemFiles, { address, deviceType, deviceId }: PciDeviceInfo): void {
+  if (deviceType !== undefined) return;
+  const vendorId = files.number(`${pciPath(address)}/vendor`) ?? 0;
+  const id = (value: number): string => value.toString(16).padStart(4, '0');
+  throw new VirtioError(
+    'INVALID_DEVICE',
+    `PCI ${address} is ${id(vendorId)}:${id(deviceId)}, which is not a virtio device of a known type; listDevices() lists those of ` +
+      'this machine',
+    {
+      reason: (vendorId === VIRTIO_VENDOR_ID
+        ? 'UNKNOWN_DEVICE_ID'
+        : 'WRONG_VENDOR_ID') satisfies PciErrorReason,
+    },
+  );
 }
 
 /** vfio-pci makes groups of its own for devices without an IOMMU, where `enable_unsafe_noiommu_mode` is set. */

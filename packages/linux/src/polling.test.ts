@@ -1,9 +1,26 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { InterruptStatus } from '@virtio/core';
-import { describe, expect, it, vi } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { pollingInterrupts } from './polling.ts';
 
 describe('pollingInterrupts', () => {
+  afterEach(() => {
+    vi.restoreAllMocks();
+  });
+
+  it('goes on looking at the registers when the time of day is set back', async () => {
+    const ackInterrupt = vi.fn(() => InterruptStatus.from(0));
+    const interrupts = pollingInterrupts(() => ({ ackInterrupt, isGone: () => false }));
+    interrupts.hold();
+    await vi.waitFor(() => expect(ackInterrupt).toHaveBeenCalled());
+    const back = Date.now() - 3_600_000;
+    vi.spyOn(Date, 'now').mockReturnValue(back);
+    ackInterrupt.mockClear();
+    await sleep(50);
+    interrupts.release();
+    expect(ackInterrupt).toHaveBeenCalled();
+  });
+
   it('looks at the queues at each turn, and at the registers every now and then', async () => {
     const ackInterrupt = vi.fn(() => InterruptStatus.from(0));
     const isGone = vi.fn(() => false);

@@ -15,13 +15,13 @@ const DEVICE_POLL_MS = 10;
 export function pollingInterrupts(
   transport: () => Pick<MmioTransport | PciTransport, 'ackInterrupt' | 'isGone'>,
 ): PollingInterrupts {
-  let asked = 0;
+  let asked = -Infinity;
   return new PollingInterrupts({
     schedule: (callback) => setImmediate(callback),
     configChanged: () => {
-      const now = Date.now();
-      // The clock may be set back.
-      if (now >= asked && now - asked < DEVICE_POLL_MS) return false;
+      // Not the time of day, which may be set back.
+      const now = performance.now();
+      if (now - asked < DEVICE_POLL_MS) return false;
       asked = now;
       const device = transport();
       return device.ackInterrupt().has(InterruptStatus.DEVICE_CONFIGURATION_INTERRUPT) || device.isGone();

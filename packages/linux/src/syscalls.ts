@@ -7,7 +7,7 @@
 import { constants } from 'node:os';
 import koffi from 'koffi';
 import { VirtioError } from '@virtio/core';
-import { SystemCallError } from './system-error.ts';
+import { SystemCallError, systemError } from './system-error.ts';
 
 /** Protection of a mapping: `PROT_*` of `<asm-generic/mman-common.h>`. */
 export const Prot = { NONE: 0, READ: 1, WRITE: 2 } as const;
@@ -190,14 +190,23 @@ export function systemPageSize(): number {
   return call('getpagesize', 'getpagesize');
 }
 
-/** A new eventfd with the count 0, which does not block. */
-export function eventfd(): number {
-  return call('eventfd', 'eventfd', 0, EVENTFD_FLAGS);
+/** Calls a function that makes a descriptor. */
+function open(name: string, label: string, ...args: unknown[]): number {
+  try {
+    return call(name, label, ...args);
+  } catch (error) {
+    throw systemError('a descriptor could not be made', error, 'raise the limit of open files (ulimit -n)');
+  }
 }
 
-/** Another descriptor of the same file, for another thread to own. */
+/** A new eventfd with the count 0, which does not block. @throws {@link VirtioError} `SYSTEM_ERROR` */
+export function eventfd(): number {
+  return open('eventfd', 'eventfd', 0, EVENTFD_FLAGS);
+}
+
+/** Another descriptor of the same file, for another thread to own. @throws {@link VirtioError} `SYSTEM_ERROR` */
 export function duplicate(fd: number): number {
-  return call('fcntl', 'F_DUPFD_CLOEXEC', fd, F_DUPFD_CLOEXEC, 0);
+  return open('fcntl', 'F_DUPFD_CLOEXEC', fd, F_DUPFD_CLOEXEC, 0);
 }
 
 /** Closes a descriptor that no call of `node:fs` has opened: in a worker thread `closeSync` warns of such ones. */
@@ -248,9 +257,9 @@ export function memfdCreate(name: string, flags: number): number {
   return call('memfd_create', 'memfd_create', name, flags);
 }
 
-/** A new epoll descriptor. */
+/** A new epoll descriptor. @throws {@link VirtioError} `SYSTEM_ERROR` */
 export function epollCreate(): number {
-  return call('epoll_create1', 'epoll_create1', EPOLL_CLOEXEC);
+  return open('epoll_create1', 'epoll_create1', EPOLL_CLOEXEC);
 }
 
 /** `epoll_ctl(2)`. */

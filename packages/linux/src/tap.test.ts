@@ -13,8 +13,8 @@ const canMake = existsSync('/dev/net/tun') && unshare('sh', '-c', 'exec 3<>/dev/
 
 describe('Tap', () => {
   it('refuses names, addresses and MTUs that cannot be, before it opens anything', () => {
-    for (const name of ['', 'a b', 'a/b', '.', '..', 'sixteen-letters-x']) {
-      expect(() => new Tap({ name })).toThrow(code('INVALID_PARAM'));
+    for (const name of ['', 'a b', 'a/b', '.', '..', 'sixteen-letters-x', 'x\0y', 'ä'.repeat(8), 5, null]) {
+      expect(() => new Tap({ name: name as string })).toThrow(code('INVALID_PARAM'));
     }
     expect(() => new Tap({ macAddress: new Uint8Array(5) })).toThrow(code('INVALID_PARAM'));
     expect(() => new Tap({ macAddress: 'x' as unknown as Uint8Array })).toThrow(code('INVALID_PARAM'));

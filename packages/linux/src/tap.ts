@@ -121,10 +121,10 @@ export class Tap implements Disposable {
    * name, `INVALID_PARAM`, `SYSTEM_ERROR`
    */
   constructor({ name = 'tap%d', macAddress, mtu }: TapOptions = {}) {
-    if (!/^[^\s/]{1,15}$/.test(name) || /^\.\.?$/.test(name)) {
+    if (!isName(name)) {
       throw new VirtioError(
         'INVALID_PARAM',
-        `'${name}' cannot be the name of an interface: give 1 to 15 characters, no spaces, no '/'`,
+        `'${String(name)}' cannot be the name of an interface: give 1 to 15 characters (bytes in UTF-8), no spaces, no '/'`,
       );
     }
     if (macAddress !== undefined) {
@@ -422,6 +422,16 @@ function attach(fd: number, name: string): string {
   }
   const end = order.indexOf(0);
   return new TextDecoder().decode(order.subarray(0, Math.min(end, NAME_SIZE - 1)));
+}
+
+/** Whether the kernel takes a name, and all of it. */
+function isName(name: unknown): name is string {
+  return (
+    typeof name === 'string' &&
+    /^[^\s/\0]+$/.test(name) &&
+    !/^\.\.?$/.test(name) &&
+    new TextEncoder().encode(name).length < NAME_SIZE
+  );
 }
 
 function ifreq(name: string): Uint8Array<ArrayBuffer> {

@@ -8,6 +8,7 @@ import { BLOCK_SIZE, type DmaBlock, type DmaSource } from './dma-memory.ts';
 import { mapDmaMemory } from './dma-pages.ts';
 import { type AddressRange, IovaSpace } from './iova-space.ts';
 import { closeDescriptor, ioctl, ioctlNumber } from './syscalls.ts';
+import { Resources } from './resources.ts';
 import { errorName, systemError } from './system-error.ts';
 import {
   DmaMap,
@@ -133,16 +134,17 @@ export class VfioContainer implements DmaSource {
         'the IOMMU is set up with the first device; open one before allocating DMA memory',
       );
     }
-    const mapping = mapDmaMemory(size);
     const address = this.#space.take(size, BLOCK_SIZE);
-    const block = { mapping, address };
-    try {
-      this.#mapDma(block);
-    } catch (error) {
-      this.#space.give(address, size);
-      mapping[Symbol.dispose]();
-      throw error;
-    }
+    const resources = new Resources();
+    const space = this.#space;
+    resources.defer(() => {
+      space.give(address, size);
+    });
+    const block = resources.keepUnlessThrown(() => {
+      const made = { mapping: resources.add(mapDmaMemory(size)), address };
+      this.#mapDma(made);
+      return made;
+    });
     this.#blocks.add(block);
     return block;
   }

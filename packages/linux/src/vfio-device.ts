@@ -1,6 +1,7 @@
 /** A PCI device through VFIO: its configuration space, BARs, interrupts and reset. */
-import { MappedRegisters, type RegisterWindow, subWindow, VirtioError } from '@virtio/core';
+import { type RegisterWindow, VirtioError } from '@virtio/core';
 import { FileWindow } from './file-window.ts';
+import { mappedWindow } from './hal.ts';
 import { Mapping } from './mapping.ts';
 import { ioctl, ioctlNumber } from './syscalls.ts';
 import { errorName, systemError } from './system-error.ts';
@@ -108,7 +109,7 @@ export class VfioDevice implements Disposable {
       return this.#file(`BAR ${bar} of PCI ${this.address}`, region.offset + offset, length);
     }
     area.mapping ??= Mapping.map({ fd: this.#fd, offset: region.offset + area.offset, size: area.size });
-    return subWindow(new MappedRegisters(area.mapping.view()), offset - area.offset, length);
+    return mappedWindow(area.mapping, offset - area.offset, length);
   }
 
   /** How many interrupts there are of a kind (`PciIrq`). */

@@ -241,7 +241,9 @@ describe('queues of a modern device', () => {
     const transport = open();
     const features = negotiate(transport);
     expect(transport.maxQueueSize(1)).toBe(8);
-    expect(transport.maxQueueSize(7)).toBe(0);
+    for (const queue of [7, -1, 0.5, NaN, 0x1_0000, 2 ** 32 + 1]) {
+      expect(transport.maxQueueSize(queue)).toBe(0);
+    }
     expect(codeOf(() => transport.queueSet(1, 16, 4096, 4096, 4096))).toBe('INVALID_PARAM');
     createQueue(transport, device.hal, features, { index: 1 });
     expect(codeOf(() => transport.queueSet(1, 8, 4096, 4096, 4096))).toBe('ALREADY_USED');
@@ -538,6 +540,9 @@ describe('shared memory', () => {
     expect(transport.sharedMemory(1)).toEqual({ address: 0x12_3456_7000, length: 0x1_0000_1000 });
     expect(mmio.trace()[0]).toBe('write32 SHMSel = 0x1');
     expect(transport.sharedMemory(0)).toBeUndefined();
+    for (const id of [-1, NaN, 0.5, 256, 2 ** 32 + 1, '1', undefined]) {
+      expect(codeOf(() => transport.sharedMemory(id as number))).toBe('INVALID_PARAM');
+    }
   });
 
   it('is none where the registers read as zero, or on a legacy device', () => {

@@ -13,6 +13,7 @@ import {
   PAGE_SIZE,
   type QueueSignals,
   type RegisterWindow,
+  requireInteger,
   type SharedMemory,
   Transport,
   VirtioError,
@@ -25,6 +26,9 @@ const ALL_ONES = 0xffff_ffff;
 const GONE = 0xff;
 const QUEUE_TIMEOUT_MS = 10_000;
 const CONSISTENT_ATTEMPTS = 1000;
+const MAX_QUEUE = 0xffff;
+/** Ids of shared memory regions have 8 bits [2.10]. */
+const MAX_REGION = 0xff;
 const KNOWN_INTERRUPTS = InterruptStatus.QUEUE_INTERRUPT | InterruptStatus.DEVICE_CONFIGURATION_INTERRUPT;
 
 const mask = (bit: number): bigint => 1n << BigInt(bit);
@@ -157,6 +161,8 @@ export class MmioTransport extends Transport {
   }
 
   maxQueueSize(queue: number): number {
+    // A notification has 16 bits for the index; a register would truncate others to that of another queue.
+    if (!Number.isInteger(queue) || queue < 0 || queue > MAX_QUEUE) return 0;
     this.#select(queue);
     const size = this.#window.read32(R.QueueSizeMax);
     if ((size === 0 || size === ALL_ONES) && this.isGone()) throw this.removed();
@@ -328,9 +334,10 @@ export class MmioTransport extends Transport {
   }
 
   /**
-   * @throws {@link VirtioError} `INVALID_DEVICE` for a region that ends beyond 2^53
+   * @throws {@link VirtioError} `INVALID_DEVICE` for a region that ends beyond 2^53, `INVALID_PARAM` for an id above 255
    */
   sharedMemory(id: number): SharedMemory | undefined {
+    requireInteger(this, 'the id of a shared memory region', id, 0, MAX_REGION);
     if (this.version === MMIO_LEGACY) return undefined;
     const window = this.#window;
     window.write32(R.SHMSel, id);

@@ -59,7 +59,7 @@ function parse(address: string): Uint8Array<ArrayBuffer> {
   if (numbers.length === 4 && numbers.every((byte) => Number.isInteger(byte) && byte >= 0 && byte <= 255)) {
     return Uint8Array.from(numbers);
   }
-  throw new Error(`'${address}' is no IPv4 address`);
+  throw new Error(`'${address}' is not an IPv4 address`);
 }
 
 /** The checksum of IP, ICMP and UDP [RFC 1071]. */

@@ -430,6 +430,20 @@ describe('announcements [5.1.9.5.4]', () => {
     }
   });
 
+  it('waits in vain, without an error of pollEvents, when the device fails meanwhile', () => {
+    const made = setUp({ interrupts: false });
+    const { model, net } = made;
+    model.answer = () => null;
+    net.submitControl(NetControl.addVlan(1));
+    model.announce();
+    net.pollEvents();
+    model.device.needsReset();
+    net.pollEvents();
+    net.pollEvents();
+    expect(net.failure?.code).toBe('DEVICE_NEEDS_RESET');
+    clean(made);
+  });
+
   it('is not disturbed by a device that refuses the acknowledgement', async () => {
     const made = setUp();
     made.model.answer = () => 1;

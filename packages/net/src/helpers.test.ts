@@ -65,6 +65,16 @@ describe('captures', () => {
     ]);
   });
 
+  it('hold frames and times, and nothing else', () => {
+    const writer = new PcapWriter(() => undefined);
+    expect(() => {
+      writer.write([1, 2] as unknown as Uint8Array, 5n);
+    }).toThrow(code('INVALID_PARAM'));
+    expect(() => {
+      writer.write(new Uint8Array(60), 5 as unknown as bigint);
+    }).toThrow(code('INVALID_PARAM'));
+  });
+
   it('are read in the other byte order, too', () => {
     const head = new DataView(new ArrayBuffer(24 + 16 + 1));
     head.setUint32(0, 0xa1b23c4d);

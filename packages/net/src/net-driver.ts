@@ -46,6 +46,7 @@ import {
   DEFAULT_MTU,
   ETHERNET_HEADER_SIZE,
   MAX_OFFLOAD_FRAME,
+  MAX_QUEUE_SIZE,
   NetConfigLayout,
   NetStatus,
   QUEUE_PAIRS,
@@ -196,6 +197,9 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
     try {
       this.maxQueuePairs = this.#config.readMaxQueuePairs();
       const most = this.maxQueuePairs;
+      if (options.queueSize !== undefined) {
+        requireInteger(transport, 'queueSize', options.queueSize, 1, MAX_QUEUE_SIZE);
+      }
       this.#threadPairs = requireThreads(transport, 'threadPairs', options.threadPairs, most - 1);
       this.queuePairs = Math.min(
         requireInteger(transport, 'queuePairs', options.queuePairs ?? 1, QUEUE_PAIRS.MIN, QUEUE_PAIRS.MAX),
@@ -421,7 +425,7 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
 
   override pollEvents(): void {
     super.pollEvents();
-    if (this.#unacknowledged) this.#acknowledge();
+    if (this.#mustAcknowledge()) this.#acknowledge();
   }
 
   protected override onConfigChange(): void {

@@ -2,7 +2,7 @@
  * Captures in the classic pcap format, for Wireshark or tcpdump, with microseconds or nanoseconds. npm has readers that need Node.js's
  * streams, and no writer in plain ECMAScript; a reader and a writer here are less code than an adapter.
  */
-import { requireInteger, VirtioError } from '@virtio/core';
+import { requireBytes, requireInteger, VirtioError } from '@virtio/core';
 
 const MAGIC_MICRO = 0xa1b2c3d4;
 const MAGIC_NANO = 0xa1b23c4d;
@@ -74,9 +74,16 @@ export class PcapWriter {
    *
    * @param frame from its Ethernet header on, without the VirtIO header; it is copied
    * @param timestamp when it was sent or received, in nanoseconds since 1970
-   * @throws {@link VirtioError} `INVALID_PARAM` for a time before 1970 or after 2106
+   * @throws {@link VirtioError} `INVALID_PARAM`, also for a time before 1970 or after 2106
    */
   write(frame: Uint8Array, timestamp: bigint): void {
+    requireBytes('a capture', frame);
+    if (typeof timestamp !== 'bigint') {
+      throw new VirtioError(
+        'INVALID_PARAM',
+        `a capture: timestamp is ${String(timestamp)}; give nanoseconds as a bigint`,
+      );
+    }
     const seconds = timestamp / 1_000_000_000n;
     if (timestamp < 0n || seconds > 0xffffffffn) {
       throw new VirtioError('INVALID_PARAM', `a capture holds times from 1970 to 2106, not ${timestamp} ns`);

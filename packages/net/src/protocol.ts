@@ -38,6 +38,9 @@ export const NetConfigLayout = new Layout('virtio_net_config', {
 /** The bits of `status`. @see VIRTIO 1.4, 5.1.4 */
 export const NetStatus = { LINK_UP: 1, ANNOUNCE: 2 } as const;
 
+/** The most descriptors that a queue can have. @see VIRTIO 1.4, 2.7 and 2.8.10.1 */
+export const MAX_QUEUE_SIZE = 0x8000;
+
 /** The bounds of `max_virtqueue_pairs`. @see VIRTIO 1.4, 5.1.4.1 */
 export const QUEUE_PAIRS = { MIN: 1, MAX: 0x8000 } as const;
 

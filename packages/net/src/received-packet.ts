@@ -128,8 +128,13 @@ export class ReceivedPacket implements Disposable {
     if (this.#generation !== source.generation) return;
     source.giveBack(this.#first);
     if (this.pieces === 1) return;
-    for (let i = 0; i < this.#others.length; i += 2) source.giveBack(this.#others[i] as number);
+    const others = this.#others;
     this.#others = [];
+    for (let i = 0; i < others.length; i += 2) {
+      // The device may have been reset inside the notification of the one before, and has all buffers again.
+      if (this.#generation !== source.generation) return;
+      source.giveBack(others[i] as number);
+    }
   }
 
   [Symbol.dispose](): void {

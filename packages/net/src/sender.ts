@@ -35,18 +35,21 @@ export interface SenderParts {
 export class TransmitBuffer implements Disposable {
   /** Room for the packet. Its initial contents have no meaning. */
   readonly data: Uint8Array<ArrayBuffer>;
-  readonly #send: (length: number, header: TransmitHeader | undefined, kick: boolean) => void;
+  readonly #send: (length: number, header: TransmitHeader | undefined) => void;
+  readonly #kick: () => void;
   readonly #putBack: () => void;
   #taken = true;
 
   /** @internal use `VirtioNet.takeBuffer` */
   constructor(
     data: Uint8Array<ArrayBuffer>,
-    send: (length: number, header: TransmitHeader | undefined, kick: boolean) => void,
+    send: (length: number, header: TransmitHeader | undefined) => void,
+    kick: () => void,
     putBack: () => void,
   ) {
     this.data = data;
     this.#send = send;
+    this.#kick = kick;
     this.#putBack = putBack;
   }
 
@@ -62,8 +65,10 @@ export class TransmitBuffer implements Disposable {
     if (!this.#taken) {
       throw new VirtioError('INVALID_PARAM', 'the buffer was sent or given back; take another');
     }
-    this.#send(length, options.header, options.kick !== false);
+    this.#send(length, options.header);
+    // Before the device is told: it may answer inside the notification, and the buffer be another caller's then.
     this.#taken = false;
+    if (options.kick !== false) this.#kick();
   }
 
   /** Gives the buffer back if it was not sent. */
@@ -122,13 +127,29 @@ export class Sender {
       return;
     }
     const { generation } = this;
-    await this.#inLine(() => this.#sendWhenFree(frame, header, generation, options), options);
+    const { length } = frame;
+    const sendWhenFree = async (): Promise<void> => {
+      requireWaitable(this.#transport, options);
+      for (;;) {
+        if (generation !== this.generation) throw this.#wasReset();
+        this.#checkUnchanged(frame, length);
+        if (this.#put(frame, header)) break;
+        await this.queue.wait(options);
+      }
+      this.queue.kickSoon();
+    };
+    await this.#inLine(sendWhenFree, options);
   }
 
   /** Sends a packet, spinning until there is a buffer. */
   sendSync(frame: Uint8Array, header: TransmitHeader | undefined, options?: SpinOptions): void {
     this.#check(frame, header);
-    this.queue.spin(() => this.#put(frame, header), options, 'room for a packet');
+    const { length } = frame;
+    const put = (): boolean => {
+      this.#checkUnchanged(frame, length);
+      return this.#put(frame, header);
+    };
+    this.queue.spin(put, options, 'room for a packet');
     this.queue.kick();
   }
 
@@ -142,14 +163,16 @@ export class Sender {
     const { size } = this.#codec;
     return new TransmitBuffer(
       bytes.subarray(size),
-      (length, header, kick) => {
+      (length, header) => {
         this.#checkUsable();
         if (generation !== this.generation) throw this.#wasReset();
         requireInteger(this.#transport, 'length', length, 0, this.room);
         this.#check(bytes.subarray(size, size + length), header);
         this.#write(bytes, header, length);
         queue.send(number, size + length);
-        if (kick) queue.kick();
+      },
+      () => {
+        queue.kick();
       },
       () => {
         if (generation === this.generation && queue.failure === undefined) queue.putBack(number);
@@ -157,16 +180,24 @@ export class Sender {
     );
   }
 
-  /** Waits until the device has used all packets that were sent. */
+  /** Waits until the device has used all packets that were sent before, those that wait for room included. */
   async flush(options?: WaitOptions): Promise<void> {
-    const { queue } = this;
+    const { queue, generation } = this;
     this.#checkUsable();
     requireWaitable(this.#transport, options);
+    // Not those that are sent meanwhile: others may send all the time.
+    let { sends } = queue;
+    const mark = (): Promise<void> => {
+      sends = queue.sends;
+      return Promise.resolve();
+    };
+    if (this.#waiting > 0) await this.#inLine(mark, options);
     for (;;) {
       this.#checkUsable();
+      if (generation !== this.generation) throw this.#wasReset();
       queue.kick();
       queue.drain();
-      if (queue.idle && this.#waiting === 0) return;
+      if (queue.hasUsedFirst(sends)) return;
       await queue.wait(options);
     }
   }
@@ -176,11 +207,12 @@ export class Sender {
     const { queue } = this;
     this.#checkUsable();
     queue.kick();
+    const { sends } = queue;
     queue.spin(
       () => {
         queue.drain();
         this.#checkUsable();
-        return queue.idle;
+        return queue.hasUsedFirst(sends);
       },
       options,
       'all packets to be sent',
@@ -226,23 +258,6 @@ export class Sender {
     );
   }
 
-  async #sendWhenFree(
-    frame: Uint8Array,
-    header: TransmitHeader | undefined,
-    generation: number,
-    options: WaitOptions | undefined,
-  ): Promise<void> {
-    requireWaitable(this.#transport, options);
-    for (;;) {
-      if (generation !== this.generation) throw this.#wasReset();
-      // The caller may have changed the array in the meantime.
-      this.#check(frame, header);
-      if (this.#put(frame, header)) break;
-      await this.queue.wait(options);
-    }
-    this.queue.kickSoon();
-  }
-
   #put(frame: Uint8Array, header: TransmitHeader | undefined): boolean {
     const { queue } = this;
     const number = queue.take();
@@ -251,11 +266,11 @@ export class Sender {
     const { size } = this.#codec;
     try {
       this.#write(bytes, header, frame.length);
+      bytes.set(frame, size);
     } catch (error) {
       queue.putBack(number);
-      throw error;
+      throw VirtioError.is(error) ? error : this.#isGone(error);
     }
-    bytes.set(frame, size);
     queue.send(number, size + frame.length);
     return true;
   }
@@ -263,6 +278,19 @@ export class Sender {
   #write(bytes: Uint8Array, header: TransmitHeader | undefined, length: number): void {
     if (header === undefined) this.#codec.clear(bytes);
     else this.#codec.write(bytes, header, length);
+  }
+
+  /** The caller may have transferred or resized the array while it waited. */
+  #checkUnchanged(frame: Uint8Array, length: number): void {
+    if (frame.length !== length) throw this.#isGone(undefined);
+  }
+
+  #isGone(cause: unknown): VirtioError {
+    return new VirtioError(
+      'INVALID_PARAM',
+      `${this.#transport.who()}: the memory of a packet was transferred or resized before it was sent; do not change it until then`,
+      { cause },
+    );
   }
 
   #check(frame: Uint8Array, header: TransmitHeader | undefined): void {

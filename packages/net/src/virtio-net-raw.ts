@@ -163,6 +163,7 @@ export class VirtioNetRaw extends NetDriver {
    */
   readBufferHeader(buffer: Uint8Array, length: number): ReceiveHeader {
     requireBytes(this.transport, buffer);
+    requireInteger(this.transport, "the buffer's length", buffer.length, this.headerSize, MAX_BUFFER);
     requireInteger(this.transport, 'length', length, 0, buffer.length - this.headerSize);
     const fault = this.codec.fault(buffer, length);
     if (fault !== undefined) throw this.#bad(fault);

@@ -1,5 +1,5 @@
 import { CommonFeatures, DeviceType, type VirtioError } from '@virtio/core';
-import { FakeDevice, FakeTransport, ringVariants } from '@virtio/testing';
+import { FakeDevice, FakeInterrupts, FakeTransport, ringVariants } from '@virtio/testing';
 import { describe, expect, it, vi } from 'vitest';
 import { F, frame, MAC, NetModel, type ModelOptions, QEMU, SPLIT } from '../test/net-model.ts';
 import { NetControl, type NetOptions, VirtioNet } from './index.ts';
@@ -224,6 +224,63 @@ describe('receiving', () => {
     }
     packet?.release();
     buffer?.[Symbol.dispose]();
+    clean(made);
+  });
+
+  it('gives back no piece of a packet that was reset inside the notification of another piece', () => {
+    const interrupts = new FakeInterrupts({ synchronous: true });
+    const made = setUp({ features: QEMU & ~SPLIT, interrupts, queueSize: 8 }, { bufferSize: 256 });
+    const { model, net } = made;
+    expect(model.deliver(frame(1400, 1))).toBe(true);
+    const packet = net.tryReceive();
+    let notified = 0;
+    model.device.onNotify = () => {
+      notified += 1;
+      if (notified === 1) model.setLink(false);
+    };
+    net.on('link', () => {
+      net.reset();
+    });
+    packet?.release();
+    expect(notified).toBeGreaterThan(1);
+    for (let n = 0; n < 20; n += 1) {
+      expect(model.deliver(frame(1400, n))).toBe(true);
+      using next = net.tryReceive();
+      expect(next?.copy()).toEqual(frame(1400, n));
+    }
+    clean(made);
+  });
+
+  it('counts packets of several pairs when a handler ends the driver', () => {
+    const made = setUp({ features: QEMU | F.MQ, maxPairs: 2 }, { queuePairs: 2 });
+    const { model, net } = made;
+    net.controlSync(NetControl.setQueuePairs(2));
+    for (const pair of [0, 1]) expect(model.deliver(frame(60), { pair })).toBe(true);
+    const end = (): void => {
+      net[Symbol.dispose]();
+    };
+    expect(net.poll(end)).toBe(1);
+    expect(() => net.poll(end)).toThrow(code('DISPOSED'));
+    model.device.assertClean();
+  });
+
+  it('takes no packet for who has cancelled, even in the turn in which it comes', async () => {
+    const made = setUp({ interrupts: new FakeInterrupts({ synchronous: true }) });
+    const { model, net } = made;
+    const controller = new AbortController();
+    const { signal } = controller;
+    const receiving = net.receive({ signal });
+    const reader = net.readable(ReadableStream<Uint8Array>).getReader();
+    const reading = reader.read();
+    await turns();
+    expect(model.deliver(frame(60))).toBe(true);
+    controller.abort();
+    void reader.cancel();
+    await expect(receiving).rejects.toThrow(code('ABORTED'));
+    expect((await reading).done).toBe(true);
+    await expect(net.receive({ signal })).rejects.toThrow(code('ABORTED'));
+    using packet = await net.receive();
+    expect(packet.copy()).toEqual(frame(60));
     clean(made);
   });
 
@@ -528,6 +585,31 @@ describe('sending', () => {
     clean(made);
   });
 
+  it('flushes what was sent before, though others send all the time', async () => {
+    const made = setUp({ queueSize: 4 });
+    const { model, net } = made;
+    model.throttled = true;
+    const sends = Array.from({ length: 6 }, (_, n) => net.send(frame(60, n)));
+    const flushed = vi.fn();
+    const flushing = net.flush().then(flushed);
+    const isFlushed = (): boolean => flushed.mock.calls.length > 0;
+    const more = (async () => {
+      for (let n = 0; n < 100 && !isFlushed(); n += 1) await net.send(frame(70, n));
+    })();
+    await turns();
+    let used = 0;
+    for (; used < 100 && !isFlushed(); used += 1) {
+      model.device.queues[1]?.ring?.chains[0]?.complete();
+      await turns(60);
+    }
+    expect(used).toBe(6);
+    model.unthrottle();
+    model.throttled = false;
+    await Promise.all([...sends, flushing, more]);
+    net.flushSync();
+    clean(made);
+  });
+
   it('builds packets in its own memory, and takes buffers back that were not sent', () => {
     const made = setUp({ queueSize: 4 });
     const { model, net } = made;
@@ -610,6 +692,40 @@ describe('sending', () => {
     expect(() => plain.trySend(frame(100), { header: { checksum } })).toThrow(code('UNSUPPORTED'));
     expect(made.model.sent).toEqual([]);
     for (let n = 0; n < 20; n += 1) expect(net.trySend(frame(60))).toBe(true);
+    clean(made);
+  });
+
+  it('keeps its buffers when the memory of a packet is gone', async () => {
+    const made = setUp({ queueSize: 4 });
+    const { model, net } = made;
+    const gone = frame(60);
+    gone.buffer.transfer();
+    for (let n = 0; n < 5; n += 1) expect(() => net.trySend(gone)).toThrow(code('INVALID_PARAM'));
+    model.throttled = true;
+    for (let n = 0; n < 4; n += 1) expect(net.trySend(frame(60, n))).toBe(true);
+    const late = frame(70);
+    const sending = net.send(late);
+    late.buffer.transfer();
+    model.unthrottle();
+    await expect(sending).rejects.toThrow(code('INVALID_PARAM'));
+    for (let n = 0; n < 8; n += 1) await net.send(frame(80, n));
+    expect(model.sent).toHaveLength(12);
+    clean(made);
+  });
+
+  it('does not give back a buffer that was sent and is another caller’s by now', () => {
+    const interrupts = new FakeInterrupts({ synchronous: true });
+    const made = setUp({ features: QEMU & ~SPLIT, interrupts, queueSize: 4 });
+    const { net } = made;
+    const buffer = net.takeBuffer();
+    let taken = 0;
+    net.on('used', () => {
+      while (net.takeBuffer() !== undefined) taken += 1;
+      buffer?.[Symbol.dispose]();
+    });
+    buffer?.send(60);
+    expect(taken).toBe(4);
+    expect(net.takeBuffer()).toBeUndefined();
     clean(made);
   });
 
@@ -796,6 +912,23 @@ describe('negotiation', () => {
     // The transport is free again.
     new VirtioNet(model.transport, model.device.hal)[Symbol.dispose]();
   });
+
+  it.each(['queueSize', 'buffers', 'transmitBuffers', 'bufferSize', 'transmitBufferSize', 'queuePairs'])(
+    'names the option %s if it is no possible number',
+    (name) => {
+      for (const value of [NaN, -1, 0, 0.5, Infinity, 2 ** 32, '5']) {
+        const error: unknown = (() => {
+          try {
+            return setUp({}, { [name]: value });
+          } catch (thrown) {
+            return thrown;
+          }
+        })();
+        expect(error).toMatchObject({ code: 'INVALID_PARAM' });
+        expect((error as Error).message).toContain(` ${name} is `);
+      }
+    },
+  );
 
   it('needs large buffers where packets cannot be spread [5.1.9.3.1]', () => {
     const features = QEMU & ~F.MRG_RXBUF;

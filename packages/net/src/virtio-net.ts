@@ -5,6 +5,7 @@
 import {
   type Hal,
   requireInteger,
+  requireWaitable,
   type SpinOptions,
   type Transport,
   VirtioError,
@@ -12,7 +13,13 @@ import {
   type WaitOptions,
 } from '@virtio/core';
 import { etherType, NetDriver, type NetDriverOptions } from './net-driver.ts';
-import { DEFAULT_MTU, ETHERNET_HEADER_SIZE, MAX_OFFLOAD_FRAME, VLAN_TAG_SIZE } from './protocol.ts';
+import {
+  DEFAULT_MTU,
+  ETHERNET_HEADER_SIZE,
+  MAX_OFFLOAD_FRAME,
+  MAX_QUEUE_SIZE,
+  VLAN_TAG_SIZE,
+} from './protocol.ts';
 import type { ReceivedPacket } from './received-packet.ts';
 import { Receiver } from './receiver.ts';
 import { Sender, type SendOptions, type TransmitBuffer } from './sender.ts';
@@ -140,6 +147,8 @@ export class VirtioNet extends NetDriver {
    */
   async receive(options: ReceiveOptions = {}): Promise<ReceivedPacket> {
     for (;;) {
+      // Also after a wait: who has cancelled it takes no packet.
+      requireWaitable(this.transport, options);
       const packet = this.tryReceive(options.pair);
       if (packet !== undefined) return packet;
       await this.#arrival(options);
@@ -177,7 +186,11 @@ export class VirtioNet extends NetDriver {
   poll(handler: (packet: ReceivedPacket) => void, pair?: number): number {
     if (pair !== undefined) return this.#receiver(pair).poll(handler);
     let count = 0;
-    for (const receiver of this.#receivers) count += receiver.poll(handler);
+    for (const receiver of this.#receivers) {
+      // A handler may have ended the driver.
+      if (count > 0 && receiver.queue.failure !== undefined) break;
+      count += receiver.poll(handler);
+    }
     return count;
   }
 
@@ -292,7 +305,7 @@ export class VirtioNet extends NetDriver {
   }
 
   /**
-   * Waits until the device has used all packets that were sent.
+   * Waits until the device has used all packets that were sent before, those that wait for room included.
    *
    * @throws {@link VirtioError} `ABORTED`, `UNSUPPORTED` without interrupts, or why the device no longer works
    */
@@ -372,6 +385,9 @@ export class VirtioNet extends NetDriver {
   #createPair(pair: number, options: NetOptions): { receiver: Receiver; sender: Sender } {
     const { codec, features, transport } = this;
     const { queueSize = DEFAULT_QUEUE_SIZE } = options;
+    for (const name of ['buffers', 'transmitBuffers'] as const) {
+      if (options[name] !== undefined) requireInteger(transport, name, options[name], 1, MAX_QUEUE_SIZE);
+    }
     const head = this.framed ? codec.size : 0;
     const most = (index: number): number => {
       const size = Math.min(queueSize, transport.maxQueueSize(index));

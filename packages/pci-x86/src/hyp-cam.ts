@@ -1,6 +1,13 @@
 /** Configuration space through hypercalls: a memory-mapped window that only the hypervisor can access. */
-import { checkRegister } from '@virtio/core';
-import { type Cam, CAM_FUNCTION_SIZE, camOffset, type ConfigAccess, type DeviceFunction } from '@virtio/pci';
+import { checkRegister, requireInteger } from '@virtio/core';
+import {
+  type Cam,
+  CAM_FUNCTION_SIZE,
+  CAM_SIZE,
+  camOffset,
+  type ConfigAccess,
+  type DeviceFunction,
+} from '@virtio/pci';
 import type { X86Cpu } from './cpu.ts';
 import { hypRead, hypWrite } from './hypercalls.ts';
 
@@ -14,8 +21,10 @@ export class HypCam implements ConfigAccess {
   /**
    * @param address the physical address of the window, at its bus 0
    * @param cam the kind of window
+   * @throws {@link VirtioError} `INVALID_PARAM` for a window that does not end below 2^53
    */
   constructor(cpu: X86Cpu, address: number, cam: Cam) {
+    requireInteger('HypCam', 'address', address, 0, Number.MAX_SAFE_INTEGER - CAM_SIZE.ecam);
     this.size = CAM_FUNCTION_SIZE[cam];
     this.#cpu = cpu;
     this.#address = address;

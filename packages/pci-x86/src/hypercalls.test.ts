@@ -25,6 +25,14 @@ function cpu(answer = 0n, signature = 'PKVM') {
   return { fake, calls };
 }
 
+describe.each([NaN, -1, 0.5, 2 ** 53, '4096', 4096n, undefined])('an address that is %s', (address) => {
+  it('is refused', () => {
+    const invalid = expect.objectContaining({ code: 'INVALID_PARAM' }) as Error;
+    expect(() => new HypIoRegion(cpu().fake, address as number, 4)).toThrow(invalid);
+    expect(() => new HypCam(cpu().fake, address as number, 'ecam')).toThrow(invalid);
+  });
+});
+
 describe('isPkvm', () => {
   it('asks for the signature of the hypervisor', () => {
     const { fake, calls } = cpu();

@@ -2,7 +2,7 @@
  * The hypercalls through which a guest that pKVM protects accesses registers: the hypervisor cannot read the trapping instruction
  * to emulate memory-mapped I/O, so the guest makes a call for each access.
  */
-import { checkRegister, type RegisterWindow } from '@virtio/core';
+import { checkRegister, type RegisterWindow, requireInteger } from '@virtio/core';
 import type { X86Cpu } from './cpu.ts';
 
 /** The CPUID leaf with the signature of the hypervisor. */
@@ -64,7 +64,10 @@ export class HypIoRegion implements RegisterWindow {
   readonly size: number;
   readonly #cpu: X86Cpu;
 
+  /** @throws {@link VirtioError} `INVALID_PARAM` for a window that does not end below 2^53 */
   constructor(cpu: X86Cpu, address: number, size: number) {
+    requireInteger('HypIoRegion', 'address', address, 0, Number.MAX_SAFE_INTEGER);
+    requireInteger('HypIoRegion', 'size', size, 0, Number.MAX_SAFE_INTEGER - address);
     this.#cpu = cpu;
     this.address = address;
     this.size = size;

@@ -84,6 +84,19 @@ describe('PortRegion', () => {
     ]);
   });
 
+  it.each([
+    [NaN, 4],
+    [-4, 4],
+    [0x1_0000, 4],
+    [0xfffc, 8],
+    [0xc000, undefined],
+    ['0xc000', 4],
+  ])('has no ports at %s, %s of them', (port, size) => {
+    expect(() => new PortRegion(ports().fake, port as number, size as number)).toThrow(
+      expect.objectContaining({ code: 'INVALID_PARAM' }),
+    );
+  });
+
   it('touches no port outside itself', () => {
     const { fake, accesses } = ports();
     const region = new PortRegion(fake, 0xc040, 32);

@@ -1,5 +1,5 @@
 /** PCI through I/O ports, for x86 machines without a memory-mapped window to configuration space, and for BARs in I/O space. */
-import { checkRegister, type RegisterWindow, VirtioError } from '@virtio/core';
+import { checkRegister, type RegisterWindow, requireInteger, VirtioError } from '@virtio/core';
 import { CAM_FUNCTION_SIZE, type ConfigAccess, type DeviceFunction } from '@virtio/pci';
 import type { X86Ports } from './cpu.ts';
 
@@ -8,6 +8,7 @@ const CONFIG_ADDRESS = 0xcf8;
 /** Four ports that access the selected register. */
 const CONFIG_DATA = 0xcfc;
 const ENABLE = 0x8000_0000;
+const MAX_PORT = 0xffff;
 
 /**
  * Access to configuration space through the ports 0xCF8 and 0xCFC: 256 bytes per function, in segment 0. Each access uses both
@@ -70,7 +71,10 @@ export class PortRegion implements RegisterWindow {
   readonly size: number;
   readonly #ports: X86Ports;
 
+  /** @throws {@link VirtioError} `INVALID_PARAM` for ports that do not exist */
   constructor(ports: X86Ports, port: number, size: number) {
+    requireInteger('PortRegion', 'port', port, 0, MAX_PORT);
+    requireInteger('PortRegion', 'size', size, 0, MAX_PORT + 1 - port);
     this.#ports = ports;
     this.port = port;
     this.size = size;

@@ -156,6 +156,8 @@ describe('setBar', () => {
     ['misaligned', 0x1800],
     ['negative', -0x1000],
     ['above 2^32', 2 ** 32],
+    ['no number', NaN],
+    ['a text', '4096' as unknown as number],
   ])('refuses a 32-bit BAR an address that is %s', (_, address) => {
     const { config } = space([[0, 0xffff_f000]]);
     const [bar] = readBars(config, 'x');
@@ -230,6 +232,42 @@ describe('BarAllocator', () => {
       const before = sorted[i] as Bar;
       expect(bar.address).toBeGreaterThanOrEqual(before.address + before.size);
     });
+  });
+
+  it('gives no BAR address 0, which means none', () => {
+    const { config } = space(bars);
+    const range = { start: 0, size: 0x100_0000 };
+    const assigned = new BarAllocator({ memory: range, memory64: range, io: range }).assign(config, 'x');
+    expect(assigned.map((bar) => bar?.address)).toEqual([
+      0x1000,
+      0x20,
+      0x10_0000,
+      undefined,
+      undefined,
+      undefined,
+    ]);
+  });
+
+  it.each([
+    ['no number', NaN],
+    ['a fraction', 0.5],
+    ['a negative number', -4096],
+    ['a text', '4096'],
+    ['a bigint', 4096n],
+    ['nothing', undefined],
+    ['2^53', 2 ** 53],
+  ])('refuses %s in a range', (_, value) => {
+    for (const range of [
+      { start: value, size: 4096 },
+      { start: 4096, size: value },
+    ]) {
+      for (const name of ['memory', 'memory64', 'io']) {
+        const ranges = { memory: { start: 0, size: 0 }, [name]: range } as ConstructorParameters<
+          typeof BarAllocator
+        >[0];
+        expect(() => new BarAllocator(ranges)).toThrow(expect.objectContaining({ code: 'INVALID_PARAM' }));
+      }
+    }
   });
 
   it('says so if a range is used up', () => {

@@ -1,5 +1,5 @@
 /** Base address registers: read, sized and set. Addresses and sizes are numbers below 2^53. */
-import { type RegisterWindow, VirtioError } from '@virtio/core';
+import { type RegisterWindow, requireInteger, VirtioError } from '@virtio/core';
 import { Command, DeviceFunctionInfo, PciRegister, readCommand, writeCommand } from './config-space.ts';
 import { because } from './reasons.ts';
 
@@ -148,7 +148,12 @@ export function setBar(config: RegisterWindow, bar: Bar, address: number): void 
   const wide = bar.kind === 'memory' && bar.type === '64-bit';
   const limit =
     bar.kind === 'memory' && bar.type === 'below-1mib' ? 2 ** 20 : wide ? Number.MAX_SAFE_INTEGER : 2 ** 32;
-  if (address < 0 || address % bar.size !== 0 || address + bar.size > limit) {
+  if (
+    !Number.isSafeInteger(address) ||
+    address < 0 ||
+    address % bar.size !== 0 ||
+    address + bar.size > limit
+  ) {
     throw new VirtioError(
       'INVALID_PARAM',
       `BAR ${bar.index} of ${bar.size} bytes cannot be at 0x${address.toString(16)}: it must be at a multiple of its ` +
@@ -198,14 +203,18 @@ export class BarAllocator {
   readonly #ranges: BarRanges;
   readonly #next: { memory: number; memory64: number; io: number };
 
+  /** @throws {@link VirtioError} `INVALID_PARAM` for a range that is not one of integers below 2^53 */
   constructor(ranges: BarRanges) {
+    const { memory, memory64, io } = ranges;
+    for (const [name, range] of Object.entries({ memory, memory64, io })) {
+      if (range === undefined) continue;
+      requireInteger('BarAllocator', `${name}.start`, range.start, 0, Number.MAX_SAFE_INTEGER);
+      requireInteger('BarAllocator', `${name}.size`, range.size, 0, Number.MAX_SAFE_INTEGER - range.start);
+    }
     this.#ranges = ranges;
-    this.#next = {
-      memory: ranges.memory.start,
-      memory64: ranges.memory64?.start ?? 0,
-      // A BAR at port 0 counts as unassigned.
-      io: Math.max(ranges.io?.start ?? 0, 4),
-    };
+    // A BAR at address 0 counts as unassigned.
+    const first = (range: AddressRange | undefined): number => Math.max(range?.start ?? 0, 1);
+    this.#next = { memory: first(memory), memory64: first(memory64), io: first(io) };
   }
 
   /**

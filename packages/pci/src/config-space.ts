@@ -195,10 +195,10 @@ export class DeviceFunctionInfo {
     this.subsystemId = subsystem >>> 16;
   }
 
-  /** Reads the header; `undefined` if there is no function, which reads as all ones. */
+  /** Reads the header; `undefined` if there is no function, which reads as all ones, with some host bridges as zeros. */
   static find(config: RegisterWindow): DeviceFunctionInfo | undefined {
     const ids = config.read32(PciRegister.VENDOR_ID);
-    return (ids & 0xffff) === 0xffff ? undefined : new DeviceFunctionInfo(config, ids);
+    return (ids & 0xffff) === 0xffff || ids === 0 ? undefined : new DeviceFunctionInfo(config, ids);
   }
 
   /**
@@ -211,7 +211,7 @@ export class DeviceFunctionInfo {
     if (info === undefined) {
       throw new VirtioError(
         'NO_DEVICE',
-        `there is no PCI device at ${String(name)}: its ids read as all ones; check the address`,
+        `there is no PCI device at ${String(name)}: its ids read as ${config.read32(PciRegister.VENDOR_ID) === 0 ? 'zeros' : 'all ones'}; check the address`,
       );
     }
     return info;

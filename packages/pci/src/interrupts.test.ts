@@ -37,6 +37,11 @@ describe('MSI-X', () => {
   });
 
   it('never maps to a vector outside the table [4.1.5.1.2.2]', () => {
+    for (const vectors of [NaN, -1, 0.5, 2049, '2', 2n, undefined]) {
+      expect(() => new InterruptLines(vectors as number)).toThrow(
+        expect.objectContaining({ code: 'INVALID_PARAM' }),
+      );
+    }
     for (const vectors of [1, 2, 3]) {
       const { interrupts } = setUp(vectors);
       const asked: number[] = [];

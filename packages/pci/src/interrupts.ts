@@ -3,10 +3,13 @@
  * on bare metal); this module maps queues to vectors, shares vectors, and handles INTx with the ISR status; drivers see core's
  * `InterruptSource`.
  */
-import { InterruptHandlers, type InterruptRegisters, VirtioError } from '@virtio/core';
+import { InterruptHandlers, type InterruptRegisters, requireInteger, VirtioError } from '@virtio/core';
 
 /** The value of a vector register for "no interrupt" [4.1.5.1.2]. */
 export const NO_VECTOR = 0xffff;
+
+/** The vectors of the largest MSI-X table. */
+const MAX_VECTORS = 2048;
 
 /**
  * The interrupt lines of one function, from the platform. If `vectors` is above 0, MSI-X is enabled and that many entries of the
@@ -64,9 +67,12 @@ export class InterruptLines implements PciInterrupts {
   readonly #handlers: ((() => boolean) | undefined)[] = [];
   #removal: (() => void) | undefined;
 
-  /** @param vectors how many MSI-X vectors are enabled; 0 for INTx */
+  /**
+   * @param vectors how many MSI-X vectors are enabled; 0 for INTx
+   * @throws {@link VirtioError} `INVALID_PARAM` for more than a table can have
+   */
   constructor(vectors: number) {
-    this.vectors = vectors;
+    this.vectors = requireInteger('InterruptLines', 'vectors', vectors, 0, MAX_VECTORS);
   }
 
   /**

@@ -76,6 +76,25 @@ describe('MsixCapability', () => {
     expect(pci.device.violations).toEqual([]);
   });
 
+  it.each([
+    ['no address', NaN, 1],
+    ['a fraction', 0.5, 1],
+    ['an address that is no multiple of 4', 0xfee0_0002, 1],
+    ['an address beyond 2^53', 2 ** 53, 1],
+    ['an address below 0', -4, 1],
+    ['a bigint', 0xfee0_0000n, 1],
+    ['no data', 0xfee0_0000, undefined],
+    ['data beyond 32 bits', 0xfee0_0000, 2 ** 32],
+    ['data below 0', 0xfee0_0000, -1],
+  ])('sends no message to %s: the device would write elsewhere', (_, address, data) => {
+    const pci = new FakePciDevice(device(), { vectors: 4 });
+    const msix = find(pci);
+    expect(() => msix.setMessage(1, address as number, data as number)).toThrow(
+      expect.objectContaining({ code: 'INVALID_PARAM' }),
+    );
+    expect(pci.msixEntry(1)).toEqual({ address: 0, data: 0, masked: true });
+  });
+
   it.each([-1, 4, 1.5])('has no vector %d', (vector) => {
     const msix = find(new FakePciDevice(device(), { vectors: 4 }));
     for (const access of [

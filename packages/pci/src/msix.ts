@@ -2,7 +2,7 @@
  * The MSI-X capability, for platforms that program it themselves: which message (address and data) each vector sends. Where the
  * operating system does that (VFIO), only the number of vectors matters.
  */
-import { type RegisterWindow, VirtioError } from '@virtio/core';
+import { type RegisterWindow, requireInteger, VirtioError } from '@virtio/core';
 import type { Bars } from './bars.ts';
 import { capabilities, PciCapabilityId, roomFor } from './capabilities.ts';
 import type { MapBar } from './pci-transport-options.ts';
@@ -127,8 +127,17 @@ export class MsixCapability {
    *
    * @param address the address to which the message is written: a multiple of 4, below 2^53
    * @param data the value that is written, 32 bits
+   * @throws {@link VirtioError} `INVALID_PARAM`
    */
   setMessage(vector: number, address: number, data: number): void {
+    requireInteger(this.#name, 'the address of a message', address, 0, Number.MAX_SAFE_INTEGER);
+    if (address % 4 !== 0) {
+      throw new VirtioError(
+        'INVALID_PARAM',
+        `${this.#name}: a message to 0x${address.toString(16)} was asked for; give a multiple of 4`,
+      );
+    }
+    requireInteger(this.#name, 'the data of a message', data, 0, 0xffff_ffff);
     // PCI 3.0, 6.8.2: an entry may be changed only while it is masked.
     this.mask(vector);
     const entry = vector * ENTRY;

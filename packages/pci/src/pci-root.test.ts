@@ -31,6 +31,14 @@ describe('PciRoot', () => {
     expect(names(pci.bus(0))).toEqual(['00:00.0', '00:1f.0']);
   });
 
+  it('takes slots that read as zeros for empty ones, as some host bridges have them', () => {
+    const window = new MappedRegisters(new ArrayBuffer(0x10_0000));
+    const pci = new PciRoot(new MmioCam(window, 'cam'));
+    expect(names(pci.functions())).toEqual([]);
+    window.write32(camOffset('cam', DeviceFunction.parse('00:04.0'), 0), 0x1042_1af4);
+    expect(names(pci.functions())).toEqual(['00:04.0']);
+  });
+
   it('looks for functions above 0 only where function 0 says that there are some', () => {
     const pci = root({
       '00:01.0': [0x1042],

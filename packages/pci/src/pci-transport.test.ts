@@ -437,7 +437,10 @@ describe('shared memory', () => {
         sharedMemory: { 1: { address: 0, length: 0x3000 }, 7: { address: 0, length: 0x1_8000_0000 } },
       },
     });
-    expect(transport.sharedMemory(1)).toEqual({ address: 0, length: 0x3000 });
+    // A BAR without an address, whose region would be at the start of the machine's memory.
+    expect(() => transport.sharedMemory(1)).toThrow(
+      expect.objectContaining({ code: 'INVALID_PARAM', reason: 'BAR_NOT_ALLOCATED' }),
+    );
     pci.assign(2, 0x40_0000_0000);
     const moved = open(pci);
     expect(moved.sharedMemory(1)).toEqual({ address: 0x40_0000_0000, length: 0x3000 });
@@ -448,6 +451,36 @@ describe('shared memory', () => {
     const { transport } = fixture({ device: { sharedMemory: { 1: { address: 0, length: 0 } } } });
     expect(transport.sharedMemory(0)).toBeUndefined();
     expect(transport.sharedMemory(1)).toBeUndefined();
+    for (const id of [-1, NaN, 0.5, 256, 2 ** 32, '0', undefined]) {
+      expect(() => transport.sharedMemory(id as number)).toThrow(
+        expect.objectContaining({ code: 'INVALID_PARAM' }),
+      );
+    }
+  });
+
+  it('is refused in a BAR in I/O space, whose address is a port', () => {
+    const { transport } = fixture({
+      device: { sharedMemory: { 3: { address: 0, length: 0x10 } } },
+      pci: {
+        header: {
+          bars: {
+            0: { kind: 'io', size: 64, address: 0xc000 },
+            1: { kind: 'memory', size: 0x1_0000 },
+            4: { kind: 'memory64', size: 0x4000 },
+          },
+        },
+        structures: (all) =>
+          all.map((one) => (one.type === 'sharedMemory' ? { ...one, bar: 0, offset: 0 } : one)),
+      },
+    });
+    expect(() => transport.sharedMemory(3)).toThrow(
+      expect.objectContaining({ code: 'INVALID_DEVICE', reason: 'BAR_IN_IO_SPACE' }),
+    );
+  });
+
+  it('has queues with an index of 16 bits only', () => {
+    const { transport } = fixture();
+    for (const queue of [-1, 0.5, NaN, 0x1_0000, 2 ** 32]) expect(transport.maxQueueSize(queue)).toBe(0);
   });
 
   it.each([

@@ -12,6 +12,7 @@ import {
   Layout,
   type QueueSignals,
   type RegisterWindow,
+  requireInteger,
   type SharedMemory,
   Transport,
   VirtioError,
@@ -24,7 +25,7 @@ import { isTransitional, VIRTIO_VENDOR_ID, virtioDeviceType } from './device-id.
 import { InterruptDispatcher, type PciInterrupts } from './interrupts.ts';
 import { type AddressSpace, physicalFunction } from './physical-function.ts';
 import type { MapBar, PciTransportOptions } from './pci-transport-options.ts';
-import { because } from './reasons.ts';
+import { because, type PciErrorReason } from './reasons.ts';
 import {
   type StructureFault,
   structureError,
@@ -93,6 +94,10 @@ const CONFIG_MOST = 4096;
 const RESET_TIMEOUT_MS = 10_000;
 const GONE = 0xff;
 const FEATURE_WORDS = 4;
+/** Why a BAR cannot be mapped yet. */
+const UNASSIGNED: PciErrorReason = 'BAR_NOT_ALLOCATED';
+/** Ids of shared memory regions have 8 bits [2.10]. */
+const MAX_REGION = 0xff;
 
 const mask = (bit: number): bigint => 1n << BigInt(bit);
 
@@ -409,9 +414,11 @@ export class PciTransport extends Transport {
   }
 
   /**
-   * @throws {@link VirtioError} `INVALID_DEVICE` if the region is not inside its BAR [4.1.4.7]
+   * @throws {@link VirtioError} `INVALID_DEVICE` if the region is not inside a memory BAR [4.1.4.7], `INVALID_PARAM` for an id above
+   * 255, or if the BAR has no address
    */
   sharedMemory(id: number): SharedMemory | undefined {
+    requireInteger(this, 'the id of a shared memory region', id, 0, MAX_REGION);
     const region = this.#structures.find(
       (structure) => structure.type === VirtioPciCap.SHARED_MEMORY_CFG && structure.id === id,
     );
@@ -421,6 +428,20 @@ export class PciTransport extends Transport {
     if (fault !== undefined || bar === undefined) {
       const faults = fault === undefined ? [] : [fault];
       throw structureError(this.who(), `shared memory region ${id}`, region.type, faults);
+    }
+    // The address of an I/O BAR is a port, and 0 is that of a BAR without one: at either there is other memory.
+    if (bar.kind === 'io') {
+      const text = `it is in BAR ${bar.index}, which is in I/O space`;
+      throw structureError(this.who(), `shared memory region ${id}`, region.type, [
+        { reason: 'BAR_IN_IO_SPACE', text },
+      ]);
+    }
+    if (bar.address === 0) {
+      throw new VirtioError(
+        'INVALID_PARAM',
+        `${this.who()}: shared memory region ${id} is in BAR ${bar.index}, which has no address; assign one with BarAllocator`,
+        because(UNASSIGNED),
+      );
     }
     return { address: bar.address + region.offset, length: region.length };
   }
@@ -528,6 +549,7 @@ export class PciTransport extends Transport {
     ): readonly [RegisterWindow, VirtioStructure] => {
       const faults: StructureFault[] = [];
       let unsupported: VirtioError | undefined;
+      let unassigned: VirtioError | undefined;
       for (const structure of this.#structures) {
         if (structure.type !== type || (type === VirtioPciCap.DEVICE_CFG && structure.length === 0)) continue;
         const { bar, offset, length, multiplier } = structure;
@@ -541,11 +563,17 @@ export class PciTransport extends Transport {
         try {
           return [mapBar(bar, offset, Math.min(length, needed)), structure];
         } catch (error) {
+          // The device may have the structure in another BAR as well.
+          if (VirtioError.is(error) && error.reason === UNASSIGNED) {
+            unassigned ??= error;
+            continue;
+          }
           if (!VirtioError.is(error, 'UNSUPPORTED')) throw error;
           unsupported = error;
           faults.push({ reason: 'BAR_IN_IO_SPACE', text: error.message });
         }
       }
+      if (unassigned !== undefined) throw unassigned;
       if (unsupported === undefined) throw structureError(this.who(), what, type, faults);
       throw new VirtioError(
         'UNSUPPORTED',
@@ -568,6 +596,7 @@ export class PciTransport extends Transport {
   }
 
   #hasQueue(queue: number): boolean {
+    if (!Number.isInteger(queue) || queue < 0) return false;
     if (queue < this.#common.read16(C.num_queues)) return true;
     const admin = this.adminQueues();
     return admin !== undefined && queue >= admin.index && queue < admin.index + admin.count;

@@ -126,6 +126,21 @@ describe('PciTransport.open', () => {
     expect(mapPorts.mock.calls).toEqual([[(bar?.address ?? 0) + 0x13, 1]]);
   });
 
+  it.each([true, false])(
+    'passes them over if their BAR has no address (ports can be mapped: %s)',
+    (ports) => {
+      const { bus, access, pci } = withIo();
+      pci.assign(0, 0);
+      const transport = PciTransport.open(access, at, {
+        mapRegisters: (address, size) => bus.mapRegisters(address, size),
+        ...(ports && { mapPorts: (port: number, count: number) => bus.mapPorts(port, count) }),
+      });
+      pci.bar(4).accesses.length = 0;
+      transport.ackInterrupt();
+      expect(pci.bar(4).trace()).toEqual(['read8 isr = 0x0']);
+    },
+  );
+
   it('passes them over where they cannot', () => {
     const { bus, access, pci } = withIo();
     const transport = PciTransport.open(access, at, {

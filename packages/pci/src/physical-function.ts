@@ -35,6 +35,13 @@ export function physicalFunction(
     if (bar === undefined) {
       throw new VirtioError('INVALID_PARAM', `${name} has no BAR ${index}`, because('BAR_MISSING'));
     }
+    if (bar.kind === 'io' && !space.mapPorts) {
+      throw new VirtioError(
+        'UNSUPPORTED',
+        `${name}: BAR ${index} is in I/O space, which cannot be mapped here; give the address space mapPorts`,
+        because('BAR_IN_IO_SPACE'),
+      );
+    }
     if (bar.address === 0) {
       throw new VirtioError(
         'INVALID_PARAM',
@@ -42,13 +49,10 @@ export function physicalFunction(
         because('BAR_NOT_ALLOCATED'),
       );
     }
-    if (bar.kind === 'memory') return space.mapRegisters(bar.address + offset, length);
-    if (space.mapPorts) return space.mapPorts(bar.address + offset, length);
-    throw new VirtioError(
-      'UNSUPPORTED',
-      `${name}: BAR ${index} is in I/O space, which cannot be mapped here; give the address space mapPorts`,
-      because('BAR_IN_IO_SPACE'),
-    );
+    const address = bar.address + offset;
+    return bar.kind === 'io' && space.mapPorts
+      ? space.mapPorts(address, length)
+      : space.mapRegisters(address, length);
   };
   return { at, config, bars, mapBar, ...(interrupts && { interrupts }) };
 }

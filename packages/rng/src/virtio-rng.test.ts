@@ -1,5 +1,11 @@
 import { CommonFeatures, DeviceType, VirtioError } from '@virtio/core';
-import { FakeDevice, FakeTransport, type FakeTransportOptions, ringVariants } from '@virtio/testing';
+import {
+  FakeDevice,
+  FakeInterrupts,
+  FakeTransport,
+  type FakeTransportOptions,
+  ringVariants,
+} from '@virtio/testing';
 import fc from 'fast-check';
 import { describe, expect, it, vi } from 'vitest';
 import { VirtioRng } from './index.ts';
@@ -229,6 +235,30 @@ describe('VirtioRng', () => {
     expect(transport.interrupts?.holds).toBe(0);
     rng[Symbol.dispose]();
     device.assertClean();
+  });
+
+  it('does not take a buffer for filled that was transferred or resized between two requests', async () => {
+    for (const resize of [
+      (buffer: Uint8Array<ArrayBuffer>) => buffer.buffer.transfer(),
+      (buffer: Uint8Array<ArrayBuffer>) => {
+        buffer.buffer.resize(2);
+      },
+      (buffer: Uint8Array<ArrayBuffer>) => {
+        buffer.buffer.resize(8);
+      },
+    ]) {
+      const buffer = new Uint8Array(new ArrayBuffer(4, { maxByteLength: 8 }));
+      const interrupts = new FakeInterrupts({ synchronous: true });
+      const { rng, device } = setUp((asked) => Math.min(asked, 1), usual, { interrupts });
+      device.automatic = false;
+      const filling = failure(() => rng.fill(buffer));
+      for (let i = 0; i < 10; i += 1) await Promise.resolve();
+      // The first request is answered; the second is made after this turn.
+      device.run();
+      resize(buffer);
+      device.automatic = true;
+      expect(await filling).toEqual(code('INVALID_PARAM'));
+    }
   });
 
   it('stops spinning after a time, and is not confused by the late answer', async () => {

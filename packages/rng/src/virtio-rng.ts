@@ -171,8 +171,10 @@ export class VirtioRng extends Driver<never> {
    */
   async fill<T extends Uint8Array>(buffer: T, options?: WaitOptions): Promise<T> {
     requireBytes(this.transport, buffer);
-    for (let at = 0; at < buffer.length;) {
+    const { length } = buffer;
+    for (let at = 0; at < length;) {
       at += await this.requestEntropy(buffer.subarray(at, at + CHUNK), options);
+      if (buffer.length !== length) throw this.#resized(buffer.length, length);
     }
     return buffer;
   }
@@ -232,6 +234,15 @@ export class VirtioRng extends Driver<never> {
     },
     result: (_slot: number, usedLength: number): number => usedLength,
   };
+
+  /** A caller would take a buffer for filled that is not, or that is not the one it gave. */
+  #resized(now: number, before: number): VirtioError {
+    return new VirtioError(
+      'INVALID_PARAM',
+      `${this.transport.who()}: a buffer of ${before} bytes was transferred or resized while it was filled, and has ${now} now; leave it as ` +
+        'it is until then',
+    );
+  }
 
   #request(buffer: Uint8Array): Request<number> {
     requireBytes(this.transport, buffer);

@@ -1,3 +1,4 @@
+import { FakeInterrupts } from '@virtio/testing';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { bytes, FakePeer, FarProgram, GUEST, HOST, type PeerOptions, turns } from '../test/fake-peer.ts';
 import { VsockShutdown } from './index.ts';
@@ -75,6 +76,15 @@ describe('connect', () => {
     expect(peer.ops()).toEqual(['REQUEST', 'RST']);
   });
 
+  it('gives up in time when the clock was set back', async () => {
+    const peer = makePeer({ manager: { connectTimeoutMs: 20, timers: globalThis } });
+    const connecting = peer.sockets.connect(FAR);
+    const clock = Date.now;
+    const spy = vi.spyOn(Date, 'now').mockImplementation(() => clock() - 3_600_000);
+    await expect(connecting).rejects.toThrow(code('SOCKET_TIMED_OUT'));
+    spy.mockRestore();
+  });
+
   it('gives up without a timer when something is called', () => {
     vi.useFakeTimers({ toFake: ['Date'] });
     try {
@@ -89,6 +99,19 @@ describe('connect', () => {
     } finally {
       vi.useRealTimers();
     }
+  });
+
+  it.each([NaN, -1, '5'])('is not begun with a time of %s', (timeoutMs) => {
+    const peer = makePeer();
+    expect(() => peer.sockets.connectSync(FAR, { timeoutMs: timeoutMs as number })).toThrow(
+      code('INVALID_PARAM'),
+    );
+    expect(peer.packets).toEqual([]);
+  });
+
+  it.each(['dgram', 'constructor'])('has no type %s', (type) => {
+    const peer = makePeer();
+    expect(() => peer.sockets.submitConnect(FAR, { type: type as 'stream' })).toThrow(code('INVALID_PARAM'));
   });
 
   it('spins in its synchronous form', () => {
@@ -237,6 +260,33 @@ describe('listen', () => {
     expect(left.closed).toBe(true);
   });
 
+  it('gives nobody a connection who has cancelled, and no event', async () => {
+    const { peer, program } = makeProgram();
+    const listener = peer.sockets.listen({ port: 80 });
+    const controller = new AbortController();
+    const { signal } = controller;
+    const accepting = listener.accept({ signal });
+    const waiting = peer.sockets.waitForEvent({ signal });
+    await turns();
+    program.connect(9, 80);
+    controller.abort();
+    await expect(accepting).rejects.toThrow(code('ABORTED'));
+    await expect(waiting).rejects.toThrow(code('ABORTED'));
+    await expect(listener.accept({ signal })).rejects.toThrow(code('ABORTED'));
+    expect(listener.pending).toBe(1);
+    expect(peer.sockets.poll()?.type).toBe('connectionRequest');
+  });
+
+  it('keeps no connection when it is closed inside the notification of the answer', () => {
+    const { peer, program } = makeProgram({ interrupts: new FakeInterrupts({ synchronous: true }) });
+    const listener = peer.sockets.listen({ port: 80 });
+    peer.driver.on('used', () => {
+      listener.close();
+    });
+    program.connect(9, 80);
+    expect([listener.closed, listener.pending, peer.sockets.size]).toEqual([true, 0, 0]);
+  });
+
   it('aborts those that wait when it is closed', () => {
     const { peer, program } = makeProgram();
     const listener = peer.sockets.listen({ port: 80 });
@@ -286,6 +336,40 @@ describe('poll', () => {
     far.say('RST');
     expect(peer.sockets.poll()).toMatchObject({ type: 'disconnected' });
     expect(peer.sockets.poll()).toBeUndefined();
+  });
+
+  it('loses no event and miscounts none when it is called inside a notification', () => {
+    const { peer, program } = makeProgram({
+      interrupts: new FakeInterrupts({ synchronous: true }),
+      manager: { maxConnections: 2 },
+    });
+    peer.sockets.listen({ port: 80 });
+    const seen: string[] = [];
+    const take = (): void => {
+      for (let event = peer.sockets.poll(); event !== undefined; event = peer.sockets.poll()) {
+        seen.push(`${event.connection.peer.port} ${event.type}`);
+      }
+    };
+    take();
+    peer.driver.on('used', take);
+    for (let port = 1; port <= 5; port += 1) {
+      const far = program.connect(port, 80);
+      if (port % 2 === 0) far.say('SHUTDOWN', { flags: VsockShutdown.BOTH });
+      else peer.sockets.connections.at(-1)?.abort();
+      expect(peer.sockets.size).toBe(0);
+    }
+    expect(seen).toEqual(
+      [1, 2, 3, 4, 5].flatMap((port) => [
+        `${port} connectionRequest`,
+        ...(port % 2 === 0 ? [`${port} shutdown`] : []),
+        `${port} disconnected`,
+      ]),
+    );
+    program.connect(6, 80);
+    program.connect(7, 80);
+    // Not a third one.
+    expect(program.connect(8, 80).over).toBe(true);
+    expect(peer.sockets.size).toBe(2);
   });
 
   it('serves connections that were asked for, too', () => {
@@ -400,6 +484,33 @@ describe('packets of nobody', () => {
       Array.from({ length: 80 }, (_, n) => `RST ${n}`),
     );
     expect(peer.send({ op: 'RW', srcPort: 5, dstPort: 2 })).toBe(true);
+  });
+
+  it('do not grow anything by connections that come and go while the device takes nothing', async () => {
+    const peer = makePeer({ manager: { maxConnections: 4 } });
+    const listener = peer.sockets.listen({ port: 80, bufferSize: 1 });
+    peer.deaf = true;
+    let asked = 0;
+    for (let n = 0; n < 1000; n += 1) {
+      if (!peer.send({ op: 'REQUEST', srcPort: n, dstPort: 80 })) break;
+      asked += 1;
+      // More than there is room for, which ends the connection.
+      peer.send({ op: 'RW', srcPort: n, dstPort: 80, data: bytes(2) });
+      expect(listener.pending).toBeLessThanOrEqual(4);
+    }
+    expect(asked).toBeLessThan(100);
+    peer.deaf = false;
+    peer.listen();
+    for (let n = 0; n < 20; n += 1) {
+      expect(peer.sockets.poll()?.type).not.toBe('connected');
+      peer.listen();
+    }
+    // Everything was answered, and there is room again.
+    expect(peer.packets.filter(({ op }) => op === 'RST').length).toBeGreaterThanOrEqual(asked);
+    peer.packets.length = 0;
+    peer.send({ op: 'REQUEST', srcPort: 5000, dstPort: 80 });
+    expect(peer.ops()).toEqual(['RESPONSE']);
+    await turns();
   });
 
   it('are refused without interrupts, too, when somebody polls', () => {

@@ -175,8 +175,9 @@ export class VsockConnectionManager implements Disposable {
 
   /** The same as {@link VsockConnectionManager.connect}, spinning; the time is `timeoutMs` (default: `connectTimeoutMs`). */
   connectSync(peer: VsockAddress, options: ConnectOptions & SpinOptions = {}): VsockConnection {
-    const { connection, public: result } = this.#connect(peer, options);
     const { timeoutMs = this.#connectMs } = options;
+    spinTime(this.#transport, { timeoutMs });
+    const { connection, public: result } = this.#connect(peer, options);
     try {
       this.#spin(() => connection.state.phase !== 'connecting', { timeoutMs }, "the peer's answer");
     } catch (error) {
@@ -277,6 +278,8 @@ export class VsockConnectionManager implements Disposable {
   /** Waits for the next event. Throws `ABORTED`, `UNSUPPORTED` without interrupts, or why the device no longer works. */
   async waitForEvent(options?: WaitOptions): Promise<VsockEvent> {
     for (;;) {
+      // Also after a wait: who has cancelled it takes no event.
+      requireWaitable(this.#transport, options);
       const event = this.poll();
       if (event !== undefined) return event;
       await this.#events.waiters.wait(options);
@@ -353,7 +356,7 @@ export class VsockConnectionManager implements Disposable {
   }
 
   #typeOf(name: VsockTypeName = 'stream'): number {
-    const type = (TYPES as Partial<Record<string, number>>)[name];
+    const type = Object.hasOwn(TYPES, name) ? TYPES[name] : undefined;
     if (type === undefined) {
       throw new VirtioError(
         'INVALID_PARAM',
@@ -380,9 +383,9 @@ export class VsockConnectionManager implements Disposable {
     );
   }
 
-  /** A connection that is over counts as long as it has events that were not taken. */
+  /** A connection that is over counts as long as it has events that were not taken, or its peer could not be told. */
   #hasRoom(): boolean {
-    return this.#table.size + this.#events.over < this.#maxConnections;
+    return this.#table.size + this.#events.over + this.#outbox.leaving < this.#maxConnections;
   }
 
   #freePort(): number {
@@ -458,9 +461,10 @@ export class VsockConnectionManager implements Disposable {
       true,
     );
     connection.credit.update(header.bufAlloc, header.fwdCnt);
-    connection.begin();
     listener.add(accepted);
     this.#happened(connection, Happened.REQUEST);
+    // Answered last: the device may go on inside the notification, and a caller there close the listener or the manager.
+    connection.begin();
     return true;
   }
 
@@ -473,6 +477,7 @@ export class VsockConnectionManager implements Disposable {
   #ended(connection: Connection): void {
     this.#table.delete(connection);
     this.#deadlines.delete(connection);
+    this.#outbox.drop(connection);
     if (!this.#events.tracks) this.#public.delete(connection);
   }
 

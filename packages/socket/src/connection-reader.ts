@@ -81,8 +81,9 @@ export class ConnectionReader {
    */
   async #whenData<T, E>(take: () => T, end: E, options: WaitOptions | undefined): Promise<T | E> {
     const connection = this.#connection;
-    requireWaitable(connection.transport, options);
     for (;;) {
+      // Also after a wait: who has cancelled it takes no data.
+      requireWaitable(connection.transport, options);
       this.#port.drain();
       const { readiness } = connection;
       if (readiness !== 'nothing') return readiness === 'data' ? take() : end;

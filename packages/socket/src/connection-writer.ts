@@ -40,8 +40,8 @@ export class ConnectionWriter {
   }
 
   /** Waits for all writes, however they end. */
-  async idle(): Promise<void> {
-    await this.#writing.catch(() => undefined);
+  async idle(options?: WaitOptions): Promise<void> {
+    if (this.isBusy) await this.#turn(this.#writing, options);
   }
 
   tryWrite(bytes: Uint8Array): number {
@@ -140,7 +140,7 @@ export class ConnectionWriter {
     }
   }
 
-  /** Waits for the writes before this one. */
+  /** Waits for the writes until then. */
   async #turn(before: Promise<void>, options: WaitOptions | undefined): Promise<void> {
     const line = new WaitLine(this.#port.waiting);
     let isNext = false;

@@ -93,7 +93,7 @@ export class Connection {
   happened = 0;
   /** Whether the connection is in the manager's line of connections with events. */
   inEventLine = false;
-  /** When the peer's answer is overdue, or the peer is asked for credit again, in milliseconds as of `Date.now()`. */
+  /** When the peer's answer is overdue, or the peer is asked for credit again, in milliseconds by the clock of the manager's deadlines. */
   deadline = Infinity;
   /** The next connection in the manager's table with the same hash. */
   next: Connection | undefined;
@@ -205,6 +205,11 @@ export class Connection {
     }
     if (this.state.phase === 'closing') return;
     const drained = this.isSeqpacket ? this.buffer.messages === 0 : this.buffer.length === 0;
+    // 5.10.6.6: the beginning of a message fills the buffer, and there is nothing more to read that would make room for its end.
+    if (this.isSeqpacket && drained && this.receiveCredit.free === 0) {
+      this.#act(this.state.abort('protocol'));
+      return;
+    }
     if (this.receiveCredit.updateIsDue(drained)) this.#isDue(Due.CREDIT_UPDATE);
   }
 
@@ -376,9 +381,11 @@ export class Connection {
       this.deadline = Infinity;
       // What the peer has never heard of need not be ended there.
       const isKnown = this.#known || this.state.end === 'protocol';
-      if ((act & Act.SEND_RST) !== 0 && isKnown) this.#isDue(Due.RST);
+      if ((act & Act.SEND_RST) !== 0 && isKnown) this.due = Due.RST;
       this.#host.ended(this);
       this.#host.happened(this, Happened.DISCONNECTED);
+      // Sent last: the device may answer inside the notification, and a listener there find what has happened.
+      if (this.due !== 0) this.#host.due(this);
     } else {
       if ((act & Act.SEND_SHUTDOWN) !== 0) {
         if (this.state.phase === 'closing') {

@@ -18,6 +18,9 @@ export class Deadlines {
   #timer: unknown;
   /** When the timer fires. It may be early: removing a deadline does not change it. */
   #due = Infinity;
+  #clock = 0;
+  /** By how many milliseconds the clock has gone back in all. */
+  #back = 0;
 
   /** @param expired called after deadlines have passed */
   constructor(timers: Timers | undefined, expired: () => void) {
@@ -28,7 +31,7 @@ export class Deadlines {
   /** Sets the deadline of a connection that has none. */
   set(connection: Connection, milliseconds: number): void {
     if (connection.state.phase === 'closed' || connection.deadline !== Infinity) return;
-    connection.deadline = Date.now() + milliseconds;
+    connection.deadline = this.#now() + milliseconds;
     this.#timed.add(connection);
     if (connection.deadline < this.#due) this.#arm(connection.deadline);
   }
@@ -41,7 +44,7 @@ export class Deadlines {
   /** Expires all deadlines that have passed. */
   check(): void {
     if (this.#timed.size === 0) return;
-    const now = Date.now();
+    const now = this.#now();
     for (const connection of [...this.#timed]) {
       if (connection.deadline > now) {
         if (connection.deadline === Infinity) this.#timed.delete(connection);
@@ -59,6 +62,14 @@ export class Deadlines {
     this.#due = Infinity;
   }
 
+  /** The clock, without its steps back (a machine may be resumed, or its time be set), which would make all deadlines later. */
+  #now(): number {
+    const clock = Date.now();
+    if (clock < this.#clock) this.#back += this.#clock - clock;
+    this.#clock = clock;
+    return clock + this.#back;
+  }
+
   #arm(due: number): void {
     const timers = this.#timers;
     if (timers === undefined) return;
@@ -73,7 +84,7 @@ export class Deadlines {
         for (const { deadline } of this.#timed) next = Math.min(next, deadline);
         if (next < this.#due) this.#arm(next);
       },
-      Math.max(1, due - Date.now()),
+      Math.max(1, due - this.#now()),
     );
     // In Node.js: who waits keeps the event loop alive, a time limit does not.
     (this.#timer as { unref?: () => void }).unref?.();

@@ -1,5 +1,12 @@
 /** A port on which connections are accepted. A peer is connected as soon as it asks; its connection waits here until it is accepted. */
-import { type SpinOptions, spinTime, type Transport, VirtioError, type WaitOptions } from '@virtio/core';
+import {
+  requireWaitable,
+  type SpinOptions,
+  spinTime,
+  type Transport,
+  VirtioError,
+  type WaitOptions,
+} from '@virtio/core';
 import type { VsockConnection } from './vsock-connection.ts';
 import { type Waiting, WaitLine } from './wait-line.ts';
 
@@ -98,6 +105,8 @@ export class VsockListener implements Disposable, AsyncIterable<VsockConnection>
   /** Waits for a connection. Throws as {@link VsockListener.tryAccept} does, `ABORTED`, `UNSUPPORTED` without interrupts. */
   async accept(options?: WaitOptions): Promise<VsockConnection> {
     for (;;) {
+      // Also after a wait: who has cancelled it takes no connection.
+      requireWaitable(this.#transport, options);
       const connection = this.tryAccept();
       if (connection !== undefined) return connection;
       await this.#waiters.wait(options);

@@ -48,6 +48,21 @@ export class Outbox {
     this.send();
   }
 
+  /** The number of connections that are over, and whose peer could not be told yet. */
+  get leaving(): number {
+    let count = 0;
+    for (const { state } of this.#line) if (state.phase === 'closed') count += 1;
+    return count;
+  }
+
+  /** A connection is over: forgets it, unless its peer must be told. */
+  drop(connection: Connection): void {
+    this.#writers.delete(connection);
+    if (!connection.inDueLine || connection.due !== 0) return;
+    connection.inDueLine = false;
+    this.#line.splice(this.#line.indexOf(connection), 1);
+  }
+
   /** Refuses a packet that belongs to no connection. Returns false if there is no room for a refusal; the packet must then wait. */
   refuse({ srcCid, srcPort, dstPort, type }: VsockHeader): boolean {
     if (this.#refusals.length >= MAX_REFUSALS) this.send();

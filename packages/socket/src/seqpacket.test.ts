@@ -36,6 +36,15 @@ describe('seqpacket sockets', () => {
     ]);
   });
 
+  it('end a peer whose message fills the buffer behind empty ones', async () => {
+    const { near, far } = connected({ bufferSize: 100 });
+    far.say('RW', { flags: EOM });
+    far.say('RW', { data: bytes(100) });
+    expect(near.tryReadMessage()?.data).toEqual(new Uint8Array(0));
+    await expect(near.readMessage()).rejects.toThrow(code('SOCKET_PROTOCOL'));
+    expect(far.wasReset).toBe(true);
+  });
+
   it('receive messages whole, and say where records end', async () => {
     const { near, far } = connected();
     const reading = near.readMessage();

@@ -3,7 +3,7 @@ import { DeviceType } from '@virtio/core';
 import { FakeDevice, FakeTransport } from '@virtio/testing';
 import { describe, expect, it } from 'vitest';
 import { bytes, FakePeer, GUEST, turns } from '../test/fake-peer.ts';
-import { VirtioSocket, VsockHeader, VsockOp, VsockType } from './index.ts';
+import { VirtioSocket, VsockConnectionManager, VsockHeader, VsockOp, VsockType } from './index.ts';
 
 const STREAM = 1n;
 const SEQPACKET = 2n;
@@ -151,6 +151,81 @@ describe('packets without a manager', () => {
     expect(got).toEqual(Array.from({ length: 10 }, (_, n) => [n, [n, n]]));
     driver[Symbol.dispose]();
     device.assertClean();
+  });
+
+  describe('in handlers that', () => {
+    /** A driver that has received packets from the ports 0, 1, 2 and 3. */
+    const received = (): ReturnType<typeof raw> & { send: (port: number) => boolean } => {
+      const made = raw();
+      const send = (port: number): boolean => {
+        const header = new Uint8Array(44);
+        header.set([2], 0);
+        header.set([GUEST], 8);
+        header.set([port], 16);
+        header.set([1, 0, 5], 28);
+        return made.device.send(0, header);
+      };
+      for (let port = 0; port < 4; port += 1) expect(send(port)).toBe(true);
+      return { ...made, send };
+    };
+
+    it('poll get the next packets, and each keeps its header', () => {
+      const { device, driver, send } = received();
+      const seen: string[] = [];
+      driver.poll((outer) => {
+        const before = outer.srcPort;
+        driver.poll((inner) => seen.push(`${inner.srcPort} in ${before}`), 1);
+        seen.push(`${before} ${outer.srcPort}`);
+      });
+      expect(seen).toEqual(['1 in 0', '0 0', '3 in 2', '2 2']);
+      for (let port = 0; port < 4; port += 1) expect(send(port)).toBe(true);
+      expect(driver.poll(() => undefined)).toBe(4);
+      expect(driver.failure).toBeUndefined();
+      driver[Symbol.dispose]();
+      device.assertClean();
+    });
+
+    it('throw end the call; their packet was handled, and the buffers go back', () => {
+      const { device, driver, send } = received();
+      const seen: number[] = [];
+      const take = ({ srcPort }: Readonly<VsockHeader>): void => {
+        seen.push(srcPort);
+        if (srcPort === 1) throw new Error('the handler');
+      };
+      expect(() => driver.poll(take)).toThrow('the handler');
+      expect(send(7)).toBe(true);
+      expect(send(8)).toBe(true);
+      expect(driver.poll(take)).toBe(4);
+      expect(seen).toEqual([0, 1, 2, 3, 7, 8]);
+      driver[Symbol.dispose]();
+      device.assertClean();
+    });
+
+    it('make a connection manager leave it all other packets', () => {
+      const { device, driver } = received();
+      const seen: number[] = [];
+      expect(
+        driver.poll(({ srcPort }) => {
+          seen.push(srcPort);
+          new VsockConnectionManager(driver);
+        }),
+      ).toBe(1);
+      expect(seen).toEqual([0]);
+      const refused = [1, 2, 3].map(() => device.queue(1).pop()?.bytes().slice(20, 32));
+      expect(refused.map((header) => [header?.[0], header?.[10]])).toEqual(
+        [1, 2, 3].map((port) => [port, 3]),
+      );
+      expect(driver.poll(() => seen.push(-1))).toBe(0);
+      driver[Symbol.dispose]();
+      device.assertClean();
+    });
+  });
+
+  it.each([NaN, -1, 0.5, 2 ** 64, '2'])('are not polled %s at a time', (most) => {
+    const { driver } = raw();
+    expect(() => driver.poll(() => undefined, most as number)).toThrow(
+      expect.objectContaining({ code: 'INVALID_PARAM' }) as Error,
+    );
   });
 
   it('that are nobody’s stay with the device until somebody polls', () => {

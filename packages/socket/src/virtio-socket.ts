@@ -114,7 +114,8 @@ export class VirtioSocket extends BufferDriver<VsockFeatureName, SocketEvents> {
   #arrivedCount = 0;
   /** How many times the packets that have arrived were discarded. */
   #resets = 0;
-  readonly #header = new VsockHeader();
+  /** The header that is lent to handlers, unless one of them is at it. */
+  #header: VsockHeader | undefined = new VsockHeader();
   /** Cached, so that features are not looked up for each packet. */
   readonly #streams: boolean;
   readonly #messages: boolean;
@@ -131,6 +132,7 @@ export class VirtioSocket extends BufferDriver<VsockFeatureName, SocketEvents> {
   constructor(transport: Transport, hal: Hal, options: SocketOptions = {}) {
     const { queueSize, buffers, bufferSize = DEFAULT_BUFFER_SIZE } = options;
     requireInteger(transport, 'bufferSize', bufferSize, MIN_BUFFER_SIZE, HEADER_SIZE + MAX_DATA);
+    if (queueSize !== undefined) requireInteger(transport, 'queueSize', queueSize, 1, MAX_BUFFERS);
     if (buffers !== undefined) requireInteger(transport, 'buffers', buffers, 2, MAX_BUFFERS);
     super(
       transport,
@@ -236,15 +238,17 @@ export class VirtioSocket extends BufferDriver<VsockFeatureName, SocketEvents> {
   /**
    * Calls `handler` with each received packet that was not handled yet. A {@link VsockConnectionManager} leaves none.
    *
-   * @param handler receives the header and the data, both valid only during the call
+   * @param handler receives the header and the data, both valid only during the call. An error that it throws ends `poll`; its packet was
+   * handled
    * @param most the largest number of packets (default: all that were received)
    * @returns the number of packets handled
-   * @throws {@link VirtioError} why the device no longer works
+   * @throws {@link VirtioError} `INVALID_PARAM`, or why the device no longer works
    */
   poll(handler: (header: Readonly<VsockHeader>, data: Uint8Array) => void, most = Infinity): number {
+    if (most !== Infinity) requireInteger(this.transport, 'most', most, 0, Number.MAX_SAFE_INTEGER);
     this.drain();
     this.checkUsable();
-    const wanted = Math.min(most, this.#arrivedCount);
+    const wanted = this.#handler === undefined ? Math.min(most, this.#arrivedCount) : 0;
     let count = 0;
     const take: Pick<PacketHandler, 'packet'> = {
       packet: (header, data, complete) => {
@@ -252,8 +256,15 @@ export class VirtioSocket extends BufferDriver<VsockFeatureName, SocketEvents> {
         return true;
       },
     };
-    for (; count < wanted && this.#arrivedCount > 0; count += 1) this.#handleNext(take);
-    if (count > 0 && this.failure === undefined) this.#rx.kick();
+    try {
+      // The handler may attach a connection manager.
+      while (count < wanted && this.#arrivedCount > 0 && this.#handler === undefined) {
+        count += 1;
+        this.#handleNext(take);
+      }
+    } finally {
+      if (wanted > 0 && this.failure === undefined) this.#rx.kick();
+    }
     return count;
   }
 
@@ -413,34 +424,70 @@ export class VirtioSocket extends BufferDriver<VsockFeatureName, SocketEvents> {
     }
   }
 
-  /** Handles the oldest received packet and gives its buffer back, unless the handler defers it. */
+  /**
+   * Handles the oldest received packet and gives its buffer back, unless the handler defers it. The packet is taken before that, as the
+   * handler may poll for the next one.
+   */
   #handleNext(handler: Pick<PacketHandler, 'packet'>): boolean {
+    const { buffers } = this.#rx;
     const at = this.#arrivedHead * 2;
     const number = this.#arrived[at] as number;
     const used = this.#arrived[at + 1] as number;
-    const header = this.#header;
-    const view = this.#rxViews[number] as DataView;
+    this.#arrivedHead = (this.#arrivedHead + 1) % buffers;
+    this.#arrivedCount -= 1;
     const resets = this.#resets;
-    if (used < HEADER_SIZE) {
-      this.sloppy(`a packet has ${used} bytes, fewer than the ${HEADER_SIZE} of its header`);
-    } else if (!header.decode(view)) {
-      this.sloppy('the upper half of a CID is not zero');
-    } else {
+    let isHandled = true;
+    try {
+      isHandled = this.#handle(handler, number, used);
+    } finally {
+      // Whoever handled it may have reset or disposed the driver.
+      if (resets === this.#resets && this.failure === undefined) {
+        if (isHandled) this.#giveBack(number);
+        else this.#putBack(number, used);
+      } else {
+        isHandled = false;
+      }
+    }
+    return isHandled;
+  }
+
+  /** Hands a packet to a handler. Returns false if it must wait. */
+  #handle(handler: Pick<PacketHandler, 'packet'>, number: number, used: number): boolean {
+    const header = this.#header ?? new VsockHeader();
+    this.#header = undefined;
+    try {
+      if (used < HEADER_SIZE) {
+        this.sloppy(`a packet has ${used} bytes, fewer than the ${HEADER_SIZE} of its header`);
+        return true;
+      }
+      if (!header.decode(this.#rxViews[number] as DataView)) {
+        this.sloppy('the upper half of a CID is not zero');
+        return true;
+      }
       const there = used - HEADER_SIZE;
       if (header.len !== there) {
         this.sloppy(`a packet of ${used} bytes claims to have ${HEADER_SIZE} + ${header.len}`);
       }
       const data = this.#dataOf(number, Math.min(header.len, there));
-      if (!handler.packet(header, data, header.len <= there)) return false;
+      return handler.packet(header, data, header.len <= there);
+    } finally {
+      this.#header = header;
     }
-    // Whoever handled it may have reset or disposed the driver.
-    if (resets !== this.#resets || this.failure !== undefined) return false;
-    this.#arrivedHead = (this.#arrivedHead + 1) % this.#rx.buffers;
-    this.#arrivedCount -= 1;
+  }
+
+  #giveBack(number: number): void {
     // There are devices that give a buffer back without writing to it: they must not repeat an old packet. Nobody has the CID 0.
-    view.setUint32(VsockHdr.offset.dst_cid, 0, true);
+    (this.#rxViews[number] as DataView).setUint32(VsockHdr.offset.dst_cid, 0, true);
     this.#rx.repost(number);
-    return true;
+  }
+
+  /** Makes a packet the oldest one again. */
+  #putBack(number: number, used: number): void {
+    const { buffers } = this.#rx;
+    this.#arrivedHead = (this.#arrivedHead + buffers - 1) % buffers;
+    this.#arrivedCount += 1;
+    this.#arrived[this.#arrivedHead * 2] = number;
+    this.#arrived[this.#arrivedHead * 2 + 1] = used;
   }
 
   #dataOf(number: number, length: number): Uint8Array {

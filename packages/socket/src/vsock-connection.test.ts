@@ -1,4 +1,5 @@
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { FakeInterrupts } from '@virtio/testing';
 import { type Connected, connected as connect } from '../test/connected.ts';
 import { bytes, FakePeer, turns } from '../test/fake-peer.ts';
 import { VsockShutdown } from './index.ts';
@@ -14,7 +15,11 @@ const connected = (options?: Parameters<typeof connect>[0]): Connected => {
 };
 afterEach(() => {
   for (const peer of peers.splice(0)) peer.end();
+  vi.restoreAllMocks();
 });
+
+/** The peer is asked for credit again after some time: here, none passes. */
+const stopTime = (): void => void vi.spyOn(Date, 'now').mockReturnValue(1e9);
 
 describe('writing', () => {
   it('sends bytes in packets that fit, in order', async () => {
@@ -29,6 +34,7 @@ describe('writing', () => {
   });
 
   it('stops when the peer has no room, asks once for credit, and goes on when there is some [5.10.6.3.1]', async () => {
+    stopTime();
     const { near, far } = connected({ bufAlloc: 1000, lazy: true });
     const data = bytes(2500);
     let written = false;
@@ -66,6 +72,7 @@ describe('writing', () => {
   });
 
   it('waits for a peer that never answers a CREDIT_REQUEST until its caller has enough', async () => {
+    stopTime();
     const { near, far } = connected({ bufAlloc: 10, lazy: true });
     far.tells = false;
     const cancel = new AbortController();
@@ -74,7 +81,7 @@ describe('writing', () => {
     expect(far.creditRequests).toBe(1);
     cancel.abort();
     await expect(writing).rejects.toThrow(code('ABORTED'));
-    expect(() => near.writeSync(bytes(1), { timeoutMs: 1 })).toThrow(code('NOT_READY'));
+    expect(() => near.writeSync(bytes(1), { timeoutMs: 0 })).toThrow(code('NOT_READY'));
     expect(far.creditRequests).toBe(1);
   });
 
@@ -191,6 +198,17 @@ describe('reading', () => {
     const cancelled = near.read(into, { signal: cancel.signal });
     cancel.abort();
     await expect(cancelled).rejects.toThrow(code('ABORTED'));
+  });
+
+  it('takes nothing for who has cancelled, even in the turn in which data come', async () => {
+    const { near, far } = connected({ interrupts: new FakeInterrupts({ synchronous: true }) });
+    const controller = new AbortController();
+    const reading = near.readChunk({ signal: controller.signal });
+    await turns();
+    far.say('RW', { data: bytes(3) });
+    controller.abort();
+    await expect(reading).rejects.toThrow(code('ABORTED'));
+    expect(near.tryReadChunk()).toEqual(bytes(3));
   });
 
   it('returns credit, so that a peer with more than the buffer holds never stops for good', async () => {
@@ -326,6 +344,54 @@ describe('the end', () => {
     far.readSome();
     await Promise.all([writing, closing]);
     expect(far.read).toEqual([...bytes(250)]);
+  });
+
+  it('by close does not keep its caller longer than he wants, and comes when the writes are done', async () => {
+    const { near, far } = connected({ bufAlloc: 100, lazy: true });
+    const writing = near.write(bytes(250));
+    const controller = new AbortController();
+    const closing = near.close({ signal: controller.signal });
+    await turns();
+    controller.abort();
+    await expect(closing).rejects.toThrow(code('ABORTED'));
+    expect(far.guestShutdown).toBe(0);
+    far.eager = true;
+    far.readSome();
+    await writing;
+    expect(await near.waitForEnd()).toBe('clean');
+    expect(far.read).toEqual([...bytes(250)]);
+  });
+
+  it('by closeSync does not cut off a promise of a write', async () => {
+    const { near, far } = connected({ bufAlloc: 100, lazy: true });
+    const writing = near.write(bytes(250));
+    expect(() => near.closeSync()).toThrow(code('ALREADY_USED'));
+    far.eager = true;
+    far.readSome();
+    await writing;
+    near.closeSync();
+    expect(far.read).toEqual([...bytes(250)]);
+  });
+
+  it.each([NaN, -1, '5'])('by closeSync does not begin with a time of %s', (timeoutMs) => {
+    const { near, far } = connected();
+    expect(() => near.closeSync({ timeoutMs: timeoutMs as number })).toThrow(code('INVALID_PARAM'));
+    expect([near.phase, far.guestShutdown]).toEqual(['established', 0]);
+  });
+
+  it('of writing waits for a connection that is not established yet', async () => {
+    const peer = new FakePeer();
+    peers.push(peer);
+    const near = peer.sockets.submitConnect({ cid: 2, port: 1234 });
+    const ended = near.endWriting();
+    await turns();
+    const { srcPort } = peer.take();
+    expect([near.phase, peer.packets]).toEqual(['connecting', []]);
+    peer.send({ op: 'RESPONSE', srcPort: 1234, dstPort: srcPort });
+    await ended;
+    expect(peer.take()).toMatchObject({ op: 'SHUTDOWN', flags: SEND });
+    peer.send({ op: 'RW', srcPort: 1234, dstPort: srcPort, data: bytes(5) });
+    expect(await near.readChunk()).toEqual(bytes(5));
   });
 
   it('by closeSync gives a silent peer its time, then an RST', () => {

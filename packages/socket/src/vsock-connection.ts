@@ -2,7 +2,7 @@
  * The connection object of the caller. The non-blocking forms (`try…`) do what is possible now; the synchronous and the asynchronous
  * forms repeat that until it is done, and differ only in how they wait.
  */
-import { requireInteger, type SpinOptions, VirtioError, type WaitOptions } from '@virtio/core';
+import { requireInteger, type SpinOptions, spinTime, VirtioError, type WaitOptions } from '@virtio/core';
 import type { ConnectionPort, MessageOptions, VsockMessage } from './connection-port.ts';
 import { ConnectionReader } from './connection-reader.ts';
 import type { ConnectionEnd, ConnectionPhase } from './connection-state.ts';
@@ -253,12 +253,7 @@ export class VsockConnection implements Disposable, AsyncDisposable, AsyncIterab
   shutdown(hints: number = VsockShutdown.BOTH): void {
     requireInteger(this.#driver.transport, 'hints', hints, 1, VsockShutdown.BOTH);
     this.#port.drain();
-    if ((hints & VsockShutdown.SEND) !== 0 && this.#writer.isBusy) {
-      throw new VirtioError(
-        'ALREADY_USED',
-        `${this.#connection.name}: a write is pending; wait for it, or use abort()`,
-      );
-    }
+    if ((hints & VsockShutdown.SEND) !== 0) this.#checkIdle();
     this.#shutdown(hints);
   }
 
@@ -267,9 +262,18 @@ export class VsockConnection implements Disposable, AsyncDisposable, AsyncIterab
     this.#shutdown(VsockShutdown.RECEIVE);
   }
 
-  /** Waits for all writes, then tells the peer that this side will not send any more. What the peer sends can still be read. */
+  /**
+   * Waits until the connection is established and for all writes, then tells the peer that this side will not send any more. What the peer
+   * sends can still be read.
+   */
   async endWriting(): Promise<void> {
+    const { state, watchers } = this.#connection;
     await this.#writer.idle();
+    for (;;) {
+      this.#port.drain();
+      if (state.phase !== 'connecting') break;
+      await watchers.wait();
+    }
     this.#shutdown(VsockShutdown.SEND);
   }
 
@@ -281,8 +285,18 @@ export class VsockConnection implements Disposable, AsyncDisposable, AsyncIterab
    */
   async close(options?: WaitOptions): Promise<void> {
     const { state, watchers } = this.#connection;
-    await this.endWriting();
-    this.#shutdown(VsockShutdown.BOTH);
+    const shutdown = (): void => {
+      this.#shutdown(VsockShutdown.SEND);
+      this.#shutdown(VsockShutdown.BOTH);
+    };
+    try {
+      await this.#writer.idle(options);
+    } catch (error) {
+      // The peer may be slow, and the caller has no more time for it.
+      void this.#writer.idle().then(shutdown);
+      throw error;
+    }
+    shutdown();
     for (;;) {
       this.#port.drain();
       if (state.phase === 'closed') return;
@@ -290,9 +304,16 @@ export class VsockConnection implements Disposable, AsyncDisposable, AsyncIterab
     }
   }
 
-  /** The same as {@link VsockConnection.close}, spinning. If the peer does not confirm within `timeoutMs`, the connection is reset. */
+  /**
+   * The same as {@link VsockConnection.close}, spinning. If the peer does not confirm within `timeoutMs`, the connection is reset.
+   *
+   * @throws {@link VirtioError} `INVALID_PARAM`; `ALREADY_USED` if a promise of a write is pending, which cannot go on while this spins
+   */
   closeSync(options?: SpinOptions): void {
     const { state } = this.#connection;
+    spinTime(this.#driver.transport, options);
+    this.#port.drain();
+    this.#checkIdle();
     this.#shutdown(VsockShutdown.BOTH);
     try {
       this.#port.spin(() => state.phase === 'closed', options, 'the end of the connection');
@@ -363,5 +384,13 @@ export class VsockConnection implements Disposable, AsyncDisposable, AsyncIterab
 
   #shutdown(hints: number): void {
     this.#connection.shutdown(hints);
+  }
+
+  #checkIdle(): void {
+    if (!this.#writer.isBusy) return;
+    throw new VirtioError(
+      'ALREADY_USED',
+      `${this.#connection.name}: a write is pending; wait for it, or use abort()`,
+    );
   }
 }

@@ -28,6 +28,8 @@ export class CaptureStream extends PcmStream {
   /** Captured periods that were not read, the oldest at `#head`. */
   readonly #ring: readonly Uint8Array[];
   readonly #lengths: Int32Array;
+  /** The smallest number of bytes that are whole frames. */
+  readonly #unit: number;
   #head = 0;
   #filled = 0;
   /** How many bytes of the oldest period were read. */
@@ -42,6 +44,8 @@ export class CaptureStream extends PcmStream {
     const { periodBytes } = parts.parameters;
     this.#ring = Array.from({ length: this.periods }, () => new Uint8Array(periodBytes));
     this.#lengths = new Int32Array(this.periods);
+    // Half a byte is left over by frames of IMA ADPCM with an odd number of channels.
+    this.#unit = Number.isInteger(this.frameBytes) ? this.frameBytes : 2 * this.frameBytes;
   }
 
   /** How often the device ran out of periods while the stream ran, as frames were not read: each time, frames were lost. */
@@ -60,8 +64,8 @@ export class CaptureStream extends PcmStream {
    *
    * @param into is filled from its start with what there is. With room for whole frames, it gets whole frames
    * @returns the number of bytes read; 0 only after `stop`, when all captured frames have been read
-   * @throws {@link VirtioError} `IO_ERROR` if the device failed to capture a period since the last call, `ABORTED`, `UNSUPPORTED` without
-   * interrupts, `DISPOSED`, or why the device no longer works
+   * @throws {@link VirtioError} `IO_ERROR` if the device failed to capture a period since the last call, `INVALID_PARAM` if the array was
+   * detached or resized meanwhile, `ABORTED`, `UNSUPPORTED` without interrupts, `DISPOSED`, or why the device no longer works
    */
   read(into: Uint8Array, options?: WaitOptions): Promise<number> {
     return this.run(this.#read(into), options);
@@ -102,14 +106,17 @@ export class CaptureStream extends PcmStream {
   }
 
   protected override arrived(data: Uint8Array, length: number): void {
-    if (length === 0) return;
+    // Part of a frame would shift all that follows.
+    const whole = length - (length % this.#unit);
+    if (whole < length) this.quirk(`a period was captured with ${length} bytes, which are no whole frames`);
+    if (whole === 0) return;
     let place = this.#head + this.#filled;
     if (place >= this.periods) place -= this.periods;
     // All of the memory, as that needs no view of a part; what is behind the captured bytes is never looked at.
     (this.#ring[place] as Uint8Array).set(data);
-    this.#lengths[place] = length;
+    this.#lengths[place] = whole;
     this.#filled += 1;
-    this.#readable += length;
+    this.#readable += whole;
   }
 
   protected override beforeStart(): void {
@@ -128,16 +135,18 @@ export class CaptureStream extends PcmStream {
 
   *#read(into: Uint8Array): Steps<number> {
     requireBytes(this.transport, into);
+    const { length } = into;
     const me = {};
     try {
       yield* this.turn(me);
       this.check();
       if (this.state === 'prepared') yield* this.startSteps();
       for (;;) {
+        this.requireUnchanged(into, length, 'what was captured can still be read');
         const count = this.#take(into);
         this.#refill();
         if (count > 0 || into.length === 0 || this.#ended) return count;
-        yield this.until(() => this.#readable > 0 || this.#ended, 'captured frames');
+        yield this.until(() => this.#readable > 0 || this.#ended || this.#hasEmpty, 'captured frames');
         this.check();
       }
     } finally {
@@ -162,6 +171,11 @@ export class CaptureStream extends PcmStream {
     }
     this.#readable -= count;
     return count;
+  }
+
+  /** Whether there are empty periods to give to the device: it may return one without any frames. */
+  get #hasEmpty(): boolean {
+    return !this.releasing && this.mayPost && this.withDevice + this.#filled < this.periods;
   }
 
   /** Gives the device all empty periods. */

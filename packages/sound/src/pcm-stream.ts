@@ -86,6 +86,8 @@ export abstract class PcmStream implements Disposable, AsyncDisposable {
   readonly #polling: boolean;
   readonly #owner: PeriodOwner;
   #end: VirtioError | undefined;
+  /** Whether {@link PcmStream.close} has ended it. */
+  #wasClosed = false;
   #latencyBytes = 0;
   #xruns = 0;
   #failedPeriods = 0;
@@ -175,15 +177,21 @@ export abstract class PcmStream implements Disposable, AsyncDisposable {
     this.runSync(this.stopSteps(), options);
   }
 
-  /** Closes the stream; playback first plays all frames that were written. The stream can then be opened again. */
+  /**
+   * Closes the stream; playback first plays all frames that were written, unless it is paused. The stream can then be opened again. A call
+   * that was refused, cancelled, or took too long leaves it open.
+   */
   async close(options?: WaitOptions): Promise<void> {
     if (this.closed) return;
     try {
       await this.run(this.closeSteps(), options);
     } catch (error) {
+      // Another call was before this one.
+      if (this.#wasClosed) return;
       this.#closeAfter(error);
       throw error;
     }
+    this.#wasClosed = true;
     this[Symbol.dispose]();
   }
 
@@ -196,6 +204,7 @@ export abstract class PcmStream implements Disposable, AsyncDisposable {
       this.#closeAfter(error);
       throw error;
     }
+    this.#wasClosed = true;
     this[Symbol.dispose]();
   }
 
@@ -253,6 +262,20 @@ export abstract class PcmStream implements Disposable, AsyncDisposable {
 
   protected abstract closeSteps(): Steps<void>;
 
+  /** Counts what the device did wrong, and nothing was at risk. */
+  protected quirk(message: string): void {
+    this.#parts.quirk(`stream ${this.id}: ${message}`);
+  }
+
+  /** Refuses an array that its caller detached or resized while the stream waited. */
+  protected requireUnchanged(bytes: Uint8Array, length: number, rest: string): void {
+    if (bytes.length === length) return;
+    throw new VirtioError(
+      'INVALID_PARAM',
+      `${this.who()}: the array was detached or resized while the call waited, so ${rest}; do not change it before the call has ended`,
+    );
+  }
+
   /** The stream's name in messages. */
   protected who(): string {
     return `${this.transport.who()}: stream ${this.id}`;
@@ -300,12 +323,30 @@ export abstract class PcmStream implements Disposable, AsyncDisposable {
 
   protected *startSteps(): Steps<void> {
     this.check();
+    yield* this.untilReleased();
     this.paused = false;
     if (this.state === 'running') return;
     if (this.state === 'released') yield* this.command('PREPARE');
     this.check();
     this.beforeStart();
-    yield* this.command('START');
+    yield* this.startCommand();
+  }
+
+  /** Sends START. In the meantime another call may have sent it: the control queue may be full. */
+  protected *startCommand(): Steps<void> {
+    try {
+      yield* this.command('START');
+    } catch (error) {
+      if (!VirtioError.is(error, 'INVALID_PARAM') || this.state !== 'running') throw error;
+    }
+  }
+
+  /** Waits while another call stops the stream. */
+  protected *untilReleased(): Steps<void> {
+    while (this.releasing) {
+      yield this.until(() => !this.releasing, 'the release');
+      this.check();
+    }
   }
 
   protected *stopSteps(): Steps<void> {
@@ -315,6 +356,7 @@ export abstract class PcmStream implements Disposable, AsyncDisposable {
 
   /** Stops and releases the stream, from whatever state. */
   protected *releaseSteps(): Steps<void> {
+    yield* this.untilReleased();
     this.epoch += 1;
     this.paused = false;
     this.releasing = true;
@@ -332,8 +374,8 @@ export abstract class PcmStream implements Disposable, AsyncDisposable {
       this.afterRelease();
     } finally {
       this.releasing = false;
+      this.queue.wake();
     }
-    this.queue.wake();
   }
 
   /** Waits for the caller's turn; {@link PcmStream.leave} lets the next caller in. */
@@ -359,10 +401,11 @@ export abstract class PcmStream implements Disposable, AsyncDisposable {
   }
 
   protected runSync<T>(steps: Steps<T>, options?: SpinOptions): T {
-    if (this.line.length > 0) {
+    this.queue.checkSpin(options);
+    if (this.line.length > 0 || this.releasing) {
       throw new VirtioError(
         'ALREADY_USED',
-        `${this.who()} is being read or written by a call that returned a promise; wait for that first`,
+        `${this.who()} is being ${this.releasing ? 'stopped' : 'read or written'} by a call that has not ended; wait for that first`,
       );
     }
     return carryOutSync(steps, (step) => {
@@ -400,12 +443,10 @@ export abstract class PcmStream implements Disposable, AsyncDisposable {
     }
   }
 
-  /** Handles an error of closing: the stream ends all the same, unless the caller gave up and may try again. */
+  /** Handles an error of closing: the stream ends all the same, unless the call was refused or given up, and may be tried again. */
   #closeAfter(error: unknown): void {
-    const gaveUp = VirtioError.is(error, 'ABORTED') || VirtioError.is(error, 'NOT_READY');
-    if (!gaveUp && !VirtioError.is(error, 'ALREADY_USED') && !VirtioError.is(error, 'UNSUPPORTED')) {
-      this[Symbol.dispose]();
-    }
+    const gaveUp = ['ABORTED', 'NOT_READY', 'ALREADY_USED', 'UNSUPPORTED', 'INVALID_PARAM'] as const;
+    if (!gaveUp.some((code) => VirtioError.is(error, code))) this[Symbol.dispose]();
   }
 
   /** Sends a command without waiting for its answer. */

@@ -254,6 +254,11 @@ export class PeriodQueue implements RequestHandler<undefined> {
     this.#queue.kick();
   }
 
+  /** Throws if the options of a call that spins are invalid. */
+  checkSpin(options?: SpinOptions): void {
+    this.#queue.checkSpin(options);
+  }
+
   /** Wakes waiting callers, which then check their conditions again. */
   wake(): void {
     if (this.#waiting.size === 0) return;

@@ -5,8 +5,9 @@
 import { type SpinOptions, VirtioError, type WaitOptions } from '@virtio/core';
 import { copyPart } from './copy.ts';
 import { isWholeFrames } from './formats.ts';
+import { bytesFor } from './pcm-data.ts';
 import { PcmStream, type PcmStreamParts } from './pcm-stream.ts';
-import { bytesOf, type PcmData } from './samples.ts';
+import type { PcmData } from './samples.ts';
 import type { Steps } from './steps.ts';
 import { type WritableStreamClass, writableOf } from './streams.ts';
 
@@ -58,7 +59,8 @@ export class PlaybackStream extends PcmStream {
    *
    * @param data whole frames: bytes in the stream's format, or an array of integers or floats of the stream's format
    * @param options a signal that cancels the wait; some of the frames may be in the buffer then
-   * @throws {@link VirtioError} `INVALID_PARAM` for a part of a frame, `IO_ERROR` if the device failed to play a period since the last call,
+   * @throws {@link VirtioError} `INVALID_PARAM` for a part of a frame, elements of another format, or an array that was detached or resized
+   * meanwhile; `IO_ERROR` if the device failed to play a period since the last call,
    * `ABORTED` if cancelled or by `stop`, `UNSUPPORTED` without interrupts, `DISPOSED`, or why the device no longer works
    */
   write(data: PcmData, options?: WaitOptions): Promise<void> {
@@ -145,11 +147,7 @@ export class PlaybackStream extends PcmStream {
   }
 
   #frames(data: PcmData): Uint8Array {
-    const value: unknown = data;
-    if (!ArrayBuffer.isView(value) || value instanceof DataView) {
-      throw new VirtioError('INVALID_PARAM', `${this.who()}: samples must be given in a typed array`);
-    }
-    const bytes = bytesOf(data);
+    const bytes = bytesFor(this.who(), this.parameters.format, data);
     if (isWholeFrames(this.parameters, bytes.length)) return bytes;
     const { format, channels } = this.parameters;
     throw new VirtioError(
@@ -169,20 +167,22 @@ export class PlaybackStream extends PcmStream {
 
   *#write(data: PcmData): Steps<void> {
     const bytes = this.#frames(data);
+    const { length } = bytes;
     const me = {};
     try {
       yield* this.turn(me);
       this.check();
-      if (this.releasing) yield this.until(() => !this.releasing, 'the release');
+      yield* this.untilReleased();
       const { epoch } = this;
       if (this.state === 'released') yield* this.command('PREPARE');
       for (let at = 0; ;) {
         this.check();
         if (this.epoch !== epoch) throw this.#stopped();
         this.#requirePrepared();
+        this.requireUnchanged(bytes, length, `its frames from byte ${at} on were not written`);
         at = this.#accept(bytes, at);
-        if (this.#isFull && this.#startsItself) yield* this.command('START');
-        if (at >= bytes.length) return;
+        if (this.#isFull && this.#startsItself) yield* this.startCommand();
+        if (at >= length) return;
         yield this.until(() => this.#hasRoom || this.epoch !== epoch, 'room in the buffer');
       }
     } finally {
@@ -211,12 +211,12 @@ export class PlaybackStream extends PcmStream {
           break;
         }
         this.#lastPeriod = 0;
-        if (this.#startsItself) yield* this.command('START');
+        if (this.#startsItself) yield* this.startCommand();
         yield this.until(() => this.mayPost || this.epoch !== epoch, 'room for the last period');
         this.check();
         if (this.epoch !== epoch) throw this.#stopped();
       }
-      if (this.withDevice > 0 && this.#startsItself) yield* this.command('START');
+      if (this.withDevice > 0 && this.#startsItself) yield* this.startCommand();
       while (this.withDevice > 0) {
         yield this.until(() => this.withDevice === 0 || this.epoch !== epoch, 'the end of the frames');
         if (this.epoch !== epoch) throw this.#stopped();

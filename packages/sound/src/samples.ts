@@ -5,8 +5,8 @@
  * In between, a sample is a number from -1 to 1: an integer of n bits is divided by 2^(n-1). All integers of up to 53 bits are
  * preserved.
  */
-import { VirtioError } from '@virtio/core';
-import { type PcmFormatName, SAMPLE_BITS } from './formats.ts';
+import { requireBytes, VirtioError } from '@virtio/core';
+import { formatNumber, type PcmFormatName, SAMPLE_BITS } from './formats.ts';
 
 /** Samples, interleaved. Integers use their full range; floats go from -1 to 1. */
 export type Samples = Int16Array | Int32Array | Float32Array | Float64Array;
@@ -80,8 +80,16 @@ const CODECS: Partial<Readonly<Record<PcmFormatName, Codec>>> = {
   },
 };
 
-/** Fills an array with silence in a format. */
+/**
+ * Fills an array with silence in a format.
+ *
+ * @throws {@link VirtioError} `INVALID_PARAM` if there is no such format
+ */
 export function fillSilence(format: PcmFormatName, bytes: Uint8Array): void {
+  requireBytes('fillSilence', bytes);
+  if (formatNumber(format) < 0) {
+    throw new VirtioError('INVALID_PARAM', `there is no format ${format}; use one of PcmFormat`);
+  }
   const codec = CODECS[format];
   if (codec === undefined || (format.startsWith('U') && codec.size > 1)) {
     const size = codec?.size ?? SAMPLE_BITS[format] / 8;

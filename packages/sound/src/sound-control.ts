@@ -549,10 +549,16 @@ export class SoundControl {
       );
     // 5.14.6.6.3.2
     if (formatNumber(format) < 0 || !info.formats.includes(format as PcmFormatName)) {
-      throw refuse(`format ${format}`, `one of ${info.formats.join(', ')}`);
+      throw refuse(
+        `format ${format}`,
+        info.formats.length === 0 ? 'another stream' : `one of ${info.formats.join(', ')}`,
+      );
     }
     if (rateNumber(rate) < 0 || !(info.rates as readonly number[]).includes(rate)) {
-      throw refuse(`rate ${rate}`, `one of ${info.rates.join(', ')} Hz`);
+      throw refuse(
+        `rate ${rate}`,
+        info.rates.length === 0 ? 'another stream' : `one of ${info.rates.join(', ')} Hz`,
+      );
     }
     requireInteger(this.#transport, 'channels', channels, Math.max(1, info.channelsMin), info.channelsMax);
     requireInteger(this.#transport, 'periodBytes', periodBytes, 1, 0x1000_0000);

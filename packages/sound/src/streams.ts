@@ -3,7 +3,9 @@
  * library in an engine that has none. The types here describe such a class as far as it is used.
  */
 import { type AbortSignalLike, VirtioError, type WaitOptions } from '@virtio/core';
-import { bytesOf, type PcmData } from './samples.ts';
+import type { PcmFormatName } from './formats.ts';
+import { bytesFor } from './pcm-data.ts';
+import type { PcmData } from './samples.ts';
 
 /** The controller that a `ReadableStream` passes to its source. */
 export interface ChunkController {
@@ -46,6 +48,7 @@ export interface ChunkReader {
 
 /** Where chunks go: a playback. */
 export interface ChunkWriter {
+  readonly parameters: { readonly format: PcmFormatName };
   readonly frameBytes: number;
   readonly closed: boolean;
   write(data: Uint8Array, options?: WaitOptions): Promise<void>;
@@ -78,7 +81,7 @@ export function writableOf<S>(writer: ChunkWriter, WritableStream: WritableStrea
   const sink: ChunkSink = {
     write: async (chunk, controller) => {
       const { signal } = controller as { readonly signal?: AbortSignalLike };
-      const bytes = bytesOf(chunk);
+      const bytes = bytesFor('a chunk of the stream', writer.parameters.format, chunk);
       let joined = bytes;
       if (rest.length > 0) {
         joined = new Uint8Array(rest.length + bytes.length);
@@ -86,7 +89,8 @@ export function writableOf<S>(writer: ChunkWriter, WritableStream: WritableStrea
         joined.set(bytes, rest.length);
       }
       const whole = joined.length - (joined.length % frame);
-      rest = joined.slice(whole);
+      // Not `slice`: that of Node's `Buffer` copies nothing, and the chunk is its writer's.
+      rest = Uint8Array.from(joined.subarray(whole));
       if (whole > 0) await writer.write(joined.subarray(0, whole), { signal });
     },
     close: async () => {

@@ -22,7 +22,7 @@ import {
 import { CaptureStream } from './capture-stream.ts';
 import { type PcmParameters, streamCommand } from './commands.ts';
 import { ControlQueue } from './control-queue.ts';
-import { bytesOfFrames, type PcmFormatName } from './formats.ts';
+import { bytesOfFrames, type PcmFormatName, rateNumber } from './formats.ts';
 import type { AudioDirection, StreamInfo } from './info.ts';
 import { parseNotification, type SoundNotification } from './notifications.ts';
 import { type PcmStream, type PcmStreamParts, releaseSteps } from './pcm-stream.ts';
@@ -68,7 +68,7 @@ export interface OpenOptions {
   readonly channels?: number;
   /** The size of a period in bytes (default: 20 ms). */
   readonly periodBytes?: number;
-  /** The size of the whole buffer in bytes, a multiple of `periodBytes` (default: 5 periods). */
+  /** The size of the whole buffer in bytes, a multiple of `periodBytes` up to 65,536 periods (default: 5 periods). */
   readonly bufferBytes?: number;
   /** The stream's features to use (default: EVT_XRUNS and MSG_POLLING, if it has them). */
   readonly features?: readonly PcmFeatureName[];
@@ -76,6 +76,8 @@ export interface OpenOptions {
 
 const DEFAULT_QUEUE_SIZE = 64;
 const DEFAULT_PERIODS = 5;
+/** The largest number of periods in a buffer: each costs some memory, and no use of it is known. */
+const MAX_PERIODS = 65_536;
 /** The number of notifications that are kept; if more arrive, the oldest are dropped. */
 const MAX_NOTIFICATIONS = 256;
 
@@ -431,6 +433,13 @@ export class VirtioSound extends BufferDriver<SoundFeatureName, SoundEvents> {
       );
     }
     const parameters = parametersOf(info, options);
+    const periods = Math.floor(parameters.bufferBytes / parameters.periodBytes);
+    if (parameters.periodBytes > 0 && periods > MAX_PERIODS) {
+      throw new VirtioError(
+        'INVALID_PARAM',
+        `${this.transport.who()}: bufferBytes ${parameters.bufferBytes} are ${periods} periods, and ${MAX_PERIODS} is the limit; use longer periods, or a smaller buffer`,
+      );
+    }
     const resets = this.#resets;
     this.#opening.add(id);
     try {
@@ -513,7 +522,7 @@ export class VirtioSound extends BufferDriver<SoundFeatureName, SoundEvents> {
 function parametersOf(info: StreamInfo, options: OpenOptions): PcmParameters {
   const { format = 'S16', rate = 48_000, channels = 2 } = options;
   // 20 ms, in whole bytes whatever the format. What makes no sense is refused when parameters are checked.
-  const frames = rate > 0 ? Math.max(2, 2 * Math.round(rate / 100)) : 2;
+  const frames = rateNumber(rate) >= 0 ? Math.max(2, 2 * Math.round(rate / 100)) : 2;
   const usable = Number.isInteger(channels) && channels > 0 && info.formats.includes(format);
   const { periodBytes = usable ? bytesOfFrames({ format, channels }, frames) : 1 } = options;
   const { bufferBytes = DEFAULT_PERIODS * periodBytes } = options;

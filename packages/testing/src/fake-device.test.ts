@@ -384,6 +384,36 @@ describe('a driver that breaks the rules of initialization', () => {
       'after FEATURES_OK',
     ],
     [
+      'DRIVER_OK without a look whether FEATURES_OK was kept [3.1.1]',
+      (t) => {
+        status(t, 3);
+        t.writeDriverFeatures(1n << 32n);
+        status(t, 11, 15);
+      },
+      'DRIVER_OK was set, and the status was not read',
+    ],
+    [
+      'a queue without a look whether FEATURES_OK was kept [3.1.1]',
+      (t, { hal }) => {
+        status(t, 3);
+        t.writeDriverFeatures(1n << 32n);
+        status(t, 11);
+        const { address } = hal.dmaAlloc(1, 'both', false);
+        t.queueSet(0, 8, address, address + 128, address + 256);
+      },
+      'queue 0 was enabled, and the status was not read',
+    ],
+    [
+      'starting before a reset is complete [4.1.4.3.2]',
+      (t, device) => {
+        status(t, 1);
+        device.resetReads = 3;
+        status(t, 0);
+        t.setStatus(t.getStatus().with(2));
+      },
+      'before it read as 0 after a reset',
+    ],
+    [
       'writing the configuration before FEATURES_OK [3.1.1]',
       (t) => {
         status(t, 3);
@@ -534,7 +564,7 @@ describe('the fake transport', () => {
 
   it('counts the queues that there are', () => {
     const { transport } = live();
-    expect([0, 1, 2].map((queue) => transport.maxQueueSize(queue))).toEqual([8, 4, 0]);
+    expect([0, 1, 2, 0x1_0000].map((queue) => transport.maxQueueSize(queue))).toEqual([8, 4, 0, 0]);
     transport.queueUnset(0);
     expect(transport.queueUsed(0)).toBe(false);
   });

@@ -130,6 +130,8 @@ export class FakeDevice {
   #notificationData = false;
   #status = 0;
   #pendingReset = 0;
+  /** Whether the driver has read the status since it set FEATURES_OK. */
+  #featuresChecked = false;
   #removed = false;
   #running = false;
   readonly #toRun = new Set<number>();
@@ -322,6 +324,7 @@ export class FakeDevice {
   /** Reads the status register. */
   readStatus(): number {
     if (this.#removed) return ALL_ONES;
+    this.#featuresChecked = true;
     if (this.#pendingReset > 0) {
       this.#pendingReset -= 1;
       if (this.#pendingReset === 0) this.#finishReset();
@@ -340,6 +343,11 @@ export class FakeDevice {
     }
     const before = this.#status;
     const added = value & ~before;
+    if (this.#pendingReset > 0) {
+      this.violated(
+        `the status was set to ${String(DeviceStatus.from(value))} before it read as 0 after a reset [4.1.4.3.2]`,
+      );
+    }
     if ((before & ~value & ~DEVICE_NEEDS_RESET) !== 0) {
       this.violated(
         `the status went from ${String(this.status)} to ${String(DeviceStatus.from(value))}: a bit was cleared [2.1.1]`,
@@ -352,8 +360,12 @@ export class FakeDevice {
       this.violated('DRIVER was set before ACKNOWLEDGE [3.1.1]');
     }
     this.#status = value | (before & DEVICE_NEEDS_RESET);
-    if ((added & FEATURES_OK) !== 0) this.#negotiate(value);
+    if ((added & FEATURES_OK) !== 0) {
+      this.#featuresChecked = false;
+      this.#negotiate(value);
+    }
     if ((added & DRIVER_OK) !== 0) {
+      this.#checkFeaturesRead('DRIVER_OK was set');
       if ((value & DRIVER) === 0) this.violated('DRIVER_OK was set before DRIVER [3.1.1]');
       if (!this.legacy && (this.#status & FEATURES_OK) === 0) {
         this.violated('DRIVER_OK was set without FEATURES_OK [3.1.1]');
@@ -390,6 +402,7 @@ export class FakeDevice {
     if (!this.legacy && (this.#status & FEATURES_OK) === 0) {
       this.violated(`queue ${index} was enabled before FEATURES_OK [3.1.1]`);
     }
+    this.#checkFeaturesRead(`queue ${index} was enabled`);
     if (queue.size > queue.maxSize) {
       throw this.violated(
         `queue ${index} was given ${queue.size} descriptors; ${queue.maxSize} is the limit [4.2.2.2]`,
@@ -479,6 +492,11 @@ export class FakeDevice {
         `the configuration was accessed at ${offset} to ${offset + width}; it has ${this.config.length} bytes`,
       );
     }
+  }
+
+  #checkFeaturesRead(what: string): void {
+    if (this.#featuresChecked || (this.#status & FEATURES_OK) === 0) return;
+    this.violated(`${what}, and the status was not read after FEATURES_OK [3.1.1]`);
   }
 
   #isLive(): boolean {

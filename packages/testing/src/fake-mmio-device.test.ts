@@ -17,6 +17,7 @@ function negotiate(mmio: FakeMmioDevice, features: bigint) {
     mmio.write32(0x20, Number((features >> BigInt(32 * word)) & 0xffffffffn));
   }
   mmio.write32(0x70, 11);
+  mmio.read32(0x70);
 }
 
 describe('modern registers [4.2.2]', () => {
@@ -202,6 +203,42 @@ describe('a driver that breaks the rules of MMIO', () => {
       },
       'power of two',
       { legacy: true },
+    ],
+    [
+      'another page size while a queue is in use [4.2.4]',
+      (m, { hal }) => {
+        m.write32(0x28, 4096);
+        m.write32(0x30, 0);
+        m.write32(0x38, 8);
+        m.write32(0x3c, 4096);
+        m.write32(0x40, hal.dmaAlloc(2, 'both', false).address / 4096);
+        m.write32(0x28, 8192);
+      },
+      'while a queue was in use',
+      { legacy: true },
+    ],
+    [
+      'neither 0 nor 1 in QueueReady',
+      (m) => {
+        m.write32(0x44, 2);
+      },
+      '2 was written to QueueReady',
+    ],
+    [
+      'memory of a queue that was stopped, without reading that back [4.2.2.2]',
+      (m, { hal, features }) => {
+        negotiate(m, features);
+        const region = hal.dmaAlloc(1, 'both', false);
+        m.write32(0x30, 0);
+        m.write32(0x38, 8);
+        m.write32(0x80, region.address);
+        m.write32(0x90, region.address + 256);
+        m.write32(0xa0, region.address + 512);
+        m.write32(0x44, 1);
+        m.write32(0x44, 0);
+        hal.dmaDealloc(region, false);
+      },
+      'taken back while queue 0',
     ],
     [
       'a queue before the page size',

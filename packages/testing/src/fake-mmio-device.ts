@@ -93,6 +93,8 @@ export class FakeMmioDevice extends RegisterModel {
   readonly #legacyQueues: LegacyQueue[];
   readonly #ready: boolean[];
   readonly #resetting: boolean[];
+  /** Queues that the driver has stopped, and that the device may use until the driver has read that back. */
+  readonly #stopping: boolean[];
   #deviceSel: number | undefined;
   #driverSel: number | undefined;
   #driverFeatures = 0n;
@@ -123,6 +125,7 @@ export class FakeMmioDevice extends RegisterModel {
     this.#legacyQueues = device.queues.map(() => ({ align: 0, pfn: 0 }));
     this.#ready = device.queues.map(() => false);
     this.#resetting = device.queues.map(() => false);
+    this.#stopping = device.queues.map(() => false);
     device.front = {
       interruptQueue: () => {
         this.raise(InterruptStatus.QUEUE_INTERRUPT);
@@ -139,6 +142,7 @@ export class FakeMmioDevice extends RegisterModel {
         this.#driverFeatures = 0n;
         this.#ready.fill(false);
         this.#resetting.fill(false);
+        this.#stopping.fill(false);
         for (const queue of this.#legacyQueues) queue.pfn = 0;
       },
     };
@@ -199,7 +203,7 @@ export class FakeMmioDevice extends RegisterModel {
       case 'QueuePFN':
         return this.#legacyQueue()?.pfn ?? 0;
       case 'QueueReady':
-        return this.#ready[this.#queueSel] === true ? 1 : 0;
+        return this.#readReady();
       case 'InterruptStatus':
         return this.interruptStatus;
       case 'Status':
@@ -248,6 +252,9 @@ export class FakeMmioDevice extends RegisterModel {
       case 'GuestPageSize':
         if (value === 0 || (value & (value - 1)) !== 0) {
           device.violated(`GuestPageSize is ${value}, not a power of two [4.2.4]`);
+        }
+        if (this.#legacyQueues.some(({ pfn }) => pfn !== 0)) {
+          device.violated('GuestPageSize was written while a queue was in use [4.2.4]');
         }
         this.#guestPageSize = value;
         break;
@@ -398,10 +405,21 @@ export class FakeMmioDevice extends RegisterModel {
     if (value === 1) {
       this.device.enableQueue(this.#queueSel);
       this.#ready[this.#queueSel] = true;
-    } else {
-      this.device.disableQueue(this.#queueSel);
+    } else if (value === 0) {
       this.#ready[this.#queueSel] = false;
+      this.#stopping[this.#queueSel] = true;
+    } else {
+      throw this.device.violated(`${value} was written to QueueReady of queue ${this.#queueSel} [4.2.2]`);
     }
+  }
+
+  /** 4.2.2.2: a queue is stopped only when the driver has read that back. */
+  #readReady(): number {
+    if (this.#stopping[this.#queueSel] === true) {
+      this.#stopping[this.#queueSel] = false;
+      this.device.disableQueue(this.#queueSel);
+    }
+    return this.#ready[this.#queueSel] === true ? 1 : 0;
   }
 
   #writeQueueReset(queue: FakeQueue | undefined, value: number): void {

@@ -27,6 +27,7 @@ function goLive({ device, common }: ReturnType<typeof setUp>, features = device.
     common.write32(12, Number((features >> BigInt(32 * word)) & 0xffffffffn));
   }
   common.write8(20, 11);
+  common.read8(20);
   const { address } = device.hal.dmaAlloc(1, 'both', false);
   common.write16(22, 1);
   common.write16(24, 4);
@@ -271,6 +272,24 @@ describe('the common configuration [4.1.4.3]', () => {
       'vector 3',
     ],
     [
+      'a queue whose vector was not read back [4.1.5.1.2.2]',
+      (set) => {
+        const live = goLive(set);
+        set.common.write16(26, 1);
+        live();
+      },
+      'queue 1 was enabled before the vector',
+    ],
+    [
+      'a vector for changes that was not read back [4.1.5.1.2.2]',
+      (set) => {
+        const live = goLive(set);
+        set.common.write16(16, 1);
+        live();
+      },
+      'DRIVER_OK was set before the vector',
+    ],
+    [
       'queue_reset without the feature',
       ({ common }) => {
         common.write16(58, 1);
@@ -348,6 +367,8 @@ describe('interrupts of a PCI function', () => {
     const live = goLive(set);
     common.write16(16, 2);
     common.write16(26, 1);
+    // 4.1.5.1.2.2: reading back shows whether the device has taken it.
+    expect([common.read16(16), common.read16(26)]).toEqual([2, 1]);
     live();
     expect([
       common.read16(16),
@@ -382,6 +403,7 @@ describe('interrupts of a PCI function', () => {
     msix.write32(12, 1);
     const live = goLive(set);
     common.write16(16, 0);
+    expect(common.read16(16)).toBe(0);
     live();
     device.changeConfig(() => undefined);
     expect(msix.read32(0x8000)).toBe(1);

@@ -25,6 +25,7 @@ const VENDOR = 0x1af4;
 const NO_VECTOR = 0xffff;
 const MSIX_ENABLE = 0x8000;
 const MSIX_MASK_ALL = 0x4000;
+const DRIVER_OK = 4;
 const ISR_QUEUE = 1;
 const ISR_CONFIG = 2;
 
@@ -127,6 +128,8 @@ export class FakePciDevice extends FakePciFunction {
   readonly #queueVectors: number[];
   readonly #enabled: boolean[];
   readonly #resetting: boolean[];
+  /** What was mapped to a vector, and not read back yet. */
+  readonly #unverified = new Set<number | 'config'>();
   readonly #pciCfgAt: number;
   readonly #msixAt: number;
   #configVector = NO_VECTOR;
@@ -401,6 +404,7 @@ export class FakePciDevice extends FakePciFunction {
       case 'driver_feature':
         return featureWord(this.#features, this.#driverSelect);
       case 'config_msix_vector':
+        this.#unverified.delete('config');
         return this.#configVector;
       case 'num_queues':
         return device.queues.length;
@@ -413,6 +417,7 @@ export class FakePciDevice extends FakePciFunction {
       case 'queue_size':
         return queue ? queue.size || queue.maxSize : 0;
       case 'queue_msix_vector':
+        this.#unverified.delete(this.#queueSelect);
         return this.#queueVectors[this.#queueSelect] ?? NO_VECTOR;
       case 'queue_enable':
         return this.#enabled[this.#queueSelect] === true ? 1 : 0;
@@ -466,9 +471,10 @@ export class FakePciDevice extends FakePciFunction {
         break;
       case 'config_msix_vector':
         this.#configVector = NO_VECTOR;
-        this.#configVector = this.#mapVector(value);
+        this.#configVector = this.#mapVector(value, 'config');
         break;
       case 'device_status':
+        if ((value & DRIVER_OK) !== 0) this.#checkVerified('config', 'DRIVER_OK was set');
         device.writeStatus(value);
         break;
       case 'queue_select':
@@ -482,10 +488,11 @@ export class FakePciDevice extends FakePciFunction {
         break;
       case 'queue_msix_vector':
         this.#queueVectors[this.#queueSelect] = NO_VECTOR;
-        this.#queueVectors[this.#queueSelect] = this.#mapVector(value);
+        this.#queueVectors[this.#queueSelect] = this.#mapVector(value, this.#queueSelect);
         break;
       case 'queue_enable':
         if (value !== 1) throw device.violated(`${value} was written to queue_enable [4.1.4.3.2]`);
+        this.#checkVerified(this.#queueSelect, `queue ${this.#queueSelect} was enabled`);
         if (queue?.size === 0) queue.size = queue.maxSize;
         device.enableQueue(this.#queueSelect);
         this.#enabled[this.#queueSelect] = true;
@@ -534,8 +541,15 @@ export class FakePciDevice extends FakePciFunction {
     return 0;
   }
 
-  #mapVector(value: number): number {
+  #checkVerified(what: number | 'config', act: string): void {
+    if (!this.#unverified.has(what)) return;
+    this.device.violated(`${act} before the vector that was written had been read back [4.1.5.1.2.2]`);
+  }
+
+  #mapVector(value: number, what: number | 'config'): number {
+    this.#unverified.delete(what);
     if (value === NO_VECTOR) return NO_VECTOR;
+    this.#unverified.add(what);
     if (value >= this.vectors) {
       this.device.violated(`vector ${value} was mapped; the MSI-X table has ${this.vectors} [4.1.5.1.2.2]`);
       return NO_VECTOR;
@@ -613,6 +627,7 @@ export class FakePciDevice extends FakePciFunction {
     this.#features = 0n;
     this.#configVector = NO_VECTOR;
     this.#queueVectors.fill(NO_VECTOR);
+    this.#unverified.clear();
     this.#enabled.fill(false);
     this.#resetting.fill(false);
     this.#msix.clear();

@@ -12,6 +12,8 @@ import {
 import type { FakeDevice } from './fake-device.ts';
 import { FakeInterrupts } from './fake-interrupts.ts';
 
+const MAX_QUEUE = 0xffff;
+
 /** Options of {@link FakeTransport}. */
 export interface FakeTransportOptions {
   /** How the device interrupts (default a new {@link FakeInterrupts}); `false` for a transport without interrupts. */
@@ -70,7 +72,8 @@ export class FakeTransport extends Transport {
   }
 
   override maxQueueSize(queue: number): number {
-    return this.device.queueState(queue)?.maxSize ?? 0;
+    // Notifications have 16 bits for the index.
+    return queue > MAX_QUEUE ? 0 : (this.device.queueState(queue)?.maxSize ?? 0);
   }
 
   override notify(queue: number, next: number): void {

@@ -1,3 +1,4 @@
+import { SharedFile, UnixSocket } from '@virtio/linux';
 import { describe, expect, it } from 'vitest';
 import { parseConfig, parseCount, parseInflight, parseU64, parseVringState } from './answers.ts';
 import type { Message } from './message.ts';
@@ -45,10 +46,23 @@ describe('answers', () => {
 
   it('carry one descriptor where one was asked for', () => {
     const payload = encode(Inflight, { mmapSize: 4096n });
-    const good = message(payload, [5]);
-    expect(parseInflight(good)).toEqual({ fd: 5, mmapSize: 4096n, mmapOffset: 0n });
+    using file = SharedFile.create('record', 4096, false);
+    const { fd } = file;
+    const good = message(payload, [fd]);
+    expect(parseInflight(good)).toEqual({ fd, mmapSize: 4096n, mmapOffset: 0n });
     expect(good.descriptors).toEqual([]);
     expect(() => parseInflight(message(payload))).toThrow(misbehaved);
-    expect(() => parseInflight(message(payload, [5, 6]))).toThrow(misbehaved);
+    expect(() => parseInflight(message(payload, [fd, fd]))).toThrow(misbehaved);
+    for (const wrong of [
+      { mmapSize: 0n },
+      { mmapSize: 4097n },
+      { mmapSize: 1n, mmapOffset: 2n ** 64n - 1n },
+      { mmapSize: 2n ** 64n - 1n, mmapOffset: 1n },
+    ]) {
+      expect(() => parseInflight(message(encode(Inflight, wrong), [fd]))).toThrow(misbehaved);
+    }
+    const [left, right] = UnixSocket.pair();
+    expect(() => parseInflight(message(payload, [left.fd]))).toThrow(misbehaved);
+    for (const end of [left, right]) end[Symbol.dispose]();
   });
 });

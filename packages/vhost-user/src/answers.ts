@@ -1,4 +1,5 @@
 /** Parsers of the back end's answers. The back end is not trusted: each answer is checked before anything in it is used. */
+import { fstatSync } from 'node:fs';
 import { type FieldTable, type Layout, type Values, VirtioError } from '@virtio/core';
 import { ConfigAccess, Inflight, U64, VringState } from './protocol.ts';
 import type { Message } from './message.ts';
@@ -73,6 +74,13 @@ export const parseInflight: Parser<InflightRecord> = (message) => {
   if (message.descriptors.length !== 1 || fd === undefined) {
     throw lied(
       `answered with ${message.descriptors.length} descriptors when asked for the record of requests in flight, which has one`,
+    );
+  }
+  const file = fstatSync(fd, { bigint: true });
+  if (mmapSize === 0n || !file.isFile() || mmapOffset + mmapSize > file.size) {
+    throw lied(
+      `answered with ${mmapSize} bytes at ${mmapOffset} of ${file.isFile() ? `a file of ${file.size}` : 'what is not a file'} when ` +
+        'asked for the record of requests in flight',
     );
   }
   message.descriptors.length = 0;

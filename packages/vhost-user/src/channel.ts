@@ -31,6 +31,7 @@ export interface ChannelOptions {
 export class Pending<T> {
   readonly name: FrontendRequestName;
   readonly parse: Parser<T>;
+  /** As of `performance.now()`: the clock of the system may be set meanwhile. */
   readonly deadline: number;
   /** The answer, once {@link Pending.done} is true. */
   value: T | undefined;
@@ -90,6 +91,7 @@ export class Channel implements Disposable {
   readonly #outgoing: Outgoing[] = [];
   #timer: NodeJS.Timeout | undefined;
   #lost: VirtioError | undefined;
+  #heard = false;
   /** Served during a synchronous wait: the back end may send a request before it answers. */
   readonly #asides: Aside[] = [];
 
@@ -103,6 +105,11 @@ export class Channel implements Disposable {
   /** Why the connection is gone, if it is. */
   get lost(): VirtioError | undefined {
     return this.#lost;
+  }
+
+  /** Whether the other side has said anything. */
+  get heard(): boolean {
+    return this.#heard;
   }
 
   /** Adds another socket that is served during a synchronous wait. */
@@ -140,7 +147,7 @@ export class Channel implements Disposable {
     this.pump();
     for (const one of pending) {
       while (!one.done) {
-        const left = one.deadline - Date.now();
+        const left = one.deadline - performance.now();
         if (left <= 0) {
           this.#expire();
           continue;
@@ -170,6 +177,7 @@ export class Channel implements Disposable {
               'ended, or refused a request: see its messages. Dispose the driver, then open the device again',
           );
         }
+        this.#heard = true;
         const message = this.#reader.push(received.bytes, received.descriptors);
         if (message !== undefined) this.#handle(message);
       }
@@ -209,7 +217,7 @@ export class Channel implements Disposable {
     descriptors: readonly number[],
     parse: Parser<T>,
   ): Pending<T> {
-    const pending = new Pending(name, parse, Date.now() + this.#options.timeoutMs);
+    const pending = new Pending(name, parse, performance.now() + this.#options.timeoutMs);
     if (this.#lost !== undefined) {
       pending.error = this.#lost;
       pending.finish();
@@ -270,7 +278,7 @@ export class Channel implements Disposable {
     clearTimeout(this.#timer);
     const [first] = this.#pending;
     if (first === undefined) return;
-    this.#timer = setTimeout(this.#expire, Math.max(0, first.deadline - Date.now())).unref();
+    this.#timer = setTimeout(this.#expire, Math.max(0, first.deadline - performance.now())).unref();
   }
 
   readonly #expire = (): void => {
@@ -278,7 +286,7 @@ export class Channel implements Disposable {
     this.pump();
     const [first] = this.#pending;
     if (first === undefined || this.#lost !== undefined) return;
-    if (Date.now() < first.deadline) {
+    if (performance.now() < first.deadline) {
       this.#arm();
       return;
     }

@@ -1,5 +1,5 @@
 /** Makes connections: the front end connects to the back end's socket, or the back end connects to the front end's. */
-import { rmSync, statSync } from 'node:fs';
+import { rmSync, type Stats, statSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { VirtioError } from '@virtio/core';
 import { type EventPoller, UnixListener, UnixSocket } from '@virtio/linux';
@@ -10,6 +10,9 @@ const LONGEST_PAUSE_MS = 500;
 
 /** Makes connections. */
 export interface Dialer extends Disposable {
+  /** Whether it listens: then programs that are no back ends may connect. */
+  readonly listens: boolean;
+
   /**
    * Waits for a connection. Does not keep the event loop alive.
    *
@@ -21,6 +24,7 @@ export interface Dialer extends Disposable {
 
 /** Connects to a socket on which the back end listens. */
 export class Client implements Dialer {
+  readonly listens = false;
   readonly #path: string;
   readonly #timeoutMs: number;
 
@@ -30,13 +34,13 @@ export class Client implements Dialer {
   }
 
   async dial(again: boolean, signal: AbortSignal): Promise<UnixSocket> {
-    const deadline = Date.now() + this.#timeoutMs;
+    const deadline = performance.now() + this.#timeoutMs;
     for (let pause = PAUSE_MS; ; pause = Math.min(2 * pause, LONGEST_PAUSE_MS)) {
       throwIfAborted(signal);
       try {
         const socket = UnixSocket.connect(this.#path);
         if (socket !== undefined) return socket;
-        if (!again && Date.now() >= deadline) {
+        if (!again && performance.now() >= deadline) {
           throw new VirtioError(
             'NOT_READY',
             `${this.#path} did not accept a connection within ${this.#timeoutMs} ms; the back end hangs, or serves ` +
@@ -57,9 +61,12 @@ export class Client implements Dialer {
 
 /** Listens on a socket to which the back end connects. */
 export class Server implements Dialer {
+  readonly listens = true;
   readonly #path: string;
   readonly #poller: EventPoller;
   readonly #listener: UnixListener;
+  /** The socket's file, which another program may replace. */
+  readonly #file: Stats | undefined;
   #wake: (() => void) | undefined;
 
   constructor(path: string, poller: EventPoller) {
@@ -67,6 +74,7 @@ export class Server implements Dialer {
     this.#poller = poller;
     removeDeadSocket(path);
     this.#listener = new UnixListener(path);
+    this.#file = fileAt(path);
     poller.watch(this.#listener.fd, () => this.#wake?.());
   }
 
@@ -90,21 +98,41 @@ export class Server implements Dialer {
   [Symbol.dispose](): void {
     this.#poller.unwatch(this.#listener.fd);
     this.#listener[Symbol.dispose]();
-    rmSync(this.#path, { force: true });
+    const file = fileAt(this.#path);
+    if (file?.ino === this.#file?.ino && file?.dev === this.#file?.dev) rmSync(this.#path, { force: true });
   }
 }
 
-/** Removes a socket that a program left behind, unless another program listens on it. */
+/** The file at a path. If there is none, or the path makes no sense, listening there reports it. */
+function fileAt(path: string): Stats | undefined {
+  try {
+    return statSync(path);
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * Removes a socket that a program left behind.
+ *
+ * @throws {@link VirtioError} `ALREADY_USED` if another program listens on it
+ */
 function removeDeadSocket(path: string): void {
-  if (statSync(path, { throwIfNoEntry: false })?.isSocket() !== true) return;
+  if (fileAt(path)?.isSocket() !== true) return;
   try {
     UnixSocket.connect(path)?.[Symbol.dispose]();
   } catch (error) {
     if (VirtioError.is(error, 'NO_DEVICE')) rmSync(path, { force: true });
+    return;
   }
+  throw new VirtioError(
+    'ALREADY_USED',
+    `another program listens on ${path} already; end it, or choose another path`,
+  );
 }
 
-function throwIfAborted(signal: AbortSignal): void {
+/** @throws {@link VirtioError} `ABORTED` */
+export function throwIfAborted(signal: AbortSignal): void {
   if (!signal.aborted) return;
   const { reason } = signal as { reason: unknown };
   throw VirtioError.is(reason)

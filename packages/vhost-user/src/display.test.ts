@@ -135,3 +135,10 @@ describe('the display of a graphics card in another process', () => {
     }
   });
 });
+
+it('keeps EDIDs that were given as Buffers, whatever becomes of them', () => {
+  const edid = Buffer.from([1, 2, 3]);
+  const shown = new BackendDisplay({ edids: [edid] });
+  edid.fill(0);
+  expect([...shown.edid(0)]).toEqual([1, 2, 3]);
+});

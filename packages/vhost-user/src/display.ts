@@ -108,7 +108,8 @@ export class BackendDisplay {
       height: requireInteger('BackendDisplay', 'height', height, 1, LONGEST_SIDE),
     }));
     for (const { length } of edids) requireInteger('BackendDisplay', "an EDID's length", length, 1, 1024);
-    this.#edids = edids.map((bytes) => bytes.slice());
+    // The slice of a Node.js Buffer would be no copy.
+    this.#edids = edids.map((bytes) => Uint8Array.from(bytes));
   }
 
   /** Adds a listener for an event. Returns a function that removes it. */

@@ -1,5 +1,5 @@
 /** Opens a device and its driver, with one form of address for devices of all kinds. */
-import { type DeviceType, VirtioError } from '@virtio/core';
+import type { DeviceType } from '@virtio/core';
 import {
   type DeviceAddress,
   type DriverClass,
@@ -13,8 +13,6 @@ import { openVhostUser, type VhostUserDevice, type VhostUserOptions } from './op
 
 /** The prefix of addresses of vhost-user devices; the path of the socket follows. */
 const SCHEME = 'vhost-user:';
-
-const INTERRUPTS: readonly string[] = ['eventfd', 'polling'] satisfies VhostUserOptions['interrupts'][];
 
 /** A driver class with the type of its devices, as the device packages export them. */
 export type TypedDriverClass<D extends OpenDevice, O extends object> = DriverClass<D, O> & {
@@ -70,13 +68,6 @@ export async function openDriver<D extends OpenDevice, O extends object>(
   }
   // Options of one kind of transport are ignored by the other, except the one for interrupts.
   const given = (options ?? {}) as VhostUserDriverOptions;
-  const interrupts: string | undefined = given.interrupts;
-  if (interrupts !== undefined && !INTERRUPTS.includes(interrupts)) {
-    throw new VirtioError(
-      'INVALID_PARAM',
-      `${what}: interrupts is '${interrupts}'; a device in another process has 'eventfd' or 'polling'`,
-    );
-  }
   const device = await openVhostUser(what, { ...given, deviceType: driver.deviceType });
   return openLinuxDriver<D, O, OpenDevice>(driver, device, options);
 }

@@ -1,5 +1,5 @@
 /** Opens a device in another process: puts the parts together. */
-import { DeviceType, isDeviceType, VirtioError } from '@virtio/core';
+import { DeviceType, isDeviceType, requireBytes, requireSignal, VirtioError } from '@virtio/core';
 import { disposeAtExit, EventPoller, Resources } from '@virtio/linux';
 import { configSizes } from './config-size.ts';
 import { Client, Server } from './dial.ts';
@@ -17,6 +17,8 @@ const SPIN_US = 50;
 const LONGEST_SPIN_US = 1_000_000;
 const MEMORY_SIZE = 64 * 1024 * 1024;
 const LARGEST_QUEUE = 32768;
+
+const INTERRUPTS: readonly string[] = ['eventfd', 'polling'] satisfies VhostUserOptions['interrupts'][];
 
 /** Options of {@link openVhostUser}. */
 export interface VhostUserOptions {
@@ -95,21 +97,40 @@ export interface VhostUserDevice extends Disposable {
  * ```
  */
 export async function openVhostUser(path: string, options: VhostUserOptions): Promise<VhostUserDevice> {
-  const { deviceType, server = false, reconnect = false, hugePages = true, config } = options;
+  const { deviceType, server = false, reconnect = false, hugePages = true } = options;
   if (!isDeviceType(deviceType)) {
     throw new VirtioError(
       'INVALID_DEVICE_TYPE',
       `deviceType is ${String(deviceType)}, which is not a device type; see DeviceType of @virtio/core`,
     );
   }
+  const given: unknown = path;
+  if (typeof given !== 'string') {
+    throw new VirtioError(
+      'INVALID_PARAM',
+      `the path of a vhost-user socket is ${String(given)}; give a string`,
+    );
+  }
   const socket = path.replace(/^vhost-user:/, '');
   const name = `vhost-user ${socket}`;
+  const { signal } = options;
+  const interrupts: string = options.interrupts ?? 'eventfd';
+  if (!INTERRUPTS.includes(interrupts)) {
+    throw new VirtioError(
+      'INVALID_PARAM',
+      `${name}: interrupts is '${interrupts}'; a device in another process has 'eventfd' or 'polling'`,
+    );
+  }
+  requireSignal(name, signal);
+  if (options.config !== undefined) requireBytes(name, options.config);
+  // A copy, which is used for each back end: the caller may change the array.
+  const config = options.config && Uint8Array.from(options.config);
   const timeoutMs = within(name, 'timeoutMs', options.timeoutMs ?? TIMEOUT_MS, 1, 2 ** 31 - 1);
   const maxQueueSize = within(name, 'maxQueueSize', options.maxQueueSize ?? MAX_QUEUE_SIZE, 1, LARGEST_QUEUE);
   const memorySize = within(name, 'memorySize', options.memorySize ?? MEMORY_SIZE, 1, 2 ** 40);
   const spinUs = within(name, 'spinUs', options.spinUs ?? SPIN_US, 0, LONGEST_SPIN_US);
-  const queues = options.queues && within(name, 'queues', options.queues, 1, MAX_VRINGS);
-  const configSize = options.configSize && within(name, 'configSize', options.configSize, 1, MAX_CONFIG);
+  const queues = optional(name, 'queues', options.queues, MAX_VRINGS);
+  const configSize = optional(name, 'configSize', options.configSize, MAX_CONFIG);
   const { display } = options;
   if (display !== undefined && !(display instanceof BackendDisplay && deviceType === DeviceType.Gpu)) {
     throw new VirtioError(
@@ -134,14 +155,14 @@ export async function openVhostUser(path: string, options: VhostUserOptions): Pr
           timeoutMs,
           reconnect,
           spinUs,
-          polling: options.interrupts === 'polling',
+          polling: interrupts === 'polling',
           maxQueueSize,
           queues,
           config,
           display,
           configSizes: configSize === undefined ? configSizes(deviceType) : [configSize],
         },
-        options.signal ?? new AbortController().signal,
+        signal ?? new AbortController().signal,
       ),
     );
     const forget = disposeAtExit(resources);
@@ -158,6 +179,11 @@ export async function openVhostUser(path: string, options: VhostUserOptions): Pr
     resources[Symbol.dispose]();
     throw error;
   }
+}
+
+/** A number from 1 to `max` that may be left out. */
+function optional(name: string, option: string, value: number | undefined, max: number): number | undefined {
+  return value === undefined ? undefined : within(name, option, value, 1, max);
 }
 
 function within(name: string, option: string, value: number, min: number, max: number): number {

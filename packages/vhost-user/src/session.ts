@@ -101,12 +101,18 @@ export class Session implements Disposable {
    * @throws {@link VirtioError} the reason why the connection was lost
    */
   static async open(socket: UnixSocket, poller: EventPoller, options: SessionOptions): Promise<Session> {
-    const session = new Session(socket, poller, options);
+    let session: Session | undefined;
     try {
+      // It may have been closed after the connection was made.
+      if (options.signal.aborted) {
+        throw new VirtioError('DISPOSED', `the connection to ${options.who} is closed`);
+      }
+      session = new Session(socket, poller, options);
       await session.#greet(poller);
       return session;
     } catch (error) {
-      session[Symbol.dispose]();
+      session?.[Symbol.dispose]();
+      socket[Symbol.dispose]();
       throw error;
     }
   }
@@ -114,6 +120,11 @@ export class Session implements Disposable {
   /** Why the connection is gone, if it is. */
   get lost(): VirtioError | undefined {
     return this.#channel.lost;
+  }
+
+  /** Whether the back end has said anything. */
+  get heard(): boolean {
+    return this.#channel.heard;
   }
 
   /** Whether a feature of the protocol was negotiated. */

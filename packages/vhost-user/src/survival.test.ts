@@ -1,7 +1,8 @@
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { VirtioBlk } from '@virtio/blk';
-import { DeviceType } from '@virtio/core';
-import { UnixListener } from '@virtio/linux';
+import { DeviceType, VirtioError } from '@virtio/core';
+import { UnixListener, UnixSocket } from '@virtio/linux';
 import { describe, expect, it } from 'vitest';
 import {
   blkConfig,
@@ -81,6 +82,52 @@ describe('when the back end is lost', () => {
     const opening = openDisk(server.path, { server: true, signal: abort.signal });
     abort.abort();
     await expect(opening).rejects.toMatchObject({ code: 'ABORTED' });
+  });
+
+  it('opening can be cancelled while the back end does not answer', async () => {
+    using socket = temporarySocket();
+    using listener = new UnixListener(socket.path);
+    const before = descriptors();
+    const abort = new AbortController();
+    const opening = openDisk(socket.path, { timeoutMs: 600_000, signal: abort.signal });
+    const failed = expect(opening).rejects.toMatchObject({ code: 'ABORTED' });
+    let backend: UnixSocket | undefined;
+    await until(() => (backend ??= listener.accept()) !== undefined, 'the connection');
+    await until(() => (backend as UnixSocket).receive() !== undefined, 'the first request');
+    abort.abort();
+    await failed;
+    backend?.[Symbol.dispose]();
+    expect(descriptors()).toBe(before);
+  });
+});
+
+describe('when the device is disposed before its driver', () => {
+  it.each(['eventfd', 'polling'] as const)('the driver ends with a typed error (%s)', async (interrupts) => {
+    using socket = temporarySocket();
+    await using _backend = await FakeBackend.start(socket.path);
+    const device = await openDisk(socket.path, { interrupts });
+    using blk = new VirtioBlk(device.transport, device.hal);
+    const reading = blk.read(0, sector(0));
+    device[Symbol.dispose]();
+    await expect(reading).rejects.toMatchObject({ code: 'DEVICE_REMOVED' });
+    expect(() => blk.readSync(0, sector(0))).toThrow(expect.objectContaining({ code: 'DEVICE_REMOVED' }));
+    expect(blk.failure).toMatchObject({ code: 'DEVICE_REMOVED' });
+  });
+
+  it('a listener of the failure may dispose both', async () => {
+    using socket = temporarySocket();
+    await using _backend = await FakeBackend.start(socket.path);
+    const before = descriptors();
+    const device = await openDisk(socket.path);
+    const blk = new VirtioBlk(device.transport, device.hal);
+    let failures = 0;
+    blk.on('failure', () => {
+      failures += 1;
+      blk[Symbol.dispose]();
+      device[Symbol.dispose]();
+    });
+    device[Symbol.dispose]();
+    expect([failures, descriptors()]).toEqual([1, before]);
   });
 });
 
@@ -221,10 +268,48 @@ describe('as a server', () => {
     const left = new UnixListener(socket.path);
     await expect(openDisk(socket.path, { server: true })).rejects.toMatchObject({ code: 'ALREADY_USED' });
     left[Symbol.dispose]();
+    await expect(openDisk(`${socket.path}/x`, { server: true })).rejects.toBeInstanceOf(VirtioError);
+    symlinkSync('loop', join(dirname(socket.path), 'loop'));
+    await expect(openDisk(join(dirname(socket.path), 'loop'), { server: true })).rejects.toBeInstanceOf(
+      VirtioError,
+    );
     const opening = openDisk(socket.path, { server: true });
     await using _backend = await FakeBackend.start(socket.path, {}, { connect: true });
     using device = await opening;
     expect(device.transport.connected).toBe(true);
+  });
+});
+
+describe('as a server beside other programs', () => {
+  it('waits on when another wants the same socket, or a program connects and leaves', async () => {
+    using socket = temporarySocket();
+    const opening = openDisk(socket.path, { server: true });
+    for (let n = 0; n < 3; n += 1) {
+      await expect(openDisk(socket.path, { server: true })).rejects.toMatchObject({
+        code: 'ALREADY_USED',
+        message: expect.stringContaining('another program listens') as string,
+      });
+      await until(() => {
+        const visitor = UnixSocket.connect(socket.path);
+        visitor?.[Symbol.dispose]();
+        return visitor !== undefined;
+      }, 'room for a visitor');
+    }
+    await using _backend = await FakeBackend.start(socket.path, {}, { connect: true });
+    using device = await opening;
+    expect(device.transport.connected).toBe(true);
+  });
+
+  it('removes its own socket at the end, and not that of a program that took its place', async () => {
+    using socket = temporarySocket();
+    const abort = new AbortController();
+    const opening = openDisk(socket.path, { server: true, signal: abort.signal });
+    const failed = expect(opening).rejects.toMatchObject({ code: 'ABORTED' });
+    rmSync(socket.path);
+    using _other = new UnixListener(socket.path);
+    abort.abort();
+    await failed;
+    expect(existsSync(socket.path)).toBe(true);
   });
 });
 

@@ -296,12 +296,40 @@ describe('a vhost-user device', () => {
     const reading = blk.read(0, new Uint8Array(512));
     await until(async () => (await backend.state()).taken === 1, 'the request at the back end');
     // Time goes by with each look at the clock.
-    let now = Date.now();
-    const clock = vi.spyOn(Date, 'now').mockImplementation(() => (now += 50));
+    let now = performance.now();
+    const clock = vi.spyOn(performance, 'now').mockImplementation(() => (now += 50));
     expect(() => blk.reset()).toThrow(expect.objectContaining({ code: 'DEVICE_REMOVED' }));
     clock.mockRestore();
     await expect(reading).rejects.toBeInstanceOf(VirtioError);
     blk[Symbol.dispose]();
+  });
+
+  it('does not care about the clock of the system, which may be set at any time', async () => {
+    using socket = temporarySocket();
+    const disk = new Disk();
+    await using _backend = await FakeBackend.start(socket.path, {}, { disk });
+    using device = await openDisk(socket.path);
+    using blk = new VirtioBlk(device.transport, device.hal);
+    let now = Date.now();
+    const clock = vi.spyOn(Date, 'now').mockImplementation(() => (now += 3_600_000));
+    try {
+      blk.reset();
+    } finally {
+      clock.mockRestore();
+    }
+    await exercise(blk, disk);
+  });
+
+  it('keeps a configuration space that was given, whatever becomes of the array', async () => {
+    using socket = temporarySocket();
+    await using backend = await FakeBackend.start(socket.path, { protocol: REPLY_ACK });
+    const config = blkConfig(77);
+    using device = await openDisk(socket.path, { config, reconnect: true });
+    config.fill(0);
+    await backend.tell({ do: 'close' });
+    await until(async () => (await backend.state()).connections === 2, 'the next connection');
+    await device.transport.whenConnected();
+    expect(device.transport.readConfig(0, 4)).toBe(77);
   });
 
   it('takes a refusal of features for what it is', async () => {
@@ -355,6 +383,13 @@ describe('a vhost-user device', () => {
     await expect(openVhostUser('x'.repeat(200), { deviceType: DeviceType.Block })).rejects.toMatchObject({
       code: 'INVALID_PARAM',
     });
+    for (const path of [undefined, 5, 'a\0b']) {
+      for (const server of [false, true]) {
+        await expect(
+          openVhostUser(path as never, { deviceType: DeviceType.Block, server }),
+        ).rejects.toMatchObject({ code: 'INVALID_PARAM' });
+      }
+    }
     await expect(openVhostUser('/a', { deviceType: 99 as never })).rejects.toMatchObject({
       code: 'INVALID_DEVICE_TYPE',
     });
@@ -363,7 +398,13 @@ describe('a vhost-user device', () => {
       { maxQueueSize: 1.5 },
       { memorySize: -1 },
       { queues: 257 },
+      { queues: 0 },
+      { queues: NaN },
       { configSize: 257 },
+      { configSize: 0 },
+      { interrupts: 'msi' as never },
+      { config: [1] as never },
+      { signal: {} as never },
     ]) {
       await expect(openVhostUser('/a', { deviceType: DeviceType.Block, ...wrong })).rejects.toMatchObject({
         code: 'INVALID_PARAM',

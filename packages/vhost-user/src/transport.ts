@@ -20,7 +20,7 @@ import {
 import { closeDescriptor } from '@virtio/linux';
 import type { EventPoller } from '@virtio/linux';
 import { DeviceConfig } from './device-config.ts';
-import type { Dialer } from './dial.ts';
+import { type Dialer, throwIfAborted } from './dial.ts';
 import type { BackendDisplay } from './display.ts';
 import { visibleFeatures } from './features.ts';
 import { VhostUserInterrupts } from './interrupts.ts';
@@ -112,14 +112,20 @@ export class VhostUserTransport extends Transport {
    */
   static async open(options: VhostUserTransportOptions, signal: AbortSignal): Promise<VhostUserTransport> {
     const transport = new VhostUserTransport(options);
+    const cancel = (): void => transport.#closing.abort();
+    signal.addEventListener('abort', cancel);
     options.poller.hold();
     try {
-      const socket = await options.dialer.dial(false, signal);
-      const session = await Session.open(socket, options.poller, transport.#sessionOptions);
+      const session = await transport.#meet(signal);
+      throwIfAborted(signal);
       transport.#take(session);
       transport.#listenToMemory();
       return transport;
+    } catch (error) {
+      throwIfAborted(signal);
+      throw error;
     } finally {
+      signal.removeEventListener('abort', cancel);
       options.poller.release();
     }
   }
@@ -296,9 +302,31 @@ export class VhostUserTransport extends Transport {
     this.#lost ??= this.#disposedError();
     this.#session?.[Symbol.dispose]();
     this.#session = undefined;
+    // A driver that was not disposed before ends now, as its memory is about to go.
+    this.interrupts.removed();
     this.#vrings[Symbol.dispose]();
     this.#memory.listener = undefined;
     this.#options.dialer[Symbol.dispose]();
+  }
+
+  /** Connects to the first back end. */
+  async #meet(signal: AbortSignal): Promise<Session> {
+    const { dialer } = this.#options;
+    const options = this.#sessionOptions;
+    for (;;) {
+      const end = { silent: false };
+      const onLost: SessionOptions['onLost'] = (session, error) => {
+        end.silent = error.code === 'DEVICE_REMOVED' && !session.heard;
+        options.onLost(session, error);
+      };
+      const socket = await dialer.dial(false, signal);
+      try {
+        return await Session.open(socket, this.#poller, { ...options, onLost });
+      } catch (error) {
+        // A program that connects and leaves without a word is no back end: it may have looked whether somebody listens.
+        if (!(dialer.listens && end.silent)) throw error;
+      }
+    }
   }
 
   #listenToMemory(): void {

@@ -219,13 +219,13 @@ export class VringSet {
   /** Waits synchronously until nothing of a vring is in flight. */
   #drain(session: Session, { place: { index } }: Vring, unused: () => number): void {
     const { who, timeoutMs } = this.#options;
-    const deadline = Date.now() + timeoutMs;
+    const deadline = performance.now() + timeoutMs;
     for (;;) {
       const left = unused();
       if (left === 0) return;
       session.pump();
       if (session.lost !== undefined) throw session.lost;
-      if (Date.now() >= deadline) {
+      if (performance.now() >= deadline) {
         throw new VirtioError(
           'NOT_READY',
           `${who} did not finish ${left} requests of queue ${index} within ${timeoutMs} ms before a reset; it hangs, and ` +

@@ -26,18 +26,33 @@ export interface VringSignals {
 /** The eventfds of a queue, which stay the same when the queue is set up again: another thread may have them. */
 export class VringLines implements Disposable {
   /** Signalled by the front end. */
-  readonly kick = eventfd();
+  readonly kick: number;
   /**
    * Signalled by the back end. It exists even if nothing waits for it: back ends built on libvhost-user always signal once, and end
    * if they cannot.
    */
-  readonly call = eventfd();
+  readonly call: number;
   /** Whether another thread waits for the calls. */
   lent = false;
+
+  constructor() {
+    [this.kick, this.call] = pairOf(eventfd, eventfd);
+  }
 
   [Symbol.dispose](): void {
     closeDescriptor(this.kick);
     closeDescriptor(this.call);
+  }
+}
+
+/** Opens two descriptors, or none. */
+function pairOf(first: () => number, second: () => number): [number, number] {
+  const one = first();
+  try {
+    return [one, second()];
+  } catch (error) {
+    closeDescriptor(one);
+    throw error;
   }
 }
 
@@ -62,9 +77,12 @@ export class Vring implements Disposable {
 
   /** Returns the eventfds for another thread, which then owns them; calls are no longer handled here. */
   lend(): QueueSignals {
+    const [kick, call] = pairOf(
+      () => duplicate(this.#lines.kick),
+      () => duplicate(this.#lines.call),
+    );
     this.#unwatch();
     this.#lines.lent = true;
-    const [kick, call] = [duplicate(this.#lines.kick), duplicate(this.#lines.call)];
     return {
       doorbell: { kind: 'descriptor', descriptor: kick },
       interrupt: call,

@@ -84,7 +84,7 @@ const [mode, ref] = process.argv.slice(2);
 if (mode === '--since' && ref !== undefined) {
   const missing = withoutChangeset(ref);
   for (const name of missing) {
-    console.error(`${name}: its interface changed, and no changeset says so; npm run changeset`);
+    console.error(`${name}: its interface changed without a changeset; run "npm run changeset"`);
   }
   if (missing.length > 0) process.exitCode = 1;
 } else if (mode === undefined || mode === '--write') {
@@ -93,13 +93,15 @@ if (mode === '--since' && ref !== undefined) {
   for (const library of libraries()) {
     if (report(library, mode === '--write')) continue;
     changed += 1;
-    const verb =
-      mode === '--write' ? 'is written anew' : 'has changed; npm run api -- --write writes its report anew';
-    console.log(`${library.name}: the interface ${verb}`);
+    const what =
+      mode === '--write'
+        ? 'changed; the report is updated'
+        : 'changed; run "npm run api -- --write" to update the report';
+    console.log(`${library.name}: the interface ${what}`);
   }
   console.log(`${libraries().length} interfaces, ${changed} changed`);
   if (changed > 0 && mode !== '--write') process.exitCode = 1;
 } else {
-  console.error(`There is no argument ${mode}.\n\n${USAGE.api}`);
+  console.error(`Unknown argument ${mode}.\n\n${USAGE.api}`);
   process.exitCode = 2;
 }

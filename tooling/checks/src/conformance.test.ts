@@ -34,7 +34,7 @@ describe('the conformance ledger', () => {
 
   it('refuses rows that are not whole', () => {
     expect(judgeRequirement({ ...row, section: 'x' }, results)).toMatch(/section/);
-    expect(judgeRequirement({ ...row, level: 'must' }, results)).toMatch(/none of/);
+    expect(judgeRequirement({ ...row, level: 'must' }, results)).toMatch(/not one of/);
     expect(judgeRequirement({ ...row, reason: 'both' }, results)).toMatch(/neither/);
     expect(judgeRequirement({ section: '1', level: 'MUST', requirement: 'x' }, results)).toMatch(/neither/);
   });

@@ -46,9 +46,9 @@ export type Results = ReadonlyMap<string, boolean>;
 
 /** What is wrong with a requirement, or `undefined`. Without `results`, tests are not looked for. */
 export function judgeRequirement(row: Requirement, results: Results | undefined): string | undefined {
-  if (!SECTION.test(row.section)) return `"${row.section}" is no section`;
-  if (!LEVELS.includes(row.level)) return `"${row.level}" is none of ${LEVELS.join(', ')}`;
-  if (row.requirement === '') return 'the requirement has no words';
+  if (!SECTION.test(row.section)) return `"${row.section}" is not a section`;
+  if (!LEVELS.includes(row.level)) return `"${row.level}" is not one of ${LEVELS.join(', ')}`;
+  if (row.requirement === '') return 'the requirement has no text';
   if (row.count !== undefined && !(Number.isInteger(row.count) && row.count > 1)) {
     return `its count is ${row.count}`;
   }

@@ -94,7 +94,7 @@ function parseAll(): ts.Program {
 
 const [unknown] = process.argv.slice(2);
 if (unknown !== undefined) {
-  console.error(`There is no argument ${unknown}.\n\n${USAGE.docs}`);
+  console.error(`Unknown argument ${unknown}.\n\n${USAGE.docs}`);
   process.exit(2);
 }
 process.chdir(root);
@@ -104,7 +104,7 @@ const program = parseAll();
 app.getEntryPoints = () =>
   app.options.getValue('entryPoints').map((file) => {
     const sourceFile = program.getSourceFile(file);
-    if (sourceFile === undefined) throw new Error(`${file} is none of the packages' files`);
+    if (sourceFile === undefined) throw new Error(`${file} does not belong to a package`);
     return { displayName: '', program, sourceFile };
   });
 app.renderer.hooks.on('pageSidebar.begin', ({ relativeURL }) => {

@@ -1,6 +1,6 @@
 /**
  * Type-checks the examples of the documentation: each fenced `ts` block of the READMEs and of the doc comments
- * is compiled as a module of its own, with the sources of every package in reach and the strictness of the house.
+ * is compiled as a module of its own, with the sources of every package in reach and the strictness of the project.
  * The blocks are never written to disk; each keeps the line numbers of the file that it stands in.
  */
 import fs from 'node:fs';
@@ -59,7 +59,7 @@ export function checkExamples(examples: readonly Example[]): string[] {
       typeRoots: [path.join(root, 'node_modules/@types')],
       noUnusedLocals: false,
       noUnusedParameters: false,
-      // An example may import any package of the house, wherever it stands.
+      // An example may import any package of the project, wherever it is.
       paths: Object.fromEntries(
         libraries().map(({ name, folder }) => [name, [path.join(folder, 'src/index.ts')]]),
       ),
@@ -98,7 +98,7 @@ export function checkExtracts(examples: readonly Example[]): string[] {
     const where = `${path.relative(root, file)}:${line}`;
     const rest = left.get(from) ?? unindented(fs.readFileSync(path.join(root, from), 'utf8'));
     if (!rest.includes(unindented(code))) {
-      errors.push(`${where}: this is not, or not any more, what stands in ${from}`);
+      errors.push(`${where}: this differs from ${from}`);
     }
     left.set(
       from,

@@ -1,6 +1,6 @@
 /**
- * Checks what the guides claim: that each error code has its paragraph, and that what is said to stand for an item of the Rust crate
- * is exported. `--write` writes the page of the crate from its table, `guides/coming-from-rust.json`.
+ * Checks the guides: each error code must have its paragraph, and each counterpart of an item of the Rust crate must be
+ * exported. `--write` writes the page about the crate from its table, `guides/coming-from-rust.json`.
  */
 import fs from 'node:fs';
 import path from 'node:path';
@@ -115,11 +115,11 @@ if (import.meta.main) {
     ...missingExports(rows.flatMap(({ ours }) => ours)).map((name) => `${name} is not exported`),
     ...rows
       .filter(({ ours, note }) => ours.length === 0 && note === undefined)
-      .map(({ rust }) => `${rust.join(', ')}: neither what it is here nor why not`),
+      .map(({ rust }) => `${rust.join(', ')}: has neither a counterpart nor a note that explains why`),
   ];
   if (!fs.existsSync(PAGE) || fs.readFileSync(PAGE, 'utf8') !== page) {
     problems.push(
-      'coming-from-rust.md is not what its table says: node tooling/checks/src/guides.ts --write',
+      'coming-from-rust.md does not match its table; run: node tooling/checks/src/guides.ts --write',
     );
   }
   for (const problem of problems) console.error(problem);

@@ -1,4 +1,4 @@
-/** What comes along when a package is installed: what does, and what should. */
+/** The packages that an installation brings along, and those that it should bring along. */
 import { createHash } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';

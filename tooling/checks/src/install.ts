@@ -148,7 +148,9 @@ async function problemsOf(
   const problems: string[] = [];
   const installed = installedTree(folder);
   const expected = expectedTree(install);
-  for (const name of installed) if (!expected.includes(name)) problems.push(`${name} came along needlessly`);
+  for (const name of installed) {
+    if (!expected.includes(name)) problems.push(`${name} is installed, but not expected`);
+  }
   for (const name of expected) if (!installed.includes(name)) problems.push(`${name} is missing`);
 
   const names = install.map((name) => `'${name}'`).join(', ');

@@ -1,6 +1,6 @@
 /**
  * Checks each package as its users will get it: packed by pnpm, then judged by publint and by
- * "are the types wrong", with a few rules of the house on what must be inside.
+ * "are the types wrong", with a few rules of the project on what must be inside.
  */
 import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
@@ -49,7 +49,7 @@ async function problemsOf({ name, folder }: Library, to: string): Promise<string
   if (terse !== undefined && !files.includes(terse)) problems.push(`the package lacks ${terse}`);
   if (!files.includes('src/index.ts')) problems.push('the package lacks its sources');
   for (const file of files.filter((each) => /\.test\.ts$|tsconfig|\.config\.ts$/.test(each))) {
-    problems.push(`${file} does not belong into the package`);
+    problems.push(`${file} does not belong in the package`);
   }
   const links = contents
     .readFile(`/node_modules/${name}/README.md`)
@@ -59,7 +59,7 @@ async function problemsOf({ name, folder }: Library, to: string): Promise<string
   }
   const manifest = contents.readFile(`/node_modules/${name}/package.json`);
   if (/"(?:workspace|catalog):/.test(manifest)) {
-    problems.push('package.json keeps a workspace: or catalog: version');
+    problems.push('package.json still has a workspace: or catalog: version');
   }
   return problems;
 }

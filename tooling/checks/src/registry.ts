@@ -1,4 +1,4 @@
-/** A package registry on loopback for checks. It has what is published to it and asks no other, so that no network decides a check. */
+/** A package registry on loopback for checks. It has only what is published to it, so that no check depends on the network. */
 import fs from 'node:fs';
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';

@@ -1,6 +1,6 @@
 /**
- * Tries the next release on a copy: `changeset version` gives each package its number and its changelog there. Checks what would be
- * published and prints it; the repository itself is not touched.
+ * Tries the next release on a copy: there, `changeset version` gives each package its version and its changelog. Checks and
+ * prints what would be published; the repository itself is not changed.
  */
 import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
@@ -59,7 +59,7 @@ try {
     for (const [name, range] of Object.entries(after.dependencies ?? {})) {
       if (versions.has(name) && range !== 'workspace:^') {
         problems.push(
-          `${after.name} depends on ${name} by ${range}: two of it could be installed; use workspace:^`,
+          `${after.name} depends on ${name} by ${range}: two copies could be installed; use workspace:^`,
         );
       }
     }

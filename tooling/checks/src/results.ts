@@ -1,4 +1,4 @@
-/** Reads what the two test runners report and counts it, so that no failure hides behind a number. */
+/** Reads and counts the results of the two test runners, so that no failure is hidden by a number. */
 import fs from 'node:fs';
 import path from 'node:path';
 import { stripVTControlCharacters } from 'node:util';

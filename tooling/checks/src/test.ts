@@ -143,7 +143,7 @@ async function perform({ command: [file, ...args], count }: Step, beside: boolea
 
 const [unknown] = process.argv.slice(2);
 if (unknown !== undefined) {
-  console.error(`There is no argument ${unknown}.\n\n${USAGE.test}`);
+  console.error(`Unknown argument ${unknown}.\n\n${USAGE.test}`);
   process.exit(2);
 }
 let interrupted: NodeJS.Signals | undefined;

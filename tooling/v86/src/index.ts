@@ -1,6 +1,6 @@
 /**
  * The VirtIO devices of v86, a PC emulator in JavaScript (npm's `v86`, BSD-2-Clause), for unit tests: devices and servers that
- * nobody in this house wrote. Its processor never runs and no guest is booted: a test drives the devices by I/O ports and the
+ * were not written in this project. Its processor never runs and no guest is booted: a test drives the devices by I/O ports and the
  * machine's memory, as a guest would, and a run takes milliseconds.
  *
  * What its devices do beyond the specification:

@@ -1,4 +1,4 @@
-/** WebAssembly, as far as it is needed here: ECMAScript's types do not have it. */
+/** The part of WebAssembly that is needed here: ECMAScript's types do not have it. */
 interface WasmEngine {
   instantiate(
     bytes: Uint8Array,

@@ -1,6 +1,6 @@
 /**
- * Chooses who executes the guest's instructions. /dev/kvm that opens is no proof that a stock kernel boots on it, so KVM
- * is used only where a guest was seen to start; the finding is kept beside the image, for this QEMU and this host.
+ * Chooses KVM or software emulation. That /dev/kvm opens does not prove that a stock kernel boots on it, so KVM is used only if
+ * a guest was seen to start. The result is stored beside the image, for this QEMU and this host.
  */
 import { accessSync, constants, readFileSync, writeFileSync } from 'node:fs';
 import { release } from 'node:os';

@@ -1,4 +1,4 @@
-/** What every guest gets beside the image: the agent. */
+/** What every guest gets in addition to the image: the agent. */
 import { join } from 'node:path';
 import type { CpioEntry } from '../image/cpio.ts';
 import { HARNESS_DIR } from '../paths.ts';

@@ -63,7 +63,7 @@ describe('Channel', () => {
     await settled();
     expect(messages).toEqual([
       { type: 'stage', stage: 'init', uptime: 1 },
-      { type: 'warning', text: 'not understood on the serial line: garbage' },
+      { type: 'warning', text: 'unknown message on the serial line: garbage' },
     ]);
   });
 });

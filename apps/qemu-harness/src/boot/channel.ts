@@ -1,6 +1,6 @@
 /**
- * The host's end of the serial line to the agent. A serial port has no flow control that QEMU would honour and the
- * guest's kernel drops what it cannot hold, so a line is sent only while what the agent has not yet taken is small.
+ * The host's end of the serial line to the agent. QEMU's serial port has no flow control, and the guest's kernel drops what it
+ * cannot buffer. So a line is sent only while the agent has read almost everything before it.
  */
 import type { Socket } from 'node:net';
 import { lineSplitter } from '../run.ts';
@@ -73,7 +73,7 @@ export class Channel {
       message = JSON.parse(line) as FromGuest;
     } catch {
       if (line.trim() !== '') {
-        this.#onMessage({ type: 'warning', text: `not understood on the serial line: ${line}` });
+        this.#onMessage({ type: 'warning', text: `unknown message on the serial line: ${line}` });
       }
       return;
     }

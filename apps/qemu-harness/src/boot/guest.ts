@@ -1,6 +1,6 @@
 /**
- * One guest, from its start to its end. Everything it needs beside the image lives in a private temporary folder and
- * in QEMU's process; both end with the guest, and QEMU ends with the harness however that ends.
+ * One guest, from its start to its end. Everything it needs besides the image is in a private temporary folder and in QEMU's
+ * process. Both end with the guest, and QEMU ends with the harness, however that ends.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { appendFileSync, constants, copyFileSync, rmSync } from 'node:fs';
@@ -255,7 +255,7 @@ export class Guest {
         this.#findings += `\nThe local APIC of processor ${cpu}:\n${indent(String(state).trim())}`;
       }
     } catch (error) {
-      this.#findings += `\nQEMU does not tell the state of the local APICs: ${String(error)}`;
+      this.#findings += `\nQEMU did not report the state of the local APICs: ${String(error)}`;
     }
     this.#kill('broken');
   }
@@ -342,7 +342,7 @@ export class Guest {
     const where = this.#stage === 'ready' ? '' : ` (while at the stage '${this.#stage}')`;
     const tail =
       this.#console.length === 0
-        ? '\nIts console stayed empty.'
+        ? '\nIts console was empty.'
         : `\nThe last lines of its console:\n${indent(this.consoleTail)}`;
     switch (reason) {
       case 'power-off':
@@ -353,7 +353,7 @@ export class Guest {
         return `The guest's kernel panicked${where}.${tail}`;
       case 'broken':
         return (
-          `The guest cannot be used: ${this.#detail}${where}. What its kernel said of clocks and timers:\n` +
+          `The guest cannot be used: ${this.#detail}${where}. The kernel's messages about clocks and timers:\n` +
           indent(
             this.#console.filter((line) => /apic|hpet|timer|tsc|clock|calibrat/i.test(line)).join('\n'),
           ) +

@@ -1,6 +1,6 @@
 /**
- * Finds the suites: each module below `suites` that is no unit test exports its tests as `default`. A device's author adds a
- * file and changes nothing else.
+ * Finds the suites: each module below `suites` that is not a unit test exports its tests as `default`. The author of a device
+ * adds a file and changes nothing else.
  */
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
@@ -28,7 +28,7 @@ export async function discoverTests(files: readonly string[] = suiteFiles()): Pr
     if (module.default === undefined) throw new Error(`${file} exports no tests as default.`);
     for (const test of module.default) {
       const key = `${test.device}: ${test.name}`;
-      if (seen.has(key)) throw new Error(`There are two tests '${key}'.`);
+      if (seen.has(key)) throw new Error(`Two tests are named '${key}'; rename one.`);
       seen.add(key);
       tests.push(test);
     }

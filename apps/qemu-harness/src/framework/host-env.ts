@@ -26,7 +26,9 @@ export function createHostEnv(
   };
   const backend = (name: string): PlannedBackend => {
     const found = device(name).backend;
-    if (found === undefined) throw new Error(`No program is the device '${name}' of '${planned.test.name}'.`);
+    if (found === undefined) {
+      throw new Error(`The device '${name}' of '${planned.test.name}' is not served by a program.`);
+    }
     return found;
   };
   return {

@@ -88,8 +88,8 @@ export const MATRIX: readonly MatrixCell[] = [
 
 /** What the matrix leaves out, and why. */
 const GAPS = [
-  'mmio-v1 · packed cannot be: a legacy device has no packed ring.',
-  'Rings without the event index or indirect descriptors, or in order, are gone through by disks alone: the queues are the same code for every device.',
+  'mmio-v1 · packed is not possible: a legacy device has no packed ring.',
+  'Only disks run with rings without the event index, without indirect descriptors, or in order: the code of the queues is the same for every device.',
 ];
 
 /** What a reader of the results must know of what was not run. */
@@ -98,7 +98,7 @@ export function remarks(extent: Extent): readonly string[] {
     ? GAPS
     : [
         ...GAPS,
-        `Every test${extent === 'short' ? ' that takes no more than a few seconds' : ''} ran in the first kind of guest that can run it, but for those that take minutes or repeat at length what another shows. Where another shows fewer, it ran those of disks, or one or two a device; npm start -- --full runs every test in every kind.`,
+        `Every test${extent === 'short' ? ' that takes no more than a few seconds' : ''} ran in the first kind of guest that can run it, except tests that take minutes or repeat another one at greater length. The other kinds ran the tests of disks, or one or two tests per device; npm start -- --full runs every test in every kind.`,
       ];
 }
 

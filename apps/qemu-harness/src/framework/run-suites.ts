@@ -50,7 +50,12 @@ export async function runSuites(options: SuiteOptions): Promise<number> {
   const live = process.stdout.isTTY && !options.plain;
   const selection = select(await discoverTests(), options);
   const total = selection.reduce((sum, { tests }) => sum + tests.length, 0);
-  if (total === 0) throw new HarnessError('BAD_ARGUMENTS', `No test matches '${options.filters.join(' ')}'.`);
+  if (total === 0) {
+    throw new HarnessError(
+      'BAD_ARGUMENTS',
+      `No test matches '${options.filters.join(' ')}'. Each word must be part of a device, of the name of a test or of a kind of guest, such as blk, reset or microvm.`,
+    );
+  }
 
   const interruption = new AbortController();
   const interrupt = (): void => interruption.abort();
@@ -219,7 +224,7 @@ async function runShown(
       },
       onReboot: (message) => {
         guest.reboots.push(message);
-        task.output = `${label}guest: booted again, as it died: ${message.replaceAll('\n', ' ')}`;
+        task.output = `${label}guest: booted again because it died: ${message.replaceAll('\n', ' ')}`;
       },
       onTestStart: ({ test }) => {
         if (live) task.output = `${test.device}: ${test.name}`;

@@ -12,10 +12,10 @@ describe('judge', () => {
 
   it('fails a test that never reports', () => {
     expect(judge(course({ end: { status: 0, signal: undefined } }), 1000)).toEqual([
-      'Its process ended before it did: status 0.',
+      'Its process ended before the test had: status 0.',
     ]);
     expect(judge(course({ end: { status: 139, signal: 'SIGSEGV' } }), 1000)).toEqual([
-      'Its process ended before it did: killed by SIGSEGV.',
+      'Its process ended before the test had: killed by SIGSEGV.',
     ]);
   });
 

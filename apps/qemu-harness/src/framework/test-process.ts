@@ -206,20 +206,20 @@ export function newCourse(): Course {
  */
 export function judge({ verdict, timedOut, left, end }: Course, limitMs: number): string[] {
   if (timedOut) return [`It did not end within ${limitMs / 1000} s.`];
-  if (verdict === undefined) return [`Its process ended before it did: ${describeEnd(end)}.`];
+  if (verdict === undefined) return [`Its process ended before the test had: ${describeEnd(end)}.`];
   const failures: string[] = [];
   if (verdict.type === 'failed') failures.push(verdict.message);
   if (left !== undefined && left.length > 0) {
     failures.push(`It left open: ${left.join(', ')}.`);
   } else if (end?.signal === 'SIGKILL') {
-    failures.push('It left something that keeps its process busy, which was killed.');
+    failures.push('It left something that kept its process running until it was killed.');
   } else if (end !== undefined && end.status !== 0) {
-    failures.push(`When it was over, its process ended badly: ${describeEnd(end)}.`);
+    failures.push(`After it had ended, its process failed: ${describeEnd(end)}.`);
   }
   return failures;
 }
 
 function describeEnd(end: ProcessEnd | undefined): string {
-  if (end === undefined) return 'nobody knows how';
+  if (end === undefined) return 'in an unknown way';
   return end.signal === undefined ? `status ${end.status}` : `killed by ${end.signal}`;
 }

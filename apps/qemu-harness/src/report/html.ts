@@ -85,7 +85,7 @@ function reboots(report: Report): string {
   );
   if (items.length === 0) return '';
   return `<h2>Guests that were booted again</h2>
-<p class="muted">They died, and tests that had not begun ran in another one. A test that a guest dies of has failed.</p>
+<p class="muted">These guests died. The test that was running has failed; tests that had not started ran in a new guest.</p>
 ${items.join('\n')}
 `;
 }

@@ -47,7 +47,7 @@ async function runBuild(options: BuildOptions, name: string): Promise<Uint8Array
       target: 'node24',
       conditions: ['@virtio/source'],
       external: ['koffi'],
-      // A script anywhere on the disk finds the packages of the house.
+      // A script anywhere on the disk finds the packages of the project.
       nodePaths: [join(HARNESS_DIR, 'node_modules')],
       sourcesContent: true,
       keepNames: true,
@@ -59,7 +59,7 @@ async function runBuild(options: BuildOptions, name: string): Promise<Uint8Array
     });
     const output = result.outputFiles[0];
     if (output === undefined) {
-      throw new HarnessError('BUNDLE_FAILED', `${name}: nothing came out of the bundler.`);
+      throw new HarnessError('BUNDLE_FAILED', `${name}: the bundler returned no output.`);
     }
     return output.contents;
   } catch (error) {

@@ -1,4 +1,4 @@
-/** `--display`: a window of QEMU's where it can open one, and a VNC server on a loopback socket where not. */
+/** `--display`: a window of QEMU if it can open one, else a VNC server on a loopback socket. */
 import { tryRun } from '../run.ts';
 import type { Machine } from '../boot/qemu-args.ts';
 import type { QmpClient } from '../boot/qmp.ts';

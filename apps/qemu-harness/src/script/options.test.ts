@@ -41,7 +41,7 @@ describe('parseGuestOptions', () => {
 
   it.each([
     [[], /script is missing/],
-    [['--machine', 'pc', 's.ts'], /q35 and microvm/],
+    [['--machine', 'pc', 's.ts'], /q35 or microvm/],
     [['--machine', 'q35', '--transport', 'mmio-v1', 's.ts'], /on q35/],
     [['--transport', 'usb', 's.ts'], /pci-vfio \(q35\)/],
     [['--wat', 's.ts'], /no option --wat/],

@@ -82,7 +82,7 @@ function chooseTransport(
   transport: string | undefined,
 ): Pick<GuestOptions, 'machine' | 'transport'> {
   if (machine !== undefined && !MACHINES.some((name) => name === machine)) {
-    throw bad(`--machine ${machine}: there are ${MACHINES.join(' and ')}`);
+    throw bad(`--machine ${machine}: must be ${MACHINES.join(' or ')}`);
   }
   for (const name of MACHINES) {
     if (machine !== undefined && machine !== name) continue;
@@ -91,13 +91,13 @@ function chooseTransport(
   }
   const known = MACHINES.flatMap((name) => TRANSPORTS[name].map((kind) => `${kind} (${name})`));
   throw bad(
-    `--transport ${transport ?? ''}${machine === undefined ? '' : ` on ${machine}`}: there are ${known.join(', ')}`,
+    `--transport ${transport ?? ''}${machine === undefined ? '' : ` on ${machine}`}: must be one of ${known.join(', ')}`,
   );
 }
 
 function positive(name: string, text: string): number {
   const number = Number(text);
-  if (!Number.isFinite(number) || number <= 0) throw bad(`${name} ${text}: a positive number is needed`);
+  if (!Number.isFinite(number) || number <= 0) throw bad(`${name} ${text}: must be a positive number`);
   return number;
 }
 

@@ -60,11 +60,11 @@ export async function runScript(options: GuestOptions, progress: Progress): Prom
     });
     if (display?.vnc === true) {
       guest.qmp
-        .then(async (qmp) => progress.print(`guest: its display is at ${await vncAddress(qmp)} (VNC)`))
+        .then(async (qmp) => progress.print(`guest: the display is at ${await vncAddress(qmp)} (VNC)`))
         .catch(() => undefined);
     }
     const status = await attend(guest, name, options.args, progress);
-    if (options.sound !== undefined) progress.print(`guest: what it played is in ${resolve(options.sound)}`);
+    if (options.sound !== undefined) progress.print(`guest: the sound is in ${resolve(options.sound)}`);
     return status;
   } finally {
     rmSync(scratch, { recursive: true, force: true });

@@ -1,6 +1,6 @@
 /**
- * apt with a private configuration: its own list of sources and its own package lists, in the cache folder. The
- * system's sources stay as they are; what is already installed is the system's own record.
+ * apt with a private configuration: its own list of sources and its own package lists, in the cache folder. The sources of the
+ * system stay as they are; the record of installed packages is the system's own.
  */
 import { mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -30,16 +30,20 @@ export function releaseCodename(): string {
   try {
     text = readFileSync('/etc/os-release', 'utf8');
   } catch (cause) {
-    throw new HarnessError('UNSUPPORTED_HOST', 'This is no Debian system: /etc/os-release is missing.', {
-      cause,
-    });
+    throw new HarnessError(
+      'UNSUPPORTED_HOST',
+      'This is not a Debian system: /etc/os-release is missing. Debian 12 or later is needed; a container will do.',
+      {
+        cause,
+      },
+    );
   }
   const codename = /^VERSION_CODENAME="?([a-z]+)"?$/m.exec(text)?.[1];
   if (codename !== undefined) return codename;
   if (/^ID="?debian"?$/m.test(text)) return 'sid';
   throw new HarnessError(
     'UNSUPPORTED_HOST',
-    'This system names no release (VERSION_CODENAME in /etc/os-release); the set-up knows Debian 12 and later.',
+    '/etc/os-release does not name a release (VERSION_CODENAME). Debian 12 or later is needed; a container will do.',
   );
 }
 
@@ -83,7 +87,7 @@ export class Apt {
     if (sources.length === 0) {
       throw new HarnessError(
         'UNSUPPORTED_HOST',
-        `apt's sources in /etc/apt name no mirror with the component 'main' of this release (${this.codename}); ` +
+        `the sources of apt in /etc/apt have no mirror with the component 'main' of this release (${this.codename}); ` +
           'add one, then try again.',
       );
     }

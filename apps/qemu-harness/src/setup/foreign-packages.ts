@@ -139,7 +139,7 @@ async function download(
     ) {
       throw new HarnessError(
         'DOWNLOAD_FAILED',
-        `The mirror of this system offers no ${meta} (${KERNEL_SUITE}), no busybox-static or no nodejs (${suite}) for ${debian}.`,
+        `The mirror of this system does not offer ${meta} (${KERNEL_SUITE}), busybox-static or nodejs (${suite}) for ${debian}.`,
       );
     }
     const libraries = npmNode === undefined ? await userland.closure('nodejs', debian) : LIBRARIES.map(of);
@@ -215,6 +215,6 @@ function nodeVersionOf(name: string): string {
     optionalDependencies: Readonly<Record<string, string>>;
   };
   const version = root.optionalDependencies[name];
-  if (version === undefined) throw new HarnessError('IMAGE_FAILED', `package.json names no ${name}.`);
+  if (version === undefined) throw new HarnessError('IMAGE_FAILED', `package.json does not list ${name}.`);
   return version;
 }

@@ -118,7 +118,7 @@ async function download(cache: string, directory: string, report: (line: string)
   if (meta === undefined || image === undefined || busybox === undefined) {
     throw new HarnessError(
       'DOWNLOAD_FAILED',
-      `The apt sources of this system offer no ${META_PACKAGE} or no busybox-static for ${apt.codename}.`,
+      `The apt sources of this system do not offer ${META_PACKAGE} or busybox-static for ${apt.codename}.`,
     );
   }
   removeLeftovers(directory);

@@ -35,7 +35,7 @@ export async function ensurePackages(request: PackageRequest, report: (line: str
     if ((await tryRun('apt-get', ['--version'])).status !== 0) {
       throw new HarnessError(
         'UNSUPPORTED_HOST',
-        `Missing: ${what}. This system has no apt; install them by its own means, then try again.`,
+        `Missing: ${what}. This system has no apt; install them with its own package manager, then try again.`,
       );
     }
     const apt = new Apt(join(ensureCacheDir(), 'apt'));
@@ -59,7 +59,7 @@ export async function ensurePackages(request: PackageRequest, report: (line: str
     if (still.length > 0) {
       throw new HarnessError(
         'INSTALL_FAILED',
-        `apt installed ${missing.join(' and ')}, yet ${still.join(' and ')} did not become usable: ${request.unusable}`,
+        `apt installed ${missing.join(' and ')}, but ${still.join(' and ')} still cannot be used: ${request.unusable}`,
       );
     }
   };

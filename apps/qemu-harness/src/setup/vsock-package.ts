@@ -1,6 +1,6 @@
 /**
- * The socket device that tests have at their far side: `vhost-device-vsock` of the rust-vmm project. Debian has it in `unstable` only, but
- * what is in the package runs on Debian 12.
+ * The socket device of the tests: `vhost-device-vsock` of the rust-vmm project. Debian has it in `unstable` only, but the
+ * program in the package runs on Debian 12.
  */
 import { ensureUnpacked } from './unpacked-program.ts';
 

@@ -41,6 +41,9 @@ export interface Probe {
 /** The largest number of queues to show. */
 const MOST_QUEUES = 1024;
 
+/** How long a device may take to answer the first requests, in milliseconds. */
+const PATIENCE_MS = 10_000;
+
 /** Adds the command. */
 export function addProbe(program: Command, host: Host): void {
   addDeviceOptions(
@@ -116,20 +119,27 @@ async function withDriver(
     if (/^queue_?(?:size|num)$/i.test(event.register)) sizes.set(event.queue, Number(event.value));
   };
   const traced = traceTransport(transport, hal, note);
+  const patience = AbortSignal.timeout(PATIENCE_MS);
+  let negotiated = 0n;
   try {
     using driver = entry.open(traced.transport, traced.hal, without);
     driver.on('quirk', ({ queue, message }) => {
       remarks.push({ level: 'warning', section: '2.7', text: `queue ${queue}: ${message}` });
     });
-    const { bits } = driver.features;
+    negotiated = driver.features.bits;
     remarks.push(...remarksOnConfig(transport));
-    const facts = await entry.describe(driver, host.signal);
-    return { facts, negotiated: bits, sizes };
+    const facts = await entry.describe(driver, AbortSignal.any([host.signal, patience]));
+    return { facts, negotiated, sizes };
   } catch (error) {
-    // A device that the driver refuses is a result, too.
-    if (!VirtioError.is(error) || error.code === 'ABORTED') throw error;
+    if (patience.aborted && !host.signal.aborted && VirtioError.is(error, 'ABORTED')) {
+      const text = `the device did not answer a first request within ${PATIENCE_MS / 1000} s`;
+      remarks.push({ level: 'error', section: '2.7', text });
+      return { facts: {}, negotiated, sizes };
+    }
+    // A device that the driver refuses is a result, too; arguments that it refuses are not.
+    if (!VirtioError.is(error) || error.code === 'ABORTED' || error.code === 'INVALID_PARAM') throw error;
     remarks.push({ level: 'error', section: '3.1.1', text: `${error.code}: ${messageOf(error)}` });
-    return { facts: {}, negotiated: 0n, sizes };
+    return { facts: {}, negotiated, sizes };
   }
 }
 

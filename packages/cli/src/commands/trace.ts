@@ -126,8 +126,9 @@ function insertDevice(program: Command, words: readonly string[], device: string
     if (next === undefined) break;
     command = next;
   }
-  if (at === 0) {
-    throw usage(`"${words[0] ?? ''}" is not a command`, 'virtio trace <device> -- blk read --count 1');
+  if (at === 0 || command.commands.length > 0) {
+    const unknown = words.slice(0, at + 1).join(' ');
+    throw usage(`"${unknown}" is not a command`, 'virtio trace <device> -- blk read --count 1');
   }
   return [...words.slice(0, at), device, ...words.slice(at)];
 }

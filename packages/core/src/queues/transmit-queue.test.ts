@@ -1,4 +1,4 @@
-import { FakeDevice, FakeTransport, ringVariants } from '@virtio/testing';
+import { type Chain, FakeDevice, FakeTransport, ringVariants } from '@virtio/testing';
 import { describe, expect, it } from 'vitest';
 import { DeviceType } from '../device/device-type.ts';
 import { BufferDriver } from '../device/buffer-driver.ts';
@@ -126,5 +126,43 @@ describe('a transmit queue', () => {
     }).toThrow(coded('INVALID_PARAM'));
     queue.send(number, 16);
     end();
+  });
+});
+
+describe('a transmit queue that is never idle', () => {
+  it('tells whether what was sent before is used, in whatever order the device does it', () => {
+    const device = new FakeDevice({ type: DeviceType.Console, queues: [4] });
+    const driver = new Sender(new FakeTransport(device), device.hal);
+    const { sent: queue } = driver;
+    const chains: (Chain | undefined)[] = [];
+    const send = (): void => {
+      queue.send(queue.take(), 3);
+      queue.kick();
+      chains.push(device.queue(0).pop());
+    };
+    const use = (nth: number): void => {
+      chains[nth]?.complete();
+      queue.drain();
+    };
+    expect([queue.sends, queue.hasUsedFirst(0)]).toEqual([0, true]);
+    send();
+    send();
+    const { sends } = queue;
+    send();
+    expect([sends, queue.hasUsedFirst(sends)]).toEqual([2, false]);
+    for (const [nth, isUsed] of [
+      [2, false],
+      [1, false],
+      [0, true],
+    ] as const) {
+      use(nth);
+      send();
+      expect(queue.hasUsedFirst(sends)).toBe(isUsed);
+      expect(queue.idle).toBe(false);
+    }
+    driver.reset();
+    expect(queue.hasUsedFirst(queue.sends)).toBe(true);
+    driver[Symbol.dispose]();
+    device.assertClean();
   });
 });

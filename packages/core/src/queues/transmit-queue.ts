@@ -18,6 +18,9 @@ export interface TransmitQueueOptions extends BufferQueueOptions {
 /** A queue whose buffers the device reads. {@link BufferDriver.createTransmitQueue} makes it. */
 export class TransmitQueue extends BufferQueue {
   readonly #free: Uint16Array;
+  /** By buffer: the count of its {@link TransmitQueue.send}, from 1 on, or 0 if the device does not have it. */
+  readonly #sentAs: Float64Array;
+  #sends = 0;
   readonly #freed: (() => void) | undefined;
   #freeCount = 0;
   #news = false;
@@ -27,6 +30,7 @@ export class TransmitQueue extends BufferQueue {
     super(parts, options, 'driver-to-device', options.always);
     this.#freed = options.freed;
     this.#free = new Uint16Array(this.buffers);
+    this.#sentAs = new Float64Array(this.buffers);
     this.#refill();
   }
 
@@ -38,6 +42,21 @@ export class TransmitQueue extends BufferQueue {
   /** Whether the device has none of the buffers, as of the last drain. */
   get idle(): boolean {
     return this.queue.inFlight === 0;
+  }
+
+  /** How many buffers have been sent in all. */
+  get sends(): number {
+    return this.#sends;
+  }
+
+  /**
+   * Whether the device has used the first buffers that were sent, as of the last drain. Others may be sent all the time, so that the
+   * queue is never {@link TransmitQueue.idle}.
+   *
+   * @param count how many: {@link TransmitQueue.sends} at an earlier time
+   */
+  hasUsedFirst(count: number): boolean {
+    return this.#sentAs.every((sentAs) => sentAs === 0 || sentAs > count);
   }
 
   /**
@@ -74,6 +93,8 @@ export class TransmitQueue extends BufferQueue {
     this.queue.pushReadable(address + head, length - head);
     this.bufferOf[this.queue.submit()] = number;
     this.taken[number] = 0;
+    this.#sends += 1;
+    this.#sentAs[number] = this.#sends;
   }
 
   /**
@@ -151,12 +172,14 @@ export class TransmitQueue extends BufferQueue {
 
   #refill(): void {
     this.taken.fill(0);
+    this.#sentAs.fill(0);
     this.#freeCount = this.isOpen ? this.buffers : 0;
     for (let n = 0; n < this.buffers; n += 1) this.#free[n] = this.buffers - 1 - n;
   }
 
   #release(number: number): void {
     this.taken[number] = 0;
+    this.#sentAs[number] = 0;
     this.#free[this.#freeCount] = number;
     this.#freeCount += 1;
   }

@@ -1,4 +1,4 @@
-/** The command line on devices that carry bytes: what it prints, takes and sends, compared with what the host has. */
+/** The command line on devices that carry bytes: what it prints, receives and sends is compared with what the host has. */
 import { deepEqual, equal, match } from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { createReadStream, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';

@@ -1,4 +1,4 @@
-/** The command line on disks: what it shows, reads and writes, judged by the image on the host. */
+/** The command line on disks: what it shows, reads and writes is compared with the image on the host. */
 import { deepEqual, equal, match, ok } from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { disk, guestTest, type HostEnv, pattern } from '../../framework/define.ts';

@@ -1,5 +1,5 @@
 /**
- * The guest itself: what the drivers' tests take for granted. When these fail, the others' failures say nothing about a
+ * The guest itself: what the tests of the drivers rely on. If these tests fail, the failures of the others say nothing about a
  * driver.
  */
 import { existsSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';

@@ -1,4 +1,6 @@
-/** The packages as npm installs them, in a guest: the very tree of the check of installed packages, with nothing of the repository beside it. */
+/**
+ * The packages in a guest as npm installs them: the same tree as in the check of installed packages, without the repository.
+ */
 import { deepEqual } from 'node:assert/strict';
 import { execFile, execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';

@@ -1,4 +1,4 @@
-/** What input devices are, and what they take. */
+/** The properties of input devices, and what they accept. */
 import { Abs, Bus, EventType, Key, Led, Property, Rel } from '@virtio/input';
 import { deepEqual, equal, ok } from 'node:assert/strict';
 import { guestTest, type HostEnv } from '../../framework/define.ts';

@@ -1,4 +1,4 @@
-/** What input devices send: in order, complete, and with word of what is not. */
+/** The events of input devices: in order and complete, and losses are reported. */
 import { type InputEvent, EventType } from '@virtio/input';
 import { deepEqual, equal, ok } from 'node:assert/strict';
 import { setTimeout as delay } from 'node:timers/promises';

@@ -1,6 +1,4 @@
-/**
- * The entropy device before a file that both sides know: what the guest gets must be the bytes of the file, one after the other.
- */
+/** An entropy device that reads from a file that both sides know: the guest must get the bytes of the file, in order. */
 import { VirtioRng } from '@virtio/rng';
 import { equal, ok, rejects } from 'node:assert/strict';
 import { createHash } from 'node:crypto';

@@ -37,7 +37,7 @@ export function unable({ transport, ring }: Cell): string | undefined {
     return 'the device is a program of its own that reaches memory by physical addresses: it knows no IOMMU';
   }
   if (transport === 'mmio-v1') {
-    return 'the device is no legacy one: its program ends ("invalid parameters") when QEMU sets it up without VERSION_1';
+    return 'the device has no legacy interface: its program ends ("invalid parameters") when QEMU sets it up without VERSION_1';
   }
   return ring.properties.packed === true ? 'the device offers no packed rings' : undefined;
 }

@@ -1,4 +1,7 @@
-/** Signals that both sides can make, so that they need not travel. Each frame is told from the next, and left from right. */
+/**
+ * Signals that both sides can generate, so that they need not be transferred. Each frame differs from the next, and left from
+ * right.
+ */
 
 /** What a signal is: a rate, and a seed that tells signals of a test apart. */
 export interface Signal {

@@ -1,4 +1,6 @@
-/** A wave as a picture: what was played above, what was expected below; of each column the lowest and the highest sample. */
+/**
+ * A picture of a recording: what was played above, what was expected below; for each column, the lowest and the highest sample.
+ */
 
 const WIDTH = 960;
 const BAND = 72;
