@@ -9,6 +9,7 @@ import type { ReceiveQueue } from './queues/receive-queue.ts';
 import type { Request } from './queues/request.ts';
 import type { RequestQueue } from './queues/request-queue.ts';
 import type { TransmitQueue } from './queues/transmit-queue.ts';
+import { BufferChains } from './ring/buffer-chains.ts';
 import { createQueue } from './ring/create-queue.ts';
 import { traceTransport } from './trace/trace.ts';
 import type { TraceEvent } from './trace/trace-event.ts';
@@ -250,6 +251,22 @@ describe('callers without types', () => {
       expect(() => open({ index })).toThrow(coded('INVALID_PARAM'));
     }
     expect(() => open({ index: 65_536 })).toThrow(coded('UNSUPPORTED'));
+  });
+});
+
+describe('chains of buffers', () => {
+  it('are made of bytes only', () => {
+    const device = new FakeDevice({ type: DeviceType.Crypto, queues: [4] });
+    const transport = new FakeTransport(device);
+    const features = transport.beginInit({ table: Features, supported: [] });
+    const chains = BufferChains.of(createQueue(transport, device.hal, features, { index: 0 }));
+    for (const wrong of [[1, 2], 5, 'ab', null, undefined, Uint16Array.of(1)]) {
+      const buffer = wrong as unknown as Uint8Array;
+      expect(() => chains.add([buffer], [])).toThrow(coded('INVALID_PARAM'));
+      expect(() => chains.add([], [new Uint8Array(4), buffer])).toThrow(coded('INVALID_PARAM'));
+    }
+    expect(device.hal.shares).toHaveLength(0);
+    expect(chains.queue.availableDescriptors).toBe(4);
   });
 });
 

@@ -2,6 +2,7 @@
  * Chains of whole buffers on a virtqueue: convenient for experiments, tests and devices where speed does not matter. Drivers use
  * request, receive and transmit queues instead.
  */
+import { requireBytes } from '../check.ts';
 import { VirtioError } from '../errors.ts';
 import { spin, type SpinOptions } from '../queues/spin.ts';
 import type { VirtQueue } from './virt-queue.ts';
@@ -70,6 +71,7 @@ export class BufferChains {
    */
   add(readable: readonly Uint8Array[], writable: readonly Uint8Array[]): number {
     const { queue } = this;
+    for (const buffer of [...readable, ...writable]) requireBytes(queue.transport, buffer);
     if ([...readable, ...writable].some(({ length }) => length === 0)) {
       throw new VirtioError('INVALID_PARAM', `queue ${queue.index}: a buffer is empty; leave it out`);
     }
