@@ -143,7 +143,8 @@ export const TYPE_NAMES: readonly string[] = Object.keys(SHORT);
 
 /** Parses a device type: `blk`, `Block`, `2`. */
 export function parseType(text: string): DeviceType {
-  const byShort = SHORT[text.toLowerCase()];
+  const short = text.toLowerCase();
+  const byShort = Object.hasOwn(SHORT, short) ? SHORT[short] : undefined;
   if (byShort !== undefined) return DeviceType[byShort];
   const found = Object.entries(DeviceType).find(
     ([name, id]) => name.toLowerCase() === text.toLowerCase() || String(id) === text,

@@ -418,6 +418,8 @@ export abstract class PcmStream implements Disposable, AsyncDisposable {
   async #perform(step: Step, options?: WaitOptions): Promise<unknown> {
     if ('code' in step) return this.#commands.request(step, options);
     for (;;) {
+      // Also after a wait: who has cancelled it takes nothing.
+      requireWaitable(this.transport, options);
       this.queue.drain();
       if (this.#ended(step)) return undefined;
       await this.queue.wait(options);

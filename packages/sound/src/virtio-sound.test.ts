@@ -76,6 +76,20 @@ describe('notifications', () => {
     ],
   };
 
+  it('are not taken by who has cancelled, not even in the turn in which they come', async () => {
+    const model = new SoundModel(options);
+    const cancelled = new AbortController();
+    const next = model.driver.nextNotification({ signal: cancelled.signal });
+    await turns();
+    model.event(0x1000, 0);
+    cancelled.abort();
+    await expect(next).rejects.toThrow(code('ABORTED'));
+    await expect(model.driver.nextNotification({ signal: cancelled.signal })).rejects.toThrow(
+      code('ABORTED'),
+    );
+    expect(model.driver.popNotification()).toEqual({ type: 'jack', jack: 0, connected: true });
+  });
+
   it('are told to listeners, and kept for who asks', async () => {
     const model = new SoundModel(options);
     const told: SoundNotification[] = [];

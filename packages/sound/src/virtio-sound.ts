@@ -12,6 +12,7 @@ import {
   type RequestQueue,
   requireBytes,
   requireInteger,
+  requireWaitable,
   type SpinOptions,
   type SubmitOptions,
   type Transport,
@@ -302,6 +303,8 @@ export class VirtioSound extends BufferDriver<SoundFeatureName, SoundEvents> {
   /** Waits for the next notification. */
   async nextNotification(options?: WaitOptions): Promise<SoundNotification> {
     for (;;) {
+      // Also after a wait: who has cancelled it takes no notification.
+      requireWaitable(this.transport, options);
       const notification = this.popNotification();
       if (notification !== undefined) return notification;
       await this.#events.wait(options);

@@ -25,15 +25,18 @@ export interface ReceiveQueueOptions extends BufferQueueOptions {
  *
  * @example
  * ```ts
- * import type { ReceiveQueue, WaitOptions } from '@virtio/core';
+ * import { type ReceiveQueue, requireWaitable, type Transport, type WaitOptions } from '@virtio/core';
  *
  * // `queue` was made with `receive: () => packets.length > 0 || queue.poll((bytes) => packets.push(bytes.slice())) > 0`.
  * export async function next(
+ *   transport: Transport,
  *   queue: ReceiveQueue,
  *   packets: Uint8Array[],
  *   options?: WaitOptions,
  * ): Promise<Uint8Array> {
  *   for (;;) {
+ *     // Also after a wait: who has cancelled it takes nothing.
+ *     requireWaitable(transport, options);
  *     queue.drain();
  *     const packet = packets.shift();
  *     if (packet !== undefined) return packet;
