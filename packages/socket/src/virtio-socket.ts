@@ -271,6 +271,8 @@ export class VirtioSocket extends BufferDriver<VsockFeatureName, SocketEvents> {
   /** Waits until there is a packet that was not handled yet. Throws `ABORTED`, `UNSUPPORTED`, or why the device no longer works. */
   async waitForPacket(options?: WaitOptions): Promise<void> {
     for (;;) {
+      // Also after a wait: who has cancelled it is told so, even if a packet came.
+      requireWaitable(this.transport, options);
       this.drain();
       if (this.#arrivedCount > 0) return;
       await this.#rx.wait(options);

@@ -294,6 +294,30 @@ export function receiveBehaviours<D extends ContractDriver>(receive: Receive<D>)
         },
       },
       {
+        name: 'receive promise: aborted in the turn in which a message comes, or before the call: the message is not lost',
+        wakes: AWAKE,
+        async run(scene) {
+          const canceller = new Canceller();
+          const cancelled = wait(scene, canceller);
+          await scene.settle();
+          const mark = send(scene);
+          canceller.abort();
+          await scene.settle();
+          // The driver may have taken the message already when it came.
+          if (cancelled.state === 'resolved') {
+            equal(cancelled.value, mark, 'the message');
+          } else {
+            await scene.rejection(cancelled, 'ABORTED');
+            equal(await scene.value(wait(scene)), mark, 'the message that was left');
+          }
+          const next = send(scene);
+          await scene.settle();
+          await scene.rejection(wait(scene, canceller), 'ABORTED');
+          equal(await scene.value(wait(scene)), next, 'the message that was there before an aborted call');
+          await scene.idle();
+        },
+      },
+      {
         name: 'receive promise: is refused without interrupts',
         wakes: ['no interrupts'],
         async run(scene) {

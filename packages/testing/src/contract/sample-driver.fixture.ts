@@ -6,6 +6,7 @@ import {
   type ReceiveQueue,
   type Request,
   type RequestQueue,
+  requireWaitable,
   type SpinOptions,
   type TransmitQueue,
   type Transport,
@@ -96,6 +97,7 @@ export class Sample extends BufferDriver<never> {
 
   async receive(options?: WaitOptions): Promise<number> {
     for (;;) {
+      requireWaitable(this.transport, options);
       const mark = this.tryReceive();
       if (mark >= 0) return mark;
       await this.#received.wait(options);
