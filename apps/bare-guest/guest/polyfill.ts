@@ -4,7 +4,7 @@ symbols.dispose ??= Symbol('Symbol.dispose');
 symbols.asyncDispose ??= Symbol('Symbol.asyncDispose');
 
 // The engine's own is wrong for 64 bits.
-// eslint-disable-next-line no-restricted-syntax -- that is what is asked here
+// eslint-disable-next-line no-restricted-syntax -- the rule keeps this call out because engines get it wrong; here the engine is asked whether it does
 if (BigInt.asUintN(64, -1n) !== (1n << 64n) - 1n) {
   BigInt.asUintN = (bits, value) => {
     const size = 1n << BigInt(bits);
