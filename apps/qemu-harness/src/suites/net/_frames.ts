@@ -9,7 +9,10 @@ export const HOST_MAC = [0x52, 0x54, 0, 0xab, 0xcd, 2] as const;
 
 /** A type for experiments [IEEE 802]. */
 const ETHER_TYPE = 0x88b5;
-/** Addresses, type, number, checksum. */
+/**
+ * Addresses, type, number, checksum. The last two are little-endian: V8 13.6 on a riscv64 processor with Zbb takes a big-endian
+ * `getUint32` of 2 ** 31 or more for another number once it has compiled a comparison of it with a second integer.
+ */
 const HEAD = 22;
 const NUMBER = 14;
 const CHECKSUM = 18;
@@ -42,8 +45,8 @@ export function fillFrame(
   buffer.set(PAYLOAD.subarray(offset, offset + size - HEAD), HEAD);
   const view = new DataView(buffer.buffer, buffer.byteOffset, size);
   view.setUint16(12, ETHER_TYPE);
-  view.setUint32(NUMBER, number);
-  view.setUint32(CHECKSUM, crc32(buffer.subarray(HEAD, size), number));
+  view.setUint32(NUMBER, number, true);
+  view.setUint32(CHECKSUM, crc32(buffer.subarray(HEAD, size), number), true);
   return size;
 }
 
@@ -68,8 +71,8 @@ export function numberOf(frame: Uint8Array): number {
   if (frame.length < HEAD) return -1;
   const view = new DataView(frame.buffer, frame.byteOffset, frame.length);
   if (view.getUint16(12) !== ETHER_TYPE) return -1;
-  const number = view.getUint32(NUMBER);
-  return view.getUint32(CHECKSUM) === crc32(frame.subarray(HEAD), number) ? number : -1;
+  const number = view.getUint32(NUMBER, true);
+  return view.getUint32(CHECKSUM, true) === crc32(frame.subarray(HEAD), number) ? number : -1;
 }
 
 /** Counts frames that must come in order, each as it was sent. */
