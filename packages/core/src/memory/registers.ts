@@ -86,13 +86,14 @@ export class MappedRegisters implements RegisterWindow {
    * @throws {@link VirtioError} `CONFIG_SPACE_TOO_SMALL` if the mapping does not hold the window
    */
   constructor(buffer: ArrayBufferLike, byteOffset = 0, size = buffer.byteLength - byteOffset) {
-    if (byteOffset % 4 !== 0) {
+    // Not a number, too.
+    if (!(byteOffset % 4 === 0)) {
       throw new VirtioError(
         'INVALID_PARAM',
         `a register window must start at a multiple of 4, not at ${byteOffset}`,
       );
     }
-    if (size < 0 || byteOffset + size > buffer.byteLength) {
+    if (!(size >= 0 && byteOffset >= 0 && byteOffset + size <= buffer.byteLength)) {
       throw new VirtioError(
         'CONFIG_SPACE_TOO_SMALL',
         `a register window of ${size} bytes at ${byteOffset} does not fit a mapping of ${buffer.byteLength} bytes`,
@@ -146,7 +147,7 @@ export class MappedRegisters implements RegisterWindow {
  * @throws {@link VirtioError} `CONFIG_SPACE_TOO_SMALL` or `INVALID_PARAM`
  */
 export function checkRegister(offset: number, width: number, size: number): void {
-  if (offset < 0 || offset + width > size) {
+  if (!(offset >= 0 && offset + width <= size)) {
     throw new VirtioError(
       'CONFIG_SPACE_TOO_SMALL',
       `a register of ${width} bytes at offset ${offset} is outside its window of ${size} bytes`,
@@ -166,7 +167,7 @@ export function checkRegister(offset: number, width: number, size: number): void
  * @throws {@link VirtioError} `CONFIG_SPACE_TOO_SMALL` if it is not inside the window
  */
 export function subWindow(window: RegisterWindow, offset: number, size: number): RegisterWindow {
-  if (offset < 0 || size < 0 || offset + size > window.size) {
+  if (!(offset >= 0 && size >= 0 && offset + size <= window.size)) {
     throw new VirtioError(
       'CONFIG_SPACE_TOO_SMALL',
       `registers at ${offset} to ${offset + size} are outside their window of ${window.size} bytes`,
