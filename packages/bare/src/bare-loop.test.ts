@@ -58,6 +58,18 @@ describe('BareLoop', () => {
     expect(idled).toEqual([Infinity, Infinity]);
   });
 
+  it('takes no release for a hold that comes later', () => {
+    const { loop } = setUp();
+    loop.hold();
+    loop.release();
+    loop.release();
+    expect(loop.holds).toBe(0);
+    loop.hold();
+    expect([loop.holds, loop.alive, loop.turn()]).toEqual([1, true, true]);
+    loop.release();
+    expect([loop.alive, loop.turn()]).toEqual([false, false]);
+  });
+
   it('lets an error of a callback out, and calls the others in the next turn', () => {
     const { loop } = setUp();
     const seen: number[] = [];

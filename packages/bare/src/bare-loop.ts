@@ -90,9 +90,9 @@ export class BareLoop {
     this.#holds += 1;
   };
 
-  /** Ends one {@link BareLoop.hold}. */
+  /** Ends one {@link BareLoop.hold}. Does nothing without one: the next hold would not keep the loop alive. */
   readonly release = (): void => {
-    this.#holds -= 1;
+    if (this.#holds > 0) this.#holds -= 1;
   };
 
   /**

@@ -124,7 +124,8 @@ describe('EventPoller', () => {
         console.log(turns < 20 ? 'signalled' : 'spinning: ' + turns + ' turns');
         poller.release();
       });
-      if (process.argv[1] === 'hold') poller.hold();
+      if (process.argv[1] === 'release first') poller.release();
+      if (process.argv[1] !== 'leave') poller.hold();
       setTimeout(() => writeSync(fd, new Uint8Array(new BigUint64Array([1n]).buffer)), 500).unref();
       const before = performance.nodeTiming.uvMetricsInfo.loopCount;
     `;
@@ -140,5 +141,6 @@ describe('EventPoller', () => {
     };
     expect(run('leave')).toBe('');
     expect(run('hold')).toBe('signalled\n');
+    expect(run('release first')).toBe('signalled\n');
   });
 });

@@ -69,6 +69,8 @@ export class EventPoller implements Disposable {
 
   /** Ends one {@link EventPoller.hold}. */
   release(): void {
+    // Without a hold it would take away the next one.
+    if (this.#holds === 0) return;
     this.#holds -= 1;
     if (this.#holds === 0 && !this.#disposed) this.#handle.unref();
   }

@@ -117,6 +117,20 @@ describe('PollingInterrupts', () => {
     expect(calls).toHaveLength(4);
   });
 
+  it('takes no release for a hold that comes later', () => {
+    const loop = turns();
+    const polling = new PollingInterrupts({ schedule: loop.schedule });
+    let calls = 0;
+    polling.onQueue(0, () => (calls += 1));
+    polling.hold();
+    polling.release();
+    polling.release();
+    polling.hold();
+    loop.turn();
+    expect(calls).toBe(1);
+    polling.release();
+  });
+
   it('asks for configuration changes at each turn', () => {
     const loop = turns();
     let changed = false;

@@ -182,7 +182,8 @@ export class PollingInterrupts extends InterruptHandlers {
   }
 
   release(): void {
-    this.#holds -= 1;
+    // Without a hold it would take away the next one.
+    if (this.#holds > 0) this.#holds -= 1;
   }
 
   #next(): void {
@@ -193,7 +194,7 @@ export class PollingInterrupts extends InterruptHandlers {
 
   readonly #turn = (): void => {
     this.#scheduled = false;
-    if (this.#holds <= 0) return;
+    if (this.#holds === 0) return;
     try {
       if (this.#options.configChanged?.() === true) this.configHandler?.();
       this.callQueues();
