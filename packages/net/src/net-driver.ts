@@ -449,7 +449,8 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
       if (link.up && !up) {
         for (const queue of this.transmitQueues()) if (queue.inFlight > 0) queue.notify();
       }
-      this.emit('link', link);
+      // Inside the notification it may have changed again, and that was told.
+      if (this.#link === link) this.emit('link', link);
     }
     // A listener may have reset the driver, after which this was looked at anew.
     if (!announce || !this.#mustAcknowledge()) return;

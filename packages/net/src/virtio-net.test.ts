@@ -874,6 +874,28 @@ describe('configuration', () => {
     },
   );
 
+  it('tells last what is true, if the link goes down again inside the notification for its return', () => {
+    const interrupts = new FakeInterrupts({ synchronous: true });
+    const made = setUp({ features: QEMU & ~SPLIT, interrupts, queueSize: 4 });
+    const { model, net } = made;
+    model.throttled = true;
+    expect(net.trySend(frame(60))).toBe(true);
+    model.setLink(false);
+    const seen: boolean[] = [];
+    net.on('link', ({ up }) => seen.push(up));
+    net.on('used', () => {
+      net.pollEvents();
+    });
+    model.device.onNotify = () => {
+      model.setLink(false);
+      model.device.queues[1]?.ring?.chains[0]?.complete();
+    };
+    model.setLink(true);
+    expect(net.link.up).toBe(false);
+    expect(seen.at(-1)).toBe(false);
+    clean(made);
+  });
+
   it('hears of the link by pollEvents, too', () => {
     const made = setUp({ interrupts: false });
     const listener = vi.fn();
