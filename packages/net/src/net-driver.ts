@@ -166,8 +166,8 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
   #live = false;
   /** Whether the device asked for an announcement that it does not know to have been seen. */
   #unacknowledged = false;
-  /** Whether it is being told so. */
-  #acknowledging = false;
+  /** The acknowledgement that is with the device, if there is one. */
+  #acknowledgement: object | undefined;
 
   protected constructor(
     transport: Transport,
@@ -440,7 +440,7 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
       this.features.has('GUEST_ANNOUNCE') &&
       (status & NetStatus.ANNOUNCE) !== 0 &&
       !this.#unacknowledged &&
-      !this.#acknowledging;
+      this.#acknowledgement === undefined;
     if (announce) this.#unacknowledged = true;
     const { up, speed, duplex } = this.#link;
     if (link.up !== up || link.speed !== speed || link.duplex !== duplex) {
@@ -449,7 +449,8 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
       if (link.up && !up) {
         for (const queue of this.transmitQueues()) if (queue.inFlight > 0) queue.notify();
       }
-      this.emit('link', link);
+      // Inside the notification it may have changed again, and that was told.
+      if (this.#link === link) this.emit('link', link);
     }
     // A listener may have reset the driver, after which this was looked at anew.
     if (!announce || !this.#mustAcknowledge()) return;
@@ -463,7 +464,7 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
     this.#target.macAddress = this.#config.readMac() ?? this.#target.macAddress;
     this.#target.statsTypes = undefined;
     this.#unacknowledged = false;
-    this.#acknowledging = false;
+    this.#acknowledgement = undefined;
   }
 
   protected override onLive(): void {
@@ -491,9 +492,10 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
         return;
       }
       this.#unacknowledged = false;
-      this.#acknowledging = true;
+      this.#acknowledgement = request;
       const done = (): void => {
-        this.#acknowledging = false;
+        // After a reset, another one may be with the device by now.
+        if (this.#acknowledgement === request) this.#acknowledgement = undefined;
       };
       // A refusal changes nothing: the device asks again, or does not.
       commands.request(request).then(done, done);

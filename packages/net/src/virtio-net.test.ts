@@ -293,16 +293,17 @@ describe('receiving', () => {
       const { model, net } = made;
       // What is seen here is what the driver does by itself; real interrupts come between turns of the event loop.
       interrupts.masked = true;
-      let flooding = true;
-      model.device.onNotify = () => {
-        while (flooding && model.deliver(frame(60)));
+      const flood = { isOn: true };
+      const fill = (): void => {
+        while (flood.isOn && model.deliver(frame(60)));
       };
-      model.device.onNotify(0);
+      model.device.onNotify = fill;
+      fill();
       const most = 30_000;
       const receiving = (async () => {
         const reader = net.readable(ReadableStream<Uint8Array>).getReader();
         let count = 0;
-        while (flooding && count < most) {
+        while (flood.isOn && count < most) {
           if (form === 'readable') await reader.read();
           else (await net.receive()).release();
           count += 1;
@@ -310,7 +311,7 @@ describe('receiving', () => {
         return count;
       })();
       await new Promise((resolve) => setTimeout(resolve, 1));
-      flooding = false;
+      flood.isOn = false;
       // Without turns for other work, all would have come first.
       expect(await receiving).toBeLessThan(most);
       clean(made);
@@ -873,6 +874,28 @@ describe('configuration', () => {
       clean(made);
     },
   );
+
+  it('tells last what is true, if the link goes down again inside the notification for its return', () => {
+    const interrupts = new FakeInterrupts({ synchronous: true });
+    const made = setUp({ features: QEMU & ~SPLIT, interrupts, queueSize: 4 });
+    const { model, net } = made;
+    model.throttled = true;
+    expect(net.trySend(frame(60))).toBe(true);
+    model.setLink(false);
+    const seen: boolean[] = [];
+    net.on('link', ({ up }) => seen.push(up));
+    net.on('used', () => {
+      net.pollEvents();
+    });
+    model.device.onNotify = () => {
+      model.setLink(false);
+      model.device.queues[1]?.ring?.chains[0]?.complete();
+    };
+    model.setLink(true);
+    expect(net.link.up).toBe(false);
+    expect(seen.at(-1)).toBe(false);
+    clean(made);
+  });
 
   it('hears of the link by pollEvents, too', () => {
     const made = setUp({ interrupts: false });

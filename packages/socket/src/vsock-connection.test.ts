@@ -228,7 +228,7 @@ describe('reading', () => {
     // What is seen here is what the reader does by itself; real interrupts come between turns of the event loop.
     interrupts.masked = true;
     peer.prompt = false;
-    let flooding = true;
+    const flood = { isOn: true };
     let sent = 0;
     let taken = 0;
     peer.onPacket = ({ fwdCnt }) => {
@@ -238,7 +238,7 @@ describe('reading', () => {
     peer.device.onNotify = () => {
       peer.listen();
       const packet = { op: 'RW', srcPort: far.port, dstPort: far.guestPort, data: bytes(100) } as const;
-      while (flooding && sent - taken + 100 <= 4096 && peer.send(packet)) sent += 100;
+      while (flood.isOn && sent - taken + 100 <= 4096 && peer.send(packet)) sent += 100;
     };
     near.updateCredit();
     const reading = (async () => {
@@ -246,12 +246,12 @@ describe('reading', () => {
       for await (const chunk of near) {
         chunks += chunk.length > 0 ? 1 : 0;
         // Without turns for other work it would end here.
-        if (!flooding || chunks === 10_000) return chunks;
+        if (!flood.isOn || chunks === 10_000) return chunks;
       }
       return 0;
     })();
     await new Promise((resolve) => setTimeout(resolve, 1));
-    flooding = false;
+    flood.isOn = false;
     expect(await reading).toBeLessThan(10_000);
   });
 
