@@ -106,6 +106,10 @@ export function etherType(buffer: Uint8Array, offset: number): number {
 /** The names of the features to be accepted. */
 function wantedFeatures(options: NetDriverOptions, extra: readonly NetFeatureName[]): NetFeatureName[] {
   const { receiveOffloads = false, without = [] } = options;
+  for (const [name, value] of Object.entries({ without, receiveOffloads })) {
+    if (Array.isArray(value) || (name === 'receiveOffloads' && typeof value === 'boolean')) continue;
+    throw new VirtioError('INVALID_PARAM', `${name} is ${String(value)}; give an array of names of features`);
+  }
   const unknown = without.find((name) => !(name in NetFeature) && !(name in Feature));
   if (unknown !== undefined) {
     throw new VirtioError(

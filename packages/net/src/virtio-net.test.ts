@@ -284,6 +284,39 @@ describe('receiving', () => {
     clean(made);
   });
 
+  it.each(['packets', 'readable'] as const)(
+    'lets other work have its turn while the device never stops sending (%s)',
+    async (form) => {
+      const interrupts = new FakeInterrupts();
+      interrupts.defer = (callback) => void setImmediate(callback);
+      const made = setUp({ interrupts });
+      const { model, net } = made;
+      // What is seen here is what the driver does by itself; real interrupts come between turns of the event loop.
+      interrupts.masked = true;
+      let flooding = true;
+      model.device.onNotify = () => {
+        while (flooding && model.deliver(frame(60)));
+      };
+      model.device.onNotify(0);
+      const most = 30_000;
+      const receiving = (async () => {
+        const reader = net.readable(ReadableStream<Uint8Array>).getReader();
+        let count = 0;
+        while (flooding && count < most) {
+          if (form === 'readable') await reader.read();
+          else (await net.receive()).release();
+          count += 1;
+        }
+        return count;
+      })();
+      await new Promise((resolve) => setTimeout(resolve, 1));
+      flooding = false;
+      // Without turns for other work, all would have come first.
+      expect(await receiving).toBeLessThan(most);
+      clean(made);
+    },
+  );
+
   it('copies to where it is told, if there is room', () => {
     const made = setUp();
     made.model.deliver(frame(100, 3));
@@ -729,6 +762,14 @@ describe('sending', () => {
     clean(made);
   });
 
+  it('tells an error of a header from memory that is gone, and keeps the buffer', () => {
+    const { net } = setUp({ queueSize: 4 });
+    for (let n = 0; n < 5; n += 1) {
+      expect(() => net.trySend(frame(60), { header: null as unknown as object })).toThrow(TypeError);
+    }
+    expect(net.trySend(frame(60))).toBe(true);
+  });
+
   it('refuses what is no packet', () => {
     const { net } = setUp();
     expect(() => net.trySend([1, 2] as unknown as Uint8Array)).toThrow(code('INVALID_PARAM'));
@@ -929,6 +970,12 @@ describe('negotiation', () => {
       }
     },
   );
+
+  it.each(['without', 'receiveOffloads'])('refuses a name in place of an array of names as %s', (name) => {
+    for (const value of ['GUEST_CSUM', 5, {}, null]) {
+      expect(() => setUp({}, { [name]: value })).toThrow(code('INVALID_PARAM'));
+    }
+  });
 
   it('needs large buffers where packets cannot be spread [5.1.9.3.1]', () => {
     const features = QEMU & ~F.MRG_RXBUF;

@@ -180,6 +180,26 @@ export function subWindow(window: RegisterWindow, offset: number, size: number):
   return new SubWindow(window, offset, size);
 }
 
+/**
+ * The registers of a device that is gone: reads return all ones, and writes do nothing. For transports that are closed while a driver
+ * still has them.
+ */
+export function goneRegisters(size: number): RegisterWindow {
+  return {
+    size,
+    read8: () => 0xff,
+    read16: () => 0xffff,
+    read32: () => 0xffff_ffff,
+    write8: ignore,
+    write16: ignore,
+    write32: ignore,
+  };
+}
+
+function ignore(): void {
+  return;
+}
+
 class SubWindow implements RegisterWindow {
   readonly size: number;
   readonly #parent: RegisterWindow;
