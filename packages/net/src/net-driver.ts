@@ -18,6 +18,7 @@ import {
   type QueuePlanOptions,
   type Request,
   type RequestQueue,
+  requireFeatureNames,
   requireInteger,
   requireThreads,
   type SpinOptions,
@@ -104,15 +105,13 @@ export function etherType(buffer: Uint8Array, offset: number): number {
 }
 
 /** The names of the features to be accepted. */
-function wantedFeatures(options: NetDriverOptions, extra: readonly NetFeatureName[]): NetFeatureName[] {
+function wantedFeatures(
+  transport: Transport,
+  options: NetDriverOptions,
+  extra: readonly NetFeatureName[],
+): NetFeatureName[] {
   const { receiveOffloads = false, without = [] } = options;
-  const unknown = without.find((name) => !(name in NetFeature) && !(name in Feature));
-  if (unknown !== undefined) {
-    throw new VirtioError(
-      'INVALID_PARAM',
-      `without: there is no feature '${unknown}'; see NetFeature and Feature`,
-    );
-  }
+  requireFeatureNames(transport, without, NetFeature);
   const offloads: readonly ReceiveOffload[] =
     typeof receiveOffloads === 'boolean' ? (receiveOffloads ? RECEIVE_OFFLOADS : []) : receiveOffloads;
   const strange = offloads.find((name) => !RECEIVE_OFFLOADS.includes(name));
@@ -178,7 +177,7 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
         `${transport.who()}: macAddress is all zeros or a multicast address`,
       );
     }
-    const supported = wantedFeatures(options, extra);
+    const supported = wantedFeatures(transport, options, extra);
     const without = (options.without ?? []).filter((name): name is FeatureName => name in Feature);
     super(
       transport,
