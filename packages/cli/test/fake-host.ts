@@ -17,6 +17,8 @@ export interface World {
   readonly input?: Uint8Array | Readable;
   readonly env?: Host['env'];
   readonly isTTY?: boolean;
+  /** How wide the terminal is. */
+  readonly columns?: number;
   readonly signal?: AbortSignal;
 }
 
@@ -34,11 +36,13 @@ export interface Outcome {
 
 class Sink extends Writable {
   readonly isTTY: boolean;
+  readonly columns?: number;
   readonly #chunks: Buffer[] = [];
 
-  constructor(isTTY: boolean) {
+  constructor(isTTY: boolean, columns?: number) {
     super();
     this.isTTY = isTTY;
+    if (columns !== undefined) this.columns = columns;
   }
 
   get contents(): Buffer {
@@ -53,7 +57,7 @@ class Sink extends Writable {
 
 /** Runs a command line in a world. */
 export async function virtio(line: string | readonly string[], world: World = {}): Promise<Outcome> {
-  const stdout = new Sink(world.isTTY ?? false);
+  const stdout = new Sink(world.isTTY ?? false, world.columns);
   const stderr = new Sink(false);
   const opened: OpenHow[] = [];
   const bound: string[] = [];
