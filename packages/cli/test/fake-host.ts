@@ -20,6 +20,8 @@ export interface World {
   /** How wide the terminal is. */
   readonly columns?: number;
   readonly signal?: AbortSignal;
+  /** Hears all that was printed so far, whenever more is. */
+  readonly onOutput?: (all: string) => void;
 }
 
 /** What came of a command. */
@@ -38,9 +40,11 @@ class Sink extends Writable {
   readonly isTTY: boolean;
   readonly columns?: number;
   readonly #chunks: Buffer[] = [];
+  readonly #onOutput: World['onOutput'];
 
-  constructor(isTTY: boolean, columns?: number) {
+  constructor(isTTY: boolean, { columns, onOutput }: Pick<World, 'columns' | 'onOutput'> = {}) {
     super();
+    this.#onOutput = onOutput;
     this.isTTY = isTTY;
     if (columns !== undefined) this.columns = columns;
   }
@@ -51,13 +55,14 @@ class Sink extends Writable {
 
   override _write(chunk: Buffer, _encoding: string, done: () => void): void {
     this.#chunks.push(Buffer.from(chunk));
+    this.#onOutput?.(this.contents.toString());
     done();
   }
 }
 
 /** Runs a command line in a world. */
 export async function virtio(line: string | readonly string[], world: World = {}): Promise<Outcome> {
-  const stdout = new Sink(world.isTTY ?? false, world.columns);
+  const stdout = new Sink(world.isTTY ?? false, world);
   const stderr = new Sink(false);
   const opened: OpenHow[] = [];
   const bound: string[] = [];
