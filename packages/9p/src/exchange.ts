@@ -11,7 +11,16 @@ import {
   VirtioError,
   type WaitOptions,
 } from '@virtio/core';
-import { CHECK, FileError as P9Error, HOLD, ROOM, type Task } from '@virtio/files';
+import {
+  abortError,
+  CHECK,
+  FileError as P9Error,
+  HOLD,
+  refuseAborted,
+  ROOM,
+  settledOrAborted,
+  type Task,
+} from '@virtio/files';
 import type { FidTable, P9Fid } from './fid.ts';
 import { type Fields, type Message, type MessageValues, R, T } from './protocol.ts';
 import { type RequestData, RESERVED_TAGS, Tags } from './tags.ts';
@@ -321,19 +330,7 @@ export class Exchange {
 
   /** Waits for an answer, or until the caller loses interest; the request goes on then. */
   async #done(tag: number, signal: AbortSignalLike | undefined): Promise<void> {
-    const done = this.#tags.done(tag);
-    if (signal === undefined) return done;
-    if (signal.aborted) return;
-    let abort = (): void => undefined;
-    const aborted = new Promise<void>((resolve) => {
-      abort = resolve;
-    });
-    signal.addEventListener('abort', abort);
-    try {
-      await Promise.race([done, aborted]);
-    } finally {
-      signal.removeEventListener('abort', abort);
-    }
+    await settledOrAborted(this.#tags.done(tag), signal);
     if (!this.#tags.isDone(tag)) this.#tags.undone(tag);
   }
 
@@ -373,13 +370,4 @@ export function notConnected(): VirtioError {
 /** Whether a task that waited can be cancelled now: a request that is flushed takes its reply first. */
 function isCancellable(wait: number, tags: Tags): boolean {
   return wait === CHECK || (wait >= HOLD && !tags.isDone(wait - HOLD));
-}
-
-/** Refuses a signal that is aborted already, also for a task that asks the server for nothing. */
-function refuseAborted(signal: AbortSignalLike | undefined): void {
-  if (signal?.aborted === true) throw abortError(signal);
-}
-
-function abortError(signal: AbortSignalLike): VirtioError {
-  return new VirtioError('ABORTED', 'the operation was cancelled by its caller', { cause: signal.reason });
 }

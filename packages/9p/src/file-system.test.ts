@@ -720,6 +720,19 @@ describe.each([
       },
     ],
     [
+      'copies a file to itself without harm, also while another program writes to it',
+      async (fs, { server }) => {
+        const log = server.put('/log', bytes('0123456789'));
+        const reply = server.reply.bind(server);
+        server.reply = (message) => {
+          if (message[4] === 24) log.bytes = Uint8Array.of(...log.bytes, 0x2b);
+          return reply(message);
+        };
+        await fs.copyFile('/log', '/log');
+        expect(Buffer.from(log.bytes).toString()).toMatch(/^0123456789\++$/);
+      },
+    ],
+    [
       'tells of the file system',
       async (fs) => {
         expect(await fs.statfs('/')).toEqual({

@@ -8,7 +8,6 @@ import {
   type DmaRegion,
   type RequestHandler,
   type RequestQueue,
-  type SpinOptions,
   VirtioError,
   type WaitOptions,
 } from '@virtio/core';
@@ -139,20 +138,6 @@ export class BlkQueue implements RequestHandler<unknown> {
       return this.start(type, sector, kept, segments, decode);
     };
     return requests.whenRoom(segments + OVERHEAD, begin, options);
-  }
-
-  /** Submits a request, and spins until it is answered. */
-  runSync(
-    type: number,
-    sector: number,
-    data: BlkData,
-    segments: number,
-    decode: Decode | undefined,
-    options: SpinOptions | undefined,
-  ): unknown {
-    this.requests.checkSpin(options);
-    const slot = this.startOrThrow(type, sector, data, segments, decode);
-    return this.requests.waitSync(slot, options);
   }
 
   /**

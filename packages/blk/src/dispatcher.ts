@@ -3,6 +3,7 @@ import {
   asError,
   requireInteger,
   type SpinOptions,
+  spinTime,
   type SubmitOptions,
   VirtioError,
   type WaitOptions,
@@ -39,6 +40,7 @@ export interface Command<R> {
 export class Dispatcher {
   readonly #who: string;
   readonly #queues: readonly BlkQueue[];
+  #chosen: BlkQueue;
   #turn = 0;
   #pollTurn = 0;
 
@@ -49,6 +51,7 @@ export class Dispatcher {
   constructor(who: string, queues: readonly BlkQueue[]) {
     this.#who = who;
     this.#queues = queues;
+    this.#chosen = queues[0] as BlkQueue;
   }
 
   /** Submits a command, and returns a promise of its result. */
@@ -96,8 +99,9 @@ export class Dispatcher {
     options: SyncOptions | undefined,
     decode?: Decode,
   ): unknown {
-    const queue = this.#queues[this.#pick(options)] as BlkQueue;
-    return queue.runSync(type, sector, data, segments, decode, options);
+    if (options !== undefined) spinTime(this.#who, options);
+    const slot = this.#begin(type, sector, data, segments, options, decode);
+    return this.#chosen.requests.waitSync(slot, options);
   }
 
   /** Submits a request and returns its token. */
@@ -109,16 +113,8 @@ export class Dispatcher {
     options: NonBlockingOptions | undefined,
     decode?: Decode,
   ): number {
-    let queue = this.#queues[this.#pick(options)] as BlkQueue;
-    let slot = queue.start(type, sector, data, segments, decode);
-    if (slot < 0 && options?.queue === undefined) {
-      for (let n = this.#queues.length - 1; n > 0 && slot < 0; n -= 1) {
-        queue = this.#queues[this.#pick(undefined)] as BlkQueue;
-        slot = queue.start(type, sector, data, segments, decode);
-      }
-    }
-    if (slot < 0) slot = queue.startOrThrow(type, sector, data, segments, decode);
-    const { requests } = queue;
+    const slot = this.#begin(type, sector, data, segments, options, decode);
+    const { requests } = this.#chosen;
     const token = requests.token(slot);
     if (options?.kick !== false) requests.kick();
     return token;
@@ -157,6 +153,32 @@ export class Dispatcher {
     const queue = typeof token === 'number' ? this.#queues[token % this.#queues.length] : undefined;
     if (queue !== undefined) return queue;
     throw new VirtioError('WRONG_TOKEN', `${this.#who}: ${String(token)} is not a token of this driver`);
+  }
+
+  /**
+   * Submits a request on the queue that was asked for, or on the next in turn that has room, which is `#chosen` then.
+   *
+   * @returns its slot
+   */
+  #begin(
+    type: number,
+    sector: number,
+    data: BlkData,
+    segments: number,
+    options: QueueChoice | undefined,
+    decode: Decode | undefined,
+  ): number {
+    let queue = this.#queues[this.#pick(options)] as BlkQueue;
+    let slot = queue.start(type, sector, data, segments, decode);
+    if (slot < 0 && options?.queue === undefined) {
+      for (let n = this.#queues.length - 1; n > 0 && slot < 0; n -= 1) {
+        queue = this.#queues[this.#pick(undefined)] as BlkQueue;
+        slot = queue.start(type, sector, data, segments, decode);
+      }
+    }
+    if (slot < 0) slot = queue.startOrThrow(type, sector, data, segments, decode);
+    this.#chosen = queue;
+    return slot;
   }
 
   #pick(options: QueueChoice | undefined): number {

@@ -68,6 +68,26 @@ describe('several queues', () => {
     close(open);
   });
 
+  it('take a synchronous request that the next in turn has no room for', () => {
+    const open = openFakeDisk({ features: ['MQ'], queues: [4, 4] });
+    const { blk, disk } = open;
+    disk.holdBack = true;
+    blk.submitRead(0, sector(), { queue: 0 });
+    disk.holdBack = false;
+    blk.readSync(1, sector());
+    blk.readSync(2, sector());
+    expect(() => {
+      blk.readSync(3, sector(), { queue: 0 });
+    }).toThrow(refused('QUEUE_FULL'));
+    expect(disk.requests.map(({ queue }) => queue)).toEqual([0, 1, 1]);
+    expect(() => {
+      blk.readSync(3, sector(), { timeoutMs: NaN });
+    }).toThrow(refused('INVALID_PARAM'));
+    expect(disk.requests).toHaveLength(3);
+    disk.release();
+    close(open);
+  });
+
   it('limit a request to what the smallest of them holds', () => {
     const open = openFakeDisk({ features: ['MQ'], queues: [64, 8] });
     expect(open.blk.maxSegments).toBe(6);

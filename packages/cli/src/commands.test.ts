@@ -263,6 +263,27 @@ describe('rng', () => {
     expect(wrong.status).toBe(2);
     device.assertClean();
   });
+
+  it('says so if a back end gives nothing, as one of another type does', async () => {
+    const device = new FakeDevice({ type: DeviceType.EntropySource, queues: [8] });
+    const devices = {
+      'vhost-user:/tmp/fs.sock': () => ({ transport: new FakeTransport(device), hal: device.hal }),
+    };
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    try {
+      const command = virtio('rng vhost-user:/tmp/fs.sock', { devices });
+      await vi.waitFor(() => expect(device.queues[0]?.notifications).toBe(1), 60_000);
+      await vi.advanceTimersByTimeAsync(70_000);
+      const { err, status } = await command;
+      expect(status).toBe(1);
+      expect(err).toMatch(/^virtio: no random bytes yet\nhint: .* is an entropy device\n/);
+      expect(err).toMatch(
+        /virtio: the device gave no random byte within 70 seconds\nhint: .* is an entropy device\n/,
+      );
+    } finally {
+      vi.useRealTimers();
+    }
+  });
 });
 
 describe('trace', () => {

@@ -436,19 +436,26 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
   }
 
   /**
-   * Waits until the device has used all written bytes.
+   * Waits until the device has used all bytes that were written before the call, not those that others write meanwhile.
    *
    * @throws {@link VirtioError} `DEVICE_REMOVED`, `ABORTED`, `UNSUPPORTED` without interrupts, or why the device no longer works
    */
   async flush(options?: WaitOptions): Promise<void> {
     const before = [...this.#writes];
-    const done = (): boolean => !before.some((write) => this.#writes.includes(write)) && this.#drained();
+    let sends = -1;
+    // Others may go on writing meanwhile: their bytes are not waited for.
+    const done = (): boolean => {
+      if (before.some((write) => this.#writes.includes(write))) return false;
+      if (sends < 0) ({ sends } = this.#slot.transmit);
+      return this.#drained(sends);
+    };
     while (!this.#may(options, done)) await this.#slot.transmit.wait(options);
   }
 
   /** The same as {@link ConsolePort.flush}, spinning. */
   flushSync(options?: SpinOptions): void {
-    this.#spin(() => this.#drained(), options, 'the end of the output');
+    const { sends } = this.#slot.transmit;
+    this.#spin(() => this.#drained(sends), options, 'the end of the output');
   }
 
   #bytesOf(data: Uint8Array | string): Uint8Array {
@@ -523,9 +530,10 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
     return undefined;
   }
 
-  #drained(): boolean {
+  /** Whether the device has used the first buffers that were sent: `sends` of them. */
+  #drained(sends: number): boolean {
     this.#drainTransmitter();
-    if (this.#slot.transmit.idle) return true;
+    if (this.#slot.transmit.hasUsedFirst(sends)) return true;
     this.#checkPresent();
     return false;
   }

@@ -294,6 +294,27 @@ describe('writing', () => {
     expect(model.host(0).received).toEqual([...data]);
   });
 
+  it('does not wait for what others go on writing', async () => {
+    const model = new ConsoleModel({ queueSize: 4, options: { bufferSize: 8 } });
+    const port = model.driver.port();
+    model.host(0).throttled = true;
+    port.writeSync('first');
+    let done = false;
+    const flushed = port.flush().then(() => {
+      done = true;
+    });
+    for (let n = 0; n < 50 && !done; n += 1) {
+      // One buffer is always with the device.
+      port.writeSync('more');
+      const [oldest] = model.device.queue(1).chains;
+      oldest?.complete();
+      await turns();
+    }
+    expect(done).toBe(true);
+    await flushed;
+    model.unthrottle(0);
+  });
+
   it('does not mix the bytes of several writes', async () => {
     const model = new ConsoleModel({ queueSize: 2, options: { bufferSize: 8 } });
     const port = model.driver.port();

@@ -11,13 +11,19 @@ export type Named = string | { who(): string };
 const nameOf = (named: Named): string => (typeof named === 'string' ? named : named.who());
 
 /**
- * Refuses what is not a `Uint8Array`.
+ * Refuses what is not a `Uint8Array`, and one whose buffer was transferred.
  *
  * @param named the device for the message
  * @throws {@link VirtioError} `INVALID_PARAM`
  */
 export function requireBytes(named: Named, value: unknown): asserts value is Uint8Array {
-  if (value instanceof Uint8Array) return;
+  if (value instanceof Uint8Array) {
+    if (value.length > 0 || (value.buffer as { readonly detached?: boolean }).detached !== true) return;
+    throw new VirtioError(
+      'INVALID_PARAM',
+      `${nameOf(named)}: the array's buffer was transferred before the call, so it has no bytes; give one that this program still has`,
+    );
+  }
   throw new VirtioError(
     'INVALID_PARAM',
     `${nameOf(named)}: a Uint8Array was expected, and ${describe(value)} was given; make one of another kind of array with ` +

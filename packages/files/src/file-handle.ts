@@ -4,7 +4,8 @@
  * Operations that use the file's own position run one after the other; all others may run at the same time. The fid is clunked only
  * when all of them have ended, so that its number never stands for another file while a request is in flight.
  */
-import { type AbortSignalLike, requireSignal, type SpinOptions, type WaitOptions } from '@virtio/core';
+import { requireSignal, type SpinOptions, type WaitOptions } from '@virtio/core';
+import { settledOrAborted } from './abort.ts';
 import { changes, type Changes, type Time } from './attributes.ts';
 import { CLIENT, resized } from './check.ts';
 import { type FsContext, named } from './context.ts';
@@ -500,28 +501,6 @@ export class FileHandle {
   #leave(): void {
     this.#users -= 1;
     if (this.#users === 0) this.#idle?.();
-  }
-}
-
-/** Waits for a promise that does not reject, or until the signal is aborted. */
-async function settledOrAborted(
-  before: Promise<unknown>,
-  signal: AbortSignalLike | undefined,
-): Promise<void> {
-  if (signal === undefined) {
-    await before;
-    return;
-  }
-  if (signal.aborted) return;
-  let abort = (): void => undefined;
-  const aborted = new Promise<void>((resolve) => {
-    abort = resolve;
-  });
-  signal.addEventListener('abort', abort);
-  try {
-    await Promise.race([before, aborted]);
-  } finally {
-    signal.removeEventListener('abort', abort);
   }
 }
 

@@ -151,33 +151,33 @@ export function* writeFile(
   }
 }
 
-/** What is the same of two fids of one file, unless it is changed meanwhile. */
-const IDENTITY = [
-  'mode',
-  'uid',
-  'gid',
-  'nlink',
-  'rdev',
-  'size',
-  'mtime',
-  'mtimeNs',
-  'ctime',
-  'ctimeNs',
-  'btime',
-  'btimeNs',
-] as const satisfies (keyof Attributes)[];
+/** A time of attributes, in nanoseconds. */
+function nanoseconds(seconds: number, rest: number): bigint {
+  return BigInt(seconds) * 1_000_000_000n + BigInt(rest);
+}
+
+/** Attributes by which two files that have the same inode number differ, as numbers that can be compared. */
+function identity(of: Attributes): readonly (number | bigint)[] {
+  const { mode, uid, gid, nlink, rdev, size, mtime, mtimeNs, ctime, ctimeNs, btime, btimeNs } = of;
+  const times = [nanoseconds(mtime, mtimeNs), nanoseconds(ctime, ctimeNs), nanoseconds(btime, btimeNs)];
+  return [mode, uid, gid, nlink, rdev, size, ...times];
+}
 
 /**
  * Whether two fids with the same number in their qids stand for one file. Numbers are those of the host's inodes, and files of two file
  * systems below the shared directory may have the same.
+ *
+ * Another program may change the file meanwhile, and a copy to itself would empty it: so the attributes of `other` are compared with those
+ * of `one` before and after.
  */
 function* isSame(client: FileClient, one: Fid, other: Fid): Task<boolean> {
-  // Once more, as another program may write to the file: a copy to itself would empty it.
-  for (let attempt = 1; attempt <= 3; attempt += 1) {
-    const [a, b] = [yield* client.getattr(one), yield* client.getattr(other)];
-    if (IDENTITY.every((name) => a[name] === b[name])) return true;
-  }
-  return false;
+  const before = identity(yield* client.getattr(one));
+  const between = identity(yield* client.getattr(other));
+  const after = identity(yield* client.getattr(one));
+  return between.every((value, i) => {
+    const [first, last] = [before[i] as number | bigint, after[i] as number | bigint];
+    return first <= last ? first <= value && value <= last : last <= value && value <= first;
+  });
 }
 
 /** Copies a file and its permissions. */

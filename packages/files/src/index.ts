@@ -3,6 +3,7 @@
  *
  * @packageDocumentation
  */
+export { abortError, refuseAborted, settledOrAborted } from './abort.ts';
 export type { Time } from './attributes.ts';
 export { CLIENT, MAX_ID, MAX_U32, requireString, resized } from './check.ts';
 export { claim, type ClaimableDevice, release } from './claim.ts';

@@ -16,7 +16,7 @@ import {
   VirtioError,
   type WaitOptions,
 } from '@virtio/core';
-import { CHECK, FileError, HOLD, ROOM, type Task } from '@virtio/files';
+import { abortError, CHECK, FileError, HOLD, refuseAborted, ROOM, type Task } from '@virtio/files';
 import {
   ENTRY_OPCODES,
   In,
@@ -661,13 +661,4 @@ export function notConnected(): VirtioError {
     'NOT_READY',
     'this FUSE client is not connected; run its task connect(), or mount the file system again',
   );
-}
-
-/** Refuses a signal that is aborted already, also for a task that asks the server for nothing. */
-function refuseAborted(signal: AbortSignalLike | undefined): void {
-  if (signal?.aborted === true) throw abortError(signal);
-}
-
-function abortError(signal: AbortSignalLike): VirtioError {
-  return new VirtioError('ABORTED', 'the operation was cancelled by its caller', { cause: signal.reason });
 }

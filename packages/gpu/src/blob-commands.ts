@@ -66,7 +66,15 @@ export function resourceCreateBlob(options: {
   };
   return build(name, ResourceCreateBlob, values, NO_DATA, {
     ...{ data, needs: 'RESOURCE_BLOB', contextId: u32(name, 'contextId', contextId) },
-    check: (limits) => checkAligned(name, 'size', size, limits),
+    check(limits) {
+      if (memory !== BlobMemory.GUEST && !limits.has('VIRGL')) {
+        throw new VirtioError(
+          'UNSUPPORTED',
+          `${limits.who()}: ${name} of a blob in the host's memory needs VIRGL, which was not negotiated`,
+        );
+      }
+      checkAligned(name, 'size', size, limits);
+    },
     track: {
       sent: ({ blobs }) => blobs.creating(options.resourceId, size),
       done: ({ blobs }) => blobs.created(options.resourceId, size),

@@ -259,6 +259,8 @@ export class CommandQueue {
     this.#check(command, ring);
     const { data, answer, track } = command;
     const { limits } = this.#driver;
+    // Its caller may change it while the command waits for room.
+    const request = new Uint8Array(command.request);
     const inSlot = HEADER_SIZE + answer.size <= this.#answerRoom;
     const apart = inSlot ? undefined : new Uint8Array(answer.size);
     return {
@@ -266,7 +268,7 @@ export class CommandQueue {
       fill: (slot) => {
         const { queue } = this.requests;
         const at = slot * this.#slotSize;
-        this.#bytes.set(command.request, at);
+        this.#bytes.set(request, at);
         const context = this.#view.getUint32(at + HEADER.ctxId, true);
         this.#writeHeader(
           slot,
@@ -279,7 +281,7 @@ export class CommandQueue {
           this.#view.setUint8(at + HEADER.ringIdx, ring);
         }
         this.#answerTypes[slot] = answer.type;
-        queue.pushReadable(this.#address + at, command.request.length);
+        queue.pushReadable(this.#address + at, request.length);
         if (data !== undefined) this.requests.shareReadable(slot, data);
         const answerAt = this.#answerAt(slot);
         const length = HEADER_SIZE + (inSlot ? answer.size : 0);

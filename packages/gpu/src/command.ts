@@ -26,6 +26,8 @@ export interface CommandLimits {
   readonly hostVisibleLength: number;
   /** The blobs of the device. */
   readonly blobs: Blobs;
+  /** Whether a feature was negotiated. */
+  has(feature: GpuFeatureName): boolean;
   /** The device's name in messages. */
   who(): string;
 }

@@ -8,13 +8,14 @@ import {
   RESOURCE_UUID,
   VIRGL,
 } from '../test/gpu-device.ts';
-import { failure, type Rig, setUp } from '../test/set-up.ts';
+import { failure, type Rig, setUp, settle } from '../test/set-up.ts';
 import {
   BlobFlag,
   BlobMemory,
   Capset,
   Command,
   type GpuCommand,
+  GpuCommandType,
   type MemoryEntry,
   PixelFormat,
   RESOURCE_FLAG_Y_0_TOP,
@@ -266,6 +267,16 @@ describe('a blob of the host', () => {
     return rig;
   };
 
+  it.each([BlobMemory.HOST3D, BlobMemory.HOST3D_GUEST])(
+    'is refused without VIRGL, and nothing is sent (memory %i) [5.7.6.8]',
+    async (memory) => {
+      using rig = setUp({ features: RESOURCE_BLOB });
+      const command = Command.resourceCreateBlob({ resourceId: 3, memory, size: 4096 });
+      expect(await failure(() => rig.gpu.request(command))).toMatchObject({ code: 'UNSUPPORTED' });
+      expect(rig.host.log).toHaveLength(0);
+    },
+  );
+
   it('is not mapped twice [5.7.6.9]', async () => {
     using rig = await blob();
     const first = rig.gpu.request(Command.resourceMapBlob(3, 0));
@@ -378,7 +389,7 @@ describe('ids of resources', () => {
     expect(ids.every((id) => id > 0)).toBe(true);
   });
 
-  it('that cannot be are not freed', () => {
+  it('that no resource can have are refused, not freed', () => {
     using rig = setUp();
     for (const id of [0, -1, 0.5, NaN, 2 ** 32, '1' as unknown as number]) {
       expect(() => rig.gpu.freeResourceId(id)).toThrow(expect.objectContaining({ code: 'INVALID_PARAM' }));
@@ -387,6 +398,21 @@ describe('ids of resources', () => {
 });
 
 describe('a command that a caller made', () => {
+  it('is sent as it was, even if its array grows while it waits for room', async () => {
+    using rig = setUp({}, { queueSize: 2 });
+    rig.host.held.add(GpuCommandType.GET_EDID);
+    const before = [0, 0].map(() => rig.gpu.request(Command.getEdid(0)));
+    const command = Command.getDisplayInfo();
+    const request = new Uint8Array(new ArrayBuffer(24, { maxByteLength: 1000 }));
+    request.set(command.request);
+    const waiting = rig.gpu.request({ ...command, request });
+    request.buffer.resize(1000);
+    await settle();
+    rig.host.release();
+    await Promise.all([...before, waiting]);
+    expect(rig.host.log.at(-1)?.bytes).toHaveLength(24);
+  });
+
   it('is refused if it has no room, as behind it are those of others', async () => {
     using rig = setUp();
     const command = { ...Command.getDisplayInfo(), request: new Uint8Array(129) };

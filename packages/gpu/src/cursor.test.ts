@@ -150,6 +150,19 @@ describe('a cursor', () => {
     expect(cursor.live).toBe(false);
   });
 
+  it('does not hide another that took its place on a second display while it was being hidden on the first', async () => {
+    using rig = setUp({ scanouts: 2 });
+    const [first, second] = [
+      await rig.gpu.createCursor({ image: image(8) }),
+      await rig.gpu.createCursor({ image: image(8) }),
+    ];
+    await first.show({ scanout: 0, x: 1, y: 1 });
+    await first.show({ scanout: 1, x: 1, y: 1 });
+    await Promise.all([first.destroy(), second.show({ scanout: 1, x: 2, y: 2 })]);
+    expect(rig.host.cursors.get(0)?.resourceId).toBe(0);
+    expect(rig.host.cursors.get(1)?.resourceId).toBe(second.resourceId);
+  });
+
   it('that another has taken the place of is destroyed without a word to the display', async () => {
     using rig = setUp();
     const [first, second] = [

@@ -205,9 +205,12 @@ export class Cursor implements Disposable, AsyncDisposable {
     return this.#destroyed || this.#epoch !== this.#state.epoch;
   }
 
-  /** The scanouts whose cursor this is. */
-  #scanouts(): number[] {
-    return [...this.#state.cursors.keys()].filter((scanout) => this.#state.cursors[scanout]?.cursor === this);
+  /** The scanouts whose cursor this is, each found when it is asked for: another may be shown there while one is awaited. */
+  *#scanouts(): Generator<number, void> {
+    const { cursors } = this.#state;
+    for (let scanout = 0; scanout < cursors.length; scanout += 1) {
+      if (cursors[scanout]?.cursor === this) yield scanout;
+    }
   }
 
   #at(scanout: number): CursorPosition {

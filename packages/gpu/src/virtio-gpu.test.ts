@@ -12,7 +12,7 @@ import {
   VIRGL,
 } from '../test/gpu-device.ts';
 import { failure, setUp, settle, usual } from '../test/set-up.ts';
-import { type Display, VirtioGpu } from './index.ts';
+import { type Display, GpuCommandType, VirtioGpu } from './index.ts';
 
 describe('VirtioGpu', () => {
   it('refuses devices of other types, and unknown features', () => {
@@ -219,6 +219,34 @@ describe('displays', () => {
     expect(rig.gpu.failure).toBeUndefined();
   });
 
+  it.each(['reset', 'refusal'])(
+    'that change while the answer is lost by a %s are asked for again',
+    async (how) => {
+      using rig = setUp();
+      const told: number[] = [];
+      rig.gpu.on('display', ([display]) => told.push(display?.width ?? 0));
+      rig.host.held.add(GpuCommandType.GET_DISPLAY_INFO);
+      rig.host.resize(0, 100, 100);
+      await settle();
+      if (how === 'reset') {
+        rig.gpu.reset();
+        rig.host.held.clear();
+        rig.host.resize(0, 200, 100);
+      } else {
+        rig.host.resize(0, 200, 100);
+        await settle();
+        rig.host.meddle = (answer) => {
+          rig.host.meddle = undefined;
+          new DataView(answer.buffer).setUint32(0, 0x1200, true);
+          return answer;
+        };
+        rig.host.release();
+      }
+      await settle();
+      expect(told).toEqual([200]);
+    },
+  );
+
   it('may be reset by who is told', async () => {
     using rig = setUp();
     let resets = 0;
@@ -232,7 +260,7 @@ describe('displays', () => {
     expect((await rig.gpu.displays())[0]?.width).toBe(100);
   });
 
-  it('that there are not are not switched off, whatever the device thinks', async () => {
+  it('that do not exist cannot be switched off, whatever the device accepts', async () => {
     using rig = setUp();
     for (const scanout of [1, 16, 0xffff_fffe, -1, 0.5, NaN]) {
       expect(await failure(() => rig.gpu.disableScanout(scanout))).toMatchObject({ code: 'INVALID_PARAM' });

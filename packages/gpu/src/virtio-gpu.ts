@@ -485,6 +485,7 @@ export class VirtioGpu extends Driver<GpuFeatureName, GpuEvents> {
         return limits.hostVisible?.length ?? 0;
       },
       blobs: limits.blobs,
+      has: (feature) => this.features.has(feature),
       who: () => this.transport.who(),
     };
     return new CommandQueue(
@@ -568,8 +569,12 @@ export class VirtioGpu extends Driver<GpuFeatureName, GpuEvents> {
 
   readonly #tellNothing = (error: unknown): void => {
     this.#asking = false;
-    if (this.failure !== undefined || VirtioError.is(error, 'DEVICE_RESET')) return;
-    this.quirk(CONTROL_QUEUE, `reported that its displays have changed, but not how: ${String(error)}`);
+    if (this.failure !== undefined) return;
+    if (!VirtioError.is(error, 'DEVICE_RESET')) {
+      this.quirk(CONTROL_QUEUE, `reported that its displays have changed, but not how: ${String(error)}`);
+    }
+    // There has been another event since the question.
+    if (this.#askAgain) this.#askForDisplays();
   };
 
   /** The displays of the device's scanouts, of the 16 in every answer. */

@@ -4,6 +4,7 @@ import { MmioTransport } from '@virtio/mmio';
 import { DevMem } from './dev-mem.ts';
 import { listMmioDevices, type MmioWindow } from './mmio-devices.ts';
 import { pollingInterrupts } from './polling.ts';
+import { Resources } from './resources.ts';
 import type { SystemFiles } from './system-files.ts';
 
 /** Maps the window from /dev/mem. */
@@ -27,16 +28,19 @@ export function openMmio(files: SystemFiles, { address, size }: MmioWindow, name
       `${name} is in use by the kernel's driver ${driver}; unbind it (/sys/bus/platform/drivers/${driver}/unbind)`,
     );
   }
-  const memory = new DevMem();
-  try {
+  const resources = new Resources();
+  return resources.keepUnlessThrown(() => {
+    const memory = resources.add(new DevMem(files));
+    const polling = pollingInterrupts(() => transport);
+    // A driver that was not disposed before ends.
+    resources.defer(() => {
+      polling.remove();
+    });
     const transport: MmioTransport = new MmioTransport(memory.map(address, size), {
       name,
-      interrupts: pollingInterrupts(() => transport),
-      onDispose: () => memory[Symbol.dispose](),
+      interrupts: polling,
+      onDispose: () => resources[Symbol.dispose](),
     });
     return transport;
-  } catch (error) {
-    memory[Symbol.dispose]();
-    throw error;
-  }
+  });
 }

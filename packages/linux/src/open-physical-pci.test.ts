@@ -2,9 +2,11 @@ import { spawnSync } from 'node:child_process';
 import { closeSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { VirtioBlk } from '@virtio/blk';
 import { DeviceStatus, DeviceType, PollingInterrupts } from '@virtio/core';
-import type { PciTransport } from '@virtio/pci';
-import { FakeDevice, FakePciDevice } from '@virtio/testing';
+import { CommonCfg, type PciTransport } from '@virtio/pci';
+import { FakeDevice, FakeHal, FakePciDevice } from '@virtio/testing';
+import { expectTypedEnd } from './typed-end.fixture.ts';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { openPhysicalPci } from './open-physical-pci.ts';
 import type { OpenOptions } from './open-options.ts';
@@ -17,6 +19,7 @@ const FOLDER = pciPath(ADDRESS);
 const PAGE = 4096;
 const MEMORY = 0x200;
 const UNSET = 0x20000000;
+const SECTORS = 8;
 
 let machine: FakeMachine;
 
@@ -58,6 +61,7 @@ function plug({
   };
   const common = place('common');
   const isr = place('isr');
+  const config = place('device');
   const write = (path: string, offset: number, ...bytes: number[]): void => {
     const fd = openSync(path, 'r+');
     writeSync(fd, Uint8Array.from(bytes), 0, bytes.length, offset);
@@ -68,6 +72,15 @@ function plug({
       return readFileSync(common.path)[common.offset + 20];
     },
     setIsr: (value: number): void => write(isr.path, isr.offset, value),
+    /** Makes the registers those of a disk with one queue of 8. As they keep what was written, features are the same in each word. */
+    initialize: (): void => {
+      const at = (field: keyof typeof CommonCfg.offset, value: number): void =>
+        write(common.path, common.offset + CommonCfg.offset[field], value);
+      at('device_feature', 1);
+      at('num_queues', 1);
+      at('queue_size', 8);
+      write(config.path, config.offset, SECTORS);
+    },
     /** As the kernel's files read once the function is gone. */
     unplug: (): void => write(join(machine.root, FOLDER, 'config'), 0, 0xff, 0xff, 0xff, 0xff),
   };
@@ -131,12 +144,22 @@ describe('a PCI device with physical addresses', () => {
     expect(device.status, 'its addresses may be of another device by now').toBe(0);
   });
 
+  it('ends a driver that was not disposed before', async () => {
+    const device = plug();
+    device.initialize();
+    const transport = open({ interrupts: 'polling' });
+    const blk = new VirtioBlk(transport, new FakeHal());
+    await expectTypedEnd(blk, () => transport[Symbol.dispose]());
+    expect(device.status).toBe(0);
+  });
+
   it('is no longer looked at once it is disposed', async () => {
     const device = plug();
     const transport = open({ interrupts: 'polling' });
     const removed = vi.fn<() => void>();
     transport.interrupts?.onRemoval(removed);
     transport[Symbol.dispose]();
+    removed.mockClear();
     device.unplug();
     await sleep(700);
     expect(removed).not.toHaveBeenCalled();
@@ -171,6 +194,15 @@ describe('interrupts through UIO', () => {
     expect(queue).toHaveBeenCalledTimes(2);
     transport.interrupts?.release();
     transport[Symbol.dispose]();
+    closeSync(pipe);
+  });
+
+  it('end a driver that was not disposed before', async () => {
+    const { device, transport, pipe } = uio();
+    device.initialize();
+    const blk = new VirtioBlk(transport, new FakeHal());
+    await expectTypedEnd(blk, () => transport[Symbol.dispose]());
+    expect(device.status).toBe(0);
     closeSync(pipe);
   });
 

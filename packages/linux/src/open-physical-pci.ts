@@ -51,6 +51,8 @@ export function openPhysicalPci(
       );
     }
     const source = lines ?? pollingInterrupts(() => transport);
+    // A driver that was not disposed before ends; interrupt lines tell theirs by themselves.
+    resources.defer(() => source.remove());
     const watch = resources.add(new RemovalWatch(() => pci.isThere(), onGone));
     const transport: PciTransport = new PciTransport({
       at: DeviceFunction.parse(address),

@@ -49,7 +49,8 @@ export type SomeTransport = OpenPciDevice | OpenMmioDevice;
  * Opens a virtio device.
  *
  * Disposing the result resets the device, releases its registers, interrupts and DMA memory, and gives it back to its previous
- * kernel driver. Dispose the driver first, or let `using` do it in order. What is open when the process ends is disposed then.
+ * kernel driver. Dispose the driver first, or let `using` do it in order: one that is left behind fails with `DEVICE_REMOVED`. What is
+ * open when the process ends is disposed then.
  *
  * @param what a PCI address (`0000:00:03.0`), a window of MMIO registers (`mmio:0xfeb00000`), or a device that {@link listDevices}
  * described

@@ -51,6 +51,10 @@ export function openVfioPci(
     const lines: VfioInterrupts = resources.add(
       new VfioInterrupts(vfio, kind === 'polling' ? 'none' : kind, onGone),
     );
+    // A driver that was not disposed before ends; interrupt lines tell theirs by themselves.
+    resources.defer(() => {
+      polling.remove();
+    });
     const transport: PciTransport = new PciTransport({
       at: DeviceFunction.parse(address),
       config: vfio.config,

@@ -6,10 +6,13 @@ import {
   readdirSync,
   readSync,
   rmSync,
+  symlinkSync,
+  writeFileSync,
   writeSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { VirtioError } from '@virtio/core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Mapping } from './mapping.ts';
 import { SharedFile } from './shared-file.ts';
@@ -74,6 +77,27 @@ describe('UnixSocket', () => {
       expect.objectContaining({ code: 'INVALID_PARAM' }),
     );
     const path = join(directory, 'b.sock');
+    for (const open of [(at: string) => UnixSocket.connect(at), (at: string) => new UnixListener(at)]) {
+      const message = (at: string): string => {
+        try {
+          open(at)?.[Symbol.dispose]();
+        } catch (error) {
+          if (VirtioError.is(error)) return `${error.code} ${error.message}`;
+          throw error;
+        }
+        return '';
+      };
+      expect(message(join(directory, 'no', 'a.sock'))).toContain(`the folder ${directory}/no does not exist`);
+      writeFileSync(join(directory, 'file'), '');
+      expect(message(join(directory, 'file', 'a.sock'))).toMatch(
+        /^INVALID_PARAM .*\(ENOTDIR\); a part of the path is a file/,
+      );
+      rmSync(join(directory, 'round'), { force: true });
+      symlinkSync('round', join(directory, 'round'));
+      expect(message(join(directory, 'round', 'a.sock'))).toMatch(
+        /^INVALID_PARAM .*\(ELOOP\); its symbolic links/,
+      );
+    }
     const dead = new UnixListener(path);
     expect(() => new UnixListener(path)).toThrow(expect.objectContaining({ code: 'ALREADY_USED' }));
     dead[Symbol.dispose]();

@@ -4,7 +4,9 @@
  * `sendmsg` and `recvmsg` take structures with pointers in them. These lie in one block of memory outside of JavaScript's heap,
  * which all sockets of the thread share, as no call outlasts the next.
  */
-import { VirtioError } from '@virtio/core';
+import { existsSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { VirtioError, type VirtioErrorCode } from '@virtio/core';
 import { Mapping } from './mapping.ts';
 import { closeDescriptor, type SocketCall, tryCall } from './syscalls.ts';
 import { Errno, SystemCallError, systemError } from './system-error.ts';
@@ -100,13 +102,12 @@ export class UnixSocket implements Disposable {
     if (result === 0) return socket;
     socket[Symbol.dispose]();
     if (result === -Errno.EAGAIN) return undefined;
-    const nobody = result === -Errno.ENOENT || result === -Errno.ECONNREFUSED || result === -Errno.ENOTSOCK;
-    throw systemError(
-      `${path} could not be connected to`,
-      new SystemCallError('connect', -result),
-      nobody ? 'start the program that listens there first' : 'check the rights of the socket',
-      nobody ? 'NO_DEVICE' : undefined,
-    );
+    const nobody: Advice = ['start the program that listens there first', 'NO_DEVICE'];
+    throw pathError(`${path} could not be connected to`, 'connect', -result, {
+      [Errno.ENOENT]: hasFolder(path) ? nobody : [`${noFolder(path)}, or ${nobody[0]}`, 'NO_DEVICE'],
+      [Errno.ECONNREFUSED]: nobody,
+      [Errno.EPROTOTYPE]: ['it is not a stream socket: check the path', 'INVALID_PARAM'],
+    });
   }
 
   /**
@@ -217,7 +218,8 @@ export class UnixListener implements Disposable {
   /**
    * Listens. An existing file of that name, even a stale socket, must be removed before.
    *
-   * @throws {@link VirtioError} `ALREADY_USED` if there is a file, `PERMISSION_DENIED`, `INVALID_PARAM`
+   * @throws {@link VirtioError} `ALREADY_USED` if there is a file, `PERMISSION_DENIED`, `INVALID_PARAM` also for a folder that does not
+   * exist
    */
   constructor(path: string) {
     const address = socketAddress(path);
@@ -226,14 +228,11 @@ export class UnixListener implements Disposable {
     const result = bound < 0 ? bound : tryCall('listen', this.#fd, 1);
     if (result === 0) return;
     closeDescriptor(this.#fd);
-    throw systemError(
-      `a socket could not listen at ${path}`,
-      new SystemCallError('bind', -result),
-      result === -Errno.EADDRINUSE
-        ? 'there is a file of that name; remove it'
-        : 'check the rights of the folder',
-      result === -Errno.EADDRINUSE ? 'ALREADY_USED' : undefined,
-    );
+    throw pathError(`a socket could not listen at ${path}`, 'bind', -result, {
+      [Errno.EADDRINUSE]: ['there is a file of that name; remove it', 'ALREADY_USED'],
+      [Errno.ENOENT]: [`${noFolder(path)}, or make the folder`, 'INVALID_PARAM'],
+      [Errno.EROFS]: ['its file system is read-only: choose another folder', 'PERMISSION_DENIED'],
+    });
   }
 
   /** The descriptor, for watching it. */
@@ -284,6 +283,34 @@ function socketAddress(path: string): Uint8Array {
   new DataView(address.buffer).setUint16(0, AF_UNIX, true);
   address.set(name, ADDRESS.path);
   return address;
+}
+
+/** What to do about an error, and its code if the system's error does not say it. */
+type Advice = readonly [text: string, code?: VirtioErrorCode];
+
+/** The same for who connects and who listens. */
+const PATH_ADVICE: Readonly<Record<number, Advice>> = {
+  [Errno.ENOTDIR]: ['a part of the path is a file, not a folder: check the path', 'INVALID_PARAM'],
+  [Errno.ELOOP]: ['its symbolic links lead nowhere: check the path', 'INVALID_PARAM'],
+  [Errno.EACCES]: ['check the rights of the socket and of the folders above it'],
+};
+
+function pathError(
+  what: string,
+  call: SocketCall,
+  errno: number,
+  advice: Readonly<Record<number, Advice>>,
+): VirtioError {
+  const [text, code] = advice[errno] ?? PATH_ADVICE[errno] ?? ['see the cause'];
+  return systemError(what, new SystemCallError(call, errno), text, code);
+}
+
+function hasFolder(path: string): boolean {
+  return existsSync(dirname(path));
+}
+
+function noFolder(path: string): string {
+  return `the folder ${dirname(path)} does not exist: check the path`;
 }
 
 function make(): number {

@@ -79,8 +79,9 @@ export class InterruptDispatcher extends InterruptHandlers {
     this.#line.release();
   }
 
-  /** Removes the handler from the line. */
+  /** Removes the handler from the line. A driver that still has the device is told that it is gone. */
   close(): void {
     this.#line.onLine(undefined);
+    this.removalHandler?.();
   }
 }

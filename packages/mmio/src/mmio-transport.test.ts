@@ -652,6 +652,33 @@ describe('interrupts', () => {
     expect(queue).not.toHaveBeenCalled();
   });
 
+  it('tell a driver that the transport leaves behind that the device is gone for it', () => {
+    const { line, open } = setUp();
+    const transport = open();
+    let gone = false;
+    transport.interrupts?.onRemoval(() => (gone = transport.isGone()));
+    transport[Symbol.dispose]();
+    expect(gone).toBe(true);
+    expect(line.fire()).toBe(false);
+    expect(() => transport.reset()).toThrow(expect.objectContaining({ code: 'DEVICE_REMOVED' }));
+    expect(transport.removed().message).toContain('is closed');
+  });
+
+  it('of a device that did not stop: it is not taken for gone, as it may still write to memory', () => {
+    const { mmio, open } = setUp();
+    const transport = open();
+    const read = mmio.read32.bind(mmio);
+    vi.spyOn(mmio, 'read32').mockImplementation((at) => (at === MmioRegister.Status ? 4 : read(at)));
+    let now = Date.now();
+    const clock = vi.spyOn(Date, 'now').mockImplementation(() => (now += 1000));
+    try {
+      expect(codeOf(() => transport[Symbol.dispose]())).toBe('NOT_READY');
+    } finally {
+      clock.mockRestore();
+    }
+    expect(codeOf(() => transport.reset())).toBe('NOT_READY');
+  });
+
   it('keep count of who waits', () => {
     const { line, open } = setUp();
     const transport = open();

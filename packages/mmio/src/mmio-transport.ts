@@ -8,6 +8,7 @@ import {
   type DeviceType,
   deviceTypeFromId,
   Feature,
+  goneRegisters,
   type InterruptSource,
   InterruptStatus,
   PAGE_SIZE,
@@ -89,13 +90,15 @@ export class MmioTransport extends Transport {
   /** The vendor id of the device. */
   readonly vendor: number;
 
-  readonly #window: RegisterWindow;
-  readonly #words: Uint32Array | undefined;
+  #window: RegisterWindow;
+  #words: Uint32Array | undefined;
   readonly #dispatcher: InterruptDispatcher | undefined;
   readonly #onDispose: (() => void) | undefined;
   #notificationData = false;
   #ringReset = false;
   #disposed = false;
+  /** Why a device that is disposed did not stop: it may still write to memory. */
+  #stuck: VirtioError | undefined;
 
   /**
    * Checks that there is a virtio device behind the window.
@@ -365,8 +368,21 @@ export class MmioTransport extends Transport {
     return this.getStatus().bits === GONE;
   }
 
+  /** @throws {@link VirtioError} `NOT_READY` also for a device that did not stop when the transport was disposed */
+  override reset(): void {
+    if (this.#stuck !== undefined) throw this.#stuck;
+    super.reset();
+  }
+
+  /** The error of a device that is no longer there, or whose transport is disposed. */
+  override removed(): VirtioError {
+    if (!this.#disposed) return super.removed();
+    return new VirtioError('DEVICE_REMOVED', `${this.who()} is closed; open it again`);
+  }
+
   /**
-   * Resets the device if it is still there, removes the handler of its line, and calls `onDispose`.
+   * Resets the device if it is still there, removes the handler of its line, and calls `onDispose`. For a driver that still has the
+   * device, it is gone from now on.
    *
    * @throws {@link VirtioError} `NOT_READY` if the device does not complete its reset
    */
@@ -376,10 +392,18 @@ export class MmioTransport extends Transport {
     try {
       this.reset();
     } catch (error) {
-      if (!VirtioError.is(error, 'DEVICE_REMOVED')) throw error;
+      if (!VirtioError.is(error, 'DEVICE_REMOVED')) {
+        this.#stuck = error as VirtioError;
+        throw error;
+      }
     } finally {
-      this.#dispatcher?.close();
-      this.#onDispose?.();
+      this.#window = goneRegisters(this.#window.size);
+      this.#words = undefined;
+      try {
+        this.#dispatcher?.close();
+      } finally {
+        this.#onDispose?.();
+      }
     }
   }
 

@@ -183,10 +183,11 @@ describe('the lines', () => {
       const { lines, interrupts, calls } = setUp(vectors, 3);
       interrupts.mapConfig(accept);
       interrupts.close();
+      expect(calls).toEqual(['removal']);
       expect(lines.fire(0)).toBe(false);
       expect(lines.fire(1)).toBe(false);
       lines.remove();
-      expect(calls).toEqual([]);
+      expect(calls).toHaveLength(1);
     }
   });
 

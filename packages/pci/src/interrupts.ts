@@ -156,11 +156,12 @@ export class InterruptDispatcher extends InterruptHandlers {
     this.#lines.release();
   }
 
-  /** Removes the handlers from the lines. */
+  /** Removes the handlers from the lines. A driver that still has the device is told that it is gone. */
   close(): void {
     this.#lines.onRemoval(undefined);
     const lines = Math.max(1, this.#lines.vectors);
     for (let line = 0; line < lines; line += 1) this.#lines.onLine(line, undefined);
+    this.removalHandler?.();
   }
 
   /**

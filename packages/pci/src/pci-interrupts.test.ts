@@ -141,14 +141,17 @@ describe('MSI-X', () => {
     expect(heard).toEqual(['queue 0']);
   });
 
-  it('reports removal, and ends with the transport', async () => {
+  it('reports removal, also to a driver that the transport leaves behind, and ends with the transport', async () => {
     const { lines, transport, heard, device } = listen(interrupting(3));
     lines.remove();
     expect(heard).toEqual(['removal']);
     transport[Symbol.dispose]();
+    expect(heard).toEqual(['removal', 'removal']);
+    expect(transport.removed().message).toContain('is closed');
+    expect(transport.isGone()).toBe(true);
     expect(lines.fire(1)).toBe(false);
     lines.remove();
-    expect(heard).toEqual(['removal']);
+    expect(heard).toHaveLength(2);
     await Promise.resolve();
     device.assertObeyed();
   });

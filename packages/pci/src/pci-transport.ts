@@ -7,6 +7,7 @@ import {
   DeviceStatus,
   type DeviceType,
   Feature,
+  goneRegisters,
   type InterruptSource,
   InterruptStatus,
   Layout,
@@ -137,20 +138,20 @@ export class PciTransport extends Transport {
 
   readonly #pci: RegisterWindow;
   readonly #bars: Bars;
-  readonly #common: RegisterWindow;
-  readonly #notify: RegisterWindow;
+  #common: RegisterWindow;
+  #notify: RegisterWindow;
   /** The offset of the notification structure in its BAR, which is aligned to all widths. */
   readonly #notifyStart: number;
   readonly #multiplier: number;
-  readonly #isr: RegisterWindow;
-  readonly #config: RegisterWindow | undefined;
+  #isr: RegisterWindow;
+  #config: RegisterWindow | undefined;
   readonly #structures: readonly VirtioStructure[];
   readonly #dispatcher: InterruptDispatcher | undefined;
   readonly #onDispose: (() => void) | undefined;
   readonly #command: number;
 
-  readonly #halves: Uint16Array | undefined;
-  readonly #words: Uint32Array | undefined;
+  #halves: Uint16Array | undefined;
+  #words: Uint32Array | undefined;
   /** By queue: the notification address, as an index into a mapped array or as a byte offset; -1 if the queue is not set up. */
   #doorbells = new Int32Array(0);
   /** By queue: the value to write there. */
@@ -479,8 +480,15 @@ export class PciTransport extends Transport {
     return this.getStatus().bits === GONE;
   }
 
+  /** The error of a device that is no longer there, or whose transport is disposed. */
+  override removed(): VirtioError {
+    if (!this.#disposed) return super.removed();
+    return new VirtioError('DEVICE_REMOVED', `${this.who()} is closed; open it again`);
+  }
+
   /**
-   * Resets the device if it is still there, restores its command register, and calls `onDispose`.
+   * Resets the device if it is still there, restores its command register, and calls `onDispose`. For a driver that still has the
+   * device, it is gone from now on.
    *
    * @throws {@link VirtioError} `NOT_READY` if the device does not complete its reset; bus mastering is then disabled
    */
@@ -496,10 +504,24 @@ export class PciTransport extends Transport {
       command = gone ? undefined : this.#command & ~BUS_MASTER;
       if (!gone) throw error;
     } finally {
-      this.#dispatcher?.close();
       if (command !== undefined) setCommandBits(this.#pci, command);
-      this.#onDispose?.();
+      this.#leave();
+      try {
+        this.#dispatcher?.close();
+      } finally {
+        this.#onDispose?.();
+      }
     }
+  }
+
+  /** The registers are not accessed from now on: they read as those of a device that is gone. */
+  #leave(): void {
+    this.#common = goneRegisters(this.#common.size);
+    this.#notify = goneRegisters(this.#notify.size);
+    this.#isr = goneRegisters(this.#isr.size);
+    this.#config &&= goneRegisters(this.#config.size);
+    this.#halves = undefined;
+    this.#words = undefined;
   }
 
   #checkType(): DeviceType {

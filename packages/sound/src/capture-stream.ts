@@ -1,11 +1,15 @@
 /**
  * Capture: every period of the buffer is either with the device, or holds captured frames until they are read, in order.
  */
-import { requireBytes, type SpinOptions, type WaitOptions } from '@virtio/core';
+import { requireBytes, type SpinOptions, VirtioError, type WaitOptions } from '@virtio/core';
 import { copyPart } from './copy.ts';
+import { wholeFrameBytes } from './pcm-data.ts';
 import { PcmStream, type PcmStreamParts } from './pcm-stream.ts';
 import type { Steps } from './steps.ts';
 import { type ReadableStreamClass, readableOf } from './streams.ts';
+
+/** How many periods in a row may come back without frames before a call that waits for frames gives up. */
+const MAX_EMPTY = 1024;
 
 /**
  * An open capture stream.
@@ -35,6 +39,8 @@ export class CaptureStream extends PcmStream {
   /** How many bytes of the oldest period were read. */
   #offset = 0;
   #readable = 0;
+  /** How many periods in a row came back without frames. */
+  #empty = 0;
   /** The stream was stopped: no more frames will follow. */
   #ended = false;
 
@@ -44,8 +50,7 @@ export class CaptureStream extends PcmStream {
     const { periodBytes } = parts.parameters;
     this.#ring = Array.from({ length: this.periods }, () => new Uint8Array(periodBytes));
     this.#lengths = new Int32Array(this.periods);
-    // Half a byte is left over by frames of IMA ADPCM with an odd number of channels.
-    this.#unit = Number.isInteger(this.frameBytes) ? this.frameBytes : 2 * this.frameBytes;
+    this.#unit = wholeFrameBytes(this.frameBytes);
   }
 
   /** How often the device ran out of periods while the stream ran, as frames were not read: each time, frames were lost. */
@@ -64,8 +69,9 @@ export class CaptureStream extends PcmStream {
    *
    * @param into is filled from its start with what there is. With room for whole frames, it gets whole frames
    * @returns the number of bytes read; 0 only after `stop`, when all captured frames have been read
-   * @throws {@link VirtioError} `IO_ERROR` if the device failed to capture a period since the last call, `INVALID_PARAM` if the array was
-   * detached or resized meanwhile, `ABORTED`, `UNSUPPORTED` without interrupts, `DISPOSED`, or why the device no longer works
+   * @throws {@link VirtioError} `IO_ERROR` if the device failed to capture a period since the last call, or returns only empty ones;
+   * `INVALID_PARAM` if the array was detached or resized meanwhile, `ABORTED`, `UNSUPPORTED` without interrupts, `DISPOSED`, or why the
+   * device no longer works
    */
   read(into: Uint8Array, options?: WaitOptions): Promise<number> {
     return this.run(this.#read(into), options);
@@ -109,7 +115,11 @@ export class CaptureStream extends PcmStream {
     // Part of a frame would shift all that follows.
     const whole = length - (length % this.#unit);
     if (whole < length) this.quirk(`a period was captured with ${length} bytes, which are no whole frames`);
-    if (whole === 0) return;
+    if (whole === 0) {
+      this.#empty += 1;
+      return;
+    }
+    this.#empty = 0;
     let place = this.#head + this.#filled;
     if (place >= this.periods) place -= this.periods;
     // All of the memory, as that needs no view of a part; what is behind the captured bytes is never looked at.
@@ -121,6 +131,7 @@ export class CaptureStream extends PcmStream {
 
   protected override beforeStart(): void {
     this.#ended = false;
+    this.#empty = 0;
     // 5.14.6.8.2.2: the queue is populated before the stream is started.
     this.#refill();
   }
@@ -146,6 +157,7 @@ export class CaptureStream extends PcmStream {
         const count = this.#take(into);
         this.#refill();
         if (count > 0 || into.length === 0 || this.#ended) return count;
+        if (this.#empty >= MAX_EMPTY) throw this.#silent();
         yield this.until(() => this.#readable > 0 || this.#ended || this.#hasEmpty, 'captured frames');
         this.check();
       }
@@ -171,6 +183,16 @@ export class CaptureStream extends PcmStream {
     }
     this.#readable -= count;
     return count;
+  }
+
+  /** The error for a device that only returns empty periods, which would keep a call that waits for frames busy for ever. */
+  #silent(): VirtioError {
+    const count = this.#empty;
+    this.#empty = 0;
+    return new VirtioError(
+      'IO_ERROR',
+      `${this.who()}: the device returned ${count} periods in a row without frames; stop() it, and look at the host's log`,
+    );
   }
 
   /** Whether there are empty periods to give to the device: it may return one without any frames. */

@@ -68,6 +68,14 @@ export class ControlQueue {
     this.#submitted.clear();
   }
 
+  /** The queue was reset alone: all tokens are invalid, and whether the device has carried out their commands is not known. */
+  lose(): void {
+    for (const transition of this.#submitted.values()) {
+      if (transition !== undefined) transition.stream.now = 'unknown';
+    }
+    this.#submitted.clear();
+  }
+
   /** Sends a command and waits for its answer. */
   async request<T>(command: SoundCommand<T>, options?: WaitOptions): Promise<T> {
     const { request, transition } = this.#request(command);

@@ -1,12 +1,33 @@
-import type { VirtioError } from '@virtio/core';
+import { CommonFeatures, type VirtioError } from '@virtio/core';
+import type { Chain } from '@virtio/testing';
 import { describe, expect, it } from 'vitest';
-import { SoundModel, turns } from '../test/sound-model.ts';
-import { fillSilence, type PcmFormatName, SoundRequest } from './index.ts';
+import { IO_ERR, OK, SoundModel, turns } from '../test/sound-model.ts';
+import { fillSilence, type PcmFormatName, SoundRequest, streamCommand } from './index.ts';
 
 const OPEN = { format: 'S16', rate: 48_000, channels: 2, periodBytes: 16, bufferBytes: 64 } as const;
 const code = (value: VirtioError['code']): VirtioError =>
   expect.objectContaining({ code: value }) as VirtioError;
 const filled = (length: number, value: number): Uint8Array<ArrayBuffer> => new Uint8Array(length).fill(value);
+
+/** Has the model carry out the next RELEASE at once, and answer it when the returned function is called. */
+function holdRelease(model: SoundModel): () => void {
+  let held: Chain | undefined;
+  model.override = (request, chain) => {
+    if (request !== SoundRequest.PCM_RELEASE) return false;
+    model.override = undefined;
+    const stream = model.stream(chain.header().getUint32(4, true));
+    stream.state = 'released';
+    for (const period of stream.waiting.splice(0)) {
+      period.write(Uint8Array.of(0, 0x80, 0, 0, 0, 0, 0, 0)).complete();
+    }
+    chain.defer();
+    held = chain;
+    return true;
+  };
+  return () => {
+    held?.write(Uint8Array.of(0, 0x80, 0, 0)).complete();
+  };
+}
 
 describe('calls at once', () => {
   it.each([
@@ -68,6 +89,42 @@ describe('calls at once', () => {
     for (const answer of held) answer();
     await Promise.all([...infos, ...calls]);
     expect(stream.state).toBe('running');
+  });
+
+  it('give the device no period while the stream is being released', async () => {
+    const model = new SoundModel();
+    const stream = await model.driver.openPlayback(OPEN);
+    await stream.write(filled(36, 1));
+    const answer = holdRelease(model);
+    const stopped = stream.stop();
+    await turns();
+    const drained = stream.drain();
+    expect(stream.submitWrite(filled(16, 2))).toBe(0);
+    await turns();
+    answer();
+    await Promise.all([stopped, drained]);
+    expect(model.stream(0).waiting).toHaveLength(0);
+    expect(model.driver.quirks).toBe(0);
+  });
+
+  it('keep their turns if a period fails', async () => {
+    const model = new SoundModel();
+    const stream = await model.driver.openPlayback(OPEN);
+    await stream.write(filled(80, 1));
+    const failing = stream.write(filled(16, 2));
+    const drained = stream.drain();
+    const written = stream.write(filled(64, 3));
+    await turns();
+    model.status = IO_ERR;
+    model.play(0, 1);
+    model.status = OK;
+    await expect(failing).rejects.toEqual(code('IO_ERROR'));
+    for (let n = 0; n < 12; n += 1) {
+      await turns();
+      model.play(0, 1);
+    }
+    await Promise.all([drained, written]);
+    expect(model.commands.slice(-3)).toEqual(['START', 'STOP', 'START']);
   });
 
   it('that are refused leave the stream open, with its frames', async () => {
@@ -151,6 +208,22 @@ describe('data of the wrong kind', () => {
     expect(() => fillSilence('S16', [1] as unknown as Uint8Array)).toThrow(code('INVALID_PARAM'));
   });
 
+  it('of a WritableStream may end within a frame, also where frames have half a byte', async () => {
+    const model = new SoundModel({ streams: [{ formats: 1n, max: 3 }] });
+    const stream = await model.driver.openPlayback({
+      ...{ format: 'IMA_ADPCM', rate: 48_000, channels: 3 },
+      ...{ periodBytes: 12, bufferBytes: 48 },
+    });
+    const writer = stream.writable(WritableStream<Uint8Array>).getWriter();
+    await writer.write(filled(4, 1));
+    await writer.write(filled(8, 2));
+    const closed = writer.close();
+    await turns(200);
+    model.play(0);
+    await closed;
+    expect(model.stream(0).played).toEqual([1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2]);
+  });
+
   it('of a WritableStream may be Buffers of Node, whose slice() copies nothing', async () => {
     const model = new SoundModel();
     const stream = await model.driver.openPlayback(OPEN);
@@ -194,6 +267,97 @@ describe('a device that captures', () => {
     }
     model.capture(1, filled(16, 2));
     expect(await reading).toBe(16);
+  });
+
+  it.each(['async', 'sync'])(
+    'nothing but empty periods, at once, does not keep a read busy (%s)',
+    async (how) => {
+      const model = new SoundModel();
+      const stream = await model.driver.openCapture(OPEN);
+      let count = 0;
+      model.device.handle(3, (chain) => {
+        count += 1;
+        if (count < 100_000) chain.write(Uint8Array.of(0, 0x80, 0, 0, 0, 0, 0, 0)).complete();
+        else chain.defer();
+      });
+      const reading = new Promise<number>((resolve) => {
+        resolve(how === 'sync' ? stream.readSync(filled(16, 0)) : stream.read(filled(16, 0)));
+      });
+      await expect(reading).rejects.toEqual(code('IO_ERROR'));
+      expect(count).toBeLessThan(2000);
+    },
+  );
+});
+
+describe('a device that is gone', () => {
+  it.each([
+    ['remove', 'DEVICE_REMOVED'],
+    ['needsReset', 'DEVICE_NEEDS_RESET'],
+  ] as const)('fails the driver if a call that spins finds it out (%s)', (how, failure) => {
+    const model = new SoundModel({ interrupts: false });
+    const stream = model.driver.openPlaybackSync(OPEN);
+    stream.writeSync(filled(80, 1));
+    const told: string[] = [];
+    model.driver.on('failure', (error) => told.push(error.code));
+    model.device[how]();
+    expect(() => stream.writeSync(filled(64, 2))).toThrow(code(failure));
+    expect(model.driver.failure).toEqual(code(failure));
+    expect(told).toEqual([failure]);
+  });
+});
+
+describe('a stream that has ended', () => {
+  it('sends no commands to the next one of its number', async () => {
+    const model = new SoundModel();
+    const stream = await model.driver.openPlayback(OPEN);
+    await stream.write(filled(64, 1));
+    const stopped = stream.stop();
+    stream[Symbol.dispose]();
+    const next = await model.driver.openPlayback(OPEN);
+    await expect(stopped).rejects.toEqual(code('DISPOSED'));
+    expect(next.state).toBe('prepared');
+    expect(model.stream(0).state).toBe('prepared');
+  });
+
+  it('by a reset while it was being opened does not disturb the next one', async () => {
+    // The reset comes in each of the turns around the answer.
+    for (let turn = 0; turn < 20; turn += 1) {
+      const model = new SoundModel();
+      const { driver } = model;
+      await driver.control.setParameters(0, OPEN);
+      await driver.control.prepare(0);
+      const answer = holdRelease(model);
+      const first = driver.openPlayback(OPEN).catch((error: unknown) => error);
+      await turns();
+      answer();
+      await turns(turn);
+      driver.reset();
+      const second = driver.openPlayback({ ...OPEN, periodBytes: 32 });
+      await turns(5);
+      await expect(driver.openPlayback(OPEN)).rejects.toEqual(code('ALREADY_USED'));
+      expect((await second).state).toBe('prepared');
+      expect(model.stream(0)).toMatchObject({ state: 'prepared', params: { period: 32 } });
+      await first;
+    }
+  });
+});
+
+describe('a reset of the control queue', () => {
+  it('makes the outcome of submitted commands unknown', async () => {
+    const model = new SoundModel({ features: CommonFeatures.set('RING_RESET').bits });
+    const { control } = model.driver;
+    await control.setParameters(0, OPEN);
+    await control.prepare(0);
+    model.override = (_request, chain) => {
+      chain.defer();
+      return true;
+    };
+    const token = control.submit(streamCommand(0, 'START'));
+    model.driver.resetQueue(0);
+    expect(control.streamState(0)).toBe('unknown');
+    expect(() => control.complete(token)).toThrow(code('WRONG_TOKEN'));
+    model.override = undefined;
+    expect((await model.driver.openPlayback(OPEN)).state).toBe('prepared');
   });
 });
 

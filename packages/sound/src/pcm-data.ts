@@ -1,6 +1,12 @@
-/** Checks of the data of playback streams, for `write` and for the chunks of a `WritableStream`. */
+/** Checks of the data of streams, for `write` and `read` and for the chunks of Web Streams. */
 import { VirtioError } from '@virtio/core';
 import { type PcmFormatName, SAMPLE_BITS } from './formats.ts';
+import { bytesOf, type PcmData } from './samples.ts';
+
+/** The smallest number of bytes that are whole frames: two frames of IMA ADPCM with an odd number of channels, which have half a byte. */
+export function wholeFrameBytes(frameBytes: number): number {
+  return Number.isInteger(frameBytes) ? frameBytes : 2 * frameBytes;
+}
 
 /**
  * The bytes of data for a stream, without copying them.
@@ -21,5 +27,5 @@ export function bytesFor(who: string, format: PcmFormatName, data: unknown): Uin
       `${who}: the elements of a ${name as string} are no ${format} samples; convert them with encodeSamples, or give their bytes in a Uint8Array`,
     );
   }
-  return data instanceof Uint8Array ? data : new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+  return bytesOf(data as PcmData);
 }

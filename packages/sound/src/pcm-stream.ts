@@ -285,7 +285,7 @@ export abstract class PcmStream implements Disposable, AsyncDisposable {
   protected check(): void {
     this.queue.drain();
     if (this.queue.failure !== undefined) throw this.queue.failure;
-    if (this.#end !== undefined) throw this.#end;
+    this.#requireOpen();
     const error = this.#error;
     this.#error = undefined;
     if (error !== undefined) throw error;
@@ -381,8 +381,11 @@ export abstract class PcmStream implements Disposable, AsyncDisposable {
   /** Waits for the caller's turn; {@link PcmStream.leave} lets the next caller in. */
   protected *turn(me: object): Steps<void> {
     this.line.push(me);
-    if (this.line[0] === me) return;
-    yield this.until(() => this.line[0] === me, 'the turn of this call');
+    while (this.line[0] !== me) {
+      yield this.until(() => this.line[0] === me, 'the turn of this call');
+      // A period that failed ends the wait of all callers, and one of them gets the error.
+      this.check();
+    }
   }
 
   protected leave(me: object): void {
@@ -409,14 +412,20 @@ export abstract class PcmStream implements Disposable, AsyncDisposable {
       );
     }
     return carryOutSync(steps, (step) => {
-      if ('code' in step) return this.#commands.requestSync(step, options);
+      if ('code' in step) {
+        this.#requireOpen();
+        return this.#commands.requestSync(step, options);
+      }
       this.queue.spin(() => this.#ended(step), step.awaited, options);
       return undefined;
     });
   }
 
   async #perform(step: Step, options?: WaitOptions): Promise<unknown> {
-    if ('code' in step) return this.#commands.request(step, options);
+    if ('code' in step) {
+      this.#requireOpen();
+      return this.#commands.request(step, options);
+    }
     for (;;) {
       // Also after a wait: who has cancelled it takes nothing.
       requireWaitable(this.transport, options);
@@ -426,9 +435,14 @@ export abstract class PcmStream implements Disposable, AsyncDisposable {
     }
   }
 
+  /** Throws if the stream has ended: its number may belong to another one, which must not get the commands of this one. */
+  #requireOpen(): void {
+    if (this.#end !== undefined) throw this.#end;
+  }
+
   /** Whether a wait, or the stream, has ended. */
   #ended({ until }: Pause): boolean {
-    if (this.#end !== undefined) throw this.#end;
+    this.#requireOpen();
     return this.#error !== undefined || until();
   }
 

@@ -63,6 +63,8 @@ export interface PeriodQueueParts {
   readonly capture: boolean;
   readonly allocate: (bytes: number) => DmaRegion;
   readonly quirk: (message: string) => void;
+  /** Tells the driver that the device no longer works. */
+  readonly report: (error: VirtioError) => void;
 }
 
 /** Carries periods. */
@@ -71,6 +73,7 @@ export class PeriodQueue implements RequestHandler<undefined> {
   readonly #capture: boolean;
   readonly #memory: SlotMemory;
   readonly #quirk: (message: string) => void;
+  readonly #report: (error: VirtioError) => void;
   readonly #waiting = new Set<Waiting>();
   #requests: RequestQueue<Transferred | undefined> | undefined;
   #unlisten: (() => void) | undefined;
@@ -90,10 +93,11 @@ export class PeriodQueue implements RequestHandler<undefined> {
   #status = 0;
   #latency = 0;
 
-  constructor({ transport, capture, allocate, quirk }: PeriodQueueParts) {
+  constructor({ transport, capture, allocate, quirk, report }: PeriodQueueParts) {
     this.#transport = transport;
     this.#capture = capture;
     this.#quirk = quirk;
+    this.#report = report;
     this.#memory = new SlotMemory(allocate);
   }
 
@@ -330,6 +334,7 @@ export class PeriodQueue implements RequestHandler<undefined> {
       },
       options,
       awaited,
+      this.#report,
     );
   }
 

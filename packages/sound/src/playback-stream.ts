@@ -76,14 +76,14 @@ export class PlaybackStream extends PcmStream {
    * Writes as many frames as fit now, without starting the stream: call {@link PcmStream.start}, or `VirtioSound.control.submit` with
    * `streamCommand(id, 'START')`, when enough is in the buffer.
    *
-   * @returns the number of bytes written: whole frames, from the start of `data`
+   * @returns the number of bytes written: whole frames, from the start of `data`; 0 while the stream is being stopped
    * @throws {@link VirtioError} as {@link PlaybackStream.write}
    */
   submitWrite(data: PcmData): number {
     const bytes = this.#frames(data);
     this.check();
-    // Who writes with a promise is first.
-    if (this.line.length > 0) return 0;
+    // Who writes with a promise is first; and what is written while the stream stops would be dropped.
+    if (this.line.length > 0 || this.releasing) return 0;
     this.#requirePrepared();
     return this.#accept(bytes, 0);
   }
@@ -195,6 +195,7 @@ export class PlaybackStream extends PcmStream {
     try {
       yield* this.turn(me);
       this.check();
+      yield* this.untilReleased();
       const { epoch } = this;
       if (this.paused) {
         throw new VirtioError(

@@ -4,7 +4,7 @@
  */
 import { type AbortSignalLike, VirtioError, type WaitOptions } from '@virtio/core';
 import type { PcmFormatName } from './formats.ts';
-import { bytesFor } from './pcm-data.ts';
+import { bytesFor, wholeFrameBytes } from './pcm-data.ts';
 import type { PcmData } from './samples.ts';
 
 /** The controller that a `ReadableStream` passes to its source. */
@@ -77,7 +77,7 @@ export function readableOf<S>(reader: ChunkReader, ReadableStream: ReadableStrea
 export function writableOf<S>(writer: ChunkWriter, WritableStream: WritableStreamClass<S>): S {
   // A chunk may end in the middle of a frame.
   let rest: Uint8Array = new Uint8Array(0);
-  const frame = Math.ceil(writer.frameBytes);
+  const unit = wholeFrameBytes(writer.frameBytes);
   const sink: ChunkSink = {
     write: async (chunk, controller) => {
       const { signal } = controller as { readonly signal?: AbortSignalLike };
@@ -88,7 +88,7 @@ export function writableOf<S>(writer: ChunkWriter, WritableStream: WritableStrea
         joined.set(rest);
         joined.set(bytes, rest.length);
       }
-      const whole = joined.length - (joined.length % frame);
+      const whole = joined.length - (joined.length % unit);
       // Not `slice`: that of Node's `Buffer` copies nothing, and the chunk is its writer's.
       rest = Uint8Array.from(joined.subarray(whole));
       if (whole > 0) await writer.write(joined.subarray(0, whole), { signal });
@@ -98,7 +98,7 @@ export function writableOf<S>(writer: ChunkWriter, WritableStream: WritableStrea
       if (rest.length === 0) return;
       throw new VirtioError(
         'INVALID_PARAM',
-        `the stream ended with ${rest.length} bytes of a frame of ${frame}; they were not played`,
+        `the stream ended with ${rest.length} bytes of a frame of ${writer.frameBytes}; they were not played`,
       );
     },
     abort: async () => {

@@ -139,8 +139,9 @@ export class VirtioSound extends BufferDriver<SoundFeatureName, SoundEvents> {
     );
     const allocate = (bytes: number) => this.allocate(bytes, 'both');
     const quirk = (queue: number) => (message: string) => this.quirk(queue, message);
-    this.#tx = new PeriodQueue({ transport, capture: false, allocate, quirk: quirk(SoundQueue.TX) });
-    this.#rx = new PeriodQueue({ transport, capture: true, allocate, quirk: quirk(SoundQueue.RX) });
+    const parts = { transport, allocate, report: (error: VirtioError) => this.fail(error) };
+    this.#tx = new PeriodQueue({ ...parts, capture: false, quirk: quirk(SoundQueue.TX) });
+    this.#rx = new PeriodQueue({ ...parts, capture: true, quirk: quirk(SoundQueue.RX) });
     const { requests, events, counts } = this.setUp(() => {
       const control: RequestQueue = this.createRequestQueue({ index: SoundQueue.CONTROL, size: queueSize });
       const received = this.createReceiveQueue({
@@ -329,6 +330,7 @@ export class VirtioSound extends BufferDriver<SoundFeatureName, SoundEvents> {
   }
 
   protected override onQueueReset({ index }: VirtQueue): void {
+    if (index === SoundQueue.CONTROL) this.#commands.lose();
     const direction = index === SoundQueue.TX ? 'output' : index === SoundQueue.RX ? 'input' : undefined;
     if (direction === undefined) return;
     const lost = new VirtioError(
@@ -448,12 +450,14 @@ export class VirtioSound extends BufferDriver<SoundFeatureName, SoundEvents> {
     try {
       // Whoever had it before.
       yield* releaseSteps(id, this.control.streamState(id));
+      this.#checkReset(id, resets);
       yield* this.control.parametersSteps(id, parameters);
       this.#checkReset(id, resets);
       yield* ask(streamCommand(id, 'PREPARE'));
       this.#checkReset(id, resets);
     } finally {
-      this.#opening.delete(id);
+      // A reset has forgotten it, and it may be being opened anew.
+      if (this.#resets === resets) this.#opening.delete(id);
     }
     const stream = make({
       transport: this.transport,

@@ -334,6 +334,13 @@ describe('accounts', () => {
   });
 });
 
+it('refuses to share what is no bytes', () => {
+  const hal = new FakeHal();
+  for (const wrong of [undefined, 4, {}, { length: 8 }, new Uint32Array(4)] as unknown as Uint8Array[]) {
+    expect(() => hal.share(wrong, 'driver-to-device', false)).toThrow('not a Uint8Array');
+  }
+});
+
 describe('registers', () => {
   it('are mapped where the test put them', () => {
     const hal = new FakeHal();

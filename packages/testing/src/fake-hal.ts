@@ -204,6 +204,9 @@ export class FakeHal implements Hal, DeviceMemory {
   }
 
   share(buffer: Uint8Array, direction: BufferDirection, accessPlatform: boolean): number {
+    if (!((buffer as unknown) instanceof Uint8Array)) {
+      throw this.#misused('what was shared is not a Uint8Array');
+    }
     if (buffer.length === 0) {
       throw this.#misused('an empty buffer was shared, or one whose memory was given back');
     }

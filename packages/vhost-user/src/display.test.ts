@@ -130,6 +130,7 @@ describe('the display of a graphics card in another process', () => {
       { displays: [{ width: 1, height: NaN }] },
       { displays: Array.from({ length: 17 }, () => ({ width: 1, height: 1 })) },
       { edids: [new Uint8Array(1025)] },
+      { edids: [[256] as never] },
     ]) {
       expect(() => new BackendDisplay(options)).toThrow(expect.objectContaining({ code: 'INVALID_PARAM' }));
     }

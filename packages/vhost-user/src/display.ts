@@ -2,7 +2,7 @@
  * The displays of a GPU device in another process. QEMU draws them in a window; here they are kept as pixels, for tests of drivers
  * and back ends.
  */
-import { Events, requireInteger, VirtioError } from '@virtio/core';
+import { Events, requireBytes, requireInteger, VirtioError } from '@virtio/core';
 import { edidOf } from './edid.ts';
 
 /** The most scanouts of a device. @see VIRTIO 1.4, 5.7.4 */
@@ -107,7 +107,10 @@ export class BackendDisplay {
       width: requireInteger('BackendDisplay', 'width', width, 1, LONGEST_SIDE),
       height: requireInteger('BackendDisplay', 'height', height, 1, LONGEST_SIDE),
     }));
-    for (const { length } of edids) requireInteger('BackendDisplay', "an EDID's length", length, 1, 1024);
+    for (const edid of edids) {
+      requireBytes('BackendDisplay', edid);
+      requireInteger('BackendDisplay', "an EDID's length", edid.length, 1, 1024);
+    }
     // The slice of a Node.js Buffer would be no copy.
     this.#edids = edids.map((bytes) => Uint8Array.from(bytes));
   }

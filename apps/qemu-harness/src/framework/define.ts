@@ -53,6 +53,8 @@ export interface DeviceSpec {
   readonly after?: readonly string[];
   /** Variables of QEMU's environment, `{dir}` filled in. All devices of a guest share it: what is set twice must mean the same. */
   readonly environment?: Readonly<Record<string, string>>;
+  /** QEMU has something of it once a machine, such as the names of console ports: no guest has it twice, with two kinds of rings. */
+  readonly onceAMachine?: boolean;
   /** Put the device behind a port of its own, so that it can be unplugged (PCI only). */
   readonly hotplug?: boolean;
   /** A program of the host that is the device (vhost-user), and shares the guest's memory. */

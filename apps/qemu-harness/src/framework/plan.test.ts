@@ -139,10 +139,18 @@ describe('portions', () => {
     expect(() => portions([of(31)], 30)).toThrow(/room for 30/);
   });
 
-  it('puts no test into a guest twice', () => {
-    const [a, b] = [test({}), test({})];
-    const tests = [a, b, a, b].map((one) => ({ test: one }));
-    expect(portions(tests, 30).map((portion) => portion.length)).toEqual([2, 2]);
+  it('puts into a guest once what QEMU has once a machine, and all else as often as there is room', () => {
+    const often = test({ a: { model: 'm' } });
+    const names = test({ a: { model: 'm', onceAMachine: true } });
+    const variable = test({ a: { model: 'm', environment: { NAME: '{dir}' } } });
+    const sizes = (...tests: GuestTest[]): number[] =>
+      portions(
+        tests.map((one) => ({ test: one })),
+        30,
+      ).map((portion) => portion.length);
+    expect(sizes(often, often, often)).toEqual([3]);
+    expect(sizes(often, names, often, names)).toEqual([3, 1]);
+    expect(sizes(variable, often, variable, often)).toEqual([3, 1]);
   });
 });
 

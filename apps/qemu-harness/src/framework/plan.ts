@@ -65,21 +65,29 @@ export function reasonAgainst(test: GuestTest, cell: Cell): string | undefined {
   );
 }
 
+/** Whether a guest can have a test once only: QEMU has something of its devices, or a variable of its environment, once a machine. */
+function isOnceAMachine({ devices }: GuestTest): boolean {
+  return Object.values(devices).some(
+    ({ onceAMachine, environment }) => onceAMachine === true || environment !== undefined,
+  );
+}
+
 /**
- * Cuts a list of tests into portions whose devices fit in one guest, which has room for `slots` of them. No portion has a test twice, with two kinds of rings: names that QEMU
- * has once a machine (of console ports) are the test's.
+ * Cuts a list of tests into portions whose devices fit in one guest, which has room for `slots` of them. A portion may have a test twice, with
+ * two kinds of rings.
  */
 export function portions<T extends { readonly test: GuestTest }>(tests: readonly T[], slots: number): T[][] {
   const result: { free: number; readonly items: T[] }[] = [];
   for (const item of tests) {
     const { test } = item;
     const needed = Object.keys(test.devices).length;
+    const once = isOnceAMachine(test);
     if (needed > slots) {
       throw new Error(`'${test.name}' needs ${needed} devices; a guest has room for ${slots}.`);
     }
     // The first guest with room: each one less is a boot less.
     let portion = result.find(
-      ({ free, items }) => free >= needed && !items.some((other) => other.test === test),
+      ({ free, items }) => free >= needed && !(once && items.some((other) => other.test === test)),
     );
     if (portion === undefined) {
       portion = { free: slots, items: [] };

@@ -1,7 +1,8 @@
 /** `virtio rng`: prints random bytes from the host. */
 import { DeviceType } from '@virtio/core';
 import { type Command, Option } from 'commander';
-import { usage } from '../errors.ts';
+import { parseAddress } from '../address.ts';
+import { CliError, ExitStatus, usage } from '../errors.ts';
 import type { Host } from '../host.ts';
 import { Printer } from '../output.ts';
 import { showProgress } from '../progress.ts';
@@ -14,6 +15,14 @@ interface RngOptions extends DeviceOptions {
 }
 
 const CHUNK = 64 * 1024;
+/**
+ * When a back end that has given no byte yet is remarked upon, and when it is given up: a rate limit of vhost-device-rng makes it wait for
+ * 66 seconds at most.
+ */
+const REMARK_MS = 5_000;
+const LONGEST_MS = 70_000;
+const WRONG_TYPE =
+  'vhost-user does not give the type of a device: check that the back end at this socket is an entropy device';
 /** The largest number of bytes to print as JSON. */
 const MOST_JSON = 1 << 20;
 
@@ -38,14 +47,17 @@ export function addRng(program: Command, host: Host): void {
       throw usage(`with --json, --length can be at most ${MOST_JSON} bytes`);
     }
     const format = options.format ?? (host.stdout.isTTY === true ? 'hex' : 'raw');
+    const typeless = parseAddress(device).kind === 'vhost-user';
     const { VirtioRng } = await import('@virtio/rng');
     using opened = await openWith(host, device, options, DeviceType.EntropySource, VirtioRng);
     using bar = showProgress(host, printer.json || format !== 'raw', 'gathering', length);
     const all: Buffer[] = [];
     for (let done = 0; done < length;) {
       const wanted = new Uint8Array(Math.min(length - done, CHUNK));
-      const bytes = await opened.driver.fill(wanted, { signal: host.signal });
-      done += bytes.length;
+      const ask = (signal: AbortSignal): Promise<number> => opened.driver.requestEntropy(wanted, { signal });
+      const count = await (done === 0 && typeless ? beginning(host, ask) : ask(host.signal));
+      const bytes = wanted.subarray(0, count);
+      done += count;
       if (format === 'raw' && !printer.json) await printer.bytes(bytes);
       else all.push(Buffer.from(bytes));
       bar.update(done);
@@ -54,4 +66,28 @@ export function addRng(program: Command, host: Host): void {
     printer.result({ length, hex: bytes.toString('hex') });
     if (format !== 'raw') printer.line(bytes.toString(format));
   });
+}
+
+/** The first request to a back end, which never answers it if it serves another type of device. */
+async function beginning(host: Host, ask: (signal: AbortSignal) => Promise<number>): Promise<number> {
+  const limit = new AbortController();
+  const remark = setTimeout(() => {
+    host.stderr.write(`virtio: no random bytes yet\nhint: ${WRONG_TYPE}\n`);
+  }, REMARK_MS);
+  const end = setTimeout(() => {
+    limit.abort();
+  }, LONGEST_MS);
+  try {
+    return await ask(AbortSignal.any([host.signal, limit.signal]));
+  } catch (error) {
+    if (!limit.signal.aborted) throw error;
+    throw new CliError(
+      ExitStatus.FAILED,
+      `the device gave no random byte within ${LONGEST_MS / 1000} seconds`,
+      WRONG_TYPE,
+    );
+  } finally {
+    clearTimeout(remark);
+    clearTimeout(end);
+  }
 }

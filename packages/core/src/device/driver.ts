@@ -27,6 +27,7 @@ import {
 } from './driver-spec.ts';
 import { Events } from './events.ts';
 import { type FeatureName, type FeatureSet, type FeatureTable, requireFeatureNames } from './features.ts';
+import { NonReentrant } from './non-reentrant.ts';
 import type { FeatureRequest, Transport } from './transport.ts';
 
 /**
@@ -78,6 +79,8 @@ export abstract class Driver<
   readonly #events = new Events<EventMap>();
   #features: FeatureSet<Name>;
   #failure: VirtioError | undefined;
+  /** Looks at the configuration at interrupts. */
+  readonly #changes: NonReentrant;
   #generation = 0;
   #quirks = 0;
   /** Whether the constructor has finished, so that events may be reported. */
@@ -121,6 +124,9 @@ export abstract class Driver<
         this.quirk(queue, message);
       },
     });
+    this.#changes = new NonReentrant(() => {
+      this.#look(true);
+    }, transport.interrupts);
     transport.claim(this);
     try {
       this.#features = transport.beginInit(this.#request);
@@ -525,7 +531,7 @@ export abstract class Driver<
   }
 
   readonly #configInterrupt = (): void => {
-    if (this.#started) this.#look(true);
+    if (this.#started) this.#changes.call();
     else this.#changedEarly = true;
   };
 

@@ -10,16 +10,17 @@ import { Feature, type FeatureName, type FeatureSet, type FeatureTable } from '.
 import { type DmaRegion, PAGE_SIZE } from '../memory/hal.ts';
 import type { QueueSignals } from '../threads/queue-plan.ts';
 import type { InterruptSource } from './interrupts.ts';
-import type {
-  Field,
-  FieldAccess,
-  FieldTable,
-  FieldType,
-  FieldValue,
-  Layout,
-  ReadableField,
-  ReadableValues,
-  WritableField,
+import {
+  type Field,
+  type FieldAccess,
+  type FieldTable,
+  type FieldType,
+  type FieldValue,
+  type Layout,
+  type ReadableField,
+  type ReadableValues,
+  requireFieldValue,
+  type WritableField,
 } from '../memory/layout.ts';
 import type { QueueCalls } from '../ring/queue-calls.ts';
 
@@ -365,15 +366,17 @@ export abstract class Transport implements Disposable {
   /**
    * Writes one field of the configuration space.
    *
-   * @throws {@link VirtioError} `CONFIG_SPACE_MISSING`, `CONFIG_SPACE_TOO_SMALL`; `INVALID_PARAM` for a read-only field
+   * @throws {@link VirtioError} `CONFIG_SPACE_MISSING`, `CONFIG_SPACE_TOO_SMALL`; `INVALID_PARAM` for a read-only field, and for
+   * a value that the field cannot hold
    */
   writeConfigSpace<T extends FieldType>(field: WritableField<T>, value: FieldValue<T>): void {
     this.#checkConfig(field);
     this.#checkAccess(field, 'read-only');
+    requireFieldValue(field, value);
     const { offset, size, type } = field as Field;
     if (value instanceof Uint8Array) {
       value.forEach((byte, i) => {
-        if (i < size) this.writeConfig(offset + i, 1, byte);
+        this.writeConfig(offset + i, 1, byte);
       });
     } else if (type === 'u64') {
       const wide = BigInt(value);

@@ -49,6 +49,45 @@ describe('Layout', () => {
     expect(() => Example.read(view, -1)).toThrow(refused);
     expect(() => Example.write(view, 0, { e: new Uint8Array(4) })).toThrow(refused);
     expect(() => Example.write(view, 0, { e: 5 as never })).toThrow(refused);
+    expect(() => Example.write(view, NaN, {})).toThrow(refused);
+  });
+
+  it.each([
+    ['a', 256],
+    ['a', -1],
+    ['b', 0.5],
+    ['b', NaN],
+    ['c', 2 ** 32],
+    ['c', '7'],
+    ['c', new Uint8Array(4)],
+    ['d', 2n ** 64n],
+    ['d', -1n],
+    ['f', 2 ** 31],
+    ['f', -(2 ** 31) - 1],
+    ['e', null],
+  ])('refuses what field %s cannot hold: %s', (field, value) => {
+    const bytes = new Uint8Array(22);
+    const write = (): void => {
+      Example.write(new DataView(bytes.buffer), 0, { [field]: value });
+    };
+    expect(write).toThrow(expect.objectContaining({ code: 'INVALID_PARAM' }) as Error);
+    expect(bytes.every((byte) => byte === 0)).toBe(true);
+  });
+
+  it('takes the largest and the smallest that its fields can hold', () => {
+    const view = new DataView(new ArrayBuffer(22));
+    const values = {
+      a: 255,
+      b: 65_535,
+      c: 2 ** 32 - 1,
+      d: 2n ** 64n - 1n,
+      e: new Uint8Array(3),
+      f: -(2 ** 31),
+    };
+    Example.write(view, 0, values);
+    expect(Example.read(view)).toEqual(values);
+    Example.write(view, 0, { d: 7 as never, f: 2 ** 31 - 1 });
+    expect(Example.read(view)).toMatchObject({ d: 7n, f: 2 ** 31 - 1 });
   });
 
   it('takes the access to a field from its declaration, and does not mind it in memory', () => {

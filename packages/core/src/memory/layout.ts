@@ -6,6 +6,7 @@
  * `write`.
  */
 import { VirtioError } from '../errors.ts';
+import { show } from '../show.ts';
 
 /** The type of a field: an unsigned integer, a signed one, or a number of bytes. */
 export type FieldType = 'u8' | 'u16' | 'u32' | 'u64' | 'i32' | `bytes${number}`;
@@ -129,7 +130,7 @@ export class Layout<T extends FieldTable> {
   /**
    * Writes the given fields, and zero to all others.
    *
-   * @throws {@link VirtioError} `INVALID_PARAM` if the structure does not fit the view, or bytes are longer than their field
+   * @throws {@link VirtioError} `INVALID_PARAM` if the structure does not fit the view, or a field cannot hold its value
    */
   write(view: DataView, at: number, values: Partial<Values<T>>): void {
     this.#check(view, at);
@@ -142,7 +143,7 @@ export class Layout<T extends FieldTable> {
   }
 
   #check(view: DataView, at: number): void {
-    if (at < 0 || at + this.size > view.byteLength) {
+    if (!(at >= 0 && at + this.size <= view.byteLength)) {
       throw new VirtioError(
         'INVALID_PARAM',
         `${this.name} takes ${this.size} bytes; at ${at} it does not fit ${view.byteLength} bytes`,
@@ -170,15 +171,10 @@ function readField(view: DataView, at: number, { type, offset, size }: Field): n
 }
 
 function writeField(view: DataView, at: number, field: Field, value: number | bigint | Uint8Array): void {
-  const position = at + field.offset;
-  if (value instanceof Uint8Array) {
-    if (value.length > field.size || !field.type.startsWith('bytes')) {
-      throw new VirtioError('INVALID_PARAM', `${field.name} takes ${field.size} bytes, not ${value.length}`);
-    }
-    new Uint8Array(view.buffer, view.byteOffset + position, field.size).set(value);
-    return;
-  }
-  switch (field.type) {
+  requireFieldValue(field, value);
+  const { type, offset, size } = field;
+  const position = at + offset;
+  switch (type) {
     case 'u8':
       view.setUint8(position, Number(value));
       return;
@@ -192,9 +188,30 @@ function writeField(view: DataView, at: number, field: Field, value: number | bi
       view.setInt32(position, Number(value), true);
       return;
     case 'u64':
-      view.setBigUint64(position, BigInt(value), true);
+      view.setBigUint64(position, BigInt(value as number | bigint), true);
       return;
     default:
-      throw new VirtioError('INVALID_PARAM', `${field.name} takes bytes, not a number`);
+      new Uint8Array(view.buffer, view.byteOffset + position, size).set(value as Uint8Array);
   }
+}
+
+/**
+ * Refuses a value that a field cannot hold. Fewer bytes than the field has are accepted.
+ *
+ * @throws {@link VirtioError} `INVALID_PARAM`
+ */
+export function requireFieldValue({ name, type, size }: Field, value: unknown): void {
+  if (type.startsWith('bytes')) {
+    if (value instanceof Uint8Array && value.length <= size) return;
+    const given = value instanceof Uint8Array ? `has ${value.length} bytes` : `is ${show(value)}`;
+    throw new VirtioError('INVALID_PARAM', `${name} ${given}; give a Uint8Array of at most ${size} bytes`);
+  }
+  const signed = type === 'i32';
+  const end = 2 ** (8 * size - (signed ? 1 : 0));
+  const integer = typeof value === 'bigint' || Number.isInteger(value);
+  if (integer && (value as number) >= (signed ? -end : 0) && (value as number) < end) return;
+  throw new VirtioError(
+    'INVALID_PARAM',
+    `${name} is ${show(value)}; give ${signed ? 'a signed' : 'an unsigned'} integer of ${8 * size} bits`,
+  );
 }

@@ -78,4 +78,13 @@ describe('subWindow', () => {
     expect(part.mapped?.u16.length).toBe(4);
     expect(part.mapped?.u16.byteOffset).toBe(8);
   });
+
+  it('refuse bounds that are no numbers', () => {
+    const window = new MappedRegisters(new ArrayBuffer(16));
+    expect(() => subWindow(window, 0, NaN)).toThrow(tooSmall);
+    expect(() => subWindow(window, NaN, 4)).toThrow(tooSmall);
+    expect(() => new MappedRegisters(new ArrayBuffer(16), 0, NaN)).toThrow(tooSmall);
+    expect(() => new MappedRegisters(new ArrayBuffer(16), NaN)).toThrow('multiple of 4');
+    expect(() => window.read32(NaN)).toThrow(tooSmall);
+  });
 });

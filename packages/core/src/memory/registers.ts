@@ -86,13 +86,14 @@ export class MappedRegisters implements RegisterWindow {
    * @throws {@link VirtioError} `CONFIG_SPACE_TOO_SMALL` if the mapping does not hold the window
    */
   constructor(buffer: ArrayBufferLike, byteOffset = 0, size = buffer.byteLength - byteOffset) {
-    if (byteOffset % 4 !== 0) {
+    // Not a number, too.
+    if (!(byteOffset % 4 === 0)) {
       throw new VirtioError(
         'INVALID_PARAM',
         `a register window must start at a multiple of 4, not at ${byteOffset}`,
       );
     }
-    if (size < 0 || byteOffset + size > buffer.byteLength) {
+    if (!(size >= 0 && byteOffset >= 0 && byteOffset + size <= buffer.byteLength)) {
       throw new VirtioError(
         'CONFIG_SPACE_TOO_SMALL',
         `a register window of ${size} bytes at ${byteOffset} does not fit a mapping of ${buffer.byteLength} bytes`,
@@ -146,7 +147,7 @@ export class MappedRegisters implements RegisterWindow {
  * @throws {@link VirtioError} `CONFIG_SPACE_TOO_SMALL` or `INVALID_PARAM`
  */
 export function checkRegister(offset: number, width: number, size: number): void {
-  if (offset < 0 || offset + width > size) {
+  if (!(offset >= 0 && offset + width <= size)) {
     throw new VirtioError(
       'CONFIG_SPACE_TOO_SMALL',
       `a register of ${width} bytes at offset ${offset} is outside its window of ${size} bytes`,
@@ -166,7 +167,7 @@ export function checkRegister(offset: number, width: number, size: number): void
  * @throws {@link VirtioError} `CONFIG_SPACE_TOO_SMALL` if it is not inside the window
  */
 export function subWindow(window: RegisterWindow, offset: number, size: number): RegisterWindow {
-  if (offset < 0 || size < 0 || offset + size > window.size) {
+  if (!(offset >= 0 && size >= 0 && offset + size <= window.size)) {
     throw new VirtioError(
       'CONFIG_SPACE_TOO_SMALL',
       `registers at ${offset} to ${offset + size} are outside their window of ${window.size} bytes`,
@@ -177,6 +178,26 @@ export function subWindow(window: RegisterWindow, offset: number, size: number):
     return new MappedRegisters(u8.buffer, u8.byteOffset + offset, size);
   }
   return new SubWindow(window, offset, size);
+}
+
+/**
+ * The registers of a device that is gone: reads return all ones, and writes do nothing. For transports that are closed while a driver
+ * still has them.
+ */
+export function goneRegisters(size: number): RegisterWindow {
+  return {
+    size,
+    read8: () => 0xff,
+    read16: () => 0xffff,
+    read32: () => 0xffff_ffff,
+    write8: ignore,
+    write16: ignore,
+    write32: ignore,
+  };
+}
+
+function ignore(): void {
+  return;
 }
 
 class SubWindow implements RegisterWindow {

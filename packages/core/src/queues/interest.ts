@@ -3,6 +3,7 @@
  * queue; it is told after each drain whether a caller still waits.
  */
 import type { Lookout } from '../device/interrupts.ts';
+import { NonReentrant } from '../device/non-reentrant.ts';
 import type { Transport } from '../device/transport.ts';
 import type { VirtioError } from '../errors.ts';
 import type { VirtQueue } from '../ring/virt-queue.ts';
@@ -25,6 +26,8 @@ export class Interest {
   readonly #transport: Transport;
   readonly #queue: VirtQueue;
   readonly #options: InterestOptions;
+  /** Takes what the device has used. */
+  readonly #take: () => void;
   /** The lookout of a source that polls by itself: interrupts are enabled when it stops. */
   readonly #lookout: Lookout | undefined;
   #holding = false;
@@ -38,7 +41,10 @@ export class Interest {
     this.#queue = queue;
     this.#options = options;
     this.#lookout = transport.interrupts?.lookout;
-    transport.interrupts?.onQueue(queue.index, options.onUsed);
+    this.#take = new NonReentrant(() => {
+      if (queue.failure === undefined) options.onUsed();
+    }, transport.interrupts).call;
+    transport.interrupts?.onQueue(queue.index, this.#take);
     this.#lookout?.onRest(queue.index, this.#rest);
   }
 
@@ -106,6 +112,6 @@ export class Interest {
 
   readonly #again = (): void => {
     this.#scheduled = false;
-    if (this.#queue.failure === undefined) this.#options.onUsed();
+    this.#take();
   };
 }

@@ -45,7 +45,8 @@ function portArguments({ key, number, console = false, name }: PortSpec): string
 
 /** A console device with these ports. */
 export function consoleDevice(ports: readonly PortSpec[], properties: Properties = {}): DeviceSpec {
-  return { model: 'virtio-serial', properties, after: ports.flatMap(portArguments) };
+  const onceAMachine = ports.some(({ name }) => name !== undefined);
+  return { model: 'virtio-serial', properties, onceAMachine, after: ports.flatMap(portArguments) };
 }
 
 /** A program on the host that has a port open. */
