@@ -18,6 +18,7 @@ import {
   type QueuePlanOptions,
   type Request,
   type RequestQueue,
+  requireFeatureNames,
   requireInteger,
   requireThreads,
   type SpinOptions,
@@ -104,17 +105,17 @@ export function etherType(buffer: Uint8Array, offset: number): number {
 }
 
 /** The names of the features to be accepted. */
-function wantedFeatures(options: NetDriverOptions, extra: readonly NetFeatureName[]): NetFeatureName[] {
+function wantedFeatures(
+  transport: Transport,
+  options: NetDriverOptions,
+  extra: readonly NetFeatureName[],
+): NetFeatureName[] {
   const { receiveOffloads = false, without = [] } = options;
-  for (const [name, value] of Object.entries({ without, receiveOffloads })) {
-    if (Array.isArray(value) || (name === 'receiveOffloads' && typeof value === 'boolean')) continue;
-    throw new VirtioError('INVALID_PARAM', `${name} is ${String(value)}; give an array of names of features`);
-  }
-  const unknown = without.find((name) => !(name in NetFeature) && !(name in Feature));
-  if (unknown !== undefined) {
+  requireFeatureNames(transport, without, NetFeature);
+  if (typeof receiveOffloads !== 'boolean' && !Array.isArray(receiveOffloads)) {
     throw new VirtioError(
       'INVALID_PARAM',
-      `without: there is no feature '${unknown}'; see NetFeature and Feature`,
+      `${transport.who()}: receiveOffloads is ${String(receiveOffloads)}; give a boolean, or an array of names of features`,
     );
   }
   const offloads: readonly ReceiveOffload[] =
@@ -182,7 +183,7 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
         `${transport.who()}: macAddress is all zeros or a multicast address`,
       );
     }
-    const supported = wantedFeatures(options, extra);
+    const supported = wantedFeatures(transport, options, extra);
     const without = (options.without ?? []).filter((name): name is FeatureName => name in Feature);
     super(
       transport,

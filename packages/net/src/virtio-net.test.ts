@@ -780,6 +780,13 @@ describe('sending', () => {
 });
 
 describe('configuration', () => {
+  it('refuses to do without what is no feature, and says which there are', () => {
+    expect(() => setUp({}, { without: ['CSUMM' as 'CSUM'] })).toThrow(
+      /without "CSUMM", which is not a feature that can be left out; these are CSUM, .*, MRG_RXBUF, .*, EVENT_IDX, /,
+    );
+    expect(() => setUp({}, { without: 'CSUM' as unknown as [] })).toThrow(code('INVALID_PARAM'));
+  });
+
   it('reads address, MTU, link, speed and duplex [5.1.4]', () => {
     const features = QEMU | F.MTU | F.SPEED_DUPLEX;
     const { net } = setUp({ features, mtu: 9000, speed: 25_000, duplex: 1, linkUp: false });
