@@ -28,6 +28,8 @@ function project(manifest: string): TestProjectInlineConfiguration[] {
         isolate: ISOLATED.test(manifest),
         restoreMocks: true,
         testTimeout: 20_000,
+        // Only for what hangs: to load v86 takes a busy machine its time.
+        hookTimeout: 60_000,
       },
     },
   ];

@@ -330,8 +330,9 @@ export class Exchange {
 
   /** Waits for an answer, or until the caller loses interest; the request goes on then. */
   async #done(tag: number, signal: AbortSignalLike | undefined): Promise<void> {
-    await settledOrAborted(this.#tags.done(tag), signal);
-    if (!this.#tags.isDone(tag)) this.#tags.undone(tag);
+    const done = this.#tags.done(tag);
+    await settledOrAborted(done, signal);
+    this.#tags.undone(tag, done);
   }
 
   /** Waits for an answer, and has the request flushed if the caller loses interest. */

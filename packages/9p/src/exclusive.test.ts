@@ -93,6 +93,28 @@ describe('a device has one client', () => {
     await leavesNothing(rig, second);
   });
 
+  it('can be left with a signal while the server still forgets files', async () => {
+    for (const late of [false, true]) {
+      const rig = await mounted();
+      const { fs, server, driver, device } = rig;
+      server.put('/f', new Uint8Array(1));
+      server.hold = (type) => type === 120;
+      await fs.stat('/f');
+      const abort = new AbortController();
+      const leaving = fs.unmount({ signal: abort.signal });
+      await settle();
+      expect(server.held).toHaveLength(1);
+      server.hold = undefined;
+      server.release();
+      // The answer is there: it is too late.
+      if (late) abort.abort();
+      await leaving;
+      expect(server.fids.size).toBe(0);
+      driver[Symbol.dispose]();
+      device.assertClean();
+    }
+  });
+
   it('does not use the number of a fid again whose clunk is answered after the next session has begun', async () => {
     const rig = await mounted();
     const { fs, server } = rig;

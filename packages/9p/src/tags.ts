@@ -160,9 +160,10 @@ export class Tags {
     return tag;
   }
 
-  /** Whether a request has ended: it was answered or lost. */
+  /** Whether a request has ended: it was answered or lost, or its reply was taken already. */
   isDone(tag: number): boolean {
-    return this.isLost(tag) || this.device.isDone(this.#tokens[tag] as number);
+    const token = this.#tokens[tag] as number;
+    return token === TAKEN || this.isLost(tag) || this.device.isDone(token);
   }
 
   /** Whether a reset has ended a request, answered or not: its token is void. */
@@ -261,8 +262,12 @@ export class Tags {
     return promise;
   }
 
-  /** The caller of {@link Tags.done} no longer waits. Others who wait for the same request look again. */
-  undone(tag: number): void {
+  /**
+   * The caller of {@link Tags.done}, which returned `promise`, no longer waits. Others who wait for the same request look again; by now the
+   * tag may be that of another one, which is left alone.
+   */
+  undone(tag: number, promise: Promise<void>): void {
+    if (this.#promises[tag] !== promise) return;
     this.#tell(tag);
     this.#deafenIfIdle();
   }
@@ -322,6 +327,7 @@ export class Tags {
 
   #release(tag: number): void {
     this.#tell(tag);
+    this.#tokens[tag] = TAKEN;
     this.#rooms[tag] = undefined;
     this.#free.push(tag);
     this.wake();
@@ -372,6 +378,9 @@ export class Tags {
 }
 
 const LATER = { kick: false };
+
+/** In the place of the token of a request whose reply was taken. */
+const TAKEN = -1;
 
 /** Whether the device puts data where it belongs, so that it need not be copied there. */
 function isDirect(room: Uint8Array | undefined): boolean {

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { virtio } from '../test/fake-host.ts';
 import { formatAddress, parseAddress } from './address.ts';
 import { ExitStatus, reportOf } from './errors.ts';
-import { splitWords } from './commands/p9-shell.ts';
+import { splitWords } from './commands/share-shell.ts';
 import { HexDump } from './hexdump.ts';
 import { Ending } from './main.ts';
 import { toJson, wantsColor } from './output.ts';
@@ -111,11 +111,21 @@ describe('the command line', () => {
       'input',
       'socket',
       '9p',
+      'fs',
       'gpu',
       'sound',
       'explain',
     ]) {
       expect(out).toMatch(new RegExp(`^  ${name}`, 'm'));
+    }
+  });
+
+  it.each([40, 60, 80])('fits help to %i columns', async (columns) => {
+    for (const line of ['--help', 'list --help', 'trace --help', 'sound record --help']) {
+      const { out } = await virtio(line, { isTTY: true, columns });
+      const lines = out.split('\n').filter((text) => !text.startsWith('Usage: '));
+      expect(lines.length).toBeGreaterThan(10);
+      expect(Math.max(...lines.map(({ length }) => length))).toBeLessThanOrEqual(columns);
     }
   });
 
@@ -127,6 +137,11 @@ describe('the command line', () => {
     ['trace 0000:00:03.0 -- nothing', /"nothing" is not a command\nhint: virtio trace/],
     ['trace 0000:00:03.0 -- blk', /"blk" is not a command/],
     ['trace 0000:00:03.0 -- blk nothing', /"blk nothing" is not a command/],
+    [
+      'blk verify 0000:00:03.0 /nowhere/x',
+      /^virtio: \/nowhere\/x could not be opened: there is no such file\nhint: check/,
+    ],
+    ['net inject 0000:00:03.0 /nowhere/x', /there is no such file/],
     ['probe nonsense', /"nonsense" is not the address of a device\nhint: write pci:0000:00:03.0/],
     ['probe vhost-user:/tmp/x', /does not report its device type\nhint: add --type/],
     ['probe vhost-user:/tmp/x --type nothing', /"nothing" is not a type of device/],

@@ -81,6 +81,10 @@ const ENTRIES: Readonly<Partial<Record<DeviceType, () => Promise<Entry>>>> = {
     const { P9Features, Virtio9p } = await import('@virtio/9p');
     return entry(P9Features, Virtio9p, ({ mountTag }) => ({ mountTag }));
   },
+  [DeviceType.FileSystem]: async () => {
+    const { FsFeatures, VirtioFs } = await import('@virtio/fs');
+    return entry(FsFeatures, VirtioFs, ({ tag, requestQueueCount }) => ({ tag, requestQueueCount }));
+  },
   [DeviceType.Gpu]: async () => {
     const { GpuFeatures, VirtioGpu } = await import('@virtio/gpu');
     return entry(GpuFeatures, VirtioGpu, async (gpu, signal) => {
@@ -131,6 +135,7 @@ const SHORT: Readonly<Record<string, DeviceTypeName>> = {
   console: 'Console',
   rng: 'EntropySource',
   '9p': 'P9',
+  fs: 'FileSystem',
   gpu: 'Gpu',
   input: 'Input',
   socket: 'Socket',

@@ -93,6 +93,19 @@ describe('list', () => {
     disk.device.assertClean();
   });
 
+  it.each([40, 60, 80, 100])('fits a terminal of %i columns, and loses nothing', async (columns) => {
+    const features =
+      CommonFeatures.set('VERSION_1', 'EVENT_IDX', 'RING_PACKED', 'ACCESS_PLATFORM').bits | (1n << 9n);
+    const wide = await virtio('list --all', { listed, features });
+    const { out } = await virtio('list --all --no-color', { listed, features, isTTY: true, columns });
+    const lines = out.split('\n');
+    expect(Math.max(...lines.map(({ length }) => length))).toBeLessThanOrEqual(columns);
+    const words = (text: string): string[] => [...new Set(text.match(/[^\s-]\S*/g))].sort();
+    // The titles of all columns but the first stand in each record; the first is not needed.
+    expect(words(`ADDRESS ${out}`)).toEqual(words(wide.out));
+    expect(lines.some((line) => line.startsWith('pci:0000:00:03.0'))).toBe(true);
+  });
+
   it('says so when there is nothing', async () => {
     expect((await virtio('list')).err).toMatch(/no virtio devices/);
     expect((await virtio('list --json')).out).toBe('[]\n');

@@ -118,17 +118,24 @@ export function reportOf(error: unknown): Report {
   }
   if (VirtioError.is(error)) {
     const { status, advice }: Known = KNOWN[error.code] ?? { status: ExitStatus.FAILED };
+    // A socket where nobody listens is in no list of devices; its message says what to do.
+    const elsewhere = error.code === 'NO_DEVICE' && error.cause !== undefined;
     return {
       status,
       code: error.code,
       message: messageOf(error),
-      advice,
+      advice: elsewhere ? undefined : advice,
       help: `virtio explain ${error.code}`,
     };
   }
   if (error instanceof Error) {
-    const { code = error.name } = error as NodeJS.ErrnoException;
+    const { code = error.name, path } = error as NodeJS.ErrnoException;
     const status = ['EACCES', 'EPERM', 'EROFS'].includes(code) ? ExitStatus.REFUSED : ExitStatus.FAILED;
+    // Errors of shares have this form, too, but another name; what is not there is the host's.
+    if (error.name === 'Error' && path !== undefined && ['ENOENT', 'ENOTDIR'].includes(code)) {
+      const message = `${path} could not be opened: there is no such file`;
+      return { status: ExitStatus.USAGE, code, message, advice: 'check the path', help: undefined };
+    }
     return { status, code, message: error.message, advice: undefined, help: undefined };
   }
   const message = String(error);

@@ -2,6 +2,7 @@
 import Table from 'cli-table3';
 import pc from 'picocolors';
 import { once } from 'node:events';
+import { stripVTControlCharacters } from 'node:util';
 import type { Host, Output } from './host.ts';
 
 /** Options of {@link Printer}. */
@@ -39,6 +40,9 @@ export function toJson(value: unknown, indent?: number): string {
   );
 }
 
+/** What is between the columns of a table. */
+const GAP = '  ';
+
 /** Prints the output of a command. */
 export class Printer {
   readonly json: boolean;
@@ -71,8 +75,47 @@ export class Printer {
     if (!this.json) this.#host.stderr.write(`${text}\n`);
   }
 
-  /** Prints a table without lines, so that other programs can split it. */
+  /**
+   * Prints a table without lines, so that other programs can split it. On a terminal that is too narrow, its last column is wrapped; if
+   * that does not suffice, each row becomes a few lines: its first cell, and below it the others with their titles.
+   */
   table(head: readonly string[], rows: readonly (readonly string[])[]): void {
+    const { columns, isTTY } = this.#host.stdout;
+    const width = isTTY === true && columns !== undefined && columns > 0 ? columns : Infinity;
+    const all = head.length === 0 ? rows : [head, ...rows];
+    const last = Math.max(0, ...all.map((row) => row.length)) - 1;
+    const cells = (column: number): string[] => all.map((row) => stripVTControlCharacters(row[column] ?? ''));
+    let before = 0;
+    for (let column = 0; column < last; column += 1) {
+      before += Math.max(...cells(column).map((cell) => cell.length)) + GAP.length;
+    }
+    const room = width - before;
+    const widest = Math.max(0, ...cells(last).map((cell) => cell.length));
+    const word = Math.max(0, ...cells(last).flatMap((cell) => cell.split(' ').map(({ length }) => length)));
+    if (widest <= room || (last > 0 && word <= room)) {
+      this.#table(head, rows, last, widest <= room ? undefined : room);
+      return;
+    }
+    if (head.length < 3) {
+      this.#table(head, rows, last, undefined);
+      return;
+    }
+    for (const [first = '', ...others] of rows) {
+      this.line(first);
+      this.table(
+        [],
+        others.map((cell, index) => [`${GAP}${this.colors.bold(head[index + 1] ?? '')}`, cell]),
+      );
+    }
+  }
+
+  /** @param room how wide the last column may be */
+  #table(
+    head: readonly string[],
+    rows: readonly (readonly string[])[],
+    last: number,
+    room: number | undefined,
+  ): void {
     const none = [
       'top',
       'top-mid',
@@ -86,8 +129,9 @@ export class Printer {
     const more = ['left', 'left-mid', 'mid', 'mid-mid', 'right', 'right-mid'];
     const chars = Object.fromEntries([...none, ...more].map((name) => [name, '']));
     const table = new Table({
-      chars: { ...chars, middle: '  ' },
+      chars: { ...chars, middle: GAP },
       style: { 'padding-left': 0, 'padding-right': 0, head: [], border: [] },
+      ...(room !== undefined && { colWidths: [...new Array<null>(last).fill(null), room], wordWrap: true }),
     });
     if (head.length > 0) table.push(head.map((title) => this.colors.bold(title)));
     table.push(...rows.map((row) => [...row]));

@@ -12,12 +12,13 @@ import { addGpu } from './commands/gpu.ts';
 import { addInput } from './commands/input.ts';
 import { addList } from './commands/list.ts';
 import { addNet } from './commands/net.ts';
-import { addP9 } from './commands/p9.ts';
 import { addProbe } from './commands/probe.ts';
 import { addRng } from './commands/rng.ts';
+import { addShares } from './commands/shares.ts';
 import { addSocket } from './commands/socket.ts';
 import { addSound } from './commands/sound.ts';
 import { addTrace } from './commands/trace.ts';
+import { HELP, remark } from './help.ts';
 import type { Host } from './host.ts';
 
 /**
@@ -38,11 +39,14 @@ export function createProgram(host: Host, { tellErrors = true } = {}): Command {
       getOutHelpWidth: () => host.stdout.columns ?? 100,
       getErrHelpWidth: () => host.stderr.columns ?? 100,
     })
+    .configureHelp(HELP)
     .showSuggestionAfterError()
     .showHelpAfterError('(virtio --help lists the commands, virtio COMMAND --help the arguments of one)')
-    .addHelpText(
-      'after',
-      '\nA device is pci:0000:00:03.0 (or 0000:00:03.0), mmio:0xfeb00e00 or vhost-user:/path/to/socket.',
+    .addHelpText('after', ({ command }) =>
+      remark(
+        command,
+        'A device is pci:0000:00:03.0 (or 0000:00:03.0), mmio:0xfeb00e00 or vhost-user:/path/to/socket.',
+      ),
     );
   addList(program, host);
   addProbe(program, host);
@@ -50,12 +54,15 @@ export function createProgram(host: Host, { tellErrors = true } = {}): Command {
   addTrace(program, host, async (argv, traced) => {
     await createProgram(traced, { tellErrors }).parseAsync(argv, { from: 'user' });
   });
-  for (const add of [addBlk, addNet, addConsole, addRng, addInput, addSocket, addP9, addGpu, addSound]) {
+  for (const add of [addBlk, addNet, addConsole, addRng, addInput, addSocket, addShares, addGpu, addSound]) {
     add(program, host);
   }
   addExplain(program, host);
+  const completion = tab(program);
+  const complete = program.commands.find((command) => command.name() === 'complete');
+  complete?.description('print the completion script of a shell');
   // For a device, the completion proposes those of this machine.
-  for (const command of tab(program).commands.values()) {
+  for (const command of completion.commands.values()) {
     if (!command.arguments.has('device')) continue;
     command.argument('device', (complete) => {
       for (const device of host.system.listDevices()) {

@@ -24,7 +24,10 @@ export function showProgress(
   format: (value: number) => string = formatSize,
 ): Progress {
   if (json || stderr.isTTY !== true || total <= 0) return NONE;
+  // On a narrow terminal the bar is short, so that the numbers are seen.
+  const room = (stderr.columns ?? 80) - what.length - 45;
   const bar = new SingleBar({
+    barsize: Math.max(5, Math.min(40, room)),
     format: `${what} {bar} {percentage} % · {value} of {total} · {eta_formatted} left`,
     stream: stderr,
     hideCursor: true,

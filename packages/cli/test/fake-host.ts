@@ -17,7 +17,11 @@ export interface World {
   readonly input?: Uint8Array | Readable;
   readonly env?: Host['env'];
   readonly isTTY?: boolean;
+  /** How wide the terminal is. */
+  readonly columns?: number;
   readonly signal?: AbortSignal;
+  /** Hears all that was printed so far, whenever more is. */
+  readonly onOutput?: (all: string) => void;
 }
 
 /** What came of a command. */
@@ -34,11 +38,15 @@ export interface Outcome {
 
 class Sink extends Writable {
   readonly isTTY: boolean;
+  readonly columns?: number;
   readonly #chunks: Buffer[] = [];
+  readonly #onOutput: World['onOutput'];
 
-  constructor(isTTY: boolean) {
+  constructor(isTTY: boolean, { columns, onOutput }: Pick<World, 'columns' | 'onOutput'> = {}) {
     super();
+    this.#onOutput = onOutput;
     this.isTTY = isTTY;
+    if (columns !== undefined) this.columns = columns;
   }
 
   get contents(): Buffer {
@@ -47,13 +55,14 @@ class Sink extends Writable {
 
   override _write(chunk: Buffer, _encoding: string, done: () => void): void {
     this.#chunks.push(Buffer.from(chunk));
+    this.#onOutput?.(this.contents.toString());
     done();
   }
 }
 
 /** Runs a command line in a world. */
 export async function virtio(line: string | readonly string[], world: World = {}): Promise<Outcome> {
-  const stdout = new Sink(world.isTTY ?? false);
+  const stdout = new Sink(world.isTTY ?? false, world);
   const stderr = new Sink(false);
   const opened: OpenHow[] = [];
   const bound: string[] = [];

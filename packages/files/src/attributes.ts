@@ -1,14 +1,6 @@
 /** Tasks that read and change the attributes of files, and read those of the file system. */
-import { decodeUtf8Lossless, VirtioError } from '@virtio/core';
-import {
-  checkBytes,
-  CLIENT,
-  checkMode,
-  checkOwner,
-  checkSize,
-  requireChoice,
-  requireString,
-} from './check.ts';
+import { decodeUtf8Lossless, requireBytes, VirtioError } from '@virtio/core';
+import { CLIENT, checkMode, checkOwner, checkSize, requireChoice, requireString } from './check.ts';
 import type { AttributeChanges } from './client.ts';
 import { type FsContext, named, withFile } from './context.ts';
 import { isDirectory } from './client.ts';
@@ -106,7 +98,7 @@ export function* setxattr(
   { only }: SetxattrOptions,
 ): Task<void> {
   requireString('the name of an attribute', name);
-  checkBytes(value);
+  requireBytes(CLIENT, value);
   if (only !== undefined) requireChoice('only', only, ['create', 'replace']);
   const flags = only === undefined ? 0 : only === 'create' ? XATTR_CREATE : XATTR_REPLACE;
   const task = withFile(client, path, true, (fid) => client.setxattr(fid, name, value, flags));

@@ -1,5 +1,5 @@
 /** Checks the arguments of callers before anything is sent, so that nothing is silently truncated on its way to the server. */
-import { requireBytes, requireInteger, VirtioError } from '@virtio/core';
+import { requireInteger, VirtioError } from '@virtio/core';
 
 export const MAX_U32 = 0xffff_ffff;
 
@@ -49,21 +49,6 @@ export function requireChoice(name: string, value: unknown, choices: readonly st
   throw new VirtioError(
     'INVALID_PARAM',
     `${CLIENT}: ${name} is ${String(value)} (${typeof value}); it can be ${choices.join(' or ')}`,
-  );
-}
-
-/**
- * Checks bytes of the caller.
- *
- * @throws {@link VirtioError} `INVALID_PARAM` unless it is a `Uint8Array` that was not transferred
- */
-export function checkBytes(value: unknown): asserts value is Uint8Array {
-  requireBytes(CLIENT, value);
-  const { detached } = value.buffer as { readonly detached?: boolean };
-  if (detached !== true) return;
-  throw new VirtioError(
-    'INVALID_PARAM',
-    `${CLIENT}: the buffer was transferred before the call, so that it has no bytes; give one that this program still has`,
   );
 }
 

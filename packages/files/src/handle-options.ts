@@ -1,6 +1,6 @@
 /** Options of the methods of a file handle, and their defaults. */
-import { requireInteger, VirtioError, type WaitOptions } from '@virtio/core';
-import { checkBytes, CLIENT, checkSize, MAX_U32, requireChoice, requireString } from './check.ts';
+import { requireBytes, requireInteger, VirtioError, type WaitOptions } from '@virtio/core';
+import { CLIENT, checkSize, MAX_U32, requireChoice, requireString } from './check.ts';
 import type { SyncOptions } from './options.ts';
 import { LockType } from './numbers.ts';
 
@@ -107,7 +107,7 @@ export function toVector(buffers: readonly Uint8Array[], position: number | null
     );
   }
   const parts = Array.from(buffers, (part) => {
-    checkBytes(part);
+    requireBytes(CLIENT, part);
     return { part, length: part.length };
   });
   const total = parts.reduce((sum, { length }) => sum + length, 0);
@@ -120,7 +120,7 @@ export function toTransfer(
   length: number | undefined,
   position: number | null | undefined,
 ): Transfer {
-  checkBytes(buffer);
+  requireBytes(CLIENT, buffer);
   const values = typeof options === 'object' ? options : { offset: options, length, position };
   const offset = requireInteger(CLIENT, 'offset', values.offset ?? 0, 0, buffer.length);
   const rest = buffer.length - offset;

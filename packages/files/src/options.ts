@@ -1,6 +1,13 @@
 /** The options that operations share, in the shape of those of `node:fs`. */
-import { decodeUtf8, encodeUtf8, type SpinOptions, VirtioError, type WaitOptions } from '@virtio/core';
-import { checkBytes } from './check.ts';
+import {
+  decodeUtf8,
+  encodeUtf8,
+  requireBytes,
+  type SpinOptions,
+  VirtioError,
+  type WaitOptions,
+} from '@virtio/core';
+import { CLIENT } from './check.ts';
 import type { OpenFlags } from './open-flags.ts';
 
 /** Options of the synchronous form of a method: those of its form with promises, but `timeoutMs` in place of `signal`. */
@@ -78,7 +85,7 @@ export interface SetxattrOptions extends WaitOptions {
 
 export function toBytes(data: unknown): Uint8Array {
   if (typeof data === 'string') return encodeUtf8(data);
-  checkBytes(data);
+  requireBytes(CLIENT, data);
   return data;
 }
 

@@ -11,6 +11,7 @@ import {
   type DriverOptions,
   type FeatureName,
   type Hal,
+  requireFeatureNames,
   requireInteger,
   type SharedMemory,
   type SpinOptions,
@@ -138,6 +139,7 @@ export class VirtioGpu extends Driver<GpuFeatureName, GpuEvents> {
    */
   constructor(transport: Transport, hal: Hal, options: GpuOptions = {}) {
     const { without = [], queueSize = DEFAULT_QUEUE_SIZE, ...others } = options;
+    requireFeatureNames(transport, without, GpuFeature);
     const own = Object.keys(GpuFeature) as GpuFeatureName[];
     super(
       transport,

@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { openMmio } from './open-mmio.ts';
 import { FakeMachine } from './sysfs.fixture.ts';
 import { SystemFiles } from './system-files.ts';
-import { expectTypedEnd } from './typed-end.fixture.ts';
+import { expectTypedEnd } from '../test/typed-end.ts';
 
 const ADDRESS = 0x1200;
 const SIZE = 0x200;

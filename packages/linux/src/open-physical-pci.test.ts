@@ -6,7 +6,7 @@ import { VirtioBlk } from '@virtio/blk';
 import { DeviceStatus, DeviceType, PollingInterrupts } from '@virtio/core';
 import { CommonCfg, type PciTransport } from '@virtio/pci';
 import { FakeDevice, FakeHal, FakePciDevice } from '@virtio/testing';
-import { expectTypedEnd } from './typed-end.fixture.ts';
+import { expectTypedEnd } from '../test/typed-end.ts';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { openPhysicalPci } from './open-physical-pci.ts';
 import type { OpenOptions } from './open-options.ts';

@@ -295,13 +295,15 @@ const PATH_ADVICE: Readonly<Record<number, Advice>> = {
   [Errno.EACCES]: ['check the rights of the socket and of the folders above it'],
 };
 
+const NO_ADVICE: Advice = ['see the cause'];
+
 function pathError(
   what: string,
   call: SocketCall,
   errno: number,
   advice: Readonly<Record<number, Advice>>,
 ): VirtioError {
-  const [text, code] = advice[errno] ?? PATH_ADVICE[errno] ?? ['see the cause'];
+  const [text, code] = advice[errno] ?? PATH_ADVICE[errno] ?? NO_ADVICE;
   return systemError(what, new SystemCallError(call, errno), text, code);
 }
 

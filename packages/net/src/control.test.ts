@@ -444,6 +444,23 @@ describe('announcements [5.1.9.5.4]', () => {
     clean(made);
   });
 
+  it('is asked for once in each life of the device, also when the acknowledgement of the last one is lost', async () => {
+    const made = setUp();
+    const { model, net } = made;
+    const listener = vi.fn();
+    net.on('announce', listener);
+    model.answer = () => null;
+    model.announce();
+    await turns();
+    net.reset();
+    await turns();
+    model.announce();
+    await turns();
+    expect(listener).toHaveBeenCalledTimes(2);
+    expect(model.commands).toHaveLength(2);
+    clean(made);
+  });
+
   it('is not disturbed by a device that refuses the acknowledgement', async () => {
     const made = setUp();
     made.model.answer = () => 1;

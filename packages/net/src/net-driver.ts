@@ -18,6 +18,7 @@ import {
   type QueuePlanOptions,
   type Request,
   type RequestQueue,
+  requireFeatureNames,
   requireInteger,
   requireThreads,
   type SpinOptions,
@@ -104,13 +105,17 @@ export function etherType(buffer: Uint8Array, offset: number): number {
 }
 
 /** The names of the features to be accepted. */
-function wantedFeatures(options: NetDriverOptions, extra: readonly NetFeatureName[]): NetFeatureName[] {
+function wantedFeatures(
+  transport: Transport,
+  options: NetDriverOptions,
+  extra: readonly NetFeatureName[],
+): NetFeatureName[] {
   const { receiveOffloads = false, without = [] } = options;
-  const unknown = without.find((name) => !(name in NetFeature) && !(name in Feature));
-  if (unknown !== undefined) {
+  requireFeatureNames(transport, without, NetFeature);
+  if (typeof receiveOffloads !== 'boolean' && !Array.isArray(receiveOffloads)) {
     throw new VirtioError(
       'INVALID_PARAM',
-      `without: there is no feature '${unknown}'; see NetFeature and Feature`,
+      `${transport.who()}: receiveOffloads is ${String(receiveOffloads)}; give a boolean, or an array of names of features`,
     );
   }
   const offloads: readonly ReceiveOffload[] =
@@ -162,8 +167,8 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
   #live = false;
   /** Whether the device asked for an announcement that it does not know to have been seen. */
   #unacknowledged = false;
-  /** Whether it is being told so. */
-  #acknowledging = false;
+  /** The acknowledgement that is with the device, if there is one. */
+  #acknowledgement: object | undefined;
 
   protected constructor(
     transport: Transport,
@@ -178,7 +183,7 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
         `${transport.who()}: macAddress is all zeros or a multicast address`,
       );
     }
-    const supported = wantedFeatures(options, extra);
+    const supported = wantedFeatures(transport, options, extra);
     const without = (options.without ?? []).filter((name): name is FeatureName => name in Feature);
     super(
       transport,
@@ -436,7 +441,7 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
       this.features.has('GUEST_ANNOUNCE') &&
       (status & NetStatus.ANNOUNCE) !== 0 &&
       !this.#unacknowledged &&
-      !this.#acknowledging;
+      this.#acknowledgement === undefined;
     if (announce) this.#unacknowledged = true;
     const { up, speed, duplex } = this.#link;
     if (link.up !== up || link.speed !== speed || link.duplex !== duplex) {
@@ -445,7 +450,8 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
       if (link.up && !up) {
         for (const queue of this.transmitQueues()) if (queue.inFlight > 0) queue.notify();
       }
-      this.emit('link', link);
+      // Inside the notification it may have changed again, and that was told.
+      if (this.#link === link) this.emit('link', link);
     }
     // A listener may have reset the driver, after which this was looked at anew.
     if (!announce || !this.#mustAcknowledge()) return;
@@ -459,7 +465,7 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
     this.#target.macAddress = this.#config.readMac() ?? this.#target.macAddress;
     this.#target.statsTypes = undefined;
     this.#unacknowledged = false;
-    this.#acknowledging = false;
+    this.#acknowledgement = undefined;
   }
 
   protected override onLive(): void {
@@ -487,9 +493,10 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
         return;
       }
       this.#unacknowledged = false;
-      this.#acknowledging = true;
+      this.#acknowledgement = request;
       const done = (): void => {
-        this.#acknowledging = false;
+        // After a reset, another one may be with the device by now.
+        if (this.#acknowledgement === request) this.#acknowledgement = undefined;
       };
       // A refusal changes nothing: the device asks again, or does not.
       commands.request(request).then(done, done);

@@ -269,7 +269,8 @@ export class Sender {
       bytes.set(frame, size);
     } catch (error) {
       queue.putBack(number);
-      throw VirtioError.is(error) ? error : this.#isGone(error);
+      // An array whose memory is gone has no length; other errors are those of the header.
+      throw VirtioError.is(error) || frame.length > 0 ? error : this.#isGone(error);
     }
     queue.send(number, size + frame.length);
     return true;

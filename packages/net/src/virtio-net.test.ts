@@ -284,6 +284,40 @@ describe('receiving', () => {
     clean(made);
   });
 
+  it.each(['packets', 'readable'] as const)(
+    'lets other work have its turn while the device never stops sending (%s)',
+    async (form) => {
+      const interrupts = new FakeInterrupts();
+      interrupts.defer = (callback) => void setImmediate(callback);
+      const made = setUp({ interrupts });
+      const { model, net } = made;
+      // What is seen here is what the driver does by itself; real interrupts come between turns of the event loop.
+      interrupts.masked = true;
+      const flood = { isOn: true };
+      const fill = (): void => {
+        while (flood.isOn && model.deliver(frame(60)));
+      };
+      model.device.onNotify = fill;
+      fill();
+      const most = 30_000;
+      const receiving = (async () => {
+        const reader = net.readable(ReadableStream<Uint8Array>).getReader();
+        let count = 0;
+        while (flood.isOn && count < most) {
+          if (form === 'readable') await reader.read();
+          else (await net.receive()).release();
+          count += 1;
+        }
+        return count;
+      })();
+      await new Promise((resolve) => setTimeout(resolve, 1));
+      flood.isOn = false;
+      // Without turns for other work, all would have come first.
+      expect(await receiving).toBeLessThan(most);
+      clean(made);
+    },
+  );
+
   it('copies to where it is told, if there is room', () => {
     const made = setUp();
     made.model.deliver(frame(100, 3));
@@ -729,6 +763,14 @@ describe('sending', () => {
     clean(made);
   });
 
+  it('tells an error of a header from memory that is gone, and keeps the buffer', () => {
+    const { net } = setUp({ queueSize: 4 });
+    for (let n = 0; n < 5; n += 1) {
+      expect(() => net.trySend(frame(60), { header: null as unknown as object })).toThrow(TypeError);
+    }
+    expect(net.trySend(frame(60))).toBe(true);
+  });
+
   it('refuses what is no packet', () => {
     const { net } = setUp();
     expect(() => net.trySend([1, 2] as unknown as Uint8Array)).toThrow(code('INVALID_PARAM'));
@@ -738,6 +780,13 @@ describe('sending', () => {
 });
 
 describe('configuration', () => {
+  it('refuses to do without what is no feature, and says which there are', () => {
+    expect(() => setUp({}, { without: ['CSUMM' as 'CSUM'] })).toThrow(
+      /without "CSUMM", which is not a feature that can be left out; these are CSUM, .*, MRG_RXBUF, .*, EVENT_IDX, /,
+    );
+    expect(() => setUp({}, { without: 'CSUM' as unknown as [] })).toThrow(code('INVALID_PARAM'));
+  });
+
   it('reads address, MTU, link, speed and duplex [5.1.4]', () => {
     const features = QEMU | F.MTU | F.SPEED_DUPLEX;
     const { net } = setUp({ features, mtu: 9000, speed: 25_000, duplex: 1, linkUp: false });
@@ -832,6 +881,28 @@ describe('configuration', () => {
       clean(made);
     },
   );
+
+  it('tells last what is true, if the link goes down again inside the notification for its return', () => {
+    const interrupts = new FakeInterrupts({ synchronous: true });
+    const made = setUp({ features: QEMU & ~SPLIT, interrupts, queueSize: 4 });
+    const { model, net } = made;
+    model.throttled = true;
+    expect(net.trySend(frame(60))).toBe(true);
+    model.setLink(false);
+    const seen: boolean[] = [];
+    net.on('link', ({ up }) => seen.push(up));
+    net.on('used', () => {
+      net.pollEvents();
+    });
+    model.device.onNotify = () => {
+      model.setLink(false);
+      model.device.queues[1]?.ring?.chains[0]?.complete();
+    };
+    model.setLink(true);
+    expect(net.link.up).toBe(false);
+    expect(seen.at(-1)).toBe(false);
+    clean(made);
+  });
 
   it('hears of the link by pollEvents, too', () => {
     const made = setUp({ interrupts: false });
@@ -929,6 +1000,12 @@ describe('negotiation', () => {
       }
     },
   );
+
+  it.each(['without', 'receiveOffloads'])('refuses a name in place of an array of names as %s', (name) => {
+    for (const value of ['GUEST_CSUM', 5, {}, null]) {
+      expect(() => setUp({}, { [name]: value })).toThrow(code('INVALID_PARAM'));
+    }
+  });
 
   it('needs large buffers where packets cannot be spread [5.1.9.3.1]', () => {
     const features = QEMU & ~F.MRG_RXBUF;

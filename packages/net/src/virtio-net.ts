@@ -146,6 +146,8 @@ export class VirtioNet extends NetDriver {
    * @throws {@link VirtioError} `ABORTED`, `UNSUPPORTED` without interrupts, or why the device no longer works
    */
   async receive(options: ReceiveOptions = {}): Promise<ReceivedPacket> {
+    const turn = this.#receiver(options.pair ?? 0).queue.fairTurn();
+    if (turn !== undefined) await turn;
     for (;;) {
       // Also after a wait: who has cancelled it takes no packet.
       requireWaitable(this.transport, options);

@@ -1,6 +1,7 @@
 /** Base address registers: read, sized and set. Addresses and sizes are numbers below 2^53. */
 import { type RegisterWindow, requireInteger, VirtioError } from '@virtio/core';
-import { Command, DeviceFunctionInfo, PciRegister, readCommand, writeCommand } from './config-space.ts';
+import { commandBits, DECODE, DECODE_IO, DECODE_MEMORY, setCommandBits } from './command.ts';
+import { DeviceFunctionInfo, PciRegister } from './config-space.ts';
 import { because } from './reasons.ts';
 
 const IO = 0x1;
@@ -54,9 +55,9 @@ export function readBars(config: RegisterWindow, name: string): Bars {
   const { headerType } = DeviceFunctionInfo.read(config, name);
   const count = headerType === 'standard' ? 6 : headerType === 'pci-bridge' ? 2 : 0;
   const bars: (Bar | undefined)[] = new Array<undefined>(count).fill(undefined);
-  const command = readCommand(config);
-  const quiet = command.without(Command.IO_SPACE | Command.MEMORY_SPACE);
-  if (quiet.bits !== command.bits) writeCommand(config, quiet);
+  const command = commandBits(config);
+  const quiet = command & ~DECODE;
+  if (quiet !== command) setCommandBits(config, quiet);
   try {
     for (let index = 0; index < count; index += 1) {
       const bar = readBar(config, index, count, name);
@@ -64,7 +65,7 @@ export function readBars(config: RegisterWindow, name: string): Bars {
       if (bar?.kind === 'memory' && bar.type === '64-bit') index += 1;
     }
   } finally {
-    if (quiet.bits !== command.bits) writeCommand(config, command);
+    if (quiet !== command) setCommandBits(config, command);
   }
   return bars;
 }
@@ -238,8 +239,8 @@ export class BarAllocator {
    */
   assign(config: RegisterWindow, name: string): Bars {
     const bars = [...readBars(config, name)];
-    const command = readCommand(config);
-    writeCommand(config, command.without(Command.IO_SPACE | Command.MEMORY_SPACE));
+    const quiet = commandBits(config) & ~DECODE;
+    setCommandBits(config, quiet);
     let decode = 0;
     const present = bars.filter((bar) => bar !== undefined).sort((a, b) => b.size - a.size);
     for (const bar of present) {
@@ -247,9 +248,9 @@ export class BarAllocator {
       if (address === undefined) continue;
       setBar(config, bar, address);
       bars[bar.index] = { ...bar, address };
-      decode |= bar.kind === 'io' ? Command.IO_SPACE : Command.MEMORY_SPACE;
+      decode |= bar.kind === 'io' ? DECODE_IO : DECODE_MEMORY;
     }
-    writeCommand(config, command.without(Command.IO_SPACE | Command.MEMORY_SPACE).with(decode));
+    setCommandBits(config, quiet | decode);
     return bars;
   }
 

@@ -3,7 +3,7 @@
  * second time is an error.
  */
 import { type RegisterWindow, VirtioError } from '@virtio/core';
-import { PciRegister, readStatus, Status } from './config-space.ts';
+import { PciRegister } from './config-space.ts';
 import { because } from './reasons.ts';
 
 /** Ids of capabilities that matter to virtio. */
@@ -17,6 +17,9 @@ export const PciCapabilityId = {
   /** See {@link MsixCapability}. */
   MSI_X: 0x11,
 } as const;
+
+/** `Status.CAPABILITIES_LIST`; the class itself stays out of programs that do not use it. */
+const CAPABILITIES_LIST = 0x0010;
 
 /** The header takes the first 64 bytes; capabilities follow it, within the first 256. */
 const FIRST = 0x40;
@@ -38,7 +41,7 @@ export interface PciCapability {
  */
 export function capabilities(config: RegisterWindow, name: string): PciCapability[] {
   const found: PciCapability[] = [];
-  if (!readStatus(config).has(Status.CAPABILITIES_LIST)) return found;
+  if ((config.read16(PciRegister.STATUS) & CAPABILITIES_LIST) === 0) return found;
   const visited = new Set<number>();
   // PCI 3.0, 6.7: the lowest two bits of a link are reserved and must be masked.
   let offset = config.read8(PciRegister.CAPABILITIES) & 0xfc;

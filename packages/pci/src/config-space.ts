@@ -28,43 +28,28 @@ export const PciRegister = {
   CAPABILITIES: 0x34,
 } as const;
 
-const COMMAND = {
-  IO_SPACE: 0x0001,
-  MEMORY_SPACE: 0x0002,
-  BUS_MASTER: 0x0004,
-  SPECIAL_CYCLES: 0x0008,
-  MEMORY_WRITE_AND_INVALIDATE_ENABLE: 0x0010,
-  VGA_PALETTE_SNOOP: 0x0020,
-  PARITY_ERROR_RESPONSE: 0x0040,
-  SERR_ENABLE: 0x0100,
-  FAST_BACK_TO_BACK_ENABLE: 0x0200,
-  INTERRUPT_DISABLE: 0x0400,
-} as const;
-
-const COMMAND_NAMES = flagNames(COMMAND);
-
 /** Flags of the command register: what the function may do. */
 export class Command extends Flags {
   /** The function answers in I/O space. */
-  static readonly IO_SPACE = COMMAND.IO_SPACE;
+  static readonly IO_SPACE = 0x0001;
   /** The function answers in memory space. */
-  static readonly MEMORY_SPACE = COMMAND.MEMORY_SPACE;
+  static readonly MEMORY_SPACE = 0x0002;
   /** The function may access memory by itself (DMA), and so send message-signalled interrupts. */
-  static readonly BUS_MASTER = COMMAND.BUS_MASTER;
+  static readonly BUS_MASTER = 0x0004;
   /** The function watches special cycles. Wired to 0 in PCI Express, as are the next two. */
-  static readonly SPECIAL_CYCLES = COMMAND.SPECIAL_CYCLES;
+  static readonly SPECIAL_CYCLES = 0x0008;
   /** The function may use the command Memory Write and Invalidate. */
-  static readonly MEMORY_WRITE_AND_INVALIDATE_ENABLE = COMMAND.MEMORY_WRITE_AND_INVALIDATE_ENABLE;
+  static readonly MEMORY_WRITE_AND_INVALIDATE_ENABLE = 0x0010;
   /** The function snoops writes to the VGA palette. */
-  static readonly VGA_PALETTE_SNOOP = COMMAND.VGA_PALETTE_SNOOP;
+  static readonly VGA_PALETTE_SNOOP = 0x0020;
   /** The function responds to parity errors. */
-  static readonly PARITY_ERROR_RESPONSE = COMMAND.PARITY_ERROR_RESPONSE;
+  static readonly PARITY_ERROR_RESPONSE = 0x0040;
   /** The function may report errors to the system. */
-  static readonly SERR_ENABLE = COMMAND.SERR_ENABLE;
+  static readonly SERR_ENABLE = 0x0100;
   /** The function may start back-to-back transfers to different targets. Wired to 0 in PCI Express. */
-  static readonly FAST_BACK_TO_BACK_ENABLE = COMMAND.FAST_BACK_TO_BACK_ENABLE;
+  static readonly FAST_BACK_TO_BACK_ENABLE = 0x0200;
   /** The function does not assert INTx. */
-  static readonly INTERRUPT_DISABLE = COMMAND.INTERRUPT_DISABLE;
+  static readonly INTERRUPT_DISABLE = 0x0400;
 
   /** The value for these bits. */
   static from(bits: number): Command {
@@ -82,47 +67,32 @@ export class Command extends Flags {
   }
 
   override toString(): string {
-    return formatFlags('Command', COMMAND_NAMES, BigInt(this.bits));
+    return formatFlags('Command', flagNames(Command), BigInt(this.bits));
   }
 }
-
-const STATUS = {
-  INTERRUPT_STATUS: 0x0008,
-  CAPABILITIES_LIST: 0x0010,
-  MHZ_66_CAPABLE: 0x0020,
-  FAST_BACK_TO_BACK_CAPABLE: 0x0080,
-  MASTER_DATA_PARITY_ERROR: 0x0100,
-  SIGNALED_TARGET_ABORT: 0x0800,
-  RECEIVED_TARGET_ABORT: 0x1000,
-  RECEIVED_MASTER_ABORT: 0x2000,
-  SIGNALED_SYSTEM_ERROR: 0x4000,
-  DETECTED_PARITY_ERROR: 0x8000,
-} as const;
-
-const STATUS_NAMES = flagNames(STATUS);
 
 /** Flags of the status register. */
 export class Status extends Flags {
   /** The function asserts INTx, unless that is disabled. */
-  static readonly INTERRUPT_STATUS = STATUS.INTERRUPT_STATUS;
+  static readonly INTERRUPT_STATUS = 0x0008;
   /** The function has a list of capabilities. */
-  static readonly CAPABILITIES_LIST = STATUS.CAPABILITIES_LIST;
+  static readonly CAPABILITIES_LIST = 0x0010;
   /** The function can run at 66 MHz. Wired to 0 in PCI Express, as is the next. */
-  static readonly MHZ_66_CAPABLE = STATUS.MHZ_66_CAPABLE;
+  static readonly MHZ_66_CAPABLE = 0x0020;
   /** The function accepts back-to-back transfers. */
-  static readonly FAST_BACK_TO_BACK_CAPABLE = STATUS.FAST_BACK_TO_BACK_CAPABLE;
+  static readonly FAST_BACK_TO_BACK_CAPABLE = 0x0080;
   /** A transfer of this function had a parity error. Writing 1 clears this bit, and likewise those below. */
-  static readonly MASTER_DATA_PARITY_ERROR = STATUS.MASTER_DATA_PARITY_ERROR;
+  static readonly MASTER_DATA_PARITY_ERROR = 0x0100;
   /** The function ended a transfer of another with an error (target abort). */
-  static readonly SIGNALED_TARGET_ABORT = STATUS.SIGNALED_TARGET_ABORT;
+  static readonly SIGNALED_TARGET_ABORT = 0x0800;
   /** The target ended a transfer of this function with an error (target abort). */
-  static readonly RECEIVED_TARGET_ABORT = STATUS.RECEIVED_TARGET_ABORT;
+  static readonly RECEIVED_TARGET_ABORT = 0x1000;
   /** No target answered a transfer of this function (master abort). */
-  static readonly RECEIVED_MASTER_ABORT = STATUS.RECEIVED_MASTER_ABORT;
+  static readonly RECEIVED_MASTER_ABORT = 0x2000;
   /** The function reported an error to the system. */
-  static readonly SIGNALED_SYSTEM_ERROR = STATUS.SIGNALED_SYSTEM_ERROR;
+  static readonly SIGNALED_SYSTEM_ERROR = 0x4000;
   /** The function saw a parity error. */
-  static readonly DETECTED_PARITY_ERROR = STATUS.DETECTED_PARITY_ERROR;
+  static readonly DETECTED_PARITY_ERROR = 0x8000;
 
   /** The value for these bits. */
   static from(bits: number): Status {
@@ -130,7 +100,7 @@ export class Status extends Flags {
   }
 
   override toString(): string {
-    return formatFlags('Status', STATUS_NAMES, BigInt(this.bits));
+    return formatFlags('Status', flagNames(Status), BigInt(this.bits));
   }
 }
 

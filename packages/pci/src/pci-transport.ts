@@ -20,7 +20,8 @@ import {
 } from '@virtio/core';
 import { type Bars, readBars } from './bars.ts';
 import type { ConfigAccess } from './config-access.ts';
-import { Command, DeviceFunctionInfo, PciRegister, readCommand, writeCommand } from './config-space.ts';
+import { BUS_MASTER, commandBits, DECODE, INTERRUPT_DISABLE, setCommandBits } from './command.ts';
+import { DeviceFunctionInfo, PciRegister } from './config-space.ts';
 import type { DeviceFunction } from './device-function.ts';
 import { isTransitional, VIRTIO_VENDOR_ID, virtioDeviceType } from './device-id.ts';
 import { InterruptDispatcher, type PciInterrupts } from './interrupts.ts';
@@ -147,7 +148,7 @@ export class PciTransport extends Transport {
   readonly #structures: readonly VirtioStructure[];
   readonly #dispatcher: InterruptDispatcher | undefined;
   readonly #onDispose: (() => void) | undefined;
-  readonly #command: Command;
+  readonly #command: number;
 
   #halves: Uint16Array | undefined;
   #words: Uint32Array | undefined;
@@ -180,7 +181,7 @@ export class PciTransport extends Transport {
     this.#structures = this.#findStructures();
     this.#bars = options.bars ?? readBars(config, this.name);
 
-    this.#command = readCommand(config);
+    this.#command = commandBits(config);
     const lines = interrupts !== undefined && 'vectors' in interrupts ? interrupts : undefined;
     this.#enable(lines);
     try {
@@ -201,7 +202,7 @@ export class PciTransport extends Transport {
         : undefined;
       this.configSize = this.#config?.size ?? 0;
     } catch (error) {
-      writeCommand(config, this.#command);
+      setCommandBits(config, this.#command);
       throw error;
     }
     this.#halves = this.#notify.mapped?.u16;
@@ -494,16 +495,16 @@ export class PciTransport extends Transport {
   [Symbol.dispose](): void {
     if (this.#disposed) return;
     this.#disposed = true;
-    let command: Command | undefined = this.#command;
+    let command: number | undefined = this.#command;
     try {
       this.reset();
     } catch (error) {
       // A device that was unplugged cannot access memory. One that does not stop must no longer be able to.
       const gone = VirtioError.is(error, 'DEVICE_REMOVED');
-      command = gone ? undefined : this.#command.without(Command.BUS_MASTER);
+      command = gone ? undefined : this.#command & ~BUS_MASTER;
       if (!gone) throw error;
     } finally {
-      if (command !== undefined) writeCommand(this.#pci, command);
+      if (command !== undefined) setCommandBits(this.#pci, command);
       this.#leave();
       try {
         this.#dispatcher?.close();
@@ -550,14 +551,10 @@ export class PciTransport extends Transport {
   }
 
   #enable(lines: PciInterrupts | undefined): void {
-    const command = this.#command.with(Command.IO_SPACE | Command.MEMORY_SPACE | Command.BUS_MASTER);
+    const command = this.#command | DECODE | BUS_MASTER;
     // INTx without a handler would never be de-asserted.
-    writeCommand(
-      this.#pci,
-      lines?.vectors === 0
-        ? command.without(Command.INTERRUPT_DISABLE)
-        : command.with(Command.INTERRUPT_DISABLE),
-    );
+    const intx = lines?.vectors === 0;
+    setCommandBits(this.#pci, intx ? command & ~INTERRUPT_DISABLE : command | INTERRUPT_DISABLE);
   }
 
   /** Returns a function that finds and maps the first usable structure of a type [4.1.4.1]. */

@@ -225,6 +225,7 @@ export class VsockConnectionManager implements Disposable {
     const listener = new VsockListener({ port, type, backlog, bufferSize }, this.#transport, {
       waiting: this.#outbox.waiting,
       drain: () => this.#drain(),
+      fairTurn: () => this.driver.fairTurn(),
       spin: (done, spinOptions, awaited) => this.#spin(done, spinOptions, awaited),
       checkUsable: () => this.#checkUsable(),
       close: () => this.#listeners.delete(port),
@@ -277,6 +278,8 @@ export class VsockConnectionManager implements Disposable {
 
   /** Waits for the next event. Throws `ABORTED`, `UNSUPPORTED` without interrupts, or why the device no longer works. */
   async waitForEvent(options?: WaitOptions): Promise<VsockEvent> {
+    const turn = this.driver.fairTurn();
+    if (turn !== undefined) await turn;
     for (;;) {
       // Also after a wait: who has cancelled it takes no event.
       requireWaitable(this.#transport, options);
@@ -332,6 +335,7 @@ export class VsockConnectionManager implements Disposable {
     const entry = this.#add({ cid, port }, localPort, type, bufferSize, false);
     this.#deadlines.set(entry.connection, this.#connectMs);
     entry.connection.begin();
+    this.#checkUsable();
     return entry;
   }
 
@@ -339,6 +343,7 @@ export class VsockConnectionManager implements Disposable {
     const connection = new Connection(this.#host, peer, localPort, type, bufferSize, incoming);
     const result = new VsockConnection(connection, this.driver, {
       drain: () => this.#drain(),
+      fairTurn: () => this.driver.fairTurn(),
       beforeSend: () => this.#outbox.send(),
       awaitRoom: () => this.#outbox.wantRoom(connection),
       waiting: this.#outbox.waiting,

@@ -6,6 +6,8 @@ import type { Waiting } from './wait-line.ts';
 export interface ConnectionPort {
   readonly waiting: Waiting;
   drain(): void;
+  /** A turn for other work, if one is due. */
+  fairTurn(): Promise<void> | undefined;
   /** Sends the packets that are due before data. */
   beforeSend(): void;
   /** Wakes writers when there is room for packets. */

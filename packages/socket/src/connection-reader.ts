@@ -32,13 +32,13 @@ export class ConnectionReader {
   async read(into: Uint8Array, options?: WaitOptions): Promise<number> {
     this.#checkStream(into);
     if (into.length === 0) return 0;
-    return this.#whenData(() => this.#take(into), 0, options);
+    return this.#whenData(() => this.#takeLate(into), 0, options);
   }
 
   readSync(into: Uint8Array, options?: SpinOptions): number {
     this.#checkStream(into);
     if (into.length === 0) return 0;
-    return this.#whenDataSync(() => this.#take(into), 0, options);
+    return this.#whenDataSync(() => this.#takeLate(into), 0, options);
   }
 
   tryReadChunk(): Uint8Array<ArrayBuffer> | undefined {
@@ -81,6 +81,8 @@ export class ConnectionReader {
    */
   async #whenData<T, E>(take: () => T, end: E, options: WaitOptions | undefined): Promise<T | E> {
     const connection = this.#connection;
+    const turn = this.#port.fairTurn();
+    if (turn !== undefined) await turn;
     for (;;) {
       // Also after a wait: who has cancelled it takes no data.
       requireWaitable(connection.transport, options);
@@ -100,6 +102,18 @@ export class ConnectionReader {
       this.#port.spin(() => connection.readiness !== 'nothing', options, 'data from the peer');
     }
     return connection.readiness === 'data' ? take() : end;
+  }
+
+  /** Takes data for a caller that has waited. */
+  #takeLate(into: Uint8Array): number {
+    // 0 would say that this is the end.
+    if (into.length === 0) {
+      throw new VirtioError(
+        'INVALID_PARAM',
+        `${this.#connection.name}: the memory to read into was transferred while the call waited; nothing was read`,
+      );
+    }
+    return this.#take(into);
   }
 
   #take(into: Uint8Array): number {

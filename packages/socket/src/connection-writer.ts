@@ -191,6 +191,7 @@ export class ConnectionWriter {
     const driver = this.#driver;
     if (state.phase === 'connecting') return 0;
     this.#port.beforeSend();
+    connection.checkWritable();
     // What is due comes first.
     if (connection.due !== 0) {
       this.#port.awaitRoom();
@@ -203,11 +204,8 @@ export class ConnectionWriter {
         connection.askForCredit();
         break;
       }
-      const number = driver.takeBuffer();
-      if (number < 0) {
-        this.#port.awaitRoom();
-        break;
-      }
+      const number = this.#takeBuffer();
+      if (number < 0) break;
       connection.fill(HEADER, VsockOp.RW, at + length === bytes.length ? lastFlags : 0);
       driver.sendBuffer(number, HEADER, bytes, at, length);
       // Counted now that the device has them, not before.
@@ -225,13 +223,25 @@ export class ConnectionWriter {
       return next === bytes.length ? -1 : next;
     }
     this.#port.beforeSend();
-    const number = this.#connection.due === 0 ? this.#driver.takeBuffer() : -1;
-    if (number < 0) {
+    this.#connection.checkWritable();
+    if (this.#connection.due !== 0) {
       this.#port.awaitRoom();
       return 0;
     }
+    const number = this.#takeBuffer();
+    if (number < 0) return 0;
     this.#connection.fill(HEADER, VsockOp.RW, flags);
     this.#driver.sendBuffer(number, HEADER, undefined, 0, 0);
+    return -1;
+  }
+
+  /** Takes a transmit buffer; if there is none, writers are woken when there is one, and -1 is returned. */
+  #takeBuffer(): number {
+    const number = this.#driver.takeBuffer();
+    if (number >= 0) return number;
+    // The device may have failed, and ended the connection.
+    this.#connection.checkWritable();
+    this.#port.awaitRoom();
     return -1;
   }
 

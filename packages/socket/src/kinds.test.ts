@@ -2,6 +2,7 @@
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { type Connected, connected as connect, FAR } from '../test/connected.ts';
 import { bytes, FakePeer, turns } from '../test/fake-peer.ts';
+import { type VsockConnection, VsockConnectionManager } from './index.ts';
 
 const peers: FakePeer[] = [];
 const connected = (options?: Parameters<typeof connect>[0]): Connected => {
@@ -91,6 +92,95 @@ describe('RST', () => {
     peer.send({ op: 'RW', srcPort: FAR.port, dstPort: 9, data: bytes(3) });
     expect(peer.ops()).toEqual(['REQUEST', 'RST', 'RST', 'RST']);
     expect(peer.sockets.size).toBe(0);
+  });
+});
+
+describe('a lie about the tx queue, found', () => {
+  /** The tx queue is full, a packet of `near` is due, and the device has used a buffer that it does not have. */
+  const lied = (): Connected & { readonly next: VsockConnection } => {
+    const made = connected({ driver: { buffers: 2 }, lazy: true });
+    const { peer, near } = made;
+    peer.deaf = true;
+    near.updateCredit();
+    near.updateCredit();
+    const next = peer.sockets.submitConnect({ cid: 2, port: 7 });
+    expect(peer.driver.room).toBe(0);
+    peer.device.queue(1).forceUsed(999, 0);
+    return { ...made, next };
+  };
+
+  it('when a time limit is over, is no error of the timer', () => {
+    vi.useFakeTimers({ toFake: ['Date'] });
+    try {
+      const expired: (() => void)[] = [];
+      const timers = {
+        setTimeout: (callback: () => void) => expired.push(callback),
+        clearTimeout: () => undefined,
+      };
+      const peer = new FakePeer({ driver: { buffers: 2 }, manager: { timers } });
+      peers.push(peer);
+      peer.deaf = true;
+      const asked = [1, 2].map((port) => peer.sockets.submitConnect({ cid: 2, port }));
+      peer.device.queue(1).forceUsed(999, 0);
+      vi.setSystemTime(Date.now() + 60_000);
+      for (const expire of expired) expire();
+      expect(peer.driver.failure?.code).toBe('DEVICE_MISBEHAVED');
+      expect(asked.map(({ end }) => end)).toEqual(['timed-out', 'transport-reset']);
+    } finally {
+      vi.useRealTimers();
+    }
+  });
+
+  it('after a wait for room, is told to the writer, and no other error is left for nobody to catch', async () => {
+    const { peer, near } = connected({ driver: { buffers: 2 }, lazy: true, bufAlloc: 65_536 });
+    peer.deaf = true;
+    const writing = near.write(bytes(5000));
+    for (const port of [7, 8]) peer.sockets.submitConnect({ cid: 2, port });
+    const queue = peer.device.queue(1);
+    const failed = new Promise((resolve) => peer.driver.on('failure', resolve));
+    queue.pop()?.complete(0);
+    await Promise.resolve();
+    queue.forceUsed(999, 0);
+    await expect(writing).rejects.toMatchObject({ code: 'DEVICE_MISBEHAVED' });
+    expect(await failed).toMatchObject({ code: 'DEVICE_MISBEHAVED' });
+    await turns();
+  });
+
+  it('when everything is ended, does not keep anything from its end', () => {
+    const { peer, near, next } = lied();
+    near.abort();
+    expect([near.end, next.end]).toEqual(['aborted', 'transport-reset']);
+    expect(peer.driver.failure?.code).toBe('DEVICE_MISBEHAVED');
+    const again = lied();
+    again.peer.sockets[Symbol.dispose]();
+    again.peer.driver.reset();
+    expect(new VsockConnectionManager(again.peer.driver).size).toBe(0);
+  });
+
+  it('and answered by a reset, sends nothing of the old connections to the device', () => {
+    for (const act of ['updateCredit', 'tryWrite'] as const) {
+      const { peer, near } = act === 'tryWrite' ? connected({ driver: { buffers: 2 }, lazy: true }) : lied();
+      peer.driver.on('failure', () => {
+        peer.driver.reset();
+        peer.deaf = false;
+      });
+      if (act === 'tryWrite') {
+        peer.deaf = true;
+        near.updateCredit();
+        near.updateCredit();
+        peer.device.queue(1).forceUsed(999, 0);
+        expect(() => near.tryWrite(bytes(5))).toThrow(
+          expect.objectContaining({ code: 'DEVICE_MISBEHAVED' }) as Error,
+        );
+      } else {
+        near.updateCredit();
+      }
+      peer.packets.length = 0;
+      peer.listen();
+      expect(peer.packets).toEqual([]);
+      expect(peer.driver.failure).toBeUndefined();
+      expect([near.end, peer.sockets.size]).toEqual(['transport-reset', 0]);
+    }
   });
 });
 

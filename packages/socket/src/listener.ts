@@ -23,6 +23,7 @@ export interface ListenerSpec {
 export interface ListenerHost {
   readonly waiting: Waiting;
   drain(): void;
+  fairTurn(): Promise<void> | undefined;
   spin(done: () => boolean, options: SpinOptions | undefined, awaited: string): void;
   checkUsable(): void;
   close(): void;
@@ -104,6 +105,8 @@ export class VsockListener implements Disposable, AsyncIterable<VsockConnection>
 
   /** Waits for a connection. Throws as {@link VsockListener.tryAccept} does, `ABORTED`, `UNSUPPORTED` without interrupts. */
   async accept(options?: WaitOptions): Promise<VsockConnection> {
+    const turn = this.#host.fairTurn();
+    if (turn !== undefined) await turn;
     for (;;) {
       // Also after a wait: who has cancelled it takes no connection.
       requireWaitable(this.#transport, options);
@@ -128,8 +131,13 @@ export class VsockListener implements Disposable, AsyncIterable<VsockConnection>
     try {
       while (!this.#closed) {
         const connection = this.tryAccept();
-        if (connection === undefined) await this.#waiters.wait();
-        else yield connection;
+        if (connection === undefined) {
+          await this.#waiters.wait();
+          continue;
+        }
+        yield connection;
+        const turn = this.#host.fairTurn();
+        if (turn !== undefined) await turn;
       }
     } finally {
       this.close();

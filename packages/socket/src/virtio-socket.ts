@@ -215,7 +215,7 @@ export class VirtioSocket extends BufferDriver<VsockFeatureName, SocketEvents> {
    */
   trySend(header: VsockHeader, data?: Uint8Array): boolean {
     this.#checkData(data);
-    const number = this.takeBuffer();
+    const number = this.#tx.take();
     if (number < 0) return false;
     this.sendBuffer(number, header, data, 0, data?.length ?? 0);
     this.kick();
@@ -270,6 +270,8 @@ export class VirtioSocket extends BufferDriver<VsockFeatureName, SocketEvents> {
 
   /** Waits until there is a packet that was not handled yet. Throws `ABORTED`, `UNSUPPORTED`, or why the device no longer works. */
   async waitForPacket(options?: WaitOptions): Promise<void> {
+    const turn = this.fairTurn();
+    if (turn !== undefined) await turn;
     for (;;) {
       // Also after a wait: who has cancelled it is told so, even if a packet came.
       requireWaitable(this.transport, options);
@@ -322,6 +324,11 @@ export class VirtioSocket extends BufferDriver<VsockFeatureName, SocketEvents> {
     this.#rx.drain();
   }
 
+  /** @internal A turn for other work, which a device that never stops sending would keep waiting; `undefined` if none is due. */
+  fairTurn(): Promise<void> | undefined {
+    return this.#rx.fairTurn();
+  }
+
   /** Whether the device has sent nothing: a cheap check before looking for packets. */
   #isQuiet(): boolean {
     try {
@@ -332,9 +339,23 @@ export class VirtioSocket extends BufferDriver<VsockFeatureName, SocketEvents> {
     }
   }
 
-  /** @internal Takes a free transmit buffer: its number, or -1. */
+  /**
+   * @internal Takes a free transmit buffer: its number, or -1 if there is none or the device no longer works. It does not throw, as
+   * packets are also sent by timers, of which nobody would catch an error; the connections have ended by then.
+   */
   takeBuffer(): number {
-    return this.#tx.take();
+    const resets = this.#resets;
+    let number: number;
+    try {
+      number = this.#tx.take();
+    } catch (error) {
+      if (VirtioError.is(error)) return -1;
+      throw error;
+    }
+    if (resets === this.#resets || number < 0) return number;
+    // A listener has reset the driver: the buffer is one of the new life, in which there is nothing to send yet.
+    this.#tx.putBack(number);
+    return -1;
   }
 
   /** @internal Sends a buffer that was taken; the device sees it after {@link VirtioSocket.kick}. */
@@ -358,7 +379,7 @@ export class VirtioSocket extends BufferDriver<VsockFeatureName, SocketEvents> {
 
   /** @internal Notifies the device of the buffers that were sent. */
   kick(): void {
-    this.#tx.kick();
+    if (this.failure === undefined) this.#tx.kick();
   }
 
   /** @internal Waits until a buffer may be free. */

@@ -211,6 +211,50 @@ describe('reading', () => {
     expect(near.tryReadChunk()).toEqual(bytes(3));
   });
 
+  it('does not end for who has transferred the array meanwhile, and loses nothing', async () => {
+    const { near, far } = connected();
+    const into = new Uint8Array(10);
+    const reading = near.read(into);
+    into.buffer.transfer();
+    far.write(bytes(3));
+    await expect(reading).rejects.toThrow(code('INVALID_PARAM'));
+    expect(await near.readChunk()).toEqual(bytes(3));
+  });
+
+  it('lets other work have its turn while the peer never stops sending', async () => {
+    const interrupts = new FakeInterrupts();
+    interrupts.defer = (callback) => void setImmediate(callback);
+    const { peer, near, far } = connected({ interrupts });
+    // What is seen here is what the reader does by itself; real interrupts come between turns of the event loop.
+    interrupts.masked = true;
+    peer.prompt = false;
+    const flood = { isOn: true };
+    let sent = 0;
+    let taken = 0;
+    peer.onPacket = ({ fwdCnt }) => {
+      taken = fwdCnt;
+      return true;
+    };
+    peer.device.onNotify = () => {
+      peer.listen();
+      const packet = { op: 'RW', srcPort: far.port, dstPort: far.guestPort, data: bytes(100) } as const;
+      while (flood.isOn && sent - taken + 100 <= 4096 && peer.send(packet)) sent += 100;
+    };
+    near.updateCredit();
+    const reading = (async () => {
+      let chunks = 0;
+      for await (const chunk of near) {
+        chunks += chunk.length > 0 ? 1 : 0;
+        // Without turns for other work it would end here.
+        if (!flood.isOn || chunks === 10_000) return chunks;
+      }
+      return 0;
+    })();
+    await new Promise((resolve) => setTimeout(resolve, 1));
+    flood.isOn = false;
+    expect(await reading).toBeLessThan(10_000);
+  });
+
   it('returns credit, so that a peer with more than the buffer holds never stops for good', async () => {
     const { near, far } = connected({ bufferSize: 1000 });
     const data = bytes(100_000);

@@ -293,7 +293,7 @@ export class VsockConnection implements Disposable, AsyncDisposable, AsyncIterab
       await this.#writer.idle(options);
     } catch (error) {
       // The peer may be slow, and the caller has no more time for it.
-      void this.#writer.idle().then(shutdown);
+      void this.#writer.idle().then(shutdown, () => undefined);
       throw error;
     }
     shutdown();

@@ -73,6 +73,8 @@ export class FakePeer {
   prompt = true;
   /** While true, packets of the driver stay in the queue. */
   deaf = false;
+  /** Packets that wait for a buffer of the driver's, oldest first. */
+  readonly #late: PacketToSend[] = [];
 
   constructor({
     features = 0n,
@@ -87,6 +89,7 @@ export class FakePeer {
     this.device = new FakeDevice({ type: DeviceType.Socket, features, config, queues: queueSizes });
     this.device.onNotify = (queue) => {
       if (queue === 1) this.listen();
+      else this.#sendLate();
     };
     this.transport = new FakeTransport(this.device, rest);
     this.driver = new VirtioSocket(this.transport, this.device.hal, {
@@ -106,6 +109,31 @@ export class FakePeer {
       const bytes = chain.bytes();
       chain.complete(0);
       this.#take(bytes);
+    }
+  }
+
+  /** Sends a packet as soon as the driver has a buffer for it. */
+  post(packet: PacketToSend): void {
+    this.#late.push(packet);
+    this.#sendLate();
+    if (this.#late.length === 0) return;
+    // The driver gives some back when it looks, unless it is looking: then it does afterwards.
+    this.driver.pollEvents();
+    this.#sendLate();
+  }
+
+  /** Whether packets wait. */
+  get hasLate(): boolean {
+    return this.#late.length > 0;
+  }
+
+  #sendLate(): void {
+    for (;;) {
+      const packet = this.#late.shift();
+      if (packet === undefined) return;
+      if (this.send(packet)) continue;
+      this.#late.unshift(packet);
+      return;
     }
   }
 
@@ -244,7 +272,7 @@ export class FarProgram {
     }
     if (known === undefined || known.over) {
       if (packet.op === 'RST') this.strayResets += 1;
-      else peer.send({ op: 'RST', srcPort: packet.dstPort, dstPort: packet.srcPort, type: packet.type });
+      else peer.post({ op: 'RST', srcPort: packet.dstPort, dstPort: packet.srcPort, type: packet.type });
       return true;
     }
     known.take(packet);
@@ -310,11 +338,7 @@ export class FarConnection {
       ...{ op, srcPort: this.port, dstPort: this.guestPort, type: this.type },
       ...{ bufAlloc: this.program.bufAlloc, fwdCnt: this.#taken % 2 ** 32, ...more },
     };
-    if (!peer.send(packet)) {
-      // A device waits for a buffer; the driver gives some back when it looks.
-      peer.driver.pollEvents();
-      peer.send(packet);
-    }
+    peer.post(packet);
     if (op === 'RST') this.over = true;
   }
 
@@ -326,7 +350,8 @@ export class FarConnection {
 
   /** Sends what waits. */
   push(): void {
-    while (this.#queue.length > 0 && !this.over) {
+    // Behind what waits for a buffer.
+    while (this.#queue.length > 0 && !this.over && !this.program.peer.hasLate) {
       const count = Math.min(this.#queue.length, this.guestRoom, this.program.peer.driver.maxData);
       if (count <= 0) return;
       const data = Uint8Array.from(this.#queue.splice(0, count));

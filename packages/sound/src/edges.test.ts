@@ -289,6 +289,45 @@ describe('a device that captures', () => {
   );
 });
 
+describe('a period that failed', () => {
+  it.each(['stop', 'stopSync', 'abort', 'cancel'] as const)(
+    'does not keep %s from stopping the stream',
+    async (how) => {
+      const model = new SoundModel();
+      const { driver } = model;
+      const stream = how === 'cancel' ? await driver.openCapture(OPEN) : await driver.openPlayback(OPEN);
+      const { id } = stream;
+      let stop = async (): Promise<void> => {
+        if (how === 'stopSync') stream.stopSync();
+        else await stream.stop();
+      };
+      if ('readable' in stream) {
+        const reader = stream.readable(ReadableStream<Uint8Array>).getReader();
+        const reading = reader.read();
+        await turns();
+        model.capture(id, filled(16, 1));
+        await reading;
+        stop = () => reader.cancel();
+        model.status = IO_ERR;
+        model.capture(id, filled(16, 1));
+      } else {
+        const writer = stream.writable(WritableStream<Uint8Array>).getWriter();
+        writer.closed.catch(() => undefined);
+        await writer.write(filled(80, 1));
+        if (how === 'abort') stop = () => writer.abort();
+        model.status = IO_ERR;
+        model.play(id, 1);
+      }
+      model.status = OK;
+      await turns();
+      expect(stream.failedPeriods).toBe(1);
+      await stop();
+      expect(stream.state).toBe('released');
+      expect(model.stream(id).state).toBe('released');
+    },
+  );
+});
+
 describe('a device that is gone', () => {
   it.each([
     ['remove', 'DEVICE_REMOVED'],

@@ -167,7 +167,10 @@ export abstract class PcmStream implements Disposable, AsyncDisposable {
     this.runSync(this.pauseSteps(), options);
   }
 
-  /** Stops the stream at once. The device gives its buffers back; playback drops frames that were not played yet. */
+  /**
+   * Stops the stream at once. The device gives its buffers back; playback drops frames that were not played yet. A period that failed
+   * since the last call is not reported.
+   */
   stop(options?: WaitOptions): Promise<void> {
     return this.run(this.stopSteps(), options);
   }
@@ -283,12 +286,17 @@ export abstract class PcmStream implements Disposable, AsyncDisposable {
 
   /** Throws if the stream is closed, the device no longer works, or a period failed since the last call. */
   protected check(): void {
-    this.queue.drain();
-    if (this.queue.failure !== undefined) throw this.queue.failure;
-    this.#requireOpen();
+    this.#checkUsable();
     const error = this.#error;
     this.#error = undefined;
     if (error !== undefined) throw error;
+  }
+
+  /** Throws if the stream is closed, or the device no longer works. */
+  #checkUsable(): void {
+    this.queue.drain();
+    if (this.queue.failure !== undefined) throw this.queue.failure;
+    this.#requireOpen();
   }
 
   /**
@@ -350,7 +358,9 @@ export abstract class PcmStream implements Disposable, AsyncDisposable {
   }
 
   protected *stopSteps(): Steps<void> {
-    this.check();
+    this.#checkUsable();
+    // The stream stops all the same if a period has failed: its frames would be dropped now.
+    this.#error = undefined;
     yield* this.releaseSteps();
   }
 

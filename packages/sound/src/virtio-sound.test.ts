@@ -90,6 +90,22 @@ describe('notifications', () => {
     expect(model.driver.popNotification()).toEqual({ type: 'jack', jack: 0, connected: true });
   });
 
+  it('that never end give other work its turn', async () => {
+    const model = new SoundModel(options);
+    const { driver } = model;
+    const interrupts = model.transport.interrupts as FakeInterrupts;
+    let given = 0;
+    interrupts.defer = (callback) => {
+      given += 1;
+      void Promise.resolve().then(callback);
+    };
+    for (let n = 0; n < 600; n += 1) {
+      model.event(0x1000, 0);
+      await driver.nextNotification();
+    }
+    expect(given).toBe(2);
+  });
+
   it('are told to listeners, and kept for who asks', async () => {
     const model = new SoundModel(options);
     const told: SoundNotification[] = [];

@@ -303,6 +303,8 @@ export class VirtioSound extends BufferDriver<SoundFeatureName, SoundEvents> {
 
   /** Waits for the next notification. */
   async nextNotification(options?: WaitOptions): Promise<SoundNotification> {
+    const turn = this.#events.fairTurn();
+    if (turn !== undefined) await turn;
     for (;;) {
       // Also after a wait: who has cancelled it takes no notification.
       requireWaitable(this.transport, options);

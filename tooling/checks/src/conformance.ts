@@ -122,6 +122,10 @@ const escape = (text: string): string => text.replaceAll('|', '\\|').replaceAll(
 /** The page: a table a package. */
 export function page(ledgers: ReadonlyMap<string, Ledger>): string {
   const parts = [
+    '---',
+    'title: Conformance',
+    '---',
+    '',
     '# Conformance',
     '',
     "The driver requirements of the VIRTIO specification 1.4, in our own words, with the test that shows each. Made from the packages' `conformance.json`.",
@@ -143,6 +147,23 @@ export function page(ledgers: ReadonlyMap<string, Ledger>): string {
   return `${parts.join('\n')}\n`;
 }
 
+/** The ledgers of all packages, and which files they are. */
+export function readLedgers(): Map<string, { readonly file: string; readonly ledger: Ledger }> {
+  const found = new Map<string, { file: string; ledger: Ledger }>();
+  for (const { name, folder } of libraries()) {
+    const file = path.join(folder, 'conformance.json');
+    if (!fs.existsSync(file)) continue;
+    found.set(name, { file, ledger: JSON.parse(fs.readFileSync(file, 'utf8')) as Ledger });
+  }
+  return found;
+}
+
+/** Writes `docs/conformance.md`. */
+export function writePage(ledgers: ReadonlyMap<string, Ledger>): void {
+  fs.mkdirSync(path.join(root, 'docs'), { recursive: true });
+  fs.writeFileSync(path.join(root, 'docs/conformance.md'), page(ledgers));
+}
+
 function main(files: readonly string[]): void {
   const results =
     files.length === 0
@@ -156,10 +177,7 @@ function main(files: readonly string[]): void {
     wrong += 1;
     console.error(problem);
   };
-  for (const { name, folder } of libraries()) {
-    const file = path.join(folder, 'conformance.json');
-    if (!fs.existsSync(file)) continue;
-    const ledger = JSON.parse(fs.readFileSync(file, 'utf8')) as Ledger;
+  for (const [name, { file, ledger }] of readLedgers()) {
     const malformed = judgeForm(ledger);
     if (malformed !== undefined) {
       complain(`${path.relative(root, file)} ${malformed}`);
@@ -179,8 +197,7 @@ function main(files: readonly string[]): void {
   missingRequirements([...ledgers.values()]).forEach(complain);
   const rows = [...ledgers.values()].flatMap(({ requirements }) => requirements);
   const shown = rows.filter((row) => row.test !== undefined).length;
-  fs.mkdirSync(path.join(root, 'docs'), { recursive: true });
-  fs.writeFileSync(path.join(root, 'docs/conformance.md'), page(ledgers));
+  writePage(ledgers);
   console.log(
     `${rows.length} requirements in ${ledgers.size} packages: ${shown} shown by tests, ${rows.length - shown} with a reason, ${wrong} wrong; docs/conformance.md`,
   );

@@ -1,4 +1,5 @@
 /** Writes the reference manual of all packages to `docs/reference/`; a broken link in a doc comment fails it. */
+import fs from 'node:fs';
 import path from 'node:path';
 import {
   Application,
@@ -13,6 +14,7 @@ import {
 import { buildPlayground } from '@virtio/playground/build';
 import ts from 'typescript';
 import { USAGE } from '@virtio/setup/usage';
+import { readLedgers, writePage } from './conformance.ts';
 import { libraries, root } from './workspace.ts';
 
 /**
@@ -92,13 +94,26 @@ function parseAll(): ts.Program {
   );
 }
 
+/** The guides; then the pages that are made: the requirements, and what passed, as far as the tests have run here. */
+function documents(): string[] {
+  const { projectDocuments } = JSON.parse(fs.readFileSync(path.join(root, 'typedoc.json'), 'utf8')) as {
+    projectDocuments: string[];
+  };
+  writePage(new Map([...readLedgers()].map(([name, { ledger }]) => [name, ledger])));
+  const made = ['docs/conformance.md', 'docs/support.md'];
+  return [...projectDocuments, ...made.filter((file) => fs.existsSync(path.join(root, file)))];
+}
+
 const [unknown] = process.argv.slice(2);
 if (unknown !== undefined) {
   console.error(`Unknown argument ${unknown}.\n\n${USAGE.docs}`);
   process.exit(2);
 }
 process.chdir(root);
-const app = await Application.bootstrapWithPlugins({ options: path.join(root, 'typedoc.json') });
+const app = await Application.bootstrapWithPlugins({
+  options: path.join(root, 'typedoc.json'),
+  projectDocuments: documents(),
+});
 const program = parseAll();
 // Asked for each package, with the options of that package.
 app.getEntryPoints = () =>

@@ -29,6 +29,7 @@ const PAGES = [
   'documents/Errors.html',
   'documents/Write_a_driver_for_a_new_device.html',
   'documents/Coming_from_the_Rust_crate.html',
+  'documents/Conformance.html',
   'modules/_virtio_blk.html',
   'modules/_virtio_cli.html',
   'classes/_virtio_blk.VirtioBlk.html',

@@ -54,6 +54,10 @@ export function supportPage(report: Report, ledgers: ReadonlyMap<string, readonl
     if (run.guest !== undefined) guests.add(`QEMU ${run.qemu}, ${system(run.guest)}`);
   }
   return [
+    '---',
+    'title: Support',
+    '---',
+    '',
     '# Support',
     '',
     `What passed in the last run of the tests: ${[...guests].join('; ')}.`,

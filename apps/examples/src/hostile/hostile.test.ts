@@ -12,10 +12,17 @@ function disk() {
 
 const code = (name: string): Error => expect.objectContaining({ code: name }) as Error;
 
-it('claims to have written more than there was room for', () => {
+it('answers with a status that does not exist', () => {
   const { device, blk, sector } = disk();
-  device.handle(0, (chain) => void chain.complete(4096));
+  device.handle(0, (chain) => void chain.write(sector).write([77]));
   expect(() => blk.readSync(0, sector)).toThrow(code('DEVICE_MISBEHAVED'));
+});
+
+it('claims to have written more than there was room for: cut, counted, and nothing else', () => {
+  const { device, blk, sector } = disk();
+  device.handle(0, (chain) => void chain.write(new Uint8Array(512).fill(7)).write([0]).complete(4096));
+  blk.readSync(0, sector);
+  expect([sector[0], sector[511], blk.quirks]).toEqual([7, 7, 1]);
 });
 
 it('never answers', () => {

@@ -5,6 +5,7 @@ import { formatAddress } from '../address.ts';
 import { bitNames } from '../bits.ts';
 import { featureNames, typeName } from '../catalog.ts';
 import { reportOf } from '../errors.ts';
+import { remark } from '../help.ts';
 import type { Host } from '../host.ts';
 import { Printer } from '../output.ts';
 import { addDeviceOptions, type DeviceOptions } from '../session.ts';
@@ -38,9 +39,11 @@ export function addList(program: Command, host: Host): void {
       .description('list the devices of this machine, and their drivers')
       .option('--features', 'also read the features of free devices, which opens and resets each')
       .option('--all', 'also list MMIO windows without a device')
-      .addHelpText(
-        'after',
-        '\nFor a device with a driver of the kernel, the features are those that this driver has negotiated.',
+      .addHelpText('after', ({ command }) =>
+        remark(
+          command,
+          'For a device with a driver of the kernel, the features are those that this driver has negotiated.',
+        ),
       ),
   ).action((options: ListOptions) => list(host, options));
 }

@@ -1,17 +1,6 @@
 /** The device status field and the interrupt status, as values that print by name. */
 import { flagNames, Flags, formatFlags } from './flags.ts';
 
-const STATUS = {
-  ACKNOWLEDGE: 1,
-  DRIVER: 2,
-  DRIVER_OK: 4,
-  FEATURES_OK: 8,
-  SUSPEND: 16,
-  DEVICE_NEEDS_RESET: 64,
-  FAILED: 128,
-} as const;
-
-const STATUS_NAMES = flagNames(STATUS);
 const statusCache: DeviceStatus[] = [];
 
 /**
@@ -28,19 +17,19 @@ const statusCache: DeviceStatus[] = [];
  */
 export class DeviceStatus extends Flags {
   /** The driver has found the device and recognized it as a valid virtio device. */
-  static readonly ACKNOWLEDGE = STATUS.ACKNOWLEDGE;
+  static readonly ACKNOWLEDGE = 1;
   /** The driver knows how to drive the device. */
-  static readonly DRIVER = STATUS.DRIVER;
+  static readonly DRIVER = 2;
   /** The driver is set up and ready to drive the device. */
-  static readonly DRIVER_OK = STATUS.DRIVER_OK;
+  static readonly DRIVER_OK = 4;
   /** Feature negotiation is complete. */
-  static readonly FEATURES_OK = STATUS.FEATURES_OK;
+  static readonly FEATURES_OK = 8;
   /** The device has been suspended by the driver. */
-  static readonly SUSPEND = STATUS.SUSPEND;
+  static readonly SUSPEND = 16;
   /** The device has met an error from which it cannot recover by itself. */
-  static readonly DEVICE_NEEDS_RESET = STATUS.DEVICE_NEEDS_RESET;
+  static readonly DEVICE_NEEDS_RESET = 64;
   /** The driver has given up on the device. */
-  static readonly FAILED = STATUS.FAILED;
+  static readonly FAILED = 128;
 
   /** The value for these bits. Equal bits share one object, so that reading the status repeatedly allocates nothing. */
   static from(bits: number): DeviceStatus {
@@ -54,12 +43,10 @@ export class DeviceStatus extends Flags {
   }
 
   override toString(): string {
-    return formatFlags('DeviceStatus', STATUS_NAMES, BigInt(this.bits));
+    return formatFlags('DeviceStatus', flagNames(DeviceStatus), BigInt(this.bits));
   }
 }
 
-const INTERRUPT = { QUEUE_INTERRUPT: 1, DEVICE_CONFIGURATION_INTERRUPT: 2 } as const;
-const INTERRUPT_NAMES = flagNames(INTERRUPT);
 const interruptCache: InterruptStatus[] = [];
 
 /**
@@ -69,9 +56,9 @@ const interruptCache: InterruptStatus[] = [];
  */
 export class InterruptStatus extends Flags {
   /** The device used a buffer in at least one virtqueue. */
-  static readonly QUEUE_INTERRUPT = INTERRUPT.QUEUE_INTERRUPT;
+  static readonly QUEUE_INTERRUPT = 1;
   /** The configuration of the device changed. */
-  static readonly DEVICE_CONFIGURATION_INTERRUPT = INTERRUPT.DEVICE_CONFIGURATION_INTERRUPT;
+  static readonly DEVICE_CONFIGURATION_INTERRUPT = 2;
 
   /** The value for these bits. Equal bits share one object if they fit a byte. */
   static from(bits: number): InterruptStatus {
@@ -81,6 +68,6 @@ export class InterruptStatus extends Flags {
   }
 
   override toString(): string {
-    return formatFlags('InterruptStatus', INTERRUPT_NAMES, BigInt(this.bits));
+    return formatFlags('InterruptStatus', flagNames(InterruptStatus), BigInt(this.bits));
   }
 }

@@ -564,7 +564,7 @@ describe('initialization', () => {
     const device = new FakeDevice({ type: DeviceType.Crypto });
     const without = ['RING_PAKCED' as 'RING_PACKED'];
     expect(() => new EchoDriver(new FakeTransport(device), device.hal, { without })).toThrow(
-      /Crypto device \(fake\) was to be used without RING_PAKCED, which .* RING_PACKED/,
+      /Crypto device \(fake\) was to be used without "RING_PAKCED", which .* RING_PACKED/,
     );
     expect(device.statusWrites).toEqual([]);
   });

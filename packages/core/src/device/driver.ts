@@ -13,7 +13,6 @@ import type { DriverQueue } from '../queues/driver-queue.ts';
 import type { RequestHandler } from '../queues/request.ts';
 import type { RequestQueue } from '../queues/request-queue.ts';
 import type { QueueOptions, VirtQueue } from '../ring/virt-queue.ts';
-import { show } from '../show.ts';
 import type { ThreadQueues } from '../threads/for-threads.ts';
 import type { LentQueues } from '../threads/lent-queues.ts';
 import { DeviceStatus, InterruptStatus } from './device-status.ts';
@@ -27,7 +26,7 @@ import {
   QUEUE_FEATURES,
 } from './driver-spec.ts';
 import { Events } from './events.ts';
-import { Feature, type FeatureName, type FeatureSet, type FeatureTable } from './features.ts';
+import { type FeatureName, type FeatureSet, type FeatureTable, requireFeatureNames } from './features.ts';
 import { NonReentrant } from './non-reentrant.ts';
 import type { FeatureRequest, Transport } from './transport.ts';
 
@@ -108,20 +107,7 @@ export abstract class Driver<
     this.transport = transport;
     this.hal = hal;
     const without: readonly string[] = options.without ?? [];
-    if (!Array.isArray(options.without ?? [])) {
-      throw new VirtioError(
-        'INVALID_PARAM',
-        `${transport.who()}: without is ${show(without)}; give an array of names of features`,
-      );
-    }
-    const unknown = without.find((name) => !Object.hasOwn(Feature, name));
-    if (unknown !== undefined) {
-      throw new VirtioError(
-        'INVALID_PARAM',
-        `${transport.who()} was to be used without ${unknown}, which is not a device-independent feature; these are ` +
-          Object.keys(Feature).join(', '),
-      );
-    }
+    requireFeatureNames(transport, without);
     this.#table = spec.table;
     this.#request = {
       table: spec.table,

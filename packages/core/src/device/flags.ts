@@ -42,7 +42,11 @@ export abstract class Flags {
   }
 }
 
-/** Turns a table of masks into the map that {@link formatFlags} takes. */
-export function flagNames(table: Readonly<Record<string, number | bigint>>): ReadonlyMap<bigint, string> {
-  return new Map(Object.entries(table).map(([name, mask]) => [BigInt(mask), name]));
+/**
+ * Turns a table of masks, or the static masks of a class, into the map that {@link formatFlags} takes. A class has its masks as plain
+ * numbers and is asked only when it prints: so bundlers can drop one that a program does not use.
+ */
+export function flagNames(table: object): ReadonlyMap<bigint, string> {
+  const masks = Object.entries(table as Readonly<Record<string, number | bigint>>);
+  return new Map(masks.map(([name, mask]) => [BigInt(mask), name]));
 }

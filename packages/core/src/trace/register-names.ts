@@ -42,8 +42,7 @@ const MMIO_NAMES: Names = {
 };
 
 /** Those that differ in the legacy interface. @see VIRTIO 1.4, 4.2.4 */
-const LEGACY_MMIO_NAMES: Names = {
-  ...MMIO_NAMES,
+const LEGACY_MMIO_NAMES: Partial<Names> = {
   deviceFeatures: 'HostFeatures',
   driverFeatures: 'GuestFeatures',
   maxSize: 'QueueNumMax',
@@ -55,5 +54,5 @@ const LEGACY_MMIO_NAMES: Names = {
 /** The names for a kind of transport. */
 export function namesOf(kind: 'pci' | 'mmio', legacy: boolean): Names {
   if (kind === 'pci') return PCI_NAMES;
-  return legacy ? LEGACY_MMIO_NAMES : MMIO_NAMES;
+  return legacy ? { ...MMIO_NAMES, ...LEGACY_MMIO_NAMES } : MMIO_NAMES;
 }

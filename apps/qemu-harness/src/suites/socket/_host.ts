@@ -134,8 +134,11 @@ function stateOf({ directory }: HostEnv): State {
   return state;
 }
 
-function peer(env: HostEnv, key: string): Peer {
-  const found = stateOf(env).peers.get(key);
+/** A connection by its name; waits for one that the guest makes: the guest learns of it before its program here does. */
+async function peer(env: HostEnv, key: string): Promise<Peer> {
+  const { arriving, peers } = stateOf(env);
+  await arriving.get(key)?.promise;
+  const found = peers.get(key);
   if (found === undefined) throw new Error(`no connection is named '${key}'`);
   return found;
 }
@@ -214,7 +217,7 @@ export const host = {
   },
   /** Waits for that connection. */
   arrived: async ({ key }: Key, env: HostEnv): Promise<void> => {
-    await stateOf(env).arriving.get(key)?.promise;
+    await peer(env, key);
   },
   /** A program connects to a port of the guest; the line that the device answers, '' if it refuses. */
   dial: async ({ key, port }: Key & { port: number }, env: HostEnv): Promise<string> => {
@@ -223,41 +226,43 @@ export const host = {
     stateOf(env).peers.set(key, new Peer(dialled.socket));
     return dialled.line;
   },
-  send: ({ key, seed, length }: Key & { seed: number; length: number }, env: HostEnv): Promise<void> =>
-    peer(env, key).send(seed, length),
-  sendText: ({ key, text: sent }: Key & { text: string }, env: HostEnv): Promise<void> =>
-    peer(env, key).write(Buffer.from(sent)),
+  send: async ({ key, seed, length }: Key & { seed: number; length: number }, env: HostEnv): Promise<void> =>
+    (await peer(env, key)).send(seed, length),
+  sendText: async ({ key, text: sent }: Key & { text: string }, env: HostEnv): Promise<void> =>
+    (await peer(env, key)).write(Buffer.from(sent)),
   /** It reads until it has had so many bytes in all; the hash of them. */
   take: async ({ key, total }: Key & { total: number }, env: HostEnv): Promise<string> => {
-    await peer(env, key).takeUntil(total);
-    return peer(env, key).hash();
+    const one = await peer(env, key);
+    await one.takeUntil(total);
+    return one.hash();
   },
   /** The same for a short text. */
   takeText: async ({ key, length }: Key & { length: number }, env: HostEnv): Promise<string> => {
-    await peer(env, key).takeUntil(length);
-    return peer(env, key).text();
+    const one = await peer(env, key);
+    await one.takeUntil(length);
+    return one.text();
   },
   /** It reads to the end; how many bytes there were in all, and their hash. */
   takeAll: async ({ key }: Key, env: HostEnv): Promise<{ bytes: number; hash: string }> => {
-    const one = peer(env, key);
+    const one = await peer(env, key);
     await one.takeAll();
     return { bytes: one.received, hash: one.hash() };
   },
   /** It says that it will send no more. */
   end: async ({ key }: Key, env: HostEnv): Promise<void> => {
-    peer(env, key).socket.end();
+    (await peer(env, key)).socket.end();
     await delay(0);
   },
   /** It goes away. */
   destroy: async ({ key }: Key, env: HostEnv): Promise<void> => {
-    const { socket } = peer(env, key);
+    const { socket } = await peer(env, key);
     const closed = once(socket, 'close');
     socket.destroy();
     await closed;
   },
   /** Whether the guest's side has ended, as the program sees it within a time. */
   sawEnd: async ({ key, ms }: Key & { ms: number }, env: HostEnv): Promise<boolean> => {
-    const one = peer(env, key);
+    const one = await peer(env, key);
     one.socket.resume();
     for (const deadline = Date.now() + ms; !one.ended && !one.closed && Date.now() < deadline;) {
       await delay(20);

@@ -1,5 +1,5 @@
 /** Lists and copies files of a share. */
-import type { P9FileSystem, Stats } from '@virtio/9p';
+import type { Stats } from '@virtio/9p';
 import { open } from 'node:fs/promises';
 import { posix } from 'node:path';
 import { CliError, ExitStatus } from '../errors.ts';
@@ -8,10 +8,11 @@ import type { Host } from '../host.ts';
 import type { Printer } from '../output.ts';
 import { showProgress } from '../progress.ts';
 import { formatSize } from '../quantities.ts';
+import type { Share } from './shares.ts';
 
-/** `9p ls`. */
+/** `ls`. */
 export async function list(
-  fs: P9FileSystem,
+  fs: Share,
   printer: Printer,
   path: string,
   { recursive = false, signal }: { readonly recursive?: boolean; readonly signal: AbortSignal },
@@ -47,9 +48,9 @@ export function formatMode(stats: Stats): string {
   return kind + bits.join('');
 }
 
-/** `9p get`. */
+/** `get`. */
 export async function get(
-  fs: P9FileSystem,
+  fs: Share,
   { signal, ...host }: Host,
   printer: Printer,
   path: string,
@@ -76,9 +77,9 @@ export async function get(
   printer.note(`${formatSize(bytes)} copied to ${file}`);
 }
 
-/** `9p put`. */
+/** `put`. */
 export async function put(
-  fs: P9FileSystem,
+  fs: Share,
   host: Host,
   printer: Printer,
   file: string,

@@ -1,4 +1,4 @@
-/** For tests: what a driver does whose device is closed before it. */
+/** What a driver does whose device is closed before it. */
 import type { VirtioBlk } from '@virtio/blk';
 import { expect } from 'vitest';
 

@@ -1,6 +1,7 @@
-/** `virtio 9p`: lists and copies files that a host shares. */
+/** `virtio 9p` and `virtio fs`: list and copy files that a host shares, by 9P or by FUSE (virtiofs). */
 import type { P9FileSystem } from '@virtio/9p';
 import { DeviceType } from '@virtio/core';
+import type { FuseFileSystem } from '@virtio/fs';
 import type { Command } from 'commander';
 import { usage } from '../errors.ts';
 import type { Host } from '../host.ts';
@@ -15,12 +16,28 @@ interface PutOptions extends DeviceOptions {
   readonly force?: boolean;
 }
 
+/** A tree of files that a host shares. */
+export type Share = P9FileSystem | FuseFileSystem;
+
+/** Mounts the share of a device, and unmounts it when `use` has ended. */
+type WithShare = (
+  host: Host,
+  device: string,
+  options: DeviceOptions,
+  use: (share: Share) => Promise<void>,
+) => Promise<void>;
+
 /** Adds the commands. */
-export function addP9(program: Command, host: Host): void {
-  const p9 = program.command('9p').description('files that the host shares');
+export function addShares(program: Command, host: Host): void {
+  addShare(program, host, '9p', 'files that the host shares', withP9);
+  addShare(program, host, 'fs', 'files that the host shares by virtiofs', withFuse);
+}
+
+function addShare(program: Command, host: Host, name: string, what: string, withShare: WithShare): void {
+  const group = program.command(name).description(what);
 
   addDeviceOptions(
-    p9
+    group
       .command('ls')
       .description('list a directory')
       .argument('<device>', 'the address of the device')
@@ -29,13 +46,13 @@ export function addP9(program: Command, host: Host): void {
   ).action(async (device: string, path: string, options: ListOptions) => {
     const printer = new Printer(host, options);
     await withShare(host, device, options, async (fs) => {
-      const { list } = await import('./p9-files.ts');
+      const { list } = await import('./share-files.ts');
       await list(fs, printer, path, { ...options, signal: host.signal });
     });
   });
 
   addDeviceOptions(
-    p9
+    group
       .command('get')
       .description('copy a file from the host')
       .argument('<device>', 'the address of the device')
@@ -47,13 +64,13 @@ export function addP9(program: Command, host: Host): void {
       throw usage('the data and the JSON cannot both go to standard output', 'give a file to copy to');
     }
     await withShare(host, device, options, async (fs) => {
-      const { get } = await import('./p9-files.ts');
+      const { get } = await import('./share-files.ts');
       await get(fs, host, printer, path, file);
     });
   });
 
   addDeviceOptions(
-    p9
+    group
       .command('put')
       .description('copy a file to the host')
       .argument('<device>', 'the address of the device')
@@ -63,36 +80,38 @@ export function addP9(program: Command, host: Host): void {
   ).action(async (device: string, file: string, path: string, options: PutOptions) => {
     const printer = new Printer(host, options);
     await withShare(host, device, options, async (fs) => {
-      const { put } = await import('./p9-files.ts');
+      const { put } = await import('./share-files.ts');
       await put(fs, host, printer, file, path, options.force === true);
     });
   });
 
   addDeviceOptions(
-    p9
+    group
       .command('shell')
       .description('run a shell on the share: ls, cd, cat, get, put, mkdir, rm, mv, …')
       .argument('<device>', 'the address of the device'),
   ).action(async (device: string, options: DeviceOptions) => {
     const printer = new Printer(host, options);
     await withShare(host, device, options, async (fs) => {
-      const { shell } = await import('./p9-shell.ts');
-      await shell(fs, host, printer);
+      const { shell } = await import('./share-shell.ts');
+      await shell(fs, host, printer, name);
     });
   });
 }
 
-/** Mounts the share, and unmounts it when `use` has ended. */
-async function withShare(
-  host: Host,
-  device: string,
-  options: DeviceOptions,
-  use: (fs: P9FileSystem) => Promise<void>,
-): Promise<void> {
+const withP9: WithShare = async (host, device, options, use) => {
   const { P9FileSystem, Virtio9p } = await import('@virtio/9p');
   using opened = await openWith(host, device, options, DeviceType.P9, Virtio9p);
   const fs = await P9FileSystem.mount(opened.driver, { signal: host.signal });
   // After an error or SIGINT the device is reset, which ends the mount as well.
   await use(fs);
   await fs.unmount();
-}
+};
+
+const withFuse: WithShare = async (host, device, options, use) => {
+  const { FuseFileSystem, VirtioFs } = await import('@virtio/fs');
+  using opened = await openWith(host, device, options, DeviceType.FileSystem, VirtioFs);
+  const fs = await FuseFileSystem.mount(opened.driver, { signal: host.signal });
+  await use(fs);
+  await fs.unmount();
+};

@@ -1,11 +1,11 @@
 /** A small shell on a share. */
-import type { P9FileSystem } from '@virtio/9p';
 import { posix } from 'node:path';
 import { createInterface } from 'node:readline/promises';
 import { reportOf } from '../errors.ts';
 import type { Host } from '../host.ts';
 import type { Printer } from '../output.ts';
-import { get, list, put } from './p9-files.ts';
+import { get, list, put } from './share-files.ts';
+import type { Share } from './shares.ts';
 
 const HELP = `ls [path]          list a directory
 cd [path]          change to a directory
@@ -27,8 +27,10 @@ interface Place {
 /**
  * Reads commands from standard input until its end. On a terminal, a failed command is reported, and Ctrl-C ends the command that runs, or
  * clears the line; in a script, a failed command ends the shell.
+ *
+ * @param name what the prompt begins with
  */
-export async function shell(fs: P9FileSystem, host: Host, printer: Printer): Promise<void> {
+export async function shell(fs: Share, host: Host, printer: Printer, name: string): Promise<void> {
   const terminal = host.stdin.isTTY === true;
   const place: Place = { at: '/' };
   const lines = createInterface({
@@ -46,7 +48,7 @@ export async function shell(fs: P9FileSystem, host: Host, printer: Printer): Pro
     lines.write(null, { ctrl: true, name: 'e' });
     lines.write(null, { ctrl: true, name: 'u' });
   });
-  lines.setPrompt('9p:/> ');
+  lines.setPrompt(`${name}:/> `);
   if (terminal) lines.prompt();
   try {
     // Commands that arrive while one runs wait in the iterator.
@@ -69,7 +71,7 @@ export async function shell(fs: P9FileSystem, host: Host, printer: Printer): Pro
       } finally {
         running = undefined;
       }
-      lines.setPrompt(`9p:${place.at}> `);
+      lines.setPrompt(`${name}:${place.at}> `);
       if (terminal) lines.prompt();
     }
   } finally {
@@ -88,7 +90,7 @@ export function splitWords(line: string): string[] {
 }
 
 async function carryOut(
-  fs: P9FileSystem,
+  fs: Share,
   host: Host,
   printer: Printer,
   place: Place,
