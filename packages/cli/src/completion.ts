@@ -18,15 +18,18 @@ export function addCompletion(program: Command, host: Host): void {
   }
   const command = program.commands.find((one) => one.name() === 'complete');
   if (command === undefined) throw new Error('the library has added no command');
-  // The library prints to the console.
   const { log } = console;
+  const printWith = (print: typeof log): void => {
+    // eslint-disable-next-line no-console -- the library prints there
+    console.log = print;
+  };
   command
     .description('print the completion script of a shell')
     .hook('preAction', () => {
-      console.log = (text: string) => void host.stdout.write(`${mended(text)}\n`);
+      printWith((text: string) => host.stdout.write(`${mended(text)}\n`));
     })
     .hook('postAction', () => {
-      console.log = log;
+      printWith(log);
     });
 }
 
