@@ -37,7 +37,7 @@ const DEFAULT_QUEUE_SIZE = 128;
 const MAX_PARTS = 4;
 
 /** Options of {@link Virtio9p}. */
-export interface P9Options extends DriverOptions {
+export interface P9Options extends DriverOptions<P9FeatureName> {
   /** The size of the queue in descriptors (default 128, as in QEMU's device, or what the device allows). */
   readonly queueSize?: number;
 }

@@ -6,6 +6,22 @@ import { VirtioBlk } from './index.ts';
 const broken = (code: string): Error => expect.objectContaining({ code }) as Error;
 
 describe('the configuration of a block device', () => {
+  it('is used without the features that the caller leaves out', () => {
+    const { blk, disk } = openFakeDisk({
+      features: ['DISCARD', 'WRITE_ZEROES', 'MQ'],
+      queues: [16, 16],
+      driver: { without: ['DISCARD', 'MQ', 'EVENT_IDX'] },
+    });
+    expect(blk.features.names()).toContain('WRITE_ZEROES');
+    expect(blk.queueCount).toBe(1);
+    const discarding = (): void => {
+      blk.discardSync([{ sector: 0, sectors: 8 }]);
+    };
+    expect(discarding).toThrow(broken('UNSUPPORTED'));
+    expect(disk.requests).toEqual([]);
+    blk[Symbol.dispose]();
+  });
+
   it('shows what the device says, as far as features vouch for it [5.2.4]', () => {
     const { blk, device } = openFakeDisk({
       sectors: 12345,

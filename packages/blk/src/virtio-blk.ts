@@ -41,7 +41,7 @@ const READ = requestName(RequestType.IN);
 const WRITE = requestName(RequestType.OUT);
 
 /** Options of {@link VirtioBlk}. */
-export interface BlkOptions extends DriverOptions {
+export interface BlkOptions extends DriverOptions<BlkFeatureName> {
   /** The number of request queues to use (default: all queues of the device, up to 16). */
   readonly queues?: number;
   /** More request queues, set up for other threads: `forThreads(3)` of `@virtio/core` (default none); see {@link VirtioBlk.queueFor}. */

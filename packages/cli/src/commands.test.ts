@@ -1,5 +1,6 @@
 import { CommonFeatures, DeviceType } from '@virtio/core';
 import { FakeDevice, FakeTransport } from '@virtio/testing';
+import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -326,16 +327,28 @@ describe('bind and unbind', () => {
 });
 
 describe('completion', () => {
-  it.each(['bash', 'zsh', 'fish'])('writes a script for %s', async (shell) => {
-    const lines: string[] = [];
-    const log = console.log;
-    console.log = (text: string) => void lines.push(text);
-    try {
-      await virtio(`complete ${shell}`);
-    } finally {
-      console.log = log;
-    }
-    expect(lines.join('\n')).toContain('virtio');
+  it.each(['bash', 'zsh', 'fish', 'powershell'])('writes a script for %s', async (shell) => {
+    const { log } = console;
+    expect((await virtio(`complete ${shell}`)).out).toContain('virtio');
+    expect(console.log).toBe(log);
+  });
+
+  it('in bash: loads twice, and replies what is behind the last colon that was typed', async () => {
+    const { out } = await virtio('complete bash');
+    // What the package bash-completion has, and the program.
+    const around = `
+      _get_comp_words_by_ref() { cur=pci:00; words=(virtio probe pci:00); }
+      __ltrim_colon_completions() { COMPREPLY=("\${COMPREPLY[@]#"\${1%"\${1##*:}"}"}"); }
+      compopt() { :; }
+      virtio() { printf 'pci:0000:00:03.0\tBlock\npci:0000:00:04.0\tNetwork\n:4\n'; }`;
+    const script = [around, out, out, '__virtio_complete', 'echo "${COMPREPLY[*]}"'].join('\n');
+    const { stdout, stderr } = spawnSync('bash', ['--norc', '-c', script], { encoding: 'utf8' });
+    expect([stdout, stderr]).toEqual(['0000:00:03.0 0000:00:04.0\n', '']);
+  });
+
+  it('in zsh: escapes the colons of addresses, as a description begins behind a colon', async () => {
+    const { out } = await virtio('complete zsh');
+    expect(out).toContain('comp=$' + String.raw`{comp//:/\\:}`);
   });
 
   it("proposes commands, options, and this machine's devices", async () => {
@@ -350,17 +363,8 @@ describe('completion', () => {
         iommuGroup: 4,
       },
     ] as const;
-    const ask = async (...words: string[]): Promise<string> => {
-      const lines: string[] = [];
-      const log = console.log;
-      console.log = (text: string) => void lines.push(text);
-      try {
-        await virtio(['complete', '--', ...words], { listed });
-      } finally {
-        console.log = log;
-      }
-      return lines.join('\n');
-    };
+    const ask = async (...words: string[]): Promise<string> =>
+      (await virtio(['complete', '--', ...words], { listed })).out;
     expect(await ask('blk', '')).toMatch(/^read\t.*\nwrite\t/);
     expect(await ask('blk', 'read', '')).toMatch(/^pci:0000:00:03\.0\tBlock$/m);
     expect(await ask('probe', 'pci')).toMatch(/^pci:0000:00:03\.0\tBlock$/m);

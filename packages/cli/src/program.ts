@@ -1,9 +1,6 @@
 /** The command line: all commands, completion, help. */
-import tab from '@bomb.sh/tab/commander';
 import { Command } from 'commander';
 import manifest from '../package.json' with { type: 'json' };
-import { formatAddress } from './address.ts';
-import { typeName } from './catalog.ts';
 import { addBind } from './commands/bind.ts';
 import { addBlk } from './commands/blk.ts';
 import { addConsole } from './commands/console.ts';
@@ -18,6 +15,7 @@ import { addShares } from './commands/shares.ts';
 import { addSocket } from './commands/socket.ts';
 import { addSound } from './commands/sound.ts';
 import { addTrace } from './commands/trace.ts';
+import { addCompletion } from './completion.ts';
 import { HELP, remark } from './help.ts';
 import type { Host } from './host.ts';
 
@@ -58,17 +56,6 @@ export function createProgram(host: Host, { tellErrors = true } = {}): Command {
     add(program, host);
   }
   addExplain(program, host);
-  const completion = tab(program);
-  const complete = program.commands.find((command) => command.name() === 'complete');
-  complete?.description('print the completion script of a shell');
-  // For a device, the completion proposes those of this machine.
-  for (const command of completion.commands.values()) {
-    if (!command.arguments.has('device')) continue;
-    command.argument('device', (complete) => {
-      for (const device of host.system.listDevices()) {
-        if (device.deviceType !== 0) complete(formatAddress(device), typeName(device.deviceType));
-      }
-    });
-  }
+  addCompletion(program, host);
   return program;
 }

@@ -116,7 +116,9 @@ describe("on v86's devices", { timeout: 120_000 }, () => {
     const ended = run(DeviceType.Console, `console ${ADDRESS} --no-multiport`, {
       input,
       signal: controller.signal,
-      onOutput: (all) => void (all === 'pong\n' && input.end('bye\n')),
+      onOutput: (all) => {
+        if (all === 'pong\n') input.end('bye\n');
+      },
     });
     const { out, err, status } = await ended;
     expect(err).toBe('');

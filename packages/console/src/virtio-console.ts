@@ -30,7 +30,7 @@ import {
 } from './protocol.ts';
 
 /** Options of {@link VirtioConsole}. */
-export interface ConsoleOptions extends DriverOptions {
+export interface ConsoleOptions extends DriverOptions<ConsoleFeature> {
   /** Whether to accept several ports if the device has them (default true). If false, there is only port 0, which needs no opening. */
   readonly multiport?: boolean;
   /** The size of each port's queues in descriptors (default: that of `buffers`), as far as the device allows it. */

@@ -38,7 +38,7 @@ const DEFAULT_QUEUE_SIZE = 128;
 const MAX_PARTS = 4;
 
 /** Options of {@link VirtioFs}. */
-export interface FsOptions extends DriverOptions {
+export interface FsOptions extends DriverOptions<FsFeatureName> {
   /** The size of the queues in descriptors (default 128, as in QEMU's device, or what the device allows). */
   readonly queueSize?: number;
 }

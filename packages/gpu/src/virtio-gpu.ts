@@ -9,9 +9,7 @@ import {
   Driver,
   type DriverEvents,
   type DriverOptions,
-  type FeatureName,
   type Hal,
-  requireFeatureNames,
   requireInteger,
   type SharedMemory,
   type SpinOptions,
@@ -58,9 +56,7 @@ import {
 import { ask, runSteps, runStepsSync, type Steps } from './steps.ts';
 
 /** Options of {@link VirtioGpu}. */
-export interface GpuOptions extends Omit<DriverOptions, 'without'> {
-  /** Features that the driver must not accept, of GPU devices or of all devices: `['VIRGL']` for 2D only. */
-  readonly without?: readonly (FeatureName | GpuFeatureName)[];
+export interface GpuOptions extends DriverOptions<GpuFeatureName> {
   /** The size of the control queue in descriptors, two or three for each command (default 64, or what the device allows). */
   readonly queueSize?: number;
 }
@@ -138,22 +134,17 @@ export class VirtioGpu extends Driver<GpuFeatureName, GpuEvents> {
    * `CONFIG_SPACE_TOO_SMALL`, `CONFIG_SPACE_MISSING`, `DMA_ERROR`
    */
   constructor(transport: Transport, hal: Hal, options: GpuOptions = {}) {
-    const { without = [], queueSize = DEFAULT_QUEUE_SIZE, ...others } = options;
-    requireFeatureNames(transport, without, GpuFeature);
-    const own = Object.keys(GpuFeature) as GpuFeatureName[];
+    const { queueSize = DEFAULT_QUEUE_SIZE } = options;
     super(
       transport,
       hal,
       {
         deviceType: DeviceType.Gpu,
         table: GpuFeatures,
-        supported: own.filter((name) => !without.includes(name)),
+        supported: Object.keys(GpuFeature) as GpuFeatureName[],
         choose: withoutOrphans,
       },
-      {
-        ...others,
-        without: without.filter((name): name is FeatureName => !own.includes(name as GpuFeatureName)),
-      },
+      options,
     );
     const limits = {
       scanouts: 0,

@@ -10,15 +10,12 @@ import {
   type DmaRegion,
   type DriverEvents,
   type DriverOptions,
-  Feature,
-  type FeatureName,
   type Hal,
   type LentQueues,
   type QueuePlan,
   type QueuePlanOptions,
   type Request,
   type RequestQueue,
-  requireFeatureNames,
   requireInteger,
   requireThreads,
   type SpinOptions,
@@ -33,7 +30,6 @@ import { type HashLimits, type LinkState, NetConfig } from './config.ts';
 import { type ControlTarget, join, NetControl, type NetCommand } from './control.ts';
 import {
   BASE_FEATURES,
-  NetFeature,
   type NetFeatureName,
   NetFeatures,
   RECEIVE_OFFLOADS,
@@ -55,9 +51,7 @@ import {
 } from './protocol.ts';
 
 /** Options of both drivers. */
-export interface NetDriverOptions extends Omit<DriverOptions, 'without'> {
-  /** Features that the driver must not accept, of network devices or of all devices: `['CTRL_VLAN']`, `['RING_PACKED']`. */
-  readonly without?: readonly (NetFeatureName | FeatureName)[];
+export interface NetDriverOptions extends DriverOptions<NetFeatureName> {
   /** The size of each receive and transmit queue, in descriptors (default 256, or what the device allows). */
   readonly queueSize?: number;
   /** The number of queue pairs to set up (default 1). One is in use until `NetControl.setQueuePairs` or `setRss` is sent. */
@@ -110,8 +104,7 @@ function wantedFeatures(
   options: NetDriverOptions,
   extra: readonly NetFeatureName[],
 ): NetFeatureName[] {
-  const { receiveOffloads = false, without = [] } = options;
-  requireFeatureNames(transport, without, NetFeature);
+  const { receiveOffloads = false } = options;
   if (typeof receiveOffloads !== 'boolean' && !Array.isArray(receiveOffloads)) {
     throw new VirtioError(
       'INVALID_PARAM',
@@ -131,7 +124,7 @@ function wantedFeatures(
   const both: readonly NetFeatureName[] = offloads.length > 0 ? ['RSC_EXT', 'CTRL_GUEST_OFFLOADS'] : [];
   const all: readonly NetFeatureName[] = [...BASE_FEATURES, ...extra, ...offloads, ...both];
   const none: readonly string[] = (options.threadPairs?.count ?? 0) > 0 ? ['HASH_REPORT'] : [];
-  return all.filter((name) => !without.includes(name) && !none.includes(name));
+  return all.filter((name) => !none.includes(name));
 }
 
 /** The base class of {@link VirtioNet} and {@link VirtioNetRaw}. */
@@ -184,12 +177,11 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
       );
     }
     const supported = wantedFeatures(transport, options, extra);
-    const without = (options.without ?? []).filter((name): name is FeatureName => name in Feature);
     super(
       transport,
       hal,
       { deviceType: DeviceType.Network, table: NetFeatures, supported, choose: withRequirements },
-      { without },
+      options,
     );
     this.codec = new HeaderCodec(this.features);
     // Kept, as looking at features is not for each packet.

@@ -35,7 +35,7 @@ import {
 } from './protocol.ts';
 
 /** Options of {@link VirtioSocket}. */
-export interface SocketOptions extends DriverOptions {
+export interface SocketOptions extends DriverOptions<VsockFeatureName> {
   /** The size of the rx and tx queues, in descriptors (default: as many as the device has). */
   readonly queueSize?: number;
   /** The number of buffers in each direction (default 64, or fewer if the queue is smaller). */

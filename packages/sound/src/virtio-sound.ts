@@ -42,7 +42,7 @@ import { SlotMemory } from './slot-memory.ts';
 import { ask, type Steps } from './steps.ts';
 
 /** Options of {@link VirtioSound}. */
-export interface SoundOptions extends DriverOptions {
+export interface SoundOptions extends DriverOptions<SoundFeatureName> {
   /** The size of each queue in descriptors (default 64, as in QEMU's device, or what the device allows). */
   readonly queueSize?: number;
   /** Whether to use control elements, if the device has them (default true). */

@@ -58,14 +58,17 @@ async function findSubjects(name: string | undefined): Promise<Subject<ContractD
     'testing/src/contract/sample-driver.fixture.ts',
   ];
   const subjects: Subject<ContractDriver>[] = [];
-  for (const file of files) {
-    if (name !== undefined && !file.startsWith(name === 'sample' ? 'testing/' : `${name}/`)) continue;
+  // The name of a package, or of one of its drivers.
+  const own = files.filter((file) => file.startsWith(name === 'sample' ? 'testing/' : `${name}/`));
+  for (const file of own.length > 0 ? own : files) {
     const module = (await import(pathToFileURL(path.join(packages, file)).href)) as Record<string, unknown>;
     for (const [key, value] of Object.entries(module)) {
       if (key.endsWith('Subject')) subjects.push(value as Subject<ContractDriver>);
     }
   }
-  return subjects;
+  return name === undefined || own.length > 0
+    ? subjects
+    : subjects.filter((subject) => subject.name === name);
 }
 
 /** Ends the process if the main thread makes no progress for too long, and prints the command that reproduces it. */
@@ -158,7 +161,7 @@ async function main(): Promise<void> {
       } catch (error) {
         if (!(error instanceof FuzzFinding)) throw error;
         console.error(`\n${error.message}`);
-        console.error(`Replay: npm run fuzz -- --driver ${subject.name} --seed ${error.seed} --steps 1`);
+        console.error(`Replay: npm run fuzz -- --driver '${subject.name}' --seed ${error.seed} --steps 1`);
         process.exitCode = 1;
         break;
       }

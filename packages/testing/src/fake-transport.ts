@@ -33,6 +33,8 @@ export class FakeTransport extends Transport {
   guestPageSize = 0;
 
   #pending = 0;
+  /** The driver that has the transport. */
+  #holder: object | undefined;
 
   constructor(device: FakeDevice, { interrupts, name = 'fake' }: FakeTransportOptions = {}) {
     super();
@@ -157,8 +159,21 @@ export class FakeTransport extends Transport {
     return this.device.sharedMemory[id];
   }
 
+  override claim(driver: object): void {
+    super.claim(driver);
+    this.#holder = driver;
+  }
+
+  override unclaim(driver: object): void {
+    super.unclaim(driver);
+    if (this.#holder === driver) this.#holder = undefined;
+  }
+
+  /** Resets the device. A driver that still has the transport is told that the device is gone, and reaches it no more. */
   override [Symbol.dispose](): void {
     this.disposed += 1;
-    if (!this.device.removed && this.device.status.bits !== 0) this.device.writeStatus(0);
+    if (this.device.removed) return;
+    if (this.device.status.bits !== 0) this.device.writeStatus(0);
+    if (this.#holder !== undefined) this.device.remove();
   }
 }

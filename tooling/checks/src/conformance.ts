@@ -128,9 +128,11 @@ export function page(ledgers: ReadonlyMap<string, Ledger>): string {
     '',
     '# Conformance',
     '',
-    "The driver requirements of the VIRTIO specification 1.4, in our own words, with the test that shows each. Made from the packages' `conformance.json`.",
+    "The driver requirements of the VIRTIO specification 1.4, in our own words, with the test that shows each, or, in italics, why none does. Made from the packages' `conformance.json`.",
   ];
   for (const [name, { requirements }] of ledgers) {
+    // A path within the package begins there, as columns are narrow.
+    const own = `${name.replace('@virtio', 'packages')}/`;
     parts.push(
       '',
       `## ${name}`,
@@ -140,7 +142,7 @@ export function page(ledgers: ReadonlyMap<string, Ledger>): string {
     );
     for (const { section, level, requirement, where = '', test, reason = '' } of requirements) {
       parts.push(
-        `| ${section} | ${level} | ${escape(requirement)} | ${escape(where)} | ${escape(test ?? `*${reason}*`)} |`,
+        `| ${section} | ${level} | ${escape(requirement)} | ${escape(where.replaceAll(own, ''))} | ${escape(test ?? `*${reason}*`)} |`,
       );
     }
   }

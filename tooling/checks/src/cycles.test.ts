@@ -9,7 +9,7 @@ import path from 'node:path';
 import { expect, it } from 'vitest';
 import { root } from './workspace.ts';
 
-const TIMEOUT_MS = 120_000;
+const TIMEOUT_MS = 300_000;
 
 const cycles = async (context: string, ...globs: readonly string[]): Promise<string[][]> => {
   const tree = await parseDependencyTree([...globs], { context, cwd: context, transform: false });

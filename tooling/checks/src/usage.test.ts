@@ -7,9 +7,10 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { root } from './workspace.ts';
 
 const run = (file: string, ...args: string[]) =>
-  spawnSync(process.execPath, [file, ...args], { encoding: 'utf8', timeout: 60_000 });
+  spawnSync(process.execPath, [file, ...args], { encoding: 'utf8', timeout: 110_000 });
 
-describe('--help', () => {
+// Programs are started, and load TypeDoc and the like before they look at their arguments: time for a busy machine.
+describe('--help', { timeout: 120_000 }, () => {
   let folder: string;
   beforeEach(() => {
     folder = fs.mkdtempSync(path.join(os.tmpdir(), 'usage-'));
@@ -29,7 +30,7 @@ describe('--help', () => {
   });
 });
 
-describe('wrong arguments', () => {
+describe('wrong arguments', { timeout: 120_000 }, () => {
   it.each(['test', 'docs', 'bench', 'api'] as const)(
     'of %s are answered with its usage and status 2',
     (name) => {

@@ -8,7 +8,7 @@ import type { Host } from '../host.ts';
 import type { Printer } from '../output.ts';
 import { showProgress } from '../progress.ts';
 import { formatSize } from '../quantities.ts';
-import type { Share } from './shares.ts';
+import type { Share } from './share.ts';
 
 /** `ls`. */
 export async function list(

@@ -5,7 +5,7 @@ import { reportOf } from '../errors.ts';
 import type { Host } from '../host.ts';
 import type { Printer } from '../output.ts';
 import { get, list, put } from './share-files.ts';
-import type { Share } from './shares.ts';
+import type { Share } from './share.ts';
 
 const HELP = `ls [path]          list a directory
 cd [path]          change to a directory

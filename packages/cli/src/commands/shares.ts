@@ -1,12 +1,11 @@
 /** `virtio 9p` and `virtio fs`: list and copy files that a host shares, by 9P or by FUSE (virtiofs). */
-import type { P9FileSystem } from '@virtio/9p';
 import { DeviceType } from '@virtio/core';
-import type { FuseFileSystem } from '@virtio/fs';
 import type { Command } from 'commander';
 import { usage } from '../errors.ts';
 import type { Host } from '../host.ts';
 import { Printer } from '../output.ts';
 import { addDeviceOptions, type DeviceOptions, openWith } from '../session.ts';
+import type { Share } from './share.ts';
 
 interface ListOptions extends DeviceOptions {
   readonly recursive?: boolean;
@@ -15,9 +14,6 @@ interface ListOptions extends DeviceOptions {
 interface PutOptions extends DeviceOptions {
   readonly force?: boolean;
 }
-
-/** A tree of files that a host shares. */
-export type Share = P9FileSystem | FuseFileSystem;
 
 /** Mounts the share of a device, and unmounts it when `use` has ended. */
 type WithShare = (

@@ -18,9 +18,9 @@ export const QUEUE_FEATURES = [
 ] as const satisfies readonly FeatureName[];
 
 /** Options of every driver. */
-export interface DriverOptions {
-  /** Device-independent features that the driver does not accept, e.g. `['RING_PACKED']` to use split rings. */
-  readonly without?: readonly FeatureName[];
+export interface DriverOptions<Name extends string = never> {
+  /** Features that the driver must not accept, of its device or of all devices: `['RING_PACKED']` to use split rings. */
+  readonly without?: readonly (FeatureName | Name)[];
 }
 
 /** A deviation of a device from the specification that puts nothing at risk. */

@@ -25,7 +25,11 @@ class EchoDriver extends Driver<'LOUD'> {
   readonly calls: string[] = [];
   failing: (() => void) | undefined;
 
-  constructor(transport: Transport, hal: Hal, options: DriverOptions & { readonly breakAt?: string } = {}) {
+  constructor(
+    transport: Transport,
+    hal: Hal,
+    options: DriverOptions<'LOUD'> & { readonly breakAt?: string } = {},
+  ) {
     super(transport, hal, { deviceType: DeviceType.Crypto, table: Echo, supported: ['LOUD'] }, options);
     [this.requests, this.region] = this.setUp(() => {
       const region = this.allocate(64, 'both');
@@ -554,6 +558,11 @@ describe('initialization', () => {
     expect(other.driver.features.has('RING_PACKED')).toBe(false);
     expect(other.driver.features.has('LOUD')).toBe(true);
     other.end();
+    const quiet = make(Echo.mask('LOUD'), { without: ['LOUD'] });
+    expect(quiet.driver.features.has('LOUD')).toBe(false);
+    quiet.driver.reset();
+    expect(quiet.driver.features.has('LOUD')).toBe(false);
+    quiet.end();
   });
 
   it('refuses a name in place of an array of names', () => {
@@ -564,8 +573,10 @@ describe('initialization', () => {
     const device = new FakeDevice({ type: DeviceType.Crypto });
     const without = ['RING_PAKCED' as 'RING_PACKED'];
     expect(() => new EchoDriver(new FakeTransport(device), device.hal, { without })).toThrow(
-      /Crypto device \(fake\) was to be used without "RING_PAKCED", which .* RING_PACKED/,
+      /Crypto device \(fake\) was to be used without "RING_PAKCED", which .* LOUD, .*RING_PACKED/,
     );
+    // It would have no effect: every driver needs it.
+    expect(() => make(0n, { without: ['VERSION_1'] })).toThrow(coded('INVALID_PARAM'));
     expect(device.statusWrites).toEqual([]);
   });
 

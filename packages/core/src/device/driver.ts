@@ -13,6 +13,7 @@ import type { DriverQueue } from '../queues/driver-queue.ts';
 import type { RequestHandler } from '../queues/request.ts';
 import type { RequestQueue } from '../queues/request-queue.ts';
 import type { QueueOptions, VirtQueue } from '../ring/virt-queue.ts';
+import { show } from '../show.ts';
 import type { ThreadQueues } from '../threads/for-threads.ts';
 import type { LentQueues } from '../threads/lent-queues.ts';
 import { DeviceStatus, InterruptStatus } from './device-status.ts';
@@ -26,9 +27,35 @@ import {
   QUEUE_FEATURES,
 } from './driver-spec.ts';
 import { Events } from './events.ts';
-import { type FeatureName, type FeatureSet, type FeatureTable, requireFeatureNames } from './features.ts';
+import type { FeatureName, FeatureSet, FeatureTable } from './features.ts';
 import { NonReentrant } from './non-reentrant.ts';
 import type { FeatureRequest, Transport } from './transport.ts';
+
+/** All bits that a feature can have. */
+const ALL = 2n ** 128n - 1n;
+
+/** Refuses what is not an array of names of features that a driver can do without. */
+function requireNames<Name extends string>(
+  transport: Transport,
+  without: readonly string[],
+  { table, required = [] }: DriverSpec<Name>,
+): void {
+  if (!Array.isArray(without)) {
+    throw new VirtioError(
+      'INVALID_PARAM',
+      `${transport.who()}: without is ${show(without)}; give an array of names of features`,
+    );
+  }
+  const needed: readonly string[] = ['VERSION_1', ...required];
+  const known: readonly string[] = table.names(ALL).filter((name) => !needed.includes(name));
+  for (const name of without) {
+    if (known.includes(name)) continue;
+    throw new VirtioError(
+      'INVALID_PARAM',
+      `${transport.who()} was to be used without ${show(name)}, which is not a feature that can be left out; these are ${known.join(', ')}`,
+    );
+  }
+}
 
 /**
  * The base of all drivers. A driver's constructor calls `super`, makes its queues inside {@link Driver.setUp}, and ends with
@@ -97,7 +124,12 @@ export abstract class Driver<
    * @throws {@link VirtioError} `INVALID_PARAM` for a device of another type or an unknown feature, `ALREADY_USED` if the
    * transport has a driver that is not disposed, `FEATURES_REFUSED`
    */
-  protected constructor(transport: Transport, hal: Hal, spec: DriverSpec<Name>, options: DriverOptions = {}) {
+  protected constructor(
+    transport: Transport,
+    hal: Hal,
+    spec: DriverSpec<Name>,
+    options: DriverOptions<Name> = {},
+  ) {
     if (transport.deviceType !== spec.deviceType) {
       throw new VirtioError(
         'INVALID_PARAM',
@@ -106,8 +138,8 @@ export abstract class Driver<
     }
     this.transport = transport;
     this.hal = hal;
-    const without: readonly string[] = options.without ?? [];
-    requireFeatureNames(transport, without);
+    const without: readonly string[] = options.without === undefined ? [] : options.without;
+    requireNames(transport, without, spec);
     this.#table = spec.table;
     this.#request = {
       table: spec.table,

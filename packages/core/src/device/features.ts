@@ -2,9 +2,6 @@
  * Feature bits as typed sets with names. They are `bigint`s, as there are up to 128 of them and none is used once a device is
  * live.
  */
-import type { Named } from '../check.ts';
-import { VirtioError } from '../errors.ts';
-import { show } from '../show.ts';
 import { flagNames, formatFlags } from './flags.ts';
 
 const INSPECT = Symbol.for('nodejs.util.inspect.custom');
@@ -48,31 +45,6 @@ export const Feature = {
   /** The driver can suspend the device. Not accepted: a device that is not needed is reset. */
   SUSPEND: 43,
 } as const;
-
-/**
- * Refuses what is not an array of names of features that a driver can do without: the option `without`.
- *
- * @param named the device for the message
- * @param own the device's own features that the option may name, besides those of all devices
- * @throws {@link VirtioError} `INVALID_PARAM`
- */
-export function requireFeatureNames(named: Named, without: unknown, own: object = {}): void {
-  const who = typeof named === 'string' ? named : named.who();
-  if (!Array.isArray(without)) {
-    throw new VirtioError(
-      'INVALID_PARAM',
-      `${who}: without is ${show(without)}; give an array of names of features`,
-    );
-  }
-  const known = [...Object.keys(own), ...Object.keys(Feature)];
-  for (const name of without as readonly string[]) {
-    if (known.includes(name)) continue;
-    throw new VirtioError(
-      'INVALID_PARAM',
-      `${who} was to be used without ${show(name)}, which is not a feature that can be left out; these are ${known.join(', ')}`,
-    );
-  }
-}
 
 /** The name of a device-independent feature. */
 export type FeatureName = keyof typeof Feature;

@@ -198,6 +198,7 @@ export function promiseBehaviours<D extends ContractDriver>(requests: Requests<D
         ['reset', 'DEVICE_RESET', (scene) => scene.driver.reset()],
         ['dispose', 'DISPOSED', (scene) => scene.driver[Symbol.dispose]()],
         ['unplugged', 'DEVICE_REMOVED', (scene) => scene.device.remove()],
+        ['the transport is disposed', 'DEVICE_REMOVED', (scene) => scene.transport[Symbol.dispose]()],
         ['needs a reset', 'DEVICE_NEEDS_RESET', (scene) => scene.device.needsReset()],
       ] as readonly (readonly [string, VirtioErrorCode, (scene: Scene<D>) => void])[]
     ).map(([what, code, end]): Behaviour<D> => ({

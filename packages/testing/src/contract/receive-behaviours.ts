@@ -330,6 +330,7 @@ export function receiveBehaviours<D extends ContractDriver>(receive: Receive<D>)
           ['reset', 'DEVICE_RESET', (scene) => scene.driver.reset()],
           ['dispose', 'DISPOSED', (scene) => scene.driver[Symbol.dispose]()],
           ['unplugged', 'DEVICE_REMOVED', (scene) => scene.device.remove()],
+          ['the transport is disposed', 'DEVICE_REMOVED', (scene) => scene.transport[Symbol.dispose]()],
           ['needs a reset', 'DEVICE_NEEDS_RESET', (scene) => scene.device.needsReset()],
         ] as readonly (readonly [string, VirtioErrorCode, (scene: Scene<D>) => void])[]
       ).map(([what, code, end]): Behaviour<D> => ({

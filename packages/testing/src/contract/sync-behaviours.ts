@@ -12,6 +12,7 @@ export function syncBehaviours<D extends ContractDriver>(requests: Requests<D>):
     ...(
       [
         ['the device is unplugged', 'DEVICE_REMOVED', (scene) => scene.device.remove()],
+        ['the transport is disposed', 'DEVICE_REMOVED', (scene) => scene.transport[Symbol.dispose]()],
         ['the device needs a reset', 'DEVICE_NEEDS_RESET', (scene) => scene.device.needsReset()],
       ] as readonly (readonly [string, VirtioErrorCode, (scene: Scene<D>) => void])[]
     ).map(([what, code, end]): Behaviour<D> => ({

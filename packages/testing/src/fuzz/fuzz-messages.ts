@@ -100,11 +100,13 @@ export class FuzzMessages<D extends ContractDriver> {
   /** Makes the device send a message, which the driver may take before this returns. */
   #send(receive: Receive<D>, { must, may }: Marks): boolean {
     const mark = this.#world.scene.mark();
-    const { made } = this.#world.causes.since();
+    const { made, ready } = this.#world.causes.since();
     may.add(mark);
     const sent = receive.send(this.#world.scene.device, mark);
-    // A listener that is called meanwhile may have reset the driver, and the message is then lost.
-    if (this.#world.causes.restarted(made)) return sent;
+    // A listener that is called meanwhile may have reset the driver, and the message is then lost; so it is if what stands on the driver
+    // (a connection) has not been made anew since a reset.
+    const { subject } = this.#world.scene;
+    if (this.#world.causes.restarted(subject.ready === undefined ? made : Math.min(made, ready))) return sent;
     if (may.delete(mark) && sent) must.add(mark);
     return sent;
   }

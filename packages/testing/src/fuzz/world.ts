@@ -90,8 +90,9 @@ export class World<D extends ContractDriver> {
 
   /** Checks that an error has a cause; see {@link Causes.judge}. */
   judge(error: unknown, since: Since, what: string, allowed: readonly VirtioErrorCode[] = []): void {
-    // What the device overwrote is not the driver's fault.
-    if (error instanceof DriverViolation && this.causes.tainted) return;
+    // What the device overwrote is not the driver's fault; a reset may have followed before the call's promise was looked at.
+    if (error instanceof DriverViolation && (this.causes.tainted || this.causes.after('lie', since.reset)))
+      return;
     // A reset from within a call has undone what was made ready.
     const unready =
       this.#subject.ready !== undefined && this.causes.restarted(since.ready)
