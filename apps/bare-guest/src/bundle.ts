@@ -95,10 +95,13 @@ export async function bundleText(contents: string, how: BundleOptions): Promise<
 const missing: Plugin = {
   name: 'missing',
   setup(host) {
-    host.onResolve({ filter: /^(node:|(koffi|fast-png|crypto|fs|perf_hooks)$)/ }, ({ path }) => ({
-      path,
-      namespace: 'missing',
-    }));
+    host.onResolve(
+      { filter: /^(node:|(koffi|fast-png|crypto|fs|perf_hooks|timers|timers\/promises|util)$)/ },
+      ({ path }) => ({
+        path,
+        namespace: 'missing',
+      }),
+    );
     host.onLoad({ filter: /.*/, namespace: 'missing' }, async ({ path }) => {
       const names = isBuiltin(path) ? Object.keys((await import(path)) as object) : ['decode', 'encode'];
       const lines = [

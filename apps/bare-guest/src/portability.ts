@@ -1,52 +1,32 @@
 /**
  * Runs the unit tests of the portable packages in other engines than Node.js: QuickJS, the one of bare guests,
- * Deno and Bun. What an engine cannot do is listed by name below; a test that fails and is not listed is a failure.
+ * Deno and Bun. What an engine cannot do is listed by name (`exceptions.ts`); any other test that does not pass is a failure.
  */
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { createRequire } from 'node:module';
-import { build } from 'esbuild';
-import { tryRun } from '@virtio/qemu-harness/src/run.ts';
+import { join, relative } from 'node:path';
+import { createInterface } from 'node:readline';
+import { text as textOf } from 'node:stream/consumers';
 import { REPO_DIR } from '@virtio/qemu-harness/src/paths.ts';
 import { HarnessError } from '@virtio/qemu-harness/src/errors.ts';
-import { ensureUnpacked } from '@virtio/qemu-harness/src/setup/unpacked-program.ts';
-import type { FileResult } from '../guest/unit/vitest.ts';
-import { bundleText } from './bundle.ts';
-import { SUITE } from './packages.ts';
+import type { Line } from '../guest/unit/runner.ts';
+import { bundleFor, commandOf, type Engine, ENGINES } from './engines.ts';
+import { EXCEPTIONS, judge, type UnitResult } from './exceptions.ts';
 
-const GUEST = fileURLToPath(new URL('../guest', import.meta.url));
 const MARK = '\x1e';
-const LIMIT_MS = 300_000;
-
-/** Engines by name. Node.js is the measure of the runner itself. */
-export const ENGINES = ['quickjs', 'deno', 'bun', 'node'] as const;
-export type Engine = (typeof ENGINES)[number];
-
-/** What an engine cannot do: how the names of tests begin, `path > describe > title`, and why. */
-const KNOWN: Readonly<Partial<Record<Engine, Readonly<Record<string, string>>>>> = {
-  quickjs: {
-    'packages/blk/src/input.test.ts > what VirtioBlk refuses > refuses a buffer whose memory was given away':
-      'there is no ArrayBuffer.prototype.transfer',
-    'packages/blk/src/queue-for.test.ts > a queue for another thread':
-      'there are no threads, and no structuredClone, which is no part of ECMAScript',
-    'packages/pci/src/device-function.test.ts > DeviceFunction > prints as Linux prints it':
-      "there is no inspect of Node.js's",
-    'packages/9p/src/v86.test.ts': 'there is no WebAssembly, which v86 is made of',
-    'packages/console/src/v86.test.ts': 'there is no WebAssembly, which v86 is made of',
-    'packages/core/src/device/device-status.test.ts > DeviceStatus > prints by name':
-      "there is no inspect of Node.js's",
-    'packages/core/src/device/driver.test.ts > events and failures > is not disturbed by a listener that throws':
-      'it does not tell of rejections that nobody handles',
-    'packages/files/src/errno.test.ts > (loading the file)': 'it compares with what Node.js knows of Linux',
-    'packages/input/src/event-codes.test.ts > (loading the file)':
-      "it starts a compiler, to compare with Linux's headers",
-  },
-};
+/** An engine that says nothing for this long hangs, or one test takes too long. */
+const SILENT_MS = 300_000;
+/** A test with a time-out of its own of this length takes long; an engine that interprets would take minutes. */
+const LONG_MS = 30_000;
+/** Of each file, as many tests stand for the others where a run is to be short. */
+const SHARE = 8;
+/** Clock ticks of Linux' processor times: its constant for programs, whatever the kernel's own. */
+const TICKS_PER_SECOND = 100;
 
 /** Packages that touch nothing outside ECMAScript, as their type check says. */
-function portablePackages(): string[] {
+export function portablePackages(): string[] {
   const folder = join(REPO_DIR, 'packages');
   return readdirSync(folder).filter((name) => {
     const manifest = JSON.parse(readFileSync(join(folder, name, 'package.json'), 'utf8')) as {
@@ -56,149 +36,174 @@ function portablePackages(): string[] {
   });
 }
 
-/** The unit tests of a package. */
-function testFiles(name: string): string[] {
+/** The unit tests of a package: paths in the repository. */
+export function testFiles(name: string): string[] {
   const folder = join(REPO_DIR, 'packages', name, 'src');
   return readdirSync(folder, { recursive: true, encoding: 'utf8' })
     .filter((file) => file.endsWith('.test.ts'))
     .sort()
-    .map((file) => join(folder, file));
+    .map((file) => relative(REPO_DIR, join(folder, file)));
 }
 
-const entryText = (files: readonly string[]): string =>
-  [
-    `import { runFiles } from 'vitest';`,
-    `const files = { ${files.map((file) => `${JSON.stringify(file.slice(REPO_DIR.length + 1))}: () => import(${JSON.stringify(file)})`).join(', ')} };`,
-    `await runFiles(files, (result) => console.log(${JSON.stringify(MARK)} + JSON.stringify(result)));`,
+/** What of the files is run. */
+interface Extent {
+  /** Only some tests of each file, and none that takes long. */
+  readonly isShort: boolean;
+}
+
+/** The module that runs files. Its last line is the processor time that it took, where Linux says so. */
+export function entryText(engine: Engine, files: readonly string[], { isShort }: Extent): string {
+  const loads = files.map(
+    (file) => `${JSON.stringify(file)}: () => import(${JSON.stringify(join(REPO_DIR, file))})`,
+  );
+  const mark = JSON.stringify(MARK);
+  const longMs = isShort || engine === 'quickjs' ? LONG_MS : Infinity;
+  // Not awaited: QuickJS, as a program, waits for the next timer between any two jobs until its main module is evaluated.
+  return [
+    `import { runAll } from 'vitest';`,
+    `const print = (line) => printLine(${mark} + JSON.stringify(line));`,
+    `void runAll({ ${loads.join(', ')} }, print, { longMs: ${longMs}, most: ${isShort ? SHARE : Infinity} })`,
+    `  .then(() => print({ stat: readText('/proc/self/stat') }));`,
   ].join('\n');
-
-/** QuickJS, the one that bare guests have, as a program; unpacked, never installed, with the C library that it was made for. */
-const QUICKJS = { package: 'quickjs', path: 'usr/bin/qjs', suite: SUITE, libraries: ['libc6'] } as const;
-
-/** Bundles test files for an engine, and the command that runs the bundle. */
-async function prepare(
-  engine: Engine,
-  files: readonly string[],
-  outfile: string,
-): Promise<readonly [string, ...string[]]> {
-  const alias = { vitest: join(GUEST, 'unit/vitest.ts') };
-  if (engine === 'quickjs') {
-    const script = await bundleText(entryText(files), {
-      resolveDir: GUEST,
-      prelude: join(GUEST, 'unit/hosted.ts'),
-      alias,
-      external: ['os'],
-    });
-    writeFileSync(outfile, script);
-    const [program = 'qjs', ...args] = await ensureUnpacked(QUICKJS, console.log);
-    // Errors of listeners become rejections that nobody handles, and tests cause such.
-    return [program, ...args, '--stack-size', '4M', '--no-unhandled-rejection', '--module', outfile];
-  }
-  await build({
-    stdin: { contents: entryText(files), resolveDir: GUEST, loader: 'ts' },
-    outfile,
-    bundle: true,
-    platform: 'node',
-    format: 'esm',
-    target: 'es2024',
-    conditions: ['@virtio/source'],
-    nodePaths: [join(GUEST, '../node_modules')],
-    alias,
-    keepNames: true,
-    logLevel: 'silent',
-  });
-  const [program, ...args] = commandOf(engine);
-  return [program, ...args, outfile];
 }
 
-async function runFilesIn(engine: Engine, files: readonly string[]): Promise<FileResult[]> {
+/** What an engine said. */
+interface EngineRun {
+  readonly results: readonly UnitResult[];
+  /** Seconds of processor, 0 if nobody tells. */
+  readonly seconds: number;
+}
+
+async function runFilesIn(engine: Engine, files: readonly string[], extent: Extent): Promise<EngineRun> {
   const directory = mkdtempSync(join(tmpdir(), 'virtio-unit-'));
   try {
-    const [program, ...args] = await prepare(engine, files, join(directory, 'tests.mjs'));
-    const results: FileResult[] = [];
-    const { status, stdout, stderr } = await tryRun(program, args, { timeoutMs: LIMIT_MS });
-    for (const line of stdout.split('\n')) {
-      if (line.startsWith(MARK)) results.push(JSON.parse(line.slice(1)) as FileResult);
+    const bundle = join(directory, 'tests.mjs');
+    await bundleFor(engine, entryText(engine, files, extent), bundle);
+    const [program, ...args] = await commandOf(engine, bundle);
+    const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+    const closed = once(child, 'close') as Promise<[number | null, NodeJS.Signals | null]>;
+    const errors = textOf(child.stderr);
+    const silence = setTimeout(() => child.kill('SIGKILL'), SILENT_MS);
+    const results: UnitResult[] = [];
+    let seconds = 0;
+    let ended = 0;
+    let last = files[0] ?? '';
+    for await (const said of createInterface({ input: child.stdout })) {
+      silence.refresh();
+      if (!said.startsWith(MARK)) continue;
+      const line = JSON.parse(said.slice(MARK.length)) as
+        Line | { readonly what?: undefined; readonly stat?: string };
+      if (line.what === undefined) {
+        seconds = processorSeconds(line.stat ?? '');
+      } else if (line.what === 'ended') {
+        ended += 1;
+        last = `${line.file} > (the end of the file)`;
+      } else {
+        const name = `${line.file} > ${line.name}`;
+        last = name;
+        if (line.what === 'begun') continue;
+        results.push({ name, status: line.what, ...(line.what === 'failed' && { why: line.why }) });
+      }
     }
-    const missing = files.length - results.length;
-    if (status !== 0 || missing > 0) {
-      results.push(broken(`status ${status}, ${missing} files without a result: ${stderr.slice(0, 500)}`));
+    const [status, signal] = await closed;
+    clearTimeout(silence);
+    if (status !== 0 || ended < files.length) {
+      const how = signal === null ? `with status ${String(status)}` : `by ${signal}`;
+      const why = `the engine ended ${how}; ${files.length - ended} files are left. ${(await errors).slice(0, 800)}`;
+      results.push({ name: last, status: 'failed', why });
     }
-    return results;
+    return { results, seconds };
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }
 }
 
-function commandOf(engine: Exclude<Engine, 'quickjs'>): readonly [string, ...string[]] {
-  if (engine === 'node') return [process.execPath];
-  const name = engine === 'deno' ? '@deno/linux-x64-glibc' : '@oven/bun-linux-x64';
-  let folder: string;
-  try {
-    folder = join(createRequire(import.meta.url).resolve(`${name}/package.json`), '..');
-  } catch {
-    throw new HarnessError('MISSING_PACKAGES', `${name} is not installed; it is only available for x64.`);
-  }
-  return engine === 'deno'
-    ? [join(folder, 'deno'), 'run', '--quiet', '--allow-all']
-    : [join(folder, 'bin/bun')];
+/** User and system time of the process, fields 14 and 15 of what Linux says of it. */
+function processorSeconds(stat: string): number {
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  return (Number(fields[11] ?? 0) + Number(fields[12] ?? 0)) / TICKS_PER_SECOND;
 }
 
-const broken = (why: string): FileResult => ({
-  file: '(the engine)',
-  passed: 0,
-  leftOut: [],
-  failed: [{ name: 'ends well', why }],
-});
+/** What was asked for. */
+interface Selection extends Extent {
+  readonly engines: readonly Engine[];
+  /** Test files, by package. */
+  readonly files: ReadonlyMap<string, readonly string[]>;
+}
 
-/** What takes seconds: a share for each change. */
-const SHORT: readonly string[] = ['quickjs', 'deno', 'bun', 'mmio', 'pci', 'pci-x86', 'bare'];
+/** The engines of a run that names none and is short: Node.js has its own run of the same tests. */
+const OTHERS = ENGINES.filter((name) => name !== 'node');
 
-/** Runs the tests of all packages, or of those that are named, in the engines; returns the exit status. */
-export async function runPortability(argv: readonly string[]): Promise<number> {
-  const words = argv.flatMap((word) => (word === '--short' ? SHORT : [word]));
+/** Reads the words of the command line. */
+function select(argv: readonly string[]): Selection {
+  const isShort = argv.includes('--short');
+  const words = argv.filter((word) => word !== '--short');
+  const isPath = (word: string): boolean => word.includes('/');
   const all = portablePackages();
-  const unknown = words.find((word) => !isEngine(word) && !all.includes(word));
+  const unknown = words.find((word) => !isEngine(word) && !isPath(word) && !all.includes(word));
   if (unknown !== undefined) {
     throw new HarnessError(
       'BAD_ARGUMENTS',
-      `${unknown} is neither an engine (${ENGINES.join(', ')}) nor a package that runs in any (${all.join(', ')}).`,
+      `${unknown} is neither an engine (${ENGINES.join(', ')}), nor a portable package (${all.join(', ')}), nor a part of a test file's path.`,
     );
   }
-  const engines = words.some(isEngine) ? ENGINES.filter((name) => words.includes(name)) : ENGINES;
-  const names = words.every(isEngine) ? all : all.filter((name) => words.includes(name));
-  const sum = { passed: 0, known: 0, wrong: 0 };
+  const named = words.filter((word) => !isEngine(word));
+  const isWanted = (name: string, file: string): boolean =>
+    named.length === 0 || named.some((word) => (isPath(word) ? file.includes(word) : word === name));
+  const files = all.map((name) => [name, testFiles(name).filter((file) => isWanted(name, file))] as const);
+  const engines = ENGINES.filter((name) => words.includes(name));
+  return {
+    isShort,
+    engines: engines.length > 0 ? engines : isShort ? OTHERS : ENGINES,
+    files: new Map(files.filter(([, list]) => list.length > 0)),
+  };
+}
+
+/** Runs the tests of all packages, or of those that are named, in the engines; returns the exit status. */
+export async function runPortability(argv: readonly string[]): Promise<number> {
+  const { engines, files, isShort } = select(argv);
+  const sum = { passed: 0, excepted: 0, wrong: 0 };
   for (const engine of engines) {
-    const known = Object.keys(KNOWN[engine] ?? {});
-    for (const name of names) {
-      const results = await runFilesIn(engine, testFiles(name));
-      const passed = results.reduce((total, result) => total + result.passed, 0);
-      const failed = results.flatMap(({ file, failed: list }) =>
-        list.map((one) => ({ ...one, name: `${file} > ${one.name}` })),
-      );
-      const surprising = failed.filter((one) => !known.some((title) => one.name.startsWith(title)));
-      // What an engine has learnt is taken off the list.
-      const learnt = known.filter(
-        (title) => title.startsWith(`packages/${name}/`) && !failed.some((one) => one.name.startsWith(title)),
-      );
-      sum.passed += passed;
-      sum.known += failed.length - surprising.length;
-      sum.wrong += surprising.length + learnt.length + (passed === 0 ? 1 : 0);
-      console.log(
-        `${engine.padEnd(8)} ${name.padEnd(9)} ${passed} passed, ${surprising.length} failed, ` +
-          `${failed.length - surprising.length} unsupported`,
-      );
-      for (const { file, leftOut } of results) {
-        for (const title of leftOut) console.log(`  skipped, takes minutes: ${file} > ${title}`);
+    // One process for all takes less time; one for each package shows more of an engine that ends too early.
+    const groups = isShort ? [[...files.values()].flat()] : [...files.values()];
+    for (const group of groups) {
+      const { results, seconds } = await runFilesIn(engine, group, { isShort });
+      for (const [name, list] of files) {
+        const own = results.filter((result) => result.name.startsWith(`packages/${name}/`));
+        if (list.some((file) => group.includes(file))) tell(engine, name, own, list, sum);
       }
-      for (const { name: title, why } of surprising) {
-        console.log(`  FAILED ${title}\n    ${why.slice(0, 500)}`);
-      }
-      for (const title of learnt) console.log(`  passes, but is listed as unsupported: ${title}`);
+      console.log(`${engine}: ${seconds.toFixed(1)} s of processor`);
     }
   }
-  console.log(`${sum.passed} passed, ${sum.wrong} failed, ${sum.known} unsupported by an engine`);
+  console.log(`${sum.passed} passed, ${sum.wrong} failed, ${sum.excepted} unsupported by an engine`);
   return sum.wrong === 0 ? 0 : 1;
+}
+
+/** Prints what became of a package's tests, and adds it to the sum. */
+function tell(
+  engine: Engine,
+  name: string,
+  results: readonly UnitResult[],
+  files: readonly string[],
+  sum: { passed: number; excepted: number; wrong: number },
+): void {
+  const passed = results.filter(({ status }) => status === 'passed').length;
+  const left = results.filter(({ status }) => status === 'left').length;
+  const { unexpected, excepted, stale } = judge(results, EXCEPTIONS[engine], files);
+  sum.passed += passed;
+  sum.excepted += excepted;
+  sum.wrong += unexpected.length + stale.length + (passed === 0 ? 1 : 0);
+  console.log(
+    `${engine.padEnd(8)} ${name.padEnd(9)} ${passed} passed, ${unexpected.length + stale.length} failed, ${excepted} unsupported` +
+      (left > 0 ? `, ${left} left to a longer run` : ''),
+  );
+  for (const { name: title, status } of results) {
+    if (status === 'long') console.log(`  skipped, takes long: ${title}`);
+  }
+  for (const { name: title, status, why = '' } of unexpected) {
+    console.log(`  ${status.toUpperCase()} ${title}\n    ${why.slice(0, 800)}`);
+  }
+  for (const line of stale) console.log(`  STALE ${line}`);
 }
 
 const isEngine = (word: string): boolean => ENGINES.some((name) => name === word);

@@ -286,7 +286,7 @@ describe('accounts', () => {
     expect(told).toHaveLength(2);
   });
 
-  it('are right whatever happens in whatever order', () => {
+  it('are right whatever happens in whatever order', { timeout: 60_000 }, () => {
     const step = fc.oneof(
       fc.record({ kind: fc.constant('alloc' as const), size: fc.integer({ min: 1, max: 4 }) }),
       fc.record({ kind: fc.constant('share' as const), size: fc.integer({ min: 1, max: 9000 }) }),

@@ -20,6 +20,12 @@ class Signal {
     return controller.signal;
   }
 
+  static abort(reason?: unknown): Signal {
+    const controller = new Controller();
+    controller.abort(reason);
+    return controller.signal;
+  }
+
   addEventListener(_type: 'abort', listener: Listener): void {
     this.#listeners.add(listener);
   }

@@ -12,7 +12,11 @@ import {
   JestExtend,
   setState,
 } from '@vitest/expect';
+import FakeTimers from '@sinonjs/fake-timers';
 import { fn, restoreAllMocks, spyOn } from '@vitest/spy';
+import { describeOne, type Line, runFiles, type RunOptions, testOne, type TestOptions } from './runner.ts';
+
+export { afterEach, beforeEach } from './runner.ts';
 
 chai.use(JestExtend);
 chai.use(JestChaiExpect);
@@ -37,46 +41,6 @@ Object.assign(expect, (globalThis as unknown as Global)[ASYMMETRIC_MATCHERS_OBJE
 );
 setState({ assertionCalls: 0 }, expect as never);
 
-type Body = (...values: never[]) => unknown;
-type Hook = () => unknown;
-
-/** What a test may have between its title and its body. */
-interface TestOptions {
-  readonly timeout?: number;
-}
-
-interface Test {
-  readonly name: string;
-  readonly options: TestOptions;
-  readonly body: () => unknown;
-  readonly scopes: readonly Scope[];
-}
-
-interface Scope {
-  readonly name: string;
-  readonly before: Hook[];
-  readonly after: Hook[];
-}
-
-const tests: Test[] = [];
-let scopes: readonly Scope[] = [];
-
-const scope = (name: string): Scope => ({ name, before: [], after: [] });
-
-function describeOne(name: string, body: () => void): void {
-  const outer = scopes;
-  scopes = [...outer, scope(name)];
-  body();
-  scopes = outer;
-}
-
-function testOne(name: string, first: TestOptions | (() => unknown), second?: () => unknown): void {
-  const body = typeof first === 'function' ? first : second;
-  const options = typeof first === 'function' ? {} : first;
-  if (body === undefined) throw new Error(`the test '${name}' has no body`);
-  tests.push({ name, options, body, scopes });
-}
-
 /** Titles with their values, as vitest fills them in. */
 function title(name: string, values: readonly unknown[], index: number): string {
   let next = 0;
@@ -92,119 +56,105 @@ function title(name: string, values: readonly unknown[], index: number): string 
     );
 }
 
+type Body = (...values: never[]) => unknown;
+
 const each =
-  (add: (name: string, body: () => void) => void) =>
+  (add: (name: string, body: () => void, timeout?: number) => void) =>
   (rows: readonly unknown[]) =>
-  (name: string, body: Body): void => {
+  (name: string, body: Body, timeout?: number): void => {
     rows.forEach((row, index) => {
       const values = Array.isArray(row) ? (row as readonly unknown[]) : [row];
-      add(title(name, values, index), () => body(...(values as never[])));
+      add(title(name, values, index), () => body(...(values as never[])), timeout);
     });
   };
 
-const skip = (): void => undefined;
+const skippedDescribe = (name: string, body: () => void): void => describeOne(name, body, true);
+const skippedTest = (
+  name: string,
+  first: TestOptions | (() => unknown),
+  second?: number | (() => unknown),
+): void => testOne(name, first, second, true);
 
-export const describe = Object.assign(describeOne, {
-  each: each(describeOne),
-  skipIf: (condition: unknown) => (condition ? skip : describeOne),
+export const describe = Object.assign(describeOne.bind(undefined), {
+  each: each((name, body) => describeOne(name, body)),
+  skipIf: (condition: unknown) => (condition ? skippedDescribe : describeOne),
 });
 
 export const it = Object.assign(testOne.bind(undefined), {
   each: each(testOne),
-  skipIf: (condition: unknown) => (condition ? skip : testOne),
-  runIf: (condition: unknown) => (condition ? testOne : skip),
+  skipIf: (condition: unknown) => (condition ? skippedTest : testOne),
+  runIf: (condition: unknown) => (condition ? testOne : skippedTest),
 });
 
 export { it as test };
 
-export function beforeEach(hook: Hook): void {
-  scopes.at(-1)?.before.push(hook);
+/** How often `vi.waitFor` asks, at the least 5 ms apart: a busy machine, which lets time pass but does nothing, is no failure. */
+const ATTEMPTS = 400;
+
+type Clock = ReturnType<typeof FakeTimers.install>;
+let clock: Clock | undefined;
+
+function fakeClock(): Clock {
+  if (clock === undefined) throw new Error('vi.useFakeTimers() comes first');
+  return clock;
 }
 
-export function afterEach(hook: Hook): void {
-  scopes.at(-1)?.after.push(hook);
+function useRealTimers(): void {
+  clock?.uninstall();
+  clock = undefined;
 }
-
-const WAIT_MS = 1000;
 
 export const vi = {
   fn,
   spyOn,
   restoreAllMocks,
+  /** With the clock of vitest's own, which begins at the present time. */
+  useFakeTimers({ toFake }: { readonly toFake: ('Date' | 'setTimeout' | 'clearTimeout')[] }): void {
+    useRealTimers();
+    clock = FakeTimers.install({ now: Date.now(), toFake });
+  },
+  useRealTimers,
+  advanceTimersByTime(ms: number): void {
+    fakeClock().tick(ms);
+  },
+  setSystemTime(time: number | Date): void {
+    fakeClock().setSystemTime(time);
+  },
   async waitFor(body: () => unknown): Promise<void> {
-    for (const end = Date.now() + WAIT_MS; ;) {
+    for (let left = ATTEMPTS; ; left -= 1) {
       try {
         await body();
         return;
       } catch (error) {
-        if (Date.now() > end) throw error;
+        if (left === 1) throw error;
         await new Promise((resolve) => setTimeout(resolve, 5));
       }
     }
   },
 };
 
+const nothing = (): void => undefined;
+
 /** Types are checked by the compiler. */
 export const expectTypeOf = (): unknown =>
-  new Proxy(skip, { get: () => expectTypeOf(), apply: () => undefined });
+  new Proxy(nothing, { get: () => expectTypeOf(), apply: () => undefined });
 
 export { expect };
 
-/** The result of a test file. */
-export interface FileResult {
-  readonly file: string;
-  readonly passed: number;
-  /** Titles of tests that take minutes here, as they say that they take long, and an engine that interprets runs them. */
-  readonly leftOut: readonly string[];
-  /** Titles of the tests that failed, with what they said. */
-  readonly failed: readonly { readonly name: string; readonly why: string }[];
+/** What a test may ask of vitest's own setting for the packages: mocks and clocks are restored between tests. */
+function restore(): void {
+  restoreAllMocks();
+  useRealTimers();
 }
 
-const LONG_MS = 30_000;
-const { interprets = false } = globalThis as { readonly interprets?: boolean };
+/** How long a test may wait. */
+const HANG_MS = 60_000;
 
-/** Loads test files one after the other and runs their tests. */
-export async function runFiles(
+/** Runs test files, and prints what becomes of each test, as JSON behind a mark. */
+export function runAll(
   files: Readonly<Record<string, () => Promise<unknown>>>,
-  report: (result: FileResult) => void,
+  print: (line: Line) => void,
+  extent: Pick<RunOptions, 'longMs' | 'most'>,
 ): Promise<void> {
-  for (const [file, load] of Object.entries(files)) {
-    tests.length = 0;
-    scopes = [scope('')];
-    const failed: { name: string; why: string }[] = [];
-    const leftOut: string[] = [];
-    let passed = 0;
-    try {
-      await load();
-    } catch (error) {
-      failed.push({ name: '(loading the file)', why: text(error) });
-    }
-    for (const test of [...tests]) {
-      const name = [...test.scopes.slice(1).map((one) => one.name), test.name].join(' > ');
-      if (interprets && (test.options.timeout ?? 0) >= LONG_MS) {
-        leftOut.push(name);
-        continue;
-      }
-      try {
-        await runOne(test);
-        passed += 1;
-      } catch (error) {
-        failed.push({ name, why: text(error) });
-      }
-    }
-    report({ file, passed, leftOut, failed });
-  }
-}
-
-async function runOne({ body, scopes: around }: Test): Promise<void> {
-  try {
-    for (const { before } of around) for (const hook of before) await hook();
-    await body();
-  } finally {
-    for (const { after } of [...around].reverse()) for (const hook of after) await hook();
-  }
-}
-
-function text(error: unknown): string {
-  return error instanceof Error ? `${error.name}: ${error.message}` : String(error);
+  return runFiles(files, { ...extent, report: print, restore, hangMs: HANG_MS });
 }
