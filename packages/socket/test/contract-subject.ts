@@ -176,6 +176,8 @@ export const connectionSubject: Subject<VirtioSocket> = {
   },
   // Packets of the connection may be lost, whichever queue it was.
   queuesAreOne: true,
+  // A buffer that the device returns without having written it may hold an earlier packet.
+  misled: ['SOCKET_PROTOCOL'],
   // Control packets need no answer: nothing here ends, and the peer has room without end.
   other: () => undefined,
   receive: [

@@ -37,7 +37,7 @@ const ALL = 2n ** 128n - 1n;
 /** Refuses what is not an array of names of features that a driver can do without. */
 function requireNames<Name extends string>(
   transport: Transport,
-  without: readonly string[],
+  without: unknown,
   { table, required = [] }: DriverSpec<Name>,
 ): void {
   if (!Array.isArray(without)) {
@@ -48,7 +48,7 @@ function requireNames<Name extends string>(
   }
   const needed: readonly string[] = ['VERSION_1', ...required];
   const known: readonly string[] = table.names(ALL).filter((name) => !needed.includes(name));
-  for (const name of without) {
+  for (const name of without as readonly string[]) {
     if (known.includes(name)) continue;
     throw new VirtioError(
       'INVALID_PARAM',
@@ -138,7 +138,7 @@ export abstract class Driver<
     }
     this.transport = transport;
     this.hal = hal;
-    const without: readonly string[] = options.without === undefined ? [] : options.without;
+    const { without = [] }: { readonly without?: readonly string[] } = options;
     requireNames(transport, without, spec);
     this.#table = spec.table;
     this.#request = {

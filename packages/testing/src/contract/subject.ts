@@ -160,6 +160,8 @@ export interface Subject<D extends ContractDriver> {
    * what was made ready.
    */
   readonly unready?: readonly VirtioErrorCode[];
+  /** The errors, besides `DEVICE_MISBEHAVED`, with which calls may end after the device has lied: of what stands on the driver. */
+  readonly misled?: readonly VirtioErrorCode[];
   /**
    * Whether a reset of any queue undoes what {@link Subject.ready} has done, and so ends requests in flight on the other queues.
    */

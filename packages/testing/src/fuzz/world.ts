@@ -91,14 +91,15 @@ export class World<D extends ContractDriver> {
   /** Checks that an error has a cause; see {@link Causes.judge}. */
   judge(error: unknown, since: Since, what: string, allowed: readonly VirtioErrorCode[] = []): void {
     // What the device overwrote is not the driver's fault; a reset may have followed before the call's promise was looked at.
-    if (error instanceof DriverViolation && (this.causes.tainted || this.causes.after('lie', since.reset)))
-      return;
+    const misled = this.causes.after('lie', Math.min(since.reset, since.ready));
+    if (error instanceof DriverViolation && (this.causes.tainted || misled)) return;
     // A reset from within a call has undone what was made ready.
     const unready =
       this.#subject.ready !== undefined && this.causes.restarted(since.ready)
         ? (this.#subject.unready ?? (['DEVICE_RESET'] as const))
         : [];
-    this.causes.judge(error, since, what, [...allowed, ...unready]);
+    const wrong = misled ? (this.#subject.misled ?? []) : [];
+    this.causes.judge(error, since, what, [...allowed, ...unready, ...wrong]);
     const { code } = error as { code: string };
     this.trace.push(`= ${code}`);
     increment(this.counts.ends, code);
