@@ -32,7 +32,10 @@ export function open(context: Where, name: string, options: OpenOptions = {}): S
 }
 
 /** A driver of a device, over the rings for which the guest was started. It closes the device. */
-export function openWith<D extends OpenDevice & { readonly features: Features }, O extends DriverOptions<string>>(
+export function openWith<
+  D extends OpenDevice & { readonly features: Features },
+  O extends DriverOptions<string>,
+>(
   context: Where,
   name: string,
   driver: DriverClass<D, O>,
