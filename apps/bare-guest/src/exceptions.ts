@@ -77,7 +77,7 @@ export const EXCEPTIONS: Readonly<Record<Engine, Exceptions>> = {
     ),
     'packages/core/src/device/device-status.test.ts > DeviceStatus > prints by name and keeps unknown bits visible [2.1]':
       INSPECT,
-    'packages/core/src/device/driver.test.ts > events and failures > is not disturbed by a listener that throws':
+    'packages/core/src/device/driver.test.ts > events and failures > is not disturbed by a listener that throws, whose error becomes an unhandled rejection':
       REJECTIONS,
     'packages/core/src/errors.test.ts > ends with the place where its code is explained':
       'the stack of an error does not begin with its message',

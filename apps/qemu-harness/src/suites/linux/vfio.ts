@@ -1,5 +1,5 @@
 /** What only a machine with an IOMMU shows of `@virtio/linux`: binding, rights, memory, and how it ends. */
-import { deepEqual, equal, ok, throws } from 'node:assert/strict';
+import { deepEqual, equal, ok } from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { chownSync, readFileSync, writeFileSync } from 'node:fs';
@@ -105,7 +105,7 @@ export default [
       blk[Symbol.dispose]();
       equal(buffer.bytes.length, 0);
       buffer.bytes[5] = 1;
-      throws(() => blk.transport.getStatus());
+      equal(blk.transport.getStatus().bits, 0xff, 'registers read as those of a device that is gone');
       failsWith('DISPOSED', () => blk.hal.alloc(1));
     },
   }),
