@@ -114,17 +114,25 @@ async function play(ring: bigint, reordered: boolean, steps: readonly Step[]): P
       }[kind]();
       promises.push(promise.then(() => judge(undefined), judge));
     } else if (form === 'sync') {
-      let error: unknown;
-      try {
-        ({
-          read: () => blk.readSync(sector, buffers, options),
-          write: () => blk.writeSync(sector, buffers, options),
-          zero: () => blk.writeZeroesSync(range, options),
-          discard: () => blk.discardSync(range, options),
-          flush: () => blk.flushSync(options),
-        })[kind]();
-      } catch (caught) {
-        error = caught;
+      const ask = (): unknown => {
+        try {
+          ({
+            read: () => blk.readSync(sector, buffers, options),
+            write: () => blk.writeSync(sector, buffers, options),
+            zero: () => blk.writeZeroesSync(range, options),
+            discard: () => blk.discardSync(range, options),
+            flush: () => blk.flushSync(options),
+          })[kind]();
+          return undefined;
+        } catch (error) {
+          return error;
+        }
+      };
+      let error = ask();
+      if ((error as { code?: string } | undefined)?.code === 'QUEUE_FULL') {
+        await Promise.all(promises.splice(0));
+        drain();
+        error = ask();
       }
       judge(error);
     } else {
