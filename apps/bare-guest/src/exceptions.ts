@@ -75,6 +75,7 @@ export const EXCEPTIONS: Readonly<Record<Engine, Exceptions>> = {
       ['transferred', 'resized to nothing'].map((how) => `${how}: the read does not end as a session does`),
       `${TRANSFER}; ${RESIZE}`,
     ),
+    'packages/core/src/check.test.ts > bytes > are not those of a buffer that was transferred': TRANSFER,
     'packages/core/src/device/device-status.test.ts > DeviceStatus > prints by name and keeps unknown bits visible [2.1]':
       INSPECT,
     'packages/core/src/device/driver.test.ts > events and failures > is not disturbed by a listener that throws, whose error becomes an unhandled rejection':
