@@ -70,9 +70,10 @@ export function tokenBehaviours<D extends ContractDriver>(
         // Callers without types may give these.
         for (const wrong of [...numbers, BigInt(token), String(token), null, undefined, {}]) {
           const value = wrong as number;
-          complete(scene, value, 'WRONG_TOKEN', `an invalid token (${typeof wrong} ${String(wrong)})`);
+          const what = `an invalid token (${typeof value} ${String(value)})`;
+          complete(scene, value, 'WRONG_TOKEN', what);
           if (polling.cancel) {
-            throws(() => polling.cancel?.(scene.driver, value), `cancel(${String(wrong)})`, 'WRONG_TOKEN');
+            throws(() => polling.cancel?.(scene.driver, value), `cancel() of ${what}`, 'WRONG_TOKEN');
           }
         }
         scene.answer();

@@ -1,7 +1,7 @@
 import { VirtioError, type VirtioErrorCode } from '@virtio/core';
 import { describe, expect, it } from 'vitest';
 import { ContractBreach } from '../contract/check.ts';
-import { Sample, sampleSubject } from '../contract/sample-driver.fixture.ts';
+import { type Sample, sampleSubject } from '../contract/sample-driver.fixture.ts';
 import { Scene } from '../contract/scene.ts';
 import type { Subject } from '../contract/subject.ts';
 import { DriverViolation } from '../device-queue.ts';

@@ -69,8 +69,8 @@ describe('the fuzzer of drivers', () => {
             const failed = sample.failure !== undefined;
             fail(error);
             // As of a driver that reports it itself, too.
-            if (!failed)
-              (sample as unknown as { emit(event: string, value: unknown): void }).emit('failure', error);
+            if (failed) return;
+            (sample as unknown as { emit(event: string, value: unknown): void }).emit('failure', error);
           },
         };
       },
