@@ -231,6 +231,33 @@ describe('control commands [5.1.9.5]', () => {
     clean(made);
   });
 
+  it.each([
+    [
+      // cloud-hypervisor reads the second as the data and writes the answer to the third [2.7.4.1 forbids it to].
+      ...(['for each part of a command', 64] as const),
+      [
+        [2, 2, 1],
+        [2, 4, 4, 1],
+        [2, 9],
+      ],
+    ],
+    [
+      ...(['in a ring that has room for two', 2] as const),
+      [
+        [4, 1],
+        [10, 1],
+        [2, 9],
+      ],
+    ],
+  ])('has a descriptor %s [2.7.4]', (_name, controlSize, framing) => {
+    const made = setUp({ controlSize });
+    made.net.controlSync(NetControl.addVlan(1));
+    made.net.controlSync(NetControl.setMacTable({}));
+    made.net.controlSync(NetStats.query());
+    expect(made.model.framing).toEqual(framing);
+    clean(made);
+  });
+
   it('has one command with the device at a time, and lets promises wait in line', async () => {
     const made = setUp();
     const { model, net } = made;

@@ -56,7 +56,7 @@ export interface NetCommand<T = void> {
   /** All features that it needs. */
   readonly features: readonly NetFeatureName[];
   /**
-   * Makes the command's data: one piece, or the pieces that need their own descriptors on some legacy devices [5.1.9.8].
+   * Makes the command's data: one piece, or the pieces that need their own descriptors on some devices [5.1.9.8].
    *
    * @throws {@link VirtioError} `INVALID_PARAM`, `UNSUPPORTED`
    */
