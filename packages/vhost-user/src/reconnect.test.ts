@@ -52,6 +52,24 @@ describe('with reconnect', () => {
     60_000,
   );
 
+  it('a back end that has no memory for a record is used without one', async () => {
+    using socket = temporarySocket();
+    const none = new Uint8Array(32);
+    new Uint32Array(none.buffer).set([Request.GET_INFLIGHT_FD, 5, 20]);
+    await using backend = await FakeBackend.start(socket.path, {
+      protocol: PROTOCOL | INFLIGHT,
+      raw: none,
+      lies: { [Request.GET_INFLIGHT_FD]: 'raw' },
+    });
+    using device = await openDisk(socket.path, { reconnect: true });
+    using blk = new VirtioBlk(device.transport, device.hal);
+    await blk.read(0, new Uint8Array(512));
+    expect((await backend.state()).log).not.toContain(Request.SET_INFLIGHT_FD);
+    await backend.tell({ do: 'close' });
+    await until(() => blk.failure !== undefined, 'the loss');
+    expect(blk.failure).toMatchObject({ code: 'DEVICE_NEEDS_RESET' });
+  });
+
   it('a packed ring whose record was never used begins where rings begin', async () => {
     using socket = temporarySocket();
     await using backend = await FakeBackend.start(socket.path, {

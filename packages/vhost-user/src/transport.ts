@@ -447,7 +447,7 @@ export class VhostUserTransport extends Transport {
         if (!resumed && session.has('INFLIGHT_SHMFD')) {
           const record = await this.#vrings.askRecord(session).answer();
           if (epoch !== this.#epoch) {
-            closeDescriptor(record.fd);
+            if (record !== undefined) closeDescriptor(record.fd);
             return false;
           }
           this.#vrings.keepRecord(record);

@@ -100,13 +100,13 @@ export class VringSet {
   }
 
   /** Asks a back end for memory in which it records requests in flight. */
-  askRecord(session: Session): Pending<InflightRecord> {
+  askRecord(session: Session): Pending<InflightRecord | undefined> {
     const { queues, queueSize } = this.#extent;
     return session.askInflight(queues, queueSize);
   }
 
   /** Keeps the record that {@link VringSet.askRecord} returned. */
-  keepRecord(record: InflightRecord): void {
+  keepRecord(record: InflightRecord | undefined): void {
     this.#record = record;
   }
 
