@@ -6,7 +6,7 @@
 #include <quickjs.h>
 
 /* The memory of a guest: 128 MiB from the start of RAM. An image, its stack and the heap come first. */
-#define SCRIPT_OFFSET 0x4000000u /* where QEMU's loader puts the script: magic, length, text */
+#define SCRIPT_OFFSET 0x4000000u /* where QEMU's loader puts the script: magic, length, bytecode */
 #define DMA_OFFSET 0x5000000u
 #define DMA_SIZE 0x2000000u /* above it, riscv64 has its device tree */
 

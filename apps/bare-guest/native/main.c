@@ -140,10 +140,12 @@ static void run_jobs(void)
 	if (did < 0) fail(ctx, JS_GetException(ctx));
 }
 
-static void run(JSContext *ctx, const char *script, size_t length)
+static void run(JSContext *ctx, const uint8_t *script, size_t length)
 {
 	running = 1;
-	JSValue done = JS_Eval(ctx, script, length, "script", JS_EVAL_TYPE_MODULE);
+	JSValue module = JS_ReadObject(ctx, script, length, JS_READ_OBJ_BYTECODE);
+	if (JS_IsException(module) || JS_ResolveModule(ctx, module)) fail(ctx, JS_GetException(ctx));
+	JSValue done = JS_EvalFunction(ctx, module);
 	if (JS_IsException(done)) fail(ctx, JS_GetException(ctx));
 	for (;;) {
 		run_jobs();
@@ -202,5 +204,5 @@ void start(uintptr_t boot_info)
 	JS_SetPropertyStr(ctx, global, "machine", JS_DupValue(ctx, machine));
 	JS_FreeValue(ctx, global);
 	JS_SetHostPromiseRejectionTracker(runtime, on_rejection, NULL);
-	run(ctx, (const char *)script + 16, length);
+	run(ctx, script + 16, length);
 }

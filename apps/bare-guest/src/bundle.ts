@@ -13,18 +13,14 @@ const APP = fileURLToPath(new URL('..', import.meta.url));
 const GUEST = join(APP, 'guest');
 
 /** Bundles a file. Its arguments become the global `scriptArgs`. */
-export async function bundleFile(
-  file: string,
-  args: readonly string[] = [],
-  compact = false,
-): Promise<Uint8Array> {
+export async function bundleFile(file: string, args: readonly string[] = []): Promise<Uint8Array> {
   const path = resolve(file);
   if (!existsSync(path) || !statSync(path).isFile()) {
     throw new HarnessError('BUNDLE_FAILED', `There is no file ${path}.`);
   }
   const text = `import ${JSON.stringify(path)};`;
   const banner = `globalThis.scriptArgs = ${JSON.stringify(args)};`;
-  return bundleText(text, { resolveDir: dirname(path), banner, compact });
+  return bundleText(text, { resolveDir: dirname(path), banner });
 }
 
 /** How a module is bundled that is given as text. */
@@ -37,23 +33,13 @@ export interface BundleOptions {
   readonly prelude?: string;
   readonly banner?: string;
   readonly alias?: Readonly<Record<string, string>>;
-  /** Without what only people need: an emulated processor reads every byte. */
-  readonly compact?: boolean;
   /** Modules that the engine itself has. */
   readonly external?: readonly string[];
 }
 
 /** Bundles a module that is given as text. */
 export async function bundleText(contents: string, how: BundleOptions): Promise<Uint8Array> {
-  const {
-    resolveDir,
-    plugins = [],
-    prelude = join(GUEST, 'prelude.ts'),
-    banner = '',
-    alias,
-    external,
-    compact = false,
-  } = how;
+  const { resolveDir, plugins = [], prelude = join(GUEST, 'prelude.ts'), banner = '', alias, external } = how;
   const options: BuildOptions = {
     stdin: { contents, resolveDir, sourcefile: 'script.ts', loader: 'ts' },
     inject: [join(GUEST, 'polyfill.ts'), prelude],
@@ -63,8 +49,6 @@ export async function bundleText(contents: string, how: BundleOptions): Promise<
     nodePaths: [join(APP, 'node_modules')],
     alias: { '@virtio/bare-guest': join(GUEST, 'index.ts'), ...alias },
     external: [...(external ?? [])],
-    minifyWhitespace: compact,
-    minifySyntax: compact,
   };
   try {
     const result = await build({

@@ -5,18 +5,14 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build, type Plugin } from 'esbuild';
 import { HarnessError } from '@virtio/qemu-harness/src/errors.ts';
-import { ensureUnpacked } from '@virtio/qemu-harness/src/setup/unpacked-program.ts';
 import { bundleText } from './bundle.ts';
-import { SUITE } from './packages.ts';
+import { ensureQuickJs } from './quickjs.ts';
 
 const GUEST = fileURLToPath(new URL('../guest', import.meta.url));
 
 /** Engines by name. Node.js is the measure of the runner itself. */
 export const ENGINES = ['quickjs', 'deno', 'bun', 'node'] as const;
 export type Engine = (typeof ENGINES)[number];
-
-/** QuickJS, the one that bare guests have, as a program; unpacked, never installed, with the C library that it was made for. */
-const QUICKJS = { package: 'quickjs', path: 'usr/bin/qjs', suite: SUITE, libraries: ['libc6'] } as const;
 
 /** Bundles a module, given as text, for an engine. */
 export async function bundleFor(engine: Engine, text: string, outfile: string): Promise<void> {
@@ -67,7 +63,7 @@ const emulator: Plugin = {
 export async function commandOf(engine: Engine, bundle: string): Promise<readonly [string, ...string[]]> {
   switch (engine) {
     case 'quickjs': {
-      const [program = 'qjs', ...args] = await ensureUnpacked(QUICKJS, console.log);
+      const [program = 'qjs', ...args] = await ensureQuickJs('qjs', console.log);
       // Errors of listeners become rejections that nobody handles, and tests cause such.
       return [program, ...args, '--stack-size', '4M', '--no-unhandled-rejection', '--module', bundle];
     }

@@ -9,6 +9,7 @@ import { makeTemporary } from '@virtio/qemu-harness/src/boot/temporary.ts';
 import { lineSplitter } from '@virtio/qemu-harness/src/run.ts';
 import type { BareImage } from './image.ts';
 import { type BareMachine, MEMORY_MIB, SCRIPT_OFFSET, TARGETS } from './machines.ts';
+import { compileModule } from './quickjs.ts';
 
 /** A message begins with this character; all other lines are what the script prints. */
 const MARK = '\x1e';
@@ -18,6 +19,7 @@ const MAGIC = 'VIRTIOJS';
 export interface BareConfig {
   readonly machine: BareMachine;
   readonly image: BareImage;
+  /** The text of an ES module. */
   readonly script: Uint8Array;
   /** QEMU's arguments for its devices. */
   readonly devices: readonly string[];
@@ -46,11 +48,19 @@ export interface BareEnd {
 export class BareGuest {
   readonly qmp: Promise<QmpClient>;
   readonly ended: Promise<BareEnd>;
+  /** The size of the script as the guest loads it. */
+  readonly scriptBytes: number;
   readonly #qemu: ChildProcess;
   #stderr = '';
 
-  private constructor(qemu: ChildProcess, qmp: Promise<QmpClient>, ended: Promise<BareEnd>) {
+  private constructor(
+    qemu: ChildProcess,
+    qmp: Promise<QmpClient>,
+    ended: Promise<BareEnd>,
+    scriptBytes: number,
+  ) {
     this.#qemu = qemu;
+    this.scriptBytes = scriptBytes;
     this.qmp = qmp;
     this.ended = ended;
     qemu.stderr?.setEncoding('utf8').on('data', (text: string) => (this.#stderr += text));
@@ -60,11 +70,11 @@ export class BareGuest {
   static async start(config: BareConfig, events: BareEvents): Promise<BareGuest> {
     const directory = makeTemporary();
     const script = join(directory, 'script');
+    const compiled = await compileModule(config.script);
     const header = Buffer.alloc(16);
     header.write(MAGIC);
-    header.writeBigUInt64LE(BigInt(config.script.length), 8);
-    // The engine wants a zero behind the text.
-    writeFileSync(script, Buffer.concat([header, config.script, Buffer.alloc(1)]));
+    header.writeBigUInt64LE(BigInt(compiled.length), 8);
+    writeFileSync(script, Buffer.concat([header, compiled]));
     const server = await listen(join(directory, 'qmp'));
     const qmp = Promise.withResolvers<QmpClient>();
     server.once(
@@ -87,7 +97,7 @@ export class BareGuest {
       { stdio: ['pipe', 'pipe', 'pipe'], env: { ...process.env, ...config.environment } },
     );
     const ended = Promise.withResolvers<BareEnd>();
-    const guest = new BareGuest(qemu, qmp.promise, ended.promise);
+    const guest = new BareGuest(qemu, qmp.promise, ended.promise, compiled.length);
     let timedOut = false;
     const timer = setTimeout(() => {
       timedOut = true;

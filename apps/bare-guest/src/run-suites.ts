@@ -21,6 +21,7 @@ import { type BareImage, ensureBareImage } from './image.ts';
 import { ARCHITECTURES, type Architecture } from './machines.ts';
 import type { BareTestOptions } from './options.ts';
 import { ensureEmulators } from './packages.ts';
+import { ensureQuickJs } from './quickjs.ts';
 import {
   type BareCell,
   type BareRun,
@@ -123,6 +124,7 @@ export async function prepareBare(
   say: (line: string) => void,
 ): Promise<ReadonlyMap<Architecture, BareImage>> {
   await ensureEmulators(say);
+  await ensureQuickJs('qjsc', say);
   const images = new Map<Architecture, BareImage>();
   for (const arch of ARCHITECTURES) images.set(arch, await ensureBareImage(arch, say));
   return images;

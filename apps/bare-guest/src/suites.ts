@@ -90,7 +90,7 @@ export async function bundleSuites(tests: readonly SuiteTest[]): Promise<Uint8Ar
     `import { serveTests } from ${JSON.stringify(join(GUEST, 'serve.ts'))};`,
     `serveTests({ ${entries.join(', ')} });`,
   ].join('\n');
-  return bundleText(text, { resolveDir: GUEST, plugins: [standIns], compact: true });
+  return bundleText(text, { resolveDir: GUEST, plugins: [standIns] });
 }
 
 /** Places of a bare machine. */
@@ -229,7 +229,7 @@ export async function runPortion(
       }
       guest.send({ type: 'end' });
       const { ms } = await guest.ended;
-      return { results, states, ms, scriptBytes: script.length };
+      return { results, states, ms, scriptBytes: guest.scriptBytes };
     } finally {
       await guest.stop();
     }

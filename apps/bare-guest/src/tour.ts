@@ -38,7 +38,7 @@ async function runBoot(machine: BareMachine, image: BareImage, boot: Boot): Prom
     const path = (file: string): string => join(directory, file);
     writeFileSync(path('disk'), Buffer.alloc(1 << 20, FIRST_BYTE));
     const devices = boot.devices(path);
-    const script = await bundleFile(boot.script, [], true);
+    const script = await bundleFile(boot.script);
     const lines: string[] = [];
     const guest = await BareGuest.start(
       { machine, image, script, devices, timeoutMs: TIMEOUT_MS },

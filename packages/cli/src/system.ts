@@ -2,7 +2,7 @@
 import { VirtioError } from '@virtio/core';
 import { listDevices, openTransport } from '@virtio/linux';
 import { openVhostUser } from '@virtio/vhost-user';
-import { readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
+import { constants, readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { type Address, formatAddress } from './address.ts';
 import type { KernelDisk, OpenDevice, OpenHow, System } from './host.ts';
@@ -134,7 +134,8 @@ export class LinuxSystem implements System {
 
   #write(path: string, text: string): void {
     try {
-      writeFileSync(path, text);
+      // Not made where it is missing: in sysfs the system would report missing rights then.
+      writeFileSync(path, text, { flag: constants.O_WRONLY | constants.O_TRUNC });
     } catch (error) {
       const { code = '' } = error as NodeJS.ErrnoException;
       const refused = ['EACCES', 'EPERM', 'EROFS'].includes(code);

@@ -78,6 +78,7 @@ export function* getxattr({ client }: FsContext, path: string, name: string): Ta
   const task = withFile(client, path, true, (fid) => {
     // For the server, the empty name means the list of names.
     if (name === '') throw refuse('ENODATA', 'getxattr');
+    checkAttribute(name, 'getxattr');
     return client.getxattr(fid, name);
   });
   return yield* named('getxattr', path, task);
@@ -101,15 +102,26 @@ export function* setxattr(
   requireBytes(CLIENT, value);
   if (only !== undefined) requireChoice('only', only, ['create', 'replace']);
   const flags = only === undefined ? 0 : only === 'create' ? XATTR_CREATE : XATTR_REPLACE;
-  const task = withFile(client, path, true, (fid) => client.setxattr(fid, name, value, flags));
+  const task = withFile(client, path, true, (fid) => {
+    checkAttribute(name, 'setxattr');
+    return client.setxattr(fid, name, value, flags);
+  });
   yield* named('setxattr', path, task);
 }
 
 export function* removexattr({ client }: FsContext, path: string, name: string): Task<void> {
   requireString('the name of an attribute', name);
   const none = new Uint8Array(0);
-  const task = withFile(client, path, true, (fid) => client.setxattr(fid, name, none, XATTR_REPLACE));
+  const task = withFile(client, path, true, (fid) => {
+    checkAttribute(name, 'removexattr');
+    return client.setxattr(fid, name, none, XATTR_REPLACE);
+  });
   yield* named('removexattr', path, task);
+}
+
+/** Refuses the name of an attribute that a server would cut off at a zero byte. */
+function checkAttribute(name: string, operation: string): void {
+  if (name.includes('\0')) throw refuse('EINVAL', operation);
 }
 
 function* setattr({ client }: FsContext, path: string, values: AttributeChanges, follow = true): Task<void> {

@@ -121,6 +121,7 @@ export function* symlink({ client, gid }: FsContext, target: string, path: strin
   requireString('the target of a link', target);
   const task = withParent(client, path, 'EEXIST', function* (directory, name, slash) {
     if (target === '') throw refuse('ENOENT', 'symlink');
+    if (target.includes('\0')) throw refuse('EINVAL', 'symlink');
     yield* checkNoSlash(client, directory, name, slash);
     yield* client.symlink(directory, name, target, gid);
   });

@@ -100,7 +100,10 @@ export class FileHandle {
     return { bytesRead, buffer };
   }
 
-  /** The synchronous form of {@link FileHandle.read}. Returns how many bytes were read. */
+  /**
+   * The synchronous form of {@link FileHandle.read}. Returns how many bytes were read. If it ends with `NOT_READY`, the buffer belongs to the
+   * request until the server has answered: a late answer is written to it.
+   */
   readSync(
     buffer: Uint8Array,
     options?: SyncOptions<TransferOptions> | number,
@@ -158,7 +161,7 @@ export class FileHandle {
     return { bytesRead, buffers };
   }
 
-  /** The synchronous form of {@link FileHandle.readv}. Returns how many bytes were read. */
+  /** The synchronous form of {@link FileHandle.readv}, with the limits of {@link FileHandle.readSync}. Returns how many bytes were read. */
   readvSync(buffers: readonly Uint8Array[], position: number | null = null, options?: SpinOptions): number {
     const { parts, position: at } = toVector(buffers, position);
     return this.#runSync('read', () => this.#readv(parts, at), options);

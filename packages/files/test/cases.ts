@@ -302,6 +302,16 @@ export const cases: Readonly<Record<string, Case>> = {
     expect(await fs.readdir('/')).toEqual([]);
   },
 
+  'refuses names with a zero byte, which the server would cut off there': async (fs) => {
+    await fs.writeFile('/file', 'x');
+    await refused('EINVAL', () => fs.symlink('file\0more', '/link'));
+    await refused('EINVAL', () => fs.setxattr('/file', 'user.a\0b', Uint8Array.of(1)));
+    await refused('EINVAL', () => fs.getxattr('/file', 'user.a\0b'));
+    await refused('EINVAL', () => fs.removexattr('/file', 'user.a\0b'));
+    await refused('EINVAL', () => fs.stat('/file\0more'));
+    expect(await fs.readdir('/')).toEqual(['file']);
+  },
+
   'gives the statistics of the file system': async (fs) => {
     const { bsize, blocks, bfree, namelen } = await fs.statfs('/');
     expect(bsize).toBeGreaterThan(0);

@@ -23,6 +23,7 @@ import {
   isDirectory,
   type LockRequest,
   LockStatus,
+  LockType,
   MAX_ID,
   MAX_WALK,
   OpenFlag,
@@ -43,6 +44,7 @@ import { pipeline } from './pipeline.ts';
 import { FSYNC_DATA, FUSE_VERSION, In, InitFlag, Opcode, Out, ROOT_ID } from './protocol.ts';
 import { attributes, directoryEntries } from './replies.ts';
 import {
+  flushOf,
   getattrOf,
   LAST,
   lockValues,
@@ -362,21 +364,15 @@ export class FuseClient implements FileClient {
     try {
       if (fh === undefined) return;
       let failure: unknown;
-      if (!isDirectory(fid.qid) && this.#flushes) {
+      // The server releases the locks of the process that it is told.
+      const owners = isDirectory(fid.qid) ? [] : (fid.owners ?? [fid.id]);
+      for (const owner of owners) {
+        if (!this.#flushes) break;
         try {
-          yield* this.#exchange.call(
-            {
-              opcode: Opcode.FLUSH,
-              nodeid: node.id,
-              layout: In.flush,
-              values: { fh, lockOwner: BigInt(fid.id) },
-              out: Out.none,
-            },
-            true,
-          );
+          yield* this.#exchange.call(flushOf(fid, fh, owner), true);
         } catch (error) {
           if (FileError.is(error, 'ENOSYS')) this.#flushes = false;
-          else failure = error;
+          else failure ??= error;
         }
       }
       yield* this.#exchange.call(releaseOf(fid, fh), true);
@@ -600,7 +596,8 @@ export class FuseClient implements FileClient {
     minor: number,
     gid: number,
   ): Task<Qid> {
-    // Linux packs a device number into 32 bits in this way.
+    // Linux packs a device number into 32 bits in this way: 12 for the major one, 20 for the minor one.
+    if (major > 0xfff || minor > 0xfffff) throw refuse('EINVAL', 'mknod');
     const rdev = ((minor & 0xff) | (major << 8) | ((minor & ~0xff) << 12)) >>> 0;
     return yield* this.#make(directory, Opcode.MKNOD, In.mknod, { mode, rdev }, [name], gid);
   }
@@ -701,11 +698,10 @@ export class FuseClient implements FileClient {
   /** Sets or removes a lock (`SETLK`). */
   *lock(fid: FuseFid, request: LockRequest): Task<number> {
     try {
-      const { opcode, values } = {
-        opcode: Opcode.SETLK,
-        values: lockValues(this.#nodes.handle(fid, 'lock'), request),
-      };
-      yield* this.#exchange.call({ opcode, nodeid: fid.node.id, layout: In.lock, values, out: Out.none });
+      const values = lockValues(this.#nodes.handle(fid, 'lock'), request);
+      const call = { opcode: Opcode.SETLK, nodeid: fid.node.id, layout: In.lock, values, out: Out.none };
+      if (request.type !== LockType.UNLOCK) (fid.owners ??= new Set()).add(request.process);
+      yield* this.#exchange.call(call);
       return LockStatus.SUCCESS;
     } catch (error) {
       if (FileError.is(error, 'EAGAIN') || FileError.is(error, 'EACCES')) return LockStatus.BLOCKED;

@@ -26,6 +26,8 @@ export interface FuseFid extends Fid {
   fh: bigint | undefined;
   /** The flags that it was opened with. */
   flags: number;
+  /** The processes that have locked parts of it through this fid. */
+  owners: Set<number> | undefined;
   /** Whether it is in use, i.e. not forgotten. */
   live: boolean;
   /** The number of the session that it belongs to. */
@@ -75,7 +77,16 @@ export class Nodes {
   #fid(node: Node, qid: Qid): FuseFid {
     const id = this.#nextId;
     this.#nextId += 1;
-    return { id, node, qid, fh: undefined, flags: 0, live: true, session: this.#exchange.session };
+    return {
+      id,
+      node,
+      qid,
+      fh: undefined,
+      flags: 0,
+      owners: undefined,
+      live: true,
+      session: this.#exchange.session,
+    };
   }
 
   /** Another fid of the same node. */

@@ -63,6 +63,17 @@ export function readOf(
   };
 }
 
+/** Reports what went wrong with an open file, and releases the locks of `owner`. */
+export function flushOf(fid: FuseFid, fh: bigint, owner: number): CallOf<typeof In.flush, typeof Out.none> {
+  return {
+    opcode: Opcode.FLUSH,
+    nodeid: fid.node.id,
+    layout: In.flush,
+    values: { fh, lockOwner: BigInt(owner) },
+    out: Out.none,
+  };
+}
+
 /** Closes an open file or directory. */
 export function releaseOf(fid: FuseFid, fh: bigint): CallOf<typeof In.release, typeof Out.none> {
   return {
@@ -126,7 +137,7 @@ export function lockValues(
   fh: bigint,
   { type, start, length, process }: LockRequest,
 ): { fh: bigint; owner: bigint; start: bigint; end: bigint; type: number; pid: number } {
-  const end = length === 0 ? LAST : BigInt(start + length - 1);
+  const end = length === 0 ? LAST : BigInt(start) + BigInt(length) - 1n;
   return { fh, owner: BigInt(process), start: BigInt(start), end, type, pid: process };
 }
 
@@ -134,5 +145,7 @@ export function lockValues(
 export function toName(name: string): Uint8Array {
   const bytes = encodeUtf8Lossless(name);
   if (bytes === undefined) throw refuse('EILSEQ', 'lookup');
+  // The server would take what is before it for the whole name, and what is behind it for what follows the name.
+  if (bytes.includes(0)) throw refuse('EINVAL', 'lookup');
   return bytes;
 }

@@ -144,6 +144,62 @@ describe('a file system over it', () => {
     expect(copied).toHaveLength(2);
   });
 
+  it('closes a file for each process that has locked it, so that the server lets go of its locks', async () => {
+    const { device, driver } = open();
+    const owners: bigint[] = [];
+    serve(device, ({ opcode, chain }) => {
+      const arguments_ = (layout: Layout<FieldTable>) =>
+        new DataView(chain.readAt(InHeader.size, layout.size).buffer);
+      if (opcode === Opcode.SETLK) owners.push(In.lock.read(arguments_(In.lock)).owner);
+      if (opcode === Opcode.FLUSH) owners.push(-In.flush.read(arguments_(In.flush)).lockOwner);
+      return false;
+    });
+    await using fs = await FuseFileSystem.mount(driver);
+    const handle = await fs.open('/file');
+    await handle.lock({ process: 5 });
+    await handle.lock({ process: 5, start: 7, length: 1 });
+    await handle.unlock({ process: 9 });
+    await handle.lock({ process: 6 });
+    await handle.close();
+    expect(owners).toEqual([5n, 5n, 9n, 6n, -5n, -6n]);
+  });
+
+  it('sends device numbers as Linux packs them, and refuses those that do not fit', async () => {
+    const { device, driver } = open();
+    const numbers: number[] = [];
+    serve(device, (asked) => {
+      if (asked.opcode !== Opcode.MKNOD) return false;
+      const bytes = asked.chain.readAt(InHeader.size, In.mknod.size);
+      numbers.push(In.mknod.read(new DataView(bytes.buffer)).rdev);
+      reply(asked, encode(Out.entry, { nodeid: 9n, ino: 9n, mode: FILE }));
+      return true;
+    });
+    await using fs = await FuseFileSystem.mount(driver);
+    await fs.mknod('/device', 0o020600, 0xabc, 0x12345);
+    for (const [major, minor] of [
+      [0x1000, 1],
+      [1, 0x100000],
+    ] as const) {
+      await expect(fs.mknod('/device', 0o020600, major, minor)).rejects.toMatchObject({ code: 'EINVAL' });
+    }
+    expect(numbers).toEqual([0x123abc45]);
+  });
+
+  it('refuses names with a zero byte, which the server would cut off there', async () => {
+    const { device, driver } = open();
+    const { seen } = serve(device);
+    await using fs = await FuseFileSystem.mount(driver);
+    for (const attempt of [
+      () => fs.symlink('target\0more', '/link'),
+      () => fs.setxattr('/file', 'user.a\0b', Uint8Array.of(1)),
+      () => fs.getxattr('/file', 'user.a\0b'),
+    ]) {
+      await expect(attempt()).rejects.toMatchObject({ name: 'FileError', code: 'EINVAL' });
+    }
+    expect(seen).not.toContain(Opcode.SYMLINK);
+    expect(seen).not.toContain(Opcode.SETXATTR);
+  });
+
   it('sends nothing of a session that has ended: its handles do not reach files of the next one', async () => {
     const { device, driver } = open();
     const { seen } = serve(device);

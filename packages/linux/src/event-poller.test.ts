@@ -25,6 +25,17 @@ afterEach(() => {
 });
 
 describe('EventPoller', () => {
+  it('refuses what cannot be watched with a typed error, and knows nothing of it afterwards', () => {
+    using poller = new EventPoller();
+    expect(() => poller.watch(2 ** 30, () => undefined)).toThrow(
+      expect.objectContaining({
+        code: 'SYSTEM_ERROR',
+        cause: expect.objectContaining({ code: 'EBADF' }) as unknown,
+      }),
+    );
+    poller.unwatch(2 ** 30);
+  });
+
   it('calls the handler of the descriptor that was signalled, once for each signal that is apart', async () => {
     using poller = new EventPoller();
     const [a, b] = [newEventfd(), newEventfd()];

@@ -8,6 +8,7 @@
  */
 import { node } from 'koffi';
 import { closeDescriptor, epollControl, epollCreate, epollPoll } from './syscalls.ts';
+import { systemError } from './system-error.ts';
 
 /** `EPOLL_CTL_*` and the event bits of `<sys/epoll.h>`. */
 const CTL_ADD = 1;
@@ -46,12 +47,22 @@ export class EventPoller implements Disposable {
    * Calls `handler` each time `fd` was signalled; several signals may lead to one call.
    *
    * @param writable whether `handler` is also called when the descriptor can be written again
+   * @throws {@link VirtioError} `SYSTEM_ERROR`
    */
   watch(fd: number, handler: () => void, writable = false): void {
     const event = new DataView(new ArrayBuffer(EVENT.size));
     event.setUint32(0, (EPOLLIN | EPOLLET | (writable ? EPOLLOUT : 0)) >>> 0, true);
     event.setUint32(EVENT.data, fd, true);
-    epollControl(this.#epoll, CTL_ADD, fd, new Uint8Array(event.buffer));
+    try {
+      epollControl(this.#epoll, CTL_ADD, fd, new Uint8Array(event.buffer));
+    } catch (error) {
+      throw systemError(
+        'a descriptor could not be watched',
+        error,
+        'if the system watches too many, raise fs.epoll.max_user_watches',
+        'SYSTEM_ERROR',
+      );
+    }
     this.#watches.set(fd, { fd, handler, signalled: false });
   }
 

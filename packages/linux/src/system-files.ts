@@ -1,5 +1,5 @@
 /** The files in which the kernel describes devices: sysfs, procfs, the device tree. Tests give another root. */
-import { closeSync, openSync, readdirSync, readFileSync, readlinkSync, writeSync } from 'node:fs';
+import { closeSync, constants, openSync, readdirSync, readFileSync, readlinkSync, writeSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { errorName } from './system-error.ts';
 
@@ -58,9 +58,12 @@ export class SystemFiles {
     return openSync(this.path(path), flags);
   }
 
-  /** Writes a file that is there, in one go, as sysfs wants it. */
+  /**
+   * Writes a file that is there, in one go, as sysfs wants it. A file that is not there is not made: where that cannot be, in the
+   * folder of a device that is just being unplugged, the system would report missing rights (EACCES).
+   */
   write(path: string, text: string): void {
-    const fd = this.open(path, 'w');
+    const fd = this.open(path, constants.O_WRONLY | constants.O_TRUNC);
     try {
       writeSync(fd, text);
     } finally {

@@ -141,8 +141,8 @@ export class Tap implements Disposable {
       closeSync(this.#fd);
       throw error;
     }
-    this.#poller.watch(this.#fd, this.#readable);
     try {
+      this.#poller.watch(this.#fd, this.#readable);
       if (macAddress !== undefined) this.#setMac(macAddress);
       if (mtu !== undefined) {
         this.#order(SIOCSIFMTU, 'SIOCSIFMTU', (view) => view.setInt32(NAME_SIZE, mtu, true));

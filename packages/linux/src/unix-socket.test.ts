@@ -3,6 +3,7 @@ import {
   existsSync,
   fstatSync,
   mkdtempSync,
+  openSync,
   readdirSync,
   readSync,
   rmSync,
@@ -12,12 +13,16 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import koffi from 'koffi';
 import { VirtioError } from '@virtio/core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Mapping } from './mapping.ts';
 import { SharedFile } from './shared-file.ts';
 import { pollDescriptors, PollEvents } from './syscalls.ts';
 import { UnixListener, UnixSocket } from './unix-socket.ts';
+
+/** The limit of open files: `<sys/resource.h>`. */
+const RLIMIT_NOFILE = 7;
 
 let directory: string;
 beforeAll(() => {
@@ -137,6 +142,34 @@ describe('UnixSocket', () => {
       right[Symbol.dispose]();
     }
     expect(openDescriptors()).toBe(before);
+  });
+});
+
+describe('UnixListener', () => {
+  it('tells of a connection that no descriptor is left for, and accepts it later', () => {
+    const path = join(directory, 'full.sock');
+    using listener = new UnixListener(path);
+    using _client = UnixSocket.connect(path)!;
+    const libc = koffi.load(null);
+    const limit = (name: string, limits: BigUint64Array): number =>
+      libc.func(name, 'int', ['int', 'void *'])(RLIMIT_NOFILE, limits) as number;
+    const [limits, none] = [new BigUint64Array(2), new BigUint64Array(2)];
+    expect(limit('getrlimit', limits)).toBe(0);
+    const free = openSync('/dev/null', 'r');
+    closeSync(free);
+    none.set([BigInt(free), limits[1]!]);
+    let error: unknown;
+    limit('setrlimit', none);
+    try {
+      listener.accept();
+    } catch (thrown) {
+      error = thrown;
+    } finally {
+      limit('setrlimit', limits);
+    }
+    expect(error).toMatchObject({ code: 'SYSTEM_ERROR', cause: { code: 'EMFILE' } });
+    using accepted = listener.accept();
+    expect(accepted).toBeDefined();
   });
 });
 

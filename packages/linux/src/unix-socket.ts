@@ -240,11 +240,22 @@ export class UnixListener implements Disposable {
     return this.#fd;
   }
 
-  /** The next connection, or `undefined` if there is none now. */
+  /**
+   * The next connection, or `undefined` if there is none now.
+   *
+   * @throws {@link VirtioError} `SYSTEM_ERROR` if no descriptor is left for it; it can be accepted later
+   */
   accept(): UnixSocket | undefined {
     if (this.#closed) return undefined;
     const fd = tryCall('accept4', this.#fd, 0, 0, ACCEPTED);
-    return fd < 0 ? undefined : new UnixSocket(fd);
+    if (fd >= 0) return new UnixSocket(fd);
+    if (fd === -Errno.EAGAIN || fd === -Errno.ECONNABORTED) return undefined;
+    throw systemError(
+      'a connection could not be accepted',
+      new SystemCallError('accept4', -fd),
+      'close descriptors, or raise the limit of open files (ulimit -n)',
+      'SYSTEM_ERROR',
+    );
   }
 
   [Symbol.dispose](): void {

@@ -67,9 +67,10 @@ export interface InflightRecord {
   readonly mmapOffset: bigint;
 }
 
-/** The record of requests in flight; the caller closes its descriptor. */
-export const parseInflight: Parser<InflightRecord> = (message) => {
+/** The record of requests in flight, whose descriptor the caller closes; `undefined` if the back end has no memory for one. */
+export const parseInflight: Parser<InflightRecord | undefined> = (message) => {
   const { mmapSize, mmapOffset } = structure(Inflight, message);
+  if (mmapSize === 0n) return undefined;
   const [fd] = message.descriptors;
   if (message.descriptors.length !== 1 || fd === undefined) {
     throw lied(
@@ -77,7 +78,7 @@ export const parseInflight: Parser<InflightRecord> = (message) => {
     );
   }
   const file = fstatSync(fd, { bigint: true });
-  if (mmapSize === 0n || !file.isFile() || mmapOffset + mmapSize > file.size) {
+  if (!file.isFile() || mmapOffset + mmapSize > file.size) {
     throw lied(
       `answered with ${mmapSize} bytes at ${mmapOffset} of ${file.isFile() ? `a file of ${file.size}` : 'what is not a file'} when ` +
         'asked for the record of requests in flight',

@@ -75,7 +75,12 @@ export class Server implements Dialer {
     removeDeadSocket(path);
     this.#listener = new UnixListener(path);
     this.#file = fileAt(path);
-    poller.watch(this.#listener.fd, () => this.#wake?.());
+    try {
+      poller.watch(this.#listener.fd, () => this.#wake?.());
+    } catch (error) {
+      this[Symbol.dispose]();
+      throw error;
+    }
   }
 
   async dial(_again: boolean, signal: AbortSignal): Promise<UnixSocket> {

@@ -72,6 +72,19 @@ describe('the display of a graphics card in another process', () => {
     expect(display.scanout(0)).toBeUndefined();
   });
 
+  it('calls nobody while it takes a message in, which may be in the middle of a reset', async () => {
+    const events: unknown[] = [];
+    display.on('scanout', (scanout) => events.push(scanout));
+    display.on('update', ({ x }) => events.push({ x }));
+    display.on('cursor', (scanout) => events.push({ cursor: scanout }));
+    say(DisplayRequest.SCANOUT, [0, 4, 2]);
+    say(DisplayRequest.UPDATE, [0, 1, 1, 2, 1], 8);
+    say(DisplayRequest.CURSOR_POS, [0, 1, 1]);
+    expect(events).toEqual([]);
+    await Promise.resolve();
+    expect(events).toEqual([0, { x: 1 }, { cursor: 0 }]);
+  });
+
   it('answers for pictures in memory that it cannot see, and closes their descriptors', () => {
     const before = descriptors();
     say(DisplayRequest.DMABUF_SCANOUT, [0, 0, 0, 4, 2, 4, 2, 16, 0, 0], 0, [side.theirs]);

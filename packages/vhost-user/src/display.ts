@@ -157,7 +157,7 @@ export class BackendDisplay {
       const pixels = new Uint8Array(mapped ? width * height * PIXEL_SIZE : 0);
       this.#scanouts.set(scanout, { width, height, pixels });
     }
-    this.#events.emit('scanout', scanout);
+    this.#tell('scanout', scanout);
   }
 
   /** @internal The device has flushed a rectangle. */
@@ -180,14 +180,19 @@ export class BackendDisplay {
         shown.pixels.set(data.subarray(row * line, (row + 1) * line), to);
       }
     }
-    this.#events.emit('update', change);
+    this.#tell('update', change);
   }
 
   /** @internal The device has moved, hidden or replaced a cursor. */
   moveCursor(scanout: number, change: Partial<BackendCursor>): void {
     this.#checkScanout(scanout);
     this.#cursors.set(scanout, { ...this.cursor(scanout), ...change });
-    this.#events.emit('cursor', scanout);
+    this.#tell('cursor', scanout);
+  }
+
+  /** Messages also come in while a driver resets its device: a listener must not be called in the middle of that. */
+  #tell<Name extends keyof BackendDisplayEvents>(name: Name, value: BackendDisplayEvents[Name]): void {
+    if (this.#events.count(name) > 0) queueMicrotask(() => this.#events.emit(name, value));
   }
 
   #checkScanout(scanout: number): void {

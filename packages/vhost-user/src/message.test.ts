@@ -76,4 +76,12 @@ describe('messages', () => {
     expect(reader.takeDescriptors()).toEqual([9]);
     expect(reader.takeDescriptors()).toEqual([]);
   });
+
+  it('have few descriptors: not some with each of their bytes, until the program has none left', () => {
+    const reader = new MessageReader();
+    const bytes = encodeMessage(1, encode(U64, { value: 1n }));
+    reader.push(bytes.subarray(0, 1), [1, 2, 3, 4, 5]);
+    expect(() => reader.push(bytes.subarray(1, 2), [6, 7, 8, 9])).toThrow('sent 9 descriptors');
+    expect(reader.takeDescriptors()).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9]);
+  });
 });

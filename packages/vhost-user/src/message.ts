@@ -3,7 +3,7 @@
  * pieces of any size. A descriptor belongs to the message with whose bytes it arrived.
  */
 import { VirtioError } from '@virtio/core';
-import { Header, HeaderFlag, MAX_PAYLOAD } from './protocol.ts';
+import { Header, HeaderFlag, MAX_DESCRIPTORS, MAX_PAYLOAD } from './protocol.ts';
 
 /** A message that was received. */
 export interface Message {
@@ -75,10 +75,16 @@ export class MessageReader {
    * Adds bytes.
    *
    * @returns the message, if it is complete
-   * @throws {@link VirtioError} `DEVICE_MISBEHAVED` for an invalid header
+   * @throws {@link VirtioError} `DEVICE_MISBEHAVED` for an invalid header, or too many descriptors
    */
   push(bytes: Uint8Array, descriptors: readonly number[] = []): Message | undefined {
     this.#descriptors.push(...descriptors);
+    if (this.#descriptors.length > MAX_DESCRIPTORS) {
+      throw new VirtioError(
+        'DEVICE_MISBEHAVED',
+        `sent ${this.#descriptors.length} descriptors with a message; at most ${MAX_DESCRIPTORS} are allowed`,
+      );
+    }
     this.#bytes.set(bytes, this.#have);
     this.#have += bytes.length;
     if (this.needed > 0) return undefined;
@@ -88,14 +94,14 @@ export class MessageReader {
       if (this.#limits.versioned && (flags & HeaderFlag.VERSION_MASK) !== HeaderFlag.VERSION) {
         throw new VirtioError(
           'DEVICE_MISBEHAVED',
-          `message ${request} has version ${flags & HeaderFlag.VERSION_MASK} of the protocol; only version 1 exists`,
+          `sent message ${request} with version ${flags & HeaderFlag.VERSION_MASK} of the protocol; only version 1 exists`,
         );
       }
       const longest = this.#limits.longest(request);
       if (size > longest) {
         throw new VirtioError(
           'DEVICE_MISBEHAVED',
-          `message ${request} has ${size} bytes of payload; at most ${longest} are allowed`,
+          `sent message ${request} with ${size} bytes of payload; at most ${longest} are allowed`,
         );
       }
       if (size > 0) {

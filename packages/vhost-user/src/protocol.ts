@@ -112,6 +112,11 @@ export const HeaderFlag = {
 /** The longest payload that is accepted, in bytes. No answer to a request of this front end is longer than 268. */
 export const MAX_PAYLOAD = 4096;
 
+/**
+ * The most descriptors that a message of the back end carries. Each byte could come with 253, and the program would have none left.
+ */
+export const MAX_DESCRIPTORS = 8;
+
 /** The most bytes of the configuration space that a message carries. */
 export const MAX_CONFIG = 256;
 

@@ -253,7 +253,7 @@ export class Session implements Disposable {
   }
 
   /** Asks for memory in which the back end records requests in flight. */
-  askInflight(queues: number, queueSize: number): Pending<InflightRecord> {
+  askInflight(queues: number, queueSize: number): Pending<InflightRecord | undefined> {
     return this.#channel.ask('GET_INFLIGHT_FD', encode(Inflight, { queues, queueSize }), parseInflight);
   }
 

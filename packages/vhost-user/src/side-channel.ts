@@ -35,7 +35,12 @@ export class SideChannel implements Aside, Disposable {
     this.#poller = poller;
     this.#reader = reader;
     this.#handle = handle;
-    poller.watch(this.#own.fd, this.pump, true);
+    try {
+      poller.watch(this.#own.fd, this.pump, true);
+    } catch (error) {
+      this.#close();
+      throw error;
+    }
   }
 
   /** The descriptor of the front end's side; -1 when the channel is closed. */

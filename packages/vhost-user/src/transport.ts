@@ -6,7 +6,6 @@
  * (negotiation, DRIVER_OK, reset, reading the configuration space after a write) waits synchronously for the back end, at most for
  * the time-out; nothing else waits.
  */
-import { setTimeout as delay } from 'node:timers/promises';
 import {
   DeviceStatus,
   DeviceType,
@@ -19,23 +18,21 @@ import {
 } from '@virtio/core';
 import { closeDescriptor } from '@virtio/linux';
 import type { EventPoller } from '@virtio/linux';
+import { Backends } from './backends.ts';
 import { DeviceConfig } from './device-config.ts';
-import { type Dialer, throwIfAborted } from './dial.ts';
+import type { Dialer } from './dial.ts';
 import type { BackendDisplay } from './display.ts';
 import { visibleFeatures } from './features.ts';
 import { VhostUserInterrupts } from './interrupts.ts';
 import type { VhostMemory } from './memory.ts';
 import { encode, MAX_VRINGS, PROTOCOL_FEATURES_BIT, U64 } from './protocol.ts';
-import { Session, type SessionOptions } from './session.ts';
+import type { Session } from './session.ts';
 import { VringSet } from './vring-set.ts';
 
 const { DRIVER_OK, FEATURES_OK, DEVICE_NEEDS_RESET } = DeviceStatus;
 const NOTHING = new Uint8Array(0);
 const STATUS_GONE = 0xff;
 const PACKED = 1n << BigInt(Feature.RING_PACKED);
-/** The first pause between attempts to reconnect to a back end that is back but does not answer properly. */
-const RETRY_MS = 20;
-const LONGEST_RETRY_MS = 1000;
 
 /** Options of {@link VhostUserTransport}. */
 export interface VhostUserTransportOptions {
@@ -62,18 +59,10 @@ export class VhostUserTransport extends Transport {
   readonly interrupts: VhostUserInterrupts;
 
   readonly #options: VhostUserTransportOptions;
-  readonly #poller: EventPoller;
   readonly #memory: VhostMemory;
   readonly #vrings: VringSet;
   readonly #config: DeviceConfig;
-  readonly #closing = new AbortController();
-  #session: Session | undefined;
-  /** The next session, which may have the vrings already, but has not answered all requests yet. */
-  #coming: Session | undefined;
-  /** Why there is no session, and whether none will come. */
-  #lost: VirtioError | undefined;
-  #gone = false;
-  #connected: PromiseWithResolvers<void> | undefined;
+  readonly #backends: Backends;
   #status = 0;
   #needsReset: string | undefined;
   /** The features that the driver accepted. */
@@ -87,7 +76,6 @@ export class VhostUserTransport extends Transport {
   #statusChanged = false;
   /** Changes with everything that a back end is set up with. */
   #epoch = 0;
-  #reconnecting = false;
   /** Whether a back end has had the vrings since the last reset. */
   #served = false;
   #disposed = false;
@@ -97,12 +85,24 @@ export class VhostUserTransport extends Transport {
     this.#options = options;
     this.deviceType = options.deviceType;
     this.name = options.name;
-    this.#poller = options.poller;
     this.#memory = options.memory;
     this.interrupts = new VhostUserInterrupts(options.poller, options.polling, options.spinUs);
     const { deviceType, poller, memory, timeoutMs } = options;
     this.#vrings = new VringSet({ who: this.who(), deviceType, poller, memory, timeoutMs });
     this.#config = new DeviceConfig(this.who(), () => queueMicrotask(() => this.interrupts.configChanged()));
+    const { reconnect, configSizes, display, dialer } = options;
+    this.#backends = new Backends({
+      who: this.who(),
+      timeoutMs,
+      reconnect,
+      configSizes,
+      display,
+      poller,
+      dialer,
+      onConfigChange: (session) => this.#configChange(session),
+      onLost: () => this.#lose(),
+      resume: (session) => this.#resume(session),
+    });
   }
 
   /**
@@ -112,22 +112,9 @@ export class VhostUserTransport extends Transport {
    */
   static async open(options: VhostUserTransportOptions, signal: AbortSignal): Promise<VhostUserTransport> {
     const transport = new VhostUserTransport(options);
-    const cancel = (): void => transport.#closing.abort();
-    signal.addEventListener('abort', cancel);
-    options.poller.hold();
-    try {
-      const session = await transport.#meet(signal);
-      throwIfAborted(signal);
-      transport.#take(session);
-      transport.#listenToMemory();
-      return transport;
-    } catch (error) {
-      throwIfAborted(signal);
-      throw error;
-    } finally {
-      signal.removeEventListener('abort', cancel);
-      options.poller.release();
-    }
+    transport.#take(await transport.#backends.first(signal));
+    transport.#listenToMemory();
+    return transport;
   }
 
   /** Whether a back end is connected now. */
@@ -141,16 +128,8 @@ export class VhostUserTransport extends Transport {
    * @throws {@link VirtioError} `DEVICE_REMOVED` if it is gone and the device was opened without `reconnect`, `DISPOSED`
    */
   async whenConnected(): Promise<void> {
-    if (this.#disposed) throw this.#disposedError();
-    if (this.#session !== undefined) return;
-    if (this.#gone) throw this.removed();
-    this.#connected ??= Promise.withResolvers();
-    this.#poller.hold();
-    try {
-      await this.#connected.promise;
-    } finally {
-      this.#poller.release();
-    }
+    if (this.#gone && !this.#disposed) throw this.removed();
+    await this.#backends.whenConnected();
   }
 
   readDeviceFeatures(): bigint {
@@ -273,8 +252,9 @@ export class VhostUserTransport extends Transport {
   }
 
   override removed(): VirtioError {
-    return new VirtioError('DEVICE_REMOVED', this.#lost?.message ?? `${this.who()} is no longer there`, {
-      cause: this.#lost,
+    const { lost } = this.#backends;
+    return new VirtioError('DEVICE_REMOVED', lost?.message ?? `${this.who()} is no longer there`, {
+      cause: lost,
     });
   }
 
@@ -294,39 +274,21 @@ export class VhostUserTransport extends Transport {
   [Symbol.dispose](): void {
     if (this.#disposed) return;
     this.#disposed = true;
+    this.#backends.end();
     if (!this.#gone) this.#reset();
-    this.#closing.abort();
-    this.#connected?.reject(this.#disposedError());
-    this.#connected?.promise.catch(() => undefined);
-    this.#gone = true;
-    this.#lost ??= this.#disposedError();
-    this.#session?.[Symbol.dispose]();
-    this.#session = undefined;
+    this.#backends[Symbol.dispose]();
     // A driver that was not disposed before ends now, as its memory is about to go.
     this.interrupts.removed();
     this.#vrings[Symbol.dispose]();
     this.#memory.listener = undefined;
-    this.#options.dialer[Symbol.dispose]();
   }
 
-  /** Connects to the first back end. */
-  async #meet(signal: AbortSignal): Promise<Session> {
-    const { dialer } = this.#options;
-    const options = this.#sessionOptions;
-    for (;;) {
-      const end = { silent: false };
-      const onLost: SessionOptions['onLost'] = (session, error) => {
-        end.silent = error.code === 'DEVICE_REMOVED' && !session.heard;
-        options.onLost(session, error);
-      };
-      const socket = await dialer.dial(false, signal);
-      try {
-        return await Session.open(socket, this.#poller, { ...options, onLost });
-      } catch (error) {
-        // A program that connects and leaves without a word is no back end: it may have looked whether somebody listens.
-        if (!(dialer.listens && end.silent)) throw error;
-      }
-    }
+  get #session(): Session | undefined {
+    return this.#backends.current;
+  }
+
+  get #gone(): boolean {
+    return this.#backends.gone;
   }
 
   #listenToMemory(): void {
@@ -345,23 +307,8 @@ export class VhostUserTransport extends Transport {
       removed: (region, rest) => {
         this.#epoch += 1;
         this.#session?.removeMemory(region, rest);
-      },
-    };
-  }
-
-  get #sessionOptions(): SessionOptions {
-    return {
-      who: this.who(),
-      timeoutMs: this.#options.timeoutMs,
-      reconnect: this.#options.reconnect,
-      signal: this.#closing.signal,
-      configSizes: this.#options.configSizes,
-      display: this.#options.display,
-      onConfigChange: (session) => {
-        if (session === this.#session) this.#configChange(session);
-      },
-      onLost: (session, error) => {
-        if (session === this.#session) this.#lose(error);
+        // The next back end may have been sent the region, or be about to get a descriptor that is closed now.
+        this.#backends.startAgain();
       },
     };
   }
@@ -374,11 +321,8 @@ export class VhostUserTransport extends Transport {
     return Math.min(MAX_VRINGS, this.deviceType === DeviceType.Network ? 2 * this.#queues : this.#queues);
   }
 
-  /** Takes a back end into use. Returns whether its configuration differs from the one before. */
+  /** Takes over what a back end has. Returns whether its configuration differs from that of the one before. */
   #take(session: Session): boolean {
-    this.#session = session;
-    this.#coming = undefined;
-    this.#lost = undefined;
     this.#offered = session.features;
     this.#slots = session.slots;
     this.#queues = session.queues;
@@ -395,8 +339,9 @@ export class VhostUserTransport extends Transport {
       session.mention('SET_STATUS', encode(U64, { value: BigInt(bits) }));
       return (session.wait(session.askStatus()) & BigInt(FEATURES_OK)) !== 0n;
     } catch (error) {
-      // A lost connection shows in the status.
-      if (VirtioError.is(error) && (error.code === 'IO_ERROR' || session.lost !== undefined)) return false;
+      // The next back end is asked when it is set up; if there is none, the status shows it.
+      if (session.lost !== undefined) return true;
+      if (VirtioError.is(error, 'IO_ERROR')) return false;
       throw error;
     }
   }
@@ -438,7 +383,7 @@ export class VhostUserTransport extends Transport {
 
   #reset(): void {
     this.#epoch += 1;
-    const session = this.#session ?? this.#coming;
+    const session = this.#session ?? this.#backends.coming;
     if (session?.live === true) {
       try {
         this.#stop(session);
@@ -472,12 +417,9 @@ export class VhostUserTransport extends Transport {
     queueMicrotask(() => this.interrupts.configChanged());
   }
 
-  #lose(error: VirtioError): void {
-    this.#session = undefined;
-    this.#lost = error;
+  #lose(): void {
     this.#config.forgetRefresh();
-    if (!this.#options.reconnect || this.#disposed) {
-      this.#gone = true;
+    if (this.#gone) {
       queueMicrotask(() => this.interrupts.removed());
       return;
     }
@@ -485,31 +427,6 @@ export class VhostUserTransport extends Transport {
     if (this.#served && !this.#vrings.hasRecord) {
       this.#needReset('has lost its back end and waits for the next one');
     }
-    void this.#reconnect();
-  }
-
-  async #reconnect(): Promise<void> {
-    if (this.#reconnecting) return;
-    this.#reconnecting = true;
-    const { signal } = this.#closing;
-    let pause = RETRY_MS;
-    while (!this.#disposed && this.#session === undefined) {
-      let session: Session | undefined;
-      try {
-        const socket = await this.#options.dialer.dial(true, signal);
-        session = await Session.open(socket, this.#poller, this.#sessionOptions);
-        if (await this.#resume(session)) continue;
-        // The driver went on meanwhile; what it has set up since is sent over a new connection.
-        pause = RETRY_MS;
-      } catch (error) {
-        if (VirtioError.is(error)) this.#lost = error;
-      }
-      this.#coming = undefined;
-      session?.[Symbol.dispose]();
-      await delay(pause, undefined, { ref: false, signal }).catch(() => undefined);
-      pause = Math.min(2 * pause, LONGEST_RETRY_MS);
-    }
-    this.#reconnecting = false;
   }
 
   /**
@@ -519,7 +436,6 @@ export class VhostUserTransport extends Transport {
    */
   async #resume(session: Session): Promise<boolean> {
     const epoch = this.#epoch;
-    this.#coming = session;
     const hasConfig = session.config.length > 0 || this.#options.config !== undefined;
     const lacking = this.#accepted & ~visibleFeatures(this.deviceType, session.features, hasConfig);
     if (lacking !== 0n) {
@@ -531,7 +447,7 @@ export class VhostUserTransport extends Transport {
         if (!resumed && session.has('INFLIGHT_SHMFD')) {
           const record = await this.#vrings.askRecord(session).answer();
           if (epoch !== this.#epoch) {
-            closeDescriptor(record.fd);
+            if (record !== undefined) closeDescriptor(record.fd);
             return false;
           }
           this.#vrings.keepRecord(record);
@@ -543,12 +459,11 @@ export class VhostUserTransport extends Transport {
     await session.finished();
     if (this.#disposed || epoch !== this.#epoch) return false;
     if (session.lost !== undefined) throw session.lost;
+    this.#backends.use(session);
     const changed = this.#take(session);
     this.#vrings.kickAll();
     this.interrupts.fireAll();
     if (changed) this.#config.changed();
-    this.#connected?.resolve();
-    this.#connected = undefined;
     return true;
   }
 
@@ -566,17 +481,16 @@ export class VhostUserTransport extends Transport {
     const ask = async (): Promise<void> => {
       while (this.#statusChanged) {
         this.#statusChanged = false;
+        const epoch = this.#epoch;
         const status = await session.askStatus().answer();
-        if ((status & BigInt(DEVICE_NEEDS_RESET)) !== 0n) this.#needReset('asked for a reset');
+        // It may have been reset since it answered.
+        if (epoch !== this.#epoch) this.#statusChanged = true;
+        else if ((status & BigInt(DEVICE_NEEDS_RESET)) !== 0n) this.#needReset('asked for a reset');
       }
     };
     // A lost connection is reported elsewhere.
     ask()
       .catch(() => undefined)
       .finally(() => (this.#askingStatus = false));
-  }
-
-  #disposedError(): VirtioError {
-    return new VirtioError('DISPOSED', `${this.who()} is closed; open it again`);
   }
 }

@@ -68,7 +68,7 @@ export class VringSet {
   /** Sets a vring up, in place of the one that the queue had. */
   add(place: VringPlace, signals: VringSignals): void {
     const { index } = place;
-    this.#vrings.get(index)?.[Symbol.dispose]();
+    this.delete(index);
     const lines = this.#lines.get(index) ?? new VringLines();
     this.#lines.set(index, lines);
     this.#vrings.set(index, new Vring(place, this.#options.poller, lines, signals));
@@ -100,13 +100,13 @@ export class VringSet {
   }
 
   /** Asks a back end for memory in which it records requests in flight. */
-  askRecord(session: Session): Pending<InflightRecord> {
+  askRecord(session: Session): Pending<InflightRecord | undefined> {
     const { queues, queueSize } = this.#extent;
     return session.askInflight(queues, queueSize);
   }
 
   /** Keeps the record that {@link VringSet.askRecord} returned. */
-  keepRecord(record: InflightRecord): void {
+  keepRecord(record: InflightRecord | undefined): void {
     this.#record = record;
   }
 
@@ -190,7 +190,9 @@ export class VringSet {
     const bytes = new Uint8Array(InflightPacked.size);
     // Read, not mapped: the file is the back end's, and may be cut short at any time.
     readSync(record.fd, bytes, 0, bytes.length, at);
-    const { oldUsedIndex, oldUsedWrapCounter } = InflightPacked.read(new DataView(bytes.buffer));
+    const { version, oldUsedIndex, oldUsedWrapCounter } = InflightPacked.read(new DataView(bytes.buffer));
+    // No back end has used it yet.
+    if (version === 0) return PACKED_START;
     const half = (oldUsedIndex & 0x7fff) | (oldUsedWrapCounter === 0 ? 0 : 0x8000);
     return half * 65536 + half;
   }

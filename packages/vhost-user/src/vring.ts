@@ -62,7 +62,7 @@ export class Vring implements Disposable {
   readonly #poller: EventPoller;
   readonly #lines: VringLines;
   readonly #error: number;
-  #watched: boolean;
+  #watched = false;
   #closed = false;
 
   constructor(place: VringPlace, poller: EventPoller, lines: VringLines, { onCall, onError }: VringSignals) {
@@ -70,9 +70,15 @@ export class Vring implements Disposable {
     this.#poller = poller;
     this.#lines = lines;
     this.#error = eventfd();
-    poller.watch(this.#error, onError);
-    this.#watched = onCall !== undefined && !lines.lent;
-    if (onCall !== undefined && !lines.lent) poller.watch(lines.call, onCall);
+    try {
+      poller.watch(this.#error, onError);
+      if (onCall === undefined || lines.lent) return;
+      poller.watch(lines.call, onCall);
+      this.#watched = true;
+    } catch (error) {
+      this[Symbol.dispose]();
+      throw error;
+    }
   }
 
   /** Returns the eventfds for another thread, which then owns them; calls are no longer handled here. */

@@ -49,6 +49,7 @@ const newState = (): BackendState => ({
   connections: 0,
   replies: [],
   taken: 0,
+  bases: [],
 });
 let state = newState();
 /** One for each back end: while there is none, nothing can happen here when the process ends. */
@@ -192,6 +193,10 @@ class Connection {
       case 'close':
         this.close();
         return;
+      case 'answer and close':
+        this.socket.send(bytes, descriptors);
+        this.close();
+        return;
       case 'half a message':
         this.socket.send(bytes.subarray(0, 15), descriptors);
         this.close();
@@ -277,6 +282,7 @@ class Connection {
       }
       case 10:
         this.vring(index).base = payload.getUint32(4, true);
+        state.bases.push(payload.getUint32(4, true));
         break;
       case 11: {
         const vring = this.vring(index);
@@ -381,9 +387,10 @@ class Connection {
       }
       case 39:
         state.status = Number(number);
+        if (state.status === 0) script.showStatus = 0;
         break;
       case 40:
-        answer(BigInt(state.status & ~script.clearStatus));
+        answer(BigInt((state.status & ~script.clearStatus) | script.showStatus));
         break;
     }
     for (const fd of fds) closeSync(fd);

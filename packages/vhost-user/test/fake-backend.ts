@@ -17,6 +17,7 @@ export type Lie =
   | 'long payload'
   | 'silent'
   | 'close'
+  | 'answer and close'
   | 'half a message'
   | 'descriptors'
   | 'twice'
@@ -44,6 +45,8 @@ export interface BackendScript {
   drainMs: number | undefined;
   /** Bits that the device status does not show. */
   clearStatus: number;
+  /** Bits that it shows in addition, until a reset. */
+  showStatus: number;
 }
 
 export type BackendCommand =
@@ -76,6 +79,8 @@ export interface BackendState {
   readonly replies: number[];
   /** Requests that were taken from rings. */
   taken: number;
+  /** The bases of vrings, as they were set. */
+  readonly bases: number[];
 }
 
 /** VERSION_1, EVENT_IDX, INDIRECT_DESC, FLUSH, and the features of the protocol. */
@@ -157,6 +162,7 @@ export class FakeBackend implements AsyncDisposable {
       hang: false,
       drainMs: undefined,
       clearStatus: 0,
+      showStatus: 0,
       ...script,
     };
     const backend = new FakeBackend(idle.pop() ?? newProcess());

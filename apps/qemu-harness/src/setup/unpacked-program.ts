@@ -30,27 +30,38 @@ export interface UnpackedProgram {
   readonly preload?: readonly string[];
 }
 
-const LIBRARIES = 'usr/lib/x86_64-linux-gnu';
+/** Processors of hosts: Debian's name, the folder of libraries, and the loader in it. */
+const HOSTS: Readonly<Record<string, { debian: string; libraries: string; loader: string }>> = {
+  x64: { debian: 'amd64', libraries: 'usr/lib/x86_64-linux-gnu', loader: 'ld-linux-x86-64.so.2' },
+  arm64: { debian: 'arm64', libraries: 'usr/lib/aarch64-linux-gnu', loader: 'ld-linux-aarch64.so.1' },
+};
 
 /**
  * Downloads and unpacks a program if it is not in the cache.
  *
  * @returns the command that runs it
- * @throws {@link HarnessError} `DOWNLOAD_FAILED` if the suite does not have it, or no mirror answers
+ * @throws {@link HarnessError} `DOWNLOAD_FAILED` if the suite does not have it, or no mirror answers; `UNSUPPORTED_HOST`
  */
 export async function ensureUnpacked(
   { package: name, path, suite, libraries = [], preload = [] }: UnpackedProgram,
   report: (line: string) => void,
 ): Promise<readonly string[]> {
+  const host = HOSTS[process.arch];
+  if (host === undefined) {
+    throw new HarnessError(
+      'UNSUPPORTED_HOST',
+      `${name} of Debian is unpacked and run on x64 and arm64 hosts; this one is ${process.arch}.`,
+    );
+  }
   const cache = ensureCacheDir();
-  const directory = join(cache, `${name}-amd64-v${LAYOUT}`);
+  const directory = join(cache, `${name}-${host.debian}-v${LAYOUT}`);
   const program = join(directory, path);
-  const shared = join(directory, LIBRARIES);
+  const shared = join(directory, host.libraries);
   const plugins = preload.length === 0 ? [] : ['--preload', preload.join(' ')];
   const command =
     libraries.length === 0
       ? [program]
-      : [join(shared, 'ld-linux-x86-64.so.2'), ...plugins, '--library-path', shared, program];
+      : [join(shared, host.loader), ...plugins, '--library-path', shared, program];
   if (existsSync(program)) return command;
   const waiting = (): void => report(`${name}: waiting for another set-up`);
   return withLock(join(cache, 'packages.lock'), waiting, async () => {
@@ -65,7 +76,7 @@ export async function ensureUnpacked(
     try {
       report(`${name}: downloading`);
       await apt.download(
-        [name, ...libraries].map((one) => `${one}:amd64`),
+        [name, ...libraries].map((one) => `${one}:${host.debian}`),
         temporary,
         report,
       );

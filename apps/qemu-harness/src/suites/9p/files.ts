@@ -16,7 +16,6 @@ export default [
   guestTest({
     device: '9p',
     name: "reports the host's errors by their names",
-    essential: 'checks',
     devices: {
       share: share(),
       readonly: share({ readOnly: true }),

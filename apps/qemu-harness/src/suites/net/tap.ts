@@ -236,7 +236,6 @@ export default [
   guestTest({
     device: 'net',
     name: "the kernel's stack gets a lease and pings through a Tap; the host fetches a page from a server in the guest",
-    essential: 'checks',
     timeoutS: 120,
     devices: { net: userNetwork() },
     prepare,
