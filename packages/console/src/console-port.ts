@@ -385,17 +385,14 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
   }
 
   /**
-   * Sends as many bytes as there is room for now. They are copied.
+   * Sends as many bytes as there is room for now, none while another write is pending. They are copied.
    *
    * @returns how many
    * @throws {@link VirtioError} `NOT_READY` if this side is not open, `DEVICE_REMOVED`, or why the device no longer works
    */
   tryWrite(bytes: Uint8Array): number {
     requireBytes(this.#host.transport, bytes);
-    this.#drainTransmitter();
-    this.#checkPresent();
-    this.#checkOpen();
-    return this.#hasReader() ? this.#slot.transmit.write(bytes) : 0;
+    return this.#send(bytes, this.#writes.length === 0);
   }
 
   /**
@@ -419,27 +416,42 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
       for (let sent = 0; ;) {
         requireWaitable(transport, options);
         if (bytes.length !== length) throw this.#resized(sent, length);
-        sent += this.tryWrite(bytes.subarray(sent));
+        sent += this.#send(bytes.subarray(sent));
         if (sent === length) return;
         await transmit.wait(options);
       }
     } finally {
-      this.#writes.splice(this.#writes.indexOf(write), 1);
-      transmit.wake();
+      this.#endWrite(write);
     }
   }
 
-  /** The same as {@link ConsolePort.write}, spinning. `NOT_READY` also after `options.timeoutMs`. */
+  /**
+   * The same as {@link ConsolePort.write}, spinning. `NOT_READY` also after `options.timeoutMs`, `ALREADY_USED` while another write is
+   * pending, which cannot end meanwhile.
+   */
   writeSync(data: Uint8Array | string, options?: SpinOptions): void {
     const bytes = this.#bytesOf(data);
+    if (this.#writes.length > 0) {
+      throw new VirtioError(
+        'ALREADY_USED',
+        `${this.#who()}: another write is pending; wait for it first, so that their bytes do not mix`,
+      );
+    }
     const { length } = bytes;
     let sent = 0;
     const done = (): boolean => {
       if (bytes.length !== length) throw this.#resized(sent, length);
-      sent += this.tryWrite(bytes.subarray(sent));
+      sent += this.#send(bytes.subarray(sent));
       return sent === length;
     };
-    this.#spin(done, options, 'room for all bytes');
+    // Writes of listeners begin when this one has ended.
+    const write = {};
+    this.#writes.push(write);
+    try {
+      this.#spin(done, options, 'room for all bytes');
+    } finally {
+      this.#endWrite(write);
+    }
   }
 
   /**
@@ -463,6 +475,19 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
   flushSync(options?: SpinOptions): void {
     const { sends } = this.#slot.transmit;
     this.#spin(() => this.#drained(sends), options, 'the end of the output');
+  }
+
+  /** Sends as many bytes as there is room for, if it is the caller's turn. */
+  #send(bytes: Uint8Array, turn = true): number {
+    this.#drainTransmitter();
+    this.#checkPresent();
+    this.#checkOpen();
+    return turn && this.#hasReader() ? this.#slot.transmit.write(bytes) : 0;
+  }
+
+  #endWrite(write: object): void {
+    this.#writes.splice(this.#writes.indexOf(write), 1);
+    this.#slot.transmit.wake();
   }
 
   #bytesOf(data: Uint8Array | string): Uint8Array {

@@ -285,7 +285,7 @@ describe('writing', () => {
     expect(done).toBe(false);
     expect(port.flushed).toBe(false);
     expect(port.tryWrite(data)).toBe(0);
-    expect(() => port.writeSync(data, { timeoutMs: 1 })).toThrow(failsWith('NOT_READY'));
+    expect(() => port.writeSync(data, { timeoutMs: 1 })).toThrow(failsWith('ALREADY_USED'));
     expect(() => port.flushSync({ timeoutMs: 1 })).toThrow(failsWith('NOT_READY'));
     model.unthrottle(0);
     await writing;

@@ -159,6 +159,48 @@ describe('an array that a listener changes while a call spins', () => {
   });
 });
 
+describe('a write that is pending', () => {
+  it('is not mixed with those of other forms', async () => {
+    const model = new ConsoleModel({ options: { bufferSize: 8, buffers: 2 } });
+    const port = model.driver.port();
+    model.host(0).throttled = true;
+    const writing = port.write('a'.repeat(20));
+    await turns();
+    model.unthrottle(0);
+    // There is room, and the write goes on in the next turn.
+    expect(port.flushed).toBe(true);
+    expect(port.tryWrite(utf8('b'))).toBe(0);
+    expect(() => {
+      port.writeSync('c');
+    }).toThrow(failsWith('ALREADY_USED'));
+    await writing;
+    expect(port.tryWrite(utf8('d'))).toBe(1);
+    port.writeSync('e');
+    await port.flush();
+    expect(model.text(0)).toBe(`${'a'.repeat(20)}de`);
+  });
+
+  it('in a call that spins makes those of its listeners wait', async () => {
+    const model = several({ options: { bufferSize: 8, buffers: 2 } });
+    await turns();
+    const port = model.driver.port(1).open();
+    await turns();
+    model.host(1).throttled = true;
+    let writing: Promise<void> | undefined;
+    const remove = model.driver.on('portChanged', () => {
+      remove();
+      model.unthrottle(1);
+      writing = port.write('b'.repeat(4));
+      expect(port.tryWrite(utf8('c'))).toBe(0);
+    });
+    model.control(1, NAME, 1, [...utf8('other'), 0]);
+    port.writeSync('a'.repeat(20), { timeoutMs: 5000 });
+    await writing;
+    await port.flush();
+    expect(model.text(1)).toBe('a'.repeat(20) + 'b'.repeat(4));
+  });
+});
+
 describe('listeners', () => {
   it('may open a port again while it is closed: what came since is kept', async () => {
     const model = several();

@@ -1,5 +1,5 @@
 /** The driver of console devices, described for the contract: with one port, whose messages are lines with their mark. */
-import { DeviceType } from '@virtio/core';
+import { DeviceType, type SpinOptions, VirtioError } from '@virtio/core';
 import { type Chain, FakeDevice, type Subject } from '@virtio/testing';
 import { VirtioConsole } from '../src/index.ts';
 
@@ -11,6 +11,16 @@ const decoder = new TextDecoder();
 const line = (mark: number): Uint8Array => encoder.encode(`${mark}\n`);
 
 const markOf = (chain: Chain): number => Number(decoder.decode(chain.bytes()).trim());
+
+/** Where another write is pending, this one is refused, as if the queue were full. */
+function writeMarkSync(console: VirtioConsole, mark: number, options: SpinOptions): void {
+  try {
+    console.port().writeSync(line(mark), options);
+  } catch (error) {
+    if (!VirtioError.is(error, 'ALREADY_USED')) throw error;
+    throw new VirtioError('QUEUE_FULL', error.message, { cause: error });
+  }
+}
 
 export const consoleSubject: Subject<VirtioConsole> = {
   name: 'console',
@@ -33,7 +43,7 @@ export const consoleSubject: Subject<VirtioConsole> = {
       queue: TRANSMIT,
       offer: (console, mark) => console.port().tryWrite(line(mark)) > 0,
       promise: (console, mark, options) => console.port().write(line(mark), options),
-      sync: (console, mark, options) => console.port().writeSync(line(mark), options),
+      sync: writeMarkSync,
       markOf,
     },
   ],
