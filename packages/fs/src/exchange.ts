@@ -222,9 +222,9 @@ export class Exchange {
       const wait = step.value;
       try {
         if (wait === ROOM) await this.#room(aborted ? undefined : signal);
-        else if (wait >= HOLD)
+        else if (wait >= HOLD) {
           await this.#answeredOrAborted(this.#tag(wait - HOLD), aborted ? undefined : signal);
-        else if (wait !== CHECK) await this.#answered(this.#tag(wait), signal);
+        } else if (wait !== CHECK) await this.#answered(this.#tag(wait), signal);
         // Only once: the clean-up is not cancelled.
         if (signal?.aborted === true && !aborted && this.#isCancellable(wait)) {
           aborted = true;
