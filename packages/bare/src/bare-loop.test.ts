@@ -27,6 +27,37 @@ describe('BareLoop', () => {
     expect(seen).toEqual(['first', 'second']);
   });
 
+  it('may run turns inside of a callback that waits: each callback runs once, in order', () => {
+    const { loop } = setUp();
+    const seen: string[] = [];
+    loop.schedule(() => {
+      seen.push('waits');
+      for (let turns = 0; turns < 3; turns += 1) loop.turn();
+      seen.push('goes on');
+    });
+    loop.schedule(() => {
+      seen.push('second');
+      loop.schedule(() => seen.push('third'));
+    });
+    loop.run();
+    expect(seen).toEqual(['waits', 'second', 'third', 'goes on']);
+    expect(loop.alive).toBe(false);
+  });
+
+  it('lets a callback wait for a source that polls', () => {
+    const { loop } = setUp();
+    const interrupts = new PollingInterrupts({ schedule: loop.schedule });
+    let polls = 0;
+    interrupts.onQueue(0, () => (polls += 1));
+    loop.schedule(() => {
+      while (polls < 5) loop.turn();
+      interrupts.release();
+    });
+    interrupts.hold();
+    loop.run();
+    expect(polls).toBe(5);
+  });
+
   it('calls timers in their order when they are due, idles until then, and not those that were cleared', () => {
     const { loop, idled } = setUp();
     const seen: string[] = [];

@@ -60,9 +60,7 @@ interface Timer {
 export class BareLoop {
   readonly #options: BareLoopOptions;
   readonly #timers = new Map<TimerId, Timer>();
-  #scheduled: (() => void)[] = [];
-  /** The emptied list of the last turn, for reuse: a turn allocates nothing. */
-  #spare: (() => void)[] = [];
+  readonly #scheduled: (() => void)[] = [];
   #holds = 0;
   #nextTimer = 1;
 
@@ -121,23 +119,14 @@ export class BareLoop {
    * @returns whether another turn is needed
    */
   turn(): boolean {
-    const work = this.#scheduled;
-    this.#scheduled = this.#spare;
-    this.#spare = work;
-    let busy = work.length > 0;
-    let done = 0;
-    try {
-      if (this.#options.poll?.() === true) busy = true;
-      if (this.#runTimers()) busy = true;
-      while (done < work.length) {
-        done += 1;
-        work[done - 1]?.();
-      }
-    } finally {
-      // A callback threw: the callbacks after it are called in the next turn.
-      if (done < work.length) this.#scheduled.unshift(...work.slice(done));
-      work.length = 0;
-    }
+    const scheduled = this.#scheduled;
+    // Callbacks are taken one by one: one that throws leaves the others to the next turn, and one that runs turns itself, to wait for
+    // something, leaves them to those.
+    let left = scheduled.length;
+    let busy = left > 0;
+    if (this.#options.poll?.() === true) busy = true;
+    if (this.#runTimers()) busy = true;
+    for (; left > 0; left -= 1) scheduled.shift()?.();
     if (!busy && this.alive) this.#idle();
     return this.alive;
   }

@@ -2,7 +2,7 @@
 import { VirtioError } from '@virtio/core';
 import { listDevices, openTransport } from '@virtio/linux';
 import { openVhostUser } from '@virtio/vhost-user';
-import { constants, readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
+import { closeSync, constants, openSync, readdirSync, readFileSync, readlinkSync, writeSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { type Address, formatAddress } from './address.ts';
 import type { KernelDisk, OpenDevice, OpenHow, System } from './host.ts';
@@ -135,7 +135,12 @@ export class LinuxSystem implements System {
   #write(path: string, text: string): void {
     try {
       // Not made where it is missing: in sysfs the system would report missing rights then.
-      writeFileSync(path, text, { flag: constants.O_WRONLY | constants.O_TRUNC });
+      const file = openSync(path, constants.O_WRONLY | constants.O_TRUNC);
+      try {
+        writeSync(file, text);
+      } finally {
+        closeSync(file);
+      }
     } catch (error) {
       const { code = '' } = error as NodeJS.ErrnoException;
       const refused = ['EACCES', 'EPERM', 'EROFS'].includes(code);

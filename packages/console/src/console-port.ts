@@ -276,6 +276,8 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
     requireBytes(this.#host.transport, into);
     if (into.length === 0) return 0;
     this.waitForDataSync(options);
+    // A listener may have transferred it; 0 would say that the session has ended.
+    if (into.length === 0) throw this.#emptied();
     return this.#passEnd() ? 0 : this.#take(into);
   }
 
@@ -430,8 +432,13 @@ export class ConsolePort implements Disposable, AsyncIterable<Uint8Array<ArrayBu
   /** The same as {@link ConsolePort.write}, spinning. `NOT_READY` also after `options.timeoutMs`. */
   writeSync(data: Uint8Array | string, options?: SpinOptions): void {
     const bytes = this.#bytesOf(data);
+    const { length } = bytes;
     let sent = 0;
-    const done = (): boolean => (sent += this.tryWrite(bytes.subarray(sent))) === bytes.length;
+    const done = (): boolean => {
+      if (bytes.length !== length) throw this.#resized(sent, length);
+      sent += this.tryWrite(bytes.subarray(sent));
+      return sent === length;
+    };
     this.#spin(done, options, 'room for all bytes');
   }
 

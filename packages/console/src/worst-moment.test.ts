@@ -7,6 +7,7 @@ import {
   EMERG_WRITE,
   type ModelOptions,
   MULTIPORT,
+  NAME,
   OPEN,
   REMOVE,
   SIZE,
@@ -110,6 +111,52 @@ describe('an array that changes while data is waited for', () => {
       expect(port.available).toBe(3);
     },
   );
+});
+
+describe('an array that a listener changes while a call spins', () => {
+  /** Calls `act` from inside of the next call that looks for messages. */
+  const inside = (model: ConsoleModel, act: () => void): void => {
+    const remove = model.driver.on('portChanged', () => {
+      remove();
+      act();
+    });
+    model.control(1, NAME, 1, [...utf8('other'), 0]);
+  };
+
+  it('does not end a read as the end of a session does', async () => {
+    const model = several();
+    await turns();
+    const port = model.driver.port(1).open();
+    await turns();
+    const into = new Uint8Array(8);
+    inside(model, () => {
+      into.buffer.transfer();
+      model.send(1, 'abc');
+    });
+    expect(() => port.readSync(into)).toThrow(failsWith('INVALID_PARAM'));
+    expect(port.readSync(new Uint8Array(8))).toBe(3);
+  });
+
+  it.each(['transferred', 'resized to what was sent'])('%s: the write is not taken for done', async (how) => {
+    const model = several({ options: { bufferSize: 8, buffers: 2 } });
+    await turns();
+    const port = model.driver.port(1).open();
+    await turns();
+    model.host(1).throttled = true;
+    const buffer = new ArrayBuffer(20, { maxByteLength: 20 });
+    const bytes = new Uint8Array(buffer);
+    inside(model, () => {
+      if (how === 'transferred') buffer.transfer();
+      else buffer.resize(16);
+      model.unthrottle(1);
+    });
+    expect(() => {
+      port.writeSync(bytes, { timeoutMs: 5000 });
+    }).toThrow(failsWith('INVALID_PARAM'));
+    expect(model.host(1).received).toHaveLength(16);
+    port.writeSync('more');
+    expect(model.host(1).received).toHaveLength(20);
+  });
 });
 
 describe('listeners', () => {

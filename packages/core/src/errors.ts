@@ -130,7 +130,10 @@ export class VirtioError extends Error {
   }
 }
 
-/** What was thrown, as an `Error`, for a promise to reject with. */
+/** What was thrown, as an `Error`, for a promise to reject with. Calls nothing of an object, as that may throw. */
 export function asError(thrown: unknown): Error {
-  return thrown instanceof Error ? thrown : new Error(String(thrown), { cause: thrown });
+  if (thrown instanceof Error) return thrown;
+  return new Error(typeof thrown === 'string' ? thrown : `a value of type ${typeof thrown} was thrown`, {
+    cause: thrown,
+  });
 }

@@ -69,6 +69,11 @@ export class Backing {
     return this.#regions.length === 1;
   }
 
+  /** Whether the memory was given back: it may be another's by now. */
+  get isFree(): boolean {
+    return this.#freed;
+  }
+
   /** Copies bytes to the memory that the device sees. */
   publish(from: number, length: number): void {
     const size = this.#pieceSize;

@@ -256,11 +256,11 @@ export class CommandQueue {
   };
 
   #prepare<T>(command: GpuCommand<T>, { fence, ring }: FenceOptions): RequestOf<T> {
-    this.#check(command, ring);
     const { data, answer, track } = command;
     const { limits } = this.#driver;
-    // Its caller may change it while the command waits for room.
+    // Its caller may change it while the command waits for room, or as soon as it was checked.
     const request = new Uint8Array(command.request);
+    this.#check(command, request, ring);
     const inSlot = HEADER_SIZE + answer.size <= this.#answerRoom;
     const apart = inSlot ? undefined : new Uint8Array(answer.size);
     return {
@@ -315,7 +315,7 @@ export class CommandQueue {
   }
 
   /** Refuses a command that needs a feature that was not negotiated, or numbers that the device does not allow. */
-  #check({ name, needs, check, request }: GpuCommand<unknown>, ring: number | undefined): void {
+  #check({ name, needs, check }: GpuCommand<unknown>, request: Uint8Array, ring: number | undefined): void {
     const driver = this.#driver;
     // Made by a caller; behind the room is that of other commands.
     requireInteger(driver.transport, `the length of ${name}`, request.length, HEADER_SIZE, REQUEST_ROOM);

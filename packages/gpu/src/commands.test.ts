@@ -413,6 +413,21 @@ describe('a command that a caller made', () => {
     expect(rig.host.log.at(-1)?.bytes).toHaveLength(24);
   });
 
+  it('is read once, so that what was checked is sent', async () => {
+    using rig = setUp();
+    const command = Command.getDisplayInfo();
+    let reads = 0;
+    const strange = {
+      ...command,
+      get request() {
+        reads += 1;
+        return reads === 1 ? command.request : new Uint8Array(2000);
+      },
+    };
+    expect(await rig.gpu.request(strange)).toHaveLength(16);
+    expect(reads).toBe(1);
+  });
+
   it('is refused if it has no room, as behind it are those of others', async () => {
     using rig = setUp();
     const command = { ...Command.getDisplayInfo(), request: new Uint8Array(129) };

@@ -10,7 +10,7 @@ import {
 } from './display-commands.ts';
 import type { RgbaImage } from './framebuffer.ts';
 import { GpuError } from './gpu-error.ts';
-import { CURSOR_BYTES, type GpuState, requireScanout } from './gpu-state.ts';
+import { CURSOR_BYTES, type GpuState, requireScanout, wasNotSent } from './gpu-state.ts';
 import {
   convertPremultiplied,
   PixelFormat,
@@ -227,6 +227,7 @@ export class Cursor implements Disposable, AsyncDisposable {
     try {
       yield* ask(resourceUnref(this.resourceId));
     } catch (error) {
+      if (wasNotSent(error)) this.#destroyed = false;
       unlessRefused(error);
     }
     if (this.#epoch === this.#state.epoch) this.#state.giveId(this.resourceId);

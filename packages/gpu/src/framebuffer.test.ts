@@ -387,6 +387,21 @@ describe('a framebuffer', () => {
     expect(rig.host.screens.get(0)?.rect).toEqual({ x: 1, y: 2, width: 3, height: 4 });
   });
 
+  it('reads the rectangle of its caller once', async () => {
+    using rig = setUp();
+    const screen = await rig.gpu.createFramebuffer({ width: 8, height: 8 });
+    let reads = 0;
+    const rect = {
+      get x() {
+        reads += 1;
+        return reads === 1 ? 1 : 1e6;
+      },
+      ...{ y: 0, width: 1, height: 1 },
+    };
+    await screen.flush(rect);
+    expect(reads).toBe(1);
+  });
+
   it.each(['changes them', 'destroys it'])(
     'checks each of several rectangles if a listener %s',
     async (what) => {
@@ -476,6 +491,20 @@ describe('memory of a framebuffer', () => {
     expect(rig.host.device.hal.regions.length).toBe(regions.length);
     rig.gpu.reset();
     expect(rig.host.device.hal.regions.length).toBe(regions.length - 1);
+  });
+
+  it('is not drawn into once it was given back', async () => {
+    using rig = setUp();
+    const image = { width: 2, height: 2, data: picture(2, 2) };
+    const [destroyed, other] = [await make(rig), await make(rig)];
+    destroyed.destroySync();
+    expect(() => destroyed.drawImage(image)).toThrow(expect.objectContaining({ code: 'DISPOSED' }));
+    other.drawImage(image);
+    rig.gpu.reset();
+    // Its memory is its caller's until it is destroyed.
+    other.drawImage(image);
+    rig.gpu[Symbol.dispose]();
+    expect(() => other.drawImage(image)).toThrow(expect.objectContaining({ code: 'DISPOSED' }));
   });
 
   it('is given back when the driver is disposed, whether it was destroyed or not', async () => {

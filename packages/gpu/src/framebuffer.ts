@@ -15,7 +15,7 @@ import {
 import type { Rect } from './command.ts';
 import type { SubmitCommandOptions } from './command-queue.ts';
 import { GpuError } from './gpu-error.ts';
-import { type GpuState, requireScanout } from './gpu-state.ts';
+import { type GpuState, requireScanout, wasNotSent } from './gpu-state.ts';
 import {
   convertRgba,
   PixelFormat,
@@ -150,7 +150,8 @@ export class Framebuffer implements Disposable, AsyncDisposable {
    * Copies a picture into the framebuffer's memory, clipped to the framebuffer. It is shown by the next flush.
    *
    * @param x the position of its left edge; may be negative, as may `y`
-   * @throws {@link VirtioError} `INVALID_PARAM` if `data` has fewer bytes than its size needs, or other elements than bytes
+   * @throws {@link VirtioError} `INVALID_PARAM` if `data` has fewer bytes than its size needs, or other elements than bytes;
+   * `DISPOSED` if the framebuffer was destroyed
    */
   drawImage(image: RgbaImage, x = 0, y = 0): void {
     const { transport } = this.#state.owner;
@@ -167,6 +168,8 @@ export class Framebuffer implements Disposable, AsyncDisposable {
           `not ${data.length}`,
       );
     }
+    // Not every platform can empty views of memory that was given back.
+    if (this.#backing.isFree) throw this.#gone();
     const left = Math.max(0, x);
     const count = Math.min(this.width, x + width) - left;
     if (count <= 0) return;
@@ -187,16 +190,11 @@ export class Framebuffer implements Disposable, AsyncDisposable {
    * @see VIRTIO 1.4, 5.7.6.2
    */
   async flush(rects: Rect | readonly Rect[] = this.#whole, options?: WaitOptions): Promise<void> {
-    this.#check(rects);
     const { requests } = this.#state.control;
-    requests.checkWaitable(options);
-    if (isRect(rects)) {
-      this.#publish(rects);
-      await Promise.all([this.#send(rects, true, options), this.#send(rects, false, options)]);
-      return;
-    }
     // All are copied before any is sent: while room is looked for, a listener may change the array, or destroy the framebuffer.
-    const own = rects.map(({ x, y, width, height }) => ({ x, y, width, height }));
+    const own = (isRect(rects) ? [rects] : rects).map(({ x, y, width, height }) => ({ x, y, width, height }));
+    this.#check(own);
+    requests.checkWaitable(options);
     for (const rect of own) this.#publish(rect);
     await Promise.all(
       own.flatMap((rect) => [this.#send(rect, true, options), this.#send(rect, false, options)]),
@@ -263,7 +261,8 @@ export class Framebuffer implements Disposable, AsyncDisposable {
    * Removes the framebuffer from all scanouts, destroys its resource, and frees its memory once the device no longer uses it.
    * A second call does nothing.
    *
-   * @throws {@link VirtioError} if the device does not answer; the memory is kept until it is reset
+   * @throws {@link VirtioError} if the device does not answer; the memory is kept until it is reset. `QUEUE_FULL`, of the synchronous
+   * form: call it again when there is room
    */
   async destroy(): Promise<void> {
     if (this.#destroyed) return;
@@ -336,7 +335,12 @@ export class Framebuffer implements Disposable, AsyncDisposable {
       for (let scanout = 0; scanout < state.shown.length; scanout += 1) {
         if (state.shown[scanout] !== this) continue;
         state.shown[scanout] = undefined;
-        yield* tolerant(ask(setScanout(scanout, 0, { x: 0, y: 0, width: 0, height: 0 })));
+        try {
+          yield* tolerant(ask(setScanout(scanout, 0, { x: 0, y: 0, width: 0, height: 0 })));
+        } catch (error) {
+          if (wasNotSent(error)) state.shown[scanout] ??= this;
+          throw error;
+        }
       }
       for (let scanout = 0; scanout < state.setUp.length; scanout += 1) {
         if (state.setUp[scanout] === this) state.setUp[scanout] = undefined;
@@ -344,8 +348,9 @@ export class Framebuffer implements Disposable, AsyncDisposable {
       yield* tolerant(ask(resourceDetachBacking(this.resourceId)));
       yield* tolerant(ask(resourceUnref(this.resourceId)));
     } catch (error) {
-      if (this.#epoch === state.epoch) state.keepUntilReset(this.#backing);
-      else state.free(this.#backing);
+      if (this.#epoch !== state.epoch) state.free(this.#backing);
+      else if (wasNotSent(error)) this.#destroyed = false;
+      else state.keepUntilReset(this.#backing);
       throw error;
     }
     state.free(this.#backing);
@@ -354,19 +359,23 @@ export class Framebuffer implements Disposable, AsyncDisposable {
 
   /** Refuses a rectangle outside of the framebuffer, and a framebuffer that was destroyed. */
   #check(rects: Rect | readonly Rect[]): void {
-    const { transport, failure } = this.#state.owner;
+    const { failure } = this.#state.owner;
     if (failure !== undefined) throw failure;
-    if (this.#destroyed) {
-      throw new VirtioError(
-        'DISPOSED',
-        `${transport.who()}: the framebuffer of resource ${this.resourceId} was destroyed; make a new one`,
-      );
-    }
+    if (this.#destroyed) throw this.#gone();
     if (this.#epoch !== this.#state.epoch) {
       throw this.#state.lost(`the framebuffer of resource ${this.resourceId}`);
     }
     if (isRect(rects)) this.#checkRect(rects);
     else for (const rect of rects) this.#checkRect(rect);
+  }
+
+  #gone(): VirtioError {
+    const { transport, failure } = this.#state.owner;
+    if (failure?.code === 'DISPOSED') return failure;
+    return new VirtioError(
+      'DISPOSED',
+      `${transport.who()}: the framebuffer of resource ${this.resourceId} was destroyed; make a new one`,
+    );
   }
 
   #checkRect({ x, y, width, height }: Rect): void {
@@ -391,18 +400,13 @@ export class Framebuffer implements Disposable, AsyncDisposable {
     }
   }
 
-  #send(
-    { x, y, width, height }: Rect,
-    transfer: boolean,
-    options: WaitOptions | undefined,
-  ): Promise<unknown> {
+  /** @param rect must not change while the command waits for room */
+  #send(rect: Rect, transfer: boolean, options: WaitOptions | undefined): Promise<unknown> {
     const { requests } = this.#state.control;
-    // The rectangle is the caller's; it may change it while the command waits for room.
-    const own = { x, y, width, height };
     try {
-      const slot = requests.crowded ? -1 : this.#start(own, transfer, false);
+      const slot = requests.crowded ? -1 : this.#start(rect, transfer, false);
       if (slot >= 0) return requests.settled(slot, options);
-      return requests.whenRoom(2, () => this.#start(own, transfer, false), options);
+      return requests.whenRoom(2, () => this.#start(rect, transfer, false), options);
     } catch (error) {
       const reason = error as Error;
       return Promise.reject(reason);

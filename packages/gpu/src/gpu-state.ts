@@ -48,6 +48,11 @@ export function requireScanout(
   requireInteger(transport, 'scanout', scanout, 0, scanouts - 1);
 }
 
+/** Whether a command was never sent, for want of room in the queue. */
+export function wasNotSent(error: unknown): boolean {
+  return VirtioError.is(error, 'QUEUE_FULL');
+}
+
 /** The state of a driver. */
 export class GpuState {
   readonly owner: GpuOwner;
@@ -65,6 +70,8 @@ export class GpuState {
   readonly #backings = new Set<Backing>();
   /** Memory that only the device may still use. */
   readonly #abandoned = new Set<Backing>();
+  /** Attempts to destroy resources that wait for room in the queue. */
+  readonly #attempts: (() => void)[] = [];
   readonly #ids = new Set<number>();
   #lastId = 0;
 
@@ -90,6 +97,7 @@ export class GpuState {
   /** Allocates the backing memory of a resource. */
   allocate(size: number, maxPiece: number): Backing {
     const { hal } = this.owner;
+    for (const attempt of this.#attempts.splice(0)) attempt();
     const backing = Backing.allocate(hal, size, this.owner.usesAccessPlatform(), maxPiece);
     this.#backings.add(backing);
     return backing;
@@ -136,12 +144,16 @@ export class GpuState {
       this.control.request(resourceUnref(id)).then(done, failed);
       return;
     }
-    try {
-      this.control.requestSync(resourceUnref(id), { timeoutMs: ABANDON_MS });
-      done();
-    } catch (error) {
-      failed(error);
-    }
+    const attempt = (): void => {
+      try {
+        this.control.requestSync(resourceUnref(id), { timeoutMs: ABANDON_MS });
+        done();
+      } catch (error) {
+        if (wasNotSent(error)) this.#attempts.push(attempt);
+        else failed(error);
+      }
+    };
+    attempt();
   }
 
   /** The device was reset: it has no resources, and uses no memory. */
@@ -151,6 +163,7 @@ export class GpuState {
     this.setUp.fill(undefined);
     for (const place of this.cursors) place.cursor = undefined;
     this.#ids.clear();
+    this.#attempts.length = 0;
     for (const backing of [...this.#abandoned]) this.free(backing);
   }
 

@@ -1,7 +1,7 @@
 import { FakeInterrupts } from '@virtio/testing';
 import { describe, expect, it } from 'vitest';
 import { failure, picture, setUp, settle } from '../test/set-up.ts';
-import { Command } from './index.ts';
+import { Command, type VirtioGpu } from './index.ts';
 
 const CODES = (codes: string): Error => expect.objectContaining({ code: codes }) as Error;
 
@@ -332,6 +332,64 @@ describe('without interrupts', () => {
     const { regions } = rig.host.device.hal;
     expect(() => rig.gpu.setUpFramebufferSync({ width: 80, height: 80 })).toThrow(CODES('IO_ERROR'));
     expect(rig.host.device.hal.regions.length).toBe(regions.length);
+  });
+});
+
+describe('without room in the queue', () => {
+  /** Takes all room of the control queue; returns what gives it back. */
+  function fill({ gpu, host }: ReturnType<typeof setUp>): () => void {
+    host.held.add(0x0100);
+    const tokens = Array.from({ length: 4 }, () => gpu.submit(Command.getDisplayInfo(), { kick: false }));
+    gpu.kick();
+    return () => {
+      host.release();
+      for (const token of tokens) gpu.complete(token);
+    };
+  }
+  const full = { interrupts: false, queues: [8, 4], features: 0n } as const;
+
+  it.each([
+    ['a framebuffer', (gpu: VirtioGpu) => gpu.createFramebufferSync({ width: 64, height: 64 })],
+    [
+      'a cursor',
+      (gpu: VirtioGpu) => gpu.createCursorSync({ image: { width: 1, height: 1, data: picture(1, 1) } }),
+    ],
+  ])('%s that cannot be made costs no memory', (_name, make) => {
+    using rig = setUp(full);
+    const { hal } = rig.host.device;
+    const regions = hal.regions.length;
+    for (let n = 0; n < 3; n += 1) {
+      const empty = fill(rig);
+      for (let tries = 0; tries < 3; tries += 1) expect(() => make(rig.gpu)).toThrow(CODES('QUEUE_FULL'));
+      empty();
+    }
+    make(rig.gpu).destroySync();
+    expect(hal.regions.length).toBe(regions);
+    expect(rig.host.resources.size).toBe(0);
+  });
+
+  it('a framebuffer that is shown is destroyed by the next call', () => {
+    using rig = setUp(full);
+    const { hal } = rig.host.device;
+    const regions = hal.regions.length;
+    const screen = rig.gpu.setUpFramebufferSync();
+    const empty = fill(rig);
+    expect(() => screen.destroySync()).toThrow(CODES('QUEUE_FULL'));
+    expect(screen.live).toBe(true);
+    empty();
+    screen.destroySync();
+    expect([screen.live, rig.host.screens.size, rig.host.resources.size]).toEqual([false, 0, 0]);
+    expect(hal.regions.length).toBe(regions);
+  });
+
+  it('a cursor is destroyed by the next call', () => {
+    using rig = setUp(full);
+    const cursor = rig.gpu.createCursorSync({ image: { width: 1, height: 1, data: picture(1, 1) } });
+    const empty = fill(rig);
+    expect(() => cursor.destroySync()).toThrow(CODES('QUEUE_FULL'));
+    empty();
+    cursor.destroySync();
+    expect(rig.host.resources.size).toBe(0);
   });
 });
 

@@ -182,6 +182,25 @@ describe('displays', () => {
     expect(told).toEqual([300]);
   });
 
+  it('that change with every answer are told all the same, and as they are last', async () => {
+    using rig = setUp();
+    const told: number[] = [];
+    rig.gpu.on('display', ([display]) => told.push(display?.width ?? 0));
+    let changes = 100;
+    rig.host.meddle = (answer) => {
+      changes -= 1;
+      if (changes > 0) rig.host.resize(0, 1000 - changes, 100);
+      return answer;
+    };
+    rig.host.resize(0, 100, 100);
+    for (let n = 0; n < 60 && changes > 0; n += 1) await settle(100);
+    await settle(100);
+    expect(changes).toBeLessThanOrEqual(0);
+    expect(told.length).toBeGreaterThan(10);
+    expect(told.length).toBeLessThan(15);
+    expect(told.at(-1)).toBe(999);
+  });
+
   it('are told without interrupts, when the driver looks', () => {
     using rig = setUp({ interrupts: false });
     const told: number[] = [];

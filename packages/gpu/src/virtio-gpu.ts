@@ -89,6 +89,9 @@ const FALLBACK = { width: 1024, height: 768 } as const;
 /** How long the request for changed displays may spin without interrupts, in milliseconds. */
 const DISPLAY_MS = 1000;
 
+/** How many answers in a row may be out of date because the displays have changed again, before one is told all the same. */
+const MAX_OVERTAKEN = 8;
+
 const NOTHING = { x: 0, y: 0, width: 0, height: 0 } as const;
 
 /**
@@ -126,6 +129,8 @@ export class VirtioGpu extends Driver<GpuFeatureName, GpuEvents> {
   /** Whether a request for changed displays is pending, and whether there has been another event since. */
   #asking = false;
   #askAgain = false;
+  /** How many answers in a row were not told. */
+  #overtaken = 0;
 
   /**
    * Initializes the device. It shows nothing yet.
@@ -553,9 +558,17 @@ export class VirtioGpu extends Driver<GpuFeatureName, GpuEvents> {
 
   readonly #tellDisplays = (displays: readonly Display[]): void => {
     this.#asking = false;
+    const again = this.#askAgain;
     // An answer from before the latest event may be old.
-    if (this.#askAgain) this.#askForDisplays();
-    else this.emit('display', displays);
+    if (again && this.#overtaken < MAX_OVERTAKEN) {
+      this.#overtaken += 1;
+      this.#askForDisplays();
+      return;
+    }
+    this.#overtaken = 0;
+    this.emit('display', displays);
+    // Unless a listener has reset or disposed the driver, or there was yet another event.
+    if (again && this.failure === undefined && !this.#asking) this.#askForDisplays();
   };
 
   readonly #tellNothing = (error: unknown): void => {
@@ -630,7 +643,8 @@ export class VirtioGpu extends Driver<GpuFeatureName, GpuEvents> {
   }
 
   #queueOf(token: number): CommandQueue {
-    return token % 2 === CURSOR_QUEUE ? this.#cursor : this.#control;
+    // What is no token is refused by the first; of a bigint there is no remainder by a number.
+    return typeof token === 'number' && token % 2 === CURSOR_QUEUE ? this.#cursor : this.#control;
   }
 }
 

@@ -638,6 +638,24 @@ describe('status', () => {
     expect(() => input.poll()).toThrow(failsWith('DEVICE_REMOVED'));
     expect(() => input.complete(token)).toThrow(failsWith('DEVICE_REMOVED'));
   });
+
+  it.each([true, false])(
+    'is asked for nothing once it went away; interrupts tell of that: %j',
+    async (told) => {
+      const { device, input } = setUp(told ? {} : { interrupts: false });
+      device.remove();
+      await turns();
+      expect(input.failure?.code).toBe(told ? 'DEVICE_REMOVED' : undefined);
+      for (const ask of [
+        () => input.name(),
+        () => input.ids(),
+        () => input.eventTypes(),
+        () => input.absInfo(Abs.ABS_X),
+      ]) {
+        expect(ask).toThrow(failsWith('DEVICE_REMOVED'));
+      }
+    },
+  );
 });
 
 describe('a device that lies or fails', () => {

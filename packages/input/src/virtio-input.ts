@@ -182,7 +182,8 @@ export class VirtioInput extends BufferDriver<never> implements AsyncIterable<In
   query(select: number, subsel = 0): Uint8Array {
     const { transport } = this;
     const { fields, offset } = InputConfig;
-    if (this.failure?.code === 'DISPOSED') throw this.failure;
+    const { failure } = this;
+    if (failure?.code === 'DISPOSED' || failure?.code === 'DEVICE_REMOVED') throw failure;
     requireInteger(transport, 'select', select, 0, 0xff);
     requireInteger(transport, 'subsel', subsel, 0, 0xff);
     // 5.8.5.1: both are set, and nothing else is ever written.
@@ -190,6 +191,8 @@ export class VirtioInput extends BufferDriver<never> implements AsyncIterable<In
     transport.writeConfigSpace(fields.subsel, subsel);
     return transport.readConsistent(() => {
       const size = transport.readConfigSpace(fields.size);
+      // Registers of a device that is gone read as ones, or as zeros.
+      if (size === 0 || size > MAX_DATA) transport.checkAlive();
       if (size > MAX_DATA || offset.u + size > transport.configSize) {
         throw this.#invalid(select, subsel, size, `${MAX_DATA} or less`);
       }

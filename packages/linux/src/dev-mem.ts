@@ -8,7 +8,8 @@ import { systemPageSize } from './syscalls.ts';
 import { errorName, systemError } from './system-error.ts';
 import { SystemFiles } from './system-files.ts';
 
-const DEV_MEM = '/dev/mem';
+/** All physical addresses as a file. */
+export const DEV_MEM = '/dev/mem';
 
 /** Maps registers by their physical addresses, whole pages at a time. */
 export class DevMem implements Disposable {

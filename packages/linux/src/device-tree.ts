@@ -71,7 +71,8 @@ function readBus(files: SystemFiles, path: string, parent: Bus | undefined): Bus
   }
   const ranges: BusRange[] = [];
   const step = addressCells + parent.addressCells + sizeCells;
-  for (let i = 0; i + step <= raw.length; i += step) {
+  // Without a cell there is no range, and the loop would not end.
+  for (let i = 0; step > 0 && i + step <= raw.length; i += step) {
     ranges.push({
       child: wide(raw, i, addressCells),
       parent: wide(raw, i + addressCells, parent.addressCells),

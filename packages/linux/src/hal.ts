@@ -19,7 +19,10 @@ import { BouncePool } from './bounce-pool.ts';
 import { BLOCK_SIZE, DmaMemory, type DmaSource } from './dma-memory.ts';
 import { Mapping } from './mapping.ts';
 
-/** DMA memory of a caller; `using buffer = hal.alloc(65536)` frees it at the end of the block. */
+/**
+ * DMA memory of a caller; `using buffer = hal.alloc(65536)` frees it at the end of the block. While the device has it, also after a
+ * request was aborted or timed out, it must not be freed, as it may be allocated again: wait until the device has answered, or reset it.
+ */
 export interface DmaBuffer extends Disposable {
   /** The memory: zeroed, page-aligned, and of the requested length. Empty after disposal. */
   readonly bytes: Uint8Array<ArrayBuffer>;

@@ -105,6 +105,17 @@ describe('MMIO windows', () => {
     ]);
   });
 
+  it('are looked for in a device tree whose buses have addresses of no cells', () => {
+    machine.tree({
+      'proc/device-tree/#address-cells': cells(0),
+      'proc/device-tree/#size-cells': cells(0),
+      'proc/device-tree/bus/#address-cells': cells(0),
+      'proc/device-tree/bus/#size-cells': cells(0),
+      'proc/device-tree/bus/ranges': cells(0, 0),
+    });
+    expect(listMmioDevices(new SystemFiles(machine.root))).toEqual([]);
+  });
+
   it('are listed once, with the driver that has them', () => {
     machine.tree({
       'proc/iomem': 'feb00000-feb001ff : LNRO0005:00\nfeb00200-feb003ff : LNRO0005:01\n',

@@ -45,6 +45,22 @@ describe('a device on MMIO', () => {
     await expectTypedEnd(blk, () => transport[Symbol.dispose]());
   });
 
+  it('is opened once at a time, by whatever process; its neighbours are not affected', () => {
+    const files = new SystemFiles(machine.root);
+    const open = (address = ADDRESS): Disposable => openMmio(files, { address, size: SIZE }, 'MMIO 0x1200');
+    {
+      using transport = open();
+      expect(transport).toBeDefined();
+      expect(() => open()).toThrow(expect.objectContaining({ code: 'DEVICE_BUSY' }));
+      // There is no device, which is found out after the lock was taken.
+      for (const beside of [ADDRESS - SIZE, ADDRESS + SIZE]) {
+        expect(() => open(beside)).toThrow(expect.objectContaining({ code: 'INVALID_DEVICE' }));
+      }
+    }
+    using again = open();
+    expect(again).toBeDefined();
+  });
+
   it('must be where registers can be', () => {
     for (const window of [
       { address: 1, size: SIZE },

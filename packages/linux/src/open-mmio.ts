@@ -1,7 +1,8 @@
 /** Opens an MMIO device. */
 import { VirtioError } from '@virtio/core';
 import { MmioTransport } from '@virtio/mmio';
-import { DevMem } from './dev-mem.ts';
+import { DEV_MEM, DevMem } from './dev-mem.ts';
+import { DeviceLock } from './device-lock.ts';
 import { listMmioDevices, type MmioWindow } from './mmio-devices.ts';
 import { pollingInterrupts } from './polling.ts';
 import { Resources } from './resources.ts';
@@ -30,6 +31,7 @@ export function openMmio(files: SystemFiles, { address, size }: MmioWindow, name
   }
   const resources = new Resources();
   return resources.keepUnlessThrown(() => {
+    resources.add(new DeviceLock(files, name, DEV_MEM, address, size));
     const memory = resources.add(new DevMem(files));
     const polling = pollingInterrupts(() => transport);
     // A driver that was not disposed before ends.

@@ -110,6 +110,19 @@ describe('a PCI device with physical addresses', () => {
     );
   });
 
+  it('is opened once at a time, by whatever process: another driver would reset it', () => {
+    const device = plug();
+    {
+      using transport = open();
+      transport.setStatus(LIVE);
+      expect(() => open()).toThrow(expect.objectContaining({ code: 'DEVICE_BUSY' }));
+      expect(device.status).toBe(LIVE.bits);
+      expect(transport.isGone()).toBe(false);
+    }
+    using again = open();
+    expect(again.isGone()).toBe(false);
+  });
+
   it('may have BARs that start within a page', () => {
     const device = plug({ start: 0xfe00_0400 });
     using transport = open();

@@ -1,9 +1,10 @@
 /** Opens a PCI device that is not behind an IOMMU. */
 import { DeviceStatus, VirtioError } from '@virtio/core';
 import { DeviceFunction, PciTransport } from '@virtio/pci';
+import { DeviceLock } from './device-lock.ts';
 import { DriverBinding, releaseDevice } from './driver-binding.ts';
 import type { OpenOptions } from './open-options.ts';
-import { groupType, pciBars, type PciDeviceInfo, requireVirtio } from './pci-devices.ts';
+import { groupType, pciBars, pciPath, type PciDeviceInfo, requireVirtio } from './pci-devices.ts';
 import { PhysicalPciDevice } from './physical-pci.ts';
 import { pollingInterrupts } from './polling.ts';
 import { RemovalWatch } from './removal-watch.ts';
@@ -29,6 +30,8 @@ export function openPhysicalPci(
   }
   const resources = new Resources();
   return resources.keepUnlessThrown(() => {
+    // Before anything changes, as it may be open: another kernel driver would stop it.
+    resources.add(new DeviceLock(files, `PCI ${address}`, `${pciPath(address)}/config`));
     const uio = wanted === 'uio' || (wanted === undefined && uioIsLoaded(files));
     if (uio) resources.add(new DriverBinding(files, device, 'uio_pci_generic', { takeOver }));
     else if (device.driver !== undefined && device.driver !== 'uio_pci_generic') {

@@ -31,6 +31,13 @@ export const MemfdFlags = { CLOEXEC: 1, ALLOW_SEALING: 2, HUGETLB: 4, HUGE_2MB: 
 /** `F_ADD_SEALS` and `F_GET_SEALS`, and the seals: `<linux/fcntl.h>`. */
 export const Seals = { ADD: 1033, GET: 1034, SEAL: 1, SHRINK: 2, GROW: 4 } as const;
 
+/** `F_OFD_SETLK` and `F_WRLCK` of `<asm-generic/fcntl.h>`, and the bytes of `struct flock`. */
+const F_OFD_SETLK = 37;
+const F_WRLCK = 1;
+const FLOCK_SIZE = 32;
+const FLOCK_START = 8;
+const FLOCK_LENGTH = 16;
+
 /** `F_DUPFD_CLOEXEC` of `<linux/fcntl.h>`. */
 const F_DUPFD_CLOEXEC = 1030;
 
@@ -81,6 +88,7 @@ function load(): Readonly<Record<string, Native>> {
     eventfd_write: declare('eventfd_write', 'int', ['int', 'uint64_t']),
     close: declare('close', 'int', ['int']),
     fcntl: declare('fcntl', 'int', ['int', 'int', 'int']),
+    fcntlLock: declare('fcntl', 'int', ['int', 'int', 'void *']),
     fallocate: declare('fallocate', 'int', ['int', 'int', 'int64_t', 'int64_t']),
     socketpair: declare('socketpair', 'int', ['int', 'int', 'int', 'void *']),
     bind: declare('bind', 'int', ['int', 'void *', 'uint']),
@@ -226,6 +234,20 @@ export function signalEventfd(fd: number): void {
  */
 export function addSeals(fd: number, seals: number): void {
   call('fcntl', 'F_ADD_SEALS', fd, Seals.ADD, seals);
+}
+
+/**
+ * Takes a lock on a part of a file, which must be open for writing. It ends when the file is closed.
+ *
+ * @param size bytes; 0 for all that follow
+ * @throws {@link SystemCallError} with EAGAIN if another open file has it
+ */
+export function lockRange(fd: number, start: number, size: number): void {
+  const lock = new DataView(new ArrayBuffer(FLOCK_SIZE));
+  lock.setInt16(0, F_WRLCK, true);
+  lock.setBigInt64(FLOCK_START, BigInt(start), true);
+  lock.setBigInt64(FLOCK_LENGTH, BigInt(size), true);
+  call('fcntlLock', 'F_OFD_SETLK', fd, F_OFD_SETLK, new Uint8Array(lock.buffer));
 }
 
 /** Gives pages of a file back to the system; they read as zeros afterwards. */

@@ -111,6 +111,24 @@ const result: Record<string, unknown> = {};
   result.written = [tap.write(frame(60)), tap.write(frame(1414)), tap.write(frame(13)), tap.write(frame(0))];
   const buffer = new Uint8Array(2000);
   result.read = (await tap.read(buffer)) >= 14 && buffer[12] === 0x86;
+  // A frame comes again when the kernel asks once more whether its address is nobody else's; who has cancelled takes none.
+  tap.down();
+  tap.up();
+  await addressOf('one0');
+  await delay(500);
+  result.cancelled = await codeOf(() => tap.read(buffer, { signal: AbortSignal.abort() }));
+  result.kept = tap.tryRead(buffer) >= 14;
+  const gone = new Uint8Array(16);
+  gone.buffer.transfer();
+  const wrong: readonly unknown[] = [[1, 2], new ArrayBuffer(8), 'abc', Uint16Array.of(1), null, gone];
+  result.refused = await Promise.all(
+    wrong.flatMap((value) => [
+      codeOf(() => tap.tryRead(value as Uint8Array)),
+      codeOf(() => tap.read(value as Uint8Array)),
+      codeOf(() => tap.write(value as Uint8Array)),
+    ]),
+  );
+  result.noSignal = await codeOf(() => tap.read(buffer, { signal: 5 as unknown as AbortSignal }));
   const stop = new AbortController();
   // What is there already is read first.
   while (tap.tryRead(buffer) >= 0);

@@ -29,6 +29,8 @@ describe('Tap', () => {
     expect(JSON.parse(String(stdout))).toEqual({
       ...{ name: 'one0', mtu: 1400, busy: 'DEVICE_BUSY', downRead: -1, downWrite: false },
       ...{ address: true, mac: '02:00:00:00:00:09', written: [true, true, false, false], read: true },
+      ...{ cancelled: 'ABORTED', kept: true, noSignal: 'INVALID_PARAM' },
+      refused: new Array<string>(18).fill('INVALID_PARAM'),
       ...{ aborted: 'ABORTED', disposed: ['DISPOSED', 'DISPOSED', 'DISPOSED'], gone: true },
       'carried with 4 buffers': [true, true, 150, 1, 'none'],
       'carried with 0 buffers': [true, true, 150, 1, 'none'],

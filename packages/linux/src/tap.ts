@@ -10,6 +10,7 @@ import {
   type AbortSignalLike,
   requireBytes,
   requireInteger,
+  requireSignal,
   VirtioError,
   type WaitOptions,
 } from '@virtio/core';
@@ -172,9 +173,10 @@ export class Tap implements Disposable {
    *
    * @param buffer for the frame; what does not fit is lost
    * @returns the bytes of the frame, or -1 if there is none now
-   * @throws {@link VirtioError} `DISPOSED`, `SYSTEM_ERROR`
+   * @throws {@link VirtioError} `DISPOSED`, `SYSTEM_ERROR`, `INVALID_PARAM` for what is not a `Uint8Array`
    */
   tryRead(buffer: Uint8Array): number {
+    requireBytes(this.name, buffer);
     this.#check();
     try {
       return readNow(this.#fd, buffer);
@@ -190,13 +192,17 @@ export class Tap implements Disposable {
    *
    * @param buffer for the frame; what does not fit is lost
    * @returns the bytes of the frame
-   * @throws {@link VirtioError} `ABORTED`, `DISPOSED`, `SYSTEM_ERROR`
+   * @throws {@link VirtioError} `ABORTED`, `DISPOSED`, `SYSTEM_ERROR`, `INVALID_PARAM`; no frame was taken then
    */
   async read(buffer: Uint8Array, options: WaitOptions = {}): Promise<number> {
+    const { signal } = options;
+    requireSignal(this.name, signal);
     for (;;) {
+      // Also after a wait: a caller that has cancelled takes no frame.
+      if (signal?.aborted === true) throw aborted(signal);
       const length = this.tryRead(buffer);
       if (length >= 0) return length;
-      await this.#arrival(options.signal);
+      await this.#arrival(signal);
     }
   }
 
@@ -204,9 +210,10 @@ export class Tap implements Disposable {
    * Sends a frame to the kernel.
    *
    * @returns false if it did not take it: there was no room, the interface is down, or the bytes are not a frame
-   * @throws {@link VirtioError} `DISPOSED`, `SYSTEM_ERROR`
+   * @throws {@link VirtioError} `DISPOSED`, `SYSTEM_ERROR`, `INVALID_PARAM` for what is not a `Uint8Array`
    */
   write(frame: Uint8Array): boolean {
+    requireBytes(this.name, frame);
     this.#check();
     if (frame.length === 0) return false;
     try {

@@ -3,6 +3,7 @@ import { FakeDevice, FakeTransport } from '@virtio/testing';
 import { describe, expect, it } from 'vitest';
 import { type AnonymousSource, anonymousSource } from './anonymous-source.fixture.ts';
 import { LinuxHal } from './hal.ts';
+import { SystemCallError } from './system-error.ts';
 import { withHal } from './with-hal.ts';
 
 class TestHal extends LinuxHal {
@@ -62,6 +63,21 @@ describe('withHal', () => {
     device[Symbol.dispose]();
     expect(source.disposed).toBe(false);
     expect(process.listenerCount('SIGINT')).toBe(0);
+  });
+
+  it('has an error of its own for each failure of the system, such as that of a device unplugged meanwhile', () => {
+    const cause = new SystemCallError('VFIO_DEVICE_GET_INFO', 19);
+    const opening = () =>
+      withHal(
+        {},
+        isTestHal,
+        () => TestHal.of(anonymousSource()),
+        () => {
+          throw cause;
+        },
+      );
+    expect(opening).toThrow(VirtioError);
+    expect(opening).toThrow(expect.objectContaining({ code: 'SYSTEM_ERROR', cause }));
   });
 
   it('closes the memory if the device cannot be opened', () => {

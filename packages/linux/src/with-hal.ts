@@ -3,6 +3,7 @@ import { type Transport, VirtioError } from '@virtio/core';
 import { disposeAtExit } from './exit-cleanup.ts';
 import type { LinuxHal } from './hal.ts';
 import type { OpenOptions } from './open-options.ts';
+import { SystemCallError, systemError } from './system-error.ts';
 import { VfioHal } from './vfio-hal.ts';
 
 /** Opens with the Hal of the options, or with one that lives as long as the device. */
@@ -25,7 +26,12 @@ export function withHal<T extends Transport, H extends LinuxHal>(
     transport = open(hal);
   } catch (error) {
     if (given === undefined) hal[Symbol.dispose]();
-    throw error;
+    if (!(error instanceof SystemCallError)) throw error;
+    throw systemError(
+      'the device could not be opened',
+      error,
+      'it may have been unplugged meanwhile; the kernel log ("dmesg") may say more',
+    );
   }
   let closed = false;
   const close = (): void => {

@@ -57,7 +57,8 @@ export class InterruptLine implements MmioInterrupt {
   }
 
   release(): void {
-    this.holds -= 1;
+    // Without a hold it would take away the next one.
+    if (this.holds > 0) this.holds -= 1;
   }
 }
 

@@ -686,6 +686,10 @@ describe('interrupts', () => {
     transport.interrupts?.hold();
     transport.interrupts?.release();
     expect(line.holds).toBe(1);
+    for (let n = 0; n < 3; n += 1) transport.interrupts?.release();
+    // A release too many would take away the next hold.
+    transport.interrupts?.hold();
+    expect(line.holds).toBe(1);
   });
 });
 

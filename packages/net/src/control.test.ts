@@ -175,6 +175,40 @@ describe('control commands [5.1.9.5]', () => {
     clean(made);
   });
 
+  it.each<readonly [string, () => NetCommand<unknown>]>([
+    ['no MAC table', () => NetControl.setMacTable(undefined as never)],
+    ['a MAC table of a text', () => NetControl.setMacTable({ unicast: '02:00:00:00:00:01' as never })],
+    ['no RSS configuration', () => NetControl.setRss(undefined as never)],
+    ['no indirection table', () => NetControl.setRss({ types: [], key: KEY } as never)],
+    [
+      'an indirection table of a text',
+      () => NetControl.setRss({ types: [], key: KEY, indirectionTable: '0' as never }),
+    ],
+    ['no types to hash', () => NetControl.setRss({ key: KEY, indirectionTable: [0] } as never)],
+    ['no hash configuration', () => NetControl.setHash(null as never)],
+    ['a number of hash types', () => NetControl.setHash({ types: 1 as never, key: KEY })],
+    ['no tunnels', () => NetControl.setHashTunnels(undefined as never)],
+    ['no coalescing', () => NetControl.setReceiveCoalescing(undefined as never)],
+    ['no queue', () => NetControl.getQueueCoalescing(undefined as never)],
+    ['no requests for statistics', () => NetStats.get(undefined as never)],
+    ['a request for statistics that is none', () => NetStats.get([undefined as never])],
+    [
+      'statistics of a queue that is none',
+      () => NetStats.get([{ queue: undefined as never, types: ['rxBasic'] }]),
+    ],
+    ['statistics of no types', () => NetStats.get([{ queue: 'control' } as never])],
+  ])('refuses %s by a VirtioError', (_name, make) => {
+    const made = setUp();
+    expect(() => made.net.controlSync(make())).toThrow(code('INVALID_PARAM'));
+    expect(made.model.commands).toEqual([]);
+    clean(made);
+  });
+
+  it('refuses offloads that are no array', () => {
+    const command = NetControl.setReceiveOffloads(undefined as never);
+    expect(() => command.data({} as never)).toThrow(code('INVALID_PARAM'));
+  });
+
   it('does not ask for what the device does not support [5.1.9.5.7.2, 5.1.9.4.4.5]', () => {
     const made = setUp({ hashTypes: 1, tunnelTypes: 0x10 });
     const refused = [
@@ -228,6 +262,33 @@ describe('control commands [5.1.9.5]', () => {
     await expect(
       made.net.control(NetControl.getQueueCoalescing({ pair: 0, direction: 'receive' })),
     ).rejects.toThrow(code('DEVICE_MISBEHAVED'));
+    clean(made);
+  });
+
+  it.each([
+    [
+      // cloud-hypervisor reads the second as the data and writes the answer to the third [2.7.4.1 forbids it to].
+      ...(['for each part of a command', 64] as const),
+      [
+        [2, 2, 1],
+        [2, 4, 4, 1],
+        [2, 9],
+      ],
+    ],
+    [
+      ...(['in a ring that has room for two', 2] as const),
+      [
+        [4, 1],
+        [10, 1],
+        [2, 9],
+      ],
+    ],
+  ])('has a descriptor %s [2.7.4]', (_name, controlSize, framing) => {
+    const made = setUp({ controlSize });
+    made.net.controlSync(NetControl.addVlan(1));
+    made.net.controlSync(NetControl.setMacTable({}));
+    made.net.controlSync(NetStats.query());
+    expect(made.model.framing).toEqual(framing);
     clean(made);
   });
 

@@ -56,7 +56,7 @@ export interface NetCommand<T = void> {
   /** All features that it needs. */
   readonly features: readonly NetFeatureName[];
   /**
-   * Makes the command's data: one piece, or the pieces that need their own descriptors on some legacy devices [5.1.9.8].
+   * Makes the command's data: one piece, or the pieces that need their own descriptors on some devices [5.1.9.8].
    *
    * @throws {@link VirtioError} `INVALID_PARAM`, `UNSUPPORTED`
    */
@@ -110,6 +110,16 @@ const NOTHING = new Uint8Array(0);
 const invalid = (name: string, what: string): VirtioError =>
   new VirtioError('INVALID_PARAM', `${name}: ${what}`);
 
+/** Checks what a command is given as an object. */
+export function requireObject(command: string, what: string, value: unknown): void {
+  if (typeof value !== 'object' || value === null) throw invalid(command, `${what} must be an object`);
+}
+
+/** Checks what a command is given as an array. */
+export function requireArray(command: string, what: string, value: unknown): void {
+  if (!Array.isArray(value)) throw invalid(command, `${what} must be an array`);
+}
+
 /** The index of a queue [5.1.2]. */
 export function queueIndex({ pair, direction }: PacketQueue): number {
   return 2 * pair + (direction === 'transmit' ? 1 : 0);
@@ -117,6 +127,7 @@ export function queueIndex({ pair, direction }: PacketQueue): number {
 
 /** Checks that the driver has a queue, and returns its index. */
 export function requireQueue(command: string, queue: PacketQueue, { activePairs }: ControlTarget): number {
+  requireObject(command, 'the queue', queue);
   requireInteger(command, 'pair', queue.pair, 0, activePairs - 1);
   const { direction }: { readonly direction: string } = queue;
   if (direction !== 'receive' && direction !== 'transmit') {
@@ -150,6 +161,7 @@ function bitsOf<N extends string>(
   names: readonly N[],
   supported: number,
 ): number {
+  requireArray(command, 'the types', names);
   let bits = 0;
   for (const name of names) {
     if (!Object.hasOwn(table, name)) {
@@ -187,6 +199,7 @@ function rxMode(name: keyof typeof RxCommand, on: boolean): NetCommand {
 }
 
 function macList(command: string, list: readonly (string | Uint8Array)[], multicast: boolean): Uint8Array {
+  requireArray(command, `the ${multicast ? 'multicast' : 'unicast'} addresses`, list);
   const addresses = list.map((address) => parseMac(address));
   for (const address of addresses) {
     if (isMulticast(address) !== multicast) {
@@ -230,7 +243,9 @@ function coalesce(name: 'TX_SET' | 'RX_SET', coalescing: Coalescing): NetCommand
   };
 }
 
-function requireCoalescing(command: string, { maxPackets, maxUsecs }: Coalescing): Coalescing {
+function requireCoalescing(command: string, coalescing: Coalescing): Coalescing {
+  requireObject(command, 'the coalescing', coalescing);
+  const { maxPackets, maxUsecs } = coalescing;
   requireInteger(command, 'maxPackets', maxPackets, 0, 0xffffffff);
   requireInteger(command, 'maxUsecs', maxUsecs, 0, 0xffffffff);
   return { maxPackets, maxUsecs };
@@ -260,10 +275,13 @@ export const NetControl = {
     class: ControlClass.MAC,
     command: MacCommand.TABLE_SET,
     features: ['CTRL_RX'],
-    data: () => [
-      macList('MAC_TABLE_SET', table.unicast ?? [], false),
-      macList('MAC_TABLE_SET', table.multicast ?? [], true),
-    ],
+    data() {
+      requireObject('MAC_TABLE_SET', 'the table', table);
+      return [
+        macList('MAC_TABLE_SET', table.unicast ?? [], false),
+        macList('MAC_TABLE_SET', table.multicast ?? [], true),
+      ];
+    },
     value: () => undefined,
   }),
 
@@ -324,6 +342,7 @@ export const NetControl = {
   /** Sets receive-side scaling: the pair on which a packet is received follows from its hash. @see VIRTIO 1.4, 5.1.9.5.7 */
   setRss(config: RssConfig): NetCommand {
     const name = 'MQ_RSS_CONFIG';
+    requireObject(name, 'the configuration', config);
     const { indirectionTable: table, unclassifiedPair = 0, transmitPairs: wanted } = config;
     return {
       name,
@@ -331,6 +350,7 @@ export const NetControl = {
       command: MqCommand.RSS_CONFIG,
       features: ['RSS'],
       data({ hashLimits, queuePairs }) {
+        requireArray(name, 'the indirection table', table);
         requireInteger(name, "the table's length", table.length, 1, hashLimits.maxIndirectionTableLength);
         if ((table.length & (table.length - 1)) !== 0) {
           throw invalid(name, `the table's length must be a power of two, not ${table.length} [5.1.9.5.7.2]`);
@@ -368,12 +388,14 @@ export const NetControl = {
   },
 
   /** Sets what is hashed for the hash in the header of received packets. @see VIRTIO 1.4, 5.1.9.5.6.4 */
-  setHash: ({ types, key }: HashConfig): NetCommand => ({
+  setHash: (config: HashConfig): NetCommand => ({
     name: 'MQ_HASH_CONFIG',
     class: ControlClass.MQ,
     command: MqCommand.HASH_CONFIG,
     features: ['HASH_REPORT'],
     data({ hashLimits }) {
+      requireObject('MQ_HASH_CONFIG', 'the configuration', config);
+      const { types, key } = config;
       const hashTypes = bitsOf('MQ_HASH_CONFIG', HashType, types, hashLimits.hashTypes);
       requireKey('MQ_HASH_CONFIG', key, hashLimits);
       const head = bytes(HashConfigLayout.size, (view) => {
@@ -404,6 +426,7 @@ export const NetControl = {
     command: OffloadsCommand.SET,
     features: ['CTRL_GUEST_OFFLOADS'],
     data({ features }) {
+      requireArray('GUEST_OFFLOADS_SET', 'the offloads', offloads);
       let mask = 0n;
       for (const offload of offloads) {
         if (!RECEIVE_OFFLOADS.includes(offload)) {

@@ -1,8 +1,8 @@
 /**
  * What both network drivers have in common: features, configuration, the control queue, and events.
  *
- * Control commands are sent one at a time: the ring has room for the chain of one. A command whose caller gave up stays with the
- * device until it is answered, and the next one waits for that.
+ * Control commands are sent one at a time: the ring has room for the chain of one with data. A command whose caller gave up stays
+ * with the device until it is answered, and the next one waits for that.
  */
 import {
   BufferDriver,
@@ -81,8 +81,11 @@ export interface NetEvents extends DriverEvents {
   announce: undefined;
 }
 
-/** The bytes for the answer to a command, for each of the two slots. */
+/** The bytes for the answer to a command, for each slot. */
 const ANSWER_SIZE = 2048;
+
+/** The most descriptors of a control command: for its head, its data in one or two parts, and the ack. */
+const CONTROL_QUEUE_SIZE = 4;
 
 /** In place of an answer, before there is one. */
 const UNANSWERED = 0xff;
@@ -290,8 +293,7 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
     if (!this.features.has('CTRL_VQ')) return;
     // 5.1.2: behind all pairs that there could be.
     const index = 2 * (this.features.has('MQ') || this.features.has('RSS') ? this.maxQueuePairs : 1);
-    const framed = this.framed;
-    this.#commands = this.createRequestQueue({ index, size: framed ? 4 : 2, tableLength: 0 });
+    this.#commands = this.createRequestQueue({ index, size: CONTROL_QUEUE_SIZE, tableLength: 0 });
     this.#answers = this.allocate(this.#commands.slots * ANSWER_SIZE, 'device-to-driver');
   }
 
@@ -521,11 +523,12 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
       );
     }
     const { bytes, address } = this.#answers as DmaRegion;
-    const head = Uint8Array.of(command.class, command.command);
-    // 5.1.9.8: a legacy device may want a descriptor for each part.
-    const parts = this.framed
-      ? [head, ...pieces.filter(({ length }) => length > 0)]
-      : [join([head, ...pieces])];
+    const apart = [
+      Uint8Array.of(command.class, command.command),
+      ...pieces.filter(({ length }) => length > 0),
+    ];
+    // A descriptor for each part, as in Linux: legacy devices need that [5.1.9.8], and cloud-hypervisor, whatever 2.7.4.1 says.
+    const parts = apart.length < commands.queue.size ? apart : [join(apart)];
     return {
       buffers: parts.length + 1,
       fill: (slot) => {

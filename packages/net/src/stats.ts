@@ -1,6 +1,13 @@
 /** The device's statistics: their kinds, and the commands that ask for them. @see VIRTIO 1.4, 5.1.9.5.11 */
 import { VirtioError } from '@virtio/core';
-import { type ControlTarget, type NetCommand, type PacketQueue, requireQueue } from './control.ts';
+import {
+  type ControlTarget,
+  type NetCommand,
+  type PacketQueue,
+  requireArray,
+  requireObject,
+  requireQueue,
+} from './control.ts';
 import { ControlClass, StatsCommand, StatsReplyLayout, StatsRequestLayout, StatsType } from './protocol.ts';
 
 /** The name of a kind of statistics. */
@@ -64,9 +71,14 @@ export const NetStats = {
     command: StatsCommand.GET,
     features: ['DEVICE_STATS'],
     data(target) {
+      requireArray('STATS_GET', 'the requests', requests);
       const data = new Uint8Array(StatsRequestLayout.size * requests.length);
       if (requests.length === 0) throw new VirtioError('INVALID_PARAM', 'STATS_GET: no queue was named');
-      requests.forEach(({ queue, types }, i) => {
+      requests.forEach((request, i) => {
+        requireObject('STATS_GET', 'a request', request);
+        const { queue, types } = request;
+        if (queue !== 'control') requireObject('STATS_GET', 'the queue of a request', queue);
+        requireArray('STATS_GET', 'the types of a request', types);
         let bits = 0n;
         for (const type of types) {
           if (!Object.hasOwn(StatsType, type) || !fits(queue, type)) {

@@ -92,7 +92,7 @@ const makeNetSubject = (): Subject<VirtioNet> => ({
     {
       name: 'control command',
       queue: CONTROL,
-      descriptors: 2,
+      descriptors: 3,
       call: (mark) => ({
         promise: (net, options) => net.control(command(mark), options),
         sync: (net, options) => net.controlSync(command(mark), options),

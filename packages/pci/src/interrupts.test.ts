@@ -178,6 +178,13 @@ describe('the lines', () => {
     expect(calls).toEqual(['removal']);
   });
 
+  it('do not count a release without a hold, which would take away the next one', () => {
+    const { lines, interrupts } = setUp(2);
+    interrupts.release();
+    interrupts.hold();
+    expect(lines.holds).toBe(1);
+  });
+
   it('have no handlers after the end', () => {
     for (const vectors of [0, 2]) {
       const { lines, interrupts, calls } = setUp(vectors, 3);

@@ -103,7 +103,8 @@ export class InterruptLines implements PciInterrupts {
   }
 
   release(): void {
-    this.holds -= 1;
+    // Without a hold it would take away the next one.
+    if (this.holds > 0) this.holds -= 1;
   }
 
   /** Returns `undefined`; a platform with descriptors overrides it. */

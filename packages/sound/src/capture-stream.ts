@@ -136,6 +136,10 @@ export class CaptureStream extends PcmStream {
     this.#refill();
   }
 
+  protected override afterResume(): void {
+    this.#refill();
+  }
+
   protected override afterRelease(): void {
     this.#ended = true;
   }

@@ -81,6 +81,31 @@ describe('capture', () => {
     },
   );
 
+  it.each(['stream', 'control'])(
+    'gives the device no period between STOP and START, and goes on when the %s starts it [5.14.6.6.1]',
+    async (who) => {
+      const { model, stream } = await open();
+      const start = (): Promise<void> =>
+        who === 'stream' ? stream.start() : model.driver.control.start(stream.id);
+      await stream.start();
+      for (const captured of [2, 4]) {
+        for (let n = 0; n < captured; n += 1) model.capture(1, bytes(PERIOD, n));
+        await stream.pause();
+        expect(await readAll(stream, captured * PERIOD)).toHaveLength(captured * PERIOD);
+        const reading = stream.read(new Uint8Array(PERIOD));
+        await turns();
+        expect(model.stream(1).waiting).toHaveLength(4 - captured);
+        await start();
+        await turns();
+        expect(model.stream(1).waiting).toHaveLength(4);
+        model.capture(1, bytes(PERIOD, 9));
+        expect(await reading).toBe(PERIOD);
+      }
+      model.driver[Symbol.dispose]();
+      model.device.assertClean();
+    },
+  );
+
   it('counts an overrun when nobody reads, and goes on', async () => {
     const { model, stream } = await open();
     await stream.start();

@@ -24,6 +24,8 @@ export interface ControlQueueParts {
   readonly memory: SlotMemory;
   /** Reports that the device broke the specification and nothing was at risk. */
   readonly quirk: (message: string) => void;
+  /** Is called when the state of a stream has changed. */
+  readonly moved: (stream: number) => void;
 }
 
 /** The state of a stream. */
@@ -46,15 +48,17 @@ export class ControlQueue {
   readonly #requests: RequestQueue;
   readonly #memory: SlotMemory;
   readonly #quirk: (message: string) => void;
+  readonly #moved: (stream: number) => void;
   #states = new Map<number, StreamState>();
   /** The state changes of submitted commands, by token. */
   readonly #submitted = new Map<number, Transition | undefined>();
 
-  constructor({ transport, requests, memory, quirk }: ControlQueueParts) {
+  constructor({ transport, requests, memory, quirk, moved }: ControlQueueParts) {
     this.#transport = transport;
     this.#requests = requests;
     this.#memory = memory;
     this.#quirk = quirk;
+    this.#moved = moved;
   }
 
   /** The state of a stream. */
@@ -189,6 +193,7 @@ export class ControlQueue {
     const before = state.now;
     const after = nextState(this.#transport.who(), stream.id, before, stream.command);
     state.now = after;
+    this.#moved(stream.id);
     return { stream: state, before, after };
   }
 

@@ -124,7 +124,7 @@ describe('calls at once', () => {
       model.play(0, 1);
     }
     await Promise.all([drained, written]);
-    expect(model.commands.slice(-3)).toEqual(['START', 'STOP', 'START']);
+    expect(model.commands.slice(-5)).toEqual(['START', 'STOP', 'RELEASE', 'PREPARE', 'START']);
   });
 
   it('that are refused leave the stream open, with its frames', async () => {
@@ -237,7 +237,7 @@ describe('data of the wrong kind', () => {
     await turns(200);
     model.play(0);
     await closed;
-    expect(model.stream(0).played).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
+    expect(model.stream(0).played).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0]);
   });
 });
 

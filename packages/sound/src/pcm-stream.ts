@@ -73,6 +73,8 @@ export abstract class PcmStream implements Disposable, AsyncDisposable {
   protected releasing = false;
   /** The stream was paused by its caller, and continues only when the caller starts it. */
   protected paused = false;
+  /** A START that continues a stopped stream is with the device. */
+  #resuming = false;
   /** Counts releases: a wait that began before a release ends with it. */
   protected epoch = 0;
   /** The value of `queue.moves` when there last was no room in the queue; -1 if there was. */
@@ -240,6 +242,11 @@ export abstract class PcmStream implements Disposable, AsyncDisposable {
     this.queue.wake();
   }
 
+  /** @internal The state has changed: calls that wait look again. */
+  look(): void {
+    this.queue.wake();
+  }
+
   /** @internal The device reported that it ran out of periods. */
   countXrun(): void {
     this.#xruns += 1;
@@ -259,6 +266,9 @@ export abstract class PcmStream implements Disposable, AsyncDisposable {
 
   /** Called before the stream starts. */
   protected abstract beforeStart(): void;
+
+  /** Called when the stream runs again after it was stopped. */
+  protected abstract afterResume(): void;
 
   /** Called when the stream was released. */
   protected abstract afterRelease(): void;
@@ -305,7 +315,7 @@ export abstract class PcmStream implements Disposable, AsyncDisposable {
    * @returns false if there is no room now
    */
   protected post(data: Uint8Array | undefined, length: number): boolean {
-    if (this.withDevice >= this.periods || this.stuckAt === this.queue.moves) return false;
+    if (!this.mayPost) return false;
     if (!this.queue.post(this.#owner, data, length)) {
       this.stuckAt = this.queue.moves;
       return false;
@@ -317,7 +327,15 @@ export abstract class PcmStream implements Disposable, AsyncDisposable {
 
   /** Whether there may be room for another period. */
   protected get mayPost(): boolean {
-    return this.withDevice < this.periods && this.stuckAt !== this.queue.moves;
+    return this.withDevice < this.periods && this.stuckAt !== this.queue.moves && this.takesPeriods;
+  }
+
+  /**
+   * Whether the device takes periods now. 5.14.6.6.1 has them after PREPARE and after START, not after STOP; vhost-device-sound
+   * crashes on them there.
+   */
+  protected get takesPeriods(): boolean {
+    return !this.#resuming && this.state !== 'stopped';
   }
 
   /** Notifies the device of the periods that were posted. */
@@ -335,6 +353,7 @@ export abstract class PcmStream implements Disposable, AsyncDisposable {
     this.paused = false;
     if (this.state === 'running') return;
     if (this.state === 'released') yield* this.command('PREPARE');
+    yield* this.prepareAgain();
     this.check();
     this.beforeStart();
     yield* this.startCommand();
@@ -342,10 +361,31 @@ export abstract class PcmStream implements Disposable, AsyncDisposable {
 
   /** Sends START. In the meantime another call may have sent it: the control queue may be full. */
   protected *startCommand(): Steps<void> {
+    const resumes = this.state === 'stopped';
+    this.#resuming ||= resumes;
     try {
       yield* this.command('START');
     } catch (error) {
       if (!VirtioError.is(error, 'INVALID_PARAM') || this.state !== 'running') throw error;
+    } finally {
+      if (resumes) {
+        this.#resuming = false;
+        this.queue.wake();
+      }
+    }
+    if (resumes) this.afterResume();
+  }
+
+  /** Prepares a stream that was stopped when it had nothing left, so that it takes periods before it is started. */
+  protected *prepareAgain(): Steps<void> {
+    if (this.state !== 'stopped' || this.withDevice > 0) return;
+    this.releasing = true;
+    try {
+      yield* this.command('RELEASE');
+      yield* this.command('PREPARE');
+    } finally {
+      this.releasing = false;
+      this.queue.wake();
     }
   }
 

@@ -1,13 +1,13 @@
 /**
- * Playback: written frames are gathered into whole periods, as the specification requires, which are given to the device when they are
- * full. The stream starts by itself when its buffer is full; `drain` starts it earlier.
+ * Playback: written frames are gathered into whole periods, which are given to the device when they are full; the last one is filled
+ * with silence. 5.14.6.8.1.2 allows it to be shorter, but crosvm answers that with an error, and Linux's driver never does it. The stream starts by itself when its buffer is full; `drain` starts it earlier.
  */
 import { type SpinOptions, VirtioError, type WaitOptions } from '@virtio/core';
 import { copyPart } from './copy.ts';
 import { isWholeFrames } from './formats.ts';
 import { bytesFor } from './pcm-data.ts';
 import { PcmStream, type PcmStreamParts } from './pcm-stream.ts';
-import type { PcmData } from './samples.ts';
+import { fillSilence, type PcmData } from './samples.ts';
 import type { Steps } from './steps.ts';
 import { type WritableStreamClass, writableOf } from './streams.ts';
 
@@ -30,7 +30,7 @@ export class PlaybackStream extends PcmStream {
   readonly #staged: Uint8Array;
   #stagedLength = 0;
   #draining = false;
-  /** The bytes of the periods that the device has: all are full, except the last one before the end. */
+  /** The written bytes of the periods that the device has: all are full, except the last one before the end. */
   #bytesWithDevice = 0;
   #lastPeriod = 0;
 
@@ -49,7 +49,7 @@ export class PlaybackStream extends PcmStream {
   get writableBytes(): number {
     this.queue.drain();
     const { periodBytes } = this.parameters;
-    const free = Math.min(this.periods, this.queue.capacity) - this.withDevice;
+    const free = this.takesPeriods ? Math.min(this.periods, this.queue.capacity) - this.withDevice : 0;
     return Math.max(0, free) * periodBytes + periodBytes - this.#stagedLength;
   }
 
@@ -74,7 +74,8 @@ export class PlaybackStream extends PcmStream {
 
   /**
    * Writes as many frames as fit now, without starting the stream: call {@link PcmStream.start}, or `VirtioSound.control.submit` with
-   * `streamCommand(id, 'START')`, when enough is in the buffer.
+   * `streamCommand(id, 'START')`, when enough is in the buffer. While the stream is stopped only one period fits: after
+   * {@link PlaybackStream.drain}, send RELEASE and PREPARE first if more is to be in the buffer at the start.
    *
    * @returns the number of bytes written: whole frames, from the start of `data`; 0 while the stream is being stopped
    * @throws {@link VirtioError} as {@link PlaybackStream.write}
@@ -89,7 +90,7 @@ export class PlaybackStream extends PcmStream {
   }
 
   /**
-   * Plays all frames that were written, and then stops the stream. The device has used all of them when this returns; it does not report
+   * Plays all frames that were written, and silence up to the end of a period, and then stops the stream. The device has used all of them when this returns; it does not report
    * when their sound has ended.
    *
    * @throws {@link VirtioError} as {@link PlaybackStream.write}; `INVALID_PARAM` if the stream is paused
@@ -132,7 +133,11 @@ export class PlaybackStream extends PcmStream {
   }
 
   protected override beforeStart(): void {
-    return;
+    this.#postFull();
+  }
+
+  protected override afterResume(): void {
+    this.#postFull();
   }
 
   protected override afterRelease(): void {
@@ -175,6 +180,8 @@ export class PlaybackStream extends PcmStream {
       yield* this.untilReleased();
       const { epoch } = this;
       if (this.state === 'released') yield* this.command('PREPARE');
+      // What is written to a paused stream waits until it is started.
+      if (!this.paused) yield* this.prepareAgain();
       for (let at = 0; ;) {
         this.check();
         if (this.epoch !== epoch) throw this.#stopped();
@@ -204,8 +211,8 @@ export class PlaybackStream extends PcmStream {
         );
       }
       this.#draining = true;
+      if (this.#stagedLength > 0) yield* this.prepareAgain();
       while (this.#stagedLength > 0) {
-        // 5.14.6.8.1.2: the end of the stream may be shorter than a period.
         this.#lastPeriod = this.#stagedLength;
         if (this.#post()) {
           this.announce();
@@ -274,9 +281,16 @@ export class PlaybackStream extends PcmStream {
     return at;
   }
 
-  /** Gives the device the frames that were gathered. */
+  /** Gives the device a whole period that was gathered while it took none. */
+  #postFull(): void {
+    if (this.#stagedLength === this.parameters.periodBytes && this.#post()) this.announce();
+  }
+
+  /** Gives the device the frames that were gathered, and silence after them. */
   #post(): boolean {
-    if (!this.post(this.#staged, this.#stagedLength)) return false;
+    const { format, periodBytes } = this.parameters;
+    if (this.#stagedLength < periodBytes) fillSilence(format, this.#staged.subarray(this.#stagedLength));
+    if (!this.post(this.#staged, periodBytes)) return false;
     this.#bytesWithDevice += this.#stagedLength;
     this.#stagedLength = 0;
     return true;

@@ -17,6 +17,12 @@ const bytes = (length: number, from = 0): Uint8Array => Uint8Array.from({ length
 
 const filled = (length: number, value: number): number[] => Array.from({ length }, () => value);
 
+/** What the device plays of frames: whole periods, the last one filled with silence. */
+const whole = (data: ArrayLike<number>): number[] => [
+  ...Array.from(data),
+  ...filled((PERIOD - (data.length % PERIOD)) % PERIOD, 0),
+];
+
 async function open(
   options: ConstructorParameters<typeof SoundModel>[0] = {},
   parameters = {},
@@ -28,7 +34,7 @@ async function open(
 
 describe('playback', () => {
   it.each(ringVariants)(
-    'plays all that was written, in order, in whole periods but for the end [5.14.6.8.1.2] ($name)',
+    'plays all that was written, in order, in whole periods, and silence at the end [5.14.6.8.1.2] ($name)',
     async (ring) => {
       const { model, stream } = await open({ features: ring.features });
       const data = bytes(1000);
@@ -38,8 +44,9 @@ describe('playback', () => {
         model.play(0, 1);
       }
       await written;
-      expect(Uint8Array.from(model.stream(0).played)).toEqual(data);
-      expect(model.stream(0).sizes).toEqual([...filled(15, PERIOD), 1000 - 15 * PERIOD]);
+      expect(model.stream(0).played).toEqual(whole(data));
+      // crosvm refuses shorter ones, at the end, too.
+      expect(model.stream(0).sizes).toEqual(filled(16, PERIOD));
       expect(model.commands).toEqual(['SET_PARAMS', 'PREPARE', 'START', 'STOP']);
       expect(stream.underruns).toBe(0);
       expect(model.driver.quirks).toBe(0);
@@ -96,11 +103,9 @@ describe('playback', () => {
       model.play(0, 1);
     }
     await done;
-    expect(model.stream(0).played).toEqual([
-      ...filled(2 * PERIOD, 1),
-      ...filled(4 * PERIOD, 2),
-      ...filled(4, 3),
-    ]);
+    expect(model.stream(0).played).toEqual(
+      whole([...filled(2 * PERIOD, 1), ...filled(4 * PERIOD, 2), ...filled(4, 3)]),
+    );
   });
 
   it('counts an underrun when the device has nothing left, tells of it, and goes on', async () => {
@@ -180,6 +185,53 @@ describe('playback', () => {
     expect(model.stream(0).played).toEqual([...bytes(4 * PERIOD), ...bytes(PERIOD)]);
   });
 
+  it('gives the device no period between STOP and START [5.14.6.6.1]', async () => {
+    const { model, stream } = await open();
+    const drain = async (): Promise<void> => {
+      const drained = stream.drain();
+      for (let n = 0; n < 4; n += 1) {
+        await turns();
+        model.play(0);
+      }
+      await drained;
+    };
+    await stream.write(bytes(4 * PERIOD));
+    await drain();
+    // It was drained, so it is prepared again before there are periods.
+    expect(stream.writableBytes).toBe(PERIOD);
+    await stream.write(bytes(2 * PERIOD, 50));
+    expect([stream.state, model.stream(0).waiting.length]).toEqual(['prepared', 2]);
+    await drain();
+    expect(model.commands.slice(4)).toEqual(['RELEASE', 'PREPARE', 'START', 'STOP']);
+    // The same where the caller starts it.
+    expect(stream.submitWrite(bytes(3 * PERIOD, 60))).toBe(PERIOD);
+    await stream.start();
+    expect(model.stream(0).waiting).toHaveLength(1);
+    expect(stream.submitWrite(bytes(3 * PERIOD, 70))).toBe(3 * PERIOD);
+    // It is paused: writers wait until it goes on, whoever starts it.
+    for (const start of [() => stream.start(), () => model.driver.control.start(0)]) {
+      await stream.pause();
+      const writing = stream.write(bytes(3 * PERIOD, 80));
+      await turns();
+      expect(model.stream(0).state).toBe('stopped');
+      await start();
+      for (let n = 0; n < 4; n += 1) {
+        await turns();
+        model.play(0, 2);
+      }
+      await writing;
+    }
+    await stream.start();
+    await drain();
+    expect(model.stream(0).played).toEqual([
+      ...[...bytes(4 * PERIOD), ...bytes(2 * PERIOD, 50), ...bytes(PERIOD, 60), ...bytes(3 * PERIOD, 70)],
+      ...[...bytes(3 * PERIOD, 80), ...bytes(3 * PERIOD, 80)],
+    ]);
+    expect(stream.failedPeriods).toBe(0);
+    model.driver[Symbol.dispose]();
+    model.device.assertClean();
+  });
+
   it('stays paused, and released, while others write', async () => {
     const { model, stream } = await open();
     const writing = stream.write(bytes(12 * PERIOD));
@@ -225,7 +277,7 @@ describe('playback', () => {
     await turns();
     model.play(0);
     await closed;
-    expect(model.stream(0)).toMatchObject({ state: 'released', sizes: [PERIOD, 4] });
+    expect(model.stream(0)).toMatchObject({ state: 'released', sizes: [PERIOD, PERIOD] });
     expect(stream.closed).toBe(true);
     await expect(stream.write(bytes(4))).rejects.toMatchObject({ code: 'DISPOSED' });
     await stream.close();
@@ -289,7 +341,7 @@ describe('playback', () => {
       model.play(0);
     }
     await used;
-    expect(model.stream(0).played).toEqual([...bytes(8)]);
+    expect(model.stream(0).played).toEqual(whole(bytes(8)));
   });
 
   it('spins: writes, drains, pauses, stops and closes', () => {
@@ -421,7 +473,7 @@ describe('playback', () => {
       model.play(0, 1);
     }
     await done;
-    expect(Uint8Array.from(model.stream(0).played)).toEqual(data.subarray(0, 900));
+    expect(model.stream(0).played).toEqual(whole(data.subarray(0, 900)));
   });
 
   it('is a WritableStream that stops when it is aborted', async () => {
@@ -452,7 +504,7 @@ describe('playback', () => {
             model.play(0);
           }
           await done;
-          expect(model.stream(0).played).toEqual(parts.flatMap((part) => [...part]));
+          expect(model.stream(0).played).toEqual(whole(parts.flatMap((part) => [...part])));
           expect(model.device.violations).toEqual([]);
         },
       ),

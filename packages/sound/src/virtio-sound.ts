@@ -165,6 +165,8 @@ export class VirtioSound extends BufferDriver<SoundFeatureName, SoundEvents> {
       requests,
       memory: new SlotMemory(allocate),
       quirk: quirk(SoundQueue.CONTROL),
+      // Calls that wait for room look again: a stream that was stopped takes periods when it is started, by whomever.
+      moved: (id) => this.#streams.get(id)?.look(),
     });
     this.control = new SoundControl(transport, this.#commands, counts);
     this.start();

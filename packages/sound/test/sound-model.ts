@@ -250,6 +250,12 @@ export class SoundModel {
       const size = output ? chain.readable - 4 : chain.writable - 8;
       if (size > stream.params.period) throw this.device.violated(`a period of ${size} bytes`);
     }
+    // vhost-device-sound ends where this throws.
+    if (stream.state === 'stopped') {
+      throw this.device.violated(
+        'a period after STOP; the driver transfers data after PREPARE and START [5.14.6.6.1]',
+      );
+    }
     chain.defer();
     stream.waiting.push(chain);
     if (this.eager && output) this.play(id);

@@ -46,6 +46,8 @@ export interface HalCounts {
   unshares: number;
   /** Shares that needed a copy. */
   bounces: number;
+  /** Allocations and shares that a {@link FailurePlan} made fail. */
+  refusals: number;
   /** Accesses by the device through {@link FakeHal.view}. */
   deviceAccesses: number;
   /** Accesses by the device that were refused. */
@@ -95,6 +97,7 @@ export class FakeHal implements Hal, DeviceMemory {
     shares: 0,
     unshares: 0,
     bounces: 0,
+    refusals: 0,
     deviceAccesses: 0,
     faults: 0,
   };
@@ -125,6 +128,7 @@ export class FakeHal implements Hal, DeviceMemory {
       throw this.#misused(`asked to allocate ${pages} pages; ask for one or more`);
     }
     if (fails(this.#allocPlan)) {
+      this.counts.refusals += 1;
       throw new VirtioError(
         'DMA_ERROR',
         `${pages} pages were asked for; the test makes this allocation fail`,
@@ -211,6 +215,7 @@ export class FakeHal implements Hal, DeviceMemory {
       throw this.#misused('an empty buffer was shared, or one whose memory was given back');
     }
     if (fails(this.#sharePlan)) {
+      this.counts.refusals += 1;
       throw new VirtioError(
         'DMA_ERROR',
         `${buffer.length} bytes were to be shared; the test makes this call fail`,

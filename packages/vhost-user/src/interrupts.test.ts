@@ -78,6 +78,38 @@ describe('a wait', () => {
     expect(spins).toBeLessThan(15);
   });
 
+  it('looks many times a turn, and callers have their answers and ask again in between', async () => {
+    using one = set(50);
+    let answers = 0;
+    let asked = false;
+    one.interrupts.hold();
+    one.look.mockImplementation(() => {
+      if (!asked) return;
+      asked = false;
+      answers += 1;
+      one.interrupts.brought();
+      // The caller goes on in a later microtask, and its request is sent in one after that.
+      void Promise.resolve()
+        .then(() => undefined)
+        .then(() => (asked = true));
+    });
+    asked = true;
+    await turns(2);
+    expect(answers).toBeGreaterThan(20);
+    one.interrupts.release();
+  });
+
+  it('lets other work have a turn, even if something is found at each look', async () => {
+    using one = set(50);
+    one.look.mockImplementation(() => one.interrupts.brought());
+    one.interrupts.hold();
+    await turns(10);
+    const looks = one.look.mock.calls.length;
+    expect(looks).toBeGreaterThan(10);
+    expect(looks).toBeLessThan(12 * 513);
+    one.interrupts.release();
+  });
+
   it('with spinUs 0 looks once more when something came, and not when somebody begins to wait', async () => {
     using one = set(0);
     one.interrupts.hold();

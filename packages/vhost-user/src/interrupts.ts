@@ -1,10 +1,12 @@
 /**
  * Interrupts of a vhost-user device: one eventfd per vring, or none; then the rings are polled.
  *
- * Sleeping and waking up take longer than a fast back end takes to answer. So the rings are polled at each turn of the event loop
- * when a caller begins to wait and when a buffer was used; the back end is not asked to signal meanwhile. When nothing was used for
- * a while, it is asked to, and the process sleeps. A lookout that finds nothing makes the next ones rarer; one that finds something
- * restores them.
+ * Sleeping and waking up take longer than a fast back end takes to answer. So the rings are polled when a caller begins to wait and
+ * when a buffer was used; the back end is not asked to signal meanwhile. When nothing was used for a while, it is asked to, and the
+ * process sleeps. A lookout that finds nothing makes the next ones rarer; one that finds something restores them.
+ *
+ * A turn of the event loop takes several microseconds, in which a back end that is not asked anything goes to sleep. So each turn polls
+ * many times, in microtasks: callers get answers and make their next requests in between.
  */
 import { InterruptHandlers, type Lookout } from '@virtio/core';
 import type { EventPoller } from '@virtio/linux';
@@ -12,9 +14,13 @@ import type { EventPoller } from '@virtio/linux';
 /** After lookouts that found nothing, at most so many are left out. */
 const MOST_SKIPPED = 64;
 
+/** How often a turn of the event loop polls after it began or last found something, and how often in all: some 10 and 100 microseconds. */
+const POLLS = 64;
+const MOST_POLLS = 512;
+
 /** The interrupts of a vhost-user device. Removal and changes of the configuration always come through its sockets. */
 export class VhostUserInterrupts extends InterruptHandlers implements Lookout {
-  /** Whether the rings are polled at each turn of the event loop while a caller waits. */
+  /** Whether the rings are polled for as long as a caller waits. */
   readonly polling: boolean;
   readonly #poller: EventPoller;
   readonly #spinMs: number;
@@ -29,6 +35,11 @@ export class VhostUserInterrupts extends InterruptHandlers implements Lookout {
   /** {@link VhostUserInterrupts.#answers} when the lookout began or last found something, and when it ends. */
   #seen = 0;
   #until = 0;
+  /** How often this turn of the event loop still polls unless it finds something, and how often at the most. */
+  #polls = 0;
+  #mostPolls = 0;
+  /** {@link VhostUserInterrupts.#answers} at the last poll. */
+  #polled = 0;
   /** How many lookouts are left out after one that found nothing, and how many of them remain. */
   #skip = 0;
   #skipped = 0;
@@ -139,10 +150,25 @@ export class VhostUserInterrupts extends InterruptHandlers implements Lookout {
 
   readonly #turn = (): void => {
     this.#scheduled = false;
+    // Without time to spin, what is polled for was used while the callers were told of the last.
+    const spins = this.polling || this.#spinMs > 0;
+    this.#polls = spins ? POLLS : 0;
+    this.#mostPolls = spins ? MOST_POLLS : 0;
+    this.#poll();
+  };
+
+  readonly #poll = (): void => {
     try {
       if (this.#holds > 0) this.callQueues();
     } finally {
-      if (this.#goesOn()) this.#next();
+      if (this.#answers !== this.#polled) {
+        this.#polled = this.#answers;
+        this.#polls = POLLS;
+      }
+      this.#polls -= 1;
+      this.#mostPolls -= 1;
+      if (this.#polls > 0 && this.#mostPolls > 0) queueMicrotask(this.#poll);
+      else if (this.#goesOn()) this.#next();
       else if (this.#looking) this.#rest();
     }
   };

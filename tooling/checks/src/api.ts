@@ -6,15 +6,14 @@
 import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
-import { Extractor, ExtractorConfig, ExtractorLogLevel } from '@microsoft/api-extractor';
+import { CompilerState, Extractor, ExtractorConfig, ExtractorLogLevel } from '@microsoft/api-extractor';
 import { USAGE } from '@virtio/setup/usage';
 import { type Library, cache, libraries, root } from './workspace.ts';
 
-/** Writes the report of a package, or compares it; returns whether it was the same. */
-function report({ name, folder }: Library, write: boolean): boolean {
+function configOf({ name, folder }: Library): ExtractorConfig {
   const short = name.replace('@virtio/', '');
   const quiet = { default: { logLevel: ExtractorLogLevel.None } };
-  const config = ExtractorConfig.prepare({
+  return ExtractorConfig.prepare({
     configObjectFullPath: path.join(folder, 'api-extractor.json'),
     packageJsonFullPath: path.join(folder, 'package.json'),
     configObject: {
@@ -52,13 +51,27 @@ function report({ name, folder }: Library, write: boolean): boolean {
       },
     },
   });
-  const result = Extractor.invoke(config, {
-    localBuild: write,
-    messageCallback: (message) => {
-      message.handled = true;
-    },
+}
+
+/** Writes the reports of packages, or compares them; returns the names of those that were not the same. */
+function changedReports(packages: readonly Library[], write: boolean): string[] {
+  const [first, ...others] = packages.map(configOf);
+  if (first === undefined) throw new Error('there are no packages');
+  // One program for all: most of what it has to parse and bind is in each of them.
+  const compilerState = CompilerState.create(first, {
+    additionalEntryPoints: others.map(({ mainEntryPointFilePath }) => mainEntryPointFilePath),
   });
-  return !result.apiReportChanged;
+  const changed = [first, ...others].filter(
+    (config) =>
+      Extractor.invoke(config, {
+        compilerState,
+        localBuild: write,
+        messageCallback: (message) => {
+          message.handled = true;
+        },
+      }).apiReportChanged,
+  );
+  return changed.map(({ packageJson }) => packageJson?.name ?? '');
 }
 
 /** The packages whose report changed since `ref` and that no changeset added since then names. */
@@ -89,18 +102,16 @@ if (mode === '--since' && ref !== undefined) {
   if (missing.length > 0) process.exitCode = 1;
 } else if (mode === undefined || mode === '--write') {
   fs.mkdirSync(path.join(cache, 'api'), { recursive: true });
-  let changed = 0;
-  for (const library of libraries()) {
-    if (report(library, mode === '--write')) continue;
-    changed += 1;
+  const changed = changedReports(libraries(), mode === '--write');
+  for (const name of changed) {
     const what =
       mode === '--write'
         ? 'changed; the report is updated'
         : 'changed; run "npm run api -- --write" to update the report';
-    console.log(`${library.name}: the interface ${what}`);
+    console.log(`${name}: the interface ${what}`);
   }
-  console.log(`${libraries().length} interfaces, ${changed} changed`);
-  if (changed > 0 && mode !== '--write') process.exitCode = 1;
+  console.log(`${libraries().length} interfaces, ${changed.length} changed`);
+  if (changed.length > 0 && mode !== '--write') process.exitCode = 1;
 } else {
   console.error(`Unknown argument ${mode}.\n\n${USAGE.api}`);
   process.exitCode = 2;

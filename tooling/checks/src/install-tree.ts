@@ -74,6 +74,19 @@ export function expectedTree(install: readonly string[]): string[] {
   return [...expected].sort();
 }
 
+/** What is wrong with an installed tree, a complaint each; a package that is there twice is, too: its errors and classes are not the other's. */
+export function treeProblems(installed: readonly string[], expected: readonly string[]): string[] {
+  return [
+    ...installed
+      .filter((name) => !expected.includes(name))
+      .map((name) => `${name} is installed, but not expected`),
+    ...expected.filter((name) => !installed.includes(name)).map((name) => `${name} is missing`),
+    ...installed
+      .filter((name, index) => name.startsWith('@virtio/') && installed.indexOf(name) !== index)
+      .map((name) => `${name} is installed more than once`),
+  ];
+}
+
 /** A hash of what those of our packages that are among `names` would publish to run. */
 export function contentHash(names: readonly string[]): string {
   const hash = createHash('sha256');

@@ -505,12 +505,7 @@ export abstract class Driver<
     this.#failure = error;
     this.#queues.fail(error);
     if (!failed) this.onFailure(error);
-    try {
-      this.transport.reset();
-    } catch (cause) {
-      // A device that was removed can no longer reach memory. One that does not stop may still write: its memory is leaked.
-      if (!VirtioError.is(cause, 'DEVICE_REMOVED')) throw cause;
-    }
+    this.#stop();
     this.#queues.forget(error);
     this.onDispose();
     this.#release();
@@ -544,13 +539,22 @@ export abstract class Driver<
   #giveUp(): void {
     try {
       this.transport.setStatus(this.transport.getStatus().with(DeviceStatus.FAILED));
-      this.transport.reset();
+      this.#stop();
       this.#release();
       this.transport.setStatus(DeviceStatus.from(DeviceStatus.FAILED));
       this.transport.unclaim(this);
     } catch {
       // The device did not stop: its memory stays allocated, and the first error is the one that counts.
       return;
+    }
+  }
+
+  /** A device that was removed can no longer reach memory. One that does not stop may still write: its memory is leaked. */
+  #stop(): void {
+    try {
+      this.transport.reset();
+    } catch (cause) {
+      if (!VirtioError.is(cause, 'DEVICE_REMOVED')) throw cause;
     }
   }
 

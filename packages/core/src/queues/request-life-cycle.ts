@@ -125,14 +125,15 @@ export abstract class RequestLifeCycle<R> implements DriverQueue {
 
   /** Shares a buffer that the device reads and pushes it as one descriptor. It is unshared when the request has ended. */
   shareReadable(slot: number, buffer: Uint8Array): void {
-    const address = this.#shared.share(slot, buffer, false);
-    this.queue.pushReadable(address, buffer.length);
+    // Before it is shared: another thread may enlarge shared memory.
+    const { length } = buffer;
+    this.queue.pushReadable(this.#shared.share(slot, buffer, false), length);
   }
 
   /** Shares a buffer that the device writes and pushes it as one descriptor. It is unshared when the request has ended. */
   shareWritable(slot: number, buffer: Uint8Array): void {
-    const address = this.#shared.share(slot, buffer, true);
-    this.queue.pushWritable(address, buffer.length);
+    const { length } = buffer;
+    this.queue.pushWritable(this.#shared.share(slot, buffer, true), length);
   }
 
   /**

@@ -101,7 +101,9 @@ export class RequestQueue<R = unknown> extends RequestLifeCycle<R> {
       // Draining may have failed the driver, and a listener may have cancelled; nothing would then settle this promise.
       this.checkWaitable(options);
       if (count > this.queue.size) this.queue.begin(count);
-      if (this.table.done === this.slots) {
+      // With all descriptors free, the device has none of the requests whose slots are taken.
+      const { isBuilding, availableDescriptors } = this.queue;
+      if (this.table.free === 0 && !isBuilding && availableDescriptors === this.slots) {
         throw new VirtioError(
           'QUEUE_FULL',
           `${this.transport.who()}: all ${this.slots} requests of queue ${this.queue.index} are done and not completed; complete one first`,

@@ -270,6 +270,8 @@ export abstract class VirtQueue implements QueueCalls, Disposable {
    * @throws {@link VirtioError} `INVALID_PARAM` if buffers are missing; the chain can then be filled or rewound
    */
   submit(): number {
+    // A caller's array, or the platform, may have run code that failed the driver.
+    if (this.#failure !== undefined) throw this.#failure;
     if (this.wanted === 0 || this.left !== 0) {
       throw new VirtioError(
         'INVALID_PARAM',

@@ -174,6 +174,24 @@ export class TracedTransport extends Transport {
 
   // Methods that a transport may override are forwarded to the transport below.
 
+  override reset(): void {
+    this.#register('write', this.#names.status, 0, { text: 'reset' });
+    this.#transport.reset();
+    this.#register('read', this.#names.status, 0, { text: '0' });
+  }
+
+  override finishInit(): void {
+    this.getStatus();
+    this.#change(() => {
+      this.#transport.finishInit();
+    });
+  }
+
+  override readConsistent<T>(read: () => T): T {
+    // Legacy transports have no generation, whose reads are reported elsewhere, and do it in their own way [2.5.4].
+    return this.requiresLegacyLayout() ? this.#transport.readConsistent(read) : super.readConsistent(read);
+  }
+
   override checkAlive(): void {
     this.#transport.checkAlive();
   }
@@ -191,12 +209,9 @@ export class TracedTransport extends Transport {
   }
 
   override fail(error: VirtioError): VirtioError {
-    const { bits } = this.#transport.getStatus();
-    this.#transport.fail(error);
-    const after = this.#transport.getStatus();
-    if (after.bits !== bits) {
-      this.#register('write', this.#names.status, after.bits, { text: inner(after.toString()) });
-    }
+    this.#change(() => {
+      this.#transport.fail(error);
+    });
     return error;
   }
 
@@ -215,6 +230,16 @@ export class TracedTransport extends Transport {
   override watchQueue(queue: QueueCalls): void {
     this.#transport.watchQueue(queue);
     traceQueue(queue, this.#tell, this.#memory);
+  }
+
+  /** Runs what changes the status, and reports the change. */
+  #change(body: () => void): void {
+    const { bits } = this.#transport.getStatus();
+    body();
+    const after = this.#transport.getStatus();
+    if (after.bits !== bits) {
+      this.#register('write', this.#names.status, after.bits, { text: inner(after.toString()) });
+    }
   }
 
   #register(

@@ -1,7 +1,7 @@
 /** What every driver must do about requests that the device answers. */
 import { attempt, mustFail } from './attempt.ts';
 import { ANY, AWAKE, type Behaviour } from './behaviour.ts';
-import { check, equal, throws } from './check.ts';
+import { check, equal, hasCode, throws } from './check.ts';
 import { callerBehaviours } from './caller-behaviours.ts';
 import { GIVE_UP, lateBehaviours } from './late-behaviours.ts';
 import { promiseBehaviours } from './promise-behaviours.ts';
@@ -51,11 +51,18 @@ function behavioursOfForm<D extends ContractDriver>(requests: Requests<D>, form:
         const { hal } = scene.device;
         const { shares } = hal.counts;
         for (let n = 0; n < 2 * capacity; n += 1) {
+          const { refusals } = hal.counts;
           hal.failShare();
-          await attempt(scene, requests, form).catch(() => undefined);
+          let error: unknown;
+          try {
+            await attempt(scene, requests, form);
+          } catch (thrown) {
+            error = thrown;
+          }
           hal.failShare({ count: 0 });
+          // A driver with its own memory for requests shares nothing.
+          if (hal.counts.refusals > refusals) hasCode(error, `the ${form} form`, 'DMA_ERROR');
         }
-        // A driver with its own memory for requests shares nothing.
         check(hal.counts.shares - shares <= 2 * capacity, 'shared more than there was to share');
         equal(await scene.capacity(requests), capacity, 'requests that the device gets at once, afterwards');
         await scene.works();

@@ -66,10 +66,14 @@ export function tokenBehaviours<D extends ContractDriver>(
         scene.answering = false;
         const call = requests.call(scene.mark());
         const token = scene.submit(call);
-        for (const wrong of [-1, 0.5, NaN, Infinity, 2 ** 31, 2 ** 53, token + 0.5]) {
-          complete(scene, wrong, 'WRONG_TOKEN', `an invalid token (${wrong})`);
+        const numbers = [-1, 0.5, NaN, Infinity, 2 ** 31, 2 ** 53, token + 0.5];
+        // Callers without types may give these.
+        for (const wrong of [...numbers, BigInt(token), String(token), null, undefined, {}]) {
+          const value = wrong as number;
+          const what = `an invalid token (${typeof value} ${String(value)})`;
+          complete(scene, value, 'WRONG_TOKEN', what);
           if (polling.cancel) {
-            throws(() => polling.cancel?.(scene.driver, wrong), `cancel(${wrong})`, 'WRONG_TOKEN');
+            throws(() => polling.cancel?.(scene.driver, value), `cancel() of ${what}`, 'WRONG_TOKEN');
           }
         }
         scene.answer();

@@ -1,3 +1,4 @@
+import type { VirtioError } from '@virtio/core';
 import { describe, expect, it } from 'vitest';
 import { Sample, sampleSubject } from '../contract/sample-driver.fixture.ts';
 import type { Subject } from '../contract/subject.ts';
@@ -55,6 +56,126 @@ describe('the fuzzer of drivers', () => {
     const subject = { ...sampleSubject, requests: [{ ...requests, call }] };
     const { seed, message } = await finding(subject);
     expect(message).toContain(`seed ${seed}`);
+  });
+
+  it.each<[string, RegExp, (sample: Sample) => object]>([
+    [
+      'a failure that is reported twice',
+      /2 failures were reported|reported twice/,
+      (sample) => {
+        const fail = sample.fail.bind(sample);
+        return {
+          fail(error: VirtioError) {
+            const failed = sample.failure !== undefined;
+            fail(error);
+            // As of a driver that reports it itself, too.
+            if (failed) return;
+            (sample as unknown as { emit(event: string, value: unknown): void }).emit('failure', error);
+          },
+        };
+      },
+    ],
+    [
+      'a failure that is not reported',
+      /failed without reporting it/,
+      (sample) => {
+        const on = sample.on.bind(sample);
+        return {
+          on: (event: 'failure' | 'used', listener: () => void) =>
+            event === 'failure' ? () => undefined : on(event, listener),
+        };
+      },
+    ],
+    [
+      'a message that is lost on the way to the device',
+      /sent by queue 2 and did not arrive/,
+      (sample) => {
+        const send = sample.trySend.bind(sample);
+        return { trySend: (mark: number) => mark % 31 === 30 || send(mark) };
+      },
+    ],
+    [
+      'a message that is sent twice',
+      /which was not sent, or it got it twice/,
+      (sample) => {
+        const send = sample.trySend.bind(sample);
+        return {
+          trySend(mark: number) {
+            const sent = send(mark);
+            if (sent && mark % 31 === 30) send(mark);
+            return sent;
+          },
+        };
+      },
+    ],
+    [
+      'a message of the device that is lost',
+      /were sent and did not arrive/,
+      (sample) => {
+        const take = sample.tryReceive.bind(sample);
+        return {
+          tryReceive() {
+            const mark = take();
+            return mark % 31 === 30 ? -1 : mark;
+          },
+        };
+      },
+    ],
+    [
+      'a promise that never settles',
+      /did not settle/,
+      (sample) => {
+        const ask = sample.ask.bind(sample);
+        let count = 0;
+        return {
+          ask: (...args: Parameters<Sample['ask']>) =>
+            ask(...args).then((value) => ((count += 1) % 50 === 49 ? new Promise(() => undefined) : value)),
+        };
+      },
+    ],
+    [
+      'an abort that is not heeded',
+      /promises that did not settle|waits for messages that did not end/,
+      (sample) => {
+        const receive = sample.receive.bind(sample);
+        return { receive: () => receive({}) };
+      },
+    ],
+    [
+      'a request that is not given up',
+      /belongs to no request|which is stale, did something/,
+      (sample) => {
+        const cancel = sample.cancel.bind(sample);
+        let count = 0;
+        return {
+          cancel(token: number) {
+            if ((count += 1) % 3 !== 2) cancel(token);
+          },
+        };
+      },
+    ],
+    [
+      'an event loop that is kept alive',
+      /holds on the event loop/,
+      (sample) => {
+        const ask = sample.ask.bind(sample);
+        return {
+          ask(...args: Parameters<Sample['ask']>) {
+            sample.transport.interrupts?.hold();
+            return ask(...args);
+          },
+        };
+      },
+    ],
+  ])('finds %s', { timeout: 60_000 }, async (_name, expected, worse) => {
+    const { message } = await finding({
+      ...sampleSubject,
+      open(transport, hal) {
+        const sample = new Sample(transport, hal);
+        return Object.assign(sample, worse(sample));
+      },
+    });
+    expect(message).toMatch(expected);
   });
 
   it('finds errors that are not typed, or have no cause', async () => {

@@ -29,6 +29,7 @@ export default [
       failsWith('UNSUPPORTED', () => openTransport(address, { ...options, interrupts: 'msix' }));
       {
         using blk = openDriver(VirtioBlk, address, { ...options, interrupts: 'polling' });
+        failsWith('DEVICE_BUSY', () => openTransport(address, options));
         using buffer = blk.hal.alloc(6 * MIB);
         randomFillSync(buffer.bytes);
         const copy = buffer.bytes.slice();
@@ -69,6 +70,7 @@ export default [
       const last = emptyWindow(context.cell).toString(16);
       failsWith('NO_DEVICE', () => openTransport(`mmio:0x${last}`, { unsafePhysicalMemory: true }));
       using blk = openDriver(VirtioBlk, `mmio:0x${address.toString(16)}`, { unsafePhysicalMemory: true });
+      failsWith('DEVICE_BUSY', () => openTransport(location, { unsafePhysicalMemory: true }));
       blk.readSync(0, new Uint8Array(512));
     },
   }),

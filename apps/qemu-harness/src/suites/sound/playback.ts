@@ -171,11 +171,14 @@ export default [
       stream.writeSync(whole(first));
       stream.writeSync(silence(TAIL));
       stream.drainSync();
+      // So that it takes periods before it is started.
+      sound.control.releaseSync(stream.id);
+      sound.control.prepareSync(stream.id);
       const bytes = new Uint8Array(whole(second).buffer);
       for (let at = 0; at < bytes.length;) {
         const taken = stream.submitWrite(bytes.subarray(at));
         at += taken;
-        if (stream.state === 'stopped' && taken > 0) stream.startSync();
+        if (stream.state === 'prepared' && taken > 0) stream.startSync();
         if (taken === 0) await delay(5);
       }
       stream.writeSync(silence(TAIL));
