@@ -232,6 +232,7 @@ export class Tags {
         return;
       }
     };
+    this.device.disown(this.#tokens[tag] as number);
     this.#orphans.push({ tag, finish, wanted: false });
     this.sweep();
   }

@@ -83,8 +83,10 @@ export class Virtio9p extends Driver<P9FeatureName, P9Events> {
   readonly mountTag: string | undefined;
 
   readonly #requests: RequestQueue<number>;
-  /** By slot: the room for the reply. */
+  // By slot: the room for the reply, the token, and whether nobody wants the reply any more.
   readonly #replies: Uint8Array[] = [];
+  readonly #tokens: number[] = [];
+  readonly #unwanted: boolean[] = [];
   #epoch = 0;
   #messages: Uint8Array<ArrayBuffer> | undefined;
 
@@ -104,7 +106,10 @@ export class Virtio9p extends Driver<P9FeatureName, P9Events> {
     );
     const { tag, requests } = this.setUp(() => ({
       tag: this.features.has('MOUNT_TAG') ? this.#readTag() : undefined,
-      requests: this.createRequestQueue({ index: REQUEST_QUEUE, size: queueSize }, { result: this.#result }),
+      requests: this.createRequestQueue(
+        { index: REQUEST_QUEUE, size: queueSize },
+        { judge: this.#judge, result: this.#result },
+      ),
     }));
     this.mountTag = tag;
     this.#requests = requests;
@@ -261,6 +266,17 @@ export class Virtio9p extends Driver<P9FeatureName, P9Events> {
     this.#requests.cancel(token);
   }
 
+  /**
+   * Gives up the reply of a request: nothing is copied to its caller's buffers any more, and {@link Virtio9p.complete} throws `ABORTED` when the
+   * device has answered. Buffers in DMA memory may be written until then.
+   *
+   * @internal
+   */
+  disown(token: number): void {
+    const slot = this.#tokens.indexOf(token);
+    if (slot >= 0) this.#unwanted[slot] = true;
+  }
+
   protected override onFailure(error: VirtioError): void {
     this.emit('lost', error);
   }
@@ -347,8 +363,14 @@ export class Virtio9p extends Driver<P9FeatureName, P9Events> {
       throw error;
     }
     this.#replies[slot] = reply;
-    return requests.submit(slot);
+    this.#unwanted[slot] = false;
+    return (this.#tokens[slot] = requests.submit(slot));
   }
+
+  readonly #judge = (slot: number): void => {
+    if (this.#unwanted[slot] !== true) return;
+    throw new VirtioError('ABORTED', `${this.transport.who()}: nobody waits for this reply any more`);
+  };
 
   readonly #result = (slot: number, usedLength: number): number => {
     if (usedLength === 0) return 0;

@@ -38,6 +38,7 @@ describe('a synchronous call', () => {
     const again = new Uint8Array(4_000_000);
     expect(handle.readSync(again, { position: 0 })).toBe(again.length);
     expect(same(again, pattern(4_000_000))).toBe(true);
+    expect(buffer.every((byte) => byte === 0)).toBe(true);
     handle.closeSync();
     fs.unmountSync();
     driver[Symbol.dispose]();

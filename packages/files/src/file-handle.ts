@@ -101,8 +101,8 @@ export class FileHandle {
   }
 
   /**
-   * The synchronous form of {@link FileHandle.read}. Returns how many bytes were read. If it ends with `NOT_READY`, the buffer belongs to the
-   * request until the server has answered: a late answer is written to it.
+   * The synchronous form of {@link FileHandle.read}. Returns how many bytes were read. After `NOT_READY`, a buffer in DMA memory may be
+   * written until the server has answered; others are left alone.
    */
   readSync(
     buffer: Uint8Array,

@@ -190,6 +190,8 @@ export class FuseClient implements FileClient {
   *connect({ uid = 0, gid = 0 }: ConnectOptions = {}): Task<FuseFid> {
     requireInteger(CLIENT, 'uid', uid, 0, MAX_ID);
     requireInteger(CLIENT, 'gid', gid, 0, MAX_ID);
+    // Answers that came after an earlier session was cut short.
+    this.#exchange.look();
     claim(this.device, this);
     try {
       this.#exchange.restart({ uid, gid });
@@ -359,37 +361,53 @@ export class FuseClient implements FileClient {
   /** Closes a file (`FLUSH`, `RELEASE`) and forgets its fid. @throws FileError what went wrong while it was closed */
   *clunk(fid: FuseFid): Task<void> {
     this.#nodes.check(fid, 'flush');
-    fid.live = false;
-    const { fh, node } = fid;
-    try {
-      if (fh === undefined) return;
-      let failure: unknown;
-      // The server releases the locks of the process that it is told.
-      const owners = isDirectory(fid.qid) ? [] : (fid.owners ?? [fid.id]);
-      for (const owner of owners) {
-        if (!this.#flushes) break;
-        try {
-          yield* this.#exchange.call(flushOf(fid, fh, owner), true);
-        } catch (error) {
-          if (FileError.is(error, 'ENOSYS')) this.#flushes = false;
-          else failure ??= error;
-        }
-      }
-      yield* this.#exchange.call(releaseOf(fid, fh), true);
-      if (failure !== undefined) throw failure as Error;
-    } finally {
-      this.#nodes.leave(node);
+    const { fh } = fid;
+    if (fh === undefined) {
+      this.#leave(fid);
+      return;
     }
+    let failure: FileError | undefined;
+    // The server releases the locks of the process that it is told.
+    const owners = isDirectory(fid.qid) ? [] : (fid.owners ?? [fid.id]);
+    for (const owner of owners) {
+      if (!this.#flushes) break;
+      try {
+        yield* this.#exchange.call(flushOf(fid, fh, owner), true);
+      } catch (error) {
+        if (!FileError.is(error)) {
+          // Nobody waits any more, but the server must know that the file is closed.
+          yield* this.forget(fid);
+          throw error;
+        }
+        if (error.code === 'ENOSYS') this.#flushes = false;
+        else failure ??= error;
+      }
+    }
+    const call = releaseOf(fid, fh);
+    let tag: number;
+    try {
+      tag = yield* this.#exchange.send(call, true);
+    } catch (error) {
+      this.#leave(fid);
+      throw error;
+    }
+    fid.live = false;
+    yield* this.#exchange.receive(tag, call, true, () => this.#leave(fid));
+    if (failure !== undefined) throw failure;
+  }
+
+  /** A fid is no longer used: its node is forgotten with its last fid. */
+  #leave(fid: FuseFid): void {
+    fid.live = false;
+    if (fid.session === this.#exchange.session) this.#nodes.leave(fid.node);
   }
 
   /** Closes a file, if it is open, without waiting for the answer; errors are ignored. */
   *forget(fid: FuseFid | undefined): Task<void> {
     if (fid === undefined || fid === this.#root || !fid.live) return;
     fid.live = false;
-    const { fh, node } = fid;
-    const left = (): void => {
-      if (fid.session === this.#exchange.session) this.#nodes.leave(node);
-    };
+    const { fh } = fid;
+    const left = (): void => this.#leave(fid);
     if (!this.isCurrent(fid)) return;
     if (fh === undefined) {
       left();

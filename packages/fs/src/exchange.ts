@@ -16,7 +16,16 @@ import {
   VirtioError,
   type WaitOptions,
 } from '@virtio/core';
-import { abortError, CHECK, FileError, HOLD, refuseAborted, ROOM, type Task } from '@virtio/files';
+import {
+  abortError,
+  CHECK,
+  FileError,
+  HOLD,
+  refuseAborted,
+  ROOM,
+  settledOrAborted,
+  type Task,
+} from '@virtio/files';
 import {
   ENTRY_OPCODES,
   In,
@@ -212,12 +221,12 @@ export class Exchange {
     while (step.done !== true) {
       const wait = step.value;
       try {
-        if (wait === ROOM) await this.#room(signal);
-        else if (wait !== CHECK) {
-          await this.#answered(this.#tag(wait % HOLD), wait < HOLD ? signal : undefined);
-        }
-        // Only once: the clean-up is not cancelled. A request whose reply arrives is not cancelled either.
-        if (signal?.aborted === true && !aborted && (wait === CHECK || wait === ROOM)) {
+        if (wait === ROOM) await this.#room(aborted ? undefined : signal);
+        else if (wait >= HOLD) {
+          await this.#answeredOrAborted(this.#tag(wait - HOLD), aborted ? undefined : signal);
+        } else if (wait !== CHECK) await this.#answered(this.#tag(wait), signal);
+        // Only once: the clean-up is not cancelled.
+        if (signal?.aborted === true && !aborted && this.#isCancellable(wait)) {
           aborted = true;
           throw abortError(signal);
         }
@@ -258,7 +267,11 @@ export class Exchange {
     return step.value;
   }
 
-  /** Sends a request and waits for its reply. `hold`: it is sent even if the task was cancelled, as it cleans up. */
+  /**
+   * Sends a request and waits for its reply.
+   *
+   * @param hold whether it is sent even if the task was cancelled, as it cleans up; the task may end before it is answered
+   */
   *call<I extends FieldTable, O extends FieldTable>(call: Call<I, O>, hold = false): Task<Reply<O>> {
     const tag = yield* this.send(call, hold);
     return yield* this.receive(tag, call, hold);
@@ -302,22 +315,24 @@ export class Exchange {
     }
   }
 
-  /** Waits for the reply to a request. */
+  /** Waits for the reply to a request. @param then called once the server no longer works on it, also if the task ends before that */
   *receive<I extends FieldTable, O extends FieldTable>(
     index: number,
     { out, opcode }: Call<I, O>,
     hold = false,
+    then?: () => void,
   ): Task<Reply<O>> {
     const tag = this.#tag(index);
     try {
       yield hold ? index + HOLD : index;
     } catch (error) {
       // The device may still have its buffers.
-      this.#orphan(tag, undefined);
+      this.#orphan(tag, then);
       throw error;
     }
     const { length, reply, failure, interrupted, room } = tag;
     this.#free(tag);
+    then?.();
     if (failure !== undefined) throw failure as Error;
     const view = new DataView(reply.buffer, reply.byteOffset, reply.length);
     if (length === 0) {
@@ -377,7 +392,12 @@ export class Exchange {
       const tag = this.#tag(index);
       const { then } = tag;
       tag.state = IN_FLIGHT;
-      yield index + HOLD;
+      try {
+        yield index + HOLD;
+      } catch (error) {
+        this.#orphan(tag, then);
+        throw error;
+      }
       this.#free(tag);
       then?.();
     }
@@ -522,8 +542,11 @@ export class Exchange {
   #orphan(tag: Tag, then: (() => void) | undefined): void {
     if (tag.state === DONE) {
       this.#dropAnswer(tag);
+      then?.();
       return;
     }
+    // Its caller may use the buffer for the data again. Other replies are needed, as they may name what must be released.
+    if (tag.room > 0) this.device.disown(tag.token);
     tag.state = ORPHAN;
     tag.then = then;
   }
@@ -544,18 +567,42 @@ export class Exchange {
     };
   }
 
-  /** Waits for an answer. If the caller aborts, this interrupts the request, and still waits for the answer. */
-  async #answered(tag: Tag, signal: AbortSignalLike | undefined): Promise<void> {
-    this.look();
-    if (tag.state === DONE) return;
+  /** Whether a task that waited for `wait` can be cancelled: one whose request is interrupted takes the reply first. */
+  #isCancellable(wait: number): boolean {
+    return wait === CHECK || wait === ROOM || (wait >= HOLD && this.#tag(wait - HOLD).state !== DONE);
+  }
+
+  /** Begins to wait for an answer that is not there yet. */
+  #await(tag: Tag): Promise<void> {
     if (tag.done === undefined) {
       tag.done = new Promise((resolve) => {
         tag.resolve = resolve;
       });
       this.#awaited += 1;
     }
-    const { done } = tag;
     this.#listen();
+    return tag.done;
+  }
+
+  /** Waits for an answer, or until the caller aborts: the request goes on then, and nobody waits for it. */
+  async #answeredOrAborted(tag: Tag, signal: AbortSignalLike | undefined): Promise<void> {
+    this.look();
+    if (tag.state === DONE) return;
+    const done = this.#await(tag);
+    await settledOrAborted(done, signal);
+    if (tag.done === done) {
+      tag.done = undefined;
+      tag.resolve = undefined;
+      this.#awaited -= 1;
+    }
+    this.#listen();
+  }
+
+  /** Waits for an answer. If the caller aborts, this interrupts the request, and still waits for the answer. */
+  async #answered(tag: Tag, signal: AbortSignalLike | undefined): Promise<void> {
+    this.look();
+    if (tag.state === DONE) return;
+    const done = this.#await(tag);
     const abort = (): void => this.#interrupt(tag);
     if (signal?.aborted === true) abort();
     else signal?.addEventListener('abort', abort);

@@ -302,6 +302,101 @@ describe('a file system over it', () => {
     device.assertClean();
   });
 
+  it('writes nothing to the buffer of a read whose time is over', () => {
+    const { device, driver } = open();
+    const held: Asked[] = [];
+    serve(device, (asked) => {
+      if (asked.opcode !== Opcode.READ || held.length > 0) return false;
+      asked.chain.defer();
+      held.push(asked);
+      return true;
+    });
+    const fs = FuseFileSystem.mountSync(driver);
+    const handle = fs.openSync('/file');
+    const buffer = new Uint8Array(5);
+    const notReady = expect.objectContaining({ code: 'NOT_READY' }) as Error;
+    expect(() => handle.readSync(buffer, { timeoutMs: 0 })).toThrow(notReady);
+    for (const asked of held) {
+      reply(asked, new TextEncoder().encode('later'));
+      asked.chain.complete();
+    }
+    expect(handle.readSync(new Uint8Array(5), { position: 0 })).toBe(5);
+    expect(buffer).toEqual(new Uint8Array(5));
+    handle.closeSync();
+    fs.unmountSync();
+    driver[Symbol.dispose]();
+    device.assertClean();
+  });
+
+  it.each<[string, number, (fs: FuseFileSystem, signal: AbortSignal) => Promise<unknown>]>([
+    ['writeFile', Opcode.FLUSH, (fs, signal) => fs.writeFile('/file', 'x', { signal })],
+    ['writeFile', Opcode.RELEASE, (fs, signal) => fs.writeFile('/file', 'x', { signal })],
+    ['unmount', Opcode.DESTROY, (fs, signal) => fs.unmount({ signal })],
+  ])(
+    '%s does not wait for a server that hangs at the end (%i) if it is cancelled',
+    async (_name, hangs, attempt) => {
+      const { device, driver } = open();
+      const held: Asked[] = [];
+      const { seen, forgotten } = serve(device, (asked) => {
+        if (asked.opcode === Opcode.WRITE) reply(asked, encode(Out.write, { size: 1 }));
+        if (asked.opcode === Opcode.SETATTR) reply(asked, encode(Out.attr, { ino: 7n, mode: FILE }));
+        if (asked.opcode !== hangs) return [Opcode.WRITE, Opcode.SETATTR].includes(asked.opcode as never);
+        asked.chain.defer();
+        held.push(asked);
+        return true;
+      });
+      const fs = await FuseFileSystem.mount(driver);
+      const abort = new AbortController();
+      const waiting = attempt(fs, abort.signal);
+      const ended = expect(waiting).rejects.toMatchObject({ code: 'ABORTED' });
+      await vi.waitFor(() => expect(held).toHaveLength(1));
+      abort.abort();
+      await ended;
+      // The file is closed all the same, and its node is kept until the server has answered that.
+      expect(seen.filter((opcode) => opcode === Opcode.RELEASE)).toHaveLength(
+        hangs === Opcode.DESTROY ? 0 : 1,
+      );
+      if (hangs === Opcode.RELEASE) expect(forgotten).toEqual([]);
+      for (const asked of held) {
+        reply(asked);
+        asked.chain.complete();
+      }
+      if (hangs !== Opcode.DESTROY) {
+        await fs.access('/');
+        expect(forgotten).toEqual([{ nodeid: 7n, nlookup: 1n }]);
+        await fs.unmount();
+        expect(driver.inFlight).toBe(0);
+      }
+      driver[Symbol.dispose]();
+      device.assertClean();
+    },
+  );
+
+  it('loses no tag to a server that hangs when the session ends', () => {
+    const { device, driver } = open();
+    const held: Asked[] = [];
+    serve(device, (asked) => {
+      if (asked.opcode !== Opcode.RELEASE) return false;
+      asked.chain.defer();
+      held.push(asked);
+      return true;
+    });
+    const fs = FuseFileSystem.mountSync(driver);
+    fs.readFileSync('/file');
+    const notReady = expect.objectContaining({ code: 'NOT_READY' }) as Error;
+    expect(() => fs.unmountSync({ timeoutMs: 0 })).toThrow(notReady);
+    for (const asked of held) {
+      reply(asked);
+      asked.chain.complete();
+    }
+    const { client } = fs;
+    client.runSync(client.connect());
+    expect(client.inFlight).toBe(0);
+    client.runSync(client.disconnect());
+    driver[Symbol.dispose]();
+    device.assertClean();
+  });
+
   it('gives back what it looked up for somebody who cancelled meanwhile', async () => {
     const { device, driver } = open();
     const controller = new AbortController();

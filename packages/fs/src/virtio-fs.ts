@@ -55,6 +55,9 @@ interface Sent {
   /** The two halves of the request's `unique`: the caller may change its array meanwhile. */
   readonly low: number;
   readonly high: number;
+  token: number;
+  /** Whether nobody wants the reply any more. */
+  unwanted: boolean;
 }
 
 /**
@@ -114,7 +117,10 @@ export class VirtioFs extends Driver<FsFeatureName, FsEvents> {
     const { config, requests, hiprio } = this.setUp(() => ({
       config: this.#readConfig(),
       hiprio: this.createRequestQueue({ index: HIPRIO_QUEUE, size: queueSize }, { result: () => 0 }),
-      requests: this.createRequestQueue({ index: REQUEST_QUEUE, size: queueSize }, { result: this.#result }),
+      requests: this.createRequestQueue(
+        { index: REQUEST_QUEUE, size: queueSize },
+        { judge: this.#judge, result: this.#result },
+      ),
     }));
     this.tag = config.tag;
     this.requestQueueCount = config.requestQueues;
@@ -291,6 +297,18 @@ export class VirtioFs extends Driver<FsFeatureName, FsEvents> {
     this.#requests.cancel(token);
   }
 
+  /**
+   * Gives up the reply of a request: nothing is copied to its caller's buffers any more, and {@link VirtioFs.complete} throws `ABORTED` when the
+   * device has answered. Buffers in DMA memory may be written until then.
+   *
+   * @internal
+   */
+  disown(token: number): void {
+    this.#sent.forEach((sent) => {
+      if (sent.token === token) sent.unwanted = true;
+    });
+  }
+
   protected override onFailure(error: VirtioError): void {
     this.emit('lost', error);
   }
@@ -383,13 +401,22 @@ export class VirtioFs extends Driver<FsFeatureName, FsEvents> {
       throw error;
     }
     const header = new DataView(request.buffer, request.byteOffset, IN_HEADER_SIZE);
-    this.#sent[slot] = {
+    const sent: Sent = {
       reply,
       low: header.getUint32(InHeader.offset.unique, true),
       high: header.getUint32(InHeader.offset.unique + 4, true),
+      token: -1,
+      unwanted: false,
     };
-    return requests.submit(slot);
+    this.#sent[slot] = sent;
+    return (sent.token = requests.submit(slot));
   }
+
+  readonly #judge = (slot: number): void => {
+    if ((this.#sent[slot] as Sent).unwanted) {
+      throw new VirtioError('ABORTED', `${this.transport.who()}: nobody waits for this reply any more`);
+    }
+  };
 
   readonly #result = (slot: number, usedLength: number): number => {
     const { reply, low, high } = this.#sent[slot] as Sent;
