@@ -567,8 +567,8 @@ export class VirtioGpu extends Driver<GpuFeatureName, GpuEvents> {
     }
     this.#overtaken = 0;
     this.emit('display', displays);
-    // Unless a listener has reset or disposed the driver, or there was yet another event.
-    if (again && this.failure === undefined && !this.#asking) this.#askForDisplays();
+    // Unless a listener has reset or disposed the driver.
+    if (again && this.failure === undefined) this.#askForDisplays();
   };
 
   readonly #tellNothing = (error: unknown): void => {
