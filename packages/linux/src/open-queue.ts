@@ -88,9 +88,14 @@ class QueueInterrupts extends InterruptHandlers {
 
   constructor(descriptors: readonly number[]) {
     super();
-    descriptors.forEach((descriptor, queue) => {
-      this.#poller.watch(descriptor, () => this.queueHandlers.get(queue)?.());
-    });
+    try {
+      descriptors.forEach((descriptor, queue) => {
+        this.#poller.watch(descriptor, () => this.queueHandlers.get(queue)?.());
+      });
+    } catch (error) {
+      this.close();
+      throw error;
+    }
   }
 
   hold(): void {
@@ -141,7 +146,14 @@ class LinuxThread implements QueuePlatform {
         word[0] = data ? (next << 16) | value : value;
       };
     });
-    if (interrupts.length === plan.queues.length && !polling) this.#lines = new QueueInterrupts(interrupts);
+    if (interrupts.length === plan.queues.length && !polling) {
+      try {
+        this.#lines = new QueueInterrupts(interrupts);
+      } catch (error) {
+        this.close();
+        throw error;
+      }
+    }
     this.interrupts =
       this.#lines ?? new PollingInterrupts({ schedule: (callback) => setImmediate(callback) });
   }

@@ -58,13 +58,18 @@ function title(name: string, values: readonly unknown[], index: number): string 
 
 type Body = (...values: never[]) => unknown;
 
+/** Declares a test or a subject for each row: options come before its body, a time-out alone may come behind it. */
 const each =
-  (add: (name: string, body: () => void, timeout?: number) => void) =>
+  (add: (name: string, body: () => unknown, options: TestOptions) => void) =>
   (rows: readonly unknown[]) =>
-  (name: string, body: Body, timeout?: number): void => {
+  (name: string, first: TestOptions | Body, second?: number | Body): void => {
+    const [body, options] =
+      typeof first === 'function'
+        ? [first, typeof second === 'number' ? { timeout: second } : {}]
+        : [second as Body, first];
     rows.forEach((row, index) => {
       const values = Array.isArray(row) ? (row as readonly unknown[]) : [row];
-      add(title(name, values, index), () => body(...(values as never[])), timeout);
+      add(title(name, values, index), () => body(...(values as never[])), options);
     });
   };
 
@@ -76,12 +81,12 @@ const skippedTest = (
 ): void => testOne(name, first, second, true);
 
 export const describe = Object.assign(describeOne.bind(undefined), {
-  each: each((name, body) => describeOne(name, body)),
+  each: each((name, body) => describeOne(name, () => void body())),
   skipIf: (condition: unknown) => (condition ? skippedDescribe : describeOne),
 });
 
 export const it = Object.assign(testOne.bind(undefined), {
-  each: each(testOne),
+  each: each((name, body, options) => testOne(name, options, body)),
   skipIf: (condition: unknown) => (condition ? skippedTest : testOne),
   runIf: (condition: unknown) => (condition ? testOne : skippedTest),
 });
