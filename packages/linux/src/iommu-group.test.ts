@@ -39,7 +39,10 @@ class Kernel extends SystemFiles {
 describe('bindForVfio', () => {
   it('finds the group that the kernel puts a device into when a driver gets it', () => {
     machine.pci(ADDRESS, { device: '0x1042' });
-    machine.tree({ 'sys/class/iommu/smmu3.0x0000000009050000': '' });
+    machine.tree({
+      'sys/class/iommu/smmu3.0x0000000009050000': '',
+      'sys/bus/pci/drivers/vfio-pci/unbind': '',
+    });
     const kernel = new Kernel(5);
     const device = describePciDevice(kernel, ADDRESS);
     expect(device.iommuGroup).toBeUndefined();

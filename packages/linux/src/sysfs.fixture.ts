@@ -30,11 +30,16 @@ export class FakeMachine implements Disposable {
   pci(address: string, { device, driver, group, vendor = '0x1af4', subsystem = '0x1100' }: PciFixture): void {
     const path = `sys/bus/pci/devices/${address}`;
     this.tree({
+      'sys/bus/pci/drivers_probe': '',
       [`${path}/vendor`]: `${vendor}\n`,
       [`${path}/device`]: `${device}\n`,
       [`${path}/subsystem_device`]: `${subsystem}\n`,
       [`${path}/driver_override`]: '(null)\n',
-      ...(driver !== undefined && { [`${path}/driver`]: `-> ../../../../bus/pci/drivers/${driver}` }),
+      [`${path}/config`]: '',
+      ...(driver !== undefined && {
+        [`sys/bus/pci/drivers/${driver}/unbind`]: '',
+        [`${path}/driver`]: `-> ../../../../bus/pci/drivers/${driver}`,
+      }),
       ...(group !== undefined && {
         [`${path}/iommu_group`]: `-> ../../../../kernel/iommu_groups/${group}`,
         [`sys/kernel/iommu_groups/${group}/devices/${address}`]: `-> ../../../../devices/${address}`,
