@@ -8,6 +8,7 @@ import { GUEST_DIR } from '../src/boot/protocol.ts';
 import { DEFAULT_CONFIG, type TransportKind } from '../src/boot/qemu-args.ts';
 import type { CpioEntry } from '../src/image/cpio.ts';
 import { moreModules } from '../src/image/modules.ts';
+import { sharedLibraries } from '../src/image/node-runtime.ts';
 import { prepare } from '../src/prepare.ts';
 import { bundle } from '../src/script/bundle.ts';
 import { ensureGuestPackages } from '../src/setup/guest-packages.ts';
@@ -21,6 +22,8 @@ export interface Measurement {
   readonly sharedMemory?: boolean;
   /** QEMU's arguments for the devices. */
   readonly devices: readonly string[];
+  /** Programs of the host that the guest runs, by their paths; their libraries come along. */
+  readonly programs?: readonly string[];
   /** The modules of Linux' own drivers. */
   readonly modules: readonly string[];
   /** The guest's half, beside this file. */
@@ -29,11 +32,21 @@ export interface Measurement {
   readonly host: Readonly<Record<string, (args: never) => unknown>>;
 }
 
+/** Programs of the host, and the libraries that they are linked to, at the same places in the guest. */
+async function programFiles(programs: readonly string[]): Promise<CpioEntry[]> {
+  const paths = new Set(programs);
+  for (const program of programs) for (const path of await sharedLibraries(program)) paths.add(path);
+  return [...paths].map((path) => {
+    return { type: 'file', path: path.slice(1), data: readFileSync(path), mode: 0o755 };
+  });
+}
+
 /** Boots a guest and runs the script in it, whose output becomes ours. */
 export async function measureInGuest({
   transport,
   sharedMemory = false,
   devices,
+  programs = [],
   modules,
   script,
   host,
@@ -45,6 +58,7 @@ export async function measureInGuest({
   const files: CpioEntry[] = [
     ...(await agentFiles()),
     { type: 'file', path: 'guest/bench.mjs', data: await bundle(join(import.meta.dirname, script)) },
+    ...(await programFiles(programs)),
     ...kernel.map((data, n): CpioEntry => {
       return { type: 'file', path: `guest/modules/${String(n).padStart(2, '0')}.ko`, data };
     }),

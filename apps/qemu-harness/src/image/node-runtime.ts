@@ -111,7 +111,7 @@ export function toEntries(files: readonly ImageFile[]): CpioEntry[] {
 }
 
 /** The libraries that the dynamic linker would load, the linker included, as absolute paths. */
-async function sharedLibraries(binary: string): Promise<string[]> {
+export async function sharedLibraries(binary: string): Promise<string[]> {
   return parseLdd(await run('IMAGE_FAILED', 'ldd', [binary]));
 }
 
