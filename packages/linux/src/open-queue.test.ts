@@ -15,7 +15,9 @@ it('closes the descriptors of a plan whose interrupt cannot be waited for', () =
     },
   ];
   const plan = { name: 'a disk', memory: [], queues } as unknown as QueuePlan;
-  class Driver {}
+  class Driver {
+    readonly name = 'a driver';
+  }
   expect(() => openQueue(Driver as never, plan)).toThrow(/EPERM/);
   expect(readdirSync('/proc/self/fd').length).toBe(before);
 });
