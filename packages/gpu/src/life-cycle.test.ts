@@ -335,6 +335,55 @@ describe('without interrupts', () => {
   });
 });
 
+describe('a caller that cancels', () => {
+  it('does not keep a framebuffer from being destroyed', async () => {
+    for (const type of [0x103, 0x107, 0x102]) {
+      using rig = setUp();
+      const { hal } = rig.host.device;
+      const regions = hal.regions.length;
+      const screen = await rig.gpu.setUpFramebuffer({ width: 8, height: 8 });
+      rig.host.held.add(type);
+      const controller = new AbortController();
+      const cancelled = failure(() => screen.destroy({ signal: controller.signal }));
+      await settle();
+      controller.abort();
+      expect(await cancelled, `0x${type.toString(16)}`).toMatchObject({ code: 'ABORTED' });
+      rig.host.release();
+      await settle();
+      expect([rig.host.resources.size, rig.host.screens.size, hal.regions.length]).toEqual([0, 0, regions]);
+      await screen.destroy();
+    }
+  });
+
+  it('may destroy a cursor later, if it was still shown', async () => {
+    using rig = setUp();
+    const cursor = await rig.gpu.createCursor({ image: { width: 1, height: 1, data: picture(1, 1) } });
+    await cursor.show({ x: 1, y: 2 });
+    const waiting: (() => void)[] = [];
+    rig.host.device.handle(1, (chain) => {
+      chain.defer();
+      waiting.push(() => void chain.complete());
+    });
+    const hiding = new AbortController();
+    const cancelled = failure(() => cursor.destroy({ signal: hiding.signal }));
+    await settle();
+    hiding.abort();
+    expect(await cancelled).toMatchObject({ code: 'ABORTED' });
+    expect(cursor.live).toBe(true);
+    for (const answer of waiting) answer();
+    rig.host.held.add(0x102);
+    const destroying = new AbortController();
+    const again = failure(() => cursor.destroy({ signal: destroying.signal }));
+    await settle();
+    destroying.abort();
+    expect(await again).toMatchObject({ code: 'ABORTED' });
+    rig.host.release();
+    await settle();
+    expect(rig.host.resources.size).toBe(0);
+    await cursor.destroy();
+  });
+});
+
 describe('without room in the queue', () => {
   /** Takes all room of the control queue; returns what gives it back. */
   function fill({ gpu, host }: ReturnType<typeof setUp>): () => void {

@@ -1,6 +1,13 @@
 import { describe, expect, it, vi } from 'vitest';
 import { F, frame, NetModel, type ModelOptions, QEMU } from '../test/net-model.ts';
-import { NetControl, type NetCommand, type NetOptions, NetStats, VirtioNet } from './index.ts';
+import {
+  NetControl,
+  type NetCommand,
+  type NetOptions,
+  NetStats,
+  type StatsRequest,
+  VirtioNet,
+} from './index.ts';
 
 const code = (name: string): Error => expect.objectContaining({ code: name }) as Error;
 
@@ -237,6 +244,32 @@ describe('control commands [5.1.9.5]', () => {
     expect(stats[0]?.stats.rxBasic).toMatchObject({ notifications: 0n, packets: 1n, dropOverruns: 5n });
     expect(stats[1]?.stats.txBasic).toMatchObject({ notifications: 100n, dropMalformed: 105n });
     expect(stats[2]?.stats.cvq).toEqual({ commandNum: 800n, okNum: 801n });
+    clean(made);
+  });
+
+  it('gives the statistics that it asked for, also when the caller changes its arrays, or uses fewer queues', async () => {
+    const made = setUp();
+    const { model, net } = made;
+    await net.control(NetControl.setQueuePairs(2));
+    await net.control(NetStats.query());
+    const requests: StatsRequest[] = [
+      { queue: { pair: 1, direction: 'receive' }, types: ['rxBasic'] },
+      { queue: 'control', types: ['cvq'] },
+    ];
+    const token = net.submitControl(NetStats.get(requests));
+    requests.pop();
+    model.answer = () => null;
+    expect(net.pollControl()).toBe(token);
+    // Once it is in the ring, no packet goes to the second pair any more [5.1.9.5.6.1].
+    const fewer = net.submitControl(NetControl.setQueuePairs(1));
+    expect(net.completeControl(token)).toMatchObject([
+      {
+        queue: { pair: 1, direction: 'receive' },
+        stats: { rxBasic: { drops: expect.any(BigInt) as bigint } },
+      },
+      { queue: 'control', stats: { cvq: { commandNum: expect.any(BigInt) as bigint } } },
+    ]);
+    net.cancelControl(fewer);
     clean(made);
   });
 
