@@ -419,6 +419,38 @@ describe('several pairs of queues', () => {
     clean(made);
   });
 
+  it('sets up all pairs that there are where several are in use, as crosvm and cloud-hypervisor expect it', async () => {
+    const made = setUp({}, { queuePairs: 2 });
+    const { model, net } = made;
+    const isEnabled = (): boolean[] => model.device.queues.map(({ ring }) => ring !== undefined);
+    expect([net.queuePairs, net.maxQueuePairs]).toEqual([2, 4]);
+    expect(isEnabled()).toEqual(Array.from({ length: 9 }, () => true));
+    await net.control(NetControl.setQueuePairs(2));
+    await net.send(frame(60), { pair: 1 });
+    expect(() => net.trySend(frame(60), { pair: 2 })).toThrow(code('INVALID_PARAM'));
+    await expect(net.control(NetControl.setQueuePairs(3))).rejects.toThrow(code('INVALID_PARAM'));
+    // No buffers are there for what must not come.
+    expect(model.deliver(frame(60), { pair: 2 })).toBe(false);
+    net.reset();
+    expect(isEnabled()).toEqual(Array.from({ length: 9 }, () => true));
+    await net.control(NetControl.setQueuePairs(2));
+    clean(made);
+  });
+
+  it('declines several pairs where one is used, and tells how many there are', async () => {
+    const made = setUp({}, {});
+    const { model, net } = made;
+    expect(['MQ', 'RSS'].map((name) => net.features.has(name as 'MQ'))).toEqual([false, false]);
+    expect([net.queuePairs, net.maxQueuePairs, net.activePairs]).toEqual([1, 4, 1]);
+    expect(model.device.queues.filter(({ ring }) => ring !== undefined)).toHaveLength(3);
+    await net.control(NetControl.addVlan(1));
+    await expect(net.control(NetControl.setQueuePairs(1))).rejects.toThrow(code('UNSUPPORTED'));
+    expect(await net.control(NetStats.query())).toContain('cvq');
+    const [stats] = await net.control(NetStats.get([{ queue: 'control', types: ['cvq'] }]));
+    expect(stats?.stats.cvq?.okNum).toBeDefined();
+    clean(made);
+  });
+
   it('stays at one pair when the device refuses more', async () => {
     const made = setUp();
     made.model.answer = () => 1;

@@ -194,6 +194,19 @@ const REQUIREMENTS: Readonly<Partial<Record<NetFeatureName, readonly (readonly N
   RSS_CONTEXT: [['CTRL_VQ'], ['RSS']],
 };
 
+/** The features for several pairs of queues. */
+const SEVERAL_PAIRS = ['MQ', 'RSS'] as const satisfies readonly NetFeatureName[];
+
+/** Whether there may be several pairs of queues. */
+export function hasSeveralPairs(features: NetFeatureSet): boolean {
+  return SEVERAL_PAIRS.some((name) => features.has(name));
+}
+
+/** The features without those for several pairs, and without what requires them. */
+export function withOnePair(features: NetFeatureSet): NetFeatureSet {
+  return withRequirements(NetFeatures.fromBits(features.bits & ~NetFeatures.set(...SEVERAL_PAIRS).bits));
+}
+
 /**
  * The largest subset in which every feature has the features that it requires.
  *

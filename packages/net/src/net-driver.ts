@@ -22,11 +22,14 @@ import { type HashLimits, type LinkState, NetConfig } from './config.ts';
 import { CONTROL_QUEUE_SIZE, ControlRequests } from './control-requests.ts';
 import { type ControlTarget, NetControl, type NetCommand } from './control.ts';
 import {
+  hasSeveralPairs,
   type NetFeatureName,
   NetFeatures,
+  type NetFeatureSet,
   type ReceiveOffload,
   takesLarge,
   wantedFeatures,
+  withOnePair,
   withRequirements,
 } from './features.ts';
 import { HeaderCodec } from './header.ts';
@@ -73,6 +76,12 @@ export interface NetEvents extends DriverEvents {
   announce: undefined;
 }
 
+/** The size of queues that are not used, in descriptors. */
+const SPARE_QUEUE_SIZE = 16;
+
+/** No pairs are set up for nothing on a device that has more than this. */
+const MAX_SPARE_PAIRS = 256;
+
 /** The types of tagged packets: with the tag of a customer, and of a provider. */
 const VLAN_TYPES: readonly number[] = [0x8100, 0x88a8];
 
@@ -96,7 +105,7 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
   protected readonly longestReceived: number;
   /** The number of queue pairs that are set up. */
   readonly queuePairs: number;
-  /** The number of queue pairs that the device has. */
+  /** The number of queue pairs that the device has. More than one can be used only if `queuePairs` or `threadPairs` asked for it. */
   readonly maxQueuePairs: number;
   /** The MTU: that of the device, or 1500. */
   readonly mtu: number;
@@ -130,12 +139,15 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
       );
     }
     const supported = wantedFeatures(transport, options, extra);
-    super(
-      transport,
-      hal,
-      { deviceType: DeviceType.Network, table: NetFeatures, supported, choose: withRequirements },
-      options,
-    );
+    const wantsSeveral = (options.queuePairs ?? 1) > 1 || (options.threadPairs?.count ?? 0) > 0;
+    let several = false;
+    const choose = (accepted: NetFeatureSet): NetFeatureSet => {
+      const features = withRequirements(accepted);
+      several = hasSeveralPairs(features);
+      // Devices expect all of their pairs with them, see `setUpSpares`.
+      return wantsSeveral ? features : withOnePair(features);
+    };
+    super(transport, hal, { deviceType: DeviceType.Network, table: NetFeatures, supported, choose }, options);
     this.codec = new HeaderCodec(this.features);
     // Kept, as looking at features is not for each packet.
     this.framed = !this.features.has('VERSION_1') && !this.features.has('ANY_LAYOUT');
@@ -145,8 +157,8 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
       this.quirk(0, message);
     });
     try {
-      this.maxQueuePairs = this.#config.readMaxQueuePairs();
-      const most = this.maxQueuePairs;
+      this.maxQueuePairs = this.#config.readMaxQueuePairs(several);
+      const most = hasSeveralPairs(this.features) ? this.maxQueuePairs : 1;
       if (options.queueSize !== undefined) {
         requireInteger(transport, 'queueSize', options.queueSize, 1, MAX_QUEUE_SIZE);
       }
@@ -163,7 +175,7 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
       this.#link = this.#config.readLink(this.#config.readStatus());
       this.#target = {
         features: this.features,
-        maxQueuePairs: this.maxQueuePairs,
+        maxQueuePairs: most,
         queuePairs: this.queuePairs + this.#threadPairs,
         activePairs: 1,
         hashLimits: this.hashLimits,
@@ -241,14 +253,28 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
   /** Sets up the control queue; called inside `setUp`. */
   protected setUpControl(): void {
     if (!this.features.has('CTRL_VQ')) return;
+    this.#setUpSpares();
     // 5.1.2: behind all pairs that there could be.
-    const index = 2 * (this.features.has('MQ') || this.features.has('RSS') ? this.maxQueuePairs : 1);
+    const index = 2 * this.#target.maxQueuePairs;
     this.#commands = new ControlRequests({
       transport: this.transport,
       queue: this.createRequestQueue({ index, size: CONTROL_QUEUE_SIZE, tableLength: 0 }),
       allocate: (bytes) => this.allocate(bytes, 'device-to-driver'),
       target: this.#target,
     });
+  }
+
+  /**
+   * Sets up the pairs that are not used, without buffers, as Linux does: crosvm accepts no other number of queues, and cloud-hypervisor
+   * counts queues to find the interrupt of the last one.
+   */
+  #setUpSpares(): void {
+    const { maxQueuePairs, queuePairs } = this.#target;
+    if (maxQueuePairs > MAX_SPARE_PAIRS) return;
+    for (let index = 2 * queuePairs; index < 2 * maxQueuePairs; index += 1) {
+      if (this.transport.maxQueueSize(index) === 0) continue;
+      this.createRequestQueue({ index, size: SPARE_QUEUE_SIZE, tableLength: 0 });
+    }
   }
 
   /** The last part of a constructor, when all fields are set: the device becomes live. */
