@@ -5,6 +5,7 @@
  * its own number: an answer with another number belongs to another command, and the device is no longer trusted.
  */
 import {
+  type AnswerOptions,
   type DmaRegion,
   requireInteger,
   type RequestHandler,
@@ -129,8 +130,19 @@ export class CommandQueue {
 
   // Commands that were built.
 
+  /** Keeps the event loop alive until the function that this returns is called. */
+  hold(): () => void {
+    const { interrupts } = this.#driver.transport;
+    let held = true;
+    interrupts?.hold();
+    return () => {
+      if (held) interrupts?.release();
+      held = false;
+    };
+  }
+
   /** Sends a command and waits for its answer. */
-  async request<T>(command: GpuCommand<T>, options: RequestOptions = {}): Promise<T> {
+  async request<T>(command: GpuCommand<T>, options: RequestOptions & AnswerOptions = {}): Promise<T> {
     return this.requests.request(this.#prepare(command, options), options);
   }
 

@@ -137,7 +137,8 @@ export class VirtioGpu extends Driver<GpuFeatureName, GpuEvents> {
     this.#limits = limits;
     this.#displayEvents = new DisplayEvents({
       transport,
-      ask: () => this.displays(),
+      // Nobody waits for the answer.
+      ask: async () => this.#own(await this.#control.request(getDisplayInfo(), { holds: false })),
       askSync: (timeoutMs) => this.displaysSync({ timeoutMs }),
       tell: (displays) => this.emit('display', displays),
       works: () => this.failure === undefined,

@@ -473,8 +473,8 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
         // After a reset, another one may be with the device by now.
         if (this.#acknowledgement === request) this.#acknowledgement = undefined;
       };
-      // A refusal changes nothing: the device asks again, or does not.
-      queue.request(request).then(done, done);
+      // A refusal changes nothing: the device asks again, or does not. Nobody waits for the answer.
+      queue.request(request, { holds: false }).then(done, done);
     } catch (error) {
       // Another command is with the device: pollEvents() tries again.
       if (!VirtioError.is(error, 'QUEUE_FULL')) throw error;
