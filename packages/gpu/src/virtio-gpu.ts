@@ -148,7 +148,7 @@ export class VirtioGpu extends Driver<GpuFeatureName, GpuEvents> {
       this.#readConfig();
       return {
         control: this.#queue(CONTROL_QUEUE, queueSize, CONTROL_ANSWER_ROOM),
-        // QEMU uses commands of cursors without a word.
+        // QEMU uses cursor commands without writing an answer.
         cursor: this.#queue(CURSOR_QUEUE, CURSOR_QUEUE_SIZE, CURSOR_ANSWER_ROOM),
       };
     });

@@ -265,7 +265,7 @@ export function wantedFeatures(
       `there is no receive offload '${strange}'; use some of ${RECEIVE_OFFLOADS.join(', ')}`,
     );
   }
-  // The segments of a large packet are of no interest to who gets none.
+  // Only large packets have segments to report.
   const both: readonly NetFeatureName[] = offloads.length > 0 ? ['RSC_EXT', 'CTRL_GUEST_OFFLOADS'] : [];
   const all: readonly NetFeatureName[] = [...BASE_FEATURES, ...extra, ...offloads, ...both];
   const none: readonly string[] = (options.threadPairs?.count ?? 0) > 0 ? ['HASH_REPORT'] : [];

@@ -281,7 +281,7 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
   protected override start(): void {
     super.start();
     this.#live = true;
-    // Who made the driver can listen first.
+    // Not at once, so that the program can add its listeners.
     void Promise.resolve().then(() => {
       try {
         if (this.failure === undefined) this.onConfigChange();
@@ -453,7 +453,7 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
     return this.#unacknowledged && this.failure === undefined;
   }
 
-  /** 5.1.9.5.4.1: tells the device that its wish was seen; as soon as no other command is with it. */
+  /** 5.1.9.5.4.1: acknowledges the device's request, as soon as no other command is with it. */
   #acknowledge(): void {
     const commands = this.#commands;
     if (commands === undefined) return;

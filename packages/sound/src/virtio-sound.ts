@@ -392,10 +392,21 @@ export class VirtioSound extends BufferDriver<SoundFeatureName, SoundEvents> {
     const resets = this.#resets;
     this.#opening.add(id);
     try {
+      const wasUnknown = this.control.streamState(id) === 'unknown';
       // Whoever had it before.
-      yield* releaseSteps(id, this.control.streamState(id));
+      yield* releaseSteps(id, this.#commands);
       this.#checkReset(id, resets);
-      yield* this.control.parametersSteps(id, parameters);
+      try {
+        yield* this.control.parametersSteps(id, parameters);
+      } catch (error) {
+        if (!wasUnknown || !VirtioError.is(error, 'IO_ERROR')) throw error;
+        this.#checkReset(id, resets);
+        // The device may not have stopped it when it was told to.
+        this.#commands.conclude(id, 'unknown');
+        yield* releaseSteps(id, this.#commands);
+        this.#checkReset(id, resets);
+        yield* this.control.parametersSteps(id, parameters);
+      }
       this.#checkReset(id, resets);
       yield* ask(streamCommand(id, 'PREPARE'));
       this.#checkReset(id, resets);
