@@ -1,6 +1,7 @@
 /** Which program each suite runs against, and the Debian package that has it. */
 import type { HostProgram } from '@virtio/qemu-harness/setup';
 import type { UnpackedProgram } from '@virtio/qemu-harness/unpacked';
+import { UNPACKED as PROGRAMS } from '@virtio/qemu-harness/unpacked-programs';
 
 /** The back ends. A suite that needs another one adds a line. */
 export const BACKENDS: readonly HostProgram[] = [
@@ -23,14 +24,9 @@ const UNDER_DPDK =
 
 /** Back ends that this release of Debian does not have: unpacked into the cache, and run with the libraries of their own suite. */
 export const UNPACKED = {
-  virtiofsd: {
-    package: 'virtiofsd',
-    path: 'usr/libexec/virtiofsd',
-    suite: 'trixie',
-    libraries: ['libc6', 'libgcc-s1', 'libcap-ng0', 'libseccomp2'],
-  },
+  virtiofsd: PROGRAMS.virtiofsd,
   passt: { package: 'passt', path: 'usr/bin/passt', suite: 'trixie', libraries: ['libc6'] },
-  vsock: { package: 'vhost-device-vsock', path: 'usr/bin/vhost-device-vsock', suite: 'unstable' },
+  vsock: PROGRAMS['vhost-device-vsock'],
   gpu: {
     package: 'qemu-system-gui',
     path: 'usr/lib/qemu/vhost-user-gpu',

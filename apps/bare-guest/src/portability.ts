@@ -21,7 +21,7 @@ const SILENT_MS = 300_000;
 /** A test with a time-out of its own of this length takes long; an engine that interprets would take minutes. */
 const LONG_MS = 30_000;
 /** Of each file, as many tests stand for the others where a run is to be short. */
-const SHARE = 8;
+const SHARE = 4;
 /** Clock ticks of Linux' processor times: its constant for programs, whatever the kernel's own. */
 const TICKS_PER_SECOND = 100;
 

@@ -11,12 +11,14 @@ import { once } from 'node:events';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { ensureVsockDevice } from '../src/setup/vsock-package.ts';
+import { ensureUnpacked } from '../src/setup/unpacked-program.ts';
+import { UNPACKED } from '../src/setup/unpacked-programs.ts';
 import { measureInGuest } from './_guest.ts';
 
 const PIECE = Buffer.alloc(1 << 18, 7);
 const folder = mkdtempSync(join(tmpdir(), 'virtio-bench-'));
-const program = await ensureVsockDevice((line) => console.log(line));
+const vsock = UNPACKED['vhost-device-vsock'];
+const [program = ''] = await ensureUnpacked(vsock, (line) => console.log(line));
 const device = spawn(
   'setpriv',
   [

@@ -1,9 +1,10 @@
 /** What callers, listeners and devices do at the worst moment, and what callers without types give. */
-import { FakeDevice, FakeInterrupts, FakeTransport } from '@virtio/testing';
+import { FakeDevice, FakeInterrupts, FakePolling, FakeTransport } from '@virtio/testing';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { BufferDriver } from './device/buffer-driver.ts';
 import { DeviceType } from './device/device-type.ts';
 import { CommonFeatures, FeatureTable } from './device/features.ts';
+import { VirtioError } from './errors.ts';
 import type { Hal } from './memory/hal.ts';
 import type { ReceiveQueue } from './queues/receive-queue.ts';
 import type { Request } from './queues/request.ts';
@@ -232,6 +233,24 @@ describe('callers without types', () => {
     driver[Symbol.dispose]();
   });
 
+  it('fail a driver with an error, or not at all', async () => {
+    const { driver, failures, device } = make();
+    const asked = driver.requests.request(driver.request()).catch((error: unknown) => error);
+    for (const nothing of [undefined, null, 'failed', 5]) {
+      expect(() => driver.fail(nothing as unknown as VirtioError)).toThrow(coded('INVALID_PARAM'));
+    }
+    expect(driver.failure).toBeUndefined();
+    expect(failures).toEqual([]);
+    driver.fail(new VirtioError('ABORTED', 'enough'));
+    await expect(asked).resolves.toEqual(coded('ABORTED'));
+    expect(failures).toEqual(['ABORTED']);
+    driver.reset();
+    device.automatic = true;
+    device.handle(0, (chain) => void chain.write([1]));
+    for (let n = 0; n < 8; n += 1) await expect(driver.requests.request(driver.request())).resolves.toBe(1);
+    driver[Symbol.dispose]();
+  });
+
   it('make queues with numbers, which the error names', () => {
     const open = (options: object): unknown => {
       const device = new FakeDevice({
@@ -271,6 +290,19 @@ describe('chains of buffers', () => {
 });
 
 describe('a trace', () => {
+  it('lets the driver see whether the source of interrupts polls by itself', () => {
+    const device = new FakeDevice({ type: DeviceType.Crypto });
+    const interrupts = new FakePolling();
+    const { transport } = traceTransport(
+      new FakeTransport(device, { interrupts }),
+      device.hal,
+      () => undefined,
+    );
+    expect(transport.interrupts?.lookout).toBe(interrupts.lookout);
+    const plain = traceTransport(new FakeTransport(device), device.hal, () => undefined);
+    expect(plain.transport.interrupts?.lookout).toBeUndefined();
+  });
+
   it('keeps the bytes of a Node.js Buffer, whose `slice` does not copy', async () => {
     const device = new FakeDevice({ type: DeviceType.Crypto, queues: [4, 4, 4], config: 4 });
     device.handle(0, (chain) => {

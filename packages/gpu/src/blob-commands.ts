@@ -76,8 +76,9 @@ export function resourceCreateBlob(options: {
       checkAligned(name, 'size', size, limits);
     },
     track: {
-      sent: ({ blobs }) => blobs.creating(options.resourceId, size),
-      done: ({ blobs }) => blobs.created(options.resourceId, size),
+      sent: ({ blobs }) => blobs.creating(values.resourceId, size),
+      done: ({ blobs }, order) => blobs.created(values.resourceId, order),
+      refused: ({ blobs }, order) => blobs.notCreated(values.resourceId, order),
     },
   });
 }
@@ -129,7 +130,7 @@ export function resourceMapBlob(id: number, offset: number): GpuCommand<number> 
     track: {
       sent: ({ blobs, blobAlignment }) =>
         blobs.mapped({ resourceId: id, offset, size: Math.max(blobs.sizeOf(id), blobAlignment) }),
-      refused: ({ blobs }) => blobs.unmapped(id),
+      refused: ({ blobs }, order) => blobs.unmapped(id, order),
     },
     check(limits) {
       needHostVisible(name, limits);
@@ -145,7 +146,7 @@ export function resourceUnmapBlob(id: number): GpuCommand<void> {
   return ofResource(name, id, {
     needs: 'RESOURCE_BLOB',
     check: (limits) => needHostVisible(name, limits),
-    track: { done: ({ blobs }) => blobs.unmapped(id) },
+    track: { sent: ({ blobs }) => blobs.next(), done: ({ blobs }, order) => blobs.unmapped(id, order) },
   });
 }
 

@@ -65,9 +65,10 @@ export interface GpuCommand<T> {
 
 /** How a command changes the known blobs. */
 export interface CommandTrack {
-  sent?(limits: CommandLimits): void;
-  done?(limits: CommandLimits): void;
-  refused?(limits: CommandLimits): void;
+  /** @returns the number of the command in the order of all, for the others */
+  sent?(limits: CommandLimits): number;
+  done?(limits: CommandLimits, order: number): void;
+  refused?(limits: CommandLimits, order: number): void;
 }
 
 /** A piece of the guest's memory, as the device sees it. */

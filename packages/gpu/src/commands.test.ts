@@ -315,6 +315,39 @@ describe('a blob of the host', () => {
     await gpu.request(Command.resourceMapBlob(4, (1 << 20) - 65_536));
   });
 
+  it('is not forgotten when an earlier one with its number is destroyed', async () => {
+    using rig = await blob();
+    const { gpu } = rig;
+    const options = { memory: BlobMemory.HOST3D, contextId: 1, blobId: 7 };
+    await gpu.request(Command.resourceCreateBlob({ resourceId: 4, size: 4096, ...options }));
+    // The next one is sent before the answer.
+    const gone = gpu.request(Command.resourceUnref(3));
+    const made = gpu.request(Command.resourceCreateBlob({ resourceId: 3, size: 16_384, ...options }));
+    const mapped = gpu.request(Command.resourceMapBlob(3, 0));
+    await Promise.all([gone, made, mapped]);
+    for (const offset of [0, 4096, 12_288]) {
+      expect(await failure(() => gpu.request(Command.resourceMapBlob(4, offset)))).toMatchObject({
+        code: 'ALREADY_USED',
+      });
+    }
+    await gpu.request(Command.resourceMapBlob(4, 16_384));
+  });
+
+  it('counts as large as it may be while it is created once more after a refusal', async () => {
+    using rig = await blob();
+    const { gpu } = rig;
+    const create = (contextId: number, size: number): Promise<void> =>
+      gpu.request(
+        Command.resourceCreateBlob({ resourceId: 9, memory: BlobMemory.HOST3D, contextId, blobId: 8, size }),
+      );
+    expect(await failure(() => create(99, 4096))).toMatchObject({ response: 'ERR_INVALID_CONTEXT_ID' });
+    await Promise.all([create(1, 8192), gpu.request(Command.resourceMapBlob(9, 0))]);
+    expect(await failure(() => gpu.request(Command.resourceMapBlob(3, 4096)))).toMatchObject({
+      code: 'ALREADY_USED',
+    });
+    await gpu.request(Command.resourceMapBlob(3, 8192));
+  });
+
   it('can be mapped again once it was unmapped, destroyed, refused, or lost to a reset', async () => {
     using rig = await blob();
     const { gpu } = rig;

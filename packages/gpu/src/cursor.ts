@@ -145,15 +145,18 @@ export class Cursor implements Disposable, AsyncDisposable {
     return submitCursor(this.#state, this, position, options);
   }
 
-  /** Hides the cursor where it is shown, and destroys its image on the host. A second call does nothing. */
-  async destroy(): Promise<void> {
+  /**
+   * Hides the cursor where it is shown, and destroys its image on the host. A second call does nothing, unless the first was cancelled while
+   * the cursor was being hidden.
+   */
+  async destroy(options?: WaitOptions): Promise<void> {
     if (this.#destroyed || this.#ending) return;
     this.#ending = true;
     try {
       for (const scanout of this.#scanouts()) {
-        await sendCursor(this.#state, undefined, this.#at(scanout)).catch(unlessRefused);
+        await sendCursor(this.#state, undefined, this.#at(scanout), options).catch(unlessRefused);
       }
-      await runSteps(this.#state.control, this.#destroySteps());
+      await runSteps(this.#state.control, this.#destroySteps(), options);
     } finally {
       this.#ending = false;
     }
@@ -228,7 +231,8 @@ export class Cursor implements Disposable, AsyncDisposable {
       yield* ask(resourceUnref(this.resourceId));
     } catch (error) {
       if (wasNotSent(error)) this.#destroyed = false;
-      unlessRefused(error);
+      // Who has cancelled was told; the device has answered by now.
+      if (!VirtioError.is(error, 'ABORTED')) unlessRefused(error);
     }
     if (this.#epoch === this.#state.epoch) this.#state.giveId(this.resourceId);
   }

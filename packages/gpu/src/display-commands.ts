@@ -105,7 +105,7 @@ export function resourceCreate2d(options: {
 export function resourceUnref(id: number): GpuCommand<void> {
   return ofResource('RESOURCE_UNREF', id, {
     fenced: true,
-    track: { done: ({ blobs }) => blobs.destroyed(id) },
+    track: { sent: ({ blobs }) => blobs.next(), done: ({ blobs }, order) => blobs.destroyed(id, order) },
   });
 }
 

@@ -259,14 +259,14 @@ export class Framebuffer implements Disposable, AsyncDisposable {
 
   /**
    * Removes the framebuffer from all scanouts, destroys its resource, and frees its memory once the device no longer uses it.
-   * A second call does nothing.
+   * A second call does nothing. If the caller cancels, it is destroyed all the same, as soon as the device answers.
    *
    * @throws {@link VirtioError} if the device does not answer; the memory is kept until it is reset. `QUEUE_FULL`, of the synchronous
    * form: call it again when there is room
    */
-  async destroy(): Promise<void> {
+  async destroy(options?: WaitOptions): Promise<void> {
     if (this.#destroyed) return;
-    await runSteps(this.#state.control, this.destroySteps());
+    await runSteps(this.#state.control, this.destroySteps(), options);
   }
 
   /** The same as {@link Framebuffer.destroy}, spinning. */

@@ -140,8 +140,10 @@ export class GpuState {
       if (answered && error instanceof GpuError) done();
     };
     if (transport.interrupts !== undefined) {
-      this.control.request(resourceDetachBacking(id)).catch(() => undefined);
-      this.control.request(resourceUnref(id)).then(done, failed);
+      // Nobody waits for it.
+      const answer = { holds: false };
+      this.control.request(resourceDetachBacking(id), answer).catch(() => undefined);
+      this.control.request(resourceUnref(id), answer).then(done, failed);
       return;
     }
     const attempt = (): void => {

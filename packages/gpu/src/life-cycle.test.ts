@@ -335,6 +335,89 @@ describe('without interrupts', () => {
   });
 });
 
+describe('a caller that cancels', () => {
+  it('does not keep a framebuffer from being destroyed', async () => {
+    for (const type of [0x103, 0x107, 0x102]) {
+      using rig = setUp();
+      const { hal } = rig.host.device;
+      const regions = hal.regions.length;
+      const screen = await rig.gpu.setUpFramebuffer({ width: 8, height: 8 });
+      rig.host.held.add(type);
+      const controller = new AbortController();
+      const cancelled = failure(() => screen.destroy({ signal: controller.signal }));
+      await settle();
+      controller.abort();
+      expect(await cancelled, `0x${type.toString(16)}`).toMatchObject({ code: 'ABORTED' });
+      rig.host.release();
+      await settle();
+      expect([rig.host.resources.size, rig.host.screens.size, hal.regions.length]).toEqual([0, 0, regions]);
+      await screen.destroy();
+    }
+  });
+
+  it.each([0x100, 0x101, 0x106, 0x105, 0x103, 0x104])(
+    'is not kept alive by a device that does not answer command 0x%s of a set-up, which is undone when it does',
+    async (type) => {
+      using rig = setUp();
+      const { hal } = rig.host.device;
+      const regions = hal.regions.length;
+      const { interrupts } = rig.transport;
+      rig.host.held.add(type).add(0x107).add(0x102);
+      const controller = new AbortController();
+      const cancelled = failure(() => rig.gpu.setUpFramebuffer({}, { signal: controller.signal }));
+      await settle();
+      expect(interrupts?.holds).toBe(1);
+      controller.abort();
+      expect(await cancelled).toMatchObject({ code: 'ABORTED' });
+      expect(interrupts?.holds).toBe(0);
+      rig.host.release();
+      // The commands that undo it are not waited for either.
+      rig.host.held.add(0x107).add(0x102);
+      await settle();
+      expect(interrupts?.holds).toBe(0);
+      rig.host.release();
+      await settle();
+      expect([rig.host.resources.size, hal.regions.length]).toEqual([0, regions]);
+    },
+  );
+
+  it('whose set-up was refused is not kept alive by a device that does not answer any more', async () => {
+    using rig = setUp({ hostMemory: 1000 });
+    rig.host.held.add(0x107).add(0x102);
+    expect(await failure(() => rig.gpu.setUpFramebuffer())).toMatchObject({ code: 'IO_ERROR' });
+    await settle();
+    expect(rig.transport.interrupts?.holds).toBe(0);
+  });
+
+  it('may destroy a cursor later, if it was still shown', async () => {
+    using rig = setUp();
+    const cursor = await rig.gpu.createCursor({ image: { width: 1, height: 1, data: picture(1, 1) } });
+    await cursor.show({ x: 1, y: 2 });
+    const waiting: (() => void)[] = [];
+    rig.host.device.handle(1, (chain) => {
+      chain.defer();
+      waiting.push(() => void chain.complete());
+    });
+    const hiding = new AbortController();
+    const cancelled = failure(() => cursor.destroy({ signal: hiding.signal }));
+    await settle();
+    hiding.abort();
+    expect(await cancelled).toMatchObject({ code: 'ABORTED' });
+    expect(cursor.live).toBe(true);
+    for (const answer of waiting) answer();
+    rig.host.held.add(0x102);
+    const destroying = new AbortController();
+    const again = failure(() => cursor.destroy({ signal: destroying.signal }));
+    await settle();
+    destroying.abort();
+    expect(await again).toMatchObject({ code: 'ABORTED' });
+    rig.host.release();
+    await settle();
+    expect(rig.host.resources.size).toBe(0);
+    await cursor.destroy();
+  });
+});
+
 describe('without room in the queue', () => {
   /** Takes all room of the control queue; returns what gives it back. */
   function fill({ gpu, host }: ReturnType<typeof setUp>): () => void {

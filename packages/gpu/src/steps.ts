@@ -16,17 +16,19 @@ export function* ask<T>(command: GpuCommand<T>): Steps<T> {
 
 /**
  * Runs a sequence with promises. If its caller cancels, the promise rejects at once; the sequence gets an error when the pending
- * command is answered, and can then clean up while no command is with the device.
+ * command is answered, and can then clean up while no command is with the device. That no longer keeps the event loop alive, as the
+ * device may never answer.
  */
 export async function runSteps<T>(queue: CommandQueue, steps: Steps<T>, options?: WaitOptions): Promise<T> {
   const signal = options?.signal;
   // A call that is refused here must not have begun. A device that no longer works is for the sequence, which may have memory to keep.
   if (queue.requests.failure === undefined) queue.requests.checkWaitable(options);
   if (signal === undefined) return drive(queue, steps, options);
+  const release = queue.hold();
   return new Promise((resolve, reject) => {
-    queue.requests.checkWaitable(options);
     const aborted = (): void => {
       signal.removeEventListener('abort', aborted);
+      release();
       try {
         queue.requests.checkWaitable(options);
       } catch (error) {
@@ -36,17 +38,22 @@ export async function runSteps<T>(queue: CommandQueue, steps: Steps<T>, options?
     };
     signal.addEventListener('abort', aborted);
     drive(queue, steps, options)
-      .finally(() => signal.removeEventListener('abort', aborted))
+      .finally(() => {
+        signal.removeEventListener('abort', aborted);
+        release();
+      })
       .then(resolve, reject);
   });
 }
 
 async function drive<T>(queue: CommandQueue, steps: Steps<T>, options: WaitOptions | undefined): Promise<T> {
+  // With a signal, the caller holds.
+  const answer = { holds: options?.signal === undefined };
   let next = steps.next();
   while (next.done !== true) {
     let result: unknown;
     try {
-      result = await queue.request(next.value);
+      result = await queue.request(next.value, answer);
       queue.requests.checkWaitable(options);
     } catch (error) {
       next = steps.throw(error);

@@ -17,7 +17,6 @@ import {
   VirtioError,
   type WaitOptions,
 } from '@virtio/core';
-import { Blobs } from './blobs.ts';
 import {
   commandMemory,
   CommandQueue,
@@ -27,7 +26,7 @@ import {
   type RequestSyncOptions,
   type SubmitCommandOptions,
 } from './command-queue.ts';
-import type { CommandLimits, GpuCommand } from './command.ts';
+import type { GpuCommand } from './command.ts';
 import {
   Cursor,
   type CursorOptions,
@@ -36,7 +35,9 @@ import {
   sendCursorSync,
   submitCursor,
 } from './cursor.ts';
+import { DeviceLimits } from './device-limits.ts';
 import { type Display, getDisplayInfo, getEdid, setScanout } from './display-commands.ts';
+import { DisplayEvents } from './display-events.ts';
 import { type Edid, parseEdid } from './edid.ts';
 import { Framebuffer, type FramebufferOptions, MAX_FRAMEBUFFER } from './framebuffer.ts';
 import { GpuState, requireScanout } from './gpu-state.ts';
@@ -44,14 +45,10 @@ import {
   BYTES_PER_PIXEL,
   CONTROL_QUEUE,
   CURSOR_QUEUE,
-  GpuConfig,
-  GpuEvent,
   GpuFeature,
   type GpuFeatureName,
   GpuFeatures,
   type GpuFeatureSet,
-  HOST_VISIBLE_REGION,
-  MAX_SCANOUTS,
 } from './protocol.ts';
 import { ask, runSteps, runStepsSync, type Steps } from './steps.ts';
 
@@ -86,12 +83,6 @@ const CURSOR_QUEUE_SIZE = 16;
 /** The size that the specification proposes if no display reports its own. @see VIRTIO 1.4, 5.7.5 */
 const FALLBACK = { width: 1024, height: 768 } as const;
 
-/** How long the request for changed displays may spin without interrupts, in milliseconds. */
-const DISPLAY_MS = 1000;
-
-/** How many answers in a row may be out of date because the displays have changed again, before one is told all the same. */
-const MAX_OVERTAKEN = 8;
-
 const NOTHING = { x: 0, y: 0, width: 0, height: 0 } as const;
 
 /**
@@ -119,18 +110,8 @@ export class VirtioGpu extends Driver<GpuFeatureName, GpuEvents> {
   readonly #state: GpuState;
   readonly #control: CommandQueue;
   readonly #cursor: CommandQueue;
-  readonly #limits: {
-    scanouts: number;
-    capsets: number;
-    blobAlignment: number;
-    hostVisible: SharedMemory | undefined;
-    readonly blobs: Blobs;
-  };
-  /** Whether a request for changed displays is pending, and whether there has been another event since. */
-  #asking = false;
-  #askAgain = false;
-  /** How many answers in a row were not told. */
-  #overtaken = 0;
+  readonly #limits: DeviceLimits;
+  readonly #displayEvents: DisplayEvents;
 
   /**
    * Initializes the device. It shows nothing yet.
@@ -151,19 +132,23 @@ export class VirtioGpu extends Driver<GpuFeatureName, GpuEvents> {
       },
       options,
     );
-    const limits = {
-      scanouts: 0,
-      capsets: 0,
-      blobAlignment: 1,
-      hostVisible: undefined,
-      blobs: new Blobs(),
-    };
+    const quirk = (message: string): void => this.quirk(CONTROL_QUEUE, message);
+    const limits = new DeviceLimits({ transport, has: (feature) => this.features.has(feature), quirk });
     this.#limits = limits;
+    this.#displayEvents = new DisplayEvents({
+      transport,
+      // Nobody waits for the answer.
+      ask: async () => this.#own(await this.#control.request(getDisplayInfo(), { holds: false })),
+      askSync: (timeoutMs) => this.displaysSync({ timeoutMs }),
+      tell: (displays) => this.emit('display', displays),
+      works: () => this.failure === undefined,
+      quirk,
+    });
     const { control, cursor } = this.setUp(() => {
       this.#readConfig();
       return {
         control: this.#queue(CONTROL_QUEUE, queueSize, CONTROL_ANSWER_ROOM),
-        // QEMU uses commands of cursors without a word.
+        // QEMU uses cursor commands without writing an answer.
         cursor: this.#queue(CURSOR_QUEUE, CURSOR_QUEUE_SIZE, CURSOR_ANSWER_ROOM),
       };
     });
@@ -449,7 +434,7 @@ export class VirtioGpu extends Driver<GpuFeatureName, GpuEvents> {
   }
 
   protected override onConfigChange(): void {
-    if (this.#takeEvent()) this.#askForDisplays();
+    if (this.#displayEvents.take()) this.#displayEvents.ask();
   }
 
   protected override onReset(): void {
@@ -472,24 +457,12 @@ export class VirtioGpu extends Driver<GpuFeatureName, GpuEvents> {
       [index, 2],
     );
     const memory = this.allocate(commandMemory(requests.slots, answerRoom), 'both');
-    const limits = this.#limits;
-    const commandLimits: CommandLimits = {
-      get blobAlignment() {
-        return limits.blobAlignment;
-      },
-      get hostVisibleLength() {
-        return limits.hostVisible?.length ?? 0;
-      },
-      blobs: limits.blobs,
-      has: (feature) => this.features.has(feature),
-      who: () => this.transport.who(),
-    };
     return new CommandQueue(
       requests,
       memory,
       {
         transport: this.transport,
-        limits: commandLimits,
+        limits: this.#limits,
         has: (feature) => this.features.has(feature),
         fail: (error) => this.fail(error),
         quirk: (queue, message) => this.quirk(queue, message),
@@ -501,85 +474,10 @@ export class VirtioGpu extends Driver<GpuFeatureName, GpuEvents> {
 
   /** Reads the configuration, which a reset may have changed. */
   #readConfig(): void {
-    const { transport } = this;
-    const { fields } = GpuConfig;
-    const limits = this.#limits;
-    const scanouts = transport.readConfigSpace(fields.numScanouts);
-    limits.scanouts = Math.min(scanouts, MAX_SCANOUTS);
-    if (scanouts > MAX_SCANOUTS) {
-      this.quirk(CONTROL_QUEUE, `reports ${scanouts} scanouts; ${MAX_SCANOUTS} is the maximum, and is used`);
-    }
-    limits.capsets = this.features.has('VIRGL') ? transport.readConfigSpace(fields.numCapsets) : 0;
-    limits.blobAlignment = 1;
-    if (this.features.has('BLOB_ALIGNMENT')) {
-      const alignment = transport.readConfigSpace(fields.blobAlignment);
-      if (Number.isInteger(Math.log2(alignment))) limits.blobAlignment = alignment;
-      else {
-        this.quirk(
-          CONTROL_QUEUE,
-          `reports a blob alignment of ${alignment} bytes, which is not a power of two; 1 is used`,
-        );
-      }
-    }
-    limits.hostVisible = transport.sharedMemory(HOST_VISIBLE_REGION);
+    this.#limits.read();
     // What changed earlier is in the answers to all questions from now on.
-    this.#takeEvent();
+    this.#displayEvents.take();
   }
-
-  /** Whether there is an event about displays; it is cleared. */
-  #takeEvent(): boolean {
-    const { fields } = GpuConfig;
-    if ((this.transport.readConfigSpace(fields.eventsRead) & GpuEvent.DISPLAY) === 0) return false;
-    this.transport.writeConfigSpace(fields.eventsClear, GpuEvent.DISPLAY);
-    return true;
-  }
-
-  /** Asks for the displays, and emits the event. */
-  #askForDisplays(): void {
-    if (this.#asking) {
-      this.#askAgain = true;
-      return;
-    }
-    this.#asking = true;
-    this.#askAgain = false;
-    if (this.transport.interrupts !== undefined) {
-      this.displays().then(this.#tellDisplays, this.#tellNothing);
-      return;
-    }
-    let displays: readonly Display[];
-    try {
-      displays = this.displaysSync({ timeoutMs: DISPLAY_MS });
-    } catch (error) {
-      this.#tellNothing(error);
-      return;
-    }
-    this.#tellDisplays(displays);
-  }
-
-  readonly #tellDisplays = (displays: readonly Display[]): void => {
-    this.#asking = false;
-    const again = this.#askAgain;
-    // An answer from before the latest event may be old.
-    if (again && this.#overtaken < MAX_OVERTAKEN) {
-      this.#overtaken += 1;
-      this.#askForDisplays();
-      return;
-    }
-    this.#overtaken = 0;
-    this.emit('display', displays);
-    // Unless a listener has reset or disposed the driver.
-    if (again && this.failure === undefined) this.#askForDisplays();
-  };
-
-  readonly #tellNothing = (error: unknown): void => {
-    this.#asking = false;
-    if (this.failure !== undefined) return;
-    if (!VirtioError.is(error, 'DEVICE_RESET')) {
-      this.quirk(CONTROL_QUEUE, `reported that its displays have changed, but not how: ${String(error)}`);
-    }
-    // There has been another event since the question.
-    if (this.#askAgain) this.#askForDisplays();
-  };
 
   /** The displays of the device's scanouts, of the 16 in every answer. */
   #own(displays: readonly Display[]): readonly Display[] {

@@ -77,6 +77,17 @@ export const gpuSubject: Subject<VirtioGpu> = {
   other: (chain) => {
     write(chain, OK_NODATA);
   },
+  own: [
+    {
+      name: 'changed displays',
+      queue: CONTROL,
+      provoke(device) {
+        device.changeConfig((view) => view.setUint32(0, 1, true));
+      },
+      matches: (chain) => typeOf(chain) === GpuCommandType.GET_DISPLAY_INFO,
+      answer: (chain) => write(chain, 0x1101, new Uint8Array(16 * 24)),
+    },
+  ],
   requests: [
     {
       name: 'EDID',

@@ -135,6 +135,8 @@ export class GpuDevice {
   readonly edids = new Map<number, Uint8Array>();
   /** Changes answers of the control queue. */
   meddle: Meddle | undefined;
+  /** The used length of answers of the control queue (default: what was written). */
+  usedLength: number | undefined;
   /** Keeps commands of these types until {@link GpuDevice.release}. */
   readonly held = new Set<number>();
 
@@ -228,7 +230,7 @@ export class GpuDevice {
       }
       const changed = this.meddle === undefined ? answer : this.meddle(answer, command);
       if (changed === undefined) return;
-      chain.write(changed.subarray(0, chain.writable)).complete();
+      chain.write(changed.subarray(0, chain.writable)).complete(this.usedLength);
     };
     chain.defer();
     if (this.held.has(command.type)) this.#waiting.push(act);

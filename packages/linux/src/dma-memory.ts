@@ -84,11 +84,21 @@ class Arena {
   }
 }
 
+/** A region that is allocated, or that was freed while a device has a part of it. */
+export interface Allocation {
+  readonly arena: Arena;
+  readonly region: DmaRegion;
+  /** How many buffers in it are shared with a device. */
+  shares: number;
+  /** Its memory cannot be allocated again before no buffer in it is shared. */
+  freed: boolean;
+}
+
 /** DMA memory of a process: allocates regions in blocks. */
 export class DmaMemory implements Disposable {
   readonly #source: DmaSource;
   readonly #arenas: Arena[] = [];
-  readonly #regions = new Map<ArrayBufferLike, { readonly arena: Arena; readonly region: DmaRegion }>();
+  readonly #regions = new Map<ArrayBufferLike, Allocation>();
   /** Regions that were posted to other threads: their memory stays mapped until they are freed. */
   readonly #posted = new Set<ArrayBufferLike>();
   #disposed = false;
@@ -102,13 +112,9 @@ export class DmaMemory implements Disposable {
     return this.#arenas.reduce((sum, arena) => sum + arena.pages * PAGE_SIZE, 0);
   }
 
-  /**
-   * The device's address of the first byte of a region's ArrayBuffer.
-   *
-   * @returns -1 if the buffer does not belong to a region
-   */
-  addressOf(buffer: ArrayBufferLike): number {
-    return this.#regions.get(buffer)?.region.address ?? -1;
+  /** The region that an ArrayBuffer is, also if it was freed while a part of it is shared. */
+  find(buffer: ArrayBufferLike): Allocation | undefined {
+    return this.#regions.get(buffer);
   }
 
   /**
@@ -158,7 +164,7 @@ export class DmaMemory implements Disposable {
   }
 
   /**
-   * Frees a region; its views become empty.
+   * Frees a region; its views become empty. As long as a device has buffers in it, its memory is not allocated again.
    *
    * @throws {@link VirtioError} `INVALID_PARAM` if it is not of this memory, or was freed before
    */
@@ -166,17 +172,24 @@ export class DmaMemory implements Disposable {
     if (this.#disposed) return;
     const buffer = region.bytes.buffer;
     const found = this.#regions.get(buffer);
-    if (!found) {
+    if (found === undefined || found.freed) {
       throw new VirtioError(
         'INVALID_PARAM',
         `a DMA region at 0x${region.address.toString(16)} was to be freed, but it is not one of ${this.#source.name}, or ` +
           'was freed before',
       );
     }
-    const { arena } = found;
-    this.#regions.delete(buffer);
-    if (this.#posted.delete(buffer)) arena.block.mapping.unpost();
-    arena.block.mapping.detach(buffer);
+    const { mapping } = found.arena.block;
+    found.freed = true;
+    if (this.#posted.delete(buffer)) mapping.unpost();
+    mapping.detach(buffer);
+    if (found.shares === 0) this.release(found);
+  }
+
+  /** Makes the pages of a region available again that was freed and in which nothing is shared any more. */
+  release({ arena, region }: Allocation): void {
+    if (this.#disposed) return;
+    this.#regions.delete(region.bytes.buffer);
     arena.give((region.address - arena.block.address) / PAGE_SIZE, region.pages);
     // One empty block is kept for the next allocation; other empty blocks are unmapped.
     if (
@@ -204,7 +217,7 @@ export class DmaMemory implements Disposable {
     const bytes = new Uint8Array(mapping.view(first * PAGE_SIZE, pages * PAGE_SIZE));
     if (!arena.take(first, pages)) bytes.fill(0);
     const region: DmaRegion = { bytes, address: address + first * PAGE_SIZE, pages };
-    this.#regions.set(bytes.buffer, { arena, region });
+    this.#regions.set(bytes.buffer, { arena, region, shares: 0, freed: false });
     return region;
   }
 }

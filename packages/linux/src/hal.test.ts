@@ -72,6 +72,29 @@ describe('LinuxHal', () => {
     expect(() => hal.unshare(buffer.address + 64, part, 'both', true)).not.toThrow();
   });
 
+  it('does not allocate memory again that a device still has, however it was shared and freed', () => {
+    using hal = new TestHal();
+    const shared = (view: Uint8Array): number => hal.share(view, 'device-to-driver', true);
+    const unshare = (address: number, view: Uint8Array): void =>
+      hal.unshare(address, view, 'driver-to-device', true);
+    for (const rounds of [0, 1, 5]) {
+      const buffer = hal.alloc(PAGE_SIZE);
+      const views = [buffer.bytes.subarray(0, 512), buffer.bytes.subarray(1024)];
+      for (let n = 0; n < rounds; n += 1) for (const view of views) unshare(shared(view), view);
+      const addresses = views.map(shared);
+      // The device has answered neither of two requests that were aborted.
+      buffer[Symbol.dispose]();
+      buffer[Symbol.dispose]();
+      const others: { address: number }[] = [];
+      for (let n = 0; n < 600; n += 1) others.push(hal.alloc(PAGE_SIZE));
+      expect(others.map(({ address }) => address)).not.toContain(buffer.address);
+      unshare(addresses[0] as number, views[0] as Uint8Array);
+      expect(hal.alloc(PAGE_SIZE).address, 'the device has the other').not.toBe(buffer.address);
+      unshare(addresses[1] as number, views[1] as Uint8Array);
+      expect(hal.alloc(PAGE_SIZE).address, 'the first free page').toBe(buffer.address);
+    }
+  });
+
   it('keeps views apart, whichever were shared before', () => {
     using hal = new TestHal();
     const regions = Array.from({ length: 600 }, () => hal.alloc(8192));
@@ -97,6 +120,18 @@ describe('LinuxHal', () => {
     expect(() => hal.unshare(address, buffer, 'both', true)).toThrow(
       expect.objectContaining({ code: 'INVALID_PARAM' }),
     );
+  });
+
+  it('takes a buffer of DMA memory back once', () => {
+    using hal = new TestHal();
+    using buffer = hal.alloc(1000);
+    for (let n = 0; n < 4; n += 1) {
+      const address = hal.share(buffer.bytes, 'both', true);
+      hal.unshare(address, buffer.bytes, 'both', true);
+      expect(() => hal.unshare(address, buffer.bytes, 'both', true)).toThrow(
+        expect.objectContaining({ code: 'INVALID_PARAM' }),
+      );
+    }
   });
 
   it('asks whether the device uses its addresses before it gives one out', () => {

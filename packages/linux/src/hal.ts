@@ -16,17 +16,23 @@ import {
   VirtioError,
 } from '@virtio/core';
 import { BouncePool } from './bounce-pool.ts';
-import { BLOCK_SIZE, DmaMemory, type DmaSource } from './dma-memory.ts';
+import { type Allocation, BLOCK_SIZE, DmaMemory, type DmaSource } from './dma-memory.ts';
 import { Mapping } from './mapping.ts';
 
 /**
- * DMA memory of a caller; `using buffer = hal.alloc(65536)` frees it at the end of the block. While the device has it, also after a
- * request was aborted or timed out, it must not be freed, as it may be allocated again: wait until the device has answered, or reset it.
+ * DMA memory of a caller; `using buffer = hal.alloc(65536)` frees it at the end of the block. While the device has a part of it, also
+ * after a request was aborted or timed out, its memory is not allocated again.
  */
 export interface DmaBuffer extends Disposable {
   /** The memory: zeroed, page-aligned, and of the requested length. Empty after disposal. */
   readonly bytes: Uint8Array<ArrayBuffer>;
   /** The address for the device. */
+  readonly address: number;
+}
+
+/** A view of DMA memory. */
+interface KnownView {
+  readonly allocation: Allocation;
   readonly address: number;
 }
 
@@ -42,15 +48,15 @@ export abstract class LinuxHal implements PostingHal, Disposable {
   readonly #memory: DmaMemory;
   readonly #bounce: BouncePool;
   /**
-   * The addresses of views of DMA memory that were shared more than once. Finding a view here costs less than reading its
+   * The views of DMA memory that were shared more than once. Finding a view here costs less than reading its
    * `buffer`, but adding one costs many times more, so that it would not pay for views that are made for one request.
    */
-  readonly #known = new WeakMap<Uint8Array, number>();
+  readonly #known = new WeakMap<Uint8Array, KnownView>();
   /** Views that were shared once, by their start address. */
   readonly #seen: (Uint8Array | undefined)[] = new Array<undefined>(1 << (32 - SEEN_SHIFT)).fill(undefined);
-  /** The buffer that was last recognised as DMA memory, and its address. */
+  /** The buffer that was last recognised as DMA memory, and its region. */
   #lastBuffer: ArrayBufferLike | undefined;
-  #lastStart = 0;
+  #last: Allocation | undefined;
 
   protected constructor(source: DmaSource) {
     this.#memory = new DmaMemory(source);
@@ -108,29 +114,44 @@ export abstract class LinuxHal implements PostingHal, Disposable {
   share(buffer: Uint8Array, direction: BufferDirection, accessPlatform: boolean): number {
     const known = this.#known.get(buffer);
     // A view of memory that was freed is empty.
-    if (known !== undefined && buffer.length > 0) return known;
+    if (known !== undefined && buffer.length > 0) {
+      known.allocation.shares += 1;
+      return known.address;
+    }
     const memory = buffer.buffer;
-    if (memory !== this.#lastBuffer) {
-      const start = this.#memory.addressOf(memory);
-      if (start < 0) {
+    let allocation = this.#last;
+    if (memory !== this.#lastBuffer || allocation === undefined) {
+      allocation = this.#memory.find(memory);
+      if (allocation === undefined || allocation.freed) {
         this.checkAccess(accessPlatform);
         return this.#bounce.share(buffer, direction);
       }
       this.#lastBuffer = memory;
-      this.#lastStart = start;
+      this.#last = allocation;
     }
-    const address = this.#lastStart + buffer.byteOffset;
+    allocation.shares += 1;
+    const address = allocation.region.address + buffer.byteOffset;
     const slot = Math.imul(address / SEEN_UNIT, GOLDEN) >>> SEEN_SHIFT;
-    if (this.#seen[slot] === buffer) this.#known.set(buffer, address);
+    if (this.#seen[slot] === buffer) this.#known.set(buffer, { allocation, address });
     else this.#seen[slot] = buffer;
     return address;
   }
 
   unshare(address: number, buffer: Uint8Array, direction: BufferDirection, _accessPlatform: boolean): void {
-    if (this.#known.has(buffer) || buffer.buffer === this.#lastBuffer) return;
-    if (this.#bounce.unshare(address, buffer, direction)) return;
-    // A region that was freed while it was shared is empty.
-    if (this.#memory.addressOf(buffer.buffer) >= 0 || buffer.byteLength === 0) return;
+    let allocation = this.#known.get(buffer)?.allocation;
+    if (allocation === undefined) {
+      const memory = buffer.buffer;
+      if (memory === this.#lastBuffer) allocation = this.#last;
+      else if (this.#bounce.unshare(address, buffer, direction)) return;
+      else allocation = this.#memory.find(memory);
+    }
+    if (allocation !== undefined && allocation.shares > 0) {
+      allocation.shares -= 1;
+      if (allocation.freed && allocation.shares === 0) this.#memory.release(allocation);
+      return;
+    }
+    // Memory that was freed is empty: there is nothing to take back.
+    if (buffer.byteLength === 0) return;
     throw new VirtioError(
       'INVALID_PARAM',
       `a buffer of ${buffer.length} bytes at 0x${address.toString(16)} was to be unshared, where none is ` +
@@ -146,7 +167,7 @@ export abstract class LinuxHal implements PostingHal, Disposable {
    * @throws {@link VirtioError} `INVALID_PARAM` if `bytes` is not in DMA memory of this Hal, or registers
    */
   post(bytes: Uint8Array): PostedMemory {
-    const start = this.#memory.addressOf(bytes.buffer);
+    const start = this.#memory.find(bytes.buffer)?.region.address ?? -1;
     const pointer = start < 0 ? Mapping.post(bytes) : this.#memory.post(bytes);
     if (pointer < 0) {
       throw new VirtioError(
@@ -159,14 +180,19 @@ export abstract class LinuxHal implements PostingHal, Disposable {
 
   /** Detaches and unmaps all DMA memory. Dispose all drivers before. */
   [Symbol.dispose](): void {
-    this.#lastBuffer = undefined;
+    this.#forgetLast();
     this.#seen.fill(undefined);
     this.#memory[Symbol.dispose]();
   }
 
   #free(region: DmaRegion): void {
-    if (region.bytes.buffer === this.#lastBuffer) this.#lastBuffer = undefined;
+    if (region.bytes.buffer === this.#lastBuffer) this.#forgetLast();
     this.#memory.free(region);
+  }
+
+  #forgetLast(): void {
+    this.#lastBuffer = undefined;
+    this.#last = undefined;
   }
 
   /** Throws if the device would not use the addresses of this Hal. */
@@ -195,6 +221,7 @@ function wholeStores(registers: MappedRegisters): RegisterWindow {
 
 /** A part of a mapping as registers; `offset` need not be aligned. */
 export function mappedWindow(mapping: Mapping, offset: number, size: number): RegisterWindow {
+  mapping.markRegisters(offset, size);
   const registers = new MappedRegisters(mapping.view());
   return subWindow(STORES_IN_PIECES ? wholeStores(registers) : registers, offset, size);
 }

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { Mapping } from './mapping.ts';
-import { viewMemory } from './syscalls.ts';
+import { MapFlags, mincore, viewMemory } from './syscalls.ts';
 
 describe('Mapping', () => {
   it('maps zeroed memory, of which all views are the same memory', () => {
@@ -43,15 +43,33 @@ describe('Mapping', () => {
     expect(() => mapping.view(-1)).toThrow(RangeError);
   });
 
-  it('puts all ones in the place of memory that went away, under the views that are there', () => {
+  it('puts all ones in the place of registers that went away, under the views that are there', () => {
     using mapping = Mapping.map({ size: 8192 });
+    mapping.markRegisters(0, 64);
+    mapping.markRegisters(8128, 64);
     const words = new Uint32Array(mapping.view());
     words[0] = 5;
-    mapping.replaceByOnes();
+    words[1000] = 7;
+    mapping.replace();
     expect(Atomics.load(words, 0)).toBe(0xffff_ffff);
+    expect(words[15]).toBe(0xffff_ffff);
+    expect(words[1000], 'no register').toBe(0);
     expect(words[2047]).toBe(0xffff_ffff);
     words[1] = 3;
     expect(words.length).toBe(2048);
+  });
+
+  it('takes no memory in the place of what are no registers, of which there may be gigabytes', () => {
+    const size = 2 ** 33;
+    using mapping = Mapping.map({ size, flags: MapFlags.SHARED | MapFlags.NORESERVE });
+    mapping.markRegisters(2 ** 32, 4096);
+    mapping.markRegisters(0, size);
+    mapping.replace();
+    const present = mincore(mapping.address, size).reduce((count, page) => count + (page & 1), 0);
+    // A fault may bring in a huge page.
+    expect(present).toBeLessThan(2000);
+    const view = new Uint32Array(mapping.view(2 ** 32, 4096));
+    expect(view.every((word) => word === 0xffff_ffff)).toBe(true);
   });
 
   it('says which call failed and why', () => {

@@ -16,6 +16,9 @@ export interface MappingOptions {
   readonly flags?: number;
 }
 
+/** Windows up to this size are registers; larger ones are memory of the device, or doorbells, which are not read. */
+const MOST_REGISTERS = 64 * 1024;
+
 /** The mapping of each view. */
 const mappings = new WeakMap<ArrayBufferLike, { readonly mapping: Mapping; readonly offset: number }>();
 
@@ -26,6 +29,8 @@ export class Mapping implements Disposable {
   /** Bytes. */
   readonly size: number;
   readonly #views = new Set<ArrayBuffer>();
+  /** Where registers are: offset and size. */
+  readonly #registers: (readonly [offset: number, size: number])[] = [];
   #mapped = true;
   /** How many addresses were posted to other threads. */
   #posts = 0;
@@ -60,6 +65,11 @@ export class Mapping implements Disposable {
     return buffer;
   }
 
+  /** Notes that there are registers, which must read as ones when the device is gone. */
+  markRegisters(offset: number, size: number): void {
+    if (size <= MOST_REGISTERS) this.#registers.push([offset, size]);
+  }
+
   /**
    * The address in this process of bytes of some mapping, for another thread. The memory then stays mapped when the mapping is disposed,
    * until {@link Mapping.unpost}; registers are replaced by ordinary memory.
@@ -88,12 +98,17 @@ export class Mapping implements Disposable {
     return this.#mapped && mincore(this.address, this.size).every((page) => (page & 1) === 1);
   }
 
-  /** Replaces the mapping by ordinary memory of all ones, as registers of a device that is gone read; views stay valid. */
-  replaceByOnes(): void {
+  /**
+   * Replaces the mapping by ordinary memory; views stay valid. Registers read as ones, like those of a device that is gone. The rest
+   * is zero and takes no memory, as a mapping may have gigabytes that are memory of the device.
+   */
+  replace(): void {
     if (!this.#mapped) return;
-    const flags = MapFlags.PRIVATE | MapFlags.ANONYMOUS | MapFlags.FIXED;
+    const flags = MapFlags.PRIVATE | MapFlags.ANONYMOUS | MapFlags.FIXED | MapFlags.NORESERVE;
     mmap(this.address, this.size, Prot.READ | Prot.WRITE, flags, -1, 0);
-    new Uint8Array(viewMemory(this.address, this.size)).fill(0xff);
+    for (const [offset, size] of this.#registers) {
+      new Uint8Array(viewMemory(this.address + offset, size)).fill(0xff);
+    }
   }
 
   /** Detaches all views and leaves the memory mapped for its other users. */
@@ -107,7 +122,7 @@ export class Mapping implements Disposable {
   [Symbol.dispose](): void {
     if (!this.#mapped) return;
     if (this.#posts > 0) {
-      this.replaceByOnes();
+      this.replace();
       this.abandon();
       return;
     }

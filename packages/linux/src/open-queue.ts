@@ -150,7 +150,7 @@ class LinuxThread implements QueuePlatform {
       try {
         this.#lines = new QueueInterrupts(interrupts);
       } catch (error) {
-        this.close();
+        this.close(false);
         throw error;
       }
     }
@@ -166,13 +166,13 @@ class LinuxThread implements QueuePlatform {
     if (!this.#closed) this.#notify[queue]?.(next);
   }
 
-  close(): void {
+  close(opened: boolean): void {
     if (this.#closed) return;
     this.#closed = true;
     this.forget?.();
     this.#lines?.close();
     this.hal[Symbol.dispose]();
-    for (const descriptor of this.#descriptors) closeDescriptor(descriptor);
+    if (opened) for (const descriptor of this.#descriptors) closeDescriptor(descriptor);
   }
 }
 

@@ -72,7 +72,7 @@ export class PhysicalPciDevice implements Disposable {
     if (!this.#open) return;
     this.#open = false;
     this.#window.detach();
-    for (const { pages } of this.#mappings.values()) pages.replaceByOnes();
+    for (const { pages } of this.#mappings.values()) pages.replace();
     closeSync(this.#fd);
   }
 

@@ -155,7 +155,7 @@ export class VfioDevice implements Disposable {
   abandon(): void {
     if (!this.#open) return;
     this.#open = false;
-    for (const { mapping } of this.#areas()) mapping?.replaceByOnes();
+    for (const { mapping } of this.#areas()) mapping?.replace();
     for (const file of this.#files) file.detach();
     this.#container.closeDevice(this.#fd, this.address, this.#group);
   }

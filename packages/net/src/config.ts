@@ -94,9 +94,13 @@ export class NetConfig {
     };
   }
 
-  /** How many pairs of queues the device can use; 1 without `MQ` and `RSS`. */
-  readMaxQueuePairs(): number {
-    if (!this.#features.has('MQ') && !this.#features.has('RSS')) return 1;
+  /**
+   * How many pairs of queues the device can use.
+   *
+   * @param several whether it offers `MQ` or `RSS`
+   */
+  readMaxQueuePairs(several: boolean): number {
+    if (!several) return 1;
     const pairs = this.#transport.readConfigSpace(fields.maxVirtqueuePairs);
     if (pairs >= QUEUE_PAIRS.MIN && pairs <= QUEUE_PAIRS.MAX) return pairs;
     this.#quirk(`it reports ${pairs} pairs of queues, which is not possible; one is used [5.1.4.1]`);

@@ -1,6 +1,13 @@
 import { describe, expect, it, vi } from 'vitest';
 import { F, frame, NetModel, type ModelOptions, QEMU } from '../test/net-model.ts';
-import { NetControl, type NetCommand, type NetOptions, NetStats, VirtioNet } from './index.ts';
+import {
+  NetControl,
+  type NetCommand,
+  type NetOptions,
+  NetStats,
+  type StatsRequest,
+  VirtioNet,
+} from './index.ts';
 
 const code = (name: string): Error => expect.objectContaining({ code: name }) as Error;
 
@@ -240,6 +247,32 @@ describe('control commands [5.1.9.5]', () => {
     clean(made);
   });
 
+  it('gives the statistics that it asked for, also when the caller changes its arrays, or uses fewer queues', async () => {
+    const made = setUp();
+    const { model, net } = made;
+    await net.control(NetControl.setQueuePairs(2));
+    await net.control(NetStats.query());
+    const requests: StatsRequest[] = [
+      { queue: { pair: 1, direction: 'receive' }, types: ['rxBasic'] },
+      { queue: 'control', types: ['cvq'] },
+    ];
+    const token = net.submitControl(NetStats.get(requests));
+    requests.pop();
+    model.answer = () => null;
+    expect(net.pollControl()).toBe(token);
+    // Once it is in the ring, no packet goes to the second pair any more [5.1.9.5.6.1].
+    const fewer = net.submitControl(NetControl.setQueuePairs(1));
+    expect(net.completeControl(token)).toMatchObject([
+      {
+        queue: { pair: 1, direction: 'receive' },
+        stats: { rxBasic: { drops: expect.any(BigInt) as bigint } },
+      },
+      { queue: 'control', stats: { cvq: { commandNum: expect.any(BigInt) as bigint } } },
+    ]);
+    net.cancelControl(fewer);
+    clean(made);
+  });
+
   it('tells a refusal, and an answer that is none, from success', async () => {
     const made = setUp();
     made.model.answer = () => 1;
@@ -383,6 +416,38 @@ describe('several pairs of queues', () => {
     net.kickControl();
     net.completeControl(token);
     expect(() => net.trySend(frame(60), { pair: 2 })).toThrow(code('INVALID_PARAM'));
+    clean(made);
+  });
+
+  it('sets up all pairs that there are where several are in use, as crosvm and cloud-hypervisor expect it', async () => {
+    const made = setUp({}, { queuePairs: 2 });
+    const { model, net } = made;
+    const isEnabled = (): boolean[] => model.device.queues.map(({ ring }) => ring !== undefined);
+    expect([net.queuePairs, net.maxQueuePairs]).toEqual([2, 4]);
+    expect(isEnabled()).toEqual(Array.from({ length: 9 }, () => true));
+    await net.control(NetControl.setQueuePairs(2));
+    await net.send(frame(60), { pair: 1 });
+    expect(() => net.trySend(frame(60), { pair: 2 })).toThrow(code('INVALID_PARAM'));
+    await expect(net.control(NetControl.setQueuePairs(3))).rejects.toThrow(code('INVALID_PARAM'));
+    // No buffers are there for what must not come.
+    expect(model.deliver(frame(60), { pair: 2 })).toBe(false);
+    net.reset();
+    expect(isEnabled()).toEqual(Array.from({ length: 9 }, () => true));
+    await net.control(NetControl.setQueuePairs(2));
+    clean(made);
+  });
+
+  it('declines several pairs where one is used, and tells how many there are', async () => {
+    const made = setUp({}, {});
+    const { model, net } = made;
+    expect(['MQ', 'RSS'].map((name) => net.features.has(name as 'MQ'))).toEqual([false, false]);
+    expect([net.queuePairs, net.maxQueuePairs, net.activePairs]).toEqual([1, 4, 1]);
+    expect(model.device.queues.filter(({ ring }) => ring !== undefined)).toHaveLength(3);
+    await net.control(NetControl.addVlan(1));
+    await expect(net.control(NetControl.setQueuePairs(1))).rejects.toThrow(code('UNSUPPORTED'));
+    expect(await net.control(NetStats.query())).toContain('cvq');
+    const [stats] = await net.control(NetStats.get([{ queue: 'control', types: ['cvq'] }]));
+    expect(stats?.stats.cvq?.okNum).toBeDefined();
     clean(made);
   });
 

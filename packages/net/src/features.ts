@@ -2,7 +2,7 @@
  * The feature bits of network devices, and their requirements: a driver may not accept a feature without the features that it
  * requires, whatever the device offers.
  */
-import { type FeatureSet, FeatureTable } from '@virtio/core';
+import { type FeatureSet, FeatureTable, type Transport, VirtioError } from '@virtio/core';
 
 /**
  * The feature bits of network devices, by number.
@@ -194,6 +194,19 @@ const REQUIREMENTS: Readonly<Partial<Record<NetFeatureName, readonly (readonly N
   RSS_CONTEXT: [['CTRL_VQ'], ['RSS']],
 };
 
+/** The features for several pairs of queues. */
+const SEVERAL_PAIRS = ['MQ', 'RSS'] as const satisfies readonly NetFeatureName[];
+
+/** Whether there may be several pairs of queues. */
+export function hasSeveralPairs(features: NetFeatureSet): boolean {
+  return SEVERAL_PAIRS.some((name) => features.has(name));
+}
+
+/** The features without those for several pairs, and without what requires them. */
+export function withOnePair(features: NetFeatureSet): NetFeatureSet {
+  return withRequirements(NetFeatures.fromBits(features.bits & ~NetFeatures.set(...SEVERAL_PAIRS).bits));
+}
+
 /**
  * The largest subset in which every feature has the features that it requires.
  *
@@ -210,4 +223,51 @@ export function withRequirements(features: NetFeatureSet): NetFeatureSet {
     }
   }
   return NetFeatures.fromBits(bits);
+}
+
+/** The offloads that make packets larger than those on the wire. */
+const LARGE = ['GUEST_TSO4', 'GUEST_TSO6', 'GUEST_UFO', 'GUEST_USO4', 'GUEST_USO6'] as const;
+
+/** Whether the device may deliver packets that are larger than those on the wire. */
+export function takesLarge(features: NetFeatureSet): boolean {
+  return LARGE.some((name) => features.has(name));
+}
+
+/** The options of a driver that decide about its features. */
+interface WantedOptions {
+  readonly receiveOffloads?: boolean | readonly ReceiveOffload[];
+  readonly threadPairs?: { readonly count: number };
+}
+
+/**
+ * The names of the features to be accepted.
+ *
+ * @throws {@link VirtioError} `INVALID_PARAM` for receive offloads that there are not
+ */
+export function wantedFeatures(
+  transport: Transport,
+  options: WantedOptions,
+  extra: readonly NetFeatureName[],
+): NetFeatureName[] {
+  const { receiveOffloads = false } = options;
+  if (typeof receiveOffloads !== 'boolean' && !Array.isArray(receiveOffloads)) {
+    throw new VirtioError(
+      'INVALID_PARAM',
+      `${transport.who()}: receiveOffloads is ${String(receiveOffloads)}; give a boolean, or an array of names of features`,
+    );
+  }
+  const offloads: readonly ReceiveOffload[] =
+    typeof receiveOffloads === 'boolean' ? (receiveOffloads ? RECEIVE_OFFLOADS : []) : receiveOffloads;
+  const strange = offloads.find((name) => !RECEIVE_OFFLOADS.includes(name));
+  if (strange !== undefined) {
+    throw new VirtioError(
+      'INVALID_PARAM',
+      `there is no receive offload '${strange}'; use some of ${RECEIVE_OFFLOADS.join(', ')}`,
+    );
+  }
+  // Only large packets have segments to report.
+  const both: readonly NetFeatureName[] = offloads.length > 0 ? ['RSC_EXT', 'CTRL_GUEST_OFFLOADS'] : [];
+  const all: readonly NetFeatureName[] = [...BASE_FEATURES, ...extra, ...offloads, ...both];
+  const none: readonly string[] = (options.threadPairs?.count ?? 0) > 0 ? ['HASH_REPORT'] : [];
+  return all.filter((name) => !none.includes(name));
 }

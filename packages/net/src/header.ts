@@ -166,7 +166,12 @@ export class HeaderCodec {
       throw invalid(`there is no gso.type '${gso.type}'; use TCPV4, TCPV6, UDP or UDP_L4`);
     }
     this.#need(feature, `segment packets as ${gso.type}`);
-    if (gso.ecn === true) this.#need('HOST_ECN', 'segment packets with ECN');
+    if (gso.ecn === true) {
+      if (gso.type !== 'TCPV4' && gso.type !== 'TCPV6') {
+        throw invalid(`gso.ecn is for TCP, and gso.type is ${gso.type}`);
+      }
+      this.#need('HOST_ECN', 'segment packets with ECN');
+    }
     if (!isU16(gso.size) || gso.size === 0) throw invalid(`gso.size must be 1 to 65,535, not ${gso.size}`);
     const least = this.#exactLength ? start + 1 : 0;
     if (!isU16(gso.headerLength) || gso.headerLength > length || gso.headerLength < least) {

@@ -1,21 +1,13 @@
-/**
- * What both network drivers have in common: features, configuration, the control queue, and events.
- *
- * Control commands are sent one at a time: the ring has room for the chain of one with data. A command whose caller gave up stays
- * with the device until it is answered, and the next one waits for that.
- */
+/** What both network drivers have in common: features, configuration, the control queue, and events. */
 import {
   BufferDriver,
   DeviceType,
-  type DmaRegion,
   type DriverEvents,
   type DriverOptions,
   type Hal,
   type LentQueues,
   type QueuePlan,
   type QueuePlanOptions,
-  type Request,
-  type RequestQueue,
   requireInteger,
   requireThreads,
   type SpinOptions,
@@ -27,19 +19,22 @@ import {
   type WaitOptions,
 } from '@virtio/core';
 import { type HashLimits, type LinkState, NetConfig } from './config.ts';
-import { type ControlTarget, join, NetControl, type NetCommand } from './control.ts';
+import { CONTROL_QUEUE_SIZE, ControlRequests } from './control-requests.ts';
+import { type ControlTarget, NetControl, type NetCommand } from './control.ts';
 import {
-  BASE_FEATURES,
+  hasSeveralPairs,
   type NetFeatureName,
   NetFeatures,
-  RECEIVE_OFFLOADS,
+  type NetFeatureSet,
   type ReceiveOffload,
+  takesLarge,
+  wantedFeatures,
+  withOnePair,
   withRequirements,
 } from './features.ts';
 import { HeaderCodec } from './header.ts';
 import { isStation, parseMac, randomMac } from './mac.ts';
 import {
-  ControlAck,
   DEFAULT_MTU,
   ETHERNET_HEADER_SIZE,
   MAX_OFFLOAD_FRAME,
@@ -81,17 +76,11 @@ export interface NetEvents extends DriverEvents {
   announce: undefined;
 }
 
-/** The bytes for the answer to a command, for each slot. */
-const ANSWER_SIZE = 2048;
+/** The size of queues that are not used, in descriptors. */
+const SPARE_QUEUE_SIZE = 16;
 
-/** The most descriptors of a control command: for its head, its data in one or two parts, and the ack. */
-const CONTROL_QUEUE_SIZE = 4;
-
-/** In place of an answer, before there is one. */
-const UNANSWERED = 0xff;
-
-/** The offloads that make packets larger than those on the wire. */
-const LARGE = ['GUEST_TSO4', 'GUEST_TSO6', 'GUEST_UFO', 'GUEST_USO4', 'GUEST_USO6'] as const;
+/** No pairs are set up for nothing on a device that has more than this. */
+const MAX_SPARE_PAIRS = 256;
 
 /** The types of tagged packets: with the tag of a customer, and of a provider. */
 const VLAN_TYPES: readonly number[] = [0x8100, 0x88a8];
@@ -99,35 +88,6 @@ const VLAN_TYPES: readonly number[] = [0x8100, 0x88a8];
 /** The type of a packet that starts at an offset of a buffer; it may end before. */
 export function etherType(buffer: Uint8Array, offset: number): number {
   return ((buffer[offset + 12] ?? 0) << 8) | (buffer[offset + 13] ?? 0);
-}
-
-/** The names of the features to be accepted. */
-function wantedFeatures(
-  transport: Transport,
-  options: NetDriverOptions,
-  extra: readonly NetFeatureName[],
-): NetFeatureName[] {
-  const { receiveOffloads = false } = options;
-  if (typeof receiveOffloads !== 'boolean' && !Array.isArray(receiveOffloads)) {
-    throw new VirtioError(
-      'INVALID_PARAM',
-      `${transport.who()}: receiveOffloads is ${String(receiveOffloads)}; give a boolean, or an array of names of features`,
-    );
-  }
-  const offloads: readonly ReceiveOffload[] =
-    typeof receiveOffloads === 'boolean' ? (receiveOffloads ? RECEIVE_OFFLOADS : []) : receiveOffloads;
-  const strange = offloads.find((name) => !RECEIVE_OFFLOADS.includes(name));
-  if (strange !== undefined) {
-    throw new VirtioError(
-      'INVALID_PARAM',
-      `there is no receive offload '${strange}'; use some of ${RECEIVE_OFFLOADS.join(', ')}`,
-    );
-  }
-  // The segments of a large packet are of no interest to who gets none.
-  const both: readonly NetFeatureName[] = offloads.length > 0 ? ['RSC_EXT', 'CTRL_GUEST_OFFLOADS'] : [];
-  const all: readonly NetFeatureName[] = [...BASE_FEATURES, ...extra, ...offloads, ...both];
-  const none: readonly string[] = (options.threadPairs?.count ?? 0) > 0 ? ['HASH_REPORT'] : [];
-  return all.filter((name) => !none.includes(name));
 }
 
 /** The base class of {@link VirtioNet} and {@link VirtioNetRaw}. */
@@ -145,7 +105,7 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
   protected readonly longestReceived: number;
   /** The number of queue pairs that are set up. */
   readonly queuePairs: number;
-  /** The number of queue pairs that the device has. */
+  /** The number of queue pairs that the device has. More than one can be used only if `queuePairs` or `threadPairs` asked for it. */
   readonly maxQueuePairs: number;
   /** The MTU: that of the device, or 1500. */
   readonly mtu: number;
@@ -157,8 +117,7 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
   readonly #target: ControlTarget & { macAddress: Uint8Array };
   readonly #threadPairs: number;
   readonly #lent: LentQueues[] = [];
-  #commands: RequestQueue | undefined;
-  #answers: DmaRegion | undefined;
+  #commands: ControlRequests | undefined;
   #link: LinkState;
   #live = false;
   /** Whether the device asked for an announcement that it does not know to have been seen. */
@@ -180,23 +139,26 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
       );
     }
     const supported = wantedFeatures(transport, options, extra);
-    super(
-      transport,
-      hal,
-      { deviceType: DeviceType.Network, table: NetFeatures, supported, choose: withRequirements },
-      options,
-    );
+    const wantsSeveral = (options.queuePairs ?? 1) > 1 || (options.threadPairs?.count ?? 0) > 0;
+    let several = false;
+    const choose = (accepted: NetFeatureSet): NetFeatureSet => {
+      const features = withRequirements(accepted);
+      several = hasSeveralPairs(features);
+      // Devices expect all of their pairs with them, see `setUpSpares`.
+      return wantsSeveral ? features : withOnePair(features);
+    };
+    super(transport, hal, { deviceType: DeviceType.Network, table: NetFeatures, supported, choose }, options);
     this.codec = new HeaderCodec(this.features);
     // Kept, as looking at features is not for each packet.
     this.framed = !this.features.has('VERSION_1') && !this.features.has('ANY_LAYOUT');
-    this.takesLarge = LARGE.some((name) => this.features.has(name));
+    this.takesLarge = takesLarge(this.features);
     this.#limitsLength = this.features.has('MTU');
     this.#config = new NetConfig(transport, this.features, (message) => {
       this.quirk(0, message);
     });
     try {
-      this.maxQueuePairs = this.#config.readMaxQueuePairs();
-      const most = this.maxQueuePairs;
+      this.maxQueuePairs = this.#config.readMaxQueuePairs(several);
+      const most = hasSeveralPairs(this.features) ? this.maxQueuePairs : 1;
       if (options.queueSize !== undefined) {
         requireInteger(transport, 'queueSize', options.queueSize, 1, MAX_QUEUE_SIZE);
       }
@@ -213,7 +175,7 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
       this.#link = this.#config.readLink(this.#config.readStatus());
       this.#target = {
         features: this.features,
-        maxQueuePairs: this.maxQueuePairs,
+        maxQueuePairs: most,
         queuePairs: this.queuePairs + this.#threadPairs,
         activePairs: 1,
         hashLimits: this.hashLimits,
@@ -291,17 +253,35 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
   /** Sets up the control queue; called inside `setUp`. */
   protected setUpControl(): void {
     if (!this.features.has('CTRL_VQ')) return;
+    this.#setUpSpares();
     // 5.1.2: behind all pairs that there could be.
-    const index = 2 * (this.features.has('MQ') || this.features.has('RSS') ? this.maxQueuePairs : 1);
-    this.#commands = this.createRequestQueue({ index, size: CONTROL_QUEUE_SIZE, tableLength: 0 });
-    this.#answers = this.allocate(this.#commands.slots * ANSWER_SIZE, 'device-to-driver');
+    const index = 2 * this.#target.maxQueuePairs;
+    this.#commands = new ControlRequests({
+      transport: this.transport,
+      queue: this.createRequestQueue({ index, size: CONTROL_QUEUE_SIZE, tableLength: 0 }),
+      allocate: (bytes) => this.allocate(bytes, 'device-to-driver'),
+      target: this.#target,
+    });
+  }
+
+  /**
+   * Sets up the pairs that are not used, without buffers, as Linux does: crosvm accepts no other number of queues, and cloud-hypervisor
+   * counts queues to find the interrupt of the last one.
+   */
+  #setUpSpares(): void {
+    const { maxQueuePairs, queuePairs } = this.#target;
+    if (maxQueuePairs > MAX_SPARE_PAIRS) return;
+    for (let index = 2 * queuePairs; index < 2 * maxQueuePairs; index += 1) {
+      if (this.transport.maxQueueSize(index) === 0) continue;
+      this.createRequestQueue({ index, size: SPARE_QUEUE_SIZE, tableLength: 0 });
+    }
   }
 
   /** The last part of a constructor, when all fields are set: the device becomes live. */
   protected override start(): void {
     super.start();
     this.#live = true;
-    // Who made the driver can listen first.
+    // Not at once, so that the program can add its listeners.
     void Promise.resolve().then(() => {
       try {
         if (this.failure === undefined) this.onConfigChange();
@@ -366,7 +346,7 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
    */
   async control<T>(command: NetCommand<T>, options?: WaitOptions): Promise<T> {
     const commands = this.#requireCommands(command);
-    return commands.request(this.#request(commands, command), options);
+    return commands.queue.request(commands.of(command), options);
   }
 
   /**
@@ -377,7 +357,7 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
    */
   controlSync<T>(command: NetCommand<T>, options?: SpinOptions): T {
     const commands = this.#requireCommands(command);
-    return commands.requestSync(this.#request(commands, command), options);
+    return commands.queue.requestSync(commands.of(command), options);
   }
 
   /**
@@ -388,18 +368,18 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
    */
   submitControl(command: NetCommand<unknown>, options?: SubmitOptions): number {
     const commands = this.#requireCommands(command);
-    return commands.submitRequest(this.#request(commands, command), options);
+    return commands.queue.submitRequest(commands.of(command), options);
   }
 
   /** Shows the device a command that was submitted with `kick: false`. */
   kickControl(): void {
-    this.#commands?.kick();
+    this.#commands?.queue.kick();
   }
 
   /** The token of the next command that was answered, each once, or -1. Throws why the device no longer works. */
   pollControl(): number {
     this.checkUsable();
-    return this.#commands?.poll() ?? -1;
+    return this.#commands?.queue.poll() ?? -1;
   }
 
   /**
@@ -409,7 +389,7 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
    * @throws {@link VirtioError} `IO_ERROR` if the device refused; `NOT_READY`, `WRONG_TOKEN`, or why the answer was lost
    */
   completeControl(token: number): unknown {
-    if (this.#commands !== undefined) return this.#commands.complete(token);
+    if (this.#commands !== undefined) return this.#commands.queue.complete(token);
     throw new VirtioError(
       'WRONG_TOKEN',
       `${this.transport.who()} has no control queue, so no command has the token ${token}`,
@@ -419,7 +399,7 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
   /** Cancels a command. The device may still carry it out. Throws `WRONG_TOKEN` if there is no such command. */
   cancelControl(token: number): void {
     if (this.#commands === undefined) this.completeControl(token);
-    else this.#commands.cancel(token);
+    else this.#commands.queue.cancel(token);
   }
 
   override pollEvents(): void {
@@ -473,17 +453,18 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
     return this.#unacknowledged && this.failure === undefined;
   }
 
-  /** 5.1.9.5.4.1: tells the device that its wish was seen; as soon as no other command is with it. */
+  /** 5.1.9.5.4.1: acknowledges the device's request, as soon as no other command is with it. */
   #acknowledge(): void {
     const commands = this.#commands;
     if (commands === undefined) return;
-    const request = this.#request(commands, NetControl.acknowledgeAnnounce());
+    const request = commands.of(NetControl.acknowledgeAnnounce());
+    const { queue } = commands;
     try {
       if (this.transport.interrupts === undefined) {
         // Given up before the device is told: it may answer inside the notification, and a listener there take the result.
-        commands.cancel(commands.submitRequest(request, { kick: false }));
+        queue.cancel(queue.submitRequest(request, { kick: false }));
         this.#unacknowledged = false;
-        commands.kick();
+        queue.kick();
         return;
       }
       this.#unacknowledged = false;
@@ -492,15 +473,15 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
         // After a reset, another one may be with the device by now.
         if (this.#acknowledgement === request) this.#acknowledgement = undefined;
       };
-      // A refusal changes nothing: the device asks again, or does not.
-      commands.request(request).then(done, done);
+      // A refusal changes nothing: the device asks again, or does not. Nobody waits for the answer.
+      queue.request(request, { holds: false }).then(done, done);
     } catch (error) {
       // Another command is with the device: pollEvents() tries again.
       if (!VirtioError.is(error, 'QUEUE_FULL')) throw error;
     }
   }
 
-  #requireCommands(command: NetCommand<unknown>): RequestQueue {
+  #requireCommands(command: NetCommand<unknown>): ControlRequests {
     this.checkUsable();
     const lacking = command.features.filter((feature) => !this.features.has(feature));
     if (this.#commands !== undefined && lacking.length === 0) return this.#commands;
@@ -509,49 +490,5 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
       `${this.transport.who()} cannot take the command ${command.name}: it needs ` +
         `${(lacking.length === 0 ? ['CTRL_VQ'] : lacking).join(', ')}, but the negotiated features are ${String(this.features)}`,
     );
-  }
-
-  #request<T>(commands: RequestQueue, command: NetCommand<T>): Request<T> {
-    const target = this.#target;
-    const data = command.data(target);
-    const pieces = data instanceof Uint8Array ? [data] : data;
-    const size = 1 + (command.resultSize?.(target) ?? 0);
-    if (size > ANSWER_SIZE) {
-      throw new VirtioError(
-        'INVALID_PARAM',
-        `${command.name}: the answer would have ${size} bytes, and there is room for ${ANSWER_SIZE}; ask for less at once`,
-      );
-    }
-    const { bytes, address } = this.#answers as DmaRegion;
-    const apart = [
-      Uint8Array.of(command.class, command.command),
-      ...pieces.filter(({ length }) => length > 0),
-    ];
-    // A descriptor for each part, as in Linux: legacy devices need that [5.1.9.8], and cloud-hypervisor, whatever 2.7.4.1 says.
-    const parts = apart.length < commands.queue.size ? apart : [join(apart)];
-    return {
-      buffers: parts.length + 1,
-      fill: (slot) => {
-        for (const part of parts) commands.shareReadable(slot, part);
-        bytes[slot * ANSWER_SIZE] = UNANSWERED;
-        commands.queue.pushWritable(address + slot * ANSWER_SIZE, size);
-        command.sent?.(target);
-      },
-      // Devices report all kinds of used lengths here, so what counts is whether the answer was written.
-      result: (slot, usedLength) => {
-        const start = slot * ANSWER_SIZE;
-        const ack = bytes[start];
-        if (ack === ControlAck.OK) {
-          const end = Math.min(size, Math.max(1, usedLength));
-          return command.value(bytes.slice(start + 1, start + end), target);
-        }
-        const who = `${this.transport.who()}: the command ${command.name}`;
-        if (ack === ControlAck.ERR) throw new VirtioError('IO_ERROR', `${who} was refused by the device`);
-        throw new VirtioError(
-          'DEVICE_MISBEHAVED',
-          `${who} was answered with ${ack}, which is neither OK (0) nor ERR (1)`,
-        );
-      },
-    };
   }
 }

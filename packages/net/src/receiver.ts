@@ -37,7 +37,7 @@ export class Receiver implements PacketSource {
     this.codec = codec;
     this.#report = report;
     this.queue = createQueue({
-      // Nothing is taken ahead: who waits looks for himself, and what nobody takes stays with its buffers.
+      // Nothing is taken ahead: a caller that waits looks again, and packets that nobody takes stay in their buffers.
       receive: () => this.queue.queue.hasUsed(),
       restarted: () => {
         this.generation += 1;
@@ -121,7 +121,7 @@ export class Receiver implements PacketSource {
     if (queue.failure !== undefined) throw queue.failure;
     try {
       if (this.#assembler.next()) return true;
-      // Who finds nothing may spin now, so that the end of the turn never comes: the device gets all that was given back.
+      // A caller that finds nothing may spin now, so that the turn never ends: the device gets all buffers that were given back.
       this.#kick();
       return false;
     } catch (error) {

@@ -88,7 +88,7 @@ export class Sender {
   readonly #transport: Transport;
   readonly #codec: HeaderCodec;
   readonly #checkMtu: (frame: Uint8Array, isCut: boolean) => void;
-  /** Who waits for a buffer, one behind the other. */
+  /** The callers that wait for a buffer, one after the other. */
   #line: Promise<unknown> = Promise.resolve();
   #waiting = 0;
 
@@ -219,7 +219,7 @@ export class Sender {
     );
   }
 
-  /** Runs `send` when all before have run. Who cancels leaves at once; his turn then passes. */
+  /** Runs `send` when all before have run. A caller that cancels leaves at once; its turn then passes. */
   #inLine(send: () => Promise<void>, options: WaitOptions | undefined): Promise<void> {
     this.#waiting += 1;
     const sent = this.#line.then(send).finally(() => {

@@ -65,75 +65,84 @@ export const NetStats = {
   }),
 
   /** Asks for statistics. The result lacks what the device leaves out. */
-  get: (requests: readonly StatsRequest[]): NetCommand<readonly QueueStats[]> => ({
-    name: 'STATS_GET',
-    class: ControlClass.STATS,
-    command: StatsCommand.GET,
-    features: ['DEVICE_STATS'],
-    data(target) {
-      requireArray('STATS_GET', 'the requests', requests);
-      const data = new Uint8Array(StatsRequestLayout.size * requests.length);
-      if (requests.length === 0) throw new VirtioError('INVALID_PARAM', 'STATS_GET: no queue was named');
-      requests.forEach((request, i) => {
-        requireObject('STATS_GET', 'a request', request);
-        const { queue, types } = request;
-        if (queue !== 'control') requireObject('STATS_GET', 'the queue of a request', queue);
-        requireArray('STATS_GET', 'the types of a request', types);
-        let bits = 0n;
-        for (const type of types) {
-          if (!Object.hasOwn(StatsType, type) || !fits(queue, type)) {
-            throw new VirtioError('INVALID_PARAM', `STATS_GET: that queue has no statistics '${type}'`);
+  get(requests: readonly StatsRequest[]): NetCommand<readonly QueueStats[]> {
+    /** What was asked last: the caller may change its arrays, and fewer queues be in use, before the answer. */
+    let asked: readonly { readonly queue: StatsRequest['queue']; readonly index: number }[] = [];
+    let size = 0;
+    return {
+      name: 'STATS_GET',
+      class: ControlClass.STATS,
+      command: StatsCommand.GET,
+      features: ['DEVICE_STATS'],
+      data(target) {
+        requireArray('STATS_GET', 'the requests', requests);
+        const data = new Uint8Array(StatsRequestLayout.size * requests.length);
+        if (requests.length === 0) throw new VirtioError('INVALID_PARAM', 'STATS_GET: no queue was named');
+        size = 0;
+        asked = requests.map((request, i) => {
+          requireObject('STATS_GET', 'a request', request);
+          const { queue, types } = request;
+          if (queue !== 'control') requireObject('STATS_GET', 'the queue of a request', queue);
+          requireArray('STATS_GET', 'the types of a request', types);
+          let bits = 0n;
+          for (const type of types) {
+            if (!Object.hasOwn(StatsType, type) || !fits(queue, type)) {
+              throw new VirtioError('INVALID_PARAM', `STATS_GET: that queue has no statistics '${type}'`);
+            }
+            bits |= 1n << BigInt(StatsType[type].bit);
+            size += replySize(type);
           }
-          bits |= 1n << BigInt(StatsType[type].bit);
-        }
-        // 5.1.9.5.11.13: only what the device said that it has.
-        if (target.statsTypes === undefined || (bits & ~target.statsTypes) !== 0n) {
-          throw new VirtioError(
-            'UNSUPPORTED',
-            target.statsTypes === undefined
-              ? 'STATS_GET: send NetStats.query() first, to know which statistics the device has'
-              : `STATS_GET: the device does not have all of ${types.join(', ')}`,
-          );
-        }
-        StatsRequestLayout.write(viewOf(data), i * StatsRequestLayout.size, {
-          vqIndex: indexOf(queue, target),
-          typesBitmap: bits,
+          // 5.1.9.5.11.13: only what the device said that it has.
+          if (target.statsTypes === undefined || (bits & ~target.statsTypes) !== 0n) {
+            throw new VirtioError(
+              'UNSUPPORTED',
+              target.statsTypes === undefined
+                ? 'STATS_GET: send NetStats.query() first, to know which statistics the device has'
+                : `STATS_GET: the device does not have all of ${types.join(', ')}`,
+            );
+          }
+          const index = indexOf(queue, target);
+          StatsRequestLayout.write(viewOf(data), i * StatsRequestLayout.size, {
+            vqIndex: index,
+            typesBitmap: bits,
+          });
+          return { queue: queue === 'control' ? queue : { ...queue }, index };
         });
-      });
-      return data;
-    },
-    resultSize: () => requests.flatMap(({ types }) => types).reduce((sum, type) => sum + replySize(type), 0),
-    value(result, target) {
-      const view = viewOf(result);
-      const found: readonly {
-        readonly queue: StatsRequest['queue'];
-        readonly stats: Record<string, unknown>;
-      }[] = requests.map(({ queue }) => ({ queue, stats: {} }));
-      // The device says how long each reply is: never less than its head, so that this ends.
-      for (let at = 0; at + HEADER <= result.length;) {
-        const { type, vqIndex, size } = StatsReplyLayout.read(view, at);
-        if (size < HEADER) throw short('STATS_GET', size, HEADER);
-        const name = NAMES.find((candidate) => StatsType[candidate].bit === type);
-        if (name !== undefined) {
-          const counters: readonly string[] = StatsType[name].counters;
-          const room = Math.min(size, result.length - at) - HEADER;
-          const values = counters
-            .slice(0, Math.floor(room / COUNTER))
-            .map((counter, i): [string, bigint] => [
-              counter,
-              view.getBigUint64(at + HEADER + i * COUNTER, true),
-            ]);
-          for (const { queue, stats } of found) {
-            if (indexOf(queue, target) === vqIndex && fits(queue, name)) {
-              stats[name] = Object.fromEntries(values);
+        return data;
+      },
+      resultSize: () => size,
+      value(result) {
+        const view = viewOf(result);
+        const found = asked.map(({ queue, index }) => ({
+          ...{ queue, index },
+          stats: {} as Record<string, unknown>,
+        }));
+        // The device says how long each reply is: never less than its head, so that this ends.
+        for (let at = 0; at + HEADER <= result.length;) {
+          const { type, vqIndex, size } = StatsReplyLayout.read(view, at);
+          if (size < HEADER) throw short('STATS_GET', size, HEADER);
+          const name = NAMES.find((candidate) => StatsType[candidate].bit === type);
+          if (name !== undefined) {
+            const counters: readonly string[] = StatsType[name].counters;
+            const room = Math.min(size, result.length - at) - HEADER;
+            const values = counters
+              .slice(0, Math.floor(room / COUNTER))
+              .map((counter, i): [string, bigint] => [
+                counter,
+                view.getBigUint64(at + HEADER + i * COUNTER, true),
+              ]);
+            for (const { queue, index, stats } of found) {
+              if (index === vqIndex && fits(queue, name)) {
+                stats[name] = Object.fromEntries(values);
+              }
             }
           }
+          at += size;
         }
-        at += size;
-      }
-      return found;
-    },
-  }),
+        return found.map(({ queue, stats }) => ({ queue, stats }));
+      },
+    };
+  },
 } as const;
 
 const viewOf = ({ buffer, byteOffset, length }: Uint8Array): DataView =>

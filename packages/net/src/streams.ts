@@ -25,8 +25,9 @@ export type ReadableStreamClass<S> = new (
 
 /** The sink of a `WritableStream`. */
 export interface FrameSink {
-  /** @param controller may have a `signal`, which aborts when the stream is aborted, even during a write */
-  write(frame: Uint8Array, controller: object): Promise<void>;
+  /** @param controller may have a `signal`, which aborts when the stream is aborted, even during a write or the end */
+  start(controller: object): void;
+  write(frame: Uint8Array): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -92,9 +93,12 @@ export function readableOf<S>(port: FramePort, ReadableStream: ReadableStreamCla
 
 /** Makes a stream that sends packets. A write ends when there was room for the packet; closing ends when the device has used all of them. */
 export function writableOf<S>(port: FramePort, WritableStream: WritableStreamClass<S>): S {
+  let signal: AbortSignalLike | undefined;
   return new WritableStream({
-    write: (frame, controller) =>
-      port.send(frame, { signal: (controller as { readonly signal?: AbortSignalLike }).signal }),
-    close: () => port.flush(),
+    start(controller) {
+      ({ signal } = controller as { readonly signal?: AbortSignalLike });
+    },
+    write: (frame) => port.send(frame, { signal }),
+    close: () => port.flush({ signal }),
   });
 }

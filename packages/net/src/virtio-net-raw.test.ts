@@ -248,6 +248,24 @@ describe('VirtioNetRaw', () => {
     clean(made);
   });
 
+  it('polls all pairs in turn', async () => {
+    const made = setUp({ features: QEMU | F.MQ, maxPairs: 2 }, { queuePairs: 2 });
+    const { model, net } = made;
+    await net.control(NetControl.setQueuePairs(2));
+    const give = (pair: number): number => net.receiveBegin(new Uint8Array(1526), { pair });
+    const other = give(1);
+    model.deliver(frame(60), { pair: 1 });
+    // The first pair has another packet whenever it is asked.
+    const found: number[] = [];
+    for (let n = 0; n < 4; n += 1) {
+      give(0);
+      model.deliver(frame(60));
+      found.push(net.pollReceive());
+    }
+    expect(found).toContain(other);
+    clean(made);
+  });
+
   it.each([
     ['with ANY_LAYOUT', CommonFeatures.set('ANY_LAYOUT').bits, 1],
     ['without', 0n, 2],

@@ -73,6 +73,8 @@ const DEFAULT_QUEUE_SIZE = 256;
 export class VirtioNetRaw extends NetDriver {
   readonly #receive: readonly RawQueue[];
   readonly #transmit: readonly RawQueue[];
+  /** The pairs that are polled first, so that none is left out. */
+  readonly #turns = { receive: 0, transmit: 0 };
 
   /**
    * Takes the device over.
@@ -189,7 +191,7 @@ export class VirtioNetRaw extends NetDriver {
 
   /** The token of the next buffer that was sent, each once, or -1. Throws why the device no longer works. */
   pollTransmit(): number {
-    return poll(this.#transmit);
+    return this.#poll(this.#transmit, 'transmit');
   }
 
   /**
@@ -253,7 +255,7 @@ export class VirtioNetRaw extends NetDriver {
 
   /** The token of the next buffer with a packet, each once, or -1. Throws why the device no longer works. */
   pollReceive(): number {
-    return poll(this.#receive);
+    return this.#poll(this.#receive, 'receive');
   }
 
   /**
@@ -424,18 +426,21 @@ export class VirtioNetRaw extends NetDriver {
     return queues[index] as RawQueue;
   }
 
+  /** The next token of several queues that is done, or -1. */
+  #poll(queues: readonly RawQueue[], direction: 'receive' | 'transmit'): number {
+    const turns = this.#turns;
+    for (let i = 0; i < queues.length; i += 1) {
+      const turn = turns[direction] < queues.length ? turns[direction] : 0;
+      turns[direction] = turn + 1;
+      const token = (queues[turn] as RawQueue).requests.poll();
+      if (token >= 0) return token;
+    }
+    return -1;
+  }
+
   #ofToken(queues: readonly RawQueue[], token: number): RequestQueue<number> {
     // What is no token is refused by the first.
     const index = Number.isInteger(token) && token >= 0 ? token % (2 * queues.length) : 0;
     return (queues[index >> 1] as RawQueue).requests;
   }
-}
-
-/** The next of several queues that is done, or -1. */
-function poll(queues: readonly RawQueue[]): number {
-  for (const { requests } of queues) {
-    const token = requests.poll();
-    if (token >= 0) return token;
-  }
-  return -1;
 }

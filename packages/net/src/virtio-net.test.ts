@@ -348,6 +348,23 @@ describe('receiving', () => {
   });
 });
 
+describe('a WritableStream that is aborted while it ends', () => {
+  it('waits no longer for a device that sends nothing', async () => {
+    const made = setUp();
+    const { model, net } = made;
+    model.throttled = true;
+    const writer = net.writable(WritableStream<Uint8Array>).getWriter();
+    await writer.write(frame(60));
+    const ending = expect(writer.close()).rejects.toMatchObject({ code: 'ABORTED' });
+    await turns();
+    expect(model.transport.interrupts?.holds).toBe(1);
+    await writer.abort().catch(() => undefined);
+    await ending;
+    expect(model.transport.interrupts?.holds).toBe(0);
+    clean(made);
+  });
+});
+
 describe('a device that lies about packets', () => {
   const lies: readonly (readonly [string, (model: NetModel) => void, number])[] = [
     ['num_buffers is 0', (model) => model.deliver(frame(60), { header: { numBuffers: 0 } }), 1],
@@ -685,22 +702,20 @@ describe('sending', () => {
     const { model, net } = made;
     const checksum = { start: 34, offset: 16 };
     net.trySend(frame(100), { header: { checksum } });
-    const types = [
-      ['TCPV4', 1],
-      ['TCPV6', 4],
-      ['UDP', 3],
-      ['UDP_L4', 5],
-    ] as const;
-    for (const [type] of types) {
+    for (const type of ['TCPV4', 'TCPV6', 'UDP', 'UDP_L4'] as const) {
       net.trySend(frame(10_000), {
-        header: { checksum, gso: { type, size: 1448, headerLength: 54, ecn: true } },
+        header: { checksum, gso: { type, size: 1448, headerLength: 54, ecn: type.startsWith('TCP') } },
       });
     }
     net.trySend(frame(100));
     expect(
       model.sent.map(({ header }) => [header.flags, header.gsoType, header.gsoSize, header.hdrLen]),
-    ).toEqual([[1, 0, 0, 0], ...types.map(([, number]) => [1, number | 0x80, 1448, 54]), [0, 0, 0, 0]]);
+    ).toEqual([[1, 0, 0, 0], ...[0x81, 0x84, 3, 5].map((type) => [1, type, 1448, 54]), [0, 0, 0, 0]]);
     expect(model.sent[0]?.header).toMatchObject({ csumStart: 34, csumOffset: 16, numBuffers: 0 });
+    for (const type of ['UDP', 'UDP_L4'] as const) {
+      const header = { checksum, gso: { type, size: 1448, headerLength: 54, ecn: true } };
+      expect(() => net.trySend(frame(10_000), { header })).toThrow(code('INVALID_PARAM'));
+    }
     clean(made);
   });
 

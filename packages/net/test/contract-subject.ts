@@ -6,7 +6,9 @@ import { type NetCommand, VirtioNet, VirtioNetRaw } from '../src/index.ts';
 const RECEIVE = 0;
 const TRANSMIT = 1;
 const CONTROL = 2;
+const STATUS = 1n << 16n;
 const CTRL_VQ = 1n << 17n;
+const GUEST_ANNOUNCE = 1n << 21n;
 const HEADER = 12;
 /** The least that a receive buffer must have. */
 const LEAST = 1526;
@@ -59,7 +61,7 @@ const makeDevice = (features: bigint, queueSize: number): FakeDevice =>
 
 const makeNetSubject = (): Subject<VirtioNet> => ({
   name: 'net',
-  device: ({ ring, queueSize }) => makeDevice(ring | CTRL_VQ, queueSize),
+  device: ({ ring, queueSize }) => makeDevice(ring | CTRL_VQ | STATUS | GUEST_ANNOUNCE, queueSize),
   open: (transport, hal) => new VirtioNet(transport, hal, { macAddress: '02:00:00:00:00:01' }),
   receive: [
     {
@@ -86,6 +88,20 @@ const makeNetSubject = (): Subject<VirtioNet> => ({
       promise: (net, mark, options) => net.send(frameOf(mark), options),
       sync: (net, mark, options) => net.sendSync(frameOf(mark), options),
       markOf: markOfFrame,
+    },
+  ],
+  own: [
+    {
+      name: 'acknowledgement of an announcement',
+      queue: CONTROL,
+      provoke(device) {
+        device.changeConfig((view) => view.setUint16(6, 3, true));
+      },
+      matches: (chain) => chain.readAt(0, 1)[0] === 3,
+      answer(chain, device) {
+        new DataView(device.config.buffer).setUint16(6, 1, true);
+        chain.write([0]);
+      },
     },
   ],
   requests: [

@@ -31,12 +31,14 @@ export interface ControlQueueParts {
 /** The state of a stream. */
 interface StreamState {
   now: PcmState;
+  /** The state if the device carries out all that was sent; `unknown` if it may have lost commands. */
+  assumed: PcmState;
 }
 
 /** The state of a stream before and after a command. */
 interface Transition {
   readonly stream: StreamState;
-  readonly before: PcmState;
+  readonly before: Readonly<StreamState>;
   readonly after: PcmState;
 }
 
@@ -66,6 +68,17 @@ export class ControlQueue {
     return this.#states.get(stream)?.now ?? 'initial';
   }
 
+  /** The state of a stream, if the device carries out all that was sent. */
+  assumed(stream: number): PcmState {
+    return this.#states.get(stream)?.assumed ?? 'initial';
+  }
+
+  /** What a device has refused shows in which state an unknown one is. */
+  conclude(stream: number, state: PcmState): void {
+    this.#states.set(stream, { now: state, assumed: state });
+    this.#moved(stream);
+  }
+
   /** The device was reset: no stream has parameters, and no command is with the device. */
   forget(): void {
     this.#states = new Map();
@@ -75,7 +88,7 @@ export class ControlQueue {
   /** The queue was reset alone: all tokens are invalid, and whether the device has carried out their commands is not known. */
   lose(): void {
     for (const transition of this.#submitted.values()) {
-      if (transition !== undefined) transition.stream.now = 'unknown';
+      if (transition !== undefined) Object.assign(transition.stream, { now: 'unknown', assumed: 'unknown' });
     }
     this.#submitted.clear();
   }
@@ -187,12 +200,13 @@ export class ControlQueue {
     if (stream === undefined) return undefined;
     let state = this.#states.get(stream.id);
     if (state === undefined) {
-      state = { now: 'initial' };
+      state = { now: 'initial', assumed: 'initial' };
       this.#states.set(stream.id, state);
     }
-    const before = state.now;
-    const after = nextState(this.#transport.who(), stream.id, before, stream.command);
+    const before = { ...state };
+    const after = nextState(this.#transport.who(), stream.id, before.now, stream.command);
     state.now = after;
+    state.assumed = after;
     this.#moved(stream.id);
     return { stream: state, before, after };
   }
@@ -230,5 +244,5 @@ function settle(transition: Transition | undefined, error: unknown): void {
   const { stream, before, after } = transition;
   const refused = VirtioError.is(error, 'IO_ERROR') || VirtioError.is(error, 'UNSUPPORTED');
   if (!refused) stream.now = 'unknown';
-  else if (stream.now === after) stream.now = before;
+  else if (stream.now === after) Object.assign(stream, before);
 }

@@ -382,6 +382,43 @@ describe('a stream that has ended', () => {
 });
 
 describe('a reset of the control queue', () => {
+  it('sends no STOP to a stream that was stopped when it was disposed, and opens it again', async () => {
+    const model = new SoundModel();
+    const { driver } = model;
+    for (let lap = 0; lap < 3; lap += 1) {
+      const stream = await driver.openPlayback(OPEN);
+      await stream.write(filled(80, 1));
+      expect(stream.state).toBe('running');
+      stream[Symbol.dispose]();
+      expect(stream.state).toBe('unknown');
+    }
+    const first = ['SET_PARAMS', 'PREPARE', 'START', 'STOP', 'RELEASE'];
+    // Before it is opened again, the device is asked to release it once more: it refuses, if it has done so.
+    expect(model.commands).toEqual([...first, 'RELEASE', ...first, 'RELEASE', ...first]);
+    expect(model.stream(0).state).toBe('released');
+  });
+
+  it('stops a stream that may run, if it cannot be released', async () => {
+    const model = new SoundModel();
+    const { driver } = model;
+    const stream = await driver.openPlayback(OPEN);
+    await stream.write(filled(80, 1));
+    // It refuses to stop, and nobody hears of it.
+    model.override = (code, chain) => {
+      if (code !== 0x0105) return false;
+      const answer = new Uint8Array(4);
+      new DataView(answer.buffer).setUint32(0, 0x8003, true);
+      chain.write(answer).complete();
+      return true;
+    };
+    stream[Symbol.dispose]();
+    await turns();
+    model.override = undefined;
+    expect(model.stream(0).state).toBe('running');
+    const again = await driver.openPlayback(OPEN);
+    expect([again.state, model.stream(0).state]).toEqual(['prepared', 'prepared']);
+  });
+
   it('makes the outcome of submitted commands unknown', async () => {
     const model = new SoundModel({ features: CommonFeatures.set('RING_RESET').bits });
     const { control } = model.driver;

@@ -16,6 +16,7 @@ export type {
   JackInfo,
   StreamInfo,
 } from './info.ts';
+export type { ItemRange, SoundCounts } from './items.ts';
 export type { SoundNotification } from './notifications.ts';
 export type { PcmCommand, PcmState } from './pcm-state.ts';
 export { type OpenParameters, PcmStream } from './pcm-stream.ts';
@@ -23,7 +24,7 @@ export type { Transferred } from './period-queue.ts';
 export { PlaybackStream } from './playback-stream.ts';
 export * from './protocol.ts';
 export * from './samples.ts';
-export { type ItemRange, SoundControl, type SoundCounts } from './sound-control.ts';
+export { SoundControl } from './sound-control.ts';
 export type {
   ChunkController,
   ChunkSink,

@@ -21,7 +21,7 @@ export type SoundNotification =
     };
 
 /** The numbers of items, to check the numbers in events. */
-interface Counts {
+export interface ItemCounts {
   readonly jacks: number;
   readonly streams: number;
   readonly controls: number;
@@ -32,7 +32,11 @@ interface Counts {
  *
  * @returns the notification, or `undefined` if its type is unknown, or its item does not exist
  */
-export function parseNotification(code: number, data: number, counts: Counts): SoundNotification | undefined {
+export function parseNotification(
+  code: number,
+  data: number,
+  counts: ItemCounts,
+): SoundNotification | undefined {
   switch (code) {
     case SoundEvent.JACK_CONNECTED:
     case SoundEvent.JACK_DISCONNECTED:

@@ -38,19 +38,33 @@ export interface OpenParameters extends PcmParameters {
 }
 
 /** Stops and releases a stream, from any state. */
-export function* releaseSteps(id: number, state: PcmState): Steps<void> {
+export function* releaseSteps(id: number, commands: ControlQueue): Steps<void> {
+  const state = commands.state(id);
   if (state === 'running') yield* ask(streamCommand(id, 'STOP'));
   if (state === 'running' || state === 'stopped' || state === 'prepared') {
     yield* ask(streamCommand(id, 'RELEASE'));
   }
   if (state !== 'unknown') return;
-  for (const command of ['STOP', 'RELEASE'] as const) {
-    try {
-      yield* ask(streamCommand(id, command));
-    } catch (error) {
-      // A device that had done before what is asked now refuses it.
-      if (!VirtioError.is(error, 'IO_ERROR') && !VirtioError.is(error, 'UNSUPPORTED')) throw error;
-    }
+  // STOP only where it should fit: out of order it ends vhost-device-sound (with PipeWire).
+  const assumed = commands.assumed(id);
+  if (assumed === 'running' || assumed === 'unknown') yield* tolerant(id, 'STOP');
+  if (yield* tolerant(id, 'RELEASE')) return;
+  if (assumed === 'prepared' || assumed === 'stopped') {
+    yield* tolerant(id, 'STOP');
+    if (yield* tolerant(id, 'RELEASE')) return;
+  }
+  // There was nothing to release.
+  commands.conclude(id, 'released');
+}
+
+/** Sends a command that the device may refuse, as it may have carried it out before; returns whether it obeyed. */
+function* tolerant(id: number, command: 'STOP' | 'RELEASE'): Steps<boolean> {
+  try {
+    yield* ask(streamCommand(id, command));
+    return true;
+  } catch (error) {
+    if (!VirtioError.is(error, 'IO_ERROR') && !VirtioError.is(error, 'UNSUPPORTED')) throw error;
+    return false;
   }
 }
 
@@ -219,7 +233,7 @@ export abstract class PcmStream implements Disposable, AsyncDisposable {
     this.end(new VirtioError('DISPOSED', `${this.who()} was closed; open it again`));
     if (this.queue.failure !== undefined) return;
     try {
-      const { state } = this;
+      const state = this.#commands.assumed(this.id);
       if (state === 'running' || state === 'unknown') this.#forget('STOP');
       if (state !== 'released') this.#forget('RELEASE');
     } catch (error) {
@@ -411,7 +425,7 @@ export abstract class PcmStream implements Disposable, AsyncDisposable {
     this.paused = false;
     this.releasing = true;
     try {
-      yield* releaseSteps(this.id, this.state);
+      yield* releaseSteps(this.id, this.#commands);
       this.queue.drain();
       if (this.withDevice > 0) {
         // 5.14.6.6.5.1: the device must have given them back. Linux waits for them; here their memory is the slots'.

@@ -486,6 +486,18 @@ describe('playback', () => {
     expect(model.stream(0).state).toBe('released');
   });
 
+  it('is a WritableStream that stops when it is aborted while it ends', async () => {
+    const { model, stream } = await open();
+    const writer = stream.writable(WritableStream<Uint8Array>).getWriter();
+    await writer.write(bytes(2 * PERIOD));
+    const ending = expect(writer.close()).rejects.toMatchObject({ code: 'ABORTED' });
+    await turns();
+    await writer.abort().catch(() => undefined);
+    await ending;
+    expect(model.stream(0).state).toBe('released');
+    expect(stream.state).toBe('released');
+  });
+
   it('plays what was written, however it is cut and whenever the device plays', async () => {
     await fc.assert(
       fc.asyncProperty(

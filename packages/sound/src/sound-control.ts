@@ -11,72 +11,30 @@ import {
   type WaitOptions,
 } from '@virtio/core';
 import {
-  controlCommand,
   parametersCommand,
   type PcmParameters,
   type Query,
-  queryCommand,
   remapCommand,
   type SoundCommand,
   streamCommand,
 } from './commands.ts';
 import type { ControlQueue } from './control-queue.ts';
-import {
-  type ControlMetadata,
-  type ControlValue,
-  readMetadata,
-  readValue,
-  writeMetadata,
-  writeValue,
-} from './control-values.ts';
-import { formatNumber, isWholeFrames, type PcmFormatName, rateNumber } from './formats.ts';
+import { ControlElements } from './control-elements.ts';
+import type { ControlMetadata, ControlValue } from './control-values.ts';
 import {
   type ChannelMapInfo,
   type ControlInfo,
   type JackInfo,
   parseChannelMap,
-  parseControl,
-  parseEnumItem,
   parseJack,
   parseStream,
   type StreamInfo,
 } from './info.ts';
+import { type ItemRange, Items, type SoundCounts } from './items.ts';
+import { checkParameters } from './pcm-parameters.ts';
 import type { PcmState } from './pcm-state.ts';
-import {
-  ChannelMapInfoLayout,
-  CONTROL_VALUE_SIZE,
-  type ControlAccessName,
-  ControlInfoLayout,
-  ENUM_ITEM_SIZE,
-  JackInfoLayout,
-  PcmInfoLayout,
-  SoundRequest,
-  TLV_MAX_SIZE,
-  TlvHeader,
-} from './protocol.ts';
+import { ChannelMapInfoLayout, JackInfoLayout, PcmInfoLayout, SoundRequest } from './protocol.ts';
 import { ask, carryOut, carryOutSync, type Step, type Steps } from './steps.ts';
-
-/** The number of items of each kind. */
-export interface SoundCounts {
-  readonly jacks: number;
-  readonly streams: number;
-  readonly channelMaps: number;
-  /** 0 unless CTLS was negotiated. */
-  readonly controls: number;
-}
-
-/** The items to ask for (default: all). */
-export interface ItemRange {
-  /** The first one (default 0). */
-  readonly start?: number;
-  /** How many (default: all from there on). */
-  readonly count?: number;
-}
-
-/** The largest size of items that are asked for at once, in bytes. */
-const QUERY_BYTES = 16_384;
-/** The largest number of items of a kind; a device that reports more is not trusted. */
-const MAX_ITEMS = 65_536;
 
 const JACKS: Query<JackInfo> = { code: SoundRequest.JACK_INFO, size: JackInfoLayout.size, parse: parseJack };
 const STREAMS: Query<StreamInfo> = {
@@ -88,11 +46,6 @@ const MAPS: Query<ChannelMapInfo> = {
   code: SoundRequest.CHMAP_INFO,
   size: ChannelMapInfoLayout.size,
   parse: parseChannelMap,
-};
-const CONTROLS: Query<ControlInfo> = {
-  code: SoundRequest.CTL_INFO,
-  size: ControlInfoLayout.size,
-  parse: parseControl,
 };
 
 /**
@@ -108,36 +61,37 @@ const CONTROLS: Query<ControlInfo> = {
 export class SoundControl {
   readonly #transport: Transport;
   readonly #queue: ControlQueue;
-  #counts: SoundCounts;
+  readonly #items: Items;
+  readonly #elements: ControlElements;
   /** The capabilities of streams, as first reported: QEMU's `channels_max` follows the parameters that were set last. */
   readonly #streams = new Map<number, StreamInfo>();
-  readonly #controls = new Map<number, ControlInfo>();
 
   /** @internal */
   constructor(transport: Transport, queue: ControlQueue, counts: SoundCounts) {
     this.#transport = transport;
     this.#queue = queue;
-    this.#counts = counts;
+    this.#items = new Items(transport, counts);
+    this.#elements = new ControlElements(transport, this.#items);
   }
 
   /** The number of jacks. */
   get jacks(): number {
-    return this.#counts.jacks;
+    return this.#items.counts.jacks;
   }
 
   /** The number of PCM streams. */
   get streams(): number {
-    return this.#counts.streams;
+    return this.#items.counts.streams;
   }
 
   /** The number of channel maps. */
   get channelMaps(): number {
-    return this.#counts.channelMaps;
+    return this.#items.counts.channelMaps;
   }
 
   /** The number of control elements; 0 unless CTLS was negotiated. */
   get controls(): number {
-    return this.#counts.controls;
+    return this.#items.counts.controls;
   }
 
   /**
@@ -146,19 +100,19 @@ export class SoundControl {
    * @throws {@link VirtioError} `INVALID_PARAM` if there is no such stream
    */
   streamState(stream: number): PcmState {
-    return this.#queue.state(this.#id('stream', stream, this.#counts.streams));
+    return this.#queue.state(this.#items.requireId('stream', stream, this.#items.counts.streams));
   }
 
   // Items.
 
   /** Asks for information about jacks. */
   jackInfos(range?: ItemRange, options?: WaitOptions): Promise<JackInfo[]> {
-    return this.run(this.#items('jacks', JACKS, range), options);
+    return this.run(this.#items.query('jacks', JACKS, range), options);
   }
 
   /** As {@link SoundControl.jackInfos}, spinning. */
   jackInfosSync(range?: ItemRange, options?: SpinOptions): JackInfo[] {
-    return this.runSync(this.#items('jacks', JACKS, range), options);
+    return this.runSync(this.#items.query('jacks', JACKS, range), options);
   }
 
   /** Asks for information about PCM streams. */
@@ -173,22 +127,22 @@ export class SoundControl {
 
   /** Asks for information about channel maps. */
   channelMapInfos(range?: ItemRange, options?: WaitOptions): Promise<ChannelMapInfo[]> {
-    return this.run(this.#items('channelMaps', MAPS, range), options);
+    return this.run(this.#items.query('channelMaps', MAPS, range), options);
   }
 
   /** As {@link SoundControl.channelMapInfos}, spinning. */
   channelMapInfosSync(range?: ItemRange, options?: SpinOptions): ChannelMapInfo[] {
-    return this.runSync(this.#items('channelMaps', MAPS, range), options);
+    return this.runSync(this.#items.query('channelMaps', MAPS, range), options);
   }
 
   /** Asks for information about control elements. */
   controlInfos(range?: ItemRange, options?: WaitOptions): Promise<ControlInfo[]> {
-    return this.run(this.#controlItems(range), options);
+    return this.run(this.#elements.infos(range), options);
   }
 
   /** As {@link SoundControl.controlInfos}, spinning. */
   controlInfosSync(range?: ItemRange, options?: SpinOptions): ControlInfo[] {
-    return this.runSync(this.#controlItems(range), options);
+    return this.runSync(this.#elements.infos(range), options);
   }
 
   // Jacks.
@@ -259,32 +213,32 @@ export class SoundControl {
 
   /** Asks for the names of the items of an element of type `ENUMERATED`. */
   controlItems(control: number, options?: WaitOptions): Promise<string[]> {
-    return this.run(this.#enumItems(control), options);
+    return this.run(this.#elements.enumItems(control), options);
   }
 
   /** As {@link SoundControl.controlItems}, spinning. */
   controlItemsSync(control: number, options?: SpinOptions): string[] {
-    return this.runSync(this.#enumItems(control), options);
+    return this.runSync(this.#elements.enumItems(control), options);
   }
 
   /** Reads the values of an element with the access right `READ`. */
   readControl(control: number, options?: WaitOptions): Promise<ControlValue> {
-    return this.run(this.#read(control), options);
+    return this.run(this.#elements.read(control), options);
   }
 
   /** As {@link SoundControl.readControl}, spinning. */
   readControlSync(control: number, options?: SpinOptions): ControlValue {
-    return this.runSync(this.#read(control), options);
+    return this.runSync(this.#elements.read(control), options);
   }
 
   /** Changes the values of an element with the access right `WRITE`. */
   writeControl(control: number, value: ControlValue, options?: WaitOptions): Promise<void> {
-    return this.run(this.#write(control, value), options);
+    return this.run(this.#elements.write(control, value), options);
   }
 
   /** As {@link SoundControl.writeControl}, spinning. */
   writeControlSync(control: number, value: ControlValue, options?: SpinOptions): void {
-    this.runSync(this.#write(control, value), options);
+    this.runSync(this.#elements.write(control, value), options);
   }
 
   /**
@@ -293,32 +247,32 @@ export class SoundControl {
    * @param size the largest size in bytes, a multiple of 4 up to 65536 (default 4096); the device leaves out what does not fit
    */
   readMetadata(control: number, size?: number, options?: WaitOptions): Promise<ControlMetadata> {
-    return this.run(this.#readMetadata(control, size), options);
+    return this.run(this.#elements.readMetadata(control, size), options);
   }
 
   /** As {@link SoundControl.readMetadata}, spinning. */
   readMetadataSync(control: number, size?: number, options?: SpinOptions): ControlMetadata {
-    return this.runSync(this.#readMetadata(control, size), options);
+    return this.runSync(this.#elements.readMetadata(control, size), options);
   }
 
   /** Changes the metadata of an element with the access right `TLV_WRITE`. */
   writeMetadata(control: number, metadata: ControlMetadata, options?: WaitOptions): Promise<void> {
-    return this.run(this.#sendMetadata('TLV_WRITE', control, metadata), options);
+    return this.run(this.#elements.sendMetadata('TLV_WRITE', control, metadata), options);
   }
 
   /** As {@link SoundControl.writeMetadata}, spinning. */
   writeMetadataSync(control: number, metadata: ControlMetadata, options?: SpinOptions): void {
-    this.runSync(this.#sendMetadata('TLV_WRITE', control, metadata), options);
+    this.runSync(this.#elements.sendMetadata('TLV_WRITE', control, metadata), options);
   }
 
   /** Sends a command to an element with the access right `TLV_COMMAND`. */
   commandMetadata(control: number, command: ControlMetadata, options?: WaitOptions): Promise<void> {
-    return this.run(this.#sendMetadata('TLV_COMMAND', control, command), options);
+    return this.run(this.#elements.sendMetadata('TLV_COMMAND', control, command), options);
   }
 
   /** As {@link SoundControl.commandMetadata}, spinning. */
   commandMetadataSync(control: number, command: ControlMetadata, options?: SpinOptions): void {
-    this.runSync(this.#sendMetadata('TLV_COMMAND', control, command), options);
+    this.runSync(this.#elements.sendMetadata('TLV_COMMAND', control, command), options);
   }
 
   // Without waiting.
@@ -374,76 +328,49 @@ export class SoundControl {
 
   /** @internal The device was reset. */
   forget(counts: SoundCounts): void {
-    if (counts.streams !== this.#counts.streams) this.#streams.clear();
-    this.#controls.clear();
-    this.#counts = counts;
+    if (counts.streams !== this.#items.counts.streams) this.#streams.clear();
+    this.#elements.forget();
+    this.#items.counts = counts;
   }
 
   /** @internal The information about an element is out of date. */
   forgetControl(control: number): void {
-    this.#controls.delete(control);
+    this.#elements.forget(control);
   }
 
   /** @internal The capabilities of a stream, as first reported. */
   *streamSteps(stream: number): Steps<StreamInfo> {
-    const id = this.#id('stream', stream, this.#counts.streams);
+    const id = this.#items.requireId('stream', stream, this.#items.counts.streams);
     const known = this.#streams.get(id);
     if (known !== undefined) return known;
     yield* this.#streamItems({});
     const info = this.#streams.get(id);
-    if (info === undefined) throw this.#none('stream', stream, this.#counts.streams);
+    if (info === undefined) throw this.#items.none('stream', stream, this.#items.counts.streams);
     return info;
   }
 
   /** @internal */
   *parametersSteps(stream: number, parameters: PcmParameters): Steps<void> {
     const info = yield* this.streamSteps(stream);
-    this.#checkParameters(info, parameters);
+    checkParameters(this.#transport, info, parameters);
     yield* ask(parametersCommand(stream, parameters));
   }
 
   *#command(stream: number, command: 'PREPARE' | 'START' | 'STOP' | 'RELEASE'): Steps<void> {
-    yield* ask(streamCommand(this.#id('stream', stream, this.#counts.streams), command));
-  }
-
-  *#items<T>(kind: keyof SoundCounts, query: Query<T>, { start = 0, count }: ItemRange = {}): Steps<T[]> {
-    const total = this.#counts[kind];
-    if (total > MAX_ITEMS) {
-      throw new VirtioError(
-        'DEVICE_MISBEHAVED',
-        `${this.#transport.who()} reports ${total} ${kind}; more than ${MAX_ITEMS} are not accepted`,
-      );
-    }
-    // 5.14.6.2: no more than there are.
-    requireInteger(this.#transport, `the first of the ${kind}`, start, 0, total);
-    const end =
-      start +
-      requireInteger(this.#transport, `the number of ${kind}`, count ?? total - start, 0, total - start);
-    const items: T[] = [];
-    const most = Math.floor(QUERY_BYTES / query.size);
-    for (let at = start; at < end; at += most) {
-      items.push(...(yield* ask(queryCommand(query, at, Math.min(most, end - at)))));
-    }
-    return items;
+    yield* ask(streamCommand(this.#items.requireId('stream', stream, this.#items.counts.streams), command));
   }
 
   *#streamItems(range?: ItemRange): Steps<StreamInfo[]> {
-    const infos = yield* this.#items('streams', STREAMS, range);
+    const infos = yield* this.#items.query('streams', STREAMS, range);
     for (const info of infos) if (!this.#streams.has(info.id)) this.#streams.set(info.id, info);
     return infos;
   }
 
-  *#controlItems(range?: ItemRange): Steps<ControlInfo[]> {
-    const infos = yield* this.#items('controls', CONTROLS, range);
-    for (const info of infos) this.#controls.set(info.id, info);
-    return infos;
-  }
-
   *#remap(jack: number, association: number, sequence: number): Steps<void> {
-    this.#id('jack', jack, this.#counts.jacks);
+    this.#items.requireId('jack', jack, this.#items.counts.jacks);
     requireInteger(this.#transport, 'association', association, 0, 0xffff_ffff);
     requireInteger(this.#transport, 'sequence', sequence, 0, 0xffff_ffff);
-    const [info] = yield* this.#items('jacks', JACKS, { start: jack, count: 1 });
+    const [info] = yield* this.#items.query('jacks', JACKS, { start: jack, count: 1 });
     if (info?.remappable !== true) {
       throw new VirtioError(
         'UNSUPPORTED',
@@ -451,144 +378,6 @@ export class SoundControl {
       );
     }
     yield* ask(remapCommand(jack, association, sequence));
-  }
-
-  *#control(control: number, access?: ControlAccessName): Steps<ControlInfo> {
-    const { controls } = this.#counts;
-    this.#id('control element', control, controls);
-    const info = this.#controls.get(control) ?? (yield* this.#controlItems({ start: control, count: 1 }))[0];
-    if (info === undefined) throw this.#none('control element', control, controls);
-    // 5.14.6.10.2.1, 5.14.6.10.3.2: no request without the right to it.
-    if (access !== undefined && !info.access.includes(access)) {
-      throw new VirtioError(
-        'UNSUPPORTED',
-        `${this.#transport.who()}: control element ${control} (${info.name}) does not have ${access}; it has ${info.access.join(', ') || 'no rights'}`,
-      );
-    }
-    return info;
-  }
-
-  *#enumItems(control: number): Steps<string[]> {
-    const { items, name } = yield* this.#control(control);
-    if (items === undefined) {
-      throw new VirtioError(
-        'INVALID_PARAM',
-        `${this.#transport.who()}: control element ${control} (${name}) is not of type ENUMERATED`,
-      );
-    }
-    if (items > MAX_ITEMS) {
-      throw new VirtioError(
-        'DEVICE_MISBEHAVED',
-        `${this.#transport.who()}: control element ${control} (${name}) has ${items} items`,
-      );
-    }
-    return yield* ask(
-      controlCommand('CTL_ENUM_ITEMS', control, items * ENUM_ITEM_SIZE, (reply) =>
-        Array.from({ length: items }, (_, item) => parseEnumItem(reply, item * ENUM_ITEM_SIZE)),
-      ),
-    );
-  }
-
-  *#read(control: number): Steps<ControlValue> {
-    const info = yield* this.#control(control, 'READ');
-    return yield* ask(
-      controlCommand('CTL_READ', control, CONTROL_VALUE_SIZE, (reply) => readValue(info, reply)),
-    );
-  }
-
-  *#write(control: number, value: ControlValue): Steps<void> {
-    const info = yield* this.#control(control, 'WRITE');
-    const payload = writeValue(this.#transport, info, value);
-    yield* ask(controlCommand('CTL_WRITE', control, 0, () => undefined, payload));
-  }
-
-  *#readMetadata(control: number, size = 4096): Steps<ControlMetadata> {
-    requireInteger(this.#transport, 'the size of metadata', size, 4, TLV_MAX_SIZE);
-    if (size % 4 !== 0) {
-      throw new VirtioError(
-        'INVALID_PARAM',
-        `${this.#transport.who()}: the size of metadata must be a multiple of 4, not ${size}`,
-      );
-    }
-    yield* this.#control(control, 'TLV_READ');
-    return yield* ask(
-      controlCommand('CTL_TLV_READ', control, TlvHeader.size + size, (reply, written) =>
-        readMetadata(new DataView(reply.buffer, 0, Math.max(TlvHeader.size, written))),
-      ),
-    );
-  }
-
-  *#sendMetadata(
-    access: 'TLV_WRITE' | 'TLV_COMMAND',
-    control: number,
-    metadata: ControlMetadata,
-  ): Steps<void> {
-    const payload = writeMetadata(this.#transport, metadata);
-    yield* this.#control(control, access);
-    yield* ask(controlCommand(`CTL_${access}`, control, 0, () => undefined, payload));
-  }
-
-  #id(kind: string, id: number, count: number): number {
-    if (count === 0) throw this.#none(kind, id, count);
-    return requireInteger(this.#transport, `the ${kind}`, id, 0, count - 1);
-  }
-
-  #none(kind: string, id: number, count: number): VirtioError {
-    return new VirtioError(
-      'INVALID_PARAM',
-      `${this.#transport.who()}: there is no ${kind} ${String(id)}; the device has ${count}, from 0 on`,
-    );
-  }
-
-  #checkParameters(info: StreamInfo, parameters: PcmParameters): void {
-    const { format, rate, channels, periodBytes, bufferBytes, features = [] } = parameters;
-    const refuse = (what: string, instead: string): VirtioError =>
-      new VirtioError(
-        'INVALID_PARAM',
-        `${this.#transport.who()}: stream ${info.id} has no ${what}; use ${instead}`,
-      );
-    // 5.14.6.6.3.2
-    if (formatNumber(format) < 0 || !info.formats.includes(format as PcmFormatName)) {
-      throw refuse(
-        `format ${format}`,
-        info.formats.length === 0 ? 'another stream' : `one of ${info.formats.join(', ')}`,
-      );
-    }
-    if (rateNumber(rate) < 0 || !(info.rates as readonly number[]).includes(rate)) {
-      throw refuse(
-        `rate ${rate}`,
-        info.rates.length === 0 ? 'another stream' : `one of ${info.rates.join(', ')} Hz`,
-      );
-    }
-    requireInteger(this.#transport, 'channels', channels, Math.max(1, info.channelsMin), info.channelsMax);
-    requireInteger(this.#transport, 'periodBytes', periodBytes, 1, 0x1000_0000);
-    requireInteger(this.#transport, 'bufferBytes', bufferBytes, periodBytes, 0xffff_ffff);
-    if (bufferBytes % periodBytes !== 0) {
-      throw new VirtioError(
-        'INVALID_PARAM',
-        `${this.#transport.who()}: bufferBytes must be a multiple of periodBytes (${periodBytes}), not ${bufferBytes} [5.14.6.6.3.2]`,
-      );
-    }
-    if (!isWholeFrames({ format: format as PcmFormatName, channels }, periodBytes)) {
-      throw new VirtioError(
-        'INVALID_PARAM',
-        `${this.#transport.who()}: periodBytes must hold whole frames of ${channels} ${format} samples, which ${periodBytes} does not`,
-      );
-    }
-    for (const feature of features) {
-      if (feature === 'SHMEM_HOST' || feature === 'SHMEM_GUEST' || feature === 'EVT_SHMEM_PERIODS') {
-        throw new VirtioError(
-          'UNSUPPORTED',
-          `${this.#transport.who()}: ${feature} cannot be used, as shared memory is a placeholder in the specification [5.14.6.6.3]`,
-        );
-      }
-      if (!info.features.includes(feature)) {
-        throw refuse(
-          `feature ${feature}`,
-          info.features.length === 0 ? 'none' : `some of ${info.features.join(', ')}`,
-        );
-      }
-    }
   }
 }
 

@@ -29,8 +29,9 @@ export type ReadableStreamClass<S> = new (
 
 /** The sink of a `WritableStream`. */
 export interface ChunkSink {
-  /** @param controller may have a `signal`, which aborts when the stream is aborted, even during a write */
-  write(chunk: PcmData, controller: object): Promise<void>;
+  /** @param controller may have a `signal`, which aborts when the stream is aborted, even during a write or the end */
+  start(controller: object): void;
+  write(chunk: PcmData): Promise<void>;
   close(): Promise<void>;
   abort(reason?: unknown): Promise<void>;
 }
@@ -78,9 +79,15 @@ export function writableOf<S>(writer: ChunkWriter, WritableStream: WritableStrea
   // A chunk may end in the middle of a frame.
   let rest: Uint8Array = new Uint8Array(0);
   const unit = wholeFrameBytes(writer.frameBytes);
+  let signal: AbortSignalLike | undefined;
+  const stop = async (): Promise<void> => {
+    if (!writer.closed) await writer.stop();
+  };
   const sink: ChunkSink = {
-    write: async (chunk, controller) => {
-      const { signal } = controller as { readonly signal?: AbortSignalLike };
+    start(controller) {
+      ({ signal } = controller as { readonly signal?: AbortSignalLike });
+    },
+    write: async (chunk) => {
       const bytes = bytesFor('a chunk of the stream', writer.parameters.format, chunk);
       let joined = bytes;
       if (rest.length > 0) {
@@ -94,16 +101,20 @@ export function writableOf<S>(writer: ChunkWriter, WritableStream: WritableStrea
       if (whole > 0) await writer.write(joined.subarray(0, whole), { signal });
     },
     close: async () => {
-      await writer.drain();
+      try {
+        await writer.drain({ signal });
+      } catch (error) {
+        // A stream that is aborted while it ends does not call `abort`.
+        if (signal?.aborted === true) await stop();
+        throw error;
+      }
       if (rest.length === 0) return;
       throw new VirtioError(
         'INVALID_PARAM',
         `the stream ended with ${rest.length} bytes of a frame of ${writer.frameBytes}; they were not played`,
       );
     },
-    abort: async () => {
-      if (!writer.closed) await writer.stop();
-    },
+    abort: stop,
   };
   return new WritableStream(sink);
 }

@@ -277,6 +277,16 @@ describe('single transfers', () => {
     expect(() => model.driver.submitTransfer('output', -1, bytes(4))).toThrow(code('INVALID_PARAM'));
   });
 
+  it('are refused where there is no stream', async () => {
+    const model = new SoundModel({ streams: [] });
+    for (const direction of ['output', 'input'] as const) {
+      await expect(model.driver.transfer(direction, 0, bytes(4))).rejects.toMatchObject(
+        code('INVALID_PARAM'),
+      );
+      expect(() => model.driver.submitTransfer(direction, 0, bytes(4))).toThrow(code('INVALID_PARAM'));
+    }
+  });
+
   it('go on beside an open stream, each to its own', async () => {
     const model = new SoundModel({ streams: [{ output: true }, { output: true }] });
     const stream = await model.driver.openPlayback(OPEN);

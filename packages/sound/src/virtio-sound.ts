@@ -12,7 +12,6 @@ import {
   type RequestQueue,
   requireBytes,
   requireInteger,
-  requireWaitable,
   type SpinOptions,
   type SubmitOptions,
   type Transport,
@@ -21,11 +20,14 @@ import {
   type WaitOptions,
 } from '@virtio/core';
 import { CaptureStream } from './capture-stream.ts';
-import { type PcmParameters, streamCommand } from './commands.ts';
+import { streamCommand } from './commands.ts';
 import { ControlQueue } from './control-queue.ts';
-import { bytesOfFrames, type PcmFormatName, rateNumber } from './formats.ts';
+import type { PcmFormatName } from './formats.ts';
 import type { AudioDirection, StreamInfo } from './info.ts';
-import { parseNotification, type SoundNotification } from './notifications.ts';
+import type { SoundCounts } from './items.ts';
+import { NotificationQueue } from './notification-queue.ts';
+import type { SoundNotification } from './notifications.ts';
+import { checkPeriods, parametersOf } from './pcm-parameters.ts';
 import { type PcmStream, type PcmStreamParts, releaseSteps } from './pcm-stream.ts';
 import { PeriodQueue, type Transferred } from './period-queue.ts';
 import { PlaybackStream } from './playback-stream.ts';
@@ -37,7 +39,7 @@ import {
   SoundFeatures,
   SoundQueue,
 } from './protocol.ts';
-import { SoundControl, type SoundCounts } from './sound-control.ts';
+import { SoundControl } from './sound-control.ts';
 import { SlotMemory } from './slot-memory.ts';
 import { ask, type Steps } from './steps.ts';
 
@@ -76,14 +78,6 @@ export interface OpenOptions {
 }
 
 const DEFAULT_QUEUE_SIZE = 64;
-const DEFAULT_PERIODS = 5;
-/** The largest number of periods in a buffer: each costs some memory, and no use of it is known. */
-const MAX_PERIODS = 65_536;
-/** The number of notifications that are kept; if more arrive, the oldest are dropped. */
-const MAX_NOTIFICATIONS = 256;
-
-/** The features that are used if a stream has them. */
-const PREFERRED: readonly PcmFeatureName[] = ['EVT_XRUNS', 'MSG_POLLING'];
 
 /**
  * The driver of a sound device.
@@ -111,15 +105,12 @@ export class VirtioSound extends BufferDriver<SoundFeatureName, SoundEvents> {
   readonly control: SoundControl;
 
   readonly #commands: ControlQueue;
-  readonly #events: ReceiveQueue;
+  readonly #notifications: NotificationQueue;
   readonly #tx: PeriodQueue;
   readonly #rx: PeriodQueue;
   readonly #streams = new Map<number, PcmStream>();
   /** Streams that are being opened. */
   readonly #opening = new Set<number>();
-  readonly #notifications: SoundNotification[] = [];
-  #lostNotifications = 0;
-  #received = 0;
   #resets = 0;
 
   /**
@@ -142,24 +133,31 @@ export class VirtioSound extends BufferDriver<SoundFeatureName, SoundEvents> {
     const parts = { transport, allocate, report: (error: VirtioError) => this.fail(error) };
     this.#tx = new PeriodQueue({ ...parts, capture: false, quirk: quirk(SoundQueue.TX) });
     this.#rx = new PeriodQueue({ ...parts, capture: true, quirk: quirk(SoundQueue.RX) });
-    const { requests, events, counts } = this.setUp(() => {
+    this.#notifications = new NotificationQueue({
+      transport,
+      counts: () => this.control,
+      tell: (notification) => this.#tell(notification),
+      checkUsable: () => this.checkUsable(),
+      quirk: quirk(SoundQueue.EVENT),
+    });
+    const { requests, counts } = this.setUp(() => {
       const control: RequestQueue = this.createRequestQueue({ index: SoundQueue.CONTROL, size: queueSize });
-      const received = this.createReceiveQueue({
+      const events: ReceiveQueue = this.createReceiveQueue({
         index: SoundQueue.EVENT,
         size: queueSize,
         bufferSize: SoundEventLayout.size,
-        receive: () => this.#receive(),
+        receive: () => this.#notifications.receive(),
         always: true,
       });
+      this.#notifications.attach(events);
       this.#tx.attach(
         this.createRequestQueue<Transferred | undefined>({ index: SoundQueue.TX, size: queueSize }, this.#tx),
       );
       this.#rx.attach(
         this.createRequestQueue<Transferred | undefined>({ index: SoundQueue.RX, size: queueSize }, this.#rx),
       );
-      return { requests: control, events: received, counts: this.#readCounts() };
+      return { requests: control, counts: this.#readCounts() };
     });
-    this.#events = events;
     this.#commands = new ControlQueue({
       transport,
       requests,
@@ -290,42 +288,22 @@ export class VirtioSound extends BufferDriver<SoundFeatureName, SoundEvents> {
 
   /** How many notifications were dropped because they were not taken: 256 are kept. */
   get lostNotifications(): number {
-    return this.#lostNotifications;
+    return this.#notifications.lost;
   }
 
   /** Takes the oldest notification, or `undefined`. Listeners to `notification` get all of them, too. */
   popNotification(): SoundNotification | undefined {
-    this.checkUsable();
-    this.#events.drain();
-    const notification = this.#notifications.shift();
-    // The device may have lied just now.
-    if (notification === undefined) this.checkUsable();
-    return notification;
+    return this.#notifications.pop();
   }
 
   /** Waits for the next notification. */
-  async nextNotification(options?: WaitOptions): Promise<SoundNotification> {
-    const turn = this.#events.fairTurn();
-    if (turn !== undefined) await turn;
-    for (;;) {
-      // Also after a wait: who has cancelled it takes no notification.
-      requireWaitable(this.transport, options);
-      const notification = this.popNotification();
-      if (notification !== undefined) return notification;
-      await this.#events.wait(options);
-    }
+  nextNotification(options?: WaitOptions): Promise<SoundNotification> {
+    return this.#notifications.next(options);
   }
 
   /** As {@link VirtioSound.nextNotification}, spinning; `NOT_READY` after `timeoutMs`. */
   nextNotificationSync(options?: SpinOptions): SoundNotification {
-    const found: { notification?: SoundNotification | undefined } = {};
-    this.#events.spin(
-      () => (found.notification = this.popNotification()) !== undefined,
-      options,
-      'a notification',
-    );
-    if (found.notification === undefined) throw new TypeError('the wait ended without a notification');
-    return found.notification;
+    return this.#notifications.nextSync(options);
   }
 
   protected override onFailure(error: VirtioError): void {
@@ -362,7 +340,7 @@ export class VirtioSound extends BufferDriver<SoundFeatureName, SoundEvents> {
     for (const stream of [...this.#streams.values()]) stream.end(lost);
     this.#streams.clear();
     this.#opening.clear();
-    this.#notifications.length = 0;
+    this.#notifications.forget();
     this.#commands.forget();
     this.control.forget(this.#readCounts());
   }
@@ -382,38 +360,6 @@ export class VirtioSound extends BufferDriver<SoundFeatureName, SoundEvents> {
       // 5.14.5.1: not read without CTLS; devices from before 1.4 do not have it.
       controls: this.features.has('CTLS') ? read(controls) : 0,
     };
-  }
-
-  #receive(): boolean {
-    const before = this.#received;
-    this.#events.poll((bytes) => {
-      if (bytes.length < SoundEventLayout.size) {
-        this.quirk(
-          SoundQueue.EVENT,
-          `an event has ${bytes.length} bytes instead of ${SoundEventLayout.size}; it was ignored`,
-        );
-        return;
-      }
-      const { code, data } = SoundEventLayout.read(
-        new DataView(bytes.buffer, bytes.byteOffset, bytes.length),
-      );
-      const notification = parseNotification(code, data, this.control);
-      if (notification === undefined) {
-        this.quirk(
-          SoundQueue.EVENT,
-          `event 0x${code.toString(16)} with data 0x${data.toString(16)} is unknown, or for an unknown item; it was ignored`,
-        );
-        return;
-      }
-      this.#received += 1;
-      if (this.#notifications.length === MAX_NOTIFICATIONS) {
-        this.#notifications.shift();
-        this.#lostNotifications += 1;
-      }
-      this.#notifications.push(notification);
-      this.#tell(notification);
-    });
-    return this.#received !== before;
   }
 
   #tell(notification: SoundNotification): void {
@@ -442,20 +388,25 @@ export class VirtioSound extends BufferDriver<SoundFeatureName, SoundEvents> {
       );
     }
     const parameters = parametersOf(info, options);
-    const periods = Math.floor(parameters.bufferBytes / parameters.periodBytes);
-    if (parameters.periodBytes > 0 && periods > MAX_PERIODS) {
-      throw new VirtioError(
-        'INVALID_PARAM',
-        `${this.transport.who()}: bufferBytes ${parameters.bufferBytes} are ${periods} periods, and ${MAX_PERIODS} is the limit; use longer periods, or a smaller buffer`,
-      );
-    }
+    checkPeriods(this.transport.who(), parameters);
     const resets = this.#resets;
     this.#opening.add(id);
     try {
+      const wasUnknown = this.control.streamState(id) === 'unknown';
       // Whoever had it before.
-      yield* releaseSteps(id, this.control.streamState(id));
+      yield* releaseSteps(id, this.#commands);
       this.#checkReset(id, resets);
-      yield* this.control.parametersSteps(id, parameters);
+      try {
+        yield* this.control.parametersSteps(id, parameters);
+      } catch (error) {
+        if (!wasUnknown || !VirtioError.is(error, 'IO_ERROR')) throw error;
+        this.#checkReset(id, resets);
+        // The device may not have stopped it when it was told to.
+        this.#commands.conclude(id, 'unknown');
+        yield* releaseSteps(id, this.#commands);
+        this.#checkReset(id, resets);
+        yield* this.control.parametersSteps(id, parameters);
+      }
       this.#checkReset(id, resets);
       yield* ask(streamCommand(id, 'PREPARE'));
       this.#checkReset(id, resets);
@@ -524,19 +475,8 @@ export class VirtioSound extends BufferDriver<SoundFeatureName, SoundEvents> {
   }
 
   #checkTransfer(stream: number, buffer: Uint8Array): void {
-    requireInteger(this.transport, 'the stream', stream, 0, Math.max(0, this.control.streams - 1));
+    this.control.streamState(stream);
     requireBytes(this.transport, buffer);
     requireInteger(this.transport, "the buffer's length", buffer.length, 1, 0x1000_0000);
   }
-}
-
-function parametersOf(info: StreamInfo, options: OpenOptions): PcmParameters {
-  const { format = 'S16', rate = 48_000, channels = 2 } = options;
-  // 20 ms, in whole bytes whatever the format. What makes no sense is refused when parameters are checked.
-  const frames = rateNumber(rate) >= 0 ? Math.max(2, 2 * Math.round(rate / 100)) : 2;
-  const usable = Number.isInteger(channels) && channels > 0 && info.formats.includes(format);
-  const { periodBytes = usable ? bytesOfFrames({ format, channels }, frames) : 1 } = options;
-  const { bufferBytes = DEFAULT_PERIODS * periodBytes } = options;
-  const { features = PREFERRED.filter((feature) => info.features.includes(feature)) } = options;
-  return { format, rate, channels, periodBytes, bufferBytes, features };
 }

@@ -1,5 +1,5 @@
 /** Polling on an event loop whose turns the test controls, as on a platform without interrupts. */
-import { PollingInterrupts } from '@virtio/core';
+import { type Lookout, PollingInterrupts } from '@virtio/core';
 import { FakeInterrupts } from './fake-interrupts.ts';
 
 /**
@@ -20,6 +20,11 @@ export class FakePolling extends FakeInterrupts {
       return changed;
     },
   });
+
+  /** As the source polls, the device is never asked to interrupt. */
+  get lookout(): Lookout {
+    return this.#polling.lookout;
+  }
 
   /** Whether the event loop has something to do, and so keeps the process alive. */
   get busy(): boolean {

@@ -14,11 +14,14 @@ export class FakeThread implements QueuePlatform {
   readonly interrupts: InterruptSource | undefined;
   /** How often a driver closed the platform. */
   closed = 0;
+  /** Whether the platform was closed with a plan that had been opened on it, so that it owned the descriptors. */
+  owned = false;
   readonly #transport: FakeTransport;
   readonly #plan: QueuePlan;
 
   constructor(transport: FakeTransport, plan: QueuePlan) {
-    const { interrupts, device } = transport;
+    const { device } = transport;
+    const interrupts: InterruptSource | undefined = transport.interrupts;
     this.hal = device.hal;
     this.#transport = transport;
     this.#plan = plan;
@@ -37,6 +40,7 @@ export class FakeThread implements QueuePlatform {
       defer: (callback) => {
         interrupts.defer(callback);
       },
+      lookout: interrupts.lookout,
     };
   }
 
@@ -48,8 +52,9 @@ export class FakeThread implements QueuePlatform {
     this.#transport.notify(this.#indexOf(queue), next);
   }
 
-  close(): void {
+  close(opened: boolean): void {
     this.closed += 1;
+    this.owned ||= opened;
   }
 
   #indexOf(queue: number): number {

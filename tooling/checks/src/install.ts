@@ -3,9 +3,9 @@
  * folder outside the repository, alone, and each device together with `linux`. There it compares the installed tree with what is expected,
  * type-checks a program as a strict project does, and runs it as TypeScript, as an ES module and by `require`.
  *
- * Words on the command line choose projects by what they install: `install.ts @virtio/blk+@virtio/linux`. The tree of that pair is packed into
- * `.cache/installed`, without what only people and compilers read and without koffi, which guests have; `--keep FILE` copies it, and
- * installs the pair only if that was not done with the same files.
+ * Words on the command line choose projects by what they install: `install.ts @virtio/blk+@virtio/linux`. The tree of each pair is packed into
+ * `.cache/installed`, without what only people and compilers read and without koffi, which guests have. `--missing` tries only pairs
+ * whose tree is not there as it is built now.
  */
 import { execFile } from 'node:child_process';
 import fs from 'node:fs';
@@ -230,31 +230,43 @@ const UNREAD = [
   'koffi',
   '@koromix',
 ];
-const packed = path.join(cache, 'installed', `${contentHash(expectedTree(DISK.install))}.tar.gz`);
+const trees = path.join(cache, 'installed');
 
-async function pack(folder: string): Promise<void> {
-  fs.rmSync(path.dirname(packed), { recursive: true, force: true });
-  fs.mkdirSync(path.dirname(packed), { recursive: true });
-  const whole = `${packed}.part`;
-  await exec('tar', [
-    '-czf',
-    whole,
-    ...UNREAD.map((name) => `--exclude=${name}`),
-    '-C',
-    folder,
-    'node_modules',
-  ]);
-  fs.renameSync(whole, packed);
+/** The packed tree of a pair: `blk-HASH.tar.gz`. */
+function packed([name = '', ...others]: readonly string[]): string {
+  const short = name.replace('@virtio/', '');
+  return path.join(trees, `${short}-${contentHash(expectedTree([name, ...others]))}.tar.gz`);
+}
+
+/** Packs the tree of a pair, in place of one of other files. */
+async function pack({ project: { install }, folder }: Installed): Promise<void> {
+  const whole = packed(install);
+  const name = path.basename(whole).replace(/-\w+\.tar\.gz$/, '');
+  fs.mkdirSync(trees, { recursive: true });
+  for (const file of fs.readdirSync(trees)) {
+    if (file.startsWith(`${name}-`)) fs.rmSync(path.join(trees, file));
+  }
+  const part = `${whole}.part`;
+  const without = UNREAD.map((one) => `--exclude=${one}`);
+  await exec('tar', ['-czf', part, ...without, '-C', folder, 'node_modules']);
+  fs.renameSync(part, whole);
 }
 
 const { values, positionals: words } = parseArgs({
-  options: { keep: { type: 'string' } },
+  options: { missing: { type: 'boolean', default: false } },
   allowPositionals: true,
 });
-if (values.keep !== undefined && fs.existsSync(packed)) {
-  fs.copyFileSync(packed, values.keep);
-  process.exit();
-}
+const pairs = [
+  DISK,
+  ...drivers()
+    .filter(([name]) => !DISK.install.includes(name))
+    .map(([name, driver]) => onLinux(name, driver)),
+];
+const all = values.missing
+  ? pairs.filter(({ install }) => !fs.existsSync(packed(install)))
+  : [...pairs, TERSE, ...libraries().map(({ name }) => alone(name))];
+const projects = all.filter(({ install }) => words.length === 0 || words.includes(install.join('+')));
+if (values.missing && projects.length === 0) process.exit();
 const work = fs.mkdtempSync(path.join(os.tmpdir(), 'virtio-install-'));
 const registry = await startRegistry(path.join(work, 'registry'));
 try {
@@ -266,14 +278,6 @@ try {
     const args = [...options, 'publish', '--no-git-checks', '--registry', registry.url];
     await exec('pnpm', args, { cwd, env, maxBuffer: 1 << 26 });
   };
-  const others = drivers().filter(([name]) => !DISK.install.includes(name));
-  const all = [
-    DISK,
-    TERSE,
-    ...libraries().map(({ name }) => alone(name)),
-    ...others.map(([name, driver]) => onLinux(name, driver)),
-  ];
-  const projects = all.filter(({ install }) => words.length === 0 || words.includes(install.join('+')));
   const ours = new Set(projects.flatMap(({ install }) => expectedTree(install)));
   const published = libraries().filter(({ name }) => ours.has(name));
   await publish(root, '-r', ...published.flatMap(({ name }) => ['--filter', name]));
@@ -308,17 +312,17 @@ try {
     for (const resolution of ['node16', 'bundler'] as const) typeCheck(checked, resolution);
   }
   let failed = 0;
-  for (const { project, folder, tree, problems } of installed) {
+  for (const one of installed) {
+    const { project, tree, problems } = one;
     console.log(
       `${problems.length === 0 ? 'ok' : 'FAILED'}  ${project.install.join(' + ')}: ${tree.join(' ')}`,
     );
     for (const problem of problems) console.error(`  ${problem}`);
     if (problems.length > 0) failed += 1;
-    else if (project === DISK) await pack(folder);
+    else if (pairs.includes(project)) await pack(one);
   }
   console.log(`${projects.length} projects installed and tried, ${failed} failed`);
-  if (values.keep !== undefined) fs.copyFileSync(packed, values.keep);
-  if (failed > 0 || projects.length < (words.length === 0 ? 30 : 1)) process.exitCode = 1;
+  if (failed > 0 || projects.length < (values.missing || words.length > 0 ? 1 : 30)) process.exitCode = 1;
 } finally {
   registry.close();
   fs.rmSync(work, { recursive: true, force: true });

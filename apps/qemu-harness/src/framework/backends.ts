@@ -5,8 +5,8 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { existsSync, rmSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
-import { ensureTcpdump } from '../setup/tcpdump-package.ts';
-import { ensureVsockDevice } from '../setup/vsock-package.ts';
+import { ensureUnpacked } from '../setup/unpacked-program.ts';
+import { UNPACKED } from '../setup/unpacked-programs.ts';
 import type { BackendProgram, GuestTest, JudgeProgram } from './define.ts';
 import type { PlannedBackend, PlannedTest } from './plan.ts';
 
@@ -17,12 +17,6 @@ export type Programs = ReadonlyMap<Program, readonly string[]>;
 
 const START_MS = 10_000;
 const STEP_MS = 20;
-
-/** How each program comes to be there. */
-const ENSURE = {
-  'vhost-device-vsock': async (report: (line: string) => void) => [await ensureVsockDevice(report)],
-  tcpdump: ensureTcpdump,
-} as const satisfies Record<Program, (report: (line: string) => void) => Promise<readonly string[]>>;
 
 /** Downloads the programs that tests need. */
 export async function ensurePrograms(
@@ -36,7 +30,7 @@ export async function ensurePrograms(
     ]),
   );
   const programs = new Map<Program, readonly string[]>();
-  for (const program of needed) programs.set(program, await ENSURE[program](report));
+  for (const program of needed) programs.set(program, await ensureUnpacked(UNPACKED[program], report));
   return programs;
 }
 

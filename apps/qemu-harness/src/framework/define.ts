@@ -62,7 +62,7 @@ export interface DeviceSpec {
 }
 
 /** The programs that can be devices. */
-export type BackendProgram = 'vhost-device-vsock';
+export type BackendProgram = 'vhost-device-vsock' | 'virtiofsd';
 
 /** The programs of the host that judge what came of a test. */
 export type JudgeProgram = 'tcpdump';

@@ -164,6 +164,7 @@ export class DriverQueues<Name extends string> {
   release(interrupts: InterruptSource | undefined): void {
     for (const { queue, driverQueue } of this.#entries.splice(0)) {
       interrupts?.onQueue(queue.index, undefined);
+      interrupts?.lookout?.onRest(queue.index, undefined);
       driverQueue?.[Symbol.dispose]();
       queue[Symbol.dispose]();
     }

@@ -5,7 +5,7 @@
  * A listener may do anything, even reset or dispose the driver while a call of the driver is under way: so state is consistent
  * before an event is reported, and is read again afterwards.
  */
-import { VirtioError } from '../errors.ts';
+import { asError, VirtioError } from '../errors.ts';
 import type { BufferDirection, DmaRegion, Hal } from '../memory/hal.ts';
 import type { FieldTable, Layout } from '../memory/layout.ts';
 import type { BufferQueueParts } from '../queues/buffer-queue.ts';
@@ -387,7 +387,7 @@ export abstract class Driver<
     try {
       return this.#queues.enableInterrupts();
     } catch (error) {
-      this.fail(error as VirtioError);
+      this.#report(error as VirtioError);
       throw error;
     }
   }
@@ -404,8 +404,17 @@ export abstract class Driver<
   /**
    * Fails the driver: all requests in flight and all later ones get `error`, until {@link Driver.reset}. Drivers call it when the
    * device has lied; programs may call it to cancel everything.
+   *
+   * @throws {@link VirtioError} `INVALID_PARAM` if `error` is not an error
    */
   fail(error: VirtioError): void {
+    // For callers without types: without an error, nothing would say that the driver has failed.
+    if (!((error as unknown) instanceof Error)) {
+      throw new VirtioError(
+        'INVALID_PARAM',
+        `the driver of ${this.transport.who()} was to fail with ${show(error)}; give the error with which its requests are to end`,
+      );
+    }
     // A driver of lent queues waits after a reset until the device is live again. An error that ends it for good takes
     // precedence.
     const waits = this.#failure?.code === 'DEVICE_RESET' && error.code !== 'DEVICE_RESET' && !this.#resetting;
@@ -449,7 +458,7 @@ export abstract class Driver<
       if (failure !== undefined) throw failure;
     } catch (error) {
       // The failure of the reset replaces the earlier one.
-      this.#end(error as VirtioError);
+      this.#end(asError(error) as VirtioError);
       throw error;
     } finally {
       this.#resetting = false;
@@ -490,7 +499,7 @@ export abstract class Driver<
       driverQueue?.restart();
       driverQueue?.start();
     } catch (error) {
-      this.fail(error as VirtioError);
+      this.#report(error as VirtioError);
       throw error;
     }
     this.onQueueReset(queue);
@@ -592,6 +601,6 @@ export abstract class Driver<
   };
 
   readonly #report = (error: VirtioError): void => {
-    this.fail(error);
+    this.fail(asError(error) as VirtioError);
   };
 }

@@ -161,12 +161,18 @@ export abstract class BufferQueue implements DriverQueue {
     return new Promise((resolve, reject) => {
       requireWaitable(this.transport, options);
       if (this.failure !== undefined) throw this.failure;
-      const waiter = cancellable({ resolve, reject }, this.transport, options?.signal, () => {
-        this.#waiting.delete(waiter);
-        this.update();
+      let entered: Waiter<void>;
+      cancellable({ resolve, reject }, this.transport, options?.signal, {
+        enter: (waiter) => {
+          entered = waiter;
+          this.#waiting.add(waiter);
+          this.#interest.begin();
+        },
+        leave: () => {
+          this.#waiting.delete(entered);
+          this.update();
+        },
       });
-      this.#waiting.add(waiter);
-      this.#interest.begin();
     });
   }
 
@@ -277,6 +283,11 @@ export abstract class BufferQueue implements DriverQueue {
     if (this.live) this.report(failure);
     else this.transport.look();
     return false;
+  }
+
+  /** The device had used something when the queue was drained. */
+  protected brought(): void {
+    this.#interest.brought();
   }
 
   /** Whether {@link BufferQueue.drain} found something for callers that wait or listen. */

@@ -41,6 +41,8 @@ describe('while the source of interrupts looks by itself', () => {
     interest.begin();
     interest.update(true);
     expect(calls()).toEqual([0, 0]);
+    expect(brought, 'nothing was used').not.toHaveBeenCalled();
+    interest.brought();
     expect(brought).toHaveBeenCalledOnce();
     source.looking = false;
     source.rest();
@@ -55,6 +57,19 @@ describe('while the source of interrupts looks by itself', () => {
     source.looking = false;
     source.rest();
     expect(calls()[0], 'nobody waits').toBe(2);
+  });
+
+  it('the device is asked to interrupt for a caller that does not keep the event loop alive, and no longer when it has its answer', () => {
+    const { interest, source, calls } = make(false);
+    source.looking = false;
+    interest.watch();
+    interest.watch();
+    expect(calls()).toEqual([1, 0]);
+    interest.update(false, true);
+    expect(calls()).toEqual([2, 0]);
+    interest.update(false);
+    interest.update(false);
+    expect(calls()).toEqual([2, 1]);
   });
 
   it('queues that always want interrupts get them when it rests', () => {

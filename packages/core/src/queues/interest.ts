@@ -1,6 +1,6 @@
 /**
- * Enables a queue's interrupts and keeps the event loop alive while a caller waits for the queue. There is one object for each
- * queue; it is told after each drain whether a caller still waits.
+ * Enables a queue's interrupts while a caller waits for the queue, and keeps the event loop alive if the caller wants that. There
+ * is one object for each queue; it is told after each drain whether callers still wait.
  */
 import type { Lookout } from '../device/interrupts.ts';
 import { NonReentrant } from '../device/non-reentrant.ts';
@@ -31,6 +31,8 @@ export class Interest {
   /** The lookout of a source that polls by itself: interrupts are enabled when it stops. */
   readonly #lookout: Lookout | undefined;
   #holding = false;
+  /** Whether a caller waits. */
+  #waiting = false;
   /** Whether the device is asked to interrupt. */
   #armed = false;
   #scheduled = false;
@@ -52,15 +54,32 @@ export class Interest {
   begin(): void {
     if (this.#holding) return;
     this.#holding = true;
+    this.#waiting = true;
     this.#transport.interrupts?.hold();
     this.#arm();
   }
 
-  /** After the queue was drained, or when a wait has ended: enables the next interrupt if a caller still waits. */
-  update(waiting: boolean): void {
+  /** A caller begins to wait that does not keep the event loop alive. */
+  watch(): void {
+    if (this.#waiting) return;
+    this.#waiting = true;
+    this.#arm();
+  }
+
+  /** The queue was drained, and the device had used something. */
+  brought(): void {
     this.#lookout?.brought();
+  }
+
+  /**
+   * After the queue was drained, or when a wait has ended: enables the next interrupt if a caller still waits.
+   *
+   * @param holds whether a caller still waits that keeps the event loop alive
+   * @param waits whether any caller still waits
+   */
+  update(holds: boolean, waits = holds): void {
     const works = this.#queue.failure === undefined;
-    if (waiting && works) {
+    if (holds && works) {
       if (this.#holding) this.#arm();
       else this.begin();
       return;
@@ -68,9 +87,12 @@ export class Interest {
     if (this.#holding) {
       this.#holding = false;
       this.#transport.interrupts?.release();
-      if (works && this.#options.always !== true) this.#disarm();
     }
-    if (works && this.#options.always === true) this.#arm();
+    const waited = this.#waiting;
+    this.#waiting = waits && works;
+    if (!works) return;
+    if (waits || this.#options.always === true) this.#arm();
+    else if (waited) this.#disarm();
   }
 
   /** There may be no interrupt for what was used before interrupts were enabled, so the queue is drained soon. */
@@ -107,7 +129,7 @@ export class Interest {
 
   /** The source stopped polling. */
   readonly #rest = (): void => {
-    if (this.#queue.failure === undefined && (this.#holding || this.#options.always === true)) this.#arm();
+    if (this.#queue.failure === undefined && (this.#waiting || this.#options.always === true)) this.#arm();
   };
 
   readonly #again = (): void => {

@@ -52,6 +52,8 @@ export class ReceiveQueue extends BufferQueue {
   readonly #receive: () => boolean;
   readonly #restarted: (() => void) | undefined;
   #news = false;
+  /** Whether something was popped since the last drain. */
+  #popped = false;
 
   /** @internal use {@link BufferDriver.createReceiveQueue} */
   constructor(parts: BufferQueueParts, options: ReceiveQueueOptions) {
@@ -73,6 +75,7 @@ export class ReceiveQueue extends BufferQueue {
     const buffer = this.bufferOf[token] as number;
     this.taken[buffer] = 1;
     this.usedLength = this.queue.usedLength;
+    this.#popped = true;
     return buffer;
   }
 
@@ -133,6 +136,10 @@ export class ReceiveQueue extends BufferQueue {
     } catch (error) {
       this.report(error as VirtioError);
       return;
+    }
+    if (this.#popped) {
+      this.#popped = false;
+      this.brought();
     }
     if (this.#news) {
       this.wake();

@@ -7,7 +7,7 @@
  */
 import { Deadline } from '../deadline.ts';
 import { asError, VirtioError } from '../errors.ts';
-import type { Request, SubmitOptions } from './request.ts';
+import type { AnswerOptions, Request, SubmitOptions } from './request.ts';
 import { RequestLifeCycle } from './request-life-cycle.ts';
 import type { RoomWaiter } from './room-line.ts';
 import { type SpinOptions, SPINS_PER_CHECK, spinTime } from './spin.ts';
@@ -65,25 +65,30 @@ export class RequestQueue<R = unknown> extends RequestLifeCycle<R> {
    *
    * @returns a promise of its result; it rejects with the request's error, `ABORTED`, or why the request was lost
    */
-  settled(slot: number, options?: WaitOptions): Promise<R> {
+  settled(slot: number, options?: AnswerOptions): Promise<R> {
     this.kickSoon();
-    const signal = options?.signal;
-    let promise: Promise<unknown>;
-    if (signal === undefined) {
-      promise = this.promises.make(slot);
-    } else {
-      const { table } = this;
-      const mine = table.generation(slot);
-      promise = new Promise((resolve, reject) => {
-        const waiter = cancellable({ resolve, reject }, this.transport, signal, () => {
-          if (table.generation(slot) === mine) this.giveUp(slot);
-        });
-        this.promises.put(slot, waiter.resolve, waiter.reject);
-      });
+    if (options !== undefined && (options.signal !== undefined || options.holds === false)) {
+      return this.#settledWith(slot, options);
     }
+    const promise = this.promises.make(slot);
     this.table.await(slot);
     this.interest.begin();
     return promise as Promise<R>;
+  }
+
+  #settledWith(slot: number, { signal, holds = true }: AnswerOptions): Promise<R> {
+    const { table } = this;
+    const mine = table.generation(slot);
+    return new Promise<unknown>((resolve, reject) => {
+      cancellable({ resolve, reject }, this.transport, signal, {
+        enter: (waiter) => {
+          this.awaitAnswer(slot, waiter, holds);
+        },
+        leave: () => {
+          if (table.generation(slot) === mine) this.giveUp(slot);
+        },
+      });
+    }) as Promise<R>;
   }
 
   /**
@@ -94,7 +99,7 @@ export class RequestQueue<R = unknown> extends RequestLifeCycle<R> {
    * @param start builds and submits the request, and returns its slot, or -1 if there is still no room. What it sends must not
    * change in the meantime: copy arrays of the caller
    */
-  whenRoom(count: number, start: () => number, options?: WaitOptions): Promise<R> {
+  whenRoom(count: number, start: () => number, options?: AnswerOptions): Promise<R> {
     return new Promise<unknown>((resolve, reject) => {
       this.checkWaitable(options);
       this.drain();
@@ -109,23 +114,26 @@ export class RequestQueue<R = unknown> extends RequestLifeCycle<R> {
           `${this.transport.who()}: all ${this.slots} requests of queue ${this.queue.index} are done and not completed; complete one first`,
         );
       }
-      const waiter: RoomWaiter = {
-        descriptors: this.queue.descriptorsFor(count),
-        start,
-        slot: -1,
-        generation: 0,
-        ...cancellable({ resolve, reject }, this.transport, options?.signal, () => {
-          this.#leave(waiter);
-        }),
-      };
-      this.line.join(waiter);
-      this.interest.begin();
-      this.line.serve();
+      const { signal, holds = true } = options ?? {};
+      let place: RoomWaiter;
+      cancellable({ resolve, reject }, this.transport, signal, {
+        enter: (waiter) => {
+          const descriptors = this.queue.descriptorsFor(count);
+          place = { ...waiter, descriptors, start, holds, slot: -1, generation: 0 };
+          this.line.join(place);
+          if (holds) this.interest.begin();
+          else this.interest.watch();
+          this.line.serve();
+        },
+        leave: () => {
+          this.#leave(place);
+        },
+      });
     }) as Promise<R>;
   }
 
   /** Submits a request and waits with a promise: for room, if necessary, and for the answer. */
-  request<T>(request: Request<T>, options?: WaitOptions): Promise<T> {
+  request<T>(request: Request<T>, options?: AnswerOptions): Promise<T> {
     try {
       this.checkWaitable(options);
       const slot = this.crowded ? -1 : this.#start(request);

@@ -1,4 +1,5 @@
 /** What a driver gives a `RequestQueue` for its requests: how they are built, how their answers are checked, and how results are made. */
+import type { WaitOptions } from './wait.ts';
 
 /** How the answers to requests are checked, and how their results are made. */
 export interface RequestHandler<R> {
@@ -22,6 +23,16 @@ export interface Request<R> extends RequestHandler<R> {
    * there is room, which may be later.
    */
   fill(slot: number): void;
+}
+
+/** Options of requests with a promise. */
+export interface AnswerOptions extends WaitOptions {
+  /**
+   * Whether the event loop is kept alive until the answer (default true). `false` is for requests that the driver makes of its own
+   * accord, which no caller can abort: a device that never answers would keep the process alive. While nobody else waits, a
+   * source that polls in place of interrupts does not poll, and so does not find the answer.
+   */
+  readonly holds?: boolean | undefined;
 }
 
 /** Options of non-blocking requests. */

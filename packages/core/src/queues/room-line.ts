@@ -7,6 +7,8 @@ export interface RoomWaiter extends Waiter<unknown> {
   readonly descriptors: number;
   /** Builds and submits its request; returns the slot, or -1 if there is still no room. */
   readonly start: () => number;
+  /** Whether it keeps the event loop alive. */
+  readonly holds: boolean;
   /** The slot and its generation once the request has begun; -1 before. */
   slot: number;
   generation: number;
@@ -33,6 +35,11 @@ export class RoomLine {
   /** How many wait. */
   get length(): number {
     return this.#waiting.length;
+  }
+
+  /** Whether one of them keeps the event loop alive. */
+  get holds(): boolean {
+    return this.#waiting.some(({ holds }) => holds);
   }
 
   /** Joins the line at its end. */

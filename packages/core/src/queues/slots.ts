@@ -21,6 +21,8 @@ const POLLED = 0;
 const AWAITED = 1;
 const SPUN = 2;
 const GIVEN_UP = 3;
+/** With a promise that does not keep the event loop alive. */
+const WATCHED = 4;
 
 /** Tokens stay below, so that engines keep them as small integers. */
 const TOKENS = 2 ** 30;
@@ -111,6 +113,11 @@ export class Slots {
     return this.#waits[slot] === AWAITED;
   }
 
+  /** Whether the caller waits with a promise that does not keep the event loop alive. */
+  isWatched(slot: number): boolean {
+    return this.#waits[slot] === WATCHED;
+  }
+
   /** Takes a free slot, of which there must be one, for a request that is begun. */
   take(): number {
     this.free -= 1;
@@ -133,6 +140,11 @@ export class Slots {
   /** The caller waits with a promise. */
   await(slot: number): void {
     this.#waits[slot] = AWAITED;
+  }
+
+  /** The caller waits with a promise that does not keep the event loop alive. */
+  watch(slot: number): void {
+    this.#waits[slot] = WATCHED;
   }
 
   /** The caller spins. */

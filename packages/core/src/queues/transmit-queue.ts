@@ -144,6 +144,7 @@ export class TransmitQueue extends BufferQueue {
       return;
     }
     if (this.#news) {
+      this.brought();
       this.wake();
       return;
     }

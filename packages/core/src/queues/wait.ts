@@ -4,7 +4,7 @@
  */
 import type { Named } from '../check.ts';
 import type { Transport } from '../device/transport.ts';
-import { VirtioError } from '../errors.ts';
+import { asError, VirtioError } from '../errors.ts';
 import { show } from '../show.ts';
 
 /** The part of the DOM's `AbortSignal` that is needed here, as engines without an operating system have no such class. */
@@ -75,35 +75,73 @@ export interface Waiter<T> {
   readonly reject: (error: unknown) => void;
 }
 
+/** The place where a caller waits. */
+export interface WaitPlace<T> {
+  /** The caller begins to wait. */
+  enter(waiter: Waiter<T>): void;
+  /** The caller has cancelled, and no longer waits. It is rejected afterwards. */
+  leave(): void;
+}
+
 /**
- * Ends a wait early when its signal is aborted.
+ * Waits, and ends the wait early with `ABORTED` when its signal is aborted. The signal may be an object of the caller's, which
+ * calls its listener inside `addEventListener` or throws there: so the caller waits before the signal is listened to.
  *
  * @param transport for the message of the error
- * @param leave takes the waiter out of the line that it waits in, before it is rejected with `ABORTED`
  */
 export function cancellable<T>(
   { resolve, reject }: Waiter<T>,
   transport: Transport,
   signal: AbortSignalLike | undefined,
-  leave: () => void,
-): Waiter<T> {
-  if (signal === undefined) return { resolve, reject };
-  const aborted = (): void => {
-    signal.removeEventListener('abort', aborted);
-    leave();
-    reject(abortError(transport, signal));
+  place: WaitPlace<T>,
+): void {
+  if (signal === undefined) {
+    place.enter({ resolve, reject });
+    return;
+  }
+  let ended = false;
+  const end = (): void => {
+    ended = true;
+    removeListener(signal, aborted);
   };
-  signal.addEventListener('abort', aborted);
-  return {
+  const aborted = (): void => {
+    if (ended) return;
+    const error = abortError(transport, signal);
+    end();
+    place.leave();
+    reject(error);
+  };
+  place.enter({
     resolve: (value) => {
-      signal.removeEventListener('abort', aborted);
+      end();
       resolve(value);
     },
     reject: (error) => {
-      signal.removeEventListener('abort', aborted);
+      end();
       reject(error);
     },
-  };
+  });
+  if (ended) return;
+  try {
+    signal.addEventListener('abort', aborted);
+    // It was aborted before, or its listener was called before it was added.
+    if (signal.aborted) aborted();
+    if (ended) removeListener(signal, aborted);
+  } catch (error) {
+    if (ended) return;
+    end();
+    place.leave();
+    reject(error);
+  }
+}
+
+/** What the signal throws is not an error of the device, which is what a caller of `resolve` may be looking for. */
+function removeListener(signal: AbortSignalLike, listener: () => void): void {
+  try {
+    signal.removeEventListener('abort', listener);
+  } catch (error) {
+    void Promise.reject(asError(error));
+  }
 }
 
 function abortError(transport: Transport, signal: AbortSignalLike): VirtioError {

@@ -14,7 +14,7 @@ import {
   type Transport,
   VirtioError,
 } from '@virtio/core';
-import { FakeDevice, FakeThread, FakeTransport } from '@virtio/testing';
+import { FakeDevice, FakePolling, FakeThread, FakeTransport } from '@virtio/testing';
 import { describe, expect, it, vi } from 'vitest';
 
 const refused = (code: string): Error => expect.objectContaining({ code }) as Error;
@@ -143,6 +143,26 @@ describe('a plan', () => {
       device.assertClean();
     },
   );
+
+  it('gives its driver interrupts that say whether they poll', () => {
+    const interrupts = new FakePolling();
+    const { owner, open } = setUp((device) => new FakeTransport(device, { interrupts }));
+    const far = open(owner.lent.plan({ memory }));
+    expect(far.transport.interrupts?.lookout).toBe(interrupts.lookout);
+    far[Symbol.dispose]();
+    owner[Symbol.dispose]();
+  });
+
+  it('leaves its descriptors to the thread that has opened it, if it cannot be opened a second time', () => {
+    const { owner, open, transport } = setUp();
+    const plan = owner.lent.plan({ memory });
+    const far = open(plan);
+    const second = new FakeThread(transport, plan);
+    expect(() => openQueuePlan(Far, plan, second)).toThrow(refused('ALREADY_USED'));
+    expect([second.closed, second.owned]).toEqual([1, false]);
+    far[Symbol.dispose]();
+    owner[Symbol.dispose]();
+  });
 
   it('has the memory that is asked for, also after one with another size', () => {
     const { owner, device, open } = setUp();

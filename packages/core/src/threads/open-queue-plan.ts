@@ -29,7 +29,7 @@ export function openQueuePlan<D extends ThreadDriver, O extends object>(
     transport.serve(made);
     return made;
   } catch (error) {
-    if (transport === undefined) platform.close();
+    if (transport === undefined) platform.close(false);
     else transport[Symbol.dispose]();
     throw error;
   }

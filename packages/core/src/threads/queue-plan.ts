@@ -111,6 +111,11 @@ export interface QueuePlatform {
    * @param queue the index of the queue in the plan
    */
   notify(queue: number, next: number): void;
-  /** Releases what the platform holds for the thread. */
-  close(): void;
+  /**
+   * Releases what the platform holds for the thread.
+   *
+   * @param opened whether the plan was opened here: its descriptors then belong to this thread. Otherwise they belong to another
+   * thread that opened it, or still to the one that made it
+   */
+  close(opened: boolean): void;
 }

@@ -5,7 +5,7 @@
  */
 import { DeviceStatus, InterruptStatus } from '../device/device-status.ts';
 import type { DeviceType } from '../device/device-type.ts';
-import type { InterruptSource } from '../device/interrupts.ts';
+import type { InterruptSource, Lookout } from '../device/interrupts.ts';
 import { type SharedMemory, Transport } from '../device/transport.ts';
 import { VirtioError } from '../errors.ts';
 import type { DmaRegion } from '../memory/hal.ts';
@@ -25,6 +25,10 @@ class ThreadInterrupts implements InterruptSource {
 
   constructor(queues: InterruptSource) {
     this.#queues = queues;
+  }
+
+  get lookout(): Lookout | undefined {
+    return this.#queues.lookout;
   }
 
   onQueue(queue: number, handler: (() => void) | undefined): void {
@@ -245,7 +249,7 @@ export class QueueTransport extends Transport {
     this.#disposed = true;
     this.#control.close();
     this.#control.stopListening();
-    this.#platform.close();
+    this.#platform.close(true);
   }
 
   #hear(driver: ThreadDriver): void {

@@ -1,5 +1,5 @@
 /** Interrupts that are reported before their handlers run. */
-import type { InterruptSource } from '../device/interrupts.ts';
+import type { InterruptSource, Lookout } from '../device/interrupts.ts';
 import type { TraceEvent } from './trace-event.ts';
 
 /** Interrupts that are reported before their handlers run. */
@@ -10,6 +10,11 @@ export class TracedInterrupts implements InterruptSource {
   constructor(source: InterruptSource, tell: (event: TraceEvent) => void) {
     this.#source = source;
     this.#tell = tell;
+  }
+
+  /** What it finds while it polls by itself is reported like an interrupt. */
+  get lookout(): Lookout | undefined {
+    return this.#source.lookout;
   }
 
   onQueue(queue: number, handler: (() => void) | undefined): void {

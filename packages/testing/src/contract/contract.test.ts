@@ -125,6 +125,25 @@ describe('the contract finds drivers that', () => {
     }
   });
 
+  it('keep the event loop alive for what they ask of their own accord, or do not ask to be interrupted', async () => {
+    class Holding extends Sample {
+      protected override readonly own = { holds: true };
+    }
+    const holding = {
+      ...sampleSubject,
+      open: (...args: Parameters<typeof sampleSubject.open>) => new Holding(...args),
+    };
+    expect(await broken(holding, 'request of its own')).toHaveLength(4);
+    const deaf: Subject<Sample> = {
+      ...sampleSubject,
+      open(transport, hal) {
+        Object.assign(transport.interrupts ?? {}, { fireQueue: () => undefined });
+        return new Sample(transport, hal);
+      },
+    };
+    expect(await broken(deaf, 'request of its own: keeps nothing alive beside a device')).toHaveLength(1);
+  });
+
   it('take options that are none', async () => {
     const lax = worse(({ promise, sync }) => ({
       promise: (sample: Sample, { signal }: Cancel) =>

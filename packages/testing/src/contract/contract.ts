@@ -3,6 +3,7 @@ import { ringVariants, type RingVariant } from '../ring-variants.ts';
 import { CommonFeatures } from '@virtio/core';
 import { type Behaviour, LISTENER_ERROR } from './behaviour.ts';
 import { check, equal } from './check.ts';
+import { ownBehaviours } from './own-behaviours.ts';
 import { receiveBehaviours } from './receive-behaviours.ts';
 import { requestBehaviours } from './request-behaviours.ts';
 import { Scene, type Wake } from './scene.ts';
@@ -82,6 +83,7 @@ export function contractTests<D extends ContractDriver>(
     ...named(subject.requests, requestBehaviours),
     ...named(subject.receive, receiveBehaviours),
     ...named(subject.transmit, transmitBehaviours),
+    ...named(subject.own, (own) => ownBehaviours(subject, own)),
   ];
   const most = Math.max(1, ...(subject.requests ?? []).map(({ descriptors }) => descriptors));
   const smallest = 2 ** Math.ceil(Math.log2(most));

@@ -1,5 +1,6 @@
 /** A made-up device with a queue of each kind, and its driver on the engine of `@virtio/core`, described for the contract. */
 import {
+  type AnswerOptions,
   BufferDriver,
   FeatureTable,
   type Hal,
@@ -14,10 +15,12 @@ import {
   type WaitOptions,
 } from '@virtio/core';
 import { FakeDevice } from '../fake-device.ts';
-import type { Call, Subject } from './subject.ts';
+import { type Call, MAX_MARK, type Subject } from './subject.ts';
 
 /** No device of the specification. */
 const SAMPLE = 62;
+/** The mark of what the driver asks of its own accord. */
+const OWN = MAX_MARK + 1;
 const REQUESTS = 0;
 const RECEIVE = 1;
 const TRANSMIT = 2;
@@ -40,12 +43,14 @@ function markOf(bytes: Uint8Array): number {
   return mark;
 }
 
-/** Asks with a buffer, and gets its copy back; receives and sends marks. */
+/** Asks with a buffer, and gets its copy back; receives and sends marks. Asks of its own accord when the configuration changes. */
 export class Sample extends BufferDriver<never> {
   readonly #requests: RequestQueue;
   readonly #received: ReceiveQueue;
   readonly #sent: TransmitQueue;
   readonly #marks: number[] = [];
+  /** How it waits for what it asks of its own accord. */
+  protected readonly own: AnswerOptions = { holds: false };
 
   constructor(transport: Transport, hal: Hal) {
     super(transport, hal, {
@@ -123,6 +128,13 @@ export class Sample extends BufferDriver<never> {
     this.#sent.spin(() => this.trySend(mark), options);
   }
 
+  /** Asks of its own accord. */
+  protected override onConfigChange(): void {
+    if (this.transport.interrupts === undefined) return;
+    const request = this.#request(bytesOf(OWN), new Uint8Array(SIZE));
+    this.#requests.request(request, this.own).catch(() => undefined);
+  }
+
   #request(request: Uint8Array, reply: Uint8Array): Request<number> {
     const requests = this.#requests;
     return {
@@ -151,7 +163,7 @@ export class Sample extends BufferDriver<never> {
 export const sampleSubject: Subject<Sample> = {
   name: 'sample',
   device: ({ ring, queueSize }) =>
-    new FakeDevice({ type: SAMPLE, features: ring, queues: [queueSize, queueSize, queueSize] }),
+    new FakeDevice({ type: SAMPLE, features: ring, config: 4, queues: [queueSize, queueSize, queueSize] }),
   open: (transport, hal) => new Sample(transport, hal),
   requests: [
     {
@@ -172,7 +184,10 @@ export const sampleSubject: Subject<Sample> = {
           buffers: [reply],
         };
       },
-      markOf: (chain) => markOf(chain.bytes()),
+      markOf(chain) {
+        const mark = markOf(chain.readAt(0, SIZE));
+        return mark === OWN ? -1 : mark;
+      },
       answer: (chain, mark) => void chain.write(bytesOf(mark)),
       polling: {
         poll: (sample) => sample.poll(),
@@ -196,6 +211,18 @@ export const sampleSubject: Subject<Sample> = {
       offer: (sample, mark) => sample.trySend(mark),
       sync: (sample, mark, options) => sample.sendSync(mark, options),
       markOf: (chain) => markOf(chain.bytes()),
+    },
+  ],
+  own: [
+    {
+      queue: REQUESTS,
+      provoke: (device) => {
+        device.changeConfig((config) => {
+          config.setUint8(0, config.getUint8(0) + 1);
+        });
+      },
+      matches: (chain) => markOf(chain.readAt(0, SIZE)) === OWN,
+      answer: (chain) => void chain.write(bytesOf(OWN)),
     },
   ],
 };

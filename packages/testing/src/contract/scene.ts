@@ -35,6 +35,7 @@ export interface Watched<T> {
 /** A request that the device has taken and not answered. */
 export interface Held {
   readonly chain: Chain;
+  /** 0 for a request that the driver makes of its own accord. */
   readonly mark: number;
   readonly answer: () => void;
 }
@@ -91,7 +92,9 @@ export class Scene<D extends ContractDriver> {
       onReset?.();
     };
     for (const queue of new Set(
-      [...(subject.requests ?? []), ...(subject.transmit ?? [])].map((kind) => kind.queue),
+      [...(subject.requests ?? []), ...(subject.transmit ?? []), ...(subject.own ?? [])].map(
+        (kind) => kind.queue,
+      ),
     )) {
       this.device.handle(queue, (chain) => this.#take(queue, chain));
     }
@@ -395,6 +398,13 @@ export class Scene<D extends ContractDriver> {
       this.#hold(chain, mark, () => {
         this.onAnswer?.(mark);
         requests.answer(chain, mark);
+      });
+      return;
+    }
+    const own = this.subject.own?.find((kind) => kind.queue === queue && kind.matches(chain));
+    if (own !== undefined) {
+      this.#hold(chain, 0, () => {
+        own.answer(chain, this.device);
       });
       return;
     }

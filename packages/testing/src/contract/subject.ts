@@ -130,6 +130,23 @@ export interface Transmit<D> {
   markOf(chain: Chain): number;
 }
 
+/**
+ * A request that the driver makes of its own accord, because of what the device has said. As no caller waits for the answer, it
+ * must not keep the event loop alive.
+ */
+export interface OwnRequest {
+  /** Its name for messages, if the driver has several kinds. */
+  readonly name?: string;
+  /** The index of the queue that it goes to. */
+  readonly queue: number;
+  /** Lets the device say what makes the driver ask once. */
+  provoke(device: FakeDevice): void;
+  /** Whether a chain is the request. Must not affect {@link OwnRequest.answer}. */
+  matches(chain: Chain): boolean;
+  /** Writes the right answer. The caller completes the chain. */
+  answer(chain: Chain, device: FakeDevice): void;
+}
+
 /** What the contract requires of the device that it tests with. */
 export interface DeviceSetting {
   /** The features of its rings, to be added to its own. */
@@ -173,4 +190,5 @@ export interface Subject<D extends ContractDriver> {
   readonly requests?: readonly Requests<D>[];
   readonly receive?: readonly Receive<D>[];
   readonly transmit?: readonly Transmit<D>[];
+  readonly own?: readonly OwnRequest[];
 }

@@ -121,6 +121,22 @@ export function tokenBehaviours<D extends ContractDriver>(
       },
     },
     {
+      name: 'submit: the transport is disposed before the driver: DEVICE_REMOVED, one failure',
+      wakes: ANY,
+      async run(scene) {
+        scene.answering = false;
+        const token = scene.submit(requests.call(scene.mark()));
+        scene.transport[Symbol.dispose]();
+        await scene.settle();
+        scene.driver.pollEvents();
+        throws(() => polling.poll(scene.driver), 'poll()', 'DEVICE_REMOVED');
+        complete(scene, token, 'DEVICE_REMOVED', 'a request in flight');
+        await mustFail(scene, requests, 'submit', 'DEVICE_REMOVED');
+        equal(scene.failures.length, 1, 'failures that were reported');
+        throws(() => scene.driver.reset(), 'reset()', 'DEVICE_REMOVED');
+      },
+    },
+    {
       name: 'submit: the failure of the device is thrown by poll() and complete()',
       wakes: ANY,
       async run(scene) {

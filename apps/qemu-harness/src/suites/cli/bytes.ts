@@ -8,7 +8,8 @@ import { share } from '../9p/_share.ts';
 import { consoleDevice, host as consoleHost } from '../console/_host.ts';
 import { host as socketHost } from '../socket/_host.ts';
 import { socketDevice, unable } from '../socket/_device.ts';
-import { good, interrupt, json, onSplit, place, start, virtio } from './_virtio.ts';
+import { interrupt } from '../_program.ts';
+import { good, json, onSplit, place, start, virtio } from './_virtio.ts';
 
 const KIB = 1024;
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');

@@ -6,7 +6,8 @@ import { guestTest } from '../../framework/define.ts';
 import { device as inputDevice, host as inputHost } from '../input/_input.ts';
 import { GUEST_MAC, HOST_MAC, makeFrame, numberOf } from '../net/_frames.ts';
 import { host as netHost, prepare, switched } from '../net/_switch.ts';
-import { interrupt, json, onSplit, place, start, virtio } from './_virtio.ts';
+import { interrupt } from '../_program.ts';
+import { json, onSplit, place, start, virtio } from './_virtio.ts';
 
 const COUNT = 20;
 const CAPTURE = '/tmp/cli.pcap';

@@ -8,7 +8,8 @@ import { expectShown, gpuDevice, host as gpuHost } from '../gpu/_screen.ts';
 import { numbered, numberOf, type Signal, whole } from '../sound/_signal.ts';
 import { alsaSound, expectPlayed, host as soundHost, prepareAlsa, TAIL, wavSound } from '../sound/_sound.ts';
 import { readWav } from '../sound/_wav.ts';
-import { interrupt, json, onSplit, place, start, virtio } from './_virtio.ts';
+import { interrupt } from '../_program.ts';
+import { json, onSplit, place, start, virtio } from './_virtio.ts';
 
 const PICTURE = '/tmp/cli.png';
 const WAV = '/tmp/cli.wav';
