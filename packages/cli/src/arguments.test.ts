@@ -199,6 +199,17 @@ describe('the command line', () => {
     });
   });
 
+  it('fits explanations to a terminal, and loses nothing', async () => {
+    const words = (text: string): string[] => text.split(/\s+/);
+    const piped = (await virtio('explain')).out;
+    const { out } = await virtio('explain --no-color', { isTTY: true, columns: 60 });
+    expect(words(out)).toEqual(words(piped));
+    const longest = Math.max(...words(out).map(({ length }) => length));
+    expect(Math.max(...out.split('\n').map(({ length }) => length))).toBeLessThanOrEqual(
+      Math.max(60, longest),
+    );
+  });
+
   it('ends with 141 when nobody reads, also where SIGINT is a good end', async () => {
     const controller = new AbortController();
     controller.abort(new Ending(ExitStatus.BROKEN_PIPE));

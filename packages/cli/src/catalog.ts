@@ -10,6 +10,7 @@ import {
   type Transport,
 } from '@virtio/core';
 import { usage } from './errors.ts';
+import { otherFeatures } from './other-features.ts';
 
 /** Values to print, by name. */
 export type Facts = Record<string, unknown>;
@@ -124,7 +125,8 @@ export async function findEntry(type: number): Promise<Entry | undefined> {
 
 /** The feature names of a device type. */
 export async function featureNames(type: number | undefined): Promise<FeatureTable<string>> {
-  return (type === undefined ? undefined : await findEntry(type))?.features ?? CommonFeatures;
+  if (type === undefined) return CommonFeatures;
+  return (await findEntry(type))?.features ?? otherFeatures(type) ?? CommonFeatures;
 }
 
 /** Short names of device types: those of the packages. */

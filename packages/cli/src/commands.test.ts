@@ -94,6 +94,14 @@ describe('list', () => {
     disk.device.assertClean();
   });
 
+  it('names the features of device types that have no driver here', async () => {
+    const [disk] = listed;
+    const balloon = { ...disk, deviceType: DeviceType.MemoryBallooning, deviceId: 0x1045 } as const;
+    const features = CommonFeatures.set('VERSION_1').bits | 0b1010_0110n;
+    const { out } = await virtio('list', { listed: [balloon], features });
+    expect(out).toMatch(/ STATS_VQ DEFLATE_ON_OOM PAGE_REPORTING VERSION_1 bit 7$/m);
+  });
+
   it.each([40, 60, 80, 100])('fits a terminal of %i columns, and loses nothing', async (columns) => {
     const features =
       CommonFeatures.set('VERSION_1', 'EVENT_IDX', 'RING_PACKED', 'ACCESS_PLATFORM').bits | (1n << 9n);

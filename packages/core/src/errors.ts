@@ -126,8 +126,13 @@ export class VirtioError extends Error {
    * ```
    */
   static is(value: unknown, code?: VirtioErrorCode): value is VirtioError {
-    return value instanceof VirtioError && (code === undefined || value.code === code);
+    return isVirtioError(value) && (code === undefined || value.code === code);
   }
+}
+
+/** A class that mentions itself is renamed by bundlers (esbuild), and its errors would be printed as `_VirtioError`. */
+function isVirtioError(value: unknown): value is VirtioError {
+  return value instanceof VirtioError;
 }
 
 /** What was thrown, as an `Error`, for a promise to reject with. Calls nothing of an object, as that may throw. */

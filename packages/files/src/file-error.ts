@@ -37,8 +37,13 @@ export class FileError extends Error {
 
   /** Whether `value` is a {@link FileError}, by default of any code. */
   static is(value: unknown, code?: ErrnoName): value is FileError {
-    return value instanceof FileError && (code === undefined || value.code === code);
+    return isFileError(value) && (code === undefined || value.code === code);
   }
+}
+
+/** A class that mentions itself is renamed by bundlers (esbuild), and its errors would be printed as `_FileError`. */
+function isFileError(value: unknown): value is FileError {
+  return value instanceof FileError;
 }
 
 /** The error of an operation that the client refuses on behalf of the server. */

@@ -44,6 +44,11 @@ export class GpuError extends VirtioError {
 
   /** Whether `value` is a {@link GpuError}, by default with any answer. */
   static isGpuError(value: unknown, response?: GpuErrorName): value is GpuError {
-    return value instanceof GpuError && (response === undefined || value.response === response);
+    return isGpuError(value) && (response === undefined || value.response === response);
   }
+}
+
+/** A class that mentions itself is renamed by bundlers (esbuild), and its errors would be printed as `_GpuError`. */
+function isGpuError(value: unknown): value is GpuError {
+  return value instanceof GpuError;
 }

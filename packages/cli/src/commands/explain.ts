@@ -14,14 +14,15 @@ export function addExplain(program: Command, host: Host): void {
       .command('explain')
       .description('explain the code of an error: its meaning, its causes, and what to do')
       .argument('[code]', 'the code, such as QUEUE_FULL (default: all codes)'),
-  ).action(async (code: string | undefined, options: PrintOptions) => {
+  ).action(async (code: string | undefined, options: PrintOptions, command: Command) => {
+    const wrap = wrapFor(host, command);
     const printer = new Printer(host, options);
     const all = explanations(await readPage());
     if (code === undefined) {
       printer.result(Object.fromEntries(all));
       for (const [name, text] of all) {
         printer.line(printer.colors.bold(name));
-        printer.line(`${text}\n`);
+        printer.line(`${wrap(text)}\n`);
       }
       return;
     }
@@ -32,8 +33,20 @@ export function addExplain(program: Command, host: Host): void {
     }
     printer.result({ code: name, text });
     printer.line(printer.colors.bold(name));
-    printer.line(text);
+    printer.line(wrap(text));
   });
+}
+
+/** Fits paragraphs to the width of a terminal; elsewhere they stay as they are. */
+function wrapFor(host: Host, command: Command): (text: string) => string {
+  const { isTTY, columns } = host.stdout;
+  if (isTTY !== true || columns === undefined || columns <= 0) return (text) => text;
+  const helper = command.createHelp();
+  return (text) =>
+    text
+      .split(/\n{2,}/)
+      .map((paragraph) => helper.boxWrap(paragraph.replaceAll('\n', ' '), columns))
+      .join('\n\n');
 }
 
 /** The paragraphs of the page, by the code in their heading. */
