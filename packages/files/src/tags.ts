@@ -9,21 +9,29 @@ import { HOLD, ROOM, type Task } from './task.ts';
 
 /** A device to which a client sends requests. */
 export interface TagDevice {
+  /** Its transport. */
   readonly transport: Transport;
+  /** Why it no longer works, until it is reset. */
   readonly failure: VirtioError | undefined;
-  /** How often the device was reset. */
+  /** How often it was reset. */
   readonly epoch: number;
   /** How many requests it has room for. */
   readonly capacity: number;
   /** How many requests it has. */
   readonly inFlight: number;
+  /** Whether a request can be completed. */
   isDone(token: number): boolean;
+  /** Ends a request. Returns the bytes of the reply. */
   complete(token: number): number;
-  /** Takes what the device has answered. */
+  /** Takes what was answered. */
   drain(): void;
+  /** Notifies the device of all requests that were submitted. */
   kick(): void;
+  /** The same when the current turn of the event loop ends. */
   kickSoon(): void;
+  /** Calls a listener when requests are done, or all were lost. Returns a function that removes it. */
   on(event: 'used' | 'lost', listener: () => void): () => void;
+  /** The device no longer works. */
   fail(error: VirtioError): void;
 }
 
