@@ -194,7 +194,10 @@ export interface GuestTest<H extends HostFunctions = HostFunctions> {
   readonly onlyFull?: boolean;
   /** Seconds after which it has failed. */
   readonly timeoutS?: number;
-  /** Prepares files in the test's folder on the host, before the guest boots. */
+  /**
+   * Prepares files in the test's folder on the host, before the guest boots. Those in its folder `guest` will be in the folder `/guest` of a
+   * guest with Linux.
+   */
   readonly prepare?: (directory: string) => void | Promise<void>;
   /** Programs that the host's half runs; they are fetched before. */
   readonly programs?: readonly JudgeProgram[];

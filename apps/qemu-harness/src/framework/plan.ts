@@ -2,9 +2,10 @@
  * Turns the devices of tests into QEMU's arguments and tells where the guest will find each of them. One guest carries the
  * devices of many tests, as a boot costs more than most tests do.
  */
-import { mkdirSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { escape } from '../boot/qemu-args.ts';
+import type { CpioEntry } from '../image/cpio.ts';
 import {
   type BackendProgram,
   type Cell,
@@ -38,6 +39,8 @@ export interface PlannedTest {
   readonly test: GuestTest;
   readonly directory: string;
   readonly devices: ReadonlyMap<string, PlannedDevice>;
+  /** What it wants to find in the guest. */
+  readonly files: readonly CpioEntry[];
   /** QEMU's arguments for all of them. */
   readonly args: readonly string[];
   /** Variables of QEMU's environment. */
@@ -184,7 +187,16 @@ export async function planTest(
     }
     devices.set(name, { id, location, disk: prepared, backend });
   }
-  return { test, directory, devices, args, environment };
+  return { test, directory, devices, files: guestFiles(directory), args, environment };
+}
+
+/** What {@link GuestTest.prepare} has left for the guest. */
+function guestFiles(directory: string): CpioEntry[] {
+  const folder = join(directory, 'guest');
+  if (!existsSync(folder)) return [];
+  return readdirSync(folder).map((name) => {
+    return { type: 'file', path: `guest/${name}`, data: readFileSync(join(folder, name)) };
+  });
 }
 
 function deviceName({ model }: DeviceSpec, cell: Cell): string {

@@ -161,7 +161,8 @@ async function attemptInGuest(
     );
     events.onBoot?.('starting', 0);
     const warnings: string[] = [];
-    const guest = await Guest.start(config, image, files, budget, {
+    const all = [...files, ...planned.flatMap((test) => test.files)];
+    const guest = await Guest.start(config, image, all, budget, {
       onStage: (stage, seconds) => events.onBoot?.(stage, seconds),
       onWarning: (text) => warnings.push(text),
     });

@@ -4,7 +4,16 @@
  */
 import { deepEqual, equal, notEqual, ok } from 'node:assert/strict';
 import { execFile, execFileSync } from 'node:child_process';
-import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type { GuestContext } from '../../framework/define.ts';
@@ -22,7 +31,7 @@ const root = (): string => join(import.meta.dirname, '../../../../..');
 let installing: Promise<void> | undefined;
 
 /** Builds and installs the packages of all devices, where that was not done with the same files. */
-export function prepareInstalled(): Promise<void> {
+function install(): Promise<void> {
   return (installing ??= (async () => {
     const cwd = root();
     const build = ['run', 'build', '--filter=@virtio/*', '--output-logs=errors-only', '--ui=stream'];
@@ -31,48 +40,79 @@ export function prepareInstalled(): Promise<void> {
   })());
 }
 
-/** What the guest gets of a package: the folder `node_modules` with it and `linux`, packed and in Base64, and the example. */
-export interface Installed {
-  readonly tree: string;
+/** What was installed for a device's package. */
+interface Installed {
+  /** The names of all packages, `linux` and its own among them. */
+  readonly packages: readonly string[];
+  /** The first example of its README. */
   readonly example: string;
 }
 
-/** What tests ask of the host. */
-export const installedHost = {
-  installed: ({ name }: { name: DevicePackage }): Installed => {
-    const trees = join(root(), '.cache/installed');
+/** The archive with all that was installed: most packages are in each tree, and are in it once. */
+const ARCHIVE = 'installed.tar';
+const STORE = '/tmp/installed';
+const LIST = 'installed.json';
+
+/** Puts what npm installed for these packages into the guest, and their examples. */
+export async function prepareInstalled(names: readonly DevicePackage[], directory: string): Promise<void> {
+  await install();
+  const trees = join(root(), '.cache/installed');
+  const all = join(directory, 'installed');
+  const list: Partial<Record<DevicePackage, Installed>> = {};
+  for (const name of names) {
     const file = readdirSync(trees).find((one) => one.startsWith(`${name}-`) && one.endsWith('.tar.gz'));
     if (file === undefined) throw new Error(`@virtio/${name} was not installed`);
+    const folder = mkdtempSync(join(directory, 'tree-'));
+    execFileSync('tar', ['-xzf', join(trees, file), '-C', folder]);
     const readme = readFileSync(join(root(), 'packages', name, 'README.md'), 'utf8');
     const example = /^```ts\n(.*?)^```/ms.exec(readme)?.[1];
     if (example === undefined) throw new Error(`the README of @virtio/${name} has no example`);
-    return { tree: readFileSync(join(trees, file)).toString('base64'), example };
-  },
-};
+    list[name] = { packages: readdirSync(join(folder, 'node_modules/@virtio')), example };
+    cpSync(folder, all, { recursive: true });
+  }
+  writeFileSync(join(all, LIST), JSON.stringify(list));
+  mkdirSync(join(directory, 'guest'));
+  execFileSync('tar', ['-cf', join(directory, 'guest', ARCHIVE), '-C', all, '.']);
+}
+
+/** Makes the folder `node_modules` of a program in the guest, with the packages of one tree and no others; returns the example. */
+function unpack(name: DevicePackage, app: string): string {
+  if (!existsSync(STORE)) {
+    mkdirSync(STORE);
+    execFileSync('tar', ['-xf', `/guest/${ARCHIVE}`, '-C', STORE]);
+  }
+  const list = JSON.parse(readFileSync(`${STORE}/${LIST}`, 'utf8')) as Record<DevicePackage, Installed>;
+  const { packages, example } = list[name];
+  mkdirSync(`${app}/node_modules/@virtio`, { recursive: true });
+  const from = packages.map((one) => `${STORE}/node_modules/@virtio/${one}`);
+  execFileSync('cp', ['-al', ...from, `${app}/node_modules/@virtio`]);
+  return example;
+}
 
 /** The address that all examples have. */
 const EXAMPLE = "'0000:00:03.0'";
 
-/** Gets the packages in both ways that JavaScript knows, opens the device with each, and then goes on with the example, in TypeScript. */
+/** Gets the packages in both ways that JavaScript knows, opens the device, and then goes on with the example, in TypeScript. */
 const ENTRY = `
 import { createRequire } from 'node:module';
 
 const [name, address, options] = process.argv.slice(2);
-const { require } = { require: createRequire(import.meta.url) };
-const opened = ([device, { openDriver }]) => {
-  const [, Driver] = Object.entries(device).find(([key]) => key.toLowerCase() === 'virtio' + name);
-  using driver = openDriver(Driver, address, JSON.parse(options));
-  return driver.features.names();
-};
+const require = createRequire(import.meta.url);
 const names = ['@virtio/' + name, '@virtio/linux'];
-console.log(
-  JSON.stringify({
-    imported: import.meta.resolve(names[0]),
-    required: require.resolve(names[0]),
-    import: opened(await Promise.all(names.map((one) => import(one)))),
-    require: opened(names.map((one) => require(one))),
-  }),
-);
+const imported = await Promise.all(names.map((one) => import(one)));
+const required = names.map((one) => require(one));
+const [, Driver] = Object.entries(required[0]).find(([key]) => key.toLowerCase() === 'virtio' + name);
+{
+  using driver = required[1].openDriver(Driver, address, JSON.parse(options));
+  console.log(
+    JSON.stringify({
+      imported: import.meta.resolve(names[0]),
+      required: require.resolve(names[0]),
+      same: imported[0][Driver.name] === Driver && imported[1].openDriver === required[1].openDriver,
+      features: driver.features.names(),
+    }),
+  );
+}
 await import('./example.ts');
 `;
 
@@ -81,18 +121,14 @@ await import('./example.ts');
  *
  * @param more statements behind the example
  */
-export async function startExample(
-  context: GuestContext<typeof installedHost>,
+export function startExample(
+  context: Pick<GuestContext, 'cell' | 'device'>,
   name: DevicePackage,
   device: string,
   more = '',
-): Promise<Running> {
-  const { tree, example } = await context.host('installed', { name });
+): Running {
   const app = `/tmp/app-${name}`;
-  rmSync(app, { recursive: true, force: true });
-  mkdirSync(app);
-  writeFileSync(`${app}/tree.tar.gz`, Buffer.from(tree, 'base64'));
-  execFileSync('tar', ['-xzf', 'tree.tar.gz'], { cwd: app });
+  const example = unpack(name, app);
 
   const address = addressOf(context, device);
   const options = { unsafePhysicalMemory: context.cell.transport !== 'pci-vfio' };
@@ -117,8 +153,8 @@ export async function endExample({ child, ended }: Running, name: DevicePackage)
   const got = JSON.parse(first) as Record<string, unknown>;
   const place = `/tmp/app-${name}/node_modules/@virtio/${name}/dist/index.js`;
   deepEqual([got.imported, got.required], [`file://${place}`, place]);
-  deepEqual(got.import, got.require);
-  ok(Array.isArray(got.import) && got.import.includes('VERSION_1'), first);
+  equal(got.same, true, 'what is imported is not what is required');
+  ok(Array.isArray(got.features) && got.features.includes('VERSION_1'), first);
   rmSync(`/tmp/app-${name}`, { recursive: true });
   return rest.join('\n');
 }

@@ -18,17 +18,12 @@ import { gpuDevice, host as gpuHost } from '../gpu/_screen.ts';
 import { device as inputDevice, host as inputHost, tabletUpdate } from '../input/_input.ts';
 import { GUEST_MAC, HOST_MAC, makeFrame } from '../net/_frames.ts';
 import { host as netHost, prepare as prepareSwitch, switched } from '../net/_switch.ts';
+import type { Running } from '../_program.ts';
 import { socketDevice, unable } from '../socket/_device.ts';
 import { host as socketHost } from '../socket/_host.ts';
 import { wavSound } from '../sound/_sound.ts';
 import { readWav } from '../sound/_wav.ts';
-import {
-  type DevicePackage,
-  endExample,
-  installedHost,
-  prepareInstalled,
-  startExample,
-} from './_installed.ts';
+import { type DevicePackage, endExample, prepareInstalled, startExample } from './_installed.ts';
 
 const SECTORS = 2048;
 const RATE = 48_000;
@@ -40,7 +35,6 @@ const COLOUR = [0x33, 0x66, 0x99] as const;
 const UPDATE = 6;
 
 const host = {
-  ...installedHost,
   /** What the host finds in a sector. */
   sector: async ({ number }: { number: number }, env: HostEnv): Promise<string> =>
     Buffer.from(await env.readImage('blk', number * 512, 512)).toString('hex'),
@@ -92,7 +86,7 @@ async function run(
   name: DevicePackage,
   { more = '', meanwhile }: { more?: string; meanwhile?: (running: Running) => Promise<void> } = {},
 ): Promise<string> {
-  const running = await startExample(context, name, name, more);
+  const running = startExample(context, name, name, more);
   try {
     await meanwhile?.(running);
     return await endExample(running, name);
@@ -103,8 +97,6 @@ async function run(
     });
   }
 }
-
-type Running = Awaited<ReturnType<typeof startExample>>;
 
 /** What each example shows, and what the host then finds. */
 const EXAMPLES = {
@@ -217,12 +209,16 @@ function runsExamples(
     devices,
     skip: (cell) => (cell.ring.name === 'split' ? skip(cell) : 'the packages are the same everywhere'),
     prepare: async (directory) => {
-      await prepareInstalled();
+      await prepareInstalled(Object.keys(devices) as DevicePackage[], directory);
       await prepare(directory);
     },
     host,
     async guest(context) {
-      for (const name of Object.keys(devices) as DevicePackage[]) await EXAMPLES[name](context);
+      for (const name of Object.keys(devices) as DevicePackage[]) {
+        const began = performance.now();
+        await EXAMPLES[name](context);
+        context.note(`@virtio/${name}: ${Math.round(performance.now() - began)} ms`);
+      }
     },
   });
 }
