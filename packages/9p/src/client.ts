@@ -28,9 +28,9 @@ import { readEntries } from './directory-entries.ts';
 import { Exchange, notConnected } from './exchange.ts';
 import { FidTable, NO_QID, type P9Fid } from './fid.ts';
 import { ATTRIBUTES, FileAttributes } from './file-attributes.ts';
+import { IO_HEADER_SIZE } from './messages.ts';
 import { pipeline } from './pipeline.ts';
-import { NO_FID, type Qid, R, T, VERSION } from './protocol.ts';
-import { IO_HEADER_SIZE } from './tags.ts';
+import { type Message, NO_FID, type Qid, R, T, VERSION } from './protocol.ts';
 import { readData, writeData } from './transfer.ts';
 import type { Virtio9p } from './virtio-9p.ts';
 import { Walker } from './walker.ts';
@@ -88,12 +88,12 @@ export class P9Client {
 
   /** The largest number of requests that tasks can have in flight. */
   get capacity(): number {
-    return this.#exchange.capacity;
+    return this.#exchange.tags.capacity;
   }
 
   /** How many requests are in flight. */
   get inFlight(): number {
-    return this.#exchange.inFlight;
+    return this.#exchange.tags.inFlight;
   }
 
   /** How many fids the server knows, or may know. */
@@ -164,7 +164,7 @@ export class P9Client {
     requireInteger(CLIENT, 'uid', uid, 0, MAX_ID);
     requireString('userName', userName);
     requireString('tree', tree);
-    claim(this.device, this);
+    claim(this.device, this.#exchange.tags);
     try {
       this.#exchange.restart();
       this.#root = undefined;
@@ -194,7 +194,7 @@ export class P9Client {
     } catch (error) {
       this.#root = undefined;
       this.#exchange.end();
-      release(this.device, this);
+      release(this.device, this.#exchange.tags);
       throw error;
     }
   }
@@ -205,11 +205,11 @@ export class P9Client {
     this.#root = undefined;
     try {
       if (root === undefined || this.device.failure !== undefined || !this.isCurrent(root)) return;
-      yield* this.#exchange.quiesce();
+      yield* this.#exchange.tags.quiesce();
       yield* this.clunk(root);
     } finally {
       this.#exchange.end();
-      release(this.device, this);
+      release(this.device, this.#exchange.tags);
     }
   }
 
@@ -272,32 +272,27 @@ export class P9Client {
    */
   *clunk(fid: P9Fid): Task<void> {
     this.#fids.check(fid, T.clunk);
-    fid.live = false;
-    try {
-      yield* this.#exchange.call(T.clunk, { fid: fid.id }, R.clunk, true);
-    } catch (error) {
-      if (P9Error.is(error)) this.#fids.release(fid.id);
-      throw error;
-    }
-    this.#fids.release(fid.id);
+    const tag = yield* this.#sendLast(fid, T.clunk, true);
+    yield* this.#receiveLast(fid, tag, R.clunk, true);
   }
 
   /** Clunks a fid without waiting for the answer; errors are ignored. */
+  // eslint-disable-next-line require-yield -- a task as the others
   *forget(fid: P9Fid | undefined): Task<void> {
-    if (fid !== undefined && fid !== this.#root) yield* this.#exchange.drop(fid);
+    if (fid !== undefined && fid !== this.#root) this.#exchange.drop(fid);
   }
 
   /** Removes the file of a fid, and clunks the fid (`Tremove`). */
   *remove(fid: P9Fid): Task<void> {
     this.#fids.check(fid, T.remove);
-    fid.live = false;
+    const tag = yield* this.#sendLast(fid, T.remove, false);
     try {
-      yield* this.#exchange.call(T.remove, { fid: fid.id }, R.remove);
+      yield* this.#receiveLast(fid, tag, R.remove, false);
     } catch (error) {
-      if (P9Error.is(error)) this.#fids.release(fid.id);
+      // The server was told to forget the request, and still knows the fid.
+      if (VirtioError.is(error, 'ABORTED')) this.#dropAgain(fid);
       throw error;
     }
-    this.#fids.release(fid.id);
   }
 
   /**
@@ -547,6 +542,33 @@ export class P9Client {
   *getlock(fid: P9Fid, request: LockRequest): Task<LockRequest> {
     this.#fids.check(fid, T.getlock);
     return yield* this.#exchange.call(T.getlock, { fid: fid.id, ...request }, R.getlock);
+  }
+
+  /** Sends the last request for a fid. If that fails, the fid is dropped. @param hold whether that is cleaning up; see `Exchange.call` */
+  *#sendLast(fid: P9Fid, message: Message<typeof T.clunk.fields>, hold: boolean): Task<number> {
+    fid.live = false;
+    try {
+      return yield* this.#exchange.send(message, { fid: fid.id }, undefined, hold);
+    } catch (error) {
+      this.#dropAgain(fid);
+      throw error;
+    }
+  }
+
+  /** Waits for the answer to that. The server has forgotten the fid even if it reports an error. */
+  *#receiveLast(fid: P9Fid, tag: number, reply: Message<typeof R.clunk.fields>, hold: boolean): Task<void> {
+    try {
+      yield* this.#exchange.receive(tag, reply, hold);
+    } catch (error) {
+      if (P9Error.is(error)) this.#fids.release(fid.id);
+      throw error;
+    }
+    this.#fids.release(fid.id);
+  }
+
+  #dropAgain(fid: P9Fid): void {
+    fid.live = true;
+    this.#exchange.drop(fid);
   }
 
   /** Runs what makes the server know a new fid. */

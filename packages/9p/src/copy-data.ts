@@ -116,13 +116,13 @@ class Copier {
     const { from, to } = this.#copy;
     const exchange = this.#exchange;
     // Without requests of its own that will give memory back, the lack of it is an error.
-    const send = this.#going.some(({ tag }) => tag >= 0) ? 'trySendMore' : 'trySend';
+    const more = this.#going.some(({ tag }) => tag >= 0);
     if (filled > 0) {
       const data = buffer.subarray(start, start + filled);
-      piece.tag = exchange[send](T.write, { fid: to.id, offset: position, count: filled }, { data });
+      piece.tag = exchange.trySend(T.write, { fid: to.id, offset: position, count: filled }, { data }, more);
     } else {
       const room = buffer.subarray(0, length);
-      piece.tag = exchange[send](T.read, { fid: from.id, offset: position, count: length }, { room });
+      piece.tag = exchange.trySend(T.read, { fid: from.id, offset: position, count: length }, { room }, more);
     }
   }
 

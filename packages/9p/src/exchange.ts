@@ -1,43 +1,27 @@
-/**
- * The requests of a client: sending and receiving as tasks, and running tasks in two ways, with promises and spinning.
- * A task that runs with promises can be cancelled; its requests in flight are then flushed by the protocol's own means.
- */
-import {
-  type AbortSignalLike,
-  requireSignal,
-  requireWaitable,
-  spin,
-  type SpinOptions,
-  VirtioError,
-  type WaitOptions,
-} from '@virtio/core';
-import {
-  abortError,
-  CHECK,
-  FileError as P9Error,
-  HOLD,
-  refuseAborted,
-  ROOM,
-  settledOrAborted,
-  type Task,
-} from '@virtio/files';
+/** The requests of a client: a session, and sending and receiving as tasks. */
+import { type SpinOptions, VirtioError, type WaitOptions } from '@virtio/core';
+import { CHECK, FileError as P9Error, HOLD, ROOM, Tags, type Task, TaskRunner } from '@virtio/files';
 import type { FidTable, P9Fid } from './fid.ts';
+import { Messages, type RequestData } from './messages.ts';
 import { type Fields, type Message, type MessageValues, R, T } from './protocol.ts';
-import { type RequestData, RESERVED_TAGS, Tags } from './tags.ts';
 import type { Virtio9p } from './virtio-9p.ts';
 
-const NO_DATA: RequestData = {};
+/** How many requests can be in flight, one of them a cancellation. */
+const MAX_TAGS = 64;
+const RESERVED_TAGS = 1;
 
-/** What {@link Exchange.runSync} spins with when an answer has not come in time. */
-const ONE_LOOK: SpinOptions = { timeoutMs: 0 };
+const NO_DATA: RequestData = {};
 
 /** Sends messages of 9P2000.L and receives the replies. */
 export class Exchange {
   /** The device below. */
   readonly device: Virtio9p;
+  /** The tags of the requests. */
+  readonly tags: Tags;
 
   readonly #fids: FidTable;
-  readonly #tags: Tags;
+  readonly #messages: Messages;
+  readonly #runner: TaskRunner;
   /** The epoch of the device in which the session began; another one means that it is over. -1: there is no session. */
   #epoch = -1;
 
@@ -48,22 +32,14 @@ export class Exchange {
   constructor(device: Virtio9p, fids: FidTable) {
     this.device = device;
     this.#fids = fids;
-    this.#tags = new Tags(device);
-  }
-
-  /** The most requests that tasks can have in flight. */
-  get capacity(): number {
-    return this.#tags.count - RESERVED_TAGS;
-  }
-
-  /** How many requests are in flight. */
-  get inFlight(): number {
-    return this.#tags.count - this.#tags.free;
+    this.tags = new Tags(device, { most: MAX_TAGS, reserved: RESERVED_TAGS });
+    this.#messages = new Messages(device, this.tags);
+    this.#runner = new TaskRunner(device, this.tags, (tag) => this.#flush(tag));
   }
 
   /** The largest message, as negotiated. */
   set limit(bytes: number) {
-    this.#tags.limit = bytes;
+    this.#messages.limit = bytes;
   }
 
   /**
@@ -72,7 +48,9 @@ export class Exchange {
    * @throws {@link VirtioError} `DMA_ERROR`
    */
   restart(): void {
-    this.#tags.restart();
+    this.#messages.restart();
+    this.tags.end();
+    this.tags.sweep();
     this.#epoch = this.device.epoch;
     this.#fids.restart();
   }
@@ -81,6 +59,7 @@ export class Exchange {
   end(): void {
     this.#epoch = -1;
     this.#fids.restart();
+    this.tags.end();
   }
 
   /** Whether a fid belongs to the session that is going on. */
@@ -88,71 +67,14 @@ export class Exchange {
     return fid.session === this.#fids.session && this.#epoch === this.device.epoch;
   }
 
-  /**
-   * Carries a task out with promises.
-   *
-   * @param options `signal` cancels it: requests in flight are flushed, and the promise rejects when the server has answered that
-   * @returns what the task returns
-   * @throws {@link VirtioError} `ABORTED`; `UNSUPPORTED` on a transport without interrupts; what the task throws
-   */
-  async run<V>(task: Task<V>, { signal }: WaitOptions = {}): Promise<V> {
-    requireWaitable(this.device.transport);
-    requireSignal(this.device.transport, signal);
-    refuseAborted(signal);
-    const tags = this.#tags;
-    let aborted = false;
-    let step = task.next();
-    while (step.done !== true) {
-      const wait = step.value;
-      try {
-        if (wait === ROOM) await tags.room(RESERVED_TAGS, signal?.aborted === true ? undefined : signal);
-        else if (wait >= HOLD) await this.#done(wait - HOLD, aborted ? undefined : signal);
-        else if (wait !== CHECK) await this.#doneOrCancelled(wait, signal);
-        // Once: what tidies up afterwards is not cancelled.
-        if (signal?.aborted === true && !aborted && isCancellable(wait, tags)) {
-          aborted = true;
-          // A tag that this task was woken for goes to the next one.
-          tags.wake();
-          throw abortError(signal);
-        }
-      } catch (error) {
-        step = task.throw(error);
-        continue;
-      }
-      step = task.next();
-    }
-    if (tags.hasOrphans) this.device.kickSoon();
-    return step.value;
+  /** Runs a task with promises; see {@link TaskRunner.run}. */
+  run<V>(task: Task<V>, options?: WaitOptions): Promise<V> {
+    return this.#runner.run(task, options);
   }
 
-  /**
-   * Carries a task out and spins meanwhile.
-   *
-   * @param options `timeoutMs`: how long the server may take for an answer (default 60,000)
-   * @throws {@link VirtioError} `NOT_READY` if it takes longer, `QUEUE_FULL` if tasks that run with promises have all tags; what
-   * the task throws
-   */
+  /** Runs a task and spins until it ends; see {@link TaskRunner.runSync}. */
   runSync<V>(task: Task<V>, options?: SpinOptions): V {
-    const { device } = this;
-    const tags = this.#tags;
-    let time = options;
-    let step = task.next();
-    while (step.done !== true) {
-      const wait = step.value;
-      try {
-        if (wait === ROOM) this.#roomSync(time);
-        else if (wait !== CHECK) this.#spin(() => tags.isDone(wait % HOLD), time);
-      } catch (error) {
-        // A server that let the time of one answer pass does not get as much again for each of the others in flight.
-        if (VirtioError.is(error, 'NOT_READY')) time = ONE_LOOK;
-        step = task.throw(error);
-        continue;
-      }
-      step = task.next();
-    }
-    tags.look();
-    if (tags.hasOrphans && device.failure === undefined) device.kick();
-    return step.value;
+    return this.#runner.runSync(task, options);
   }
 
   /**
@@ -188,27 +110,26 @@ export class Exchange {
   /**
    * Sends a request if a tag is free.
    *
+   * @param more whether the task has requests in flight already. Where DMA memory (the limit of locked memory of a Linux process is often
+   * 8 MiB) or room in the queue is scarce, it makes do with these
    * @returns the tag, or -1
    */
   trySend<F extends Fields>(
     message: Message<F>,
     values: MessageValues<F>,
     data: RequestData = NO_DATA,
+    more = false,
   ): number {
+    const { tags } = this;
     this.#checkSession(message);
-    this.#tags.sweep();
-    return this.#tags.free <= RESERVED_TAGS ? -1 : this.#tags.transmit(message, values, data);
-  }
-
-  /**
-   * As {@link Exchange.trySend}, for tasks that have requests in flight already: where DMA memory is scarce (the limit of locked
-   * memory of a Linux process is often 8 MiB), they make do with what they have.
-   */
-  trySendMore<F extends Fields>(message: Message<F>, values: MessageValues<F>, data: RequestData): number {
+    tags.sweep();
+    const tag = tags.take();
+    if (tag < 0) return -1;
     try {
-      return this.trySend(message, values, data);
+      this.#messages.transmit(tag, message, values, data);
+      return tag;
     } catch (error) {
-      if (VirtioError.is(error, 'DMA_ERROR')) return -1;
+      if (more && isShortage(error)) return -1;
       throw error;
     }
   }
@@ -219,10 +140,10 @@ export class Exchange {
       yield hold ? tag + HOLD : tag;
     } catch (error) {
       // The device may still have its buffers.
-      this.#tags.abandon(tag);
+      this.#abandon(tag);
       throw error;
     }
-    return this.#tags.finish(tag, reply);
+    return this.#messages.finish(tag, reply);
   }
 
   /**
@@ -238,35 +159,12 @@ export class Exchange {
     }
   }
 
-  /** Has the server forget a fid, without waiting for its answer if possible. What goes wrong has no consequence. */
-  *drop(fid: P9Fid): Task<void> {
+  /** Has the server forget a fid, without waiting for its answer, or for a tag. What goes wrong has no consequence. */
+  drop(fid: P9Fid): void {
     if (!fid.live) return;
     fid.live = false;
-    if (!this.isCurrent(fid)) return;
-    try {
-      const tag = this.trySend(T.clunk, { fid: fid.id });
-      if (tag >= 0) {
-        this.#tags.orphan(tag, () => {
-          this.#clunked(tag, fid);
-        });
-        return;
-      }
-      yield* this.call(T.clunk, { fid: fid.id }, R.clunk, true);
-      this.#fids.release(fid.id);
-    } catch (error) {
-      // The server forgets a fid even if it reports an error.
-      if (P9Error.is(error)) this.#fids.release(fid.id);
-    }
-  }
-
-  /** Waits until the server has forgotten all fids that were dropped. */
-  *quiesce(): Task<void> {
-    for (;;) {
-      this.#tags.sweep();
-      const tag = this.#tags.firstOrphan;
-      if (tag < 0) return;
-      yield tag + HOLD;
-    }
+    if (!this.isCurrent(fid) || this.#clunk(fid)) return;
+    this.tags.sendLater(() => this.#clunk(fid));
   }
 
   /** The error of a reply that makes no sense. */
@@ -277,10 +175,27 @@ export class Exchange {
     );
   }
 
+  /** Sends the clunk of a fid that was dropped. Returns false if it has to be sent later. */
+  #clunk(fid: P9Fid): boolean {
+    try {
+      this.#checkSession(T.clunk);
+      const tag = this.tags.take();
+      if (tag < 0) return false;
+      this.#messages.transmit(tag, T.clunk, { fid: fid.id }, NO_DATA);
+      const finish = (): void => {
+        this.#clunked(tag, fid);
+      };
+      this.tags.orphan(tag, finish, true);
+      return true;
+    } catch (error) {
+      return !isShortage(error);
+    }
+  }
+
   /** The clunk of a fid that was dropped is answered. */
   #clunked(tag: number, { id }: P9Fid): void {
     try {
-      this.#tags.finish(tag, R.clunk);
+      this.#messages.finish(tag, R.clunk);
     } catch (error) {
       // After an answer that makes no sense the server may still know the fid: its number is not used again.
       if (!P9Error.is(error)) return;
@@ -299,65 +214,48 @@ export class Exchange {
     );
   }
 
-  #roomSync(time: SpinOptions | undefined): void {
-    const tags = this.#tags;
-    tags.sweep();
-    if (tags.free <= RESERVED_TAGS && !tags.hasOrphans) {
-      throw new VirtioError(
-        'QUEUE_FULL',
-        `${this.device.transport.who()}: requests with promises use all ${this.capacity} tags; wait until one of them ends`,
-      );
-    }
-    this.#spin(() => {
-      tags.sweep();
-      return tags.free > RESERVED_TAGS;
-    }, time);
-  }
-
-  #spin(done: () => boolean, time: SpinOptions | undefined): void {
-    const { device } = this;
-    try {
-      // It fails if the device has; then all requests are done.
-      if (device.failure === undefined) device.kick();
-      spin(device.transport, done, time, 'the answer of the 9P server');
-    } catch (error) {
-      if (VirtioError.is(error) && error.code !== 'NOT_READY' && error.code !== 'INVALID_PARAM') {
-        device.fail(error);
+  /** No task waits for a request any more; its reply does not matter, and may never come. */
+  #abandon(tag: number): void {
+    const finish = (): void => {
+      try {
+        this.#messages.finish(tag, R.flush);
+      } catch {
+        return;
       }
-      throw error;
-    }
-  }
-
-  /** Waits for an answer, or until the caller loses interest; the request goes on then. */
-  async #done(tag: number, signal: AbortSignalLike | undefined): Promise<void> {
-    const done = this.#tags.done(tag);
-    await settledOrAborted(done, signal);
-    this.#tags.undone(tag, done);
-  }
-
-  /** Waits for an answer, and has the request flushed if the caller loses interest. */
-  async #doneOrCancelled(tag: number, signal: AbortSignalLike | undefined): Promise<void> {
-    await this.#done(tag, signal);
-    if (this.#tags.isDone(tag)) return;
-    await this.#flush(tag);
-    await this.#tags.done(tag);
+    };
+    this.device.disown(this.tags.token(tag));
+    this.tags.orphan(tag, finish, false);
+    this.tags.sweep();
   }
 
   /** Tells the server to forget about a request, and waits until it says so. The request's buffers come back in any case. */
   async #flush(oldTag: number): Promise<void> {
-    const tags = this.#tags;
-    tags.cancelled(oldTag);
-    while (tags.free === 0) await tags.room(0);
-    if (this.device.failure !== undefined) throw this.device.failure;
-    const tag = tags.transmit(T.flush, { oldTag: tags.onWire(oldTag) }, NO_DATA);
+    const { tags } = this;
+    const messages = this.#messages;
+    messages.cancelled(oldTag);
+    let tag = tags.takeReserved();
+    while (tag < 0) {
+      await tags.roomToCancel();
+      tag = tags.takeReserved();
+    }
+    if (tags.isDone(oldTag)) {
+      tags.release(tag);
+      return;
+    }
+    messages.transmit(tag, T.flush, { oldTag: messages.onWire(oldTag) }, NO_DATA);
     await tags.done(tag);
     try {
-      tags.finish(tag, R.flush);
+      messages.finish(tag, R.flush);
     } catch (error) {
       // A flush cannot fail; a server that says so all the same has ended it.
       if (!P9Error.is(error)) throw error;
     }
   }
+}
+
+/** Whether a request was not sent because DMA memory or room in the queue is short, and others will give some back. */
+function isShortage(error: unknown): boolean {
+  return VirtioError.is(error, 'DMA_ERROR') || VirtioError.is(error, 'QUEUE_FULL');
 }
 
 /** The error of a client that has no session. */
@@ -366,9 +264,4 @@ export function notConnected(): VirtioError {
     'NOT_READY',
     'this 9P client is not connected; run its task connect(), or mount the file system again',
   );
-}
-
-/** Whether a task that waited can be cancelled now: a request that is flushed takes its reply first. */
-function isCancellable(wait: number, tags: Tags): boolean {
-  return wait === CHECK || (wait >= HOLD && !tags.isDone(wait - HOLD));
 }

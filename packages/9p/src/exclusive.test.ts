@@ -134,3 +134,52 @@ describe('a device has one client', () => {
     await leavesNothing(rig, fs);
   });
 });
+
+describe('the device of a client whose leave was cut short', () => {
+  it('takes the next client when it has answered', async () => {
+    const rig = await mounted();
+    const { fs: first, driver, server } = rig;
+    server.put('/f', new Uint8Array(1));
+    server.hold = (type) => type === 120;
+    expect(first.statSync('/f').size).toBe(1);
+    expect(() => first.unmountSync({ timeoutMs: 0 })).toThrow(
+      expect.objectContaining({ code: 'NOT_READY' }) as Error,
+    );
+    expect(await failure(() => P9FileSystem.mount(driver))).toMatchObject({ code: 'DEVICE_BUSY' });
+    server.hold = undefined;
+    server.release();
+    const second = await P9FileSystem.mount(driver);
+    expect(second.statSync('/f').size).toBe(1);
+    expect(first.client.inFlight).toBe(0);
+    await leavesNothing(rig, second);
+  });
+
+  it('takes the next client after an abort, too', async () => {
+    const rig = await mounted();
+    const { fs: first, driver, server } = rig;
+    server.hold = (type) => type === 120;
+    const abort = new AbortController();
+    const leaving = failure(() => first.unmount({ signal: abort.signal }));
+    await settle();
+    abort.abort();
+    expect(await leaving).toMatchObject({ code: 'ABORTED' });
+    expect(await failure(() => P9FileSystem.mount(driver))).toMatchObject({ code: 'DEVICE_BUSY' });
+    server.hold = undefined;
+    server.release();
+    await leavesNothing(rig, await P9FileSystem.mount(driver));
+  });
+
+  it('takes the first one when a request of another user was answered late', async () => {
+    const rig = setUp();
+    const { driver, server } = rig;
+    server.hold = () => true;
+    const message = Uint8Array.of(11, 0, 0, 0, 120, 1, 0, 9, 0, 0, 0);
+    expect(() =>
+      driver.requestSync(message, new Uint8Array(64), undefined, undefined, { timeoutMs: 0 }),
+    ).toThrow(expect.objectContaining({ code: 'NOT_READY' }) as Error);
+    expect(await failure(() => P9FileSystem.mount(driver))).toMatchObject({ code: 'DEVICE_BUSY' });
+    server.hold = undefined;
+    server.release();
+    await leavesNothing(rig, await P9FileSystem.mount(driver));
+  });
+});

@@ -67,7 +67,7 @@ export class FileAttributes {
     try {
       fid.qid = (yield* this.get(fid)).qid;
     } catch (error) {
-      yield* this.#exchange.drop(fid);
+      this.#exchange.drop(fid);
       throw error;
     }
   }

@@ -2,9 +2,9 @@
 import { refuse, resized, type Task } from '@virtio/files';
 import type { Exchange } from './exchange.ts';
 import type { P9Fid } from './fid.ts';
+import type { RequestData } from './messages.ts';
 import { pipeline } from './pipeline.ts';
 import { type MessageValues, R, T } from './protocol.ts';
-import type { RequestData } from './tags.ts';
 
 /** Reads, with many requests in flight. `chunk` is the most bytes of one. Returns how many bytes were read in a row. */
 export function* readData(

@@ -228,6 +228,15 @@ export class Virtio9p extends Driver<P9FeatureName, P9Events> {
   }
 
   /**
+   * Takes what the device has answered, so that {@link Virtio9p.inFlight} is up to date.
+   *
+   * @internal
+   */
+  drain(): void {
+    this.#requests.drain();
+  }
+
+  /**
    * The next request that was answered.
    *
    * @returns its token, for {@link Virtio9p.complete}, or -1

@@ -3,6 +3,7 @@ import { afterEach, describe, expect, it, vi } from 'vitest';
 import { bytes, failure, leavesNothing, mounted, pattern, same, settle } from '../test/set-up.ts';
 import type { P9FileSystem } from './index.ts';
 
+const GETATTR = 24;
 const READ = 116;
 const CLUNK = 120;
 
@@ -127,6 +128,42 @@ describe('a wait that is cancelled', () => {
     await fs.unmount();
     driver[Symbol.dispose]();
     device.assertClean();
+  });
+
+  it('does not wait for a tag to close a file, and the file is closed when there is one', async () => {
+    // Room for two requests, of which one is kept for cancellations.
+    const rig = await mounted({ queues: [8], features: 0n });
+    const { fs, server } = rig;
+    server.put('/f', bytes('x'));
+    const handle = await fs.open('/f');
+    const { client } = fs;
+    const abort = new AbortController();
+    let hanging: Promise<unknown> | undefined;
+    const task = (function* () {
+      const { fid } = yield* client.walk(client.root, ['f']);
+      if (fid === undefined) throw new Error('there is no file');
+      try {
+        yield* client.open(fid, 0);
+        server.hold = (type) => type === GETATTR;
+        hanging = handle.stat();
+        yield* client.getattr(client.root);
+      } finally {
+        yield* client.forget(fid);
+      }
+    })();
+    const cancelled = failure(() => client.run(task, { signal: abort.signal }));
+    await settle(50);
+    expect(server.held).toHaveLength(1);
+    abort.abort();
+    expect(await cancelled).toMatchObject({ code: 'ABORTED' });
+    expect(server.fids.size).toBe(3);
+    server.hold = undefined;
+    server.release();
+    await hanging;
+    await settle(50);
+    expect(server.fids.size).toBe(2);
+    await handle.close();
+    await leavesNothing(rig, fs);
   });
 
   it('leaves nothing that keeps the event loop alive, nor do clunks that are not waited for', async () => {

@@ -1,10 +1,9 @@
 /** Walks from directories to files (`Twalk`), each of which makes a fid. */
-import { FileError as P9Error, refuse, type Task } from '@virtio/files';
+import { FileError as P9Error, pipeline, refuse, type Task } from '@virtio/files';
 import type { Walk } from './client-types.ts';
 import type { Exchange } from './exchange.ts';
 import { type FidTable, NO_QID, type P9Fid } from './fid.ts';
 import type { FileAttributes } from './file-attributes.ts';
-import { pipeline } from './pipeline.ts';
 import { type Qid, R, T } from './protocol.ts';
 
 /** Walks. */
@@ -40,7 +39,7 @@ export class Walker {
     if (qids.length > names.length) {
       throw this.#exchange.lie(T.walk, `it went ${qids.length} steps of ${names.length}`);
     }
-    if (qids.length === 0 && names.length > 0) throw yield* this.#noStep(id);
+    if (qids.length === 0 && names.length > 0) throw this.#noStep(id);
     if (qids.length < names.length) {
       this.#fids.release(id);
       return { fid: undefined, qids };
@@ -60,15 +59,17 @@ export class Walker {
     const exchange = this.#exchange;
     const table = this.#fids;
     const noStep = this.#noStep.bind(this);
-    const steps = names.map((name, index) => ({ name, index, id: table.take() }));
+    const steps = names.map((name) => ({ name, id: table.take() }));
     let sent = 0;
     const fids: (P9Fid | undefined)[] = [];
     let failure: Error | undefined;
     try {
-      yield* pipeline(exchange, steps, {
-        request: ({ name, index, id }) => {
-          sent = index + 1;
-          return [T.walk, { fid: directory.id, newFid: id, names: [name] }];
+      yield* pipeline(steps, {
+        trySend({ name, id }, more) {
+          const values = { fid: directory.id, newFid: id, names: [name] };
+          const tag = exchange.trySend(T.walk, values, undefined, more);
+          if (tag >= 0) sent += 1;
+          return tag;
         },
         // No answer may be left out, as each may have made a fid: after an error the others are received all the same.
         *receive({ id }, tag) {
@@ -76,7 +77,7 @@ export class Walker {
             const { qids } = yield* exchange.receive(tag, R.walk);
             const [qid] = qids;
             if (qids.length > 1) throw exchange.lie(T.walk, `it went ${qids.length} steps of 1`);
-            if (qid === undefined) yield* noStep(id);
+            if (qid === undefined) noStep(id);
             fids.push(qid && table.create(id, qid));
           } catch (error) {
             table.releaseUnmade(id, error);
@@ -85,13 +86,14 @@ export class Walker {
           }
           return failure === undefined;
         },
+        discard: (tag) => exchange.discard(tag),
       });
       if (failure !== undefined) throw failure;
       yield* this.#attributes.askKinds(fids);
       return fids;
     } catch (error) {
       for (const { id } of steps.slice(sent)) table.release(id);
-      for (const fid of fids) if (fid !== undefined) yield* exchange.drop(fid);
+      for (const fid of fids) if (fid !== undefined) exchange.drop(fid);
       throw error;
     }
   }
@@ -100,8 +102,8 @@ export class Walker {
    * After a walk of no step, by which some servers (v86's) say that the first name failed. As Linux's client does, this has the
    * server forget the fid all the same. Returns the error.
    */
-  *#noStep(id: number): Task<P9Error> {
-    yield* this.#exchange.drop(this.#fids.create(id, NO_QID));
+  #noStep(id: number): P9Error {
+    this.#exchange.drop(this.#fids.create(id, NO_QID));
     return refuse('ENOENT', T.walk.name);
   }
 }

@@ -135,6 +135,23 @@ describe('a Hal without an operating system', () => {
     expect(hal.share(buffer, 'both')).not.toBe(hal.share(new Uint8Array(8), 'both'));
   });
 
+  it('does not allocate a region again that was freed while a device has buffers in it', () => {
+    const hal = new BareHal(machine(4));
+    const invalid = expect.objectContaining({ code: 'INVALID_PARAM' }) as Error;
+    const region = hal.dmaAlloc(2);
+    const views = [region.bytes.subarray(0, 8), region.bytes.subarray(PAGE_SIZE + 8)];
+    const addresses = views.map((view) => hal.share(view, 'device-to-driver'));
+    hal.dmaDealloc(region);
+    expect(() => hal.dmaDealloc(region)).toThrow(invalid);
+    const other = hal.dmaAlloc(2);
+    expect(other.address).toBe(BASE + 2 * PAGE_SIZE);
+    hal.unshare(addresses[0] as number, views[0] as Uint8Array, 'driver-to-device');
+    expect(() => hal.dmaAlloc(1)).toThrow(expect.objectContaining({ code: 'DMA_ERROR' }));
+    hal.unshare(addresses[1] as number, views[1] as Uint8Array, 'driver-to-device');
+    expect(hal.dmaAlloc(2).address).toBe(BASE);
+    expect(() => hal.unshare(addresses[1] as number, views[1] as Uint8Array, 'both')).toThrow(invalid);
+  });
+
   it('takes the whole memory of a buffer back that was detached or resized meanwhile', () => {
     const hal = new BareHal(machine(2));
     for (let n = 0; n < 4; n += 1) {

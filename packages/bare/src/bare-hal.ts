@@ -2,7 +2,8 @@
  * A {@link Hal} for an engine with no operating system below it: one block of memory for DMA, contiguous and mapped as ordinary
  * memory, and a way to map registers. There is no IOMMU, so devices use physical addresses.
  *
- * Regions and bounce buffers are whole pages. Freed memory is kept by its size for the next allocation of that size, so that
+ * Regions and bounce buffers are whole pages. A region that is freed while a device has a buffer in it, which it also has after an
+ * abort or a time-out, is not allocated again before the device has given that back. Freed memory is kept by its size for the next allocation of that size, so that
  * requests in the steady state take no new memory; when memory runs out, adjacent free runs are merged.
  */
 import {
@@ -37,6 +38,11 @@ export class BareHal implements Hal {
   readonly #free = new Map<number, number[]>();
   /** By page: how many pages the allocation that begins there has; 0 where none begins. */
   readonly #taken: Uint32Array;
+  /** By page: the first page of the region that it was last allocated for. */
+  readonly #regionOf: Uint32Array;
+  /** By first page of a region: how many buffers in it are shared, and 1 if it was freed meanwhile. */
+  readonly #shares: Uint32Array;
+  readonly #freed: Uint8Array;
   /** The first byte after all that was ever allocated. */
   #next = 0;
   #bounced = 0;
@@ -54,7 +60,11 @@ export class BareHal implements Hal {
     );
     this.#machine = machine;
     this.#bytes = new Uint8Array(dma);
-    this.#taken = new Uint32Array(Math.floor(dma.byteLength / PAGE_SIZE));
+    const count = Math.floor(dma.byteLength / PAGE_SIZE);
+    this.#taken = new Uint32Array(count);
+    this.#regionOf = new Uint32Array(count);
+    this.#shares = new Uint32Array(count);
+    this.#freed = new Uint8Array(count);
   }
 
   /** How many buffers were copied because they were not in DMA memory. */
@@ -68,6 +78,8 @@ export class BareHal implements Hal {
   dmaAlloc(pages: number): DmaRegion {
     requireInteger(WHO, 'pages', pages, 1, MAX_PAGES);
     const offset = this.#take(pages);
+    const first = offset / PAGE_SIZE;
+    this.#regionOf.fill(first, first, first + pages);
     const bytes = this.#bytes.subarray(offset, offset + pages * PAGE_SIZE).fill(0);
     return { bytes, address: this.#machine.dmaAddress + offset, pages };
   }
@@ -75,14 +87,16 @@ export class BareHal implements Hal {
   /** @throws VirtioError `INVALID_PARAM` if the region is not of this memory, or was freed before */
   dmaDealloc({ address, pages }: DmaRegion): void {
     const offset = address - this.#machine.dmaAddress;
-    if (pages < 1 || this.#pagesAt(offset) !== pages) {
+    const first = offset / PAGE_SIZE;
+    if (pages < 1 || this.#pagesAt(offset) !== pages || this.#freed[first] === 1) {
       throw new VirtioError(
         'INVALID_PARAM',
         `${WHO}: a DMA region of ${pages} pages at 0x${address.toString(16)} was to be freed, but none was allocated there, or it was ` +
           'freed before',
       );
     }
-    this.#release(offset, pages);
+    if (this.#shares[first] === 0) this.#release(offset, pages);
+    else this.#freed[first] = 1;
   }
 
   /** @throws VirtioError `INVALID_PARAM` for a window that is empty or not below 2^53 */
@@ -95,7 +109,11 @@ export class BareHal implements Hal {
   /** @throws VirtioError `DMA_ERROR` if there is no memory for a copy, `INVALID_PARAM` for an empty buffer */
   share(buffer: Uint8Array, direction: BufferDirection): number {
     const { dma, dmaAddress } = this.#machine;
-    if (buffer.buffer === dma) return dmaAddress + buffer.byteOffset;
+    if (buffer.buffer === dma) {
+      const first = this.#regionOf[Math.floor(buffer.byteOffset / PAGE_SIZE)] ?? 0;
+      this.#shares[first] = (this.#shares[first] ?? 0) + 1;
+      return dmaAddress + buffer.byteOffset;
+    }
     if (buffer.length === 0) {
       throw new VirtioError(
         'INVALID_PARAM',
@@ -112,21 +130,37 @@ export class BareHal implements Hal {
 
   /** @throws VirtioError `INVALID_PARAM` if no buffer is shared at the address */
   unshare(address: number, buffer: Uint8Array, direction: BufferDirection): void {
-    if (buffer.buffer === this.#machine.dma) return;
     const offset = address - this.#machine.dmaAddress;
+    if (buffer.buffer === this.#machine.dma) {
+      this.#unshareRegion(offset, buffer);
+      return;
+    }
     // Not from the buffer's length: it may have been detached or resized meanwhile.
     const pages = this.#pagesAt(offset);
-    if (pages === 0) {
-      throw new VirtioError(
-        'INVALID_PARAM',
-        `${WHO}: a buffer of ${buffer.length} bytes at 0x${address.toString(16)} was to be unshared, where none is shared; unshare ` +
-          'each buffer once',
-      );
-    }
+    if (pages === 0) throw this.#notShared(offset, buffer);
     if (direction !== 'driver-to-device') {
       buffer.set(this.#bytes.subarray(offset, offset + Math.min(buffer.length, pages * PAGE_SIZE)));
     }
     this.#release(offset, pages);
+  }
+
+  /** A buffer in DMA memory is no longer shared: it may be the last of a region that was freed. */
+  #unshareRegion(offset: number, buffer: Uint8Array): void {
+    const first = this.#regionOf[Math.floor(offset / PAGE_SIZE)] ?? 0;
+    const shares = this.#shares[first] ?? 0;
+    if (shares === 0) throw this.#notShared(offset, buffer);
+    this.#shares[first] = shares - 1;
+    if (shares > 1 || this.#freed[first] === 0) return;
+    this.#freed[first] = 0;
+    this.#release(first * PAGE_SIZE, this.#taken[first] ?? 0);
+  }
+
+  #notShared(offset: number, { length }: Uint8Array): VirtioError {
+    const address = this.#machine.dmaAddress + offset;
+    return new VirtioError(
+      'INVALID_PARAM',
+      `${WHO}: a buffer of ${length} bytes at 0x${address.toString(16)} was to be unshared, where none is shared; unshare each buffer once`,
+    );
   }
 
   /** How many pages the allocation that begins at an offset has; 0 if none does. */

@@ -293,12 +293,20 @@ describe('a trace', () => {
   it('lets the driver see whether the source of interrupts polls by itself', () => {
     const device = new FakeDevice({ type: DeviceType.Crypto });
     const interrupts = new FakePolling();
-    const { transport } = traceTransport(
-      new FakeTransport(device, { interrupts }),
-      device.hal,
-      () => undefined,
+    const events: TraceEvent[] = [];
+    const { transport } = traceTransport(new FakeTransport(device, { interrupts }), device.hal, (event) =>
+      events.push(event),
     );
     expect(transport.interrupts?.lookout).toBe(interrupts.lookout);
+    const polled = vi.fn<() => void>();
+    transport.interrupts?.onQueue(0, polled);
+    transport.interrupts?.hold();
+    interrupts.turn();
+    expect(polled).toHaveBeenCalledOnce();
+    expect(
+      events.map(({ kind }) => kind),
+      'polls are no interrupts',
+    ).not.toContain('interrupt');
     const plain = traceTransport(new FakeTransport(device), device.hal, () => undefined);
     expect(plain.transport.interrupts?.lookout).toBeUndefined();
   });

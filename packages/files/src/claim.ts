@@ -3,42 +3,54 @@
  * The second one is refused until the first has disconnected, or a reset has ended its session.
  */
 import { VirtioError } from '@virtio/core';
+import type { TagDevice, Tags } from './tags.ts';
 
-/** A device that one client at a time can use. */
-export interface ClaimableDevice {
-  readonly transport: { who(): string };
-  /** How often the device was reset. */
+interface Claim {
+  /** The tags of the client. */
+  readonly owner: Tags;
   readonly epoch: number;
-  /** How many requests the device has. */
-  readonly inFlight: number;
+  /** Whether its session has ended. The device may still have requests of it. */
+  ended: boolean;
 }
 
-const claims = new WeakMap<object, { readonly owner: object; readonly epoch: number }>();
+const claims = new WeakMap<TagDevice, Claim>();
 
 /**
  * Claims a device for a client, which may have it already.
  *
- * @throws {@link VirtioError} `ALREADY_USED` if another client has it; `DEVICE_BUSY` if requests of another user are in flight
+ * @param owner the tags of the client
+ * @throws {@link VirtioError} `ALREADY_USED` if another client has it; `DEVICE_BUSY` if requests of an earlier session or of another user
+ * are in flight
  */
-export function claim(device: ClaimableDevice, owner: object): void {
+export function claim(device: TagDevice, owner: Tags): void {
   const present = claims.get(device);
-  const current = present?.epoch === device.epoch;
-  if (current && present.owner !== owner) {
+  const isCurrent = present?.epoch === device.epoch;
+  if (!isCurrent || present.ended) {
+    requireIdle(device, isCurrent ? present.owner : undefined);
+  } else if (present.owner !== owner) {
     throw new VirtioError(
       'ALREADY_USED',
       `${device.transport.who()} already has a client; unmount its file system first, or use that`,
     );
   }
-  if (!current && device.inFlight > 0) {
-    throw new VirtioError(
-      'DEVICE_BUSY',
-      `${device.transport.who()} still has ${device.inFlight} requests of another user in flight; wait until they end, or reset it`,
-    );
-  }
-  claims.set(device, { owner, epoch: device.epoch });
+  claims.set(device, { owner, epoch: device.epoch, ended: false });
 }
 
 /** Releases a device, if the client has it. */
-export function release(device: ClaimableDevice, owner: object): void {
-  if (claims.get(device)?.owner === owner) claims.delete(device);
+export function release(device: TagDevice, owner: Tags): void {
+  const present = claims.get(device);
+  if (present?.owner === owner) present.ended = true;
+}
+
+/** Takes late answers, and checks that no more are expected: the memory of messages is the same for all clients. */
+function requireIdle(device: TagDevice, last: Tags | undefined): void {
+  device.drain();
+  last?.sweep();
+  const inFlight = Math.max(device.inFlight, last?.inFlight ?? 0);
+  if (inFlight === 0) return;
+  throw new VirtioError(
+    'DEVICE_BUSY',
+    `${device.transport.who()} still has ${inFlight} requests of an earlier session or of another user in flight; mount it again when they ` +
+      'have ended, or reset it',
+  );
 }

@@ -3,10 +3,9 @@
  *
  * @packageDocumentation
  */
-export { abortError, refuseAborted, settledOrAborted } from './abort.ts';
 export type { Time } from './attributes.ts';
 export { CLIENT, MAX_ID, MAX_U32, requireString, resized } from './check.ts';
-export { claim, type ClaimableDevice, release } from './claim.ts';
+export { claim, release } from './claim.ts';
 export * from './client.ts';
 export * from './errno.ts';
 export { FileError, refuse } from './file-error.ts';
@@ -36,5 +35,8 @@ export type {
   SyncOptions,
   WriteFileOptions,
 } from './options.ts';
+export { pipeline, type Pipeline } from './pipeline.ts';
 export { Dirent, type StatFs, Stats } from './stats.ts';
+export { type TagDevice, Tags, type TagsOptions } from './tags.ts';
 export * from './task.ts';
+export { TaskRunner } from './task-runner.ts';

@@ -10,7 +10,10 @@ export const WINDOW = 32;
 /** An operation of a client, for `FileClient.run` or `FileClient.runSync`. */
 export type Task<T> = Generator<number, T, undefined>;
 
-/** Yielded to wait for a free tag. Values other than this and {@link CHECK} are tags whose answers the task waits for. */
+/**
+ * Yielded to wait for a free tag, where a task can be cancelled, too. Values other than this and {@link CHECK} are tags whose answers the
+ * task waits for.
+ */
 export const ROOM = -1;
 
 /** Yielded where a task can be cancelled: the error is thrown into it there. */

@@ -1,7 +1,8 @@
 /** The tree of files that a file system device shares. `@virtio/files` has its methods; this begins and ends sessions. */
 import type { WaitOptions } from '@virtio/core';
 import { FileSystem, type FileSystemOptions, type SyncOptions, type Task } from '@virtio/files';
-import { type ConnectOptions, FuseClient } from './client.ts';
+import { FuseClient } from './client.ts';
+import type { ConnectOptions } from './session.ts';
 import type { VirtioFs } from './virtio-fs.ts';
 
 /** Options of {@link FuseFileSystem.mount}. */

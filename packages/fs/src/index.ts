@@ -4,8 +4,9 @@
  * @packageDocumentation
  */
 export { Dirent, FileError, FileHandle, FileSink, type StatFs, Stats } from '@virtio/files';
-export { type ConnectOptions, FuseClient } from './client.ts';
+export { FuseClient } from './client.ts';
 export { FuseFileSystem, type MountOptions } from './file-system.ts';
 export type { FuseFid } from './nodes.ts';
 export * from './protocol.ts';
+export type { ConnectOptions } from './session.ts';
 export * from './virtio-fs.ts';

@@ -9,7 +9,7 @@ import {
   refuse,
   SetattrValid,
 } from '@virtio/files';
-import type { Call } from './exchange.ts';
+import type { Call } from './messages.ts';
 import type { FuseFid } from './nodes.ts';
 import { GETATTR_FH, In, Opcode, Out, SetattrBit } from './protocol.ts';
 
@@ -17,6 +17,19 @@ import { GETATTR_FH, In, Opcode, Out, SetattrBit } from './protocol.ts';
 export const LAST = 2n ** 63n - 1n;
 /** The bits of a time before 1970. */
 const U64 = 2n ** 64n - 1n;
+
+/** No changes of attributes. With the size marked as valid, they truncate a file. */
+export const NO_CHANGES: AttributeChanges = {
+  valid: 0,
+  mode: 0,
+  uid: 0,
+  gid: 0,
+  size: 0,
+  atime: 0,
+  atimeNs: 0,
+  mtime: 0,
+  mtimeNs: 0,
+};
 
 type FieldsOf<L> = L extends Layout<infer F> ? F : never;
 /** A request with these structures. */
@@ -27,6 +40,7 @@ export function lookupOf(directory: FuseFid, name: string): CallOf<typeof In.non
   return {
     opcode: Opcode.LOOKUP,
     nodeid: directory.node.id,
+    session: directory.session,
     layout: In.none,
     values: {},
     out: Out.entry,
@@ -40,6 +54,7 @@ export function getattrOf(fid: FuseFid): CallOf<typeof In.getattr, typeof Out.at
   return {
     opcode: Opcode.GETATTR,
     nodeid: fid.node.id,
+    session: fid.session,
     layout: In.getattr,
     values: fh === undefined ? {} : { flags: GETATTR_FH, fh },
     out: Out.attr,
@@ -56,6 +71,7 @@ export function readOf(
   return {
     opcode: Opcode.READ,
     nodeid: fid.node.id,
+    session: fid.session,
     layout: In.io,
     values: { fh, offset: BigInt(offset), size: room.length, flags: fid.flags },
     out: Out.none,
@@ -68,6 +84,7 @@ export function flushOf(fid: FuseFid, fh: bigint, owner: number): CallOf<typeof 
   return {
     opcode: Opcode.FLUSH,
     nodeid: fid.node.id,
+    session: fid.session,
     layout: In.flush,
     values: { fh, lockOwner: BigInt(owner) },
     out: Out.none,
@@ -79,6 +96,7 @@ export function releaseOf(fid: FuseFid, fh: bigint): CallOf<typeof In.release, t
   return {
     opcode: isDirectory(fid.qid) ? Opcode.RELEASEDIR : Opcode.RELEASE,
     nodeid: fid.node.id,
+    session: fid.session,
     layout: In.release,
     values: { fh, flags: fid.flags, lockOwner: BigInt(fid.id) },
     out: Out.none,
@@ -94,6 +112,7 @@ export function unlinkOf(
   return {
     opcode: (flags & AT_REMOVEDIR) === 0 ? Opcode.UNLINK : Opcode.RMDIR,
     nodeid: directory.node.id,
+    session: directory.session,
     layout: In.none,
     values: {},
     out: Out.none,

@@ -1,7 +1,7 @@
-import { type FieldTable, type Layout, type Values, VirtioError } from '@virtio/core';
-import { type Chain, type FakeDevice, FakeTransport } from '@virtio/testing';
+import { type FieldTable, type Layout, VirtioError } from '@virtio/core';
 import { describe, expect, it, vi } from 'vitest';
 import { fsDevice } from '../test/contract-subject.ts';
+import { type Asked, encode, FILE, message, open, reply, serve } from '../test/set-up.ts';
 import {
   DirectoryEntry,
   FileError,
@@ -11,75 +11,8 @@ import {
   InHeader,
   Opcode,
   Out,
-  OutHeader,
   ROOT_ID,
-  VirtioFs,
 } from './index.ts';
-
-const DIRECTORY = 0o040755;
-const FILE = 0o100644;
-const INDIRECT = 1n << 28n;
-
-interface Asked {
-  readonly opcode: number;
-  readonly nodeid: bigint;
-  readonly unique: bigint;
-  readonly chain: Chain;
-}
-
-/** Writes a reply: an error, or what follows the header. */
-function reply({ chain, unique }: Asked, body: Uint8Array | number = new Uint8Array(0)): void {
-  const bytes = typeof body === 'number' ? new Uint8Array(0) : body;
-  const header = new Uint8Array(OutHeader.size);
-  OutHeader.write(new DataView(header.buffer), 0, {
-    len: header.length + bytes.length,
-    error: typeof body === 'number' ? -body : 0,
-    unique,
-  });
-  chain.write(header);
-  chain.write(bytes);
-}
-
-const encode = <T extends FieldTable>(layout: Layout<T>, values: Partial<Values<T>>): Uint8Array => {
-  const bytes = new Uint8Array(layout.size);
-  layout.write(new DataView(bytes.buffer), 0, values);
-  return bytes;
-};
-
-/** A server with one file, node 7, whose answers to some requests can be others. */
-function serve(device: FakeDevice, other: (asked: Asked) => boolean = () => false) {
-  const forgotten: { readonly nodeid: bigint; readonly nlookup: bigint }[] = [];
-  const seen: number[] = [];
-  device.handle(0, (chain) => {
-    const header = InHeader.read(new DataView(chain.readAt(0, InHeader.size).buffer));
-    if (header.opcode !== Opcode.FORGET) return;
-    const { nlookup } = In.forget.read(new DataView(chain.readAt(InHeader.size, In.forget.size).buffer));
-    forgotten.push({ nodeid: header.nodeid, nlookup });
-  });
-  device.handle(1, (chain) => {
-    const { opcode, nodeid, unique } = InHeader.read(new DataView(chain.readAt(0, InHeader.size).buffer));
-    const asked = { opcode, nodeid, unique, chain };
-    seen.push(opcode);
-    if (other(asked)) return;
-    const attr = nodeid === ROOT_ID ? { ino: 1n, mode: DIRECTORY } : { ino: 7n, mode: FILE, size: 5n };
-    if (opcode === Opcode.INIT) reply(asked, encode(Out.init, { major: 7, minor: 31, maxWrite: 65536 }));
-    else if (opcode === Opcode.GETATTR) reply(asked, encode(Out.attr, attr));
-    else if (opcode === Opcode.LOOKUP) reply(asked, encode(Out.entry, { nodeid: 7n, ino: 7n, mode: FILE }));
-    else if (opcode === Opcode.OPEN || opcode === Opcode.OPENDIR) reply(asked, encode(Out.open, { fh: 3n }));
-    else if (opcode === Opcode.READ) reply(asked, new TextEncoder().encode('hello'));
-    else reply(asked);
-  });
-  return { forgotten, seen };
-}
-
-function open(device = fsDevice(INDIRECT, 64)) {
-  const driver = new VirtioFs(new FakeTransport(device), device.hal);
-  return { device, driver };
-}
-
-function message(opcode: number, size: number = InHeader.size): Uint8Array {
-  return encode(InHeader, { len: size, opcode, unique: 2n });
-}
 
 describe('a file system device', () => {
   it('has a tag, of up to 36 bytes without a zero behind', () => {
@@ -142,6 +75,27 @@ describe('a file system over it', () => {
     expect(copied).toEqual([7n, 7n]);
     await fs.copyFile('/a', '/a');
     expect(copied).toHaveLength(2);
+  });
+
+  it('copies by reads and writes what the server says that it copies, and does not', async () => {
+    const { device, driver } = open();
+    const { seen } = serve(device, (asked) => {
+      const { opcode, nodeid, chain } = asked;
+      const target =
+        nodeid === 8n || (opcode === Opcode.LOOKUP && chain.readAt(InHeader.size, 1)[0] === 0x62);
+      const attr = { ino: target ? 8n : 7n, mode: FILE, size: target ? 0n : 4096n };
+      if (opcode === Opcode.COPY_FILE_RANGE) reply(asked, encode(Out.write, { size: 0 }));
+      else if (opcode === Opcode.WRITE) reply(asked, encode(Out.write, { size: 5 }));
+      else if (nodeid !== ROOT_ID && opcode === Opcode.GETATTR) reply(asked, encode(Out.attr, attr));
+      else if (opcode === Opcode.SETATTR) reply(asked, encode(Out.attr, attr));
+      else if (opcode === Opcode.LOOKUP) reply(asked, encode(Out.entry, { nodeid: attr.ino, ...attr }));
+      else if (opcode === Opcode.READ && seen.includes(Opcode.WRITE)) reply(asked);
+      else return false;
+      return true;
+    });
+    await using fs = await FuseFileSystem.mount(driver);
+    await fs.copyFile('/a', '/b');
+    expect(seen.filter((opcode) => opcode === Opcode.WRITE)).toHaveLength(1);
   });
 
   it('closes a file for each process that has locked it, so that the server lets go of its locks', async () => {

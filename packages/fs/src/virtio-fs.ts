@@ -260,6 +260,15 @@ export class VirtioFs extends Driver<FsFeatureName, FsEvents> {
   }
 
   /**
+   * Takes what the device has answered, so that {@link VirtioFs.inFlight} is up to date.
+   *
+   * @internal
+   */
+  drain(): void {
+    this.#requests.drain();
+  }
+
+  /**
    * The next request that was answered.
    *
    * @returns its token, for {@link VirtioFs.complete}, or -1

@@ -24,8 +24,8 @@ export async function runSteps<T>(queue: CommandQueue, steps: Steps<T>, options?
   // A call that is refused here must not have begun. A device that no longer works is for the sequence, which may have memory to keep.
   if (queue.requests.failure === undefined) queue.requests.checkWaitable(options);
   if (signal === undefined) return drive(queue, steps, options);
-  const release = queue.hold();
   return new Promise((resolve, reject) => {
+    let release = (): void => undefined;
     const aborted = (): void => {
       signal.removeEventListener('abort', aborted);
       release();
@@ -37,6 +37,7 @@ export async function runSteps<T>(queue: CommandQueue, steps: Steps<T>, options?
       }
     };
     signal.addEventListener('abort', aborted);
+    release = queue.hold();
     drive(queue, steps, options)
       .finally(() => {
         signal.removeEventListener('abort', aborted);

@@ -113,10 +113,11 @@ export const NetStats = {
       resultSize: () => size,
       value(result) {
         const view = viewOf(result);
-        const found = asked.map(({ queue, index }) => ({
-          ...{ queue, index },
-          stats: {} as Record<string, unknown>,
-        }));
+        const found: readonly {
+          readonly queue: StatsRequest['queue'];
+          readonly index: number;
+          readonly stats: Record<string, unknown>;
+        }[] = asked.map(({ queue, index }) => ({ queue, index, stats: {} }));
         // The device says how long each reply is: never less than its head, so that this ends.
         for (let at = 0; at + HEADER <= result.length;) {
           const { type, vqIndex, size } = StatsReplyLayout.read(view, at);

@@ -124,6 +124,23 @@ describe('connect', () => {
     expect(peer.sockets.size).toBe(1);
   });
 
+  it('waits for the time that it is given, even if that is longer than connectTimeoutMs', () => {
+    const peer = makePeer({ manager: { connectTimeoutMs: 2000 } });
+    let time = 0;
+    const clock = vi.spyOn(Date, 'now').mockImplementation(() => {
+      time += 100;
+      if (time === 4000) peer.send({ op: 'RESPONSE', srcPort: FAR.port, dstPort: 5000 });
+      return time;
+    });
+    try {
+      const connection = peer.sockets.connectSync(FAR, { localPort: 5000, timeoutMs: 60_000 });
+      expect(connection.isEstablished).toBe(true);
+      expect(time).toBeGreaterThanOrEqual(4000);
+    } finally {
+      clock.mockRestore();
+    }
+  });
+
   it('takes each free port, and a given one once', async () => {
     const { peer } = makeProgram();
     const first = await peer.sockets.connect(FAR);

@@ -177,7 +177,7 @@ export class VsockConnectionManager implements Disposable {
   connectSync(peer: VsockAddress, options: ConnectOptions & SpinOptions = {}): VsockConnection {
     const { timeoutMs = this.#connectMs } = options;
     spinTime(this.#transport, { timeoutMs });
-    const { connection, public: result } = this.#connect(peer, options);
+    const { connection, public: result } = this.#connect(peer, options, Math.min(timeoutMs, MAX_MS));
     try {
       this.#spin(() => connection.state.phase !== 'connecting', { timeoutMs }, "the peer's answer");
     } catch (error) {
@@ -312,7 +312,7 @@ export class VsockConnectionManager implements Disposable {
     this.driver.detach(this.#handler);
   }
 
-  #connect(peer: VsockAddress, options: ConnectOptions): Made {
+  #connect(peer: VsockAddress, options: ConnectOptions, timeoutMs = this.#connectMs): Made {
     this.#drain();
     this.#checkUsable();
     const transport = this.#transport;
@@ -333,7 +333,7 @@ export class VsockConnectionManager implements Disposable {
       );
     }
     const entry = this.#add({ cid, port }, localPort, type, bufferSize, false);
-    this.#deadlines.set(entry.connection, this.#connectMs);
+    this.#deadlines.set(entry.connection, timeoutMs);
     entry.connection.begin();
     this.#checkUsable();
     return entry;

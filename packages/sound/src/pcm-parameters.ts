@@ -16,7 +16,7 @@ const PREFERRED: readonly PcmFeatureName[] = ['EVT_XRUNS', 'MSG_POLLING'];
 /** The parameters for a stream that is opened: what the caller leaves out is completed. They are not checked. */
 export function parametersOf(
   info: StreamInfo,
-  options: { readonly [K in keyof PcmParameters]?: PcmParameters[K] | undefined },
+  options: Partial<Omit<PcmParameters, 'format'>> & { readonly format?: PcmFormatName },
 ): PcmParameters {
   const { format = 'S16', rate = 48_000, channels = 2 } = options;
   // 20 ms, in whole bytes whatever the format. What makes no sense is refused when parameters are checked.

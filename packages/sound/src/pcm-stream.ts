@@ -53,8 +53,8 @@ export function* releaseSteps(id: number, commands: ControlQueue): Steps<void> {
     yield* tolerant(id, 'STOP');
     if (yield* tolerant(id, 'RELEASE')) return;
   }
-  // There was nothing to release.
-  commands.conclude(id, 'released');
+  // There was nothing to release. After a reset, it is known again.
+  if (commands.state(id) === 'unknown') commands.conclude(id, 'released');
 }
 
 /** Sends a command that the device may refuse, as it may have carried it out before; returns whether it obeyed. */

@@ -3,7 +3,7 @@
  * With what each is set up is the transport's business.
  */
 import { setTimeout as delay } from 'node:timers/promises';
-import { VirtioError } from '@virtio/core';
+import { requireSignal, VirtioError, type WaitOptions } from '@virtio/core';
 import type { EventPoller } from '@virtio/linux';
 import { type Dialer, throwIfAborted } from './dial.ts';
 import { Session, type SessionOptions } from './session.ts';
@@ -38,6 +38,8 @@ export class Backends implements Disposable {
   #lost: VirtioError | undefined;
   #gone = false;
   #connected: PromiseWithResolvers<void> | undefined;
+  /** Why the last attempt to reconnect has failed. */
+  #failed: VirtioError | undefined;
   #reconnecting = false;
   #disposed = false;
 
@@ -75,9 +77,14 @@ export class Backends implements Disposable {
     return this.#gone;
   }
 
-  /** Why there is none. */
+  /** Why there is none: the loss of the last one. */
   get lost(): VirtioError | undefined {
     return this.#lost;
+  }
+
+  /** Why there is none yet: why the last attempt to reconnect has failed, or if there was none, {@link Backends.lost}. */
+  get reason(): VirtioError | undefined {
+    return this.#failed ?? this.#lost;
   }
 
   /** Connects to the first back end, and takes it into use. Keeps the event loop alive meanwhile. */
@@ -107,21 +114,33 @@ export class Backends implements Disposable {
     this.#current = session;
     this.#coming = undefined;
     this.#lost = undefined;
+    this.#failed = undefined;
     this.#connected?.resolve();
     this.#connected = undefined;
   }
 
-  /** Waits until a back end is in use. Keeps the event loop alive. @throws {@link VirtioError} `DISPOSED` */
-  async whenConnected(): Promise<void> {
+  /** Waits until a back end is in use. Keeps the event loop alive. @throws {@link VirtioError} `DISPOSED`, `ABORTED` */
+  async whenConnected({ signal }: WaitOptions = {}): Promise<void> {
+    const { poller, who } = this.#options;
+    requireSignal(who, signal);
     if (this.#disposed) throw this.#disposedError();
     if (this.#current !== undefined) return;
-    const { poller } = this.#options;
+    const aborted = Promise.withResolvers<never>();
+    const abort = (): void => {
+      const reason =
+        this.reason === undefined ? '' : `. The reason why there is none: ${this.reason.message}`;
+      const text = `the wait for a back end of ${who} was cancelled${reason}`;
+      aborted.reject(new VirtioError('ABORTED', text, { cause: signal?.reason }));
+    };
+    if (signal?.aborted === true) abort();
     this.#connected ??= Promise.withResolvers();
+    signal?.addEventListener('abort', abort);
     poller.hold();
     try {
-      await this.#connected.promise;
+      await Promise.race([this.#connected.promise, aborted.promise]);
     } finally {
       poller.release();
+      signal?.removeEventListener('abort', abort);
     }
   }
 
@@ -180,11 +199,15 @@ export class Backends implements Disposable {
     this.#reconnecting = true;
     const { dialer, poller, resume } = this.#options;
     const { signal } = this.#closing;
+    const fails = (error: unknown): void => {
+      const text = `connecting to ${this.#options.who} again failed: ${String(error)}`;
+      this.#failed = VirtioError.is(error) ? error : new VirtioError('SYSTEM_ERROR', text, { cause: error });
+    };
     let pause = RETRY_MS;
     while (!this.#disposed && this.#current === undefined) {
       let session: Session | undefined;
       try {
-        const socket = await dialer.dial(true, signal);
+        const socket = await dialer.dial(true, signal, fails);
         session = await Session.open(socket, poller, this.#sessionOptions);
         this.#coming = session;
         if (await resume(session)) continue;
@@ -192,7 +215,7 @@ export class Backends implements Disposable {
         pause = RETRY_MS;
       } catch (error) {
         // This side itself closes the connection if that is out of date.
-        if (VirtioError.is(error) && error.code !== 'DISPOSED') this.#lost = error;
+        if (!VirtioError.is(error, 'DISPOSED')) fails(error);
       }
       this.#coming = undefined;
       session?.[Symbol.dispose]();

@@ -174,7 +174,7 @@ export class Channel implements Disposable {
           throw new VirtioError(
             'DEVICE_REMOVED',
             `${this.#options.who} has closed the connection${this.#reader.partial ? ' in the middle of a message' : ''}; it ` +
-              'ended, or refused a request: see its messages. Dispose the driver, then open the device again',
+              'ended, or refused a request: see its messages',
           );
         }
         this.#heard = true;

@@ -17,9 +17,10 @@ export interface Dialer extends Disposable {
    * Waits for a connection. Does not keep the event loop alive.
    *
    * @param again whether there was a connection before: then it waits for a back end that is not there yet
+   * @param waits called with the reason why there is no connection yet, whenever that becomes known
    * @throws {@link VirtioError} `NO_DEVICE`, `PERMISSION_DENIED`, `NOT_READY`; the signal's `ABORTED`
    */
-  dial(again: boolean, signal: AbortSignal): Promise<UnixSocket>;
+  dial(again: boolean, signal: AbortSignal, waits?: (reason: VirtioError) => void): Promise<UnixSocket>;
 }
 
 /** Connects to a socket on which the back end listens. */
@@ -33,22 +34,29 @@ export class Client implements Dialer {
     this.#timeoutMs = timeoutMs;
   }
 
-  async dial(again: boolean, signal: AbortSignal): Promise<UnixSocket> {
+  async dial(
+    again: boolean,
+    signal: AbortSignal,
+    waits?: (reason: VirtioError) => void,
+  ): Promise<UnixSocket> {
     const deadline = performance.now() + this.#timeoutMs;
     for (let pause = PAUSE_MS; ; pause = Math.min(2 * pause, LONGEST_PAUSE_MS)) {
       throwIfAborted(signal);
       try {
         const socket = UnixSocket.connect(this.#path);
         if (socket !== undefined) return socket;
-        if (!again && performance.now() >= deadline) {
-          throw new VirtioError(
+        if (performance.now() >= deadline) {
+          const reason = new VirtioError(
             'NOT_READY',
             `${this.#path} did not accept a connection within ${this.#timeoutMs} ms; the back end hangs, or serves ` +
               'another front end: restart it',
           );
+          if (!again) throw reason;
+          waits?.(reason);
         }
       } catch (error) {
         if (!(again && VirtioError.is(error, 'NO_DEVICE'))) throw error;
+        waits?.(error);
       }
       await delay(pause, undefined, { ref: false, signal }).catch(() => undefined);
     }
@@ -83,11 +91,21 @@ export class Server implements Dialer {
     }
   }
 
-  async dial(_again: boolean, signal: AbortSignal): Promise<UnixSocket> {
+  async dial(
+    _again: boolean,
+    signal: AbortSignal,
+    waits?: (reason: VirtioError) => void,
+  ): Promise<UnixSocket> {
     for (;;) {
       throwIfAborted(signal);
       const socket = this.#listener.accept();
       if (socket !== undefined) return socket;
+      waits?.(
+        new VirtioError(
+          'NO_DEVICE',
+          `no back end has connected to ${this.#path} since; start one that connects to this socket`,
+        ),
+      );
       await new Promise<void>((resolve) => {
         const wake = (): void => {
           this.#wake = undefined;

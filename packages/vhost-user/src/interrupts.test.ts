@@ -101,7 +101,12 @@ describe('a wait', () => {
 
   it('lets other work have a turn, even if something is found at each look', async () => {
     using one = set(50);
-    one.look.mockImplementation(() => one.interrupts.brought());
+    // Without a limit, the looks would end here, instead of never.
+    let most = 20_000;
+    one.look.mockImplementation(() => {
+      most -= 1;
+      if (most > 0) one.interrupts.brought();
+    });
     one.interrupts.hold();
     await turns(10);
     const looks = one.look.mock.calls.length;

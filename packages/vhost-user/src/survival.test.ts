@@ -224,6 +224,32 @@ describe('with reconnect', () => {
     expect(disk.bytes[5 * 512]).toBe(9);
   });
 
+  it('says why no back end is connected: none listens, or the last one could not be used', async () => {
+    using socket = temporarySocket();
+    const first = await FakeBackend.start(socket.path);
+    using device = await openDisk(socket.path, { reconnect: true });
+    const { transport } = device;
+    expect(transport.disconnectReason).toBeUndefined();
+    await transport.whenConnected({ signal: AbortSignal.abort() });
+    await first.stop();
+    await until(() => transport.disconnectReason?.code === 'NO_DEVICE', 'the first attempt');
+    const cancelled = transport.whenConnected({ signal: AbortSignal.abort('too long') });
+    await expect(cancelled).rejects.toMatchObject({ code: 'ABORTED', cause: 'too long' });
+    await expect(cancelled).rejects.toThrow(/a\.sock could not be connected to/);
+    await using second = await FakeBackend.start(socket.path, { lies: { 1: 'no reply flag' } });
+    const abort = new AbortController();
+    const waiting = transport.whenConnected({ signal: abort.signal });
+    await until(() => transport.disconnectReason?.code === 'DEVICE_MISBEHAVED', 'the second attempt');
+    abort.abort();
+    await expect(waiting).rejects.toThrow(/cancelled.* without the reply flag/);
+    await expect(transport.whenConnected({ signal: {} as AbortSignal })).rejects.toMatchObject({
+      code: 'INVALID_PARAM',
+    });
+    await second.tell({ do: 'change', script: { lies: {} } });
+    await transport.whenConnected();
+    expect(transport.disconnectReason).toBeUndefined();
+  });
+
   it('a back end that dies each time it is greeted does not stop the process, nor the end', async () => {
     using socket = temporarySocket();
     await using backend = await FakeBackend.start(socket.path);

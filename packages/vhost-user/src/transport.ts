@@ -15,6 +15,7 @@ import {
   type SharedMemory,
   Transport,
   VirtioError,
+  type WaitOptions,
 } from '@virtio/core';
 import { closeDescriptor } from '@virtio/linux';
 import type { EventPoller } from '@virtio/linux';
@@ -123,13 +124,23 @@ export class VhostUserTransport extends Transport {
   }
 
   /**
+   * Why no back end is connected: why the last one was lost, or while the transport reconnects, why the last attempt failed; `undefined`
+   * while one is connected.
+   */
+  get disconnectReason(): VirtioError | undefined {
+    return this.connected ? undefined : this.#backends.reason;
+  }
+
+  /**
    * Waits until a back end is connected and has all that the driver set up. Keeps the event loop alive.
    *
-   * @throws {@link VirtioError} `DEVICE_REMOVED` if it is gone and the device was opened without `reconnect`, `DISPOSED`
+   * @param options a signal that cancels the wait: `AbortSignal.timeout(10_000)`
+   * @throws {@link VirtioError} `DEVICE_REMOVED` if it is gone and the device was opened without `reconnect`; `ABORTED`, whose message ends
+   * with {@link VhostUserTransport.disconnectReason}; `DISPOSED`
    */
-  async whenConnected(): Promise<void> {
+  async whenConnected(options?: WaitOptions): Promise<void> {
     if (this.#gone && !this.#disposed) throw this.removed();
-    await this.#backends.whenConnected();
+    await this.#backends.whenConnected(options);
   }
 
   readDeviceFeatures(): bigint {
@@ -253,9 +264,12 @@ export class VhostUserTransport extends Transport {
 
   override removed(): VirtioError {
     const { lost } = this.#backends;
-    return new VirtioError('DEVICE_REMOVED', lost?.message ?? `${this.who()} is no longer there`, {
-      cause: lost,
-    });
+    const reason = lost?.message ?? `${this.who()} is no longer there`;
+    return new VirtioError(
+      'DEVICE_REMOVED',
+      lost?.code === 'DISPOSED' ? reason : `${reason}. Dispose the driver, then open the device again`,
+      { cause: lost },
+    );
   }
 
   override checkAlive(): void {
@@ -425,7 +439,7 @@ export class VhostUserTransport extends Transport {
     }
     // With a record of requests in flight the next back end continues with them; without one, their state is not known.
     if (this.#served && !this.#vrings.hasRecord) {
-      this.#needReset('has lost its back end and waits for the next one');
+      this.#needReset('has lost its back end and waits for the next one (see disconnectReason)');
     }
   }
 

@@ -412,7 +412,7 @@ export abstract class Driver<
     if (!((error as unknown) instanceof Error)) {
       throw new VirtioError(
         'INVALID_PARAM',
-        `the driver of ${this.transport.who()} was to fail with ${show(error)}; give the error with which its requests are to end`,
+        `${this.transport.who()}: fail() was called with ${show(error)}; give the error with which requests are to end`,
       );
     }
     // A driver of lent queues waits after a reset until the device is live again. An error that ends it for good takes
@@ -458,7 +458,8 @@ export abstract class Driver<
       if (failure !== undefined) throw failure;
     } catch (error) {
       // The failure of the reset replaces the earlier one.
-      this.#end(asError(error) as VirtioError);
+      const thrown: unknown = asError(error);
+      this.#end(thrown as VirtioError);
       throw error;
     } finally {
       this.#resetting = false;
@@ -601,6 +602,7 @@ export abstract class Driver<
   };
 
   readonly #report = (error: VirtioError): void => {
-    this.fail(asError(error) as VirtioError);
+    const thrown: unknown = asError(error);
+    this.fail(thrown as VirtioError);
   };
 }

@@ -62,8 +62,8 @@ describe('while the source of interrupts looks by itself', () => {
   it('the device is asked to interrupt for a caller that does not keep the event loop alive, and no longer when it has its answer', () => {
     const { interest, source, calls } = make(false);
     source.looking = false;
-    interest.watch();
-    interest.watch();
+    interest.begin(false);
+    interest.begin(false);
     expect(calls()).toEqual([1, 0]);
     interest.update(false, true);
     expect(calls()).toEqual([2, 0]);

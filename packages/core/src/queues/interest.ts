@@ -50,19 +50,14 @@ export class Interest {
     this.#lookout?.onRest(queue.index, this.#rest);
   }
 
-  /** A caller begins to wait. */
-  begin(): void {
-    if (this.#holding) return;
-    this.#holding = true;
+  /** A caller begins to wait; `holds` is whether it keeps the event loop alive. */
+  begin(holds = true): void {
+    if (holds ? this.#holding : this.#waiting) return;
     this.#waiting = true;
-    this.#transport.interrupts?.hold();
-    this.#arm();
-  }
-
-  /** A caller begins to wait that does not keep the event loop alive. */
-  watch(): void {
-    if (this.#waiting) return;
-    this.#waiting = true;
+    if (holds) {
+      this.#holding = true;
+      this.#transport.interrupts?.hold();
+    }
     this.#arm();
   }
 

@@ -234,6 +234,32 @@ describe("a signal that is an object of the caller's", () => {
     });
   }
 
+  it('may be aborted while the request is built for which there was no room before', async () => {
+    const { requests, answer, interrupts, ask } = make();
+    for (let n = 0; n < 2; n += 1) requests.cancel(requests.submitRequest(requestOf(requests)));
+    const controller = new AbortController();
+    const aborting = {
+      ...requestOf(requests),
+      fill(slot: number) {
+        requests.shareWritable(slot, new Uint8Array(4));
+        controller.abort();
+      },
+    };
+    const asked = requests.request(aborting, { signal: controller.signal }).catch((error: unknown) => error);
+    const behind = ask({});
+    answer();
+    await turns();
+    await expect(asked).resolves.toEqual(coded('ABORTED'));
+    answer();
+    await turns();
+    answer(3);
+    await turns();
+    answer(2);
+    await expect(behind).resolves.toBe(2);
+    expect(interrupts.holds).toBe(0);
+    expect(requests.inFlight).toBe(0);
+  });
+
   it('may throw when its listener is removed: the request and the driver go on', async () => {
     const made = make();
     const errors: unknown[] = [];

@@ -6,10 +6,8 @@ function nothing(): void {
 
 /** The `resolve` and `reject` functions of promises: two for each slot, and no other functions are made. */
 export class Promises {
-  /** How many wait and keep the event loop alive. */
+  /** How many wait. */
   count = 0;
-  /** How many wait besides. */
-  watching = 0;
 
   readonly #resolves: ((value: unknown) => void)[];
   readonly #rejects: ((error: unknown) => void)[];
@@ -37,13 +35,6 @@ export class Promises {
     this.count += 1;
   }
 
-  /** The same for a promise that does not keep the event loop alive. */
-  putWatching(slot: number, resolve: (value: unknown) => void, reject: (error: unknown) => void): void {
-    this.put(slot, resolve, reject);
-    this.count -= 1;
-    this.watching += 1;
-  }
-
   /** The `resolve` function of a slot. */
   resolveOf(slot: number): (value: unknown) => void {
     return this.#resolves[slot] as (value: unknown) => void;
@@ -56,13 +47,6 @@ export class Promises {
     this.#rejects[slot] = nothing;
     this.count -= 1;
     return reject;
-  }
-
-  /** The same for a promise that was stored by {@link Promises.putWatching}. */
-  removeWatching(slot: number): (error: unknown) => void {
-    this.count += 1;
-    this.watching -= 1;
-    return this.remove(slot);
   }
 
   readonly #capture = (resolve: (value: unknown) => void, reject: (error: unknown) => void): void => {

@@ -17,7 +17,7 @@ import type { DriverQueue } from './driver-queue.ts';
 import { Interest } from './interest.ts';
 import { Promises } from './promises.ts';
 import type { Request, RequestHandler } from './request.ts';
-import { RoomLine, type RoomWaiter } from './room-line.ts';
+import { CANCELLED, RoomLine, type RoomWaiter } from './room-line.ts';
 import { SharedBuffers } from './shared-buffers.ts';
 import { Slots } from './slots.ts';
 import type { Waiter } from './wait.ts';
@@ -243,7 +243,7 @@ export abstract class RequestLifeCycle<R> implements DriverQueue {
     for (let slot = 0; slot < this.slots; slot += 1) {
       if (!table.isInFlight(slot) && !table.isLate(slot)) continue;
       table.lose(slot);
-      this.#leave(slot)?.(error);
+      if (table.isAwaited(slot)) this.#unawait(slot)(error);
     }
     this.line.rejectAll(error);
     this.update();
@@ -319,7 +319,7 @@ export abstract class RequestLifeCycle<R> implements DriverQueue {
   /** The caller no longer waits. */
   protected giveUp(slot: number): void {
     const { table } = this;
-    this.#leave(slot);
+    if (table.isAwaited(slot)) this.#unawait(slot);
     if (table.isInFlight(slot)) table.giveUp(slot);
     else if (table.isDone(slot)) this.#end(slot);
     this.update();
@@ -327,22 +327,17 @@ export abstract class RequestLifeCycle<R> implements DriverQueue {
 
   /** Enables interrupts for as long as a caller waits, and keeps the event loop alive unless none of them wants that. */
   protected update(): void {
-    const { promises, line } = this;
-    const holds = promises.count > 0 || line.holds || this.#listeners.length > 0;
-    this.interest.update(holds, holds || promises.watching > 0 || line.length > 0);
+    const { promises, line, table } = this;
+    const holds = promises.count > table.watched || line.holding > 0 || this.#listeners.length > 0;
+    this.interest.update(holds, holds || promises.count > 0 || line.length > 0);
   }
 
   /** A caller waits with a promise for the answer to the request of a slot. */
   protected awaitAnswer(slot: number, { resolve, reject }: Waiter<unknown>, holds: boolean): void {
-    if (holds) {
-      this.table.await(slot);
-      this.promises.put(slot, resolve, reject);
-      this.interest.begin();
-    } else {
-      this.table.watch(slot);
-      this.promises.putWatching(slot, resolve, reject);
-      this.interest.watch();
-    }
+    this.promises.put(slot, resolve, reject);
+    if (holds) this.table.await(slot);
+    else this.table.watch(slot);
+    this.interest.begin(holds);
   }
 
   /** Why a request was lost. */
@@ -365,14 +360,10 @@ export abstract class RequestLifeCycle<R> implements DriverQueue {
     table.finish(slot);
     if (!table.isAwaited(slot)) {
       if (table.isPolled(slot)) table.pushDone(slot);
-      else if (table.isWatched(slot)) this.#settle(slot, this.promises.resolveOf(slot), this.#unwatch(slot));
       return;
     }
-    this.#settle(slot, this.promises.resolveOf(slot), this.#unawait(slot));
-  }
-
-  /** Settles the promise of a slot that is done. */
-  #settle(slot: number, resolve: (value: unknown) => void, reject: (error: unknown) => void): void {
+    const resolve = this.promises.resolveOf(slot);
+    const reject = this.#unawait(slot);
     let value: unknown;
     try {
       value = this.finish(slot);
@@ -385,7 +376,7 @@ export abstract class RequestLifeCycle<R> implements DriverQueue {
 
   /** Frees a slot and what it holds. What the device wrote is ignored. */
   #end(slot: number): void {
-    this.#leave(slot);
+    if (this.table.isAwaited(slot)) this.#unawait(slot);
     this.#shared.giveBack(slot, false);
     this.#release(slot);
   }
@@ -409,24 +400,16 @@ export abstract class RequestLifeCycle<R> implements DriverQueue {
     return this.promises.remove(slot);
   }
 
-  /** The same for a promise that does not keep the event loop alive. */
-  #unwatch(slot: number): (error: unknown) => void {
-    this.table.poll(slot);
-    return this.promises.removeWatching(slot);
-  }
-
-  /** The caller no longer waits with a promise, if it did; returns the promise's `reject` function. */
-  #leave(slot: number): ((error: unknown) => void) | undefined {
-    if (this.table.isAwaited(slot)) return this.#unawait(slot);
-    return this.table.isWatched(slot) ? this.#unwatch(slot) : undefined;
-  }
-
   /** A caller that waited for room now waits for the answer. */
   readonly #begun = (waiter: RoomWaiter, slot: number): void => {
+    this.kickSoon();
+    if (waiter.slot === CANCELLED) {
+      this.giveUp(slot);
+      return;
+    }
     waiter.slot = slot;
     waiter.generation = this.table.generation(slot);
     this.awaitAnswer(slot, waiter, waiter.holds);
-    this.kickSoon();
   };
 
   readonly #onUsed = (): void => {

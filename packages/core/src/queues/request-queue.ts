@@ -9,7 +9,7 @@ import { Deadline } from '../deadline.ts';
 import { asError, VirtioError } from '../errors.ts';
 import type { AnswerOptions, Request, SubmitOptions } from './request.ts';
 import { RequestLifeCycle } from './request-life-cycle.ts';
-import type { RoomWaiter } from './room-line.ts';
+import { CANCELLED, type RoomWaiter } from './room-line.ts';
 import { type SpinOptions, SPINS_PER_CHECK, spinTime } from './spin.ts';
 import { cancellable, requireWaitable, type WaitOptions } from './wait.ts';
 
@@ -121,8 +121,7 @@ export class RequestQueue<R = unknown> extends RequestLifeCycle<R> {
           const descriptors = this.queue.descriptorsFor(count);
           place = { ...waiter, descriptors, start, holds, slot: -1, generation: 0 };
           this.line.join(place);
-          if (holds) this.interest.begin();
-          else this.interest.watch();
+          this.interest.begin(holds);
           this.line.serve();
         },
         leave: () => {
@@ -311,8 +310,11 @@ export class RequestQueue<R = unknown> extends RequestLifeCycle<R> {
       if (this.table.generation(waiter.slot) === waiter.generation) this.giveUp(waiter.slot);
       return;
     }
-    // A signal may call listeners that were removed meanwhile: no other waiter must leave in its place.
-    if (!this.line.leave(waiter)) return;
+    if (!this.line.leave(waiter)) {
+      // Its request is being built.
+      waiter.slot = CANCELLED;
+      return;
+    }
     this.line.serve();
     this.update();
   }

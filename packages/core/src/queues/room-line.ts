@@ -14,6 +14,9 @@ export interface RoomWaiter extends Waiter<unknown> {
   generation: number;
 }
 
+/** The slot of a caller that has cancelled while its request was being built. */
+export const CANCELLED = -2;
+
 /** What a {@link RoomLine} needs of its queue. */
 export interface RoomHost {
   /** Whether a chain that takes `descriptors` descriptors can begin now. */
@@ -24,6 +27,9 @@ export interface RoomHost {
 
 /** The line of one queue. */
 export class RoomLine {
+  /** How many of those who wait keep the event loop alive. */
+  holding = 0;
+
   readonly #host: RoomHost;
   readonly #waiting: RoomWaiter[] = [];
   #serving = false;
@@ -37,14 +43,10 @@ export class RoomLine {
     return this.#waiting.length;
   }
 
-  /** Whether one of them keeps the event loop alive. */
-  get holds(): boolean {
-    return this.#waiting.some(({ holds }) => holds);
-  }
-
   /** Joins the line at its end. */
   join(waiter: RoomWaiter): void {
     this.#waiting.push(waiter);
+    if (waiter.holds) this.holding += 1;
   }
 
   /** Leaves the line; returns whether the waiter was in it. */
@@ -52,6 +54,7 @@ export class RoomLine {
     const place = this.#waiting.indexOf(waiter);
     if (place < 0) return false;
     this.#waiting.splice(place, 1);
+    if (waiter.holds) this.holding -= 1;
     return true;
   }
 
@@ -64,7 +67,7 @@ export class RoomLine {
       for (;;) {
         const next = this.#waiting[0];
         if (next === undefined || !this.#host.hasRoom(next.descriptors)) return;
-        this.#waiting.shift();
+        this.leave(next);
         let slot: number;
         try {
           slot = next.start();
@@ -73,7 +76,9 @@ export class RoomLine {
           continue;
         }
         if (slot < 0) {
+          if (next.slot === CANCELLED) continue;
           this.#waiting.unshift(next);
+          if (next.holds) this.holding += 1;
           return;
         }
         this.#host.begun(next, slot);
@@ -85,6 +90,7 @@ export class RoomLine {
 
   /** Ends all waits with an error. */
   rejectAll(error: unknown): void {
+    this.holding = 0;
     for (const waiter of this.#waiting.splice(0)) waiter.reject(error);
   }
 }

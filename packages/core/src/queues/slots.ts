@@ -20,9 +20,9 @@ const LOST = 5;
 const POLLED = 0;
 const AWAITED = 1;
 const SPUN = 2;
-const GIVEN_UP = 3;
-/** With a promise that does not keep the event loop alive. */
-const WATCHED = 4;
+/** With a promise that does not keep the event loop alive: the bit of `AWAITED`, and one that counts. */
+const WATCHED = 3;
+const GIVEN_UP = 4;
 
 /** Tokens stay below, so that engines keep them as small integers. */
 const TOKENS = 2 ** 30;
@@ -35,6 +35,8 @@ export class Slots {
   free = 0;
   /** How many are done and polled for, and have not been returned by {@link Slots.takeDone}. */
   done = 0;
+  /** For how many a caller waits with a promise that does not keep the event loop alive. */
+  watched = 0;
 
   // By slot: where its request is, how its caller waits, and what changes whenever it becomes free.
   readonly #state: Uint8Array;
@@ -110,12 +112,7 @@ export class Slots {
 
   /** Whether the caller waits with a promise. */
   isAwaited(slot: number): boolean {
-    return this.#waits[slot] === AWAITED;
-  }
-
-  /** Whether the caller waits with a promise that does not keep the event loop alive. */
-  isWatched(slot: number): boolean {
-    return this.#waits[slot] === WATCHED;
+    return ((this.#waits[slot] as number) & AWAITED) !== 0;
   }
 
   /** Takes a free slot, of which there must be one, for a request that is begun. */
@@ -132,8 +129,9 @@ export class Slots {
     this.#waits[slot] = POLLED;
   }
 
-  /** The caller polls. */
+  /** The caller, who waited with a promise, polls. */
   poll(slot: number): void {
+    this.watched -= (this.#waits[slot] as number) >> 1;
     this.#waits[slot] = POLLED;
   }
 
@@ -145,6 +143,7 @@ export class Slots {
   /** The caller waits with a promise that does not keep the event loop alive. */
   watch(slot: number): void {
     this.#waits[slot] = WATCHED;
+    this.watched += 1;
   }
 
   /** The caller spins. */

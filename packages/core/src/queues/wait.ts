@@ -99,48 +99,36 @@ export function cancellable<T>(
     place.enter({ resolve, reject });
     return;
   }
-  let ended = false;
-  const end = (): void => {
-    ended = true;
-    removeListener(signal, aborted);
+  let ended = false as boolean;
+  const ending =
+    <V>(settle: (value: V) => void) =>
+    (value: V): void => {
+      ended = true;
+      try {
+        signal.removeEventListener('abort', aborted);
+      } catch (error) {
+        // Not an error of the device, which is what the caller of `resolve` may be looking for.
+        void Promise.reject(asError(error));
+      }
+      settle(value);
+    };
+  const fail = ending(reject);
+  const leave = (error: unknown): void => {
+    if (ended) return;
+    place.leave();
+    fail(error);
   };
   const aborted = (): void => {
-    if (ended) return;
-    const error = abortError(transport, signal);
-    end();
-    place.leave();
-    reject(error);
+    leave(abortError(transport, signal));
   };
-  place.enter({
-    resolve: (value) => {
-      end();
-      resolve(value);
-    },
-    reject: (error) => {
-      end();
-      reject(error);
-    },
-  });
+  place.enter({ resolve: ending(resolve), reject: fail });
   if (ended) return;
   try {
     signal.addEventListener('abort', aborted);
-    // It was aborted before, or its listener was called before it was added.
+    // Before, which a listener is not told.
     if (signal.aborted) aborted();
-    if (ended) removeListener(signal, aborted);
   } catch (error) {
-    if (ended) return;
-    end();
-    place.leave();
-    reject(error);
-  }
-}
-
-/** What the signal throws is not an error of the device, which is what a caller of `resolve` may be looking for. */
-function removeListener(signal: AbortSignalLike, listener: () => void): void {
-  try {
-    signal.removeEventListener('abort', listener);
-  } catch (error) {
-    void Promise.reject(asError(error));
+    leave(error);
   }
 }
 

@@ -7,6 +7,9 @@
  * word, so neither waits for the other, and a thread that does not know of a reset yet writes to rings that the device no longer
  * has.
  *
+ * There are two copies of the configuration, so that the thread reads none that is being written: the owner writes the one that is not
+ * current, then makes it so.
+ *
  * The owner clears the new rings after it has counted the reset and before it sets the state to live: the thread may claim them in
  * between, but must not write to them before that.
  */
@@ -79,17 +82,18 @@ export class ControlBlock {
   /** The memory, to be posted to the other thread. */
   readonly buffer: SharedArrayBuffer;
   readonly #words: Int32Array<SharedArrayBuffer>;
-  readonly #config: Uint8Array<SharedArrayBuffer>;
+  readonly #configs: readonly [Uint8Array<SharedArrayBuffer>, Uint8Array<SharedArrayBuffer>];
 
   constructor(buffer: SharedArrayBuffer) {
     this.buffer = buffer;
     this.#words = new Int32Array(buffer, 0, WORDS);
-    this.#config = new Uint8Array(buffer, WORDS * 4, this.#words[CONFIG_SIZE]);
+    const size = this.#words[CONFIG_SIZE] as number;
+    this.#configs = [new Uint8Array(buffer, WORDS * 4, size), new Uint8Array(buffer, WORDS * 4 + size, size)];
   }
 
   /** Makes a block for a configuration of `configSize` bytes. The set of rings that is used first has the number 0. */
   static create(configSize: number): ControlBlock {
-    const words = new Int32Array(new SharedArrayBuffer(WORDS * 4 + Math.ceil(configSize / 8) * 8));
+    const words = new Int32Array(new SharedArrayBuffer(WORDS * 4 + Math.ceil((2 * configSize) / 4) * 4));
     words[CONFIG_SIZE] = configSize;
     // As if a thread used the other set.
     words[CLAIM] = 1;
@@ -116,16 +120,11 @@ export class ControlBlock {
     this.#announce();
   }
 
-  /** Copies the configuration; `write` puts its bytes at their offsets. */
-  writeConfig(write: (bytes: Uint8Array) => void): void {
-    // Odd while the copy is written; a reader compares it before and after.
+  /** Replaces the copy of the configuration. */
+  writeConfig(bytes: Uint8Array): void {
+    this.#copy(this.configGeneration + 1).set(bytes);
     Atomics.add(this.#words, CONFIG, 1);
-    try {
-      write(this.#config);
-    } finally {
-      Atomics.add(this.#words, CONFIG, 1);
-      this.#announce();
-    }
+    this.#announce();
   }
 
   /** Whether a thread has the queues now. */
@@ -219,17 +218,21 @@ export class ControlBlock {
 
   /** The bytes of the configuration. */
   get configSize(): number {
-    return this.#config.length;
+    return this.#configs[0].length;
   }
 
-  /** Changes with the configuration; odd while it changes. */
+  /** Changes with the configuration. */
   get configGeneration(): number {
     return Atomics.load(this.#words, CONFIG);
   }
 
   /** A byte of the configuration. */
   configByte(offset: number): number {
-    return Atomics.load(this.#config, offset);
+    return Atomics.load(this.#copy(this.configGeneration), offset);
+  }
+
+  #copy(generation: number): Uint8Array<SharedArrayBuffer> {
+    return this.#configs[(generation & 1) as 0 | 1];
   }
 
   /** Calls `changed` after each change by the owner, until it returns false. */

@@ -303,10 +303,7 @@ export class LentQueues implements DriverQueue {
       }
       return bytes;
     };
-    const bytes = transport.readConsistent(read);
-    this.#control.writeConfig((to) => {
-      to.set(bytes);
-    });
+    this.#control.writeConfig(transport.readConsistent(read));
   }
 }
 

@@ -12,7 +12,6 @@ export class TracedInterrupts implements InterruptSource {
     this.#tell = tell;
   }
 
-  /** What it finds while it polls by itself is reported like an interrupt. */
   get lookout(): Lookout | undefined {
     return this.#source.lookout;
   }
@@ -44,7 +43,8 @@ export class TracedInterrupts implements InterruptSource {
   #told(queue: number | undefined, handler: (() => void) | undefined): (() => void) | undefined {
     if (handler === undefined) return undefined;
     return () => {
-      this.#tell({ kind: 'interrupt', queue });
+      // A poll is not an interrupt.
+      if (this.#source.lookout?.looking !== true) this.#tell({ kind: 'interrupt', queue });
       handler();
     };
   }

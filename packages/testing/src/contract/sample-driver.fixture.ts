@@ -14,6 +14,7 @@ import {
   VirtioError,
   type WaitOptions,
 } from '@virtio/core';
+import type { Chain } from '../chain.ts';
 import { FakeDevice } from '../fake-device.ts';
 import { type Call, MAX_MARK, type Subject } from './subject.ts';
 
@@ -184,7 +185,7 @@ export const sampleSubject: Subject<Sample> = {
           buffers: [reply],
         };
       },
-      markOf(chain) {
+      markOf(chain: Chain): number {
         const mark = markOf(chain.readAt(0, SIZE));
         return mark === OWN ? -1 : mark;
       },
@@ -216,7 +217,7 @@ export const sampleSubject: Subject<Sample> = {
   own: [
     {
       queue: REQUESTS,
-      provoke: (device) => {
+      provoke: (device: FakeDevice): void => {
         device.changeConfig((config) => {
           config.setUint8(0, config.getUint8(0) + 1);
         });
