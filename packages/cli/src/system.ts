@@ -146,7 +146,7 @@ export class LinuxSystem implements System {
       const refused = ['EACCES', 'EPERM', 'EROFS'].includes(code);
       throw new VirtioError(
         refused ? 'PERMISSION_DENIED' : 'SYSTEM_ERROR',
-        `${path} could not be written (${code}); see the kernel's log for the reason`,
+        `${path} could not be written (${code}); ${refused ? 'run it as root' : "the kernel's log says why"}`,
         { cause: error },
       );
     }

@@ -30,6 +30,19 @@ describe('a file system device', () => {
     expect(() => open(device)).toThrow(expect.objectContaining({ code: 'INVALID_DEVICE' }));
   });
 
+  it('sets up all request queues that there are, and uses one [5.11.4.1]', async () => {
+    const { device, driver } = open(fsDevice(0n, 64, 'share', 3));
+    const isEnabled = (): boolean[] => device.queues.map(({ ring }) => ring !== undefined);
+    expect(driver.requestQueueCount).toBe(3);
+    expect(isEnabled()).toEqual([true, true, true, true]);
+    serve(device);
+    await using fs = await FuseFileSystem.mount(driver);
+    await fs.readFile('/file');
+    await fs.unmount();
+    driver.reset();
+    expect(isEnabled()).toEqual([true, true, true, true]);
+  });
+
   it('is never written to in its configuration [5.11.4.1]', async () => {
     const { device, driver } = open();
     const written = vi.fn<() => void>();

@@ -33,6 +33,10 @@ import {
 
 /** As many as QEMU's device has by default. */
 const DEFAULT_QUEUE_SIZE = 128;
+/** The size of queues that are not used, in descriptors. */
+const SPARE_QUEUE_SIZE = 16;
+/** No more request queues are set up, however many the device says that it has. */
+const MOST_QUEUES = 256;
 
 /** The most buffers in a chain: request and reply, each in two parts. */
 const MAX_PARTS = 4;
@@ -94,7 +98,7 @@ export class VirtioFs extends Driver<FsFeatureName, FsEvents> {
 
   /** The tag: the name of the share. */
   readonly tag: string;
-  /** How many request queues the device has. The driver uses one. */
+  /** How many request queues the device has. The driver uses one; the others get no requests. */
   readonly requestQueueCount: number;
 
   readonly #requests: RequestQueue<number>;
@@ -114,14 +118,18 @@ export class VirtioFs extends Driver<FsFeatureName, FsEvents> {
     const { queueSize = DEFAULT_QUEUE_SIZE } = options;
     // NOTIFICATION is not accepted, so the request queues begin at 1 [5.11.2].
     super(transport, hal, { deviceType: DeviceType.FileSystem, table: FsFeatures, supported: [] }, options);
-    const { config, requests, hiprio } = this.setUp(() => ({
-      config: this.#readConfig(),
-      hiprio: this.createRequestQueue({ index: HIPRIO_QUEUE, size: queueSize }, { result: () => 0 }),
-      requests: this.createRequestQueue(
-        { index: REQUEST_QUEUE, size: queueSize },
-        { judge: this.#judge, result: this.#result },
-      ),
-    }));
+    const { config, requests, hiprio } = this.setUp(() => {
+      const queues = {
+        config: this.#readConfig(),
+        hiprio: this.createRequestQueue({ index: HIPRIO_QUEUE, size: queueSize }, { result: () => 0 }),
+        requests: this.createRequestQueue(
+          { index: REQUEST_QUEUE, size: queueSize },
+          { judge: this.#judge, result: this.#result },
+        ),
+      };
+      this.#setUpSpares(queues.config.requestQueues);
+      return queues;
+    });
     this.tag = config.tag;
     this.requestQueueCount = config.requestQueues;
     this.#requests = requests;
@@ -336,6 +344,18 @@ export class VirtioFs extends Driver<FsFeatureName, FsEvents> {
       'lost',
       new VirtioError('DEVICE_RESET', `${this.transport.who()}: one of its queues was reset: mount it again`),
     );
+  }
+
+  /** Sets up the request queues that are not used, as Linux does: crosvm accepts no other number of queues than it has. */
+  #setUpSpares(requestQueues: number): void {
+    for (
+      let index = REQUEST_QUEUE + 1;
+      index < REQUEST_QUEUE + Math.min(requestQueues, MOST_QUEUES);
+      index += 1
+    ) {
+      if (this.transport.maxQueueSize(index) === 0) continue;
+      this.createRequestQueue({ index, size: SPARE_QUEUE_SIZE, tableLength: 0 });
+    }
   }
 
   #readConfig(): { tag: string; requestQueues: number } {

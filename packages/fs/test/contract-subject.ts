@@ -65,14 +65,14 @@ function requests(name: string, opcode: number, data: number): Requests<VirtioFs
 }
 
 /** A device with a tag. */
-export function fsDevice(ring: bigint, queueSize: number, tag = 'share'): FakeDevice {
+export function fsDevice(ring: bigint, queueSize: number, tag = 'share', requestQueues = 1): FakeDevice {
   const config = new Uint8Array(FsConfig.size);
   const name = Uint8Array.from(tag, (character) => character.charCodeAt(0));
-  FsConfig.write(new DataView(config.buffer), 0, { tag: name, numRequestQueues: 1 });
+  FsConfig.write(new DataView(config.buffer), 0, { tag: name, numRequestQueues: requestQueues });
   return new FakeDevice({
     type: DeviceType.FileSystem,
     features: ring,
-    queues: [queueSize, queueSize],
+    queues: Array.from({ length: 1 + requestQueues }, () => queueSize),
     config,
   });
 }

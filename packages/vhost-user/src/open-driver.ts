@@ -1,5 +1,5 @@
 /** Opens a device and its driver, with one form of address for devices of all kinds. */
-import type { DeviceType } from '@virtio/core';
+import { type DeviceType, VirtioError } from '@virtio/core';
 import {
   type DeviceAddress,
   type DriverClass,
@@ -63,6 +63,12 @@ export async function openDriver<D extends OpenDevice, O extends object>(
   what: DeviceAddress | OpenDevice,
   options?: O,
 ): Promise<D> {
+  if (typeof what === 'string' && what.startsWith('/')) {
+    throw new VirtioError(
+      'INVALID_PARAM',
+      `"${what}" is a path, not the address of a device; that of a vhost-user socket begins with "${SCHEME}": ${SCHEME}${what}`,
+    );
+  }
   if (typeof what !== 'string' || !what.startsWith(SCHEME)) {
     return openLinuxDriver(driver, what as OpenDevice, options);
   }
