@@ -77,6 +77,14 @@ function dropTitles(project: ProjectReflection): void {
   }
 }
 
+/** Pages that TypeDoc names after their files (SECURITY, apps/examples/README) get the name that they begin with. */
+function namePages({ documents = [] }: ProjectReflection): void {
+  for (const page of documents) {
+    const heading = /^\s*# (.+)$/m.exec(page.content[0]?.text ?? '')?.[1];
+    if (heading !== undefined && /^[A-Z]+$|\//.test(page.name)) page.name = heading;
+  }
+}
+
 /**
  * One program with all packages. TypeDoc makes one a package, each of which parses the packages that it imports, the declarations of
  * Node.js and its own tests: that took half of the time. Types are not checked here (`skipErrorChecking`): `npm run typecheck` does.
@@ -130,7 +138,14 @@ const project = await app.convert();
 if (project === undefined) process.exit(1);
 linkThrows(project);
 dropTitles(project);
+namePages(project);
 app.renderer.on(IndexEvent.PREPARE_INDEX, indexHeadings);
+// The highlighter gives up on a line after half a second, which its first one may take on a busy machine: that one is of no page.
+let warm = false;
+app.renderer.on(PageEvent.BEGIN, () => {
+  if (!warm) app.renderer.markedPlugin.getHighlighted("import { a } from 'b';\nusing c = a(`${1}`);\n", 'ts');
+  warm = true;
+});
 app.renderer.on(PageEvent.END, (page: PageEvent) => {
   if (page.contents !== undefined) page.contents = mend(page.contents);
 });
