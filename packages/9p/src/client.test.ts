@@ -640,8 +640,11 @@ describe('a server that lies', () => {
           try {
             await attempt();
           } catch (error) {
-            const errors = error instanceof SuppressedError ? [error.error, error.suppressed] : [error];
-            for (const one of errors as unknown[]) {
+            // By name: small engines do not have the class, and what compiles `using` for them makes one of its own.
+            const both = error as SuppressedError;
+            const errors: unknown[] =
+              both.name === 'SuppressedError' ? [both.error, both.suppressed] : [error];
+            for (const one of errors) {
               expect(one instanceof P9Error || one instanceof VirtioError, String(one)).toBe(true);
             }
           }
