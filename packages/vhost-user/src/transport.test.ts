@@ -266,6 +266,30 @@ describe('a vhost-user device', () => {
     await exercise(blk, disk);
   });
 
+  it('notifies at a reset of what was published meanwhile, as a thread that hears of the reset no longer does', async () => {
+    using socket = temporarySocket();
+    const disk = new Disk();
+    // Neither the notification of the request is heard, nor the first one of the reset.
+    await using _backend = await FakeBackend.start(socket.path, { deaf: 2 }, { disk });
+    disk.bytes.fill(7);
+    using device = await openDisk(socket.path, { timeoutMs: 10_000 });
+    using blk = new VirtioBlk(device.transport, device.hal);
+    using buffer = device.hal.alloc(512);
+    const [lost] = await Promise.all([
+      blk.read(0, buffer.bytes).catch((error: unknown) => error),
+      // It is published when the turn ends.
+      new Promise<void>((resolve) => {
+        setImmediate(() => {
+          blk.reset();
+          resolve();
+        });
+      }),
+    ]);
+    expect(lost).toMatchObject({ code: 'DEVICE_RESET' });
+    expect(buffer.bytes[511]).toBe(7);
+    await exercise(blk, disk);
+  });
+
   it('waits after a reset for what the back end says that it had taken', async () => {
     using socket = temporarySocket();
     const disk = new Disk();

@@ -141,7 +141,14 @@ export class VringSet {
       const first = REQUEST_QUEUES[this.#options.deviceType] ?? Infinity;
       const requests = vrings.filter(({ place }) => place.index >= first);
       for (const vring of requests) vring.kick();
-      for (const vring of requests) this.#drain(session, vring, () => this.#unused(vring, packed));
+      for (const vring of requests) {
+        this.#drain(session, vring, () => {
+          const left = this.#unused(vring, packed);
+          // A thread that has just published, and hears of the reset before it has notified, no longer does.
+          if (left > 0) vring.kick();
+          return left;
+        });
+      }
     }
     const bases = session.stopVrings(vrings.map(({ place }) => place.index));
     session.live = false;

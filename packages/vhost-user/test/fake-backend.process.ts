@@ -306,7 +306,10 @@ class Connection {
       case 12: {
         const vring = this.vring(index);
         [vring.kick = -1] = fds.splice(0, 1);
-        poller.watch(vring.kick, () => this.tryServe(index));
+        poller.watch(vring.kick, () => {
+          if (script.deaf > 0) script.deaf -= 1;
+          else this.tryServe(index);
+        });
         break;
       }
       case 13:

@@ -43,6 +43,8 @@ export interface BackendScript {
   hang: boolean;
   /** GET_VRING_BASE is answered at once, and what was held is completed so many milliseconds later. */
   drainMs: number | undefined;
+  /** So many kicks are not heard. */
+  deaf: number;
   /** Bits that the device status does not show. */
   clearStatus: number;
   /** Bits that it shows in addition, until a reset. */
@@ -162,6 +164,7 @@ export class FakeBackend implements AsyncDisposable {
       hang: false,
       drainMs: undefined,
       clearStatus: 0,
+      deaf: 0,
       showStatus: 0,
       ...script,
     };

@@ -114,12 +114,13 @@ const tests: readonly Step[] = [
 
 const seconds = (ms: number): string => `${(ms / 1000).toFixed(1)} s`;
 
-/** The last lines of what a step printed: there a program says what was wrong. */
-function lastLines(printed: string): string[] {
+/** What a step printed of what was wrong: lines that say so themselves, and the last ones, where most programs do. */
+function telling(printed: string): string[] {
   const lines = stripVTControlCharacters(printed)
     .split('\n')
     .filter((line) => line.trim() !== '');
-  return lines.slice(-12);
+  const last = Math.max(0, lines.length - 12);
+  return [...lines.slice(0, last).filter((line) => /\b(?:FAILED|STALE)\b/.test(line)), ...lines.slice(last)];
 }
 
 async function perform({ command: [file, ...args], count }: Step, beside: boolean): Promise<Counts> {
@@ -128,7 +129,7 @@ async function perform({ command: [file, ...args], count }: Step, beside: boolea
     if (beside) {
       const { status, printed } = await runBeside(file, args, { cwd: root });
       if (status === 0) return { passed: 1, failed: 0, skipped: 0, failures };
-      failures = lastLines(printed);
+      failures = telling(printed);
     } else {
       const status = await run(file, args, { cwd: root });
       if (count !== undefined) return judge(count(), status);
