@@ -35,6 +35,13 @@ describe('openDriver', () => {
     await expect(openDriver(VirtioBlk, 'eth0')).rejects.toMatchObject({ code: 'INVALID_PARAM' });
   });
 
+  it('says of a path how the address of its socket is written', async () => {
+    await expect(openDriver(VirtioBlk, unknown('/tmp/disk.sock'))).rejects.toMatchObject({
+      code: 'INVALID_PARAM',
+      message: expect.stringContaining('vhost-user:/tmp/disk.sock') as string,
+    });
+  });
+
   it('refuses what cannot be, and leaves nothing open', async () => {
     await expect(openDriver(VirtioBlk, 'vhost-user:/nonexistent/socket')).rejects.toMatchObject({
       code: 'NO_DEVICE',
