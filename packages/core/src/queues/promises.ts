@@ -1,56 +1,58 @@
 /** The promises of callers that wait for an answer, by slot. A promise is settled where its used chain is found. */
 
+/** Settles the promise of a caller. */
+export type Resolve = (value: unknown) => void;
+
 function nothing(): void {
   return;
 }
 
-/** The `resolve` and `reject` functions of promises: two for each slot, and no other functions are made. */
+/**
+ * What a promise is resolved with to reject it. The `reject` function of a promise is never kept, so that engines need not make it:
+ * it would be a seventh of what a promise costs.
+ */
+export class Rejection {
+  readonly #error: unknown;
+
+  constructor(error: unknown) {
+    this.#error = error;
+  }
+
+  then(_resolve: unknown, reject: (error: unknown) => void): void {
+    reject(this.#error);
+  }
+}
+
+/** The `resolve` functions of promises, one for each slot. */
 export class Promises {
   /** How many wait. */
   count = 0;
 
-  readonly #resolves: ((value: unknown) => void)[];
-  readonly #rejects: ((error: unknown) => void)[];
-
-  // The functions of the promise that was made last; `#capture` stores them here, so that no promise needs a function of its own.
-  #resolve: (value: unknown) => void = nothing;
-  #reject: (error: unknown) => void = nothing;
+  readonly #resolves: Resolve[];
 
   constructor(slots: number) {
-    this.#resolves = new Array<typeof nothing>(slots).fill(nothing);
-    this.#rejects = new Array<typeof nothing>(slots).fill(nothing);
+    this.#resolves = new Array<Resolve>(slots).fill(nothing);
   }
 
   /** Makes a promise for a slot. */
   make(slot: number): Promise<unknown> {
-    const promise = new Promise<unknown>(this.#capture);
-    this.put(slot, this.#resolve, this.#reject);
-    return promise;
+    // A function of its own, which engines inline together with the constructor: no function but `resolve` is then made.
+    return new Promise((resolve) => {
+      this.put(slot, resolve);
+    });
   }
 
-  /** Stores the functions of a promise for a slot. */
-  put(slot: number, resolve: (value: unknown) => void, reject: (error: unknown) => void): void {
+  /** Stores the function of a promise for a slot. */
+  put(slot: number, resolve: Resolve): void {
     this.#resolves[slot] = resolve;
-    this.#rejects[slot] = reject;
     this.count += 1;
   }
 
-  /** The `resolve` function of a slot. */
-  resolveOf(slot: number): (value: unknown) => void {
-    return this.#resolves[slot] as (value: unknown) => void;
-  }
-
-  /** Removes the promise of a slot; returns its `reject` function. */
-  remove(slot: number): (error: unknown) => void {
-    const reject = this.#rejects[slot] as (error: unknown) => void;
+  /** Removes the promise of a slot; returns its function. */
+  remove(slot: number): Resolve {
+    const resolve = this.#resolves[slot] as Resolve;
     this.#resolves[slot] = nothing;
-    this.#rejects[slot] = nothing;
     this.count -= 1;
-    return reject;
+    return resolve;
   }
-
-  readonly #capture = (resolve: (value: unknown) => void, reject: (error: unknown) => void): void => {
-    this.#resolve = resolve;
-    this.#reject = reject;
-  };
 }

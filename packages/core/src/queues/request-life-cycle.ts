@@ -15,7 +15,7 @@ import type { VirtQueue } from '../ring/virt-queue.ts';
 import { Announcer } from './announcer.ts';
 import type { DriverQueue } from './driver-queue.ts';
 import { Interest } from './interest.ts';
-import { Promises } from './promises.ts';
+import { Promises, Rejection, type Resolve } from './promises.ts';
 import type { Request, RequestHandler } from './request.ts';
 import { CANCELLED, RoomLine, type RoomWaiter } from './room-line.ts';
 import { SharedBuffers } from './shared-buffers.ts';
@@ -243,7 +243,7 @@ export abstract class RequestLifeCycle<R> implements DriverQueue {
     for (let slot = 0; slot < this.slots; slot += 1) {
       if (!table.isInFlight(slot) && !table.isLate(slot)) continue;
       table.lose(slot);
-      if (table.isAwaited(slot)) this.#unawait(slot)(error);
+      if (table.isAwaited(slot)) this.#unawait(slot)(new Rejection(error));
     }
     this.line.rejectAll(error);
     this.update();
@@ -333,8 +333,8 @@ export abstract class RequestLifeCycle<R> implements DriverQueue {
   }
 
   /** A caller waits with a promise for the answer to the request of a slot. */
-  protected awaitAnswer(slot: number, { resolve, reject }: Waiter<unknown>, holds: boolean): void {
-    this.promises.put(slot, resolve, reject);
+  protected awaitAnswer(slot: number, { resolve }: Waiter<unknown>, holds: boolean): void {
+    this.promises.put(slot, resolve);
     if (holds) this.table.await(slot);
     else this.table.watch(slot);
     this.interest.begin(holds);
@@ -362,14 +362,12 @@ export abstract class RequestLifeCycle<R> implements DriverQueue {
       if (table.isPolled(slot)) table.pushDone(slot);
       return;
     }
-    const resolve = this.promises.resolveOf(slot);
-    const reject = this.#unawait(slot);
+    const resolve = this.#unawait(slot);
     let value: unknown;
     try {
       value = this.finish(slot);
     } catch (error) {
-      reject(error);
-      return;
+      value = new Rejection(error);
     }
     resolve(value);
   }
@@ -394,8 +392,8 @@ export abstract class RequestLifeCycle<R> implements DriverQueue {
     if (this.failure !== undefined) throw failure;
   }
 
-  /** The caller no longer waits with a promise; returns the promise's `reject` function. */
-  #unawait(slot: number): (error: unknown) => void {
+  /** The caller no longer waits with a promise; returns the function that settles it. */
+  #unawait(slot: number): Resolve {
     this.table.poll(slot);
     return this.promises.remove(slot);
   }
