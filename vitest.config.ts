@@ -1,5 +1,6 @@
 // The unit tests of every package, each a project of its own. They run from the sources, those of the packages they import, too.
 import fs from 'node:fs';
+import { availableParallelism } from 'node:os';
 import path from 'node:path';
 import { defaultServerConditions } from 'vite';
 import { type TestProjectInlineConfiguration, defineConfig } from 'vitest/config';
@@ -37,6 +38,8 @@ function project(manifest: string): TestProjectInlineConfiguration[] {
 
 export default defineConfig({
   test: {
+    // By default it leaves one processor of two to itself, which waits most of the time.
+    maxWorkers: availableParallelism(),
     projects: fs
       .globSync('{packages,apps,tooling}/*/package.json', { cwd: import.meta.dirname })
       .sort()

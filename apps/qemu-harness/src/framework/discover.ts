@@ -6,7 +6,7 @@ import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { HARNESS_DIR } from '../paths.ts';
-import { bundleSource } from '../script/bundle.ts';
+import { bundleSource, type MappedBundle } from '../script/bundle.ts';
 import type { GuestTest } from './define.ts';
 
 const SUITES_DIR = join(HARNESS_DIR, 'src', 'suites');
@@ -37,7 +37,7 @@ export async function discoverTests(files: readonly string[] = suiteFiles()): Pr
 }
 
 /** The guest's half of all suites, bundled. */
-export async function bundleSuites(): Promise<Uint8Array> {
+export async function bundleSuites(): Promise<MappedBundle> {
   const files = suiteFiles();
   const lines = files.map((file, index) => `import suite${index} from ${JSON.stringify(file)};`);
   lines.push(`import { serveTests } from ${JSON.stringify(join(HARNESS_DIR, 'guest', 'test-runner.ts'))};`);

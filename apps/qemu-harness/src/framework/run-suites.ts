@@ -20,7 +20,7 @@ import { discoverTests } from './discover.ts';
 import { boardName, cellName, type Extent, isIncluded, MATRIX, remarks } from './matrix.ts';
 import { portions, reasonAgainst, slotsOf } from './plan.ts';
 import { createReport, isGreen, type RunRecord, type TestResult } from './results.ts';
-import { type CellTest, runInGuest, type RunnerOptions, suiteFiles } from './runner.ts';
+import { type CellTest, makeSuites, runInGuest, type RunnerOptions } from './runner.ts';
 
 /** What to run and how to show it. */
 export interface SuiteOptions {
@@ -60,7 +60,7 @@ export async function runSuites(options: SuiteOptions): Promise<number> {
   const interruption = new AbortController();
   const interrupt = (): void => interruption.abort();
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, interrupt);
-  let ready: (Pick<RunnerOptions, 'files' | 'programs'> & { qemu: string; bases: Bases }) | undefined;
+  let ready: (Pick<RunnerOptions, 'suites' | 'programs'> & { qemu: string; bases: Bases }) | undefined;
   const guests = planGuests(selection);
   try {
     await list(live, [
@@ -75,7 +75,7 @@ export async function runSuites(options: SuiteOptions): Promise<number> {
           }
           const wanted = guests.flatMap(({ tests }) => tests.map(({ test }) => test));
           const programs = await ensurePrograms(wanted, report);
-          ready = { bases, files: await suiteFiles(), programs, qemu: await qemuVersion() };
+          ready = { bases, suites: await makeSuites(), programs, qemu: await qemuVersion() };
           const systems = [...bases].map(
             ([arch, { image, accelerator }]) =>
               `${arch} (${accelerator}): Linux ${image.kernelRelease}, Node.js ${image.nodeVersion}`,
@@ -90,10 +90,10 @@ export async function runSuites(options: SuiteOptions): Promise<number> {
         title: guest.title,
         task: async (_context: object, task: Task): Promise<void> => {
           if (ready === undefined || interruption.signal.aborted) throw new Error('not run');
-          const { files, programs, bases } = ready;
+          const { suites, programs, bases } = ready;
           await runShown(guest, task, live, {
             ...baseOf(bases, guest.arch),
-            ...{ files, programs, signal: interruption.signal },
+            ...{ suites, programs, signal: interruption.signal },
           });
           const failed = failuresOf(guest);
           if (failed > 0) throw new Error(`${guest.title}: ${failed} failed`);

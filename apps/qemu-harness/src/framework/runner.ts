@@ -15,13 +15,14 @@ import type { GuestImage } from '../image/image.ts';
 import { HARNESS_DIR } from '../paths.ts';
 import { lastLines } from '../run.ts';
 import { bundle } from '../script/bundle.ts';
+import { type Origins, originsOf } from '../script/origins.ts';
 import { Backends, type Programs } from './backends.ts';
 import type { Cell, GuestTest } from './define.ts';
 import { bundleSuites } from './discover.ts';
 import { createHostEnv } from './host-env.ts';
 import { planTest, SlotAllocator, type PlannedTest } from './plan.ts';
 import type { Picture, TestResult } from './results.ts';
-import { type CallHost, judge, TestProcess } from './test-process.ts';
+import { type CallHost, judge, SUITES, TestProcess } from './test-process.ts';
 
 /** A test in a cell. The cells of one guest have the same machine and transport; rings are a property of each device. */
 export interface CellTest {
@@ -42,8 +43,7 @@ export interface RunnerEvents {
 export interface RunnerOptions {
   readonly image: GuestImage;
   readonly accelerator: Accelerator;
-  /** What the guest gets beside the image: {@link suiteFiles}. */
-  readonly files: readonly CpioEntry[];
+  readonly suites: Suites;
   /** The programs that are devices of tests. */
   readonly programs: Programs;
   readonly events: RunnerEvents;
@@ -59,13 +59,25 @@ const OUTPUT_LINES = 40;
 /** The program `virtio` of `@virtio/cli`. */
 const CLI = join(HARNESS_DIR, '../../packages/cli/src/bin.ts');
 
-/** The agent, the suites and the command line, as files of the guest. */
-export async function suiteFiles(): Promise<readonly CpioEntry[]> {
-  return [
-    ...(await agentFiles()),
-    { type: 'file', path: 'guest/suites.mjs', data: await bundleSuites() },
-    { type: 'file', path: 'guest/virtio.mjs', data: await bundle(CLI, { small: true }) },
-  ];
+/** The suites as a guest gets them. */
+export interface Suites {
+  /** The agent, the suites and the command line: what the guest gets beside the image. */
+  readonly files: readonly CpioEntry[];
+  /** Tells the places in the suites' sources that a text of the guest means. */
+  readonly origins: Origins;
+}
+
+/** Bundles the suites. */
+export async function makeSuites(): Promise<Suites> {
+  const { code, map } = await bundleSuites();
+  return {
+    files: [
+      ...(await agentFiles()),
+      { type: 'file', path: SUITES.slice(1), data: code },
+      { type: 'file', path: 'guest/virtio.mjs', data: await bundle(CLI, { small: true }) },
+    ],
+    origins: originsOf(SUITES, map, HARNESS_DIR),
+  };
 }
 
 /**
@@ -131,7 +143,7 @@ interface Attempt {
  */
 async function attemptInGuest(
   tests: readonly CellTest[],
-  { image, accelerator, files, programs, events, signal }: RunnerOptions,
+  { image, accelerator, suites, programs, events, signal }: RunnerOptions,
   settle: Settle,
   again: Set<CellTest>,
 ): Promise<Attempt> {
@@ -161,7 +173,7 @@ async function attemptInGuest(
     );
     events.onBoot?.('starting', 0);
     const warnings: string[] = [];
-    const all = [...files, ...planned.flatMap((test) => test.files)];
+    const all = [...suites.files, ...planned.flatMap((test) => test.files)];
     const guest = await Guest.start(config, image, all, budget, {
       onStage: (stage, seconds) => events.onBoot?.(stage, seconds),
       onWarning: (text) => warnings.push(text),
@@ -180,7 +192,9 @@ async function attemptInGuest(
         events.onTestStart?.(item);
         if (!process.isUsable) process = new TestProcess(guest);
         const last = begun === tests.length;
-        settle(item, await runTest(guest, process, plan, item.cell, backends, warnings, last));
+        const result = await runTest(guest, process, plan, item.cell, backends, warnings, last);
+        const { detail } = result;
+        settle(item, detail === undefined ? result : { ...result, detail: suites.origins(detail) });
       }
       await guest.powerOff();
       return { rest: [] };

@@ -14,6 +14,9 @@ const CLOSING_MS = 15_000;
 /** For a killed process to be gone. One that the kernel does not let go takes the guest with it. */
 const KILL_MS = 20_000;
 
+/** The bundle of all suites in a guest. */
+export const SUITES = `${GUEST_DIR}/suites.mjs`;
+
 /** How a process ended. */
 export interface ProcessEnd {
   readonly status: number;
@@ -54,7 +57,7 @@ export class TestProcess {
   /** Starts a process in the guest. */
   constructor(guest: Guest) {
     this.#guest = guest;
-    this.#program = guest.run(['--enable-source-maps', `${GUEST_DIR}/suites.mjs`], {
+    this.#program = guest.run([SUITES], {
       onOutput: (_stream, bytes) => {
         if (this.#course !== undefined) this.#course.output += bytes.toString('utf8');
       },

@@ -41,7 +41,7 @@ describe('bundle', () => {
 
 describe('bundleSuites', () => {
   it('carries nothing into the guest that only the host needs', async () => {
-    const text = Buffer.from(await bundleSuites()).toString('utf8');
+    const text = Buffer.from((await bundleSuites()).code).toString('utf8');
     const sources = [...text.matchAll(/^\/\/ ((?:src|guest)\/\S+\.ts)$/gm)].map(([, path]) => path);
     expect(sources).toContain('guest/test-runner.ts');
     expect(

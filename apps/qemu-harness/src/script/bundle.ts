@@ -4,7 +4,7 @@
  */
 import { existsSync, statSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
-import { build, type BuildFailure, type BuildOptions, type Message } from 'esbuild';
+import { build, type BuildFailure, type BuildOptions, type Message, type OutputFile } from 'esbuild';
 import { HarnessError } from '../errors.ts';
 import { HARNESS_DIR } from '../paths.ts';
 
@@ -18,7 +18,7 @@ export async function bundle(file: string, { small = false } = {}): Promise<Uint
   if (!existsSync(path) || !statSync(path).isFile()) {
     throw new HarnessError('BUNDLE_FAILED', `There is no file ${path}.`);
   }
-  return runBuild(
+  const [output] = await runBuild(
     {
       entryPoints: [path],
       absWorkingDir: dirname(path),
@@ -27,18 +27,42 @@ export async function bundle(file: string, { small = false } = {}): Promise<Uint
     },
     file,
   );
+  if (output === undefined) {
+    throw new HarnessError('BUNDLE_FAILED', `${file}: the bundler returned no output.`);
+  }
+  return output.contents;
+}
+
+/** A module and its source map. */
+export interface MappedBundle {
+  readonly code: Uint8Array;
+  /** The source map, which stays on the host: to read it takes Node.js in a guest longer than most tests. */
+  readonly map: string;
 }
 
 /** Bundles a module that is given as text, as if it were the file `name` in `directory`. */
-export async function bundleSource(contents: string, directory: string, name: string): Promise<Uint8Array> {
+export async function bundleSource(contents: string, directory: string, name: string): Promise<MappedBundle> {
   const stdin = { contents, resolveDir: directory, sourcefile: name, loader: 'ts' } as const;
-  return runBuild({ stdin, absWorkingDir: directory, sourceRoot: `${directory}/` }, name);
+  const outputs = await runBuild(
+    {
+      ...{ stdin, absWorkingDir: directory, outfile: join(directory, 'bundle.mjs') },
+      ...{ sourcemap: 'external', sourcesContent: false },
+    },
+    name,
+  );
+  const output = (ending: string): OutputFile => {
+    const found = outputs.find(({ path }) => path.endsWith(ending));
+    if (found === undefined) throw new Error(`The bundler returned no ${ending}.`);
+    return found;
+  };
+  return { code: output('.mjs').contents, map: output('.map').text };
 }
 
-async function runBuild(options: BuildOptions, name: string): Promise<Uint8Array> {
+async function runBuild(options: BuildOptions, name: string): Promise<readonly OutputFile[]> {
   try {
     const result = await build({
       sourcemap: 'inline',
+      sourcesContent: true,
       ...options,
       bundle: true,
       write: false,
@@ -49,7 +73,6 @@ async function runBuild(options: BuildOptions, name: string): Promise<Uint8Array
       external: ['koffi'],
       // A script anywhere on the disk finds the packages of the project.
       nodePaths: [join(HARNESS_DIR, 'node_modules')],
-      sourcesContent: true,
       keepNames: true,
       logLevel: 'silent',
       // CommonJS packages inside an ES module still call require.
@@ -57,11 +80,7 @@ async function runBuild(options: BuildOptions, name: string): Promise<Uint8Array
         js: "import { createRequire as createRequireForBundle } from 'node:module'; const require = createRequireForBundle(import.meta.url);",
       },
     });
-    const output = result.outputFiles[0];
-    if (output === undefined) {
-      throw new HarnessError('BUNDLE_FAILED', `${name}: the bundler returned no output.`);
-    }
-    return output.contents;
+    return result.outputFiles;
   } catch (error) {
     if (!isBuildFailure(error)) throw error;
     throw new HarnessError(

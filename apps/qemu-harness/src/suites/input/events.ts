@@ -44,7 +44,7 @@ export default [
   ...(['keyboard', 'mouse', 'tablet', 'multitouch'] as const).map((kind) =>
     guestTest({
       device: 'input',
-      name: `gets ${EVENTS[kind].toLocaleString('en')} events of a ${kind} in order and complete`,
+      name: `gets ${EVENTS[kind]} events of a ${kind} in order and complete`,
       long: true,
       timeoutS: 120,
       devices: { input: device(kind) },

@@ -7,7 +7,7 @@ import { createHash } from 'node:crypto';
 import { createSocket } from 'node:dgram';
 import { Resolver } from 'node:dns/promises';
 import { writeFileSync } from 'node:fs';
-import { createServer, request } from 'node:http';
+import { createServer, request } from '../_http.ts';
 import { join } from 'node:path';
 import { guestTest, type DeviceSpec, type GuestTest, type HostEnv, pattern } from '../../framework/define.ts';
 import { TinyStack } from '../../../../../packages/net/examples/tiny-stack.ts';

@@ -1,7 +1,7 @@
 /** The host's half of the socket tests: programs at the far ends, which are unix sockets. They read only when they are told to. */
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { request } from 'node:http';
+import { request } from '../_http.ts';
 import { connect, createServer, type Socket } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { setTimeout as delay } from 'node:timers/promises';

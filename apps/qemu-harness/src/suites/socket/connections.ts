@@ -1,6 +1,6 @@
 /** Connections come and go: out, in, refused, many at once, in halves. */
 import { deepEqual, equal, ok } from 'node:assert/strict';
-import { createServer } from 'node:http';
+import { createServer } from '../_http.ts';
 import { text } from 'node:stream/consumers';
 import { setTimeout as delay } from 'node:timers/promises';
 import { toDuplex } from '@virtio/linux';
