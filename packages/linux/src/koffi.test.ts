@@ -60,7 +60,9 @@ function failures(resolve: string): Record<string, Failure> {
       results[name] = { code: error.code, message: error.message, cause: error.cause?.code ?? error.cause?.message };
     };
     ${Object.entries(CALLS)
-      .map(([name, call]) => `try { ${call}; tell('${name}', {}); } catch (error) { tell('${name}', error); }`)
+      .map(
+        ([name, call]) => `try { ${call}; tell('${name}', {}); } catch (error) { tell('${name}', error); }`,
+      )
       .join('\n')}
     results.list = { message: String(Array.isArray(linux.listDevices())) };
     console.log(JSON.stringify(results));`;
@@ -78,7 +80,7 @@ function failures(resolve: string): Record<string, Failure> {
     { encoding: 'utf8', env: { ...process.env, NODE_PATH: '' } },
   );
   expect(stderr).toBe('');
-return JSON.parse(stdout) as Record<string, Failure>;
+  return JSON.parse(stdout) as Record<string, Failure>;
 }
 
 describe('without koffi', () => {

@@ -4,9 +4,10 @@
  */
 import { createRequire } from 'node:module';
 import { VirtioError } from '@virtio/core';
+import type * as koffiModule from 'koffi';
 import { errorName } from './system-error.ts';
 
-type Koffi = typeof import('koffi');
+type Koffi = typeof koffiModule;
 
 let loaded: Koffi | undefined;
 

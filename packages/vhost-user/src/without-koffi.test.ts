@@ -31,6 +31,7 @@ it('says what to install where koffi is missing, with and without a listening so
     { encoding: 'utf8' },
   );
   expect(stderr).toBe('');
-  const line = 'VirtioError UNSUPPORTED @virtio/linux makes system calls through the package koffi, which was not found; run ';
+  const line =
+    'VirtioError UNSUPPORTED @virtio/linux makes system calls through the package koffi, which was not found; run ';
   expect(stdout.split('\n').map((text) => text.slice(0, line.length))).toEqual([line, line, '']);
 }, 60_000);
