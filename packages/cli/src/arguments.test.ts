@@ -139,9 +139,12 @@ describe('the command line', () => {
     ['trace 0000:00:03.0 -- blk nothing', /"blk nothing" is not a command/],
     [
       'blk verify 0000:00:03.0 /nowhere/x',
-      /^virtio: \/nowhere\/x could not be opened: there is no such file\nhint: check/,
+      /^virtio: \/nowhere\/x could not be opened: there is no directory \/nowhere\nhint: check/,
     ],
-    ['net inject 0000:00:03.0 /nowhere/x', /there is no such file/],
+    ['net inject 0000:00:03.0 /nowhere', /\/nowhere could not be opened: there is no such file\nhint: check/],
+    ['trace 0000:00:03.0 -o /nowhere/x', /there is no directory \/nowhere\nhint: check/],
+    ['trace 0000:00:03.0 -o /', /^virtio: \/ could not be opened: it is a directory\nhint: give a file/],
+    ['gpu show 0000:00:03.0 /', /^virtio: a file could not be read: it is a directory\nhint: give a file/],
     ['probe nonsense', /"nonsense" is not the address of a device\nhint: write pci:0000:00:03.0/],
     ['probe vhost-user:/tmp/x', /does not report its device type\nhint: add --type/],
     ['probe vhost-user:/tmp/x --type nothing', /"nothing" is not a type of device/],
@@ -149,6 +152,21 @@ describe('the command line', () => {
     const { status, err } = await virtio(line);
     expect(err).toMatch(message);
     expect(status).toBe(2);
+  });
+
+  it.each([
+    ['EACCES', 'open', '/tmp/x could not be opened: its rights do not permit it', 4],
+    ['EROFS', 'open', '/tmp/x could not be opened: its file system is read-only', 4],
+    ['ENOSPC', 'write', '/tmp/x could not be written: its file system is full', 1],
+  ])('says what to do about a file with %s', (code, syscall, message, status) => {
+    const error = Object.assign(new Error(`${code}: no`), { code, syscall, path: '/tmp/x' });
+    expect(reportOf(error)).toMatchObject({ status, code, message, advice: expect.any(String) as string });
+  });
+
+  it('does not advise root where sysfs is read-only, which root cannot change', () => {
+    const cause = Object.assign(new Error('EROFS'), { code: 'EROFS' });
+    const error = new VirtioError('PERMISSION_DENIED', 'run it on the host', { cause });
+    expect(reportOf(error)).toMatchObject({ status: 4, advice: undefined });
   });
 
   it('reports errors as JSON where JSON was asked for', async () => {

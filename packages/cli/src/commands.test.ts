@@ -280,6 +280,12 @@ describe('rng', () => {
     };
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
     try {
+      const json = virtio('rng vhost-user:/tmp/fs.sock --json', { devices });
+      await vi.waitFor(() => expect(device.queues[0]?.notifications).toBe(1), 60_000);
+      await vi.advanceTimersByTimeAsync(70_000);
+      // Nothing but the error.
+      expect(JSON.parse((await json).err)).toMatchObject({ error: { code: 'CLI' } });
+      device.queues.forEach((queue) => (queue.notifications = 0));
       const command = virtio('rng vhost-user:/tmp/fs.sock', { devices });
       await vi.waitFor(() => expect(device.queues[0]?.notifications).toBe(1), 60_000);
       await vi.advanceTimersByTimeAsync(70_000);

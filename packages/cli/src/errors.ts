@@ -1,6 +1,8 @@
 /** Exit statuses, and errors with advice for the command line. */
 import { VirtioError } from '@virtio/core';
 import { CommanderError } from 'commander';
+import { existsSync } from 'node:fs';
+import { dirname } from 'node:path';
 
 /** Exit statuses. */
 export const ExitStatus = {
@@ -118,8 +120,9 @@ export function reportOf(error: unknown): Report {
   }
   if (VirtioError.is(error)) {
     const { status, advice }: Known = KNOWN[error.code] ?? { status: ExitStatus.FAILED };
-    // A socket where nobody listens is in no list of devices; its message says what to do.
-    const elsewhere = error.code === 'NO_DEVICE' && error.cause !== undefined;
+    // A socket where nobody listens is in no list of devices, and rights do not help where sysfs is read-only: these messages say what to do.
+    const { code: cause } = (error.cause ?? {}) as NodeJS.ErrnoException;
+    const elsewhere = (error.code === 'NO_DEVICE' && error.cause !== undefined) || cause === 'EROFS';
     return {
       status,
       code: error.code,
@@ -128,18 +131,53 @@ export function reportOf(error: unknown): Report {
       help: `virtio explain ${error.code}`,
     };
   }
-  if (error instanceof Error) {
-    const { code = error.name, path } = error as NodeJS.ErrnoException;
-    const status = ['EACCES', 'EPERM', 'EROFS'].includes(code) ? ExitStatus.REFUSED : ExitStatus.FAILED;
-    // Errors of shares have this form, too, but another name; what is not there is the host's.
-    if (error.name === 'Error' && path !== undefined && ['ENOENT', 'ENOTDIR'].includes(code)) {
-      const message = `${path} could not be opened: there is no such file`;
-      return { status: ExitStatus.USAGE, code, message, advice: 'check the path', help: undefined };
-    }
-    return { status, code, message: error.message, advice: undefined, help: undefined };
-  }
+  if (error instanceof Error) return fileReport(error);
   const message = String(error);
   return { status: ExitStatus.FAILED, code: 'UNKNOWN', message, advice: undefined, help: undefined };
+}
+
+/** What is wrong with a file of the user, and what to do. */
+const FILES: Readonly<Record<string, readonly [status: ExitStatus, what: string, advice: string]>> = {
+  ENOENT: [ExitStatus.USAGE, 'there is no such file', 'check the path'],
+  ENOTDIR: [ExitStatus.USAGE, 'there is no such file', 'check the path'],
+  EISDIR: [ExitStatus.USAGE, 'it is a directory', 'give a file'],
+  EACCES: [
+    ExitStatus.REFUSED,
+    'its rights do not permit it',
+    'check them, and those of the directories above',
+  ],
+  EPERM: [
+    ExitStatus.REFUSED,
+    'its rights do not permit it',
+    'check them, and those of the directories above',
+  ],
+  EROFS: [ExitStatus.REFUSED, 'its file system is read-only', 'choose another directory'],
+  ENOSPC: [ExitStatus.FAILED, 'its file system is full', 'make room, or choose another directory'],
+};
+
+/** How the calls of the system are called in a message. */
+const DONE: Readonly<Record<string, string>> = { read: 'read', write: 'written' };
+
+/** The report of an error of Node.js. */
+function fileReport(error: NodeJS.ErrnoException): Report {
+  const { code = error.name, path, syscall } = error;
+  // Errors of shares have this form, too, but another name: what is not there is the host's.
+  const known = error.name === 'Error' && syscall !== undefined ? FILES[code] : undefined;
+  if (known === undefined) {
+    const status = ['EACCES', 'EPERM', 'EROFS'].includes(code) ? ExitStatus.REFUSED : ExitStatus.FAILED;
+    return { status, code, message: error.message, advice: undefined, help: undefined };
+  }
+  const [status, what, advice] = known;
+  const absent = path !== undefined && code === 'ENOENT' && !existsSync(dirname(path));
+  return {
+    status,
+    code,
+    message: `${path ?? 'a file'} could not be ${DONE[syscall ?? ''] ?? 'opened'}: ${
+      absent ? `there is no directory ${dirname(path)}` : what
+    }`,
+    advice,
+    help: undefined,
+  };
 }
 
 /** The message of an error without what is for programmers: a file, and a function that the hint has a command for. */

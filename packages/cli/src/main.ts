@@ -8,6 +8,31 @@ import { createProgram } from './program.ts';
 import pc from 'picocolors';
 
 /**
+ * How long a command that was interrupted may take to end in good order, in milliseconds: a stream is stopped, a file server is asked to end
+ * a request. A device that does not answer holds it up no longer than this; the end of the process resets it.
+ */
+const GRACE_MS = 2000;
+
+/** Waits for a command, but not for ever once it is interrupted. */
+async function inTime(command: Promise<unknown>, signal: AbortSignal): Promise<void> {
+  const late = Promise.withResolvers<never>();
+  let timer: NodeJS.Timeout | undefined;
+  const interrupted = (): void => {
+    timer = setTimeout(() => {
+      late.reject(signal.reason);
+    }, GRACE_MS);
+  };
+  if (signal.aborted) interrupted();
+  else signal.addEventListener('abort', interrupted, { once: true });
+  try {
+    await Promise.race([command, late.promise]);
+  } finally {
+    signal.removeEventListener('abort', interrupted);
+    clearTimeout(timer);
+  }
+}
+
+/**
  * Runs a command.
  *
  * @param argv the arguments after `virtio`
@@ -16,7 +41,7 @@ import pc from 'picocolors';
 export async function run(argv: readonly string[], host: Host): Promise<number> {
   const json = argv.includes('--json');
   try {
-    await createProgram(host, { tellErrors: !json }).parseAsync(argv, { from: 'user' });
+    await inTime(createProgram(host, { tellErrors: !json }).parseAsync(argv, { from: 'user' }), host.signal);
     // A command that runs until it is interrupted then succeeds, but not if the reader of its output has ended.
     const status = host.signal.aborted ? statusOf(host.signal) : ExitStatus.OK;
     return status === ExitStatus.BROKEN_PIPE ? status : ExitStatus.OK;

@@ -2,8 +2,20 @@ import { VirtioError } from '@virtio/core';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { LinuxSystem } from './system.ts';
+
+/** The error with which each file is opened. */
+const refused = vi.hoisted(() => ({ code: '' }));
+
+vi.mock('node:fs', async (original) => {
+  const fs = await original<{ openSync(...args: unknown[]): number }>();
+  const openSync = (...args: unknown[]): number => {
+    if (refused.code !== '') throw Object.assign(new Error(refused.code), { code: refused.code });
+    return fs.openSync(...args);
+  };
+  return { ...fs, openSync };
+});
 
 const DEVICE = { kind: 'pci', address: '0000:00:03.0' } as const;
 const PCI = 'sys/bus/pci/devices/0000:00:03.0';
@@ -33,6 +45,7 @@ describe('LinuxSystem', () => {
   });
 
   afterEach(() => {
+    refused.code = '';
     rmSync(root, { recursive: true });
   });
 
@@ -75,5 +88,40 @@ describe('LinuxSystem', () => {
     expect(readFileSync(join(root, 'sys/bus/pci/drivers/virtio-pci/unbind'), 'utf8')).toBe(DEVICE.address);
     expect(readFileSync(join(root, PCI, 'driver_override'), 'utf8')).toBe('\n');
     expect(code(() => system.bind(DEVICE.address, 'virtio-pci', false))).toBeUndefined();
+  });
+
+  it('gives a device back to the driver that it had, and its override, when binding fails on the way', () => {
+    mkdirSync(join(root, 'sys/bus/pci/drivers/vfio-pci'));
+    file(`${PCI}/driver_override`, 'virtio-pci\n');
+    expect(() => system.bind(DEVICE.address, 'vfio-pci', true)).toThrow(/did not take it/);
+    expect(readFileSync(join(root, PCI, 'driver_override'), 'utf8')).toBe('virtio-pci\n');
+    file('sys/bus/pci/drivers_probe');
+    rmSync(join(root, PCI, 'driver_override'));
+    expect(() => system.bind(DEVICE.address, 'vfio-pci', true)).toThrow(
+      /driver_override could not be written/,
+    );
+    expect(readFileSync(join(root, 'sys/bus/pci/drivers/virtio-pci/unbind'), 'utf8')).toBe(DEVICE.address);
+    expect(readFileSync(join(root, 'sys/bus/pci/drivers_probe'), 'utf8')).toBe(DEVICE.address);
+  });
+
+  it.each([
+    ['EACCES', 'PERMISSION_DENIED', 'run it as root'],
+    ['EPERM', 'PERMISSION_DENIED', 'run it as root'],
+    ['EROFS', 'PERMISSION_DENIED', 'sysfs is read-only here, as in most containers: run it on the host'],
+    ['EIO', 'SYSTEM_ERROR', "the kernel's log says why"],
+  ])('says what to do if the kernel refuses with %s', (errno, code, advice) => {
+    refused.code = errno;
+    mkdirSync(join(root, 'sys/bus/pci/drivers/vfio-pci'));
+    const fails = (act: string): unknown =>
+      expect.objectContaining({
+        code,
+        message: expect.stringMatching(
+          new RegExp(
+            `^PCI 0000:00:03\\.0 could not be ${act}: .*/driver/unbind could not be written \\(${errno}\\); ${advice} `,
+          ),
+        ) as string,
+      });
+    expect(() => system.bind(DEVICE.address, 'vfio-pci', true)).toThrow(fails('bound to vfio-pci'));
+    expect(() => system.unbind(DEVICE.address)).toThrow(fails('unbound from its driver'));
   });
 });

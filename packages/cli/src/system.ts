@@ -29,6 +29,13 @@ const list = (path: string): string[] => {
   }
 };
 
+/** What to do if sysfs cannot be written. */
+const WRITE_ADVICE: Readonly<Record<string, string>> = {
+  EACCES: 'run it as root',
+  EPERM: 'run it as root',
+  EROFS: 'sysfs is read-only here, as in most containers: run it on the host',
+};
+
 /** The devices of this machine. */
 export class LinuxSystem implements System {
   readonly #root: string;
@@ -91,29 +98,44 @@ export class LinuxSystem implements System {
         `the kernel has no driver ${driver}; load its module: modprobe ${driver}`,
       );
     }
-    if (current !== undefined) {
-      if (!takeOver) {
-        throw new VirtioError('DEVICE_BUSY', `PCI ${address} is in use by the kernel's driver ${current}`);
-      }
-      this.#write(join(path, 'driver/unbind'), address);
+    if (current !== undefined && !takeOver) {
+      throw new VirtioError('DEVICE_BUSY', `PCI ${address} is in use by the kernel's driver ${current}`);
     }
-    this.#write(join(path, 'driver_override'), `${driver ?? ''}\n`);
-    this.#write(join(this.#root, 'sys/bus/pci/drivers_probe'), address);
-    const now = this.#driver(path);
-    if (driver !== undefined && now !== driver) {
-      this.#write(join(path, 'driver_override'), '\n');
-      throw new VirtioError(
-        'SYSTEM_ERROR',
-        `PCI ${address} was offered to ${driver}, which did not take it; its driver is ${now ?? 'none'}. See the kernel's log for the reason`,
-      );
+    const write = this.#writer(`PCI ${address} could not be bound to ${driver ?? 'its default driver'}`);
+    const override = join(path, 'driver_override');
+    const probe = join(this.#root, 'sys/bus/pci/drivers_probe');
+    const before = read(override)?.replace('(null)', '') ?? '';
+    if (current !== undefined) write(join(path, 'driver/unbind'), address);
+    try {
+      write(override, `${driver ?? ''}\n`);
+      write(probe, address);
+      const now = this.#driver(path);
+      if (driver !== undefined && now !== driver) {
+        throw new VirtioError(
+          'SYSTEM_ERROR',
+          `PCI ${address} was offered to ${driver}, which did not take it. See the kernel's log for the reason`,
+        );
+      }
+    } catch (error) {
+      const attempt = (file: string, text: string): void => {
+        try {
+          write(file, text);
+        } catch {
+          // The first error is the one to tell.
+        }
+      };
+      attempt(override, `${before}\n`);
+      if (current !== undefined) attempt(probe, address);
+      throw error;
     }
   }
 
   unbind(address: string): void {
     const path = this.#pciPath(address);
     if (this.#driver(path) === undefined) return;
-    this.#write(join(path, 'driver/unbind'), address);
-    this.#write(join(path, 'driver_override'), '\n');
+    const write = this.#writer(`PCI ${address} could not be unbound from its driver`);
+    write(join(path, 'driver/unbind'), address);
+    write(join(path, 'driver_override'), '\n');
   }
 
   #driver(path: string): string | undefined {
@@ -132,24 +154,27 @@ export class LinuxSystem implements System {
     return path;
   }
 
-  #write(path: string, text: string): void {
-    try {
-      // Not made where it is missing: in sysfs the system would report missing rights then.
-      const file = openSync(path, constants.O_WRONLY | constants.O_TRUNC);
+  /** Writes files of sysfs. @param what what was asked, for messages */
+  #writer(what: string): (path: string, text: string) => void {
+    return (path, text) => {
       try {
-        writeSync(file, text);
-      } finally {
-        closeSync(file);
+        // Not made where it is missing: in sysfs the system would report missing rights then.
+        const file = openSync(path, constants.O_WRONLY | constants.O_TRUNC);
+        try {
+          writeSync(file, text);
+        } finally {
+          closeSync(file);
+        }
+      } catch (error) {
+        const { code = '' } = error as NodeJS.ErrnoException;
+        const advice = WRITE_ADVICE[code];
+        throw new VirtioError(
+          advice === undefined ? 'SYSTEM_ERROR' : 'PERMISSION_DENIED',
+          `${what}: ${path} could not be written (${code}); ${advice ?? "the kernel's log says why"}`,
+          { cause: error },
+        );
       }
-    } catch (error) {
-      const { code = '' } = error as NodeJS.ErrnoException;
-      const refused = ['EACCES', 'EPERM', 'EROFS'].includes(code);
-      throw new VirtioError(
-        refused ? 'PERMISSION_DENIED' : 'SYSTEM_ERROR',
-        `${path} could not be written (${code}); ${refused ? 'run it as root' : "the kernel's log says why"}`,
-        { cause: error },
-      );
-    }
+    };
   }
 
   /** The directories of the kernel's virtio devices at an address. */

@@ -5,9 +5,10 @@ import { V86Machine } from '@virtio/v86';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { PassThrough } from 'node:stream';
+import { PassThrough, Readable } from 'node:stream';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { type Outcome, virtio, type World } from '../test/fake-host.ts';
+import { ExitStatus } from './errors.ts';
 import { Ending } from './main.ts';
 
 const ADDRESS = 'pci:0000:00:05.0';
@@ -59,6 +60,20 @@ describe("on v86's devices", { timeout: 120_000 }, () => {
     expect(again.status).toBe(4);
     expect(again.err).toMatch(/exists already, with 10 bytes\nhint: add --force/);
   });
+
+  it('ends at SIGINT while the input to put does not come', async () => {
+    const controller = new AbortController();
+    const input = new Readable({
+      read: () => {
+        setTimeout(() => {
+          controller.abort(new Ending(ExitStatus.INTERRUPTED));
+        }, 50);
+      },
+    });
+    const { signal } = controller;
+    const { status, err } = await run(DeviceType.P9, `9p put ${ADDRESS} - /never`, { input, signal });
+    expect({ status, err }).toEqual({ status: 130, err: '' });
+  }, 10_000);
 
   it('has a shell', async () => {
     const script = 'mkdir "a folder"\ncd "a folder"\npwd\ncd /\nmv "a folder" other\nls\n';

@@ -135,15 +135,23 @@ describe('DriverBinding', () => {
     expect(() => binding[Symbol.dispose]()).not.toThrow();
   });
 
-  it('reports missing rights as such', () => {
+  it.each([
+    ['EACCES', /\(EACCES\); run as root; or have root bind the device/],
+    ['EROFS', /\(EROFS\); sysfs is read-only here, as in most containers, also for root/],
+  ])('reports missing rights as such: %s', (code, message) => {
     machine.pci(address, { device: '0x1042' });
     const files = new SystemFiles(machine.root);
     files.write = () => {
-      throw Object.assign(new Error('no'), { code: 'EACCES' });
+      throw Object.assign(new Error('no'), { code });
     };
     expect(
       () => new DriverBinding(files, describePciDevice(files, address), 'vfio-pci', { takeOver: false }),
-    ).toThrow(expect.objectContaining({ code: 'PERMISSION_DENIED' }));
+    ).toThrow(
+      expect.objectContaining({
+        code: 'PERMISSION_DENIED',
+        message: expect.stringMatching(message) as string,
+      }),
+    );
   });
 
   it('releases a device and offers it to its driver again', () => {

@@ -133,22 +133,23 @@ export function releaseDevice(
   };
 }
 
+const NO_RIGHTS = 'run as root; or have root bind the device and give you its file in /dev/vfio';
+
+/** What to do if the kernel refuses to write. */
+const REFUSED: Readonly<Record<string, string>> = {
+  EACCES: NO_RIGHTS,
+  EPERM: NO_RIGHTS,
+  EROFS:
+    'sysfs is read-only here, as in most containers, also for root: bind the device on the host, and pass its file in /dev/vfio in',
+};
+
 function writeDriverFile(files: SystemFiles, path: string, text: string, address: string): void {
   try {
     files.write(path, text);
   } catch (error) {
-    if (['EACCES', 'EPERM', 'EROFS'].includes(errorName(error) ?? '')) {
-      throw systemError(
-        `PCI ${address} could not be bound to another driver: ${path} could not be written`,
-        error,
-        'run as root; or have root bind the device and give you its file in /dev/vfio',
-        'PERMISSION_DENIED',
-      );
-    }
-    throw systemError(
-      `PCI ${address} could not be bound to another driver: ${path} could not be written`,
-      error,
-      'the kernel log ("dmesg") says why',
-    );
+    const what = `PCI ${address} could not be bound to another driver: ${path} could not be written`;
+    const advice = REFUSED[errorName(error) ?? ''];
+    if (advice !== undefined) throw systemError(what, error, advice, 'PERMISSION_DENIED');
+    throw systemError(what, error, 'the kernel log ("dmesg") says why');
   }
 }

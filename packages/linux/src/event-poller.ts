@@ -6,7 +6,8 @@
  * all that was signalled: libuv calls koffi's callback outside of any JavaScript, where a thrown error would surface in an
  * unrelated place.
  */
-import { node } from 'koffi';
+import type { node } from 'koffi';
+import { koffi } from './koffi.ts';
 import { closeDescriptor, epollControl, epollCreate, epollPoll } from './syscalls.ts';
 import { systemError } from './system-error.ts';
 
@@ -39,7 +40,7 @@ export class EventPoller implements Disposable {
   #disposed = false;
 
   constructor() {
-    this.#handle = node.poll(this.#epoll, { readable: true }, this.#ready);
+    this.#handle = koffi().node.poll(this.#epoll, { readable: true }, this.#ready);
     this.#handle.unref();
   }
 

@@ -3,6 +3,7 @@
  * mapping, which would end the process that mapped it with SIGBUS.
  */
 import { ftruncateSync } from 'node:fs';
+import { VirtioError } from '@virtio/core';
 import { Mapping } from './mapping.ts';
 import {
   addSeals,
@@ -67,8 +68,21 @@ export class SharedFile implements Disposable {
    * @throws {@link VirtioError} `DMA_ERROR`
    */
   map(offset: number, size: number): Mapping {
+    const mapping = this.#map(offset, size);
+    // A control group's limit counts huge pages that are filled: others are reserved, stay absent, and touching one ends the process.
+    if (!this.huge || mapping.isPresent()) return mapping;
+    mapping[Symbol.dispose]();
+    throw new VirtioError(
+      'DMA_ERROR',
+      `${size} bytes of shared memory were to be mapped, but their huge pages cannot be filled; raise the limit of the control ` +
+        'group (hugetlb.2MB.max), or do without huge pages (hugePages: false)',
+    );
+  }
+
+  #map(offset: number, size: number): Mapping {
+    const flags = MapFlags.SHARED | (this.huge ? MapFlags.POPULATE : 0);
     try {
-      return Mapping.map({ fd: this.fd, offset, size });
+      return Mapping.map({ fd: this.fd, offset, size, flags });
     } catch (error) {
       throw systemError(
         `${size} bytes of shared memory could not be mapped`,

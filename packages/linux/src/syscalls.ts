@@ -5,8 +5,8 @@
  * Constants are those of x86-64, aarch64 and riscv64, which are the same here except for the layout of `epoll_event`.
  */
 import { constants } from 'node:os';
-import koffi from 'koffi';
 import { VirtioError } from '@virtio/core';
+import { koffi } from './koffi.ts';
 import { SystemCallError, systemError } from './system-error.ts';
 
 /** Protection of a mapping: `PROT_*` of `<asm-generic/mman-common.h>`. */
@@ -73,7 +73,7 @@ function load(): Readonly<Record<string, Native>> {
       `@virtio/linux supports x86-64, aarch64 and riscv64; this is ${process.arch}`,
     );
   }
-  const libc = koffi.load(null);
+  const libc = koffi().load(null);
   const declare = (name: string, result: string, args: string[]): Native =>
     libc.func(name, result, args) as Native;
   return {
@@ -124,7 +124,7 @@ export function tryCall(name: SocketCall, ...args: unknown[]): number {
   for (;;) {
     const result = native(name)(...args) as number;
     if (result >= 0) return result;
-    const errno = koffi.errno();
+    const errno = koffi().errno();
     if (errno !== constants.errno.EINTR) return -errno;
   }
 }
@@ -132,7 +132,7 @@ export function tryCall(name: SocketCall, ...args: unknown[]): number {
 /** Calls a function that returns -1 and sets `errno` when it fails. */
 function call(name: string, label: string, ...args: unknown[]): number {
   const result = native(name)(...args) as number;
-  if (result < 0) throw new SystemCallError(label, koffi.errno());
+  if (result < 0) throw new SystemCallError(label, koffi().errno());
   return result;
 }
 
@@ -153,7 +153,7 @@ export function mmap(
 ): number {
   const address = native('mmap')(hint, size, prot, flags, fd, offset);
   // User addresses fit a number; MAP_FAILED is all ones and arrives as a bigint.
-  if (typeof address !== 'number') throw new SystemCallError('mmap', koffi.errno());
+  if (typeof address !== 'number') throw new SystemCallError('mmap', koffi().errno());
   return address;
 }
 
@@ -171,7 +171,7 @@ export function mincore(address: number, size: number): Uint8Array {
 
 /** An ArrayBuffer over mapped memory. It does not keep the mapping alive. */
 export function viewMemory(address: number, size: number): ArrayBuffer {
-  return koffi.view(address, size);
+  return koffi().view(address, size);
 }
 
 /**
@@ -315,7 +315,7 @@ export function writeNow(fd: number, bytes: Uint8Array): number {
 function transferNow(name: 'read' | 'write', fd: number, bytes: Uint8Array): number {
   const result = native(name)(fd, bytes, bytes.length) as number;
   if (result >= 0) return result;
-  const errno = koffi.errno();
+  const errno = koffi().errno();
   if (errno === constants.errno.EAGAIN || errno === constants.errno.EINTR) return -1;
   throw new SystemCallError(name, errno);
 }

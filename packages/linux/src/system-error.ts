@@ -35,7 +35,8 @@ export function errorName(error: unknown): string | undefined {
 }
 
 /**
- * Makes the error of a failed system call, with a message for people.
+ * Makes the error of a failed system call, with a message for people. One that says what to do already, as where no system call
+ * can be made, is returned as it is.
  *
  * @param what what was asked: `/dev/vfio/3 could not be opened`
  * @param cause what happened
@@ -48,6 +49,7 @@ export function systemError(
   advice: string,
   code?: VirtioErrorCode,
 ): VirtioError {
+  if (VirtioError.is(cause)) return cause;
   const name = errorName(cause) ?? '';
   const reason = name === '' ? String(cause) : name;
   return new VirtioError(code ?? CODES[name] ?? 'SYSTEM_ERROR', `${what} (${reason}); ${advice}`, { cause });

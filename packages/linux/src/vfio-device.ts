@@ -94,22 +94,39 @@ export class VfioDevice implements Disposable {
   /**
    * A part of a BAR: mapped where the kernel allows it, else through reads and writes of the device's file.
    *
-   * @throws {@link VirtioError} `INVALID_DEVICE`, `CONFIG_SPACE_TOO_SMALL`
+   * @throws {@link VirtioError} `CONFIG_SPACE_TOO_SMALL`, `DEVICE_REMOVED`, `SYSTEM_ERROR`
    */
   mapBar(bar: number, offset: number, length: number): RegisterWindow {
-    const region = this.#region(bar);
-    if (offset + length > region.size) {
+    const what = `PCI ${this.address}: ${length} bytes at ${offset} of BAR ${bar}`;
+    // The number of the descriptor may be that of another file by now.
+    if (!this.#open) {
       throw new VirtioError(
-        'CONFIG_SPACE_TOO_SMALL',
-        `PCI ${this.address}: ${length} bytes at ${offset} of BAR ${bar} were to be mapped, which has only ${region.size} bytes`,
+        'DEVICE_REMOVED',
+        `${what} were to be mapped, but the device was unplugged or closed; open it again when it is back`,
       );
     }
-    const area = region.areas.find((a) => offset >= a.offset && offset + length <= a.offset + a.size);
-    if (area === undefined) {
-      return this.#file(`BAR ${bar} of PCI ${this.address}`, region.offset + offset, length);
+    try {
+      const region = this.#region(bar);
+      if (offset + length > region.size) {
+        throw new VirtioError(
+          'CONFIG_SPACE_TOO_SMALL',
+          `${what} were to be mapped, which has only ${region.size} bytes`,
+        );
+      }
+      const area = region.areas.find((a) => offset >= a.offset && offset + length <= a.offset + a.size);
+      if (area === undefined) {
+        return this.#file(`BAR ${bar} of PCI ${this.address}`, region.offset + offset, length);
+      }
+      area.mapping ??= Mapping.map({ fd: this.#fd, offset: region.offset + area.offset, size: area.size });
+      return mappedWindow(area.mapping, offset - area.offset, length);
+    } catch (error) {
+      // Also after opening: memory that a device shares is mapped when a driver asks for it.
+      throw systemError(
+        `${what} could not be mapped`,
+        error,
+        'the device may have been unplugged; the kernel log ("dmesg") may say more',
+      );
     }
-    area.mapping ??= Mapping.map({ fd: this.#fd, offset: region.offset + area.offset, size: area.size });
-    return mappedWindow(area.mapping, offset - area.offset, length);
   }
 
   /** How many interrupts there are of a kind (`PciIrq`). */

@@ -4,6 +4,7 @@ import { DeviceType, PAGE_SIZE } from '@virtio/core';
 import { Disk } from '../disk.ts';
 import { CliError, ExitStatus, usage } from '../errors.ts';
 import type { Host } from '../host.ts';
+import { orAborted } from '../interrupt.ts';
 import { Printer } from '../output.ts';
 import { showProgress } from '../progress.ts';
 import { formatSize } from '../quantities.ts';
@@ -51,6 +52,7 @@ export async function bench(host: Host, device: string, options: BenchOptions): 
   const latencies = new Float64Array(MOST_SAMPLES);
   let requests = 0;
   let position = 0;
+  let over = false;
   const began = performance.now();
   const until = began + seconds * 1000;
   using bar = showProgress(host, printer.json, 'measuring', seconds, (value) => `${value.toFixed(1)} s`);
@@ -58,7 +60,7 @@ export async function bench(host: Host, device: string, options: BenchOptions): 
     const at = lane * pages * PAGE_SIZE;
     const buffer = region.bytes.subarray(at, at + block);
     if (write) for (let index = 0; index < block; index += 1) buffer[index] = (index * 31 + lane) & 0xff;
-    for (let now = performance.now(); now < until && !host.signal.aborted;) {
+    for (let now = performance.now(); now < until && !over;) {
       const n = pattern === 'random' ? Math.floor(Math.random() * blocks) : position++ % blocks;
       const sector = (range.start + n * block) / SECTOR;
       await (write ? driver.write(sector, buffer) : driver.read(sector, buffer));
@@ -70,14 +72,18 @@ export async function bench(host: Host, device: string, options: BenchOptions): 
     }
   };
   try {
-    await Promise.all(Array.from({ length: depth }, (_, lane) => work(lane)));
-    if (write) await driver.flush();
+    const lanes = Array.from({ length: depth }, (_, lane) => work(lane));
+    // Requests have no signal of their own, which would take part of the time that is measured.
+    await orAborted(Promise.all(lanes), host.signal);
+    if (write) await driver.flush({ signal: host.signal });
+  } catch (error) {
+    // The device has requests of other lanes, or the one that failed: it is reset before the memory is released.
+    over = true;
+    driver.transport.reset();
+    throw error;
   } finally {
-    // The device may still have a failed request, so it is reset before the memory is released.
-    if (driver.failure !== undefined || host.signal.aborted) driver.transport.reset();
     driver.hal.dmaDealloc(region, platform);
   }
-  host.signal.throwIfAborted();
   const elapsed = (performance.now() - began) / 1000;
   const sorted = latencies.subarray(0, Math.min(requests, MOST_SAMPLES)).sort();
   const percentile = (part: number): number =>

@@ -8,6 +8,7 @@ import { CliError, ExitStatus, usage } from '../errors.ts';
 import { contents } from '../files.ts';
 import { HexDump } from '../hexdump.ts';
 import type { Host } from '../host.ts';
+import { interruptible } from '../interrupt.ts';
 import { Printer } from '../output.ts';
 import { showProgress } from '../progress.ts';
 import { formatSize } from '../quantities.ts';
@@ -63,20 +64,20 @@ export async function read(host: Host, device: string, options: ReadOptions): Pr
 
 /** A file or standard input, with its length if that is known. */
 async function openSource(
-  { stdin }: Host,
+  { stdin, signal }: Host,
   file: string,
 ): Promise<{ readonly length: number | undefined; readonly bytes: AsyncIterable<Uint8Array> }> {
   if (file === '-') {
     if (stdin.isTTY === true) {
       throw usage('standard input is a terminal', 'give a file, or pipe data to the command');
     }
-    return { length: undefined, bytes: stdin };
+    return { length: undefined, bytes: interruptible(stdin, signal) };
   }
   const info = await stat(file);
   if (info.isDirectory()) throw usage(`${file} is a directory`);
   return {
     length: info.isFile() ? info.size : undefined,
-    bytes: contents(file),
+    bytes: interruptible(contents(file), signal),
   };
 }
 

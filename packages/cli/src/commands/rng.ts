@@ -55,7 +55,7 @@ export function addRng(program: Command, host: Host): void {
     for (let done = 0; done < length;) {
       const wanted = new Uint8Array(Math.min(length - done, CHUNK));
       const ask = (signal: AbortSignal): Promise<number> => opened.driver.requestEntropy(wanted, { signal });
-      const count = await (done === 0 && typeless ? beginning(host, ask) : ask(host.signal));
+      const count = await (done === 0 && typeless ? beginning(host, printer, ask) : ask(host.signal));
       const bytes = wanted.subarray(0, count);
       done += count;
       if (format === 'raw' && !printer.json) await printer.bytes(bytes);
@@ -69,10 +69,14 @@ export function addRng(program: Command, host: Host): void {
 }
 
 /** The first request to a back end, which never answers it if it serves another type of device. */
-async function beginning(host: Host, ask: (signal: AbortSignal) => Promise<number>): Promise<number> {
+async function beginning(
+  host: Host,
+  printer: Printer,
+  ask: (signal: AbortSignal) => Promise<number>,
+): Promise<number> {
   const limit = new AbortController();
   const remark = setTimeout(() => {
-    host.stderr.write(`virtio: no random bytes yet\nhint: ${WRONG_TYPE}\n`);
+    printer.note(`virtio: no random bytes yet\nhint: ${WRONG_TYPE}`);
   }, REMARK_MS);
   const end = setTimeout(() => {
     limit.abort();

@@ -5,6 +5,7 @@ import { posix } from 'node:path';
 import { CliError, ExitStatus } from '../errors.ts';
 import { contents } from '../files.ts';
 import type { Host } from '../host.ts';
+import { interruptible } from '../interrupt.ts';
 import type { Printer } from '../output.ts';
 import { showProgress } from '../progress.ts';
 import { formatSize } from '../quantities.ts';
@@ -100,7 +101,7 @@ export async function put(
   const source: AsyncIterable<Uint8Array> = file === '-' ? host.stdin : contents(file);
   let bytes = 0;
   const counted = async function* (): AsyncGenerator<Uint8Array, undefined> {
-    for await (const piece of source) {
+    for await (const piece of interruptible(source, signal)) {
       bytes += piece.length;
       yield piece;
     }

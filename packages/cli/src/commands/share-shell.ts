@@ -3,6 +3,7 @@ import { posix } from 'node:path';
 import { createInterface } from 'node:readline/promises';
 import { reportOf } from '../errors.ts';
 import type { Host } from '../host.ts';
+import { orAborted } from '../interrupt.ts';
 import type { Printer } from '../output.ts';
 import { get, list, put } from './share-files.ts';
 import type { Share } from './share.ts';
@@ -58,13 +59,9 @@ export async function shell(fs: Share, host: Host, printer: Printer, name: strin
       running = new AbortController();
       const { signal } = running;
       try {
-        await carryOut(
-          fs,
-          { ...host, signal: AbortSignal.any([host.signal, signal]) },
-          printer,
-          place,
-          words,
-        );
+        const both = { ...host, signal: AbortSignal.any([host.signal, signal]) };
+        // Not waited for after Ctrl-C: a server that does not answer would leave no way out.
+        await orAborted(carryOut(fs, both, printer, place, words), signal);
       } catch (error) {
         if (!terminal || host.signal.aborted) throw error;
         printer.line(`${words[0] ?? ''}: ${signal.aborted ? 'interrupted' : reportOf(error).message}`);

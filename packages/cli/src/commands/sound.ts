@@ -2,7 +2,7 @@
 import { DeviceType } from '@virtio/core';
 import type { PcmFormatName } from '@virtio/sound';
 import { type Command, Option } from 'commander';
-import { readFile, writeFile } from 'node:fs/promises';
+import { open, readFile } from 'node:fs/promises';
 import { usage } from '../errors.ts';
 import type { Host } from '../host.ts';
 import { Printer } from '../output.ts';
@@ -127,6 +127,8 @@ async function record(host: Host, device: string, file: string, options: RecordO
   const { VirtioSound } = await import('@virtio/sound');
   using opened = await openWith(host, device, options, DeviceType.Sound, VirtioSound);
   const { signal } = host;
+  // First of all, so that no recording is lost because it cannot be saved.
+  await using target = await open(file, 'w');
   const width = { U8: 1, S16: 2, S32: 4 }[format];
   const wanted =
     options.seconds === undefined ? Infinity : Math.round(options.seconds * rate) * channels * width;
@@ -153,7 +155,7 @@ async function record(host: Host, device: string, file: string, options: RecordO
   const bytes = Buffer.concat(pieces);
   const wave = new WaveFile();
   wave.fromScratch(channels, rate, String(width * 8), samplesOf(bytes, format));
-  await writeFile(file, wave.toBuffer());
+  await target.writeFile(wave.toBuffer());
   const seconds = Number((total / width / channels / rate).toFixed(3));
   printer.result({ file, format, rate, channels, seconds, overruns });
   printer.note(
