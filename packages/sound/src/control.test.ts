@@ -522,13 +522,11 @@ describe('control elements', () => {
     ).rejects.toMatchObject(code('INVALID_PARAM'));
   });
 
-  it.each<Partial<ModelControl>>([
-    { type: 6 },
-    { count: 0 },
-    { count: 129 },
-    { type: 5, count: 2 },
-  ])('that cannot be are refused (%j)', async (options) => {
-    const { driver } = withControls(control(options));
-    await expect(driver.control.controlInfos()).rejects.toMatchObject(code('DEVICE_MISBEHAVED'));
-  });
+  it.each<Partial<ModelControl>>([{ type: 6 }, { count: 0 }, { count: 129 }, { type: 5, count: 2 }])(
+    'that cannot be are refused (%j)',
+    async (options) => {
+      const { driver } = withControls(control(options));
+      await expect(driver.control.controlInfos()).rejects.toMatchObject(code('DEVICE_MISBEHAVED'));
+    },
+  );
 });
