@@ -475,6 +475,32 @@ describe('ports', () => {
     ]);
   });
 
+  it('have the size of no port that was there before', async () => {
+    const host = model();
+    await turns();
+    const { driver } = host;
+    host.resize(0, 120, 50);
+    await turns();
+    expect(driver.size).toEqual({ columns: 120, rows: 50 });
+    host.unplug(0);
+    await turns();
+    host.plug(0, { console: true });
+    await turns();
+    expect([driver.size, driver.port(0).size]).toEqual([undefined, undefined]);
+    host.resize(0, 100, 40);
+    await turns();
+    driver.reset();
+    await turns();
+    expect([driver.size, driver.port(0).size]).toEqual([undefined, undefined]);
+    const told = model({ features: SPLIT | SIZE });
+    await turns();
+    told.resize(0, 120, 50);
+    await turns();
+    told.driver.reset();
+    await turns();
+    expect(told.driver.port(0).size).toEqual({ columns: 80, rows: 25 });
+  });
+
   it('can be waited for without end and cancelled', async () => {
     const host = model();
     const controller = new AbortController();

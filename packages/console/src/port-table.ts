@@ -37,6 +37,8 @@ export interface PortTableOptions {
   readonly readAhead: number;
   /** The control queues of the device, if it has any. */
   readonly control: () => ControlLink | undefined;
+  /** The size of the console of port 0 by the configuration, if that has one. */
+  readonly sizeOfConfig: () => ConsoleSize | undefined;
 }
 
 /** The ports by number, and what is to be reported about them. */
@@ -55,6 +57,7 @@ export class PortTable {
   constructor(slots: readonly Slot[], options: PortTableOptions) {
     this.slots = slots;
     this.#options = options;
+    this.size = options.sizeOfConfig();
   }
 
   /** The place of port 0, which every device has. */
@@ -166,6 +169,8 @@ export class PortTable {
     entry.state.hostOpen = false;
     entry.receiver.detach();
     slot.entry = undefined;
+    // What a message said was the size of this port, not of the next one.
+    if (id === 0) this.size = this.#options.sizeOfConfig();
     this.#options.control()?.forget(id);
     this.#gone(entry.port);
     slot.wake();

@@ -256,8 +256,10 @@ export class VirtioConsole extends BufferDriver<ConsoleFeature, ConsoleEvents> {
       );
       return slot;
     });
-    const table = new PortTable(slots, { host: this.#host, readAhead, control: () => this.#control });
-    table.size = this.#sizeOfConfig();
+    const table = new PortTable(slots, {
+      ...{ host: this.#host, readAhead },
+      ...{ control: () => this.#control, sizeOfConfig: () => this.#sizeOfConfig() },
+    });
     if (!multiport) {
       table.addOnly();
       return { table, control: undefined };

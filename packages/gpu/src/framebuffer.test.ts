@@ -216,6 +216,21 @@ describe('a framebuffer', () => {
     expect(rig.host.screens.size).toBe(0);
   });
 
+  it('that is shown again while its scanout is being switched off is known to be shown', async () => {
+    using rig = setUp();
+    const screen = await rig.gpu.createFramebuffer({ width: 64, height: 64 });
+    await screen.show(0);
+    rig.host.device.automatic = false;
+    const all = [rig.gpu.disableScanout(0), screen.show(0)];
+    rig.host.device.automatic = true;
+    rig.host.device.run(0);
+    await Promise.all(all);
+    expect(rig.host.screens.size).toBe(1);
+    rig.host.log.length = 0;
+    await screen.destroy();
+    expect(rig.host.log.map(({ type }) => type)).toEqual([0x103, 0x107, 0x102]);
+  });
+
   it('is taken from the scanouts before its resource is destroyed, and its memory is given back', async () => {
     using rig = setUp({ scanouts: 2 });
     const before = rig.host.device.hal.regions.length;

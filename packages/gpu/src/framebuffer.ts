@@ -294,11 +294,12 @@ export class Framebuffer implements Disposable, AsyncDisposable {
     const { shown } = this.#state;
     const before = shown[scanout];
     // Said before the device answers: who gives up waiting must not destroy what may be shown without switching it off.
-    shown[scanout] = this;
+    const mine = { framebuffer: this };
+    shown[scanout] = mine;
     try {
       yield* ask(setScanout(scanout, this.resourceId, rect));
     } catch (error) {
-      if (error instanceof GpuError && shown[scanout] === this) shown[scanout] = before;
+      if (error instanceof GpuError && shown[scanout] === mine) shown[scanout] = before;
       throw error;
     }
     // Without it some devices go on showing what they showed.
@@ -317,7 +318,7 @@ export class Framebuffer implements Disposable, AsyncDisposable {
     this.#destroyed = true;
     const { shown } = this.#state;
     for (let scanout = 0; scanout < shown.length; scanout += 1) {
-      if (shown[scanout] === this) shown[scanout] = undefined;
+      if (shown[scanout]?.framebuffer === this) shown[scanout] = undefined;
     }
     this.#state.abandon(this.resourceId, this.#backing, this.#epoch, reason);
   }
@@ -333,12 +334,13 @@ export class Framebuffer implements Disposable, AsyncDisposable {
     }
     try {
       for (let scanout = 0; scanout < state.shown.length; scanout += 1) {
-        if (state.shown[scanout] !== this) continue;
+        const mine = state.shown[scanout];
+        if (mine?.framebuffer !== this) continue;
         state.shown[scanout] = undefined;
         try {
           yield* tolerant(ask(setScanout(scanout, 0, { x: 0, y: 0, width: 0, height: 0 })));
         } catch (error) {
-          if (wasNotSent(error)) state.shown[scanout] ??= this;
+          if (wasNotSent(error)) state.shown[scanout] ??= mine;
           throw error;
         }
       }

@@ -58,8 +58,8 @@ export class GpuState {
   readonly owner: GpuOwner;
   readonly control: CommandQueue;
   readonly cursorQueue: CommandQueue;
-  /** By scanout: the `Framebuffer` that it shows. */
-  readonly shown: (object | undefined)[] = [];
+  /** By scanout: the `Framebuffer` that it shows, in an object of the call that showed it. */
+  readonly shown: ({ readonly framebuffer: object } | undefined)[] = [];
   /** By scanout: what was set up for it, and is destroyed when the next is set up. */
   readonly setUp: ({ destroySteps(): Steps<void> } | undefined)[] = [];
   readonly cursors: CursorPlace[] = [];

@@ -270,7 +270,7 @@ export class VirtioGpu extends Driver<GpuFeatureName, GpuEvents> {
     requireScanout(this, scanout);
     const before = this.#state.shown[scanout];
     await this.#control.request(setScanout(scanout, 0, NOTHING), options);
-    // Another may have been shown there in the meantime.
+    // Another may have been shown there in the meantime, or the same one again.
     if (this.#state.shown[scanout] === before) this.#state.shown[scanout] = undefined;
   }
 

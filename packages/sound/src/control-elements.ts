@@ -33,6 +33,8 @@ export class ControlElements {
   readonly #transport: Transport;
   readonly #items: Items;
   readonly #known = new Map<number, ControlInfo>();
+  /** How often something was forgotten. */
+  #changes = 0;
 
   constructor(transport: Transport, items: Items) {
     this.#transport = transport;
@@ -41,13 +43,16 @@ export class ControlElements {
 
   /** What is known about an element, or all, is out of date. */
   forget(control?: number): void {
+    this.#changes += 1;
     if (control === undefined) this.#known.clear();
     else this.#known.delete(control);
   }
 
   *infos(range?: ItemRange): Steps<ControlInfo[]> {
+    const changes = this.#changes;
     const infos = yield* this.#items.query('controls', CONTROLS, range);
-    for (const info of infos) this.#known.set(info.id, info);
+    // An answer from before a change is not kept: the event may be heard first.
+    if (changes === this.#changes) for (const info of infos) this.#known.set(info.id, info);
     return infos;
   }
 

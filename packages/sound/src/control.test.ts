@@ -453,6 +453,36 @@ describe('control elements', () => {
     expect(model.requests.map((request) => request.code)).toEqual([SoundRequest.CTL_INFO]);
   });
 
+  it('are asked for anew if they have changed, or the device was reset, while it told what they were', async () => {
+    const model = withControls(control({ count: 2 }));
+    const { driver } = model;
+    const asked = async (): Promise<number> => {
+      model.requests.length = 0;
+      await driver.control.readControl(0);
+      return model.requests.filter(({ code: each }) => each === SoundRequest.CTL_INFO).length;
+    };
+    // The event is behind the answer, and is heard before it.
+    const infos = driver.control.controlInfos();
+    model.event(0x1200, 0x0002_0000);
+    expect(driver.popNotification()).toMatchObject({ type: 'control', changed: ['INFO'] });
+    await infos;
+    expect(await asked()).toBe(1);
+    expect(await asked()).toBe(0);
+    const other = driver.control.controlInfos();
+    driver.pollEvents();
+    driver.reset();
+    await other.catch(() => undefined);
+    expect(await asked()).toBe(1);
+  });
+
+  it('of a role that nobody knows have none', async () => {
+    const { driver } = withControls(control({ role: 9 }), control());
+    expect(await driver.control.controlInfos()).toMatchObject([
+      { role: 'UNDEFINED', direction: undefined, type: 'INTEGER' },
+      { role: 'VOLUME' },
+    ]);
+  });
+
   it('are not asked for what there is no right to [5.14.6.10.2.1, 5.14.6.10.3.2]', async () => {
     const model = withControls(control({ access: 0 }));
     const { control: card } = model.driver;
@@ -492,14 +522,11 @@ describe('control elements', () => {
     ).rejects.toMatchObject(code('INVALID_PARAM'));
   });
 
-  it.each<Partial<ModelControl>>([
-    { type: 6 },
-    { role: 8 },
-    { count: 0 },
-    { count: 129 },
-    { type: 5, count: 2 },
-  ])('that cannot be are refused (%j)', async (options) => {
-    const { driver } = withControls(control(options));
-    await expect(driver.control.controlInfos()).rejects.toMatchObject(code('DEVICE_MISBEHAVED'));
-  });
+  it.each<Partial<ModelControl>>([{ type: 6 }, { count: 0 }, { count: 129 }, { type: 5, count: 2 }])(
+    'that cannot be are refused (%j)',
+    async (options) => {
+      const { driver } = withControls(control(options));
+      await expect(driver.control.controlInfos()).rejects.toMatchObject(code('DEVICE_MISBEHAVED'));
+    },
+  );
 });

@@ -29,6 +29,50 @@ function holdRelease(model: SoundModel): () => void {
   };
 }
 
+describe('a stream whose stop was cancelled, so that nobody knows whether the device has stopped it', () => {
+  const stopped = async (stream: {
+    stop(options: { signal: AbortSignal }): Promise<void>;
+    state: string;
+  }): Promise<void> => {
+    const cancelled = new AbortController();
+    const stop = stream.stop({ signal: cancelled.signal });
+    cancelled.abort();
+    await expect(stop).rejects.toMatchObject({ code: 'ABORTED' });
+    expect(stream.state).toBe('unknown');
+  };
+
+  it('gives the device no periods when it is drained or closed', async () => {
+    const model = new SoundModel();
+    const stream = await model.driver.openPlayback(OPEN);
+    await stream.write(filled(20, 1));
+    await stream.start();
+    await stopped(stream);
+    await expect(stream.drain()).rejects.toMatchObject({ code: 'INVALID_PARAM' });
+    await stream.close();
+    expect(model.stream(0).state).toBe('released');
+    model.driver[Symbol.dispose]();
+    model.device.assertClean();
+  });
+
+  it('gives it some when it was started again', async () => {
+    const model = new SoundModel();
+    const { driver } = model;
+    const [output, input] = [await driver.openPlayback(OPEN), await driver.openCapture(OPEN)];
+    await output.write(filled(20, 1));
+    await output.start();
+    await input.start();
+    model.capture(1, filled(16, 1));
+    await stopped(output);
+    await stopped(input);
+    expect(input.submitRead(new Uint8Array(16))).toBe(16);
+    expect(model.stream(1).waiting).toHaveLength(3);
+    await Promise.all([output.start(), input.start()]);
+    expect(model.stream(1).waiting).toHaveLength(4);
+    driver[Symbol.dispose]();
+    model.device.assertClean();
+  });
+});
+
 describe('calls at once', () => {
   it.each([
     ['stop', 'stop', 'released'],

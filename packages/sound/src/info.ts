@@ -96,6 +96,7 @@ export interface ControlInfo extends ItemInfo {
   readonly name: string;
   /** Distinguishes elements with the same name. */
   readonly index: number;
+  /** `UNDEFINED` also for one that the specification does not define. */
   readonly role: ControlRoleName;
   /** The direction whose volume, mute or gain it is; `undefined` without such a role. */
   readonly direction: AudioDirection | undefined;
@@ -179,9 +180,9 @@ function text(bytes: Uint8Array): string {
 export function parseControl(view: DataView, at: number, id: number): ControlInfo {
   const info = ControlInfoLayout.read(view, at);
   const type = valueName(ControlType, info.type);
-  const role = valueName(ControlRole, info.role >>> 1);
+  // One that is not known is no reason to do without all elements: Linux does not look at it.
+  const role = valueName(ControlRole, info.role >>> 1) ?? 'UNDEFINED';
   if (type === undefined) throw misbehaved(`control element ${id} is of type ${info.type}`);
-  if (role === undefined) throw misbehaved(`control element ${id} has role ${info.role}`);
   if (info.count === 0 || info.count > CONTROL_MAX_COUNT[type]) {
     throw misbehaved(`control element ${id} has ${info.count} values of type ${type}`);
   }

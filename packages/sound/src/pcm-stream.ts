@@ -197,7 +197,7 @@ export abstract class PcmStream implements Disposable, AsyncDisposable {
   }
 
   /**
-   * Closes the stream; playback first plays all frames that were written, unless it is paused. The stream can then be opened again. A call
+   * Closes the stream; playback first plays all frames that were written, unless it is paused or in an unknown state. The stream can then be opened again. A call
    * that was refused, cancelled, or took too long leaves it open.
    */
   async close(options?: WaitOptions): Promise<void> {
@@ -345,11 +345,12 @@ export abstract class PcmStream implements Disposable, AsyncDisposable {
   }
 
   /**
-   * Whether the device takes periods now. 5.14.6.6.1 has them after PREPARE and after START, not after STOP; vhost-device-sound
-   * crashes on them there.
+   * Whether the device takes periods now. 5.14.6.6.1 has them after PREPARE and after START, not after STOP, nor where it may have been
+   * stopped; vhost-device-sound crashes on them there.
    */
   protected get takesPeriods(): boolean {
-    return !this.#resuming && this.state !== 'stopped';
+    const { state } = this;
+    return !this.#resuming && (state === 'prepared' || state === 'running');
   }
 
   /** Notifies the device of the periods that were posted. */
@@ -375,7 +376,7 @@ export abstract class PcmStream implements Disposable, AsyncDisposable {
 
   /** Sends START. In the meantime another call may have sent it: the control queue may be full. */
   protected *startCommand(): Steps<void> {
-    const resumes = this.state === 'stopped';
+    const resumes = this.state === 'stopped' || this.state === 'unknown';
     this.#resuming ||= resumes;
     try {
       yield* this.command('START');

@@ -93,7 +93,7 @@ export class PlaybackStream extends PcmStream {
    * Plays all frames that were written, and silence up to the end of a period, and then stops the stream. The device has used all of them when this returns; it does not report
    * when their sound has ended.
    *
-   * @throws {@link VirtioError} as {@link PlaybackStream.write}; `INVALID_PARAM` if the stream is paused
+   * @throws {@link VirtioError} as {@link PlaybackStream.write}; `INVALID_PARAM` if the stream is paused, or in an unknown state
    */
   drain(options?: WaitOptions): Promise<void> {
     return this.run(this.#drain(), options);
@@ -147,7 +147,9 @@ export class PlaybackStream extends PcmStream {
   }
 
   protected override *closeSteps(): Steps<void> {
-    if (!this.paused && (this.withDevice > 0 || this.#stagedLength > 0)) yield* this.#drain();
+    // A device that may be stopped may never play what it has.
+    const plays = !this.paused && this.state !== 'unknown';
+    if (plays && (this.withDevice > 0 || this.#stagedLength > 0)) yield* this.#drain();
     yield* this.releaseSteps();
   }
 
@@ -210,6 +212,7 @@ export class PlaybackStream extends PcmStream {
           `${this.who()} is paused, so written frames are not played; start() it, or stop() it`,
         );
       }
+      if (this.state === 'unknown') this.#requirePrepared();
       this.#draining = true;
       if (this.#stagedLength > 0) yield* this.prepareAgain();
       while (this.#stagedLength > 0) {

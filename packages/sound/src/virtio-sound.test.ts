@@ -128,6 +128,23 @@ describe('notifications', () => {
     expect(() => model.driver.nextNotificationSync({ timeoutMs: 2 })).toThrow(code('NOT_READY'));
   });
 
+  it('are told no more once a listener to the same event has reset the driver, or disposed it', async () => {
+    for (const end of ['reset', 'dispose'] as const) {
+      const model = new SoundModel(options);
+      const { driver } = model;
+      const told: SoundNotification[] = [];
+      driver.on('notification', (one) => told.push(one));
+      driver.on('xrun', () => {
+        if (end === 'reset') driver.reset();
+        else driver[Symbol.dispose]();
+      });
+      model.event(0x1101, 0);
+      await turns();
+      driver.pollEvents();
+      expect(told).toEqual([]);
+    }
+  });
+
   it('of a change of what an element is have it asked again', async () => {
     const model = new SoundModel(options);
     await model.driver.control.readControl(0);

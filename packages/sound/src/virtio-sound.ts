@@ -367,9 +367,12 @@ export class VirtioSound extends BufferDriver<SoundFeatureName, SoundEvents> {
       this.control.forgetControl(notification.control);
     }
     if (notification.type === 'xrun') {
+      const resets = this.#resets;
       const stream = this.#streams.get(notification.stream);
       if (stream === undefined) this.emit('xrun', notification.stream);
       else stream.countXrun();
+      // A listener has reset the driver, or disposed it.
+      if (this.#resets !== resets || this.failure?.code === 'DISPOSED') return;
     }
     this.emit('notification', notification);
   }
