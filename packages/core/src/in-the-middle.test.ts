@@ -10,9 +10,9 @@ import type { Request } from './queues/request.ts';
 import type { RequestQueue } from './queues/request-queue.ts';
 import { traceTransport } from './trace/trace.ts';
 import type { Transport } from './device/transport.ts';
+import { coded, turns } from '../test/helpers.ts';
 
 const Features = new FeatureTable<never>('Features', {});
-const coded = (code: string): Error => expect.objectContaining({ code }) as Error;
 const never = Symbol('still pending');
 
 /** What a promise has become after a while. */
@@ -22,7 +22,7 @@ async function outcome(promise: Promise<unknown>): Promise<unknown> {
     (value) => (result = value),
     (error: unknown) => (result = error),
   );
-  for (let n = 0; n < 30; n += 1) await Promise.resolve();
+  await turns(30);
   return result;
 }
 

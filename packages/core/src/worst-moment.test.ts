@@ -15,13 +15,9 @@ import { createQueue } from './ring/create-queue.ts';
 import { traceTransport } from './trace/trace.ts';
 import type { TraceEvent } from './trace/trace-event.ts';
 import type { Transport } from './device/transport.ts';
+import { coded, turns } from '../test/helpers.ts';
 
 const Features = new FeatureTable<never>('Features', {});
-const coded = (code: string): Error => expect.objectContaining({ code }) as Error;
-
-async function turns(count = 20): Promise<void> {
-  for (let n = 0; n < count; n += 1) await Promise.resolve();
-}
 
 /** One queue of each kind, of four descriptors. */
 class Sample extends BufferDriver<never> {

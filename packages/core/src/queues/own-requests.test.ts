@@ -10,13 +10,9 @@ import type { ReceiveQueue } from './receive-queue.ts';
 import type { Request } from './request.ts';
 import type { RequestQueue } from './request-queue.ts';
 import type { AbortSignalLike } from './wait.ts';
+import { coded, turns } from '../../test/helpers.ts';
 
 const Features = new FeatureTable<never>('Features', {});
-const coded = (code: string): Error => expect.objectContaining({ code }) as Error;
-
-async function turns(count = 20): Promise<void> {
-  for (let n = 0; n < count; n += 1) await Promise.resolve();
-}
 
 /** A request queue of two descriptors, and a receive queue. */
 class Sample extends BufferDriver<never> {

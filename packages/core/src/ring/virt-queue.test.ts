@@ -8,8 +8,7 @@ import { DeviceType } from '../device/device-type.ts';
 import { CommonFeatures, type FeatureName } from '../device/features.ts';
 import { QUEUE_FEATURES } from '../device/driver-spec.ts';
 import type { QueueOptions } from './virt-queue.ts';
-
-const coded = (code: string): Error => expect.objectContaining({ code }) as Error;
+import { coded } from '../../test/helpers.ts';
 
 function make(features: bigint, options: Partial<QueueOptions> = {}, max = 8) {
   const device = new FakeDevice({ type: DeviceType.EntropySource, features, queues: [max] });

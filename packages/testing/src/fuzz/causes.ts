@@ -75,7 +75,7 @@ export class Causes {
     const from = Math.min(reset, ready);
     const right =
       (error.code === 'DEVICE_RESET' && this.restarted(made)) ||
-      (error.code === 'DEVICE_MISBEHAVED' && this.after('lie', from)) ||
+      ((error.code === 'DEVICE_MISBEHAVED' || error.code === 'INVALID_DEVICE') && this.after('lie', from)) ||
       (error.code === 'DEVICE_NEEDS_RESET' && this.after('needs reset', from)) ||
       (error.code === 'DEVICE_REMOVED' && this.removed) ||
       (error.code === 'DISPOSED' && this.disposed) ||
