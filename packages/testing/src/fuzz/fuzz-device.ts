@@ -101,7 +101,7 @@ export class FuzzDevice<D extends ContractDriver> {
     const { config } = device;
     if (device.removed || config.length === 0) return;
     this.#world.did('garble');
-    this.#world.causes.happened('lie');
+    for (const cause of ['lie', 'garble'] as const) this.#world.causes.happened(cause);
     this.#honest ??= config.slice();
     device.changeConfig(() => {
       for (let n = this.#world.random.below(4); n >= 0; n -= 1) {
