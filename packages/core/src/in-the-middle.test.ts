@@ -78,6 +78,31 @@ describe('a driver that fails while a request is being built', () => {
   });
 });
 
+describe('an array that resets the driver when it is asked for its length', () => {
+  it('is not shared with the request that has the slot then', () => {
+    const { driver, device } = make();
+    class Resetting extends Uint8Array {
+      asked = 0;
+
+      override get length(): number {
+        this.asked += 1;
+        if (this.asked === 1) driver.reset();
+        return super.length;
+      }
+    }
+    const resetting = new Resetting(4);
+    expect(() => driver.requests.submitRequest(driver.request(resetting))).toThrow(coded('DEVICE_RESET'));
+    expect(device.hal.shares).toHaveLength(0);
+    const buffer = new Uint8Array(4);
+    const token = driver.requests.submitRequest(driver.request(buffer));
+    device.queue(0).pop()?.write([1, 2, 3, 4]).complete();
+    expect(driver.requests.complete(token)).toBe(4);
+    expect(buffer).toEqual(Uint8Array.of(1, 2, 3, 4));
+    driver[Symbol.dispose]();
+    device.assertClean();
+  });
+});
+
 describe('a promise while all requests are done and not completed', () => {
   it.each([0, 2, 4])('is refused after %i of them were returned by poll', async (polled) => {
     const { driver, device } = make();
