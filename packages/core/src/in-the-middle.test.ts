@@ -10,9 +10,9 @@ import type { Request } from './queues/request.ts';
 import type { RequestQueue } from './queues/request-queue.ts';
 import { traceTransport } from './trace/trace.ts';
 import type { Transport } from './device/transport.ts';
+import { coded, turns } from '../test/helpers.ts';
 
 const Features = new FeatureTable<never>('Features', {});
-const coded = (code: string): Error => expect.objectContaining({ code }) as Error;
 const never = Symbol('still pending');
 
 /** What a promise has become after a while. */
@@ -22,7 +22,7 @@ async function outcome(promise: Promise<unknown>): Promise<unknown> {
     (value) => (result = value),
     (error: unknown) => (result = error),
   );
-  for (let n = 0; n < 30; n += 1) await Promise.resolve();
+  await turns(30);
   return result;
 }
 
@@ -73,6 +73,31 @@ describe('a driver that fails while a request is being built', () => {
     driver.reset();
     expect(device.hal.shares).toHaveLength(0);
     expect(driver.requests.submitRequest(driver.request())).toBeGreaterThanOrEqual(0);
+    driver[Symbol.dispose]();
+    device.assertClean();
+  });
+});
+
+describe('an array that resets the driver when it is asked for its length', () => {
+  it('is not shared with the request that has the slot then', () => {
+    const { driver, device } = make();
+    class Resetting extends Uint8Array {
+      asked = 0;
+
+      override get length(): number {
+        this.asked += 1;
+        if (this.asked === 1) driver.reset();
+        return super.length;
+      }
+    }
+    const resetting = new Resetting(4);
+    expect(() => driver.requests.submitRequest(driver.request(resetting))).toThrow(coded('DEVICE_RESET'));
+    expect(device.hal.shares).toHaveLength(0);
+    const buffer = new Uint8Array(4);
+    const token = driver.requests.submitRequest(driver.request(buffer));
+    device.queue(0).pop()?.write([1, 2, 3, 4]).complete();
+    expect(driver.requests.complete(token)).toBe(4);
+    expect(buffer).toEqual(Uint8Array.of(1, 2, 3, 4));
     driver[Symbol.dispose]();
     device.assertClean();
   });

@@ -15,6 +15,7 @@ export * from './device/events.ts';
 export * from './device/features.ts';
 export * from './device/flags.ts';
 export * from './device/interrupts.ts';
+export * from './device/spare-queues.ts';
 export * from './device/transport.ts';
 export * from './memory/hal.ts';
 export * from './memory/layout.ts';

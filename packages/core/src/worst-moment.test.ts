@@ -15,13 +15,9 @@ import { createQueue } from './ring/create-queue.ts';
 import { traceTransport } from './trace/trace.ts';
 import type { TraceEvent } from './trace/trace-event.ts';
 import type { Transport } from './device/transport.ts';
+import { coded, turns } from '../test/helpers.ts';
 
 const Features = new FeatureTable<never>('Features', {});
-const coded = (code: string): Error => expect.objectContaining({ code }) as Error;
-
-async function turns(count = 20): Promise<void> {
-  for (let n = 0; n < count; n += 1) await Promise.resolve();
-}
 
 /** One queue of each kind, of four descriptors. */
 class Sample extends BufferDriver<never> {
@@ -29,6 +25,8 @@ class Sample extends BufferDriver<never> {
   readonly receive: ReceiveQueue;
   readonly transmit: TransmitQueue;
   changes = 0;
+  /** Called when the configuration has changed. */
+  changed: (() => void) | undefined;
 
   constructor(transport: Transport, hal: Hal) {
     super(transport, hal, { deviceType: DeviceType.Crypto, table: Features, supported: [] });
@@ -52,6 +50,7 @@ class Sample extends BufferDriver<never> {
 
   protected override onConfigChange(): void {
     this.changes += 1;
+    this.changed?.();
   }
 }
 
@@ -327,5 +326,106 @@ describe('a trace', () => {
     const data = events.filter((event) => event.kind === 'data');
     expect(data.map(({ bytes }) => [...bytes])).toEqual([[1, 2, 3, 4]]);
     driver[Symbol.dispose]();
+  });
+});
+
+describe('a device that interrupts within a reset', () => {
+  const RING_RESET = CommonFeatures.set('RING_RESET').bits;
+
+  function makeOwn() {
+    const interrupts = new FakeInterrupts({ synchronous: true });
+    const made = make((device) => (device.features |= RING_RESET), interrupts);
+    /** The device does something once, within a call of the transport's. */
+    const within = (call: 'readDeviceFeatures' | 'queueReset' | 'queueSet', act: () => void): void => {
+      const { transport } = made;
+      const own = transport[call].bind(transport) as (...args: unknown[]) => never;
+      const spy = vi.spyOn(transport, call);
+      spy.mockImplementation((...args: unknown[]) => {
+        spy.mockRestore();
+        const result = own(...args);
+        act();
+        return result;
+      });
+    };
+    const change = (): void => {
+      made.device.changeConfig(() => undefined);
+      interrupts.fireConfig();
+    };
+    return { ...made, within, change };
+  }
+
+  it.each(['readDeviceFeatures', 'queueSet'] as const)(
+    'of the device (%s): a change is told once the device is live, to a listener that disposes the driver',
+    (call) => {
+      const { device, driver, within, change } = makeOwn();
+      driver.changed = () => {
+        expect(device.status.has(4), 'DRIVER_OK').toBe(true);
+        driver[Symbol.dispose]();
+      };
+      within(call, change);
+      expect(() => {
+        driver.reset();
+      }).toThrow(coded('DISPOSED'));
+      expect(driver.changes).toBe(1);
+      device.assertClean();
+    },
+  );
+
+  it.each(['queueReset', 'queueSet'] as const)(
+    'of a queue (%s): a change is told afterwards, to a listener that resets the queue again',
+    (call) => {
+      const { device, driver, within, change } = makeOwn();
+      driver.changed = () => {
+        driver.resetQueue(1);
+      };
+      within(call, change);
+      driver.resetQueue(1);
+      expect(driver.changes).toBe(1);
+      const sent = Array.from({ length: 5 }, () => device.send(1, [1]));
+      expect(sent, 'buffers that the device has').toEqual([true, true, true, true, false]);
+      driver[Symbol.dispose]();
+      device.assertClean();
+    },
+  );
+
+  it('to say that it is removed, is not taken for one that works', () => {
+    const { device, driver, failures, within } = makeOwn();
+    within('readDeviceFeatures', () => {
+      device.remove();
+    });
+    expect(() => {
+      driver.reset();
+    }).toThrow(coded('DEVICE_REMOVED'));
+    expect(driver.failure?.code).toBe('DEVICE_REMOVED');
+    expect(failures, 'its caller was told').toEqual([]);
+  });
+
+  it('of a queue to say that it is removed, fails the driver', () => {
+    const { device, driver, failures, within } = makeOwn();
+    within('queueSet', () => {
+      device.remove();
+    });
+    driver.resetQueue(0);
+    expect(failures).toEqual(['DEVICE_REMOVED']);
+    expect(driver.requests.failure?.code).toBe('DEVICE_REMOVED');
+    driver[Symbol.dispose]();
+    device.hal.assertClean();
+  });
+
+  it('while the driver is made, to say that it is removed: the driver learns of it when it is complete', () => {
+    const failed: unknown[] = [];
+    class Own extends Sample {
+      protected override onFailure(): void {
+        failed.push((this.requests as unknown) !== undefined);
+      }
+    }
+    const device = new FakeDevice({ type: DeviceType.Crypto, queues: [4, 4, 4], config: 4 });
+    const transport = new FakeTransport(device, { interrupts: new FakeInterrupts({ synchronous: true }) });
+    device.onDriverOk = () => {
+      device.remove();
+    };
+    const driver = new Own(transport, device.hal);
+    expect(driver.failure?.code).toBe('DEVICE_REMOVED');
+    expect(failed).toEqual([true]);
   });
 });

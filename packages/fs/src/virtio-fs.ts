@@ -12,6 +12,7 @@ import {
   requireBytes,
   requireInteger,
   type RequestQueue,
+  setUpSpareQueues,
   type SpinOptions,
   type SubmitOptions,
   type Transport,
@@ -33,10 +34,6 @@ import {
 
 /** As many as QEMU's device has by default. */
 const DEFAULT_QUEUE_SIZE = 128;
-/** The size of queues that are not used, in descriptors. */
-const SPARE_QUEUE_SIZE = 16;
-/** No more request queues are set up, however many the device says that it has. */
-const MOST_QUEUES = 256;
 
 /** The most buffers in a chain: request and reply, each in two parts. */
 const MAX_PARTS = 4;
@@ -127,7 +124,8 @@ export class VirtioFs extends Driver<FsFeatureName, FsEvents> {
           { judge: this.#judge, result: this.#result },
         ),
       };
-      this.#setUpSpares(queues.config.requestQueues);
+      const end = REQUEST_QUEUE + queues.config.requestQueues;
+      setUpSpareQueues(transport, REQUEST_QUEUE + 1, end, (more) => this.createRequestQueue(more));
       return queues;
     });
     this.tag = config.tag;
@@ -344,18 +342,6 @@ export class VirtioFs extends Driver<FsFeatureName, FsEvents> {
       'lost',
       new VirtioError('DEVICE_RESET', `${this.transport.who()}: one of its queues was reset: mount it again`),
     );
-  }
-
-  /** Sets up the request queues that are not used, as Linux does: crosvm accepts no other number of queues than it has. */
-  #setUpSpares(requestQueues: number): void {
-    for (
-      let index = REQUEST_QUEUE + 1;
-      index < REQUEST_QUEUE + Math.min(requestQueues, MOST_QUEUES);
-      index += 1
-    ) {
-      if (this.transport.maxQueueSize(index) === 0) continue;
-      this.createRequestQueue({ index, size: SPARE_QUEUE_SIZE, tableLength: 0 });
-    }
   }
 
   #readConfig(): { tag: string; requestQueues: number } {

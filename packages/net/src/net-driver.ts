@@ -10,6 +10,7 @@ import {
   type QueuePlanOptions,
   requireInteger,
   requireThreads,
+  setUpSpareQueues,
   type SpinOptions,
   type SubmitOptions,
   type ThreadQueues,
@@ -76,12 +77,6 @@ export interface NetEvents extends DriverEvents {
   announce: undefined;
 }
 
-/** The size of queues that are not used, in descriptors. */
-const SPARE_QUEUE_SIZE = 16;
-
-/** No pairs are set up for nothing on a device that has more than this. */
-const MAX_SPARE_PAIRS = 256;
-
 /** The types of tagged packets: with the tag of a customer, and of a provider. */
 const VLAN_TYPES: readonly number[] = [0x8100, 0x88a8];
 
@@ -144,7 +139,7 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
     const choose = (accepted: NetFeatureSet): NetFeatureSet => {
       const features = withRequirements(accepted);
       several = hasSeveralPairs(features);
-      // Devices expect all of their pairs with them, see `setUpSpares`.
+      // Devices expect all of their pairs with them, see `setUpSpareQueues`.
       return wantsSeveral ? features : withOnePair(features);
     };
     super(transport, hal, { deviceType: DeviceType.Network, table: NetFeatures, supported, choose }, options);
@@ -253,28 +248,16 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
   /** Sets up the control queue; called inside `setUp`. */
   protected setUpControl(): void {
     if (!this.features.has('CTRL_VQ')) return;
-    this.#setUpSpares();
+    const { maxQueuePairs, queuePairs } = this.#target;
     // 5.1.2: behind all pairs that there could be.
-    const index = 2 * this.#target.maxQueuePairs;
+    const index = 2 * maxQueuePairs;
+    setUpSpareQueues(this.transport, 2 * queuePairs, index, (options) => this.createRequestQueue(options));
     this.#commands = new ControlRequests({
       transport: this.transport,
       queue: this.createRequestQueue({ index, size: CONTROL_QUEUE_SIZE, tableLength: 0 }),
       allocate: (bytes) => this.allocate(bytes, 'device-to-driver'),
       target: this.#target,
     });
-  }
-
-  /**
-   * Sets up the pairs that are not used, without buffers, as Linux does: crosvm accepts no other number of queues, and cloud-hypervisor
-   * counts queues to find the interrupt of the last one.
-   */
-  #setUpSpares(): void {
-    const { maxQueuePairs, queuePairs } = this.#target;
-    if (maxQueuePairs > MAX_SPARE_PAIRS) return;
-    for (let index = 2 * queuePairs; index < 2 * maxQueuePairs; index += 1) {
-      if (this.transport.maxQueueSize(index) === 0) continue;
-      this.createRequestQueue({ index, size: SPARE_QUEUE_SIZE, tableLength: 0 });
-    }
   }
 
   /** The last part of a constructor, when all fields are set: the device becomes live. */

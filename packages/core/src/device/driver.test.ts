@@ -13,10 +13,10 @@ import type { RequestQueue } from '../queues/request-queue.ts';
 import type { SpinOptions } from '../queues/spin.ts';
 import type { WaitOptions } from '../queues/wait.ts';
 import type { Transport } from './transport.ts';
+import { coded } from '../../test/helpers.ts';
 
 const Echo = new FeatureTable('EchoFeatures', { LOUD: 3 });
 const Config = new Layout('config', { size: 'u32' });
-const coded = (code: string): Error => expect.objectContaining({ code }) as Error;
 
 /** A driver for a device that sends each request back, with two queues. */
 class EchoDriver extends Driver<'LOUD'> {

@@ -110,10 +110,10 @@ export abstract class Driver<
   readonly #changes: NonReentrant;
   #generation = 0;
   #quirks = 0;
-  /** Whether the constructor has finished, so that events may be reported. */
-  #started = false;
-  /** Whether the device has interrupted for its configuration before that. */
-  #changedEarly = false;
+  /** Whether events may be reported: not before the constructor has finished, nor while the device, or a queue, is being reset. */
+  #listening = false;
+  /** What the device has interrupted for before that: a change of its configuration, or its removal. */
+  #early: (() => void) | undefined;
   /** Whether a reset is under way; its errors are thrown to its caller. */
   #resetting = false;
   #disposed = false;
@@ -239,14 +239,14 @@ export abstract class Driver<
 
   /** Lets the device send, and events be reported: the last statement of a driver's constructor, when all of its fields are set. */
   protected start(): void {
-    this.#started = true;
+    this.#listening = true;
     try {
       this.#queues.start();
     } catch (error) {
       this[Symbol.dispose]();
       throw error;
     }
-    if (this.#changedEarly) this.#look(true);
+    this.#catchUp();
   }
 
   /** Makes a virtqueue that the driver uses directly. It lives as long as the driver and is set up again at a reset. */
@@ -441,6 +441,8 @@ export abstract class Driver<
     // A listener may have disposed the driver.
     this.#checkOpen();
     this.#resetting = true;
+    this.#listening = false;
+    this.#early = undefined;
     try {
       this.transport.reset();
       this.#queues.forget(lost);
@@ -452,7 +454,9 @@ export abstract class Driver<
       this.onReset();
       this.#generation = this.transport.readConfigGeneration();
       this.transport.finishInit();
+      this.#listening = true;
       this.#queues.start();
+      this.#catchUp();
       // The device may have lied at once, which is not reported as an event while a reset is under way.
       const { failure } = this;
       if (failure !== undefined) throw failure;
@@ -463,6 +467,7 @@ export abstract class Driver<
       throw error;
     } finally {
       this.#resetting = false;
+      this.#listening = true;
     }
     this.onLive();
   }
@@ -493,17 +498,22 @@ export abstract class Driver<
     );
     const { queue, driverQueue } = entry;
     driverQueue?.lose(lost);
+    this.#listening = false;
+    this.#early = undefined;
     try {
       this.transport.queueReset(index);
       driverQueue?.forget(lost);
       queue.reset();
       driverQueue?.restart();
+      this.#listening = true;
       driverQueue?.start();
     } catch (error) {
+      this.#listening = true;
       this.#report(error as VirtioError);
       throw error;
     }
     this.onQueueReset(queue);
+    this.#catchUp();
   }
 
   /** Resets the device, rejects all requests in flight, frees all memory and releases the transport. */
@@ -577,9 +587,16 @@ export abstract class Driver<
   }
 
   readonly #configInterrupt = (): void => {
-    if (this.#started) this.#changes.call();
-    else this.#changedEarly = true;
+    if (this.#listening) this.#changes.call();
+    else this.#early ??= this.#configInterrupt;
   };
+
+  /** Looks at what the device has interrupted for while no event could be reported. */
+  #catchUp(): void {
+    const early = this.#early;
+    this.#early = undefined;
+    early?.();
+  }
 
   /** Checks whether the device still works; if so, and its configuration may have `changed`, reads it again. */
   #look(changed: boolean): void {
@@ -598,7 +615,8 @@ export abstract class Driver<
   }
 
   readonly #removal = (): void => {
-    this.fail(this.transport.removed());
+    if (this.#listening) this.fail(this.transport.removed());
+    else this.#early = this.#removal;
   };
 
   readonly #report = (error: VirtioError): void => {

@@ -5,6 +5,7 @@ import { DeviceType } from './device-type.ts';
 import { VirtioError } from '../errors.ts';
 import { FeatureTable } from './features.ts';
 import { Layout } from '../memory/layout.ts';
+import { coded } from '../../test/helpers.ts';
 
 const { ACKNOWLEDGE, DRIVER, DRIVER_OK, FEATURES_OK, FAILED, DEVICE_NEEDS_RESET } = DeviceStatus;
 const Blk = new FeatureTable('BlkFeatures', { RO: 5, FLUSH: 9 });
@@ -17,8 +18,6 @@ const Config = new Layout('config', {
 });
 
 const Guarded = new Layout('guarded', { status: 'u8 read-only', clear: 'u8 write-only', mode: 'u16' });
-
-const coded = (code: string): Error => expect.objectContaining({ code }) as Error;
 
 function make(options: Partial<ConstructorParameters<typeof FakeDevice>[0]> = {}) {
   const device = new FakeDevice({ type: DeviceType.Block, config: 24, ...options });

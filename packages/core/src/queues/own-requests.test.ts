@@ -3,20 +3,17 @@ import { FakeDevice, FakeInterrupts, FakePolling, FakeTransport } from '@virtio/
 import { describe, expect, it, vi } from 'vitest';
 import { BufferDriver } from '../device/buffer-driver.ts';
 import { DeviceType } from '../device/device-type.ts';
-import { FeatureTable } from '../device/features.ts';
+import { CommonFeatures, FeatureTable } from '../device/features.ts';
+import { VirtioError } from '../errors.ts';
 import type { Hal } from '../memory/hal.ts';
 import type { Transport } from '../device/transport.ts';
 import type { ReceiveQueue } from './receive-queue.ts';
 import type { Request } from './request.ts';
 import type { RequestQueue } from './request-queue.ts';
 import type { AbortSignalLike } from './wait.ts';
+import { coded, turns } from '../../test/helpers.ts';
 
 const Features = new FeatureTable<never>('Features', {});
-const coded = (code: string): Error => expect.objectContaining({ code }) as Error;
-
-async function turns(count = 20): Promise<void> {
-  for (let n = 0; n < count; n += 1) await Promise.resolve();
-}
 
 /** A request queue of two descriptors, and a receive queue. */
 class Sample extends BufferDriver<never> {
@@ -48,16 +45,17 @@ class Sample extends BufferDriver<never> {
   }
 }
 
-function make(interrupts = new FakeInterrupts()) {
-  const device = new FakeDevice({ type: DeviceType.Crypto, queues: [2, 2] });
+function make(interrupts = new FakeInterrupts(), features = 0n) {
+  const device = new FakeDevice({ type: DeviceType.Crypto, queues: [2, 2], features });
   device.automatic = false;
-  const driver = new Sample(new FakeTransport(device, { interrupts }), device.hal);
+  const transport = new FakeTransport(device, { interrupts });
+  const driver = new Sample(transport, device.hal);
   const { requests } = driver;
   /** The device answers the oldest request with a number of bytes. */
   const answer = (length = 4): void => void device.queue(0).pop()?.write(new Uint8Array(length)).complete();
   const ask = (options: object): Promise<unknown> =>
     requests.request(driver.request(), options).catch((error: unknown) => error);
-  return { device, driver, requests, interrupts, answer, ask };
+  return { device, transport, driver, requests, interrupts, answer, ask };
 }
 
 describe('a request that does not keep the event loop alive', () => {
@@ -283,6 +281,50 @@ describe("a signal that is an object of the caller's", () => {
       process.removeAllListeners('unhandledRejection');
       for (const listener of listeners) process.on('unhandledRejection', listener);
     }
+  });
+});
+
+describe('what a signal of the caller does when its listener is removed', () => {
+  it('a reset: the others who wait are told why they wait no longer', async () => {
+    const { ask, driver, device } = make();
+    const resetting = signal({
+      remove: () => {
+        driver.reset();
+      },
+    });
+    const first = ask({ signal: resetting });
+    const second = ask({});
+    const third = ask({});
+    await turns();
+    driver.fail(new VirtioError('IO_ERROR', 'all of it'));
+    for (const one of [first, second, third]) await expect(one).resolves.toEqual(coded('IO_ERROR'));
+    await turns();
+    expect(driver.failure).toBeUndefined();
+    driver[Symbol.dispose]();
+    device.assertClean();
+  });
+
+  it('a disposal while one queue is reset: the device is not touched any more', async () => {
+    const { ask, driver, device, transport } = make(undefined, CommonFeatures.set('RING_RESET').bits);
+    const disposing = signal({
+      remove: () => {
+        driver[Symbol.dispose]();
+      },
+    });
+    const asked = ask({ signal: disposing });
+    await turns();
+    const disposed: boolean[] = [];
+    const reset = transport.queueReset.bind(transport);
+    vi.spyOn(transport, 'queueReset').mockImplementation((queue) => {
+      disposed.push(driver.failure !== undefined);
+      reset(queue);
+    });
+    driver.resetQueue(0);
+    expect(disposed).toEqual([false]);
+    await expect(asked).resolves.toEqual(coded('DEVICE_RESET'));
+    await turns();
+    expect(driver.failure?.code).toBe('DISPOSED');
+    device.assertClean();
   });
 });
 

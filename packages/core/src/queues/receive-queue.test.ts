@@ -8,12 +8,9 @@ import type { Hal } from '../memory/hal.ts';
 import type { Transport } from '../device/transport.ts';
 import type { ReceiveQueue, ReceiveQueueOptions } from './receive-queue.ts';
 import type { WaitOptions } from './wait.ts';
+import { coded, turns } from '../../test/helpers.ts';
 
-const coded = (code: string): Error => expect.objectContaining({ code }) as Error;
 const None = new FeatureTable<never>('NoFeatures', {});
-const ticks = async (): Promise<void> => {
-  for (let i = 0; i < 8; i += 1) await Promise.resolve();
-};
 
 /** Hands on the first byte of each buffer that the device sends. */
 class Bytes extends BufferDriver<never> {
@@ -91,10 +88,10 @@ describe.each(ringVariants)('a receive queue: $name', ({ features }) => {
   it('lets each of those who wait have what comes, and holds the event loop no longer than that', async () => {
     const { device, driver, holds, end } = rig({}, { features });
     const both = Promise.all([driver.next(), driver.next()]);
-    await ticks();
+    await turns();
     expect(holds()).toBe(1);
     device.send(0, [1]);
-    await ticks();
+    await turns();
     expect(holds()).toBe(1);
     device.send(0, [2]);
     expect(await both).toEqual([1, 2]);
@@ -105,7 +102,7 @@ describe.each(ringVariants)('a receive queue: $name', ({ features }) => {
   it('misses nothing that the device used before interrupts were asked for', async () => {
     const { device, driver, queue, transport, end } = rig({}, { features });
     device.send(0, [7]);
-    await ticks();
+    await turns();
     expect(transport.interrupts?.delivered).toBe(0);
     await queue.wait();
     expect(driver.bytes).toEqual([7]);
@@ -190,13 +187,13 @@ describe('a receive queue', () => {
     expect(await byte).toBe(1);
     const { delivered } = transport.interrupts as FakeInterrupts;
     device.send(0, [2]);
-    await ticks();
+    await turns();
     expect(transport.interrupts?.delivered).toBe(delivered);
     expect(holds()).toBe(0);
 
     const always = rig({ always: true });
     always.device.send(0, [1]);
-    await ticks();
+    await turns();
     expect(always.driver.bytes).toEqual([1]);
     expect(always.holds()).toBe(0);
   });
@@ -241,7 +238,7 @@ describe('a receive queue', () => {
   it('ends waits with the error when the device lies', async () => {
     const { device, driver, queue, holds } = rig();
     const byte = driver.next();
-    await ticks();
+    await turns();
     device.queue(0).forceUsed(99, 1);
     device.front?.interruptQueue(0);
     await expect(byte).rejects.toThrow(coded('DEVICE_MISBEHAVED'));

@@ -51,7 +51,7 @@ export class SharedBuffers {
    *
    * @param writable whether the device writes it; buffers that it reads come first
    * @returns its address for the device
-   * @throws {@link VirtioError} `DMA_ERROR`, `INVALID_PARAM` if it is empty
+   * @throws {@link VirtioError} `DMA_ERROR`, `INVALID_PARAM` if it is empty, `DEVICE_RESET` if the driver was reset meanwhile
    */
   share(slot: number, buffer: Uint8Array, writable: boolean): number {
     const { length } = buffer;
@@ -61,6 +61,11 @@ export class SharedBuffers {
       writable ? 'device-to-driver' : 'driver-to-device',
       this.#accessPlatform,
     );
+    // The array, or the platform, has called the driver: another request may have the slot by now.
+    if (!this.#queue.isBuilding) {
+      this.#hal.unshare(address, buffer, 'driver-to-device', this.#accessPlatform);
+      throw this.#queue.failure ?? this.#reset();
+    }
     const count = this.#counts[slot] as number;
     if (count < PLACES) {
       const place = slot * PLACES + count;
@@ -117,6 +122,13 @@ export class SharedBuffers {
     const direction: BufferDirection = counts && same ? 'device-to-driver' : 'driver-to-device';
     this.#hal.unshare(address, buffer, direction, this.#accessPlatform);
     return same;
+  }
+
+  #reset(): VirtioError {
+    return new VirtioError(
+      'DEVICE_RESET',
+      `${this.#queue.transport.who()} was reset while the request was built, so it was not sent: ask again`,
+    );
   }
 
   #empty(): VirtioError {

@@ -6,8 +6,8 @@ import { FeatureTable } from '../device/features.ts';
 import type { Transport } from '../device/transport.ts';
 import type { Hal } from '../memory/hal.ts';
 import type { TransmitQueue } from './transmit-queue.ts';
+import { coded } from '../../test/helpers.ts';
 
-const coded = (code: string): Error => expect.objectContaining({ code }) as Error;
 const None = new FeatureTable<never>('NoFeatures', {});
 
 class Sender extends BufferDriver<never> {

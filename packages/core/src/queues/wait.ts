@@ -4,7 +4,7 @@
  */
 import type { Named } from '../check.ts';
 import type { Transport } from '../device/transport.ts';
-import { asError, VirtioError } from '../errors.ts';
+import { VirtioError } from '../errors.ts';
 import { show } from '../show.ts';
 
 /** The part of the DOM's `AbortSignal` that is needed here, as engines without an operating system have no such class. */
@@ -104,12 +104,10 @@ export function cancellable<T>(
     <V>(settle: (value: V) => void) =>
     (value: V): void => {
       ended = true;
-      try {
+      // When the turn ends: it may call the driver or throw, and the driver may be in the middle of a reset.
+      void Promise.resolve().then(() => {
         signal.removeEventListener('abort', aborted);
-      } catch (error) {
-        // Not an error of the device, which is what the caller of `resolve` may be looking for.
-        void Promise.reject(asError(error));
-      }
+      });
       settle(value);
     };
   const fail = ending(reject);

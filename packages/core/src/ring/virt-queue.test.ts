@@ -8,8 +8,7 @@ import { DeviceType } from '../device/device-type.ts';
 import { CommonFeatures, type FeatureName } from '../device/features.ts';
 import { QUEUE_FEATURES } from '../device/driver-spec.ts';
 import type { QueueOptions } from './virt-queue.ts';
-
-const coded = (code: string): Error => expect.objectContaining({ code }) as Error;
+import { coded } from '../../test/helpers.ts';
 
 function make(features: bigint, options: Partial<QueueOptions> = {}, max = 8) {
   const device = new FakeDevice({ type: DeviceType.EntropySource, features, queues: [max] });
@@ -403,6 +402,49 @@ describe('chains', () => {
     queue.submit();
     end();
   });
+
+  it.each(ringVariants)(
+    'offers nothing that was offered before if its author gives values of other types: $name',
+    ({ features }) => {
+      const { device, queue, at, end } = make(features);
+      const given = (value: unknown): number => value as number;
+      const refused = coded('INVALID_PARAM');
+      // The first lap leaves its descriptors in the ring and the tables.
+      for (let lap = 0; lap < 8; lap += 1) {
+        queue.begin(2);
+        queue.pushReadable(at, 1);
+        queue.pushWritable(at + 64, 4);
+        queue.submit();
+        queue.publish();
+        device.queue(0).pop()?.complete();
+        queue.pop();
+      }
+      for (const count of [1.5, 2n, '2']) expect(() => queue.tryBegin(given(count))).toThrow(refused);
+      queue.begin(2);
+      for (const value of [BigInt(at), String(at)]) {
+        expect(() => {
+          queue.pushReadable(given(value), 1);
+        }).toThrow(refused);
+      }
+      queue.pushReadable(at, 1);
+      for (const value of [8n, '8']) {
+        expect(() => {
+          queue.pushWritable(at, given(value));
+        }).toThrow(refused);
+      }
+      expect(() => queue.submit()).toThrow(/1 of the chain's 2/);
+      queue.pushWritable(at + 128, 8);
+      queue.submit();
+      queue.publish();
+      const chain = device.queue(0).pop();
+      expect(chain?.elements.map(({ address, length }) => [address - at, length])).toEqual([
+        [0, 1],
+        [128, 8],
+      ]);
+      chain?.complete();
+      end();
+    },
+  );
 
   it('refuses calls out of order', () => {
     const { queue, at, end } = make(0n);

@@ -14,6 +14,7 @@ import { VirtioError } from '../errors.ts';
 import type { FeatureSet } from '../device/features.ts';
 import { type BufferDirection, type DmaRegion, type Hal, PAGE_SIZE } from '../memory/hal.ts';
 import type { Transport } from '../device/transport.ts';
+import { show } from '../show.ts';
 import type { QueueCalls } from './queue-calls.ts';
 
 /** The largest queue of the specification, in descriptors. */
@@ -213,10 +214,11 @@ export abstract class VirtQueue implements QueueCalls, Disposable {
         `queue ${this.index}: a chain is begun already; submit or rewind it first`,
       );
     }
-    if (!(count >= 1 && count <= this.size)) {
+    // A fraction would never be pushed completely, and go on into the descriptors of other chains.
+    if (!(Number.isInteger(count) && count >= 1 && count <= this.size)) {
       throw new VirtioError(
         'INVALID_PARAM',
-        `queue ${this.index}: asked for a chain of ${count} buffers; a chain has 1 to ${this.size} (the queue's size)`,
+        `queue ${this.index}: asked for a chain of ${show(count)} buffers; a chain has 1 to ${this.size} (the queue's size)`,
       );
     }
     const indirect = count > 1 && count <= this.tableLength;
@@ -486,10 +488,18 @@ export abstract class VirtQueue implements QueueCalls, Disposable {
           : `queue ${this.index}: the chain was begun for ${this.wanted} buffers, and all of them are pushed already`,
       );
     }
-    if (!(address >= 0 && address <= Number.MAX_SAFE_INTEGER && length >= 1 && length < TWO_32)) {
+    // Another type could not be written, and the descriptor would offer what it offered before.
+    if (!(
+      typeof address === 'number' &&
+      typeof length === 'number' &&
+      address >= 0 &&
+      address <= Number.MAX_SAFE_INTEGER &&
+      length >= 1 &&
+      length < TWO_32
+    )) {
       throw new VirtioError(
         'INVALID_PARAM',
-        `queue ${this.index}: a buffer of ${length} bytes at ${address} is out of range; give 1 to 2^32 - 1 bytes at an address below 2^53`,
+        `queue ${this.index}: a buffer of ${show(length)} bytes at ${show(address)} is out of range; give 1 to 2^32 - 1 bytes at an address below 2^53, as numbers`,
       );
     }
     this.chainBytes += length;

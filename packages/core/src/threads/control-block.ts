@@ -226,9 +226,15 @@ export class ControlBlock {
     return Atomics.load(this.#words, CONFIG);
   }
 
-  /** A byte of the configuration. */
-  configByte(offset: number): number {
-    return Atomics.load(this.#copy(this.configGeneration), offset);
+  /** Reads bytes of the configuration, of which none is newer than the others. */
+  readConfig(offset: number, width: 1 | 2 | 4): number {
+    for (;;) {
+      const generation = this.configGeneration;
+      const copy = this.#copy(generation);
+      let value = 0;
+      for (let i = 0; i < width; i += 1) value += Atomics.load(copy, offset + i) * 2 ** (8 * i);
+      if (this.configGeneration === generation) return value;
+    }
   }
 
   #copy(generation: number): Uint8Array<SharedArrayBuffer> {

@@ -193,9 +193,7 @@ export class QueueTransport extends Transport {
   }
 
   readConfig(offset: number, width: 1 | 2 | 4): number {
-    let value = 0;
-    for (let i = 0; i < width; i += 1) value += this.#control.configByte(offset + i) * 2 ** (8 * i);
-    return value;
+    return this.#control.readConfig(offset, width);
   }
 
   writeConfig(offset: number, width: 1 | 2 | 4): void {

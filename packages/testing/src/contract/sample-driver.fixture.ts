@@ -21,14 +21,14 @@ import { type Call, MAX_MARK, type Subject } from './subject.ts';
 /** No device of the specification. */
 const SAMPLE = 62;
 /** The mark of what the driver asks of its own accord. */
-const OWN = MAX_MARK + 1;
+export const OWN = MAX_MARK + 1;
 const REQUESTS = 0;
 const RECEIVE = 1;
 const TRANSMIT = 2;
 const SIZE = 16;
 
 /** The bytes that belong to a mark. */
-function bytesOf(mark: number, length = SIZE): Uint8Array {
+export function bytesOf(mark: number, length = SIZE): Uint8Array {
   const bytes = Uint8Array.from({ length }, (_, at) => (mark * 7 + at) & 0xff);
   new DataView(bytes.buffer).setUint32(0, mark, true);
   return bytes;

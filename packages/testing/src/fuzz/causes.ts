@@ -4,7 +4,7 @@ import { check, describeError } from '../contract/check.ts';
 
 /** What happens to a driver. */
 export type Cause =
-  'ready' | 'reset' | 'queue reset' | 'lie' | 'needs reset' | 'removed' | 'disposed' | 'share';
+  'ready' | 'reset' | 'queue reset' | 'lie' | 'garble' | 'needs reset' | 'removed' | 'disposed' | 'share';
 
 /** The time of a call. */
 export interface Since {
@@ -76,6 +76,8 @@ export class Causes {
     const right =
       (error.code === 'DEVICE_RESET' && this.restarted(made)) ||
       (error.code === 'DEVICE_MISBEHAVED' && this.after('lie', from)) ||
+      // Of a disk that has no sectors any more, for example.
+      (['INVALID_DEVICE', 'INVALID_PARAM'].includes(error.code) && this.after('garble', from)) ||
       (error.code === 'DEVICE_NEEDS_RESET' && this.after('needs reset', from)) ||
       (error.code === 'DEVICE_REMOVED' && this.removed) ||
       (error.code === 'DISPOSED' && this.disposed) ||

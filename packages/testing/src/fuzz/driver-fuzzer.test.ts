@@ -1,6 +1,6 @@
 import type { VirtioError } from '@virtio/core';
 import { describe, expect, it } from 'vitest';
-import { Sample, sampleSubject } from '../contract/sample-driver.fixture.ts';
+import { bytesOf, OWN, Sample, sampleSubject } from '../contract/sample-driver.fixture.ts';
 import type { Subject } from '../contract/subject.ts';
 import { fuzzDriver, FuzzFinding } from './driver-fuzzer.ts';
 
@@ -153,6 +153,16 @@ describe('the fuzzer of drivers', () => {
           },
         };
       },
+    ],
+    [
+      "a token of the driver's own that its caller gets, once the device has made the driver ask",
+      /belongs to no request/,
+      (sample) => ({
+        onConfigChange() {
+          if (sample.transport.readConfig(0, 1) === 0) return;
+          sample.submitAsk(bytesOf(OWN), new Uint8Array(16));
+        },
+      }),
     ],
     [
       'an event loop that is kept alive',

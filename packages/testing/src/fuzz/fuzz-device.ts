@@ -6,6 +6,8 @@ import type { World } from './world.ts';
 /** The device of the fuzzer. */
 export class FuzzDevice<D extends ContractDriver> {
   readonly #world: World<D>;
+  /** The configuration space before random bytes were written to it. */
+  #honest: Uint8Array | undefined;
 
   constructor(world: World<D>) {
     this.#world = world;
@@ -79,8 +81,39 @@ export class FuzzDevice<D extends ContractDriver> {
       this.#world.counts.moments += 1;
       this.#world.did('at a moment');
       if (this.#world.options.lying && this.#world.random.oneIn(8)) this.lie();
+      else if (this.#world.random.oneIn(8)) this.provoke();
       else this.answer();
     });
+  }
+
+  /** The device says something that makes the driver ask of its own accord. */
+  provoke(): void {
+    const { device, subject } = this.#world.scene;
+    const { own = [] } = subject;
+    if (own.length === 0 || device.removed) return;
+    this.#world.did('provoke');
+    this.#world.random.pick(own).provoke(device);
+  }
+
+  /** Writes random bytes to the configuration space, until the device is reset. */
+  garble(): void {
+    const { device } = this.#world.scene;
+    const { config } = device;
+    if (device.removed || config.length === 0) return;
+    this.#world.did('garble');
+    for (const cause of ['lie', 'garble'] as const) this.#world.causes.happened(cause);
+    this.#honest ??= config.slice();
+    device.changeConfig(() => {
+      for (let n = this.#world.random.below(4); n >= 0; n -= 1) {
+        config[this.#world.random.below(config.length)] = this.#world.random.bits();
+      }
+    });
+  }
+
+  /** The device was reset: its configuration is that of an honest device again. */
+  restore(): void {
+    if (this.#honest !== undefined) this.#world.scene.device.config.set(this.#honest);
+    this.#honest = undefined;
   }
 
   /** The device needs a reset. */

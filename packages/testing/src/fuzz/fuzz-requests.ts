@@ -132,7 +132,7 @@ export class FuzzRequests<D extends ContractDriver> {
         this.#world.causes.disposed ||
         (this.#world.causes.restarted(made) && !this.#isLive(asked, token))
       ) {
-        this.#stale.push({ requests: asked.requests, token });
+        this.#expire(asked, token);
         return;
       }
       const { queue } = asked.requests;
@@ -303,9 +303,13 @@ export class FuzzRequests<D extends ContractDriver> {
   }
 
   #drop(asked: Asked<D>): void {
-    const { token = -1, requests } = asked;
     if (!this.#tokens.delete(asked)) return;
     this.#polled.delete(asked);
+    this.#expire(asked, asked.token ?? -1);
+  }
+
+  /** Records that a token is no longer valid. */
+  #expire({ requests }: Asked<D>, token: number): void {
     // The tokens of a driver that has failed become invalid only when it is reset.
     if (this.#world.scene.driver.failure === undefined) this.#stale.push({ requests, token });
   }

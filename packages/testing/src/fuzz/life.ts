@@ -103,7 +103,7 @@ export class Life<D extends ContractDriver> {
       await this.#ready();
       return;
     }
-    const what = random.below(26);
+    const what = random.below(27);
     if (kinds.length === 0 && what < 10) {
       if (random.oneIn(2)) this.#messages.receive();
       else this.#messages.transmit();
@@ -168,7 +168,12 @@ export class Life<D extends ContractDriver> {
         if (random.oneIn(6)) await this.#check();
         return;
       case 24:
-        if (lying && random.oneIn(6)) this.#device.lie();
+        if (!lying || !random.oneIn(4)) return;
+        if (random.oneIn(2)) this.#device.lie();
+        else this.#device.garble();
+        return;
+      case 25:
+        this.#device.provoke();
         return;
       default:
         if (troubled && random.oneIn(4)) await this.#trouble();
@@ -207,9 +212,12 @@ export class Life<D extends ContractDriver> {
     const spinning = this.#world.spinning;
     this.#world.spinning = false;
     try {
-      switch (random.below(12)) {
+      switch (random.below(13)) {
         case 0:
+          this.#device.provoke();
+          return;
         case 1:
+        case 12:
           this.#requests.promise();
           return;
         case 2:
@@ -376,6 +384,7 @@ export class Life<D extends ContractDriver> {
 
   #deviceWasReset(): void {
     const { device } = this.#world.scene;
+    this.#device.restore();
     if (this.#world.causes.tainted || this.#world.deaf) {
       device.violations.length = 0;
       this.#world.dirty = true;
@@ -500,13 +509,16 @@ export class Life<D extends ContractDriver> {
     const scene = this.#world.scene;
     // Callers that wait for messages would wait for ever.
     for (const canceller of this.#messages.receiving ? this.#world.cancellers : []) canceller.abort();
+    const { counts } = scene.device.hal;
     for (let n = 0; n < 200; n += 1) {
+      const before = counts.deviceAccesses;
       scene.answer();
       scene.driver.pollEvents();
       this.#requests.completeAll();
       await scene.turn();
       const over = this.#requests.pending + scene.held.length + this.#messages.sending === 0;
-      if (over && n > 3) break;
+      // What the driver asks of its own accord may wait for room, one request behind the other.
+      if (over && n > 3 && counts.deviceAccesses === before) break;
     }
     this.#requests.checkEnded('though the device answered');
     this.#messages.checkEnded('though the device takes all');
