@@ -3,6 +3,7 @@
  * used are taken back when one is needed. Callers that wait for one are served in order.
  */
 import {
+  cancellable,
   requireBytes,
   requireInteger,
   requireWaitable,
@@ -222,28 +223,22 @@ export class Sender {
   /** Runs `send` when all before have run. A caller that cancels leaves at once; its turn then passes. */
   #inLine(send: () => Promise<void>, options: WaitOptions | undefined): Promise<void> {
     this.#waiting += 1;
-    const sent = this.#line.then(send).finally(() => {
-      this.#waiting -= 1;
-    });
+    let left = false;
+    const sent = this.#line
+      .then(() => (left ? undefined : send()))
+      .finally(() => {
+        this.#waiting -= 1;
+      });
     this.#line = sent.catch(() => undefined);
-    const signal = options?.signal;
-    if (signal === undefined) return sent;
     return new Promise((resolve, reject) => {
-      const leave = (): void => {
-        signal.removeEventListener('abort', leave);
-        const { reason } = signal;
-        reject(
-          new VirtioError('ABORTED', `${this.#transport.who()}: the wait was cancelled by its caller`, {
-            cause: reason,
-          }),
-        );
-      };
-      signal.addEventListener('abort', leave);
-      sent
-        .finally(() => {
-          signal.removeEventListener('abort', leave);
-        })
-        .then(resolve, reject);
+      cancellable({ resolve, reject }, this.#transport, options?.signal, {
+        enter: (waiter) => {
+          sent.then(waiter.resolve, waiter.reject);
+        },
+        leave: () => {
+          left = true;
+        },
+      });
     });
   }
 

@@ -369,8 +369,8 @@ export class VirtioNet extends NetDriver {
     try {
       await Promise.race(receivers.map(({ queue }) => queue.wait({ signal: others })));
     } finally {
-      signal?.removeEventListener('abort', stop);
       others.abort();
+      signal?.removeEventListener('abort', stop);
     }
   }
 

@@ -535,7 +535,9 @@ export class NetModel {
     }
     this.#need(F.VQ_NOTF_COAL, 'VQ_NOTF_COAL');
     const queue = view.getUint16(0, true);
-    if (queue >= 2 * this.pairs) return ERR;
+    const receiving =
+      this.rss === undefined ? this.pairs : 1 + Math.max(...this.rss.table, this.rss.unclassified);
+    if (queue >> 1 >= (queue % 2 === 0 ? receiving : this.pairs)) return ERR;
     if (command === 2) {
       this.coalescing.set(queue, [view.getUint32(4, true), view.getUint32(8, true)]);
       return OK;
