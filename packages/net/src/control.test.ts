@@ -419,6 +419,55 @@ describe('several pairs of queues', () => {
     clean(made);
   });
 
+  it.each([
+    ['setQueuePairs', NetControl.setQueuePairs(1)],
+    ['setRss', NetControl.setRss({ types: [], key: KEY, indirectionTable: [0], transmitPairs: 1 })],
+  ])('makes packets available on pairs before %s ends these [5.1.9.5.6.1]', async (_name, command) => {
+    const made = setUp();
+    const { model, net } = made;
+    await net.control(NetControl.setQueuePairs(4));
+    expect(net.trySend(frame(60), { pair: 3, kick: false })).toBe(true);
+    const sent = net.send(frame(61), { pair: 2 });
+    net.controlSync(command);
+    await sent;
+    net.kick(3);
+    await net.flush();
+    expect(model.sent.map(({ pair }) => pair)).toEqual([2, 3]);
+    expect(() => net.trySend(frame(60), { pair: 3 })).toThrow(code('INVALID_PARAM'));
+    clean(made);
+  });
+
+  it('sends nothing that waited for room, or was built, on pairs that have ended [5.1.9.5.6.1]', async () => {
+    const made = setUp({ queueSize: 4 });
+    const { model, net } = made;
+    await net.control(NetControl.setQueuePairs(4));
+    model.throttled = true;
+    const built = net.takeBuffer(2);
+    const sends = Array.from({ length: 6 }, (_, n) => net.send(frame(60 + n), { pair: 3 }));
+    for (const sent of sends) sent.catch(() => undefined);
+    await turns();
+    net.controlSync(NetControl.setQueuePairs(1));
+    expect(() => built?.send(60)).toThrow(code('INVALID_PARAM'));
+    built?.[Symbol.dispose]();
+    model.unthrottle();
+    for (const sent of sends.slice(4)) await expect(sent).rejects.toThrow(code('INVALID_PARAM'));
+    expect(model.sent.map(({ pair }) => pair)).toEqual([3, 3, 3, 3]);
+    await net.control(NetControl.setQueuePairs(4));
+    await net.send(frame(60), { pair: 3 });
+    clean(made);
+  });
+
+  it('goes by the last command, in whatever order the answers are taken', () => {
+    const made = setUp();
+    const { net } = made;
+    const token = net.submitControl(NetControl.setQueuePairs(4));
+    net.controlSync(NetControl.setQueuePairs(1));
+    net.completeControl(token);
+    expect(net.activePairs).toBe(1);
+    expect(() => net.trySend(frame(60), { pair: 3 })).toThrow(code('INVALID_PARAM'));
+    clean(made);
+  });
+
   it('sets up all pairs that there are where several are in use, as crosvm and cloud-hypervisor expect it', async () => {
     const made = setUp({}, { queuePairs: 2 });
     const { model, net } = made;

@@ -42,6 +42,8 @@ export interface ControlTarget {
   activePairs: number;
   /** The pairs that packets are received on. */
   receivingPairs: number;
+  /** The last command that was sent for the pairs in use: only its answer counts, as tokens are completed in any order. */
+  steering: object | undefined;
   readonly hashLimits: HashLimits;
   /** The device's current address. */
   macAddress: Uint8Array;
@@ -337,8 +339,10 @@ export const NetControl = {
       // 5.1.9.5.6.1: from now on nothing goes to queues beyond.
       target.activePairs = Math.min(target.activePairs, pairs);
       target.receivingPairs = Math.min(target.receivingPairs, pairs);
+      target.steering = this;
     },
     value(_result, target) {
+      if (target.steering !== this) return;
       target.activePairs = pairs;
       target.receivingPairs = pairs;
     },
@@ -389,8 +393,10 @@ export const NetControl = {
       sent(target) {
         target.activePairs = Math.min(target.activePairs, wanted ?? target.queuePairs);
         target.receivingPairs = Math.min(target.receivingPairs, receiving);
+        target.steering = this;
       },
       value(_result, target) {
+        if (target.steering !== this) return;
         target.activePairs = wanted ?? target.queuePairs;
         target.receivingPairs = receiving;
       },

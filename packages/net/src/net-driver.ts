@@ -185,6 +185,7 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
         queuePairs: this.queuePairs + this.#threadPairs,
         activePairs: 1,
         receivingPairs: 1,
+        steering: undefined,
         hashLimits: this.hashLimits,
         macAddress: mac ?? local ?? randomMac(),
         statsTypes: undefined,
@@ -268,6 +269,9 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
       queue: this.createRequestQueue({ index, size: CONTROL_QUEUE_SIZE, tableLength: 0 }),
       allocate: (bytes) => this.allocate(bytes, 'device-to-driver'),
       target: this.#target,
+      publish: () => {
+        for (const queue of this.transmitQueues()) queue.publish();
+      },
     });
   }
 

@@ -30,6 +30,8 @@ export interface SenderParts {
   readonly codec: HeaderCodec;
   /** Refuses a packet beyond the MTU, unless the device cuts it. */
   readonly checkMtu: (frame: Uint8Array, isCut: boolean) => void;
+  /** Refuses a pair that is not in use. */
+  readonly checkPair: () => void;
 }
 
 /** A buffer to build a packet in. Send it, or give it back unsent; `using` does the latter. */
@@ -89,15 +91,17 @@ export class Sender {
   readonly #transport: Transport;
   readonly #codec: HeaderCodec;
   readonly #checkMtu: (frame: Uint8Array, isCut: boolean) => void;
+  readonly #checkPair: () => void;
   /** The callers that wait for a buffer, one after the other. */
   #line: Promise<unknown> = Promise.resolve();
   #waiting = 0;
 
-  constructor({ transport, queue, codec, checkMtu }: SenderParts) {
+  constructor({ transport, queue, codec, checkMtu, checkPair }: SenderParts) {
     this.#transport = transport;
     this.queue = queue;
     this.#codec = codec;
     this.#checkMtu = checkMtu;
+    this.#checkPair = checkPair;
   }
 
   /** Whether a packet could be sent now. */
@@ -167,6 +171,7 @@ export class Sender {
       (length, header) => {
         this.#checkUsable();
         if (generation !== this.generation) throw this.#wasReset();
+        this.#checkPair();
         requireInteger(this.#transport, 'length', length, 0, this.room);
         this.#check(bytes.subarray(size, size + length), header);
         this.#write(bytes, header, length);
@@ -255,6 +260,8 @@ export class Sender {
 
   #put(frame: Uint8Array, header: TransmitHeader | undefined): boolean {
     const { queue } = this;
+    // The caller may have waited, and fewer pairs be in use.
+    this.#checkPair();
     const number = queue.take();
     if (number < 0) return false;
     const bytes = queue.buffer(number);

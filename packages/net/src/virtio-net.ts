@@ -280,9 +280,10 @@ export class VirtioNet extends NetDriver {
   }
 
   /** Notifies the device of packets that were sent with `kick: false`. Throws why the device no longer works. */
-  kick(pair?: number): void {
+  kick(pair = 0): void {
     this.checkUsable();
-    this.#sender(pair).queue.kick();
+    // Also of a pair that is no longer in use: they were sent before.
+    this.#senders[requireInteger(this.transport, 'pair', pair, 0, this.queuePairs - 1)]?.queue.kick();
   }
 
   /**
@@ -379,9 +380,13 @@ export class VirtioNet extends NetDriver {
   }
 
   #sender(pair = 0): Sender {
-    // 5.1.9.5.6.1: nothing is queued beyond the pairs in use.
-    if (pair !== 0) requireInteger(this.transport, 'pair', pair, 0, this.activePairs - 1);
+    this.#checkPair(pair);
     return this.#senders[pair] as Sender;
+  }
+
+  /** 5.1.9.5.6.1: nothing is queued beyond the pairs in use. */
+  #checkPair(pair: number): void {
+    if (pair !== 0) requireInteger(this.transport, 'pair', pair, 0, this.activePairs - 1);
   }
 
   #createPair(pair: number, options: NetOptions): { receiver: Receiver; sender: Sender } {
@@ -440,7 +445,10 @@ export class VirtioNet extends NetDriver {
     const checkMtu = (frame: Uint8Array, isCut: boolean): void => {
       this.checkLength(frame.length, isCut, etherType(frame, 0));
     };
-    return { receiver, sender: new Sender({ transport, queue, codec, checkMtu }) };
+    const checkPair = (): void => {
+      this.#checkPair(pair);
+    };
+    return { receiver, sender: new Sender({ transport, queue, codec, checkMtu, checkPair }) };
   }
 
   /** The size of receive buffers [5.1.9.3.1]. */

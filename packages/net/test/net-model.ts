@@ -473,6 +473,17 @@ export class NetModel {
     }
   }
 
+  /** Sends what is available on the pairs that end: none may follow. */
+  #finish(pairs: number): void {
+    for (let pair = pairs; pair < this.pairs; pair += 1) {
+      const ring = this.device.queues[2 * pair + 1]?.ring;
+      for (let chain = ring?.pop(); chain !== undefined; chain = ring?.pop()) {
+        this.#transmit(pair, chain);
+        if (!this.throttled) chain.complete();
+      }
+    }
+  }
+
   #multiqueue(command: number, data: Uint8Array, view: DataView): number {
     if (command === 0) {
       this.#need(F.MQ, 'MQ');
@@ -487,6 +498,7 @@ export class NetModel {
           );
         }
       }
+      this.#finish(pairs);
       this.pairs = pairs;
       this.rss = undefined;
       return OK;
@@ -512,6 +524,7 @@ export class NetModel {
         transmit,
         key: data.slice(end + 3),
       };
+      this.#finish(transmit);
       this.pairs = transmit;
       return OK;
     }
