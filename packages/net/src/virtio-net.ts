@@ -230,7 +230,7 @@ export class VirtioNet extends NetDriver {
    *
    * @param frame from its Ethernet header on. It must not change before the promise settles
    * @returns a promise that resolves when the packet is available to the device; {@link VirtioNet.flush} waits until it is sent
-   * @throws {@link VirtioError} `INVALID_PARAM` if it is too long, `UNSUPPORTED` for a header that needs a feature that was not negotiated, or
+   * @throws {@link VirtioError} `INVALID_PARAM` if it is too long, or its pair is not in use any more; `UNSUPPORTED` for a header that needs a feature that was not negotiated, or
    * without interrupts; `ABORTED`, or why the device no longer works
    */
   async send(frame: Uint8Array, options: SendOptions & WaitOptions = {}): Promise<void> {
