@@ -29,7 +29,7 @@ export * from './queues/request-life-cycle.ts';
 export * from './queues/request-queue.ts';
 export { spin, type SpinOptions, spinTime } from './queues/spin.ts';
 export * from './queues/transmit-queue.ts';
-export { type AbortSignalLike, requireSignal, requireWaitable, type WaitOptions } from './queues/wait.ts';
+export * from './queues/wait.ts';
 export * from './ring/buffer-chains.ts';
 export * from './ring/create-queue.ts';
 export * from './ring/packed-queue.ts';

@@ -23,6 +23,8 @@ export interface ControlRequestsParts {
   readonly queue: RequestQueue;
   readonly allocate: (bytes: number) => DmaRegion;
   readonly target: ControlTarget;
+  /** Makes the packets available to the device that were sent before. */
+  readonly publish: () => void;
 }
 
 /** Makes requests of commands. */
@@ -32,12 +34,14 @@ export class ControlRequests {
   readonly #transport: Transport;
   readonly #answers: DmaRegion;
   readonly #target: ControlTarget;
+  readonly #publish: () => void;
 
-  constructor({ transport, queue, allocate, target }: ControlRequestsParts) {
+  constructor({ transport, queue, allocate, target, publish }: ControlRequestsParts) {
     this.#transport = transport;
     this.queue = queue;
     this.#answers = allocate(queue.slots * ANSWER_SIZE);
     this.#target = target;
+    this.#publish = publish;
   }
 
   /** The request for a command. */
@@ -66,7 +70,10 @@ export class ControlRequests {
         for (const part of parts) commands.shareReadable(slot, part);
         bytes[slot * ANSWER_SIZE] = UNANSWERED;
         commands.queue.pushWritable(address + slot * ANSWER_SIZE, size);
-        command.sent?.(target);
+        if (command.sent === undefined) return;
+        // 5.1.9.5.6.1: after it, none may follow on the pairs that it ends.
+        this.#publish();
+        command.sent(target);
       },
       // Devices report all kinds of used lengths here, so what counts is whether the answer was written.
       result: (slot, usedLength) => {

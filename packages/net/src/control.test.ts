@@ -419,6 +419,55 @@ describe('several pairs of queues', () => {
     clean(made);
   });
 
+  it.each([
+    ['setQueuePairs', NetControl.setQueuePairs(1)],
+    ['setRss', NetControl.setRss({ types: [], key: KEY, indirectionTable: [0], transmitPairs: 1 })],
+  ])('makes packets available on pairs before %s ends these [5.1.9.5.6.1]', async (_name, command) => {
+    const made = setUp();
+    const { model, net } = made;
+    await net.control(NetControl.setQueuePairs(4));
+    expect(net.trySend(frame(60), { pair: 3, kick: false })).toBe(true);
+    const sent = net.send(frame(61), { pair: 2 });
+    net.controlSync(command);
+    await sent;
+    net.kick(3);
+    await net.flush();
+    expect(model.sent.map(({ pair }) => pair)).toEqual([2, 3]);
+    expect(() => net.trySend(frame(60), { pair: 3 })).toThrow(code('INVALID_PARAM'));
+    clean(made);
+  });
+
+  it('sends nothing that waited for room, or was built, on pairs that have ended [5.1.9.5.6.1]', async () => {
+    const made = setUp({ queueSize: 4 });
+    const { model, net } = made;
+    await net.control(NetControl.setQueuePairs(4));
+    model.throttled = true;
+    const built = net.takeBuffer(2);
+    const sends = Array.from({ length: 6 }, (_, n) => net.send(frame(60 + n), { pair: 3 }));
+    for (const sent of sends) sent.catch(() => undefined);
+    await turns();
+    net.controlSync(NetControl.setQueuePairs(1));
+    expect(() => built?.send(60)).toThrow(code('INVALID_PARAM'));
+    built?.[Symbol.dispose]();
+    model.unthrottle();
+    for (const sent of sends.slice(4)) await expect(sent).rejects.toThrow(code('INVALID_PARAM'));
+    expect(model.sent.map(({ pair }) => pair)).toEqual([3, 3, 3, 3]);
+    await net.control(NetControl.setQueuePairs(4));
+    await net.send(frame(60), { pair: 3 });
+    clean(made);
+  });
+
+  it('goes by the last command, in whatever order the answers are taken', () => {
+    const made = setUp();
+    const { net } = made;
+    const token = net.submitControl(NetControl.setQueuePairs(4));
+    net.controlSync(NetControl.setQueuePairs(1));
+    net.completeControl(token);
+    expect(net.activePairs).toBe(1);
+    expect(() => net.trySend(frame(60), { pair: 3 })).toThrow(code('INVALID_PARAM'));
+    clean(made);
+  });
+
   it('sets up all pairs that there are where several are in use, as crosvm and cloud-hypervisor expect it', async () => {
     const made = setUp({}, { queuePairs: 2 });
     const { model, net } = made;
@@ -508,6 +557,27 @@ describe('several pairs of queues', () => {
     expect(made.net.activePairs).toBe(4);
     clean(made);
   });
+
+  it('coalesces, and counts, on all queues that RSS uses, however few send [5.1.9.5.10.5]', async () => {
+    const made = setUp();
+    const { net, model } = made;
+    const last = { pair: 3, direction: 'receive' } as const;
+    const coalescing = { maxPackets: 4, maxUsecs: 50 };
+    await net.control(NetControl.setRss({ types: [], key: KEY, indirectionTable: [0, 3], transmitPairs: 1 }));
+    expect(net.activePairs).toBe(1);
+    await net.control(NetControl.setQueueCoalescing(last, coalescing));
+    expect(model.coalescing.get(6)).toEqual([4, 50]);
+    expect(await net.control(NetControl.getQueueCoalescing(last))).toEqual(coalescing);
+    await net.control(NetStats.query());
+    expect(await net.control(NetStats.get([{ queue: last, types: ['rxBasic'] }]))).toMatchObject([
+      { queue: last },
+    ]);
+    const sending = NetControl.setQueueCoalescing({ pair: 3, direction: 'transmit' }, coalescing);
+    await expect(net.control(sending)).rejects.toThrow(code('INVALID_PARAM'));
+    net.reset();
+    await expect(net.control(NetControl.getQueueCoalescing(last))).rejects.toThrow(code('INVALID_PARAM'));
+    clean(made);
+  });
 });
 
 describe('announcements [5.1.9.5.4]', () => {
@@ -587,6 +657,32 @@ describe('announcements [5.1.9.5.4]', () => {
     clean(made);
   });
 
+  it('is heard when the device asks again before the answer to the acknowledgement was taken', async () => {
+    const made = setUp();
+    const { model, net } = made;
+    const listener = vi.fn();
+    net.on('announce', listener);
+    // Accepted, and not marked as used yet.
+    model.answer = () => {
+      model.device.config[6] = 1;
+      return null;
+    };
+    model.announce();
+    await turns();
+    model.announce();
+    await turns();
+    expect(listener).toHaveBeenCalledOnce();
+    model.answerLate(0);
+    await turns();
+    expect(listener).toHaveBeenCalledTimes(2);
+    expect(model.commands).toHaveLength(2);
+    model.answerLate(0);
+    await turns();
+    // A device that does not take its question back is not answered for ever.
+    expect(model.commands).toHaveLength(2);
+    clean(made);
+  });
+
   it('is not disturbed by a device that refuses the acknowledgement', async () => {
     const made = setUp();
     made.model.answer = () => 1;
@@ -595,5 +691,44 @@ describe('announcements [5.1.9.5.4]', () => {
     expect(made.model.commands).toHaveLength(1);
     expect(made.net.failure).toBeUndefined();
     clean(made);
+  });
+});
+
+describe('an address that is not the device’s own [5.1.9.5.2.2]', () => {
+  const WITHOUT = ALL & ~F.MAC;
+
+  it.each([undefined, false] as const)('is told to the device (interrupts: %s)', async (interrupts) => {
+    const made = setUp({ features: WITHOUT, ...(interrupts === false && { interrupts }) });
+    const { model, net } = made;
+    const told = (): number[][] => model.commands.map(({ data }) => [...data]);
+    await turns();
+    expect(told()).toEqual([[...net.macAddress]]);
+    expect(model.wants(frame(60, 1, [...net.macAddress]))).toBe(true);
+    net.pollEvents();
+    net.controlSync(NetControl.setMacAddress('02:00:00:00:00:07'));
+    model.commands.length = 0;
+    net.reset();
+    await turns();
+    // What it was told before, it has forgotten.
+    expect(told()).toEqual([[2, 0, 0, 0, 0, 7]]);
+    clean(made);
+  });
+
+  it('is told also if that of the device is none, and disturbs nothing if it is refused', async () => {
+    const model = new NetModel({ features: ALL, mac: [1, 0, 0, 0, 0, 1] });
+    model.answer = () => 1;
+    using net = new VirtioNet(model.transport, model.device.hal, { macAddress: '02:00:00:00:00:09' });
+    await turns();
+    expect(model.commands.map(({ data }) => [...data])).toEqual([[2, 0, 0, 0, 0, 9]]);
+    expect(net.failure).toBeUndefined();
+  });
+
+  it('is not told without the features for it, nor that of the device', async () => {
+    for (const features of [WITHOUT & ~F.CTRL_MAC_ADDR, WITHOUT & ~F.CTRL_RX, ALL]) {
+      const made = setUp({ features });
+      await turns();
+      expect(made.model.commands).toEqual([]);
+      clean(made);
+    }
   });
 });

@@ -40,6 +40,10 @@ export interface ControlTarget {
   readonly queuePairs: number;
   /** The pairs that packets may be sent on. */
   activePairs: number;
+  /** The pairs that packets are received on. */
+  receivingPairs: number;
+  /** The last command that was sent for the pairs in use: only its answer counts, as tokens are completed in any order. */
+  steering: object | undefined;
   readonly hashLimits: HashLimits;
   /** The device's current address. */
   macAddress: Uint8Array;
@@ -126,13 +130,14 @@ export function queueIndex({ pair, direction }: PacketQueue): number {
 }
 
 /** Checks that the driver has a queue, and returns its index. */
-export function requireQueue(command: string, queue: PacketQueue, { activePairs }: ControlTarget): number {
+export function requireQueue(command: string, queue: PacketQueue, target: ControlTarget): number {
   requireObject(command, 'the queue', queue);
-  requireInteger(command, 'pair', queue.pair, 0, activePairs - 1);
   const { direction }: { readonly direction: string } = queue;
   if (direction !== 'receive' && direction !== 'transmit') {
     throw invalid(command, `direction must be 'receive' or 'transmit', not '${direction}'`);
   }
+  const pairs = direction === 'receive' ? target.receivingPairs : target.activePairs;
+  requireInteger(command, 'pair', queue.pair, 0, pairs - 1);
   return queueIndex(queue);
 }
 
@@ -333,9 +338,13 @@ export const NetControl = {
     sent(target) {
       // 5.1.9.5.6.1: from now on nothing goes to queues beyond.
       target.activePairs = Math.min(target.activePairs, pairs);
+      target.receivingPairs = Math.min(target.receivingPairs, pairs);
+      target.steering = this;
     },
     value(_result, target) {
+      if (target.steering !== this) return;
       target.activePairs = pairs;
+      target.receivingPairs = pairs;
     },
   }),
 
@@ -344,6 +353,8 @@ export const NetControl = {
     const name = 'MQ_RSS_CONFIG';
     requireObject(name, 'the configuration', config);
     const { indirectionTable: table, unclassifiedPair = 0, transmitPairs: wanted } = config;
+    /** How many pairs may receive: up to the last one that was named. */
+    let receiving = 1;
     return {
       name,
       class: ControlClass.MQ,
@@ -358,6 +369,7 @@ export const NetControl = {
         const pairs = table.map((pair) =>
           requireInteger(name, 'a pair of the table', pair, 0, queuePairs - 1),
         );
+        receiving = 1 + Math.max(unclassifiedPair, ...pairs);
         const transmitPairs = wanted ?? queuePairs;
         const head = bytes(RssConfigLayout.size + 2 * table.length, (view) => {
           RssConfigLayout.write(view, 0, {
@@ -380,9 +392,13 @@ export const NetControl = {
       },
       sent(target) {
         target.activePairs = Math.min(target.activePairs, wanted ?? target.queuePairs);
+        target.receivingPairs = Math.min(target.receivingPairs, receiving);
+        target.steering = this;
       },
       value(_result, target) {
+        if (target.steering !== this) return;
         target.activePairs = wanted ?? target.queuePairs;
+        target.receivingPairs = receiving;
       },
     };
   },

@@ -62,7 +62,7 @@ export interface NetDriverOptions extends DriverOptions<NetFeatureName> {
    * `true` takes all that the device offers (default: none, so that every packet is complete).
    */
   readonly receiveOffloads?: boolean | readonly ReceiveOffload[];
-  /** The address to use if the device has none (default: a random one). */
+  /** The address to use if the device has none (default: a random one). The device is told of it if it takes addresses. */
   readonly macAddress?: string | Uint8Array;
 }
 
@@ -119,6 +119,10 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
   #unacknowledged = false;
   /** The acknowledgement that is with the device, if there is one. */
   #acknowledgement: object | undefined;
+  /** Whether the device asked for an announcement meanwhile: it may be another one. */
+  #askedAgain = false;
+  /** Whether the address in use is that of the device's configuration. */
+  #hasMac: boolean;
 
   protected constructor(
     transport: Transport,
@@ -168,13 +172,17 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
         : Math.max(this.mtu, DEFAULT_MTU) + ETHERNET_HEADER_SIZE;
       this.hashLimits = this.#config.readHashLimits();
       this.#link = this.#config.readLink(this.#config.readStatus());
+      const mac = this.#config.readMac();
+      this.#hasMac = mac !== undefined;
       this.#target = {
         features: this.features,
         maxQueuePairs: most,
         queuePairs: this.queuePairs + this.#threadPairs,
         activePairs: 1,
+        receivingPairs: 1,
+        steering: undefined,
         hashLimits: this.hashLimits,
-        macAddress: this.#config.readMac() ?? local ?? randomMac(),
+        macAddress: mac ?? local ?? randomMac(),
         statsTypes: undefined,
       };
     } catch (error) {
@@ -257,6 +265,9 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
       queue: this.createRequestQueue({ index, size: CONTROL_QUEUE_SIZE, tableLength: 0 }),
       allocate: (bytes) => this.allocate(bytes, 'device-to-driver'),
       target: this.#target,
+      publish: () => {
+        for (const queue of this.transmitQueues()) queue.publish();
+      },
     });
   }
 
@@ -264,14 +275,9 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
   protected override start(): void {
     super.start();
     this.#live = true;
+    this.#tellAddress();
     // Not at once, so that the program can add its listeners.
-    void Promise.resolve().then(() => {
-      try {
-        if (this.failure === undefined) this.onConfigChange();
-      } catch (error) {
-        this.fail(error as VirtioError);
-      }
-    });
+    void Promise.resolve().then(this.#lookAgain);
   }
 
   /** A copy of the address in use: the device's own, that of the last `NetControl.setMacAddress`, or a local one if the device has none. */
@@ -335,8 +341,8 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
   /**
    * The same, spinning.
    *
-   * @throws {@link VirtioError} as {@link NetDriver.control}; `QUEUE_FULL` while another command is with the device; `NOT_READY`
-   * after `options.timeoutMs` (60,000): the device may still carry it out
+   * @throws {@link VirtioError} as {@link NetDriver.control}; `QUEUE_FULL` while another command is with the device, which may be the
+   * driver's own; `NOT_READY` after `options.timeoutMs` (60,000): the device may still carry it out
    */
   controlSync<T>(command: NetCommand<T>, options?: SpinOptions): T {
     const commands = this.#requireCommands(command);
@@ -347,7 +353,7 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
    * Sends a control command without waiting for its answer.
    *
    * @returns a token for {@link NetDriver.completeControl}
-   * @throws {@link VirtioError} `UNSUPPORTED`, `INVALID_PARAM`; `QUEUE_FULL` while another command is with the device
+   * @throws {@link VirtioError} `UNSUPPORTED`, `INVALID_PARAM`; `QUEUE_FULL` while another command is with the device, which may be the driver's own
    */
   submitControl(command: NetCommand<unknown>, options?: SubmitOptions): number {
     const commands = this.#requireCommands(command);
@@ -394,12 +400,10 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
     if (!this.#live) return;
     const status = this.#config.readStatus();
     const link = this.#config.readLink(status);
-    const announce =
-      this.features.has('GUEST_ANNOUNCE') &&
-      (status & NetStatus.ANNOUNCE) !== 0 &&
-      !this.#unacknowledged &&
-      this.#acknowledgement === undefined;
+    const asked = this.features.has('GUEST_ANNOUNCE') && (status & NetStatus.ANNOUNCE) !== 0;
+    const announce = asked && !this.#unacknowledged && this.#acknowledgement === undefined;
     if (announce) this.#unacknowledged = true;
+    if (asked && this.#acknowledgement !== undefined) this.#askedAgain = true;
     const { up, speed, duplex } = this.#link;
     if (link.up !== up || link.speed !== speed || link.duplex !== duplex) {
       this.#link = link;
@@ -419,13 +423,18 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
   protected override onReset(): void {
     // A device forgets what commands have set.
     this.#target.activePairs = 1;
-    this.#target.macAddress = this.#config.readMac() ?? this.#target.macAddress;
+    this.#target.receivingPairs = 1;
+    const mac = this.#config.readMac();
+    this.#hasMac = mac !== undefined;
+    this.#target.macAddress = mac ?? this.#target.macAddress;
     this.#target.statsTypes = undefined;
     this.#unacknowledged = false;
     this.#acknowledgement = undefined;
+    this.#askedAgain = false;
   }
 
   protected override onLive(): void {
+    this.#tellAddress();
     this.onConfigChange();
   }
 
@@ -434,6 +443,31 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
 
   #mustAcknowledge(): boolean {
     return this.#unacknowledged && this.failure === undefined;
+  }
+
+  /** Reads the configuration again, outside of an interrupt. */
+  readonly #lookAgain = (): void => {
+    try {
+      if (this.failure === undefined) this.onConfigChange();
+    } catch (error) {
+      this.fail(error as VirtioError);
+    }
+  };
+
+  /** 5.1.9.5.2.2: tells the device of the address in use, if it has none of its own. A refusal changes nothing. */
+  #tellAddress(): void {
+    const commands = this.#commands;
+    const command = NetControl.setMacAddress(this.#target.macAddress);
+    if (this.#hasMac || commands === undefined) return;
+    if (!command.features.every((feature) => this.features.has(feature))) return;
+    const { queue } = commands;
+    const request = commands.of(command);
+    if (this.transport.interrupts === undefined) {
+      queue.cancel(queue.submitRequest(request, { kick: false }));
+      queue.kick();
+    } else {
+      queue.request(request, { holds: false }).catch(() => undefined);
+    }
   }
 
   /** 5.1.9.5.4.1: acknowledges the device's request, as soon as no other command is with it. */
@@ -452,12 +486,19 @@ export abstract class NetDriver extends BufferDriver<NetFeatureName, NetEvents> 
       }
       this.#unacknowledged = false;
       this.#acknowledgement = request;
-      const done = (): void => {
+      const done = (): boolean => {
         // After a reset, another one may be with the device by now.
-        if (this.#acknowledgement === request) this.#acknowledgement = undefined;
+        if (this.#acknowledgement !== request) return false;
+        this.#acknowledgement = undefined;
+        const again = this.#askedAgain;
+        this.#askedAgain = false;
+        return again;
+      };
+      const taken = (): void => {
+        if (done()) this.#lookAgain();
       };
       // A refusal changes nothing: the device asks again, or does not. Nobody waits for the answer.
-      queue.request(request, { holds: false }).then(done, done);
+      queue.request(request, { holds: false }).then(taken, done);
     } catch (error) {
       // Another command is with the device: pollEvents() tries again.
       if (!VirtioError.is(error, 'QUEUE_FULL')) throw error;

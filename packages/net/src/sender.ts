@@ -3,6 +3,7 @@
  * used are taken back when one is needed. Callers that wait for one are served in order.
  */
 import {
+  cancellable,
   requireBytes,
   requireInteger,
   requireWaitable,
@@ -29,6 +30,8 @@ export interface SenderParts {
   readonly codec: HeaderCodec;
   /** Refuses a packet beyond the MTU, unless the device cuts it. */
   readonly checkMtu: (frame: Uint8Array, isCut: boolean) => void;
+  /** Refuses a pair that is not in use. */
+  readonly checkPair: () => void;
 }
 
 /** A buffer to build a packet in. Send it, or give it back unsent; `using` does the latter. */
@@ -88,15 +91,17 @@ export class Sender {
   readonly #transport: Transport;
   readonly #codec: HeaderCodec;
   readonly #checkMtu: (frame: Uint8Array, isCut: boolean) => void;
+  readonly #checkPair: () => void;
   /** The callers that wait for a buffer, one after the other. */
   #line: Promise<unknown> = Promise.resolve();
   #waiting = 0;
 
-  constructor({ transport, queue, codec, checkMtu }: SenderParts) {
+  constructor({ transport, queue, codec, checkMtu, checkPair }: SenderParts) {
     this.#transport = transport;
     this.queue = queue;
     this.#codec = codec;
     this.#checkMtu = checkMtu;
+    this.#checkPair = checkPair;
   }
 
   /** Whether a packet could be sent now. */
@@ -166,6 +171,7 @@ export class Sender {
       (length, header) => {
         this.#checkUsable();
         if (generation !== this.generation) throw this.#wasReset();
+        this.#checkPair();
         requireInteger(this.#transport, 'length', length, 0, this.room);
         this.#check(bytes.subarray(size, size + length), header);
         this.#write(bytes, header, length);
@@ -222,28 +228,22 @@ export class Sender {
   /** Runs `send` when all before have run. A caller that cancels leaves at once; its turn then passes. */
   #inLine(send: () => Promise<void>, options: WaitOptions | undefined): Promise<void> {
     this.#waiting += 1;
-    const sent = this.#line.then(send).finally(() => {
-      this.#waiting -= 1;
-    });
+    let left = false;
+    const sent = this.#line
+      .then(() => (left ? undefined : send()))
+      .finally(() => {
+        this.#waiting -= 1;
+      });
     this.#line = sent.catch(() => undefined);
-    const signal = options?.signal;
-    if (signal === undefined) return sent;
     return new Promise((resolve, reject) => {
-      const leave = (): void => {
-        signal.removeEventListener('abort', leave);
-        const { reason } = signal;
-        reject(
-          new VirtioError('ABORTED', `${this.#transport.who()}: the wait was cancelled by its caller`, {
-            cause: reason,
-          }),
-        );
-      };
-      signal.addEventListener('abort', leave);
-      sent
-        .finally(() => {
-          signal.removeEventListener('abort', leave);
-        })
-        .then(resolve, reject);
+      cancellable({ resolve, reject }, this.#transport, options?.signal, {
+        enter: (waiter) => {
+          sent.then(waiter.resolve, waiter.reject);
+        },
+        leave: () => {
+          left = true;
+        },
+      });
     });
   }
 
@@ -260,6 +260,8 @@ export class Sender {
 
   #put(frame: Uint8Array, header: TransmitHeader | undefined): boolean {
     const { queue } = this;
+    // The caller may have waited, and fewer pairs be in use.
+    this.#checkPair();
     const number = queue.take();
     if (number < 0) return false;
     const bytes = queue.buffer(number);

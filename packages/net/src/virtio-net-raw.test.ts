@@ -283,3 +283,24 @@ describe('VirtioNetRaw', () => {
     clean(made);
   });
 });
+
+describe('pairs that end [5.1.9.5.6.1]', () => {
+  it('get nothing that waited for room, nor follow the command that ends them', async () => {
+    const made = setUp({ features: QEMU | F.MQ, maxPairs: 4, queueSize: 4 }, { queuePairs: 4 });
+    const { model, net } = made;
+    await net.control(NetControl.setQueuePairs(4));
+    net.transmitBegin(withHeader(net, frame(60)), { pair: 1, kick: false });
+    model.throttled = true;
+    const sends = Array.from({ length: 6 }, () => net.send(frame(61), { pair: 3 }));
+    for (const sent of sends) sent.catch(() => undefined);
+    await turns();
+    const before = sends.length - 1;
+    net.controlSync(NetControl.setQueuePairs(1));
+    net.kick();
+    model.unthrottle();
+    await expect(sends[before]).rejects.toThrow(code('INVALID_PARAM'));
+    expect(model.sent.map(({ pair }) => pair).includes(1)).toBe(true);
+    await net.send(frame(62));
+    clean(made);
+  });
+});

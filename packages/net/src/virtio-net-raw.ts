@@ -220,7 +220,7 @@ export class VirtioNetRaw extends NetDriver {
     options: WaitOptions & PairOption & { readonly header?: TransmitHeader } = {},
   ): Promise<void> {
     const { requests } = this.#queue(this.#transmit, options.pair, this.activePairs);
-    await requests.request(this.#packet(requests, packet, options.header), options);
+    await requests.request(this.#packet(requests, packet, options), options);
   }
 
   /**
@@ -233,7 +233,7 @@ export class VirtioNetRaw extends NetDriver {
     options: SpinOptions & PairOption & { readonly header?: TransmitHeader } = {},
   ): void {
     const { requests } = this.#queue(this.#transmit, options.pair, this.activePairs);
-    requests.requestSync(this.#packet(requests, packet, options.header), options);
+    requests.requestSync(this.#packet(requests, packet, options), options);
   }
 
   // Receiving.
@@ -391,7 +391,7 @@ export class VirtioNetRaw extends NetDriver {
   #packet(
     requests: RequestQueue<number>,
     packet: Uint8Array,
-    header: TransmitHeader | undefined,
+    { header, pair }: PairOption & { readonly header?: TransmitHeader },
   ): Request<number> {
     requireBytes(this.transport, packet);
     this.checkLength(packet.length, header?.gso !== undefined, etherType(packet, 0));
@@ -401,6 +401,8 @@ export class VirtioNetRaw extends NetDriver {
       // An empty packet has no descriptor.
       buffers: packet.length === 0 ? 1 : 2,
       fill: (slot) => {
+        // It may have waited for room, and fewer pairs be in use.
+        this.#queue(this.#transmit, pair, this.activePairs);
         requests.shareReadable(slot, head);
         if (packet.length > 0) requests.shareReadable(slot, packet);
       },

@@ -636,6 +636,33 @@ describe('sending', () => {
     clean(made);
   });
 
+  it.each(['calls its listener at once', 'throws'])(
+    'sends nothing for a signal of the caller’s own that %s, and goes on',
+    async (how) => {
+      const made = setUp({ queueSize: 4 });
+      const { model, net } = made;
+      model.throttled = true;
+      const signal = {
+        aborted: false,
+        addEventListener: (_type: string, listener: () => void) => {
+          if (how === 'throws') throw new RangeError('no listeners here');
+          listener();
+        },
+        removeEventListener: () => undefined,
+      };
+      const sends = Array.from({ length: 8 }, (_, n) =>
+        net.send(frame(60 + n, n), n === 6 ? { signal } : {}),
+      );
+      await expect(sends[6]).rejects.toThrow(how === 'throws' ? RangeError : code('ABORTED'));
+      model.unthrottle();
+      await Promise.all(sends.filter((_, n) => n !== 6));
+      await net.flush();
+      expect(model.sent.map((packet) => packet.frame.length)).toEqual([60, 61, 62, 63, 64, 65, 67]);
+      expect(model.transport.interrupts?.holds).toBe(0);
+      clean(made);
+    },
+  );
+
   it('flushes what was sent before, though others send all the time', async () => {
     const made = setUp({ queueSize: 4 });
     const { model, net } = made;

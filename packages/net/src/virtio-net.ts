@@ -230,7 +230,7 @@ export class VirtioNet extends NetDriver {
    *
    * @param frame from its Ethernet header on. It must not change before the promise settles
    * @returns a promise that resolves when the packet is available to the device; {@link VirtioNet.flush} waits until it is sent
-   * @throws {@link VirtioError} `INVALID_PARAM` if it is too long, `UNSUPPORTED` for a header that needs a feature that was not negotiated, or
+   * @throws {@link VirtioError} `INVALID_PARAM` if it is too long, or its pair is not in use any more; `UNSUPPORTED` for a header that needs a feature that was not negotiated, or
    * without interrupts; `ABORTED`, or why the device no longer works
    */
   async send(frame: Uint8Array, options: SendOptions & WaitOptions = {}): Promise<void> {
@@ -280,9 +280,10 @@ export class VirtioNet extends NetDriver {
   }
 
   /** Notifies the device of packets that were sent with `kick: false`. Throws why the device no longer works. */
-  kick(pair?: number): void {
+  kick(pair = 0): void {
     this.checkUsable();
-    this.#sender(pair).queue.kick();
+    // Also of a pair that is no longer in use: they were sent before.
+    this.#senders[requireInteger(this.transport, 'pair', pair, 0, this.queuePairs - 1)]?.queue.kick();
   }
 
   /**
@@ -369,8 +370,8 @@ export class VirtioNet extends NetDriver {
     try {
       await Promise.race(receivers.map(({ queue }) => queue.wait({ signal: others })));
     } finally {
-      signal?.removeEventListener('abort', stop);
       others.abort();
+      signal?.removeEventListener('abort', stop);
     }
   }
 
@@ -379,9 +380,13 @@ export class VirtioNet extends NetDriver {
   }
 
   #sender(pair = 0): Sender {
-    // 5.1.9.5.6.1: nothing is queued beyond the pairs in use.
-    if (pair !== 0) requireInteger(this.transport, 'pair', pair, 0, this.activePairs - 1);
+    this.#checkPair(pair);
     return this.#senders[pair] as Sender;
+  }
+
+  /** 5.1.9.5.6.1: nothing is queued beyond the pairs in use. */
+  #checkPair(pair: number): void {
+    if (pair !== 0) requireInteger(this.transport, 'pair', pair, 0, this.activePairs - 1);
   }
 
   #createPair(pair: number, options: NetOptions): { receiver: Receiver; sender: Sender } {
@@ -440,7 +445,10 @@ export class VirtioNet extends NetDriver {
     const checkMtu = (frame: Uint8Array, isCut: boolean): void => {
       this.checkLength(frame.length, isCut, etherType(frame, 0));
     };
-    return { receiver, sender: new Sender({ transport, queue, codec, checkMtu }) };
+    const checkPair = (): void => {
+      this.#checkPair(pair);
+    };
+    return { receiver, sender: new Sender({ transport, queue, codec, checkMtu, checkPair }) };
   }
 
   /** The size of receive buffers [5.1.9.3.1]. */

@@ -473,6 +473,17 @@ export class NetModel {
     }
   }
 
+  /** Sends what is available on the pairs that end: none may follow. */
+  #finish(pairs: number): void {
+    for (let pair = pairs; pair < this.pairs; pair += 1) {
+      const ring = this.device.queues[2 * pair + 1]?.ring;
+      for (let chain = ring?.pop(); chain !== undefined; chain = ring?.pop()) {
+        this.#transmit(pair, chain);
+        if (!this.throttled) chain.complete();
+      }
+    }
+  }
+
   #multiqueue(command: number, data: Uint8Array, view: DataView): number {
     if (command === 0) {
       this.#need(F.MQ, 'MQ');
@@ -487,6 +498,7 @@ export class NetModel {
           );
         }
       }
+      this.#finish(pairs);
       this.pairs = pairs;
       this.rss = undefined;
       return OK;
@@ -512,6 +524,7 @@ export class NetModel {
         transmit,
         key: data.slice(end + 3),
       };
+      this.#finish(transmit);
       this.pairs = transmit;
       return OK;
     }
@@ -535,7 +548,9 @@ export class NetModel {
     }
     this.#need(F.VQ_NOTF_COAL, 'VQ_NOTF_COAL');
     const queue = view.getUint16(0, true);
-    if (queue >= 2 * this.pairs) return ERR;
+    const receiving =
+      this.rss === undefined ? this.pairs : 1 + Math.max(...this.rss.table, this.rss.unclassified);
+    if (queue >> 1 >= (queue % 2 === 0 ? receiving : this.pairs)) return ERR;
     if (command === 2) {
       this.coalescing.set(queue, [view.getUint32(4, true), view.getUint32(8, true)]);
       return OK;

@@ -1,3 +1,4 @@
+import { CommonFeatures } from '@virtio/core';
 import { FakeInterrupts } from '@virtio/testing';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { bytes, FakePeer, FarProgram, GUEST, HOST, type PeerOptions, turns } from '../test/fake-peer.ts';
@@ -587,6 +588,18 @@ describe('a reset of the transport', () => {
     expect(resets).toBe(100);
   });
 
+  it('lets packets go on that waited for room for refusals', async () => {
+    const peer = makePeer();
+    peer.deaf = true;
+    const accepting = peer.sockets.listen({ port: 80 }).accept();
+    for (let n = 0; n < 79; n += 1) peer.send({ op: 'RW', srcPort: n, dstPort: 2 });
+    expect(peer.send({ op: 'REQUEST', srcPort: 79, dstPort: 80 })).toBe(true);
+    // By interrupts from now on, and the only one is that of the event.
+    peer.prompt = false;
+    peer.event(0);
+    expect((await accepting).peer.port).toBe(79);
+  });
+
   it('with a CID that cannot be fails the driver; unknown events do nothing', async () => {
     const { peer } = makeProgram();
     peer.event(1);
@@ -615,6 +628,18 @@ describe('the driver', () => {
     program.connections.clear();
     peer.send({ op: 'REQUEST', srcPort: 3, dstPort: 80, dstCid: 78 });
     expect((await accepting).peer.port).toBe(3);
+  });
+
+  it.each([0, 1])('whose queue %i is reset alone ends connections, and tells their peers', async (queue) => {
+    const { peer, program } = makeProgram({ features: CommonFeatures.set('RING_RESET').bits });
+    const listener = peer.sockets.listen({ port: 80 });
+    const connection = await peer.sockets.connect(FAR);
+    const reading = connection.readChunk();
+    peer.driver.resetQueue(queue);
+    await expect(reading).rejects.toThrow(code('DEVICE_RESET'));
+    expect([...program.connections.values()].map(({ wasReset }) => wasReset)).toEqual([true]);
+    program.connect(3, 80);
+    expect(listener.tryAccept()?.peer.port).toBe(3);
   });
 
   it.each(['remove', 'needsReset'] as const)('whose device goes (%s) ends all waits', async (what) => {

@@ -130,8 +130,15 @@ export class VsockConnectionManager implements Disposable {
     };
     this.#handler = {
       packet: (header, data, complete) => this.#packet(header, data, complete),
-      transportReset: () => this.#lose(undefined),
+      transportReset: () => {
+        this.#lose(undefined);
+        // Packets may have waited for room for refusals.
+        this.driver.resume();
+      },
       failed: (error) => this.#failed(error),
+      queueReset: (error) => {
+        for (const connection of this.#table.all()) connection.lose(error, true);
+      },
     };
     driver.attach(this.#handler);
     driver.drain();

@@ -125,6 +125,12 @@ describe('shutdown by this side', () => {
     const state = established();
     state.shutdown(BOTH);
     expect(state.abort('timed-out')).toBe(Act.SEND_RST | Act.ENDED);
+    expect(state.receivedAll).toBe(false);
+    const ended = established();
+    ended.receive(VsockOp.SHUTDOWN, SEND);
+    ended.shutdown(BOTH);
+    ended.abort('timed-out');
+    expect(ended.receivedAll).toBe(true);
   });
 });
 

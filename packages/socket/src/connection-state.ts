@@ -92,6 +92,13 @@ export class ConnectionState {
     );
   }
 
+  /** Whether nothing is missing of what the peer sent, in a connection that is over. */
+  get receivedAll(): boolean {
+    if (this.end !== 'timed-out') return this.end === 'clean';
+    // The peer has said that it sends no more, and only did not confirm the end.
+    return (this.peerShutdown & SEND) !== 0;
+  }
+
   /** Handles a packet from the peer. */
   receive(op: number, flags: number): number {
     if (this.phase === 'closed') return op === VsockOp.RST ? Act.NONE : Act.SEND_RST;

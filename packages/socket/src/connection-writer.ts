@@ -61,13 +61,21 @@ export class ConnectionWriter {
     this.#connection.checkWritable();
     if (this.#writes > 0 || state.phase === 'connecting') return false;
     this.#checkMessage(bytes.length);
+    const packets = Math.max(1, Math.ceil(bytes.length / this.#driver.maxData));
+    if (packets > this.#driver.mostRoom) {
+      throw new VirtioError(
+        'SOCKET_MESSAGE_TOO_LONG',
+        `${this.#connection.name}: a message of ${bytes.length} bytes takes ${packets} packets, and ${this.#driver.mostRoom} can be ` +
+          'sent at once; use write or writeSync, which wait for room',
+      );
+    }
     if (credit.free < bytes.length) {
       this.#connection.askForCredit();
       return false;
     }
     this.#port.beforeSend();
     if (this.#connection.due !== 0) return false;
-    if (this.#driver.room < Math.max(1, Math.ceil(bytes.length / this.#driver.maxData))) return false;
+    if (this.#driver.room < packets) return false;
     this.#sendMessage(bytes, 0, options);
     this.#driver.kick();
     return true;

@@ -179,7 +179,7 @@ export class Connection {
   get readiness(): Readiness {
     if (this.isSeqpacket ? this.buffer.messages > 0 : this.buffer.length > 0) return 'data';
     const { state } = this;
-    if (state.end !== undefined && state.end !== 'clean') throw this.error(state.end);
+    if (state.end !== undefined && !state.receivedAll) throw this.error(state.end);
     const isOver = state.phase !== 'connecting' && !state.canReceive;
     return isOver ? 'end' : 'nothing';
   }
@@ -200,7 +200,7 @@ export class Connection {
   consumed(bytes: number): void {
     this.receiveCredit.consumed(bytes);
     if (this.state.phase === 'closed') {
-      if (this.buffer.length === 0) this.buffer.clear();
+      if (this.buffer.length === 0 && this.buffer.messages === 0) this.buffer.clear();
       return;
     }
     if (this.state.phase === 'closing') return;
@@ -224,7 +224,8 @@ export class Connection {
   /** {@link Connection.deadline} has passed. */
   expire(): void {
     if (this.state.phase !== 'established') {
-      this.abort('timed-out');
+      // What was received stays: if the caller does not want it, it was dropped before.
+      this.#act(this.state.abort('timed-out'));
       return;
     }
     // 5.10.6.3: a peer need not tell of room that it was not asked for.
@@ -251,11 +252,16 @@ export class Connection {
     this.#dropReceived();
   }
 
-  /** The device forgot all connections, or no longer works. */
-  lose(failure?: VirtioError): void {
+  /**
+   * The device forgot all connections, or no longer works.
+   *
+   * @param tell whether the peer still has the connection, and must be told
+   */
+  lose(failure: VirtioError | undefined, tell = false): void {
     this.due = 0;
     this.failure = failure;
-    this.#act(this.state.transportReset());
+    const act = this.state.transportReset();
+    this.#act(act !== Act.NONE && tell ? act | Act.SEND_RST : act);
   }
 
   /** Fills a header for a packet of this connection; its sender sets `len` and `srcCid`. */

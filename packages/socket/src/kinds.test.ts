@@ -184,6 +184,51 @@ describe('a lie about the tx queue, found', () => {
   });
 });
 
+describe('a listener that connects anew', () => {
+  it('when the device has lied, and was reset, gets all that it asks for', () => {
+    const { peer, near } = connected({ driver: { buffers: 2 }, lazy: true });
+    peer.onPacket = undefined;
+    peer.deaf = true;
+    near.updateCredit();
+    near.updateCredit();
+    peer.device.queue(1).forceUsed(999, 0);
+    const ports = [50, 51, 52, 53, 54];
+    peer.driver.on('failure', () => {
+      peer.driver.reset();
+      for (const port of ports) peer.sockets.submitConnect({ cid: 2, port });
+    });
+    near.updateCredit();
+    peer.deaf = false;
+    for (let n = 0; n < 5; n += 1) {
+      peer.listen();
+      peer.sockets.poll();
+    }
+    expect(peer.packets.map(({ op, dstPort }) => `${op} ${dstPort}`)).toEqual(
+      ports.map((port) => `REQUEST ${port}`),
+    );
+  });
+});
+
+describe('a signal of the caller’s own', () => {
+  it.each(['calls its listener at once', 'throws'])('that %s keeps nothing waiting', async (how) => {
+    const { peer, near, far } = connected();
+    const signal = {
+      aborted: false,
+      addEventListener: (_type: string, listener: () => void) => {
+        if (how === 'throws') throw new RangeError('no listeners here');
+        listener();
+      },
+      removeEventListener: () => undefined,
+    };
+    await expect(near.readChunk({ signal })).rejects.toThrow(
+      how === 'throws' ? RangeError : (expect.objectContaining({ code: 'ABORTED' }) as Error),
+    );
+    expect(peer.transport.interrupts?.holds).toBe(0);
+    far.write(bytes(3));
+    expect(await near.readChunk()).toEqual(bytes(3));
+  });
+});
+
 describe('ports', () => {
   it('are used again at once, many times, by either side', async () => {
     const { peer, program, near } = connected();

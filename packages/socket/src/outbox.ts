@@ -31,6 +31,8 @@ export class Outbox {
   readonly #refusals: Refusal[] = [];
   /** Connections that have data to send, but no buffer. */
   readonly #writers = new Set<Connection>();
+  /** How many times everything was forgotten. */
+  #clears = 0;
   /** The wait for a buffer to be used, if there is one. */
   #wait: Cancellation | undefined;
 
@@ -83,15 +85,19 @@ export class Outbox {
     const line = this.#line;
     const refusals = this.#refusals;
     if (line.length + refusals.length === 0 || this.#driver.failure !== undefined) return;
+    const clears = this.#clears;
     const wereFull = refusals.length >= MAX_REFUSALS;
     let refused = 0;
     while (refused < refusals.length && this.#sendRefusal(refusals[refused] as Refusal)) refused += 1;
+    // Where there was no buffer, the device may have failed, and a listener have reset it: what waits now is not what was sent.
+    if (this.#clears !== clears) return;
     if (refused > 0) refusals.splice(0, refused);
     let sent = false;
     let done = 0;
     while (refusals.length === 0 && done < line.length) {
       const connection = line[done] as Connection;
       while (connection.due !== 0 && this.#sendNext(connection)) sent = true;
+      if (this.#clears !== clears) return;
       if (connection.due !== 0) break;
       connection.inDueLine = false;
       done += 1;
@@ -105,6 +111,7 @@ export class Outbox {
 
   /** Forgets everything: the device has lost all connections. */
   clear(): void {
+    this.#clears += 1;
     this.#refusals.length = 0;
     for (const connection of this.#line) connection.inDueLine = false;
     this.#line.length = 0;

@@ -67,6 +67,19 @@ describe('seqpacket sockets', () => {
     expect(await near.readMessage()).toBeUndefined();
   });
 
+  it('lose no empty message when the peer has gone', async () => {
+    const { near, far } = connected();
+    far.say('RW', { data: bytes(5), flags: EOM });
+    far.say('RW', { flags: EOM });
+    far.say('RW', { flags: EOM | EOR });
+    far.say('SHUTDOWN', { flags: VsockShutdown.BOTH });
+    expect((await near.readMessage())?.data).toEqual(bytes(5));
+    expect(near.availableMessages).toBe(2);
+    expect(await near.readMessage()).toEqual({ data: new Uint8Array(0), endOfRecord: false });
+    expect(await near.readMessage()).toEqual({ data: new Uint8Array(0), endOfRecord: true });
+    expect(await near.readMessage()).toBeUndefined();
+  });
+
   it('return credit when no whole message is left to read', async () => {
     const { near, far } = connected({ bufferSize: 1000 });
     far.say('RW', { data: bytes(100), flags: EOM });
@@ -105,7 +118,7 @@ describe('seqpacket sockets', () => {
     const { near, far, peer } = connected({ bufAlloc: 20_000, lazy: true });
     peer.deaf = true;
     // 8 buffers of 980 bytes.
-    expect(near.tryWriteMessage(bytes(7841))).toBe(false);
+    expect(() => near.tryWriteMessage(bytes(7841))).toThrow(code('SOCKET_MESSAGE_TOO_LONG'));
     expect(near.tryWriteMessage(bytes(7840))).toBe(true);
     expect(near.tryWriteMessage(bytes(1))).toBe(false);
     peer.deaf = false;

@@ -65,6 +65,8 @@ export interface PacketHandler {
   transportReset(): void;
   /** The device no longer works, or was reset. */
   failed(error: VirtioError): void;
+  /** A queue was reset alone: packets are lost, and the peers still have their connections. */
+  queueReset(error: VirtioError): void;
 }
 
 const DEFAULT_BUFFERS = 64;
@@ -204,6 +206,11 @@ export class VirtioSocket extends BufferDriver<VsockFeatureName, SocketEvents> {
   get room(): number {
     this.#tx.drain();
     return this.#tx.available;
+  }
+
+  /** @internal The number of packets that can be sent if the device has none. */
+  get mostRoom(): number {
+    return this.#tx.buffers;
   }
 
   /**
@@ -414,7 +421,7 @@ export class VirtioSocket extends BufferDriver<VsockFeatureName, SocketEvents> {
   /** The packets of the queue are lost, and their data: no connection can continue. */
   protected override onQueueReset(queue: VirtQueue): void {
     if (queue.index === EVENT_QUEUE) return;
-    this.#handler?.failed(
+    this.#handler?.queueReset(
       new VirtioError(
         'DEVICE_RESET',
         `${this.transport.who()}: queue ${queue.index} was reset, so packets of this connection may be lost; connect again`,

@@ -460,6 +460,24 @@ describe('the end', () => {
     expect(near.end).toBe('timed-out');
   });
 
+  it('in halves that the peer does not confirm loses nothing that was received before', async () => {
+    const { near, far, peer } = connected({ manager: { closeTimeoutMs: 5, timers: globalThis } });
+    const sent: string[] = [];
+    peer.onPacket = ({ op }) => sent.push(op) > 0;
+    await near.endWriting();
+    far.say('RW', { data: bytes(100) });
+    far.say('SHUTDOWN', { flags: SEND });
+    expect(await near.waitForEnd()).toBe('timed-out');
+    expect(sent).toEqual(['SHUTDOWN', 'SHUTDOWN', 'RST']);
+    const into = new Uint8Array(200);
+    expect(await near.read(into)).toBe(100);
+    expect(into.subarray(0, 100)).toEqual(bytes(100));
+    expect(await near.read(into)).toBe(0);
+    expect(near.atEnd).toBe(true);
+    // Nobody knows what the peer has read.
+    await expect(near.write('x')).rejects.toThrow(code('SOCKET_TIMED_OUT'));
+  });
+
   it('is asked for again when a peer was not done with the data at first', async () => {
     const { peer, near } = connected({ lazy: true });
     // As vhost-device-vsock: SHUTDOWN counts only when all data were passed on.

@@ -203,7 +203,7 @@ export class VsockConnection implements Disposable, AsyncDisposable, AsyncIterab
    *
    * @returns whether it was sent
    * @throws {@link VirtioError} as {@link VsockConnection.tryWrite} does, `UNSUPPORTED` for a stream, `SOCKET_MESSAGE_TOO_LONG` if the
-   * peer's buffer cannot hold it
+   * peer's buffer cannot hold it, or the transmit buffers of the device cannot hold it at once
    */
   tryWriteMessage(bytes: Uint8Array, options?: MessageOptions): boolean {
     return this.#writer.tryWriteMessage(bytes, options);

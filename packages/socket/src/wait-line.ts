@@ -2,7 +2,7 @@
  * The callers that wait for one condition of one connection. A packet for one connection wakes no callers of the others, however many
  * there are. While a caller waits, the event loop stays alive; the rx queue has its interrupts anyway.
  */
-import { requireWaitable, type Transport, VirtioError, type WaitOptions } from '@virtio/core';
+import { cancellable, requireWaitable, type Transport, type Waiter, type WaitOptions } from '@virtio/core';
 
 /** Counts the lines in which callers wait, and keeps the event loop alive while there are any. */
 export class Waiting {
@@ -39,7 +39,7 @@ export class Waiting {
 /** A line of promises. */
 export class WaitLine {
   readonly #all: Waiting;
-  readonly #waiting = new Set<() => void>();
+  readonly #waiting = new Set<Waiter<void>>();
   #holding = false;
   #wakes = 0;
 
@@ -64,23 +64,20 @@ export class WaitLine {
    */
   wait(options?: WaitOptions): Promise<void> {
     const { transport } = this.#all;
-    const signal = options?.signal;
     return new Promise((resolve, reject) => {
       requireWaitable(transport, options);
-      const go = (): void => {
-        signal?.removeEventListener('abort', aborted);
-        resolve();
-      };
-      const aborted = (): void => {
-        signal?.removeEventListener('abort', aborted);
-        this.#waiting.delete(go);
-        this.#settle();
-        const message = `${transport.who()}: the wait was cancelled by its caller`;
-        reject(new VirtioError('ABORTED', message, { cause: signal?.reason }));
-      };
-      signal?.addEventListener('abort', aborted);
-      this.#waiting.add(go);
-      this.#settle();
+      let entered: Waiter<void>;
+      cancellable({ resolve, reject }, transport, options?.signal, {
+        enter: (waiter) => {
+          entered = waiter;
+          this.#waiting.add(waiter);
+          this.#settle();
+        },
+        leave: () => {
+          this.#waiting.delete(entered);
+          this.#settle();
+        },
+      });
     });
   }
 
@@ -90,7 +87,7 @@ export class WaitLine {
     if (this.#waiting.size === 0) return;
     const waiting = [...this.#waiting];
     this.#waiting.clear();
-    for (const go of waiting) go();
+    for (const waiter of waiting) waiter.resolve();
     this.#settle();
   }
 
