@@ -34,8 +34,9 @@ export function* open(session: Session, fid: FuseFid, flags: number): Task<void>
     opened = false;
   }
   fid.flags = sent;
-  if (truncates && !(atomic && opened))
+  if (truncates && !(atomic && opened)) {
     yield* setattr(session, fid, { ...NO_CHANGES, valid: SetattrValid.SIZE });
+  }
 }
 
 /** Creates a file and opens it (`CREATE`): `fid`, which was the directory's, becomes the file's. */
