@@ -175,14 +175,15 @@ export class P9Client {
           `the 9P server speaks ${JSON.stringify(agreed.version.slice(0, 32))}, not ${VERSION}; share the tree with a server that does`,
         );
       }
-      if (agreed.msize < MIN_MSIZE || agreed.msize > msize) {
+      if (agreed.msize < MIN_MSIZE) {
         throw this.#exchange.lie(
           T.version,
           `it was offered messages of ${msize} bytes and chose ${agreed.msize}`,
         );
       }
-      this.#msize = agreed.msize;
-      this.#exchange.limit = agreed.msize;
+      // Some servers name the largest that they have, as Linux's client accepts.
+      this.#msize = Math.min(agreed.msize, msize);
+      this.#exchange.limit = this.#msize;
       this.#attributes.qidsTellKinds = true;
       const root = yield* this.attach(userName, uid, tree);
       if (!isDirectory(root.qid)) {

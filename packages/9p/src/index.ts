@@ -18,6 +18,8 @@ export {
   FileSink,
   type HeldLock,
   type LockOptions,
+  MessageDriver,
+  type MessageEvents,
   type MkdirOptions,
   type OpenFlags,
   type ReaddirOptions,

@@ -135,7 +135,8 @@ export class BlkQueue implements RequestHandler<unknown> {
     const lengths = lengthsOf(kept);
     const begin = (): number => {
       if (!lengthsOf(kept).every((length, i) => length === lengths[i])) throw this.#resized(type, sector);
-      return this.start(type, sector, kept, segments, decode);
+      // The device may have changed its limit of a segment.
+      return this.start(type, sector, kept, this.#segments(lengths), decode);
     };
     return requests.whenRoom(segments + OVERHEAD, begin, options);
   }
@@ -223,6 +224,10 @@ export class BlkQueue implements RequestHandler<unknown> {
       left -= piece;
     }
     return length;
+  }
+
+  #segments(lengths: readonly number[]): number {
+    return lengths.reduce((sum, length) => sum + Math.ceil(length / Math.min(this.sizeMax, length)), 0);
   }
 
   #resized(type: number, sector: number): VirtioError {

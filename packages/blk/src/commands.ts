@@ -41,7 +41,12 @@ export function rangeCommand(
   }[what];
   if (range === undefined) throw limits.lacks(what, what);
   const data = encodeRanges(limits.who(what), ranges, range, config.capacity, unmap);
-  return { type: RequestType[what], sector: 0, data, segments: limits.segments(data) };
+  return {
+    type: RequestType[what],
+    sector: 0,
+    data,
+    segments: limits.checkSegments(what, limits.segments(data)),
+  };
 }
 
 /** Asks for the device ID string. */
@@ -51,14 +56,16 @@ export function deviceIdCommand(limits: Limits): Command<string> {
     const end = data.indexOf(0);
     return String.fromCharCode(...data.subarray(0, end < 0 ? data.length : end));
   };
-  return { type: RequestType.GET_ID, sector: 0, data, segments: limits.segments(data), decode };
+  const segments = limits.checkSegments('GET_ID', limits.segments(data));
+  return { type: RequestType.GET_ID, sector: 0, data, segments, decode };
 }
 
 /** Asks for the wear of the storage. */
 export function lifetimeCommand(limits: Limits): Command<BlkLifetime> {
   const data = new Uint8Array(LifetimeInfo.size);
   const decode = (): BlkLifetime => decodeLifetime(limits, data);
-  return { type: RequestType.GET_LIFETIME, sector: 0, data, segments: limits.segments(data), decode };
+  const segments = limits.checkSegments('GET_LIFETIME', limits.segments(data));
+  return { type: RequestType.GET_LIFETIME, sector: 0, data, segments, decode };
 }
 
 function decodeLifetime(limits: Limits, data: Uint8Array): BlkLifetime {

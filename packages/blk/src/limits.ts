@@ -68,20 +68,23 @@ export class Limits {
     if (!isOnDisk(sector, bytes / SECTOR_SIZE, capacity)) {
       throw notOnDisk(this.who(what), sector, bytes / SECTOR_SIZE, capacity);
     }
-    if (segments > this.mostSegments) {
-      throw this.invalid(
-        what,
-        `the data takes ${segments} segments, ${this.#config.sizeMax === Infinity ? '' : `of up to ${this.#config.sizeMax} bytes, `}but a request holds at most ` +
-          `${this.mostSegments}; use several requests`,
-      );
-    }
-    return segments;
+    return this.checkSegments(what, segments);
   }
 
   /** Like {@link Limits.measure}, for data that is written to the disk. */
   measureWrite(what: string, sector: number, data: BlkData): number {
     this.checkWritable(what);
     return this.measure(what, sector, data);
+  }
+
+  /** Checks the number of segments of a request, and returns it. */
+  checkSegments(what: string, segments: number): number {
+    if (segments <= this.mostSegments) return segments;
+    throw this.invalid(
+      what,
+      `the data takes ${segments} segments, ${this.#config.sizeMax === Infinity ? '' : `of up to ${this.#config.sizeMax} bytes, `}but a request holds at most ` +
+        `${this.mostSegments}; use several requests`,
+    );
   }
 
   /** The number of segments of a buffer. */

@@ -181,6 +181,7 @@ export class VirtioBlk extends Driver<BlkFeatureName, BlkEvents> {
       who: this.transport.who(),
       dispatcher: this.#dispatcher,
       config: () => this.#limits.config,
+      mostSegments: () => this.#limits.mostSegments,
       measure: (what, sector, data) => this.#limits.measureWrite(what, sector, data),
     };
   }

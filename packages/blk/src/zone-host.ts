@@ -9,6 +9,8 @@ export interface ZoneHost {
   readonly who: string;
   readonly dispatcher: Dispatcher;
   config(): BlkConfig;
+  /** The maximum number of segments of data in one request. */
+  mostSegments(): number;
   /** Checks data for a transfer and returns its segments. */
   measure(what: string, sector: number, data: BlkData): number;
 }

@@ -236,7 +236,7 @@ export class BlkZones {
     requireInteger(who, 'most', most, 1, 65536);
     const data = new Uint8Array(ZoneReport.size + most * ZoneDescriptor.size);
     const segments = Math.max(1, Math.ceil(data.length / config.sizeMax));
-    if (segments > config.segMax) {
+    if (segments > this.#host.mostSegments()) {
       throw new VirtioError(
         'INVALID_PARAM',
         `${who}: a report of ${most} zones is too long for one request; ask for fewer`,

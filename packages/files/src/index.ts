@@ -19,6 +19,7 @@ export type {
   TransferOptions,
   WriteStreamOptions,
 } from './handle-options.ts';
+export { MessageDriver, type MessageEvents } from './message-driver.ts';
 export * from './numbers.ts';
 export type { OpenFlags } from './open-flags.ts';
 export type {

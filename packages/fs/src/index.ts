@@ -3,7 +3,16 @@
  *
  * @packageDocumentation
  */
-export { Dirent, FileError, FileHandle, FileSink, type StatFs, Stats } from '@virtio/files';
+export {
+  Dirent,
+  FileError,
+  FileHandle,
+  FileSink,
+  MessageDriver,
+  type MessageEvents,
+  type StatFs,
+  Stats,
+} from '@virtio/files';
 export { FuseClient } from './client.ts';
 export { FuseFileSystem, type MountOptions } from './file-system.ts';
 export type { FuseFid } from './nodes.ts';

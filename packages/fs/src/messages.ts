@@ -31,6 +31,9 @@ const ENAMETOOLONG = 36;
 /** The largest error number of Linux. */
 const MAX_ERRNO = 4095;
 
+/** What some servers carry out without a reply: virtiofsd ends a session, OpenDAL's virtiofs flushes a file so. */
+const UNANSWERED: readonly number[] = [Opcode.DESTROY, Opcode.FLUSH];
+
 const LATER = { kick: false };
 
 /** A request. */
@@ -185,8 +188,7 @@ export class Messages {
       const length = this.#tags.complete(tag, nameOf(opcode));
       const view = new DataView(reply.buffer, reply.byteOffset, reply.length);
       if (length === 0) {
-        // virtiofsd ends a session without a reply.
-        if (opcode === Opcode.DESTROY) return { values: out.read(view, OUT_HEADER_SIZE), count: 0 };
+        if (UNANSWERED.includes(opcode)) return { values: out.read(view, OUT_HEADER_SIZE), count: 0 };
         throw this.lie(opcode, 'there is none');
       }
       const error = -view.getInt32(OutHeader.offset.error, true);

@@ -16,17 +16,27 @@ export function* open(session: Session, fid: FuseFid, flags: number): Task<void>
   const truncates = (flags & OpenFlag.TRUNC) !== 0 && !directory;
   const atomic = (session.flags & InitFlag.ATOMIC_O_TRUNC) !== 0;
   const sent = flags & ~(atomic ? OWN_FLAGS : OWN_FLAGS | OpenFlag.TRUNC);
-  const { values } = yield* session.exchange.call({
-    opcode: directory ? Opcode.OPENDIR : Opcode.OPEN,
-    nodeid: fid.node.id,
-    session: fid.session,
-    layout: In.open,
-    values: { flags: sent },
-    out: Out.open,
-  });
-  fid.fh = values.fh;
+  let opened = true;
+  try {
+    const { values } = yield* session.exchange.call({
+      opcode: directory ? Opcode.OPENDIR : Opcode.OPEN,
+      nodeid: fid.node.id,
+      session: fid.session,
+      layout: In.open,
+      values: { flags: sent },
+      out: Out.open,
+    });
+    fid.fh = values.fh;
+  } catch (error) {
+    // To a server without the request, all files are open, as number 0.
+    if (!FileError.is(error, 'ENOSYS')) throw error;
+    fid.fh = 0n;
+    opened = false;
+  }
   fid.flags = sent;
-  if (truncates && !atomic) yield* setattr(session, fid, { ...NO_CHANGES, valid: SetattrValid.SIZE });
+  if (truncates && !(atomic && opened)) {
+    yield* setattr(session, fid, { ...NO_CHANGES, valid: SetattrValid.SIZE });
+  }
 }
 
 /** Creates a file and opens it (`CREATE`): `fid`, which was the directory's, becomes the file's. */
@@ -59,7 +69,12 @@ export function* create(
   nodes.leave(node);
 }
 
-/** Closes a file (`FLUSH`, `RELEASE`) and forgets its fid. @throws FileError what went wrong while it was closed */
+/**
+ * Closes a file (`FLUSH`, `RELEASE`) and forgets its fid. As in Linux, it does not matter what the server answers to `RELEASE`: the file is
+ * closed.
+ *
+ * @throws FileError what went wrong with the file, as `FLUSH` reports it
+ */
 export function* clunk(session: Session, fid: FuseFid): Task<void> {
   const { nodes, exchange } = session;
   nodes.check(fid, 'flush');
@@ -85,9 +100,13 @@ export function* clunk(session: Session, fid: FuseFid): Task<void> {
     const call = releaseOf(fid, fh);
     const tag = yield* exchange.send(call, true);
     fid.live = false;
-    yield* exchange.receive(tag, call.out, true, () => {
-      leave(session, fid);
-    });
+    try {
+      yield* exchange.receive(tag, call.out, true, () => {
+        leave(session, fid);
+      });
+    } catch (error) {
+      if (!FileError.is(error)) throw error;
+    }
   } catch (error) {
     // Nobody waits any more, but the server must know that the file is closed.
     forget(session, fid);

@@ -35,15 +35,22 @@ export function attributes(values: AttrValues): Attributes {
   };
 }
 
-/** The entries in the reply to `READDIR`. @throws VirtioError `DEVICE_MISBEHAVED` */
+/**
+ * The entries in the reply to `READDIR`. One that is cut off at the end is left out, as by Linux: it is the first one of the next reply.
+ *
+ * @throws VirtioError `DEVICE_MISBEHAVED`
+ */
 export function directoryEntries(exchange: Exchange, bytes: Uint8Array, cookie: bigint): RawDirectoryEntry[] {
   const entries: RawDirectoryEntry[] = [];
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   for (let at = 0; at < bytes.length;) {
     const start = at + DirectoryEntry.size;
-    if (start > bytes.length) throw exchange.lie(Opcode.READDIR, 'an entry is cut off');
-    const { offset, type, namelen } = DirectoryEntry.read(view, at);
-    if (start + namelen > bytes.length) throw exchange.lie(Opcode.READDIR, 'a name is cut off');
+    const entry = start > bytes.length ? undefined : DirectoryEntry.read(view, at);
+    if (entry === undefined || start + entry.namelen > bytes.length) {
+      if (entries.length > 0) break;
+      throw exchange.lie(Opcode.READDIR, 'its only entry is cut off');
+    }
+    const { offset, type, namelen } = entry;
     const name = decodeUtf8Lossless(bytes.subarray(start, start + namelen));
     if (name === '' || name.includes('/') || name.includes('\0')) {
       throw exchange.lie(Opcode.READDIR, `${JSON.stringify(name)} cannot be the name of a file`);

@@ -130,13 +130,11 @@ export class Session {
         `${device.transport.who()}: the server has FUSE version ${values.major}.${values.minor}; use one with 7.${MIN_MINOR} or later`,
       );
     }
-    if (values.maxWrite < PAGE) {
-      throw exchange.lie(Opcode.INIT, `it limits writes to ${values.maxWrite} bytes`);
-    }
     this.minor = Math.min(values.minor, FUSE_VERSION.minor);
     this.flags = values.flags & WANTED;
     const pages = (this.flags & InitFlag.MAX_PAGES) === 0 ? SMALL_CHUNK / PAGE : Math.max(1, values.maxPages);
-    this.chunk = Math.min(LARGEST_CHUNK, pages * PAGE, values.maxWrite);
+    // Some servers leave the field 0. As Linux does, they get a page at once.
+    this.chunk = Math.min(LARGEST_CHUNK, pages * PAGE, Math.max(PAGE, values.maxWrite));
     this.copies = true;
     this.flushes = true;
   }

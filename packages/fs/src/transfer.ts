@@ -127,18 +127,22 @@ export function* copy(session: Session, from: FuseFid, to: FuseFid, size: number
   }
 }
 
-/** Writes what the server caches of an open file to the disk (`FSYNC`, `FSYNCDIR`). */
+/** Writes what the server caches of an open file to the disk (`FSYNC`, `FSYNCDIR`). A server without these requests caches nothing. */
 export function* fsync({ nodes, exchange }: Session, fid: FuseFid, dataOnly: boolean): Task<void> {
   const directory = isDirectory(fid.qid);
   const fh = nodes.handle(fid, 'fsync', directory);
-  yield* exchange.call({
-    opcode: directory ? Opcode.FSYNCDIR : Opcode.FSYNC,
-    nodeid: fid.node.id,
-    session: fid.session,
-    layout: In.fsync,
-    values: { fh, flags: dataOnly ? FSYNC_DATA : 0 },
-    out: Out.none,
-  });
+  try {
+    yield* exchange.call({
+      opcode: directory ? Opcode.FSYNCDIR : Opcode.FSYNC,
+      nodeid: fid.node.id,
+      session: fid.session,
+      layout: In.fsync,
+      values: { fh, flags: dataOnly ? FSYNC_DATA : 0 },
+      out: Out.none,
+    });
+  } catch (error) {
+    if (!FileError.is(error, 'ENOSYS')) throw error;
+  }
 }
 
 /** Splits data into parts that fit one request. */
