@@ -300,8 +300,11 @@ export class Tags {
     this.#device.kickSoon();
     await new Promise<void>((resolve) => {
       const wake = (): void => {
-        signal?.removeEventListener('abort', abort);
         resolve();
+        // When the turn ends: a signal of the caller's own may call the file system, whose requests are being looked at.
+        void Promise.resolve().then(() => {
+          signal?.removeEventListener('abort', abort);
+        });
       };
       const abort = (): void => {
         const place = line.indexOf(wake);
@@ -311,9 +314,11 @@ export class Tags {
         wake();
         this.#deafenIfIdle();
       };
-      signal?.addEventListener('abort', abort);
+      // In the line first, as such a signal may call its listener at once.
       line.push(wake);
       this.#listen();
+      signal?.addEventListener('abort', abort);
+      if (signal?.aborted === true) abort();
     });
   }
 

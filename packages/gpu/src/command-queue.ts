@@ -128,11 +128,16 @@ export class CommandQueue {
     this.#fenceHigh = new Uint32Array(slots);
   }
 
+  /** The transport of the device. */
+  get transport(): Transport {
+    return this.#driver.transport;
+  }
+
   // Commands that were built.
 
   /** Keeps the event loop alive until the function that this returns is called. */
   hold(): () => void {
-    const { interrupts } = this.#driver.transport;
+    const { interrupts } = this.transport;
     let held = true;
     interrupts?.hold();
     return () => {

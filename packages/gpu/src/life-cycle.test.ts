@@ -381,6 +381,25 @@ describe('a caller that cancels', () => {
     },
   );
 
+  it('is not kept alive for a signal of the caller’s own that aborts while its listener is added', async () => {
+    using rig = setUp();
+    rig.host.held.add(0x100);
+    const signal = {
+      aborted: false,
+      addEventListener(_type: 'abort', listener: () => void): void {
+        signal.aborted = true;
+        listener();
+      },
+      removeEventListener: () => undefined,
+    };
+    expect(await failure(() => rig.gpu.setUpFramebuffer({}, { signal }))).toMatchObject({ code: 'ABORTED' });
+    await settle();
+    expect([rig.host.held.size, rig.transport.interrupts?.holds]).toEqual([1, 0]);
+    rig.host.release();
+    await settle();
+    expect(rig.host.resources.size).toBe(0);
+  });
+
   it('whose set-up was refused is not kept alive by a device that does not answer any more', async () => {
     using rig = setUp({ hostMemory: 1000 });
     rig.host.held.add(0x107).add(0x102);

@@ -2,7 +2,7 @@
  * Operations of several commands, one after the other. Each is written once, as a generator that yields commands and receives their
  * results; it runs with promises or spinning.
  */
-import type { SpinOptions, WaitOptions } from '@virtio/core';
+import { cancellable, type SpinOptions, type WaitOptions } from '@virtio/core';
 import type { CommandQueue } from './command-queue.ts';
 import type { GpuCommand } from './command.ts';
 
@@ -26,24 +26,15 @@ export async function runSteps<T>(queue: CommandQueue, steps: Steps<T>, options?
   if (signal === undefined) return drive(queue, steps, options);
   return new Promise((resolve, reject) => {
     let release = (): void => undefined;
-    const aborted = (): void => {
-      signal.removeEventListener('abort', aborted);
-      release();
-      try {
-        queue.requests.checkWaitable(options);
-      } catch (error) {
-        const reason = error as Error;
-        reject(reason);
-      }
-    };
-    signal.addEventListener('abort', aborted);
-    release = queue.hold();
-    drive(queue, steps, options)
-      .finally(() => {
-        signal.removeEventListener('abort', aborted);
+    cancellable({ resolve, reject }, queue.transport, signal, {
+      enter: (waiter) => {
+        release = queue.hold();
+        drive(queue, steps, options).finally(release).then(waiter.resolve, waiter.reject);
+      },
+      leave: () => {
         release();
-      })
-      .then(resolve, reject);
+      },
+    });
   });
 }
 

@@ -6,6 +6,7 @@
  * as QEMU writes the status after the captured bytes, not at the end of the buffer.
  */
 import {
+  cancellable,
   type DmaRegion,
   type Request,
   type RequestHandler,
@@ -16,6 +17,7 @@ import {
   type SubmitOptions,
   type Transport,
   VirtioError,
+  type Waiter,
   type WaitOptions,
 } from '@virtio/core';
 import { copyPart } from './copy.ts';
@@ -51,11 +53,6 @@ export interface Transferred {
   readonly latencyBytes: number;
 }
 
-interface Waiting {
-  readonly resolve: () => void;
-  readonly reject: (error: VirtioError) => void;
-}
-
 /** What a {@link PeriodQueue} needs from the driver. */
 export interface PeriodQueueParts {
   readonly transport: Transport;
@@ -74,7 +71,7 @@ export class PeriodQueue implements RequestHandler<undefined> {
   readonly #memory: SlotMemory;
   readonly #quirk: (message: string) => void;
   readonly #report: (error: VirtioError) => void;
-  readonly #waiting = new Set<Waiting>();
+  readonly #waiting = new Set<Waiter<void>>();
   #requests: RequestQueue<Transferred | undefined> | undefined;
   #unlisten: (() => void) | undefined;
   #moves = 0;
@@ -292,33 +289,19 @@ export class PeriodQueue implements RequestHandler<undefined> {
     return new Promise((resolve, reject) => {
       requireWaitable(this.#transport, options);
       if (this.failure !== undefined) throw this.failure;
-      const signal = options?.signal;
-      const leave = (): void => {
-        signal?.removeEventListener('abort', aborted);
-      };
-      const waiting: Waiting = {
-        resolve: () => {
-          leave();
-          resolve();
+      let waiting: Waiter<void>;
+      cancellable({ resolve, reject }, this.#transport, options?.signal, {
+        enter: (waiter) => {
+          waiting = waiter;
+          this.#waiting.add(waiter);
+          this.#unlisten ??= this.#queue.listen(() => {
+            this.drain();
+          });
         },
-        reject: (error) => {
-          leave();
-          reject(error);
+        leave: () => {
+          this.#waiting.delete(waiting);
+          this.#rest();
         },
-      };
-      const aborted = (): void => {
-        this.#waiting.delete(waiting);
-        this.#rest();
-        waiting.reject(
-          new VirtioError('ABORTED', `${this.#transport.who()}: the wait was cancelled by its caller`, {
-            cause: signal?.reason,
-          }),
-        );
-      };
-      signal?.addEventListener('abort', aborted);
-      this.#waiting.add(waiting);
-      this.#unlisten ??= this.#queue.listen(() => {
-        this.drain();
       });
     });
   }

@@ -388,6 +388,26 @@ describe('playback', () => {
     expect(stream.submitWrite(bytes(200))).toBe(2 * PERIOD);
   });
 
+  it('leaves nothing behind for a signal of the caller’s own that aborts while its listener is added', async () => {
+    const { model, stream } = await open();
+    await stream.write(bytes(4 * PERIOD));
+    model.play(0, 4);
+    await turns();
+    const holds = model.transport.interrupts?.holds;
+    await stream.write(bytes(4 * PERIOD));
+    const signal = {
+      aborted: false,
+      addEventListener(_type: 'abort', listener: () => void): void {
+        signal.aborted = true;
+        listener();
+      },
+      removeEventListener: () => undefined,
+    };
+    await expect(stream.write(bytes(8 * PERIOD), { signal })).rejects.toMatchObject({ code: 'ABORTED' });
+    await turns();
+    expect(model.transport.interrupts?.holds).toBe(holds);
+  });
+
   it('can be aborted while it waits', async () => {
     const { model, stream } = await open();
     const controller = new AbortController();

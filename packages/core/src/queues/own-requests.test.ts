@@ -284,6 +284,48 @@ describe("a signal that is an object of the caller's", () => {
   });
 });
 
+describe('what a getter of the caller in its options does after the request was sent', () => {
+  /** Options whose second look at `signal` does something; the first is before anything is sent. */
+  const acting = (act: () => void): object => {
+    let looks = 0;
+    return {
+      get signal(): undefined {
+        looks += 1;
+        if (looks === 2) act();
+        return undefined;
+      },
+    };
+  };
+
+  it('a reset: the request is lost', async () => {
+    const { ask, driver, device } = make();
+    await expect(
+      ask(
+        acting(() => {
+          driver.reset();
+        }),
+      ),
+    ).resolves.toEqual(coded('DEVICE_RESET'));
+    driver[Symbol.dispose]();
+    device.assertClean();
+  });
+
+  it('takes the answer: the request has its result', async () => {
+    const { ask, driver, requests, device } = make();
+    const asked = ask(
+      acting(() => {
+        requests.kick();
+        device.queue(0).drain(0);
+        requests.drain();
+      }),
+    );
+    await expect(asked).resolves.not.toBeInstanceOf(Error);
+    expect(requests.poll()).toBe(-1);
+    driver[Symbol.dispose]();
+    device.assertClean();
+  });
+});
+
 describe('what a signal of the caller does when its listener is removed', () => {
   it('a reset: the others who wait are told why they wait no longer', async () => {
     const { ask, driver, device } = make();

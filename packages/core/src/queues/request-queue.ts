@@ -11,7 +11,7 @@ import type { AnswerOptions, Request, SubmitOptions } from './request.ts';
 import { RequestLifeCycle } from './request-life-cycle.ts';
 import { CANCELLED, type RoomWaiter } from './room-line.ts';
 import { type SpinOptions, SPINS_PER_CHECK, spinTime } from './spin.ts';
-import { cancellable, requireWaitable, type WaitOptions } from './wait.ts';
+import { type AbortSignalLike, cancellable, requireWaitable, type WaitOptions } from './wait.ts';
 
 /**
  * A queue for requests: a virtqueue, and the requests that are on it. {@link Driver.createRequestQueue} makes it.
@@ -66,17 +66,30 @@ export class RequestQueue<R = unknown> extends RequestLifeCycle<R> {
    * @returns a promise of its result; it rejects with the request's error, `ABORTED`, or why the request was lost
    */
   settled(slot: number, options?: AnswerOptions): Promise<R> {
+    const { table } = this;
     this.kickSoon();
-    if (options !== undefined && (options.signal !== undefined || options.holds === false)) {
-      return this.#settledWith(slot, options);
+    if (options !== undefined) {
+      const mine = table.generation(slot);
+      const { signal, holds = true } = options;
+      // These may be getters of the caller's, which have used the driver.
+      if (table.generation(slot) !== mine || !table.isInFlight(slot)) return this.#ended(slot, mine);
+      if (signal !== undefined || !holds) return this.#settledWith(slot, signal, holds);
     }
     const promise = this.promises.make(slot);
-    this.table.await(slot);
+    table.await(slot);
     this.interest.begin();
     return promise as Promise<R>;
   }
 
-  #settledWith(slot: number, { signal, holds = true }: AnswerOptions): Promise<R> {
+  /** The result of a request that has ended before anybody waited for it. */
+  #ended(slot: number, generation: number): Promise<R> {
+    return new Promise((resolve) => {
+      if (this.table.generation(slot) !== generation || !this.table.isDone(slot)) throw this.lostError();
+      resolve(this.finish(slot) as R);
+    });
+  }
+
+  #settledWith(slot: number, signal: AbortSignalLike | undefined, holds: boolean): Promise<R> {
     const { table } = this;
     const mine = table.generation(slot);
     return new Promise<unknown>((resolve, reject) => {

@@ -150,6 +150,44 @@ function abortBehaviours<D extends ContractDriver>(requests: Requests<D>): Behav
         await scene.works();
       },
     })),
+    ...(['aborts', 'throws'] as const).map((how): Behaviour<D> => ({
+      name: `promise: a signal of the caller's own that ${how} while its listener is added`,
+      wakes: AWAKE,
+      async run(scene) {
+        for (const full of [false, true]) {
+          const capacity = full ? await scene.capacity(requests) : 0;
+          scene.answering = false;
+          const first = Array.from({ length: capacity }, () => scene.start(requests));
+          await scene.settle();
+          const canceller = new Canceller();
+          const { signal } = canceller;
+          const started = scene.start(requests, {
+            signal: {
+              get aborted() {
+                return signal.aborted;
+              },
+              addEventListener(type, listener) {
+                if (how === 'throws') throw new Error(LISTENER_ERROR);
+                signal.addEventListener(type, listener);
+                canceller.abort();
+              },
+              removeEventListener: (type, listener) => {
+                signal.removeEventListener(type, listener);
+              },
+            },
+          });
+          if (how === 'aborts') await scene.rejection(started.watched, 'ABORTED');
+          await scene.settled(started.watched);
+          equal(started.watched.state, 'rejected', 'the request');
+          equal(signal.listeners, 0, 'listeners left on the signal');
+          scene.answer();
+          for (const one of first) await scene.finish(one);
+          started.untouched();
+          await scene.works();
+          await scene.idle();
+        }
+      },
+    })),
     {
       name: 'promise: aborted by a failure listener: ends with the failure, or aborted',
       wakes: AWAKE,

@@ -1,12 +1,12 @@
 /** One driver with its device, and the operations in which the behaviours of the contract are written. */
-import type { VirtioErrorCode } from '@virtio/core';
+import type { AbortSignalLike, VirtioErrorCode } from '@virtio/core';
 import type { Chain } from '../chain.ts';
 import type { FakeDevice } from '../fake-device.ts';
 import { FakeInterrupts } from '../fake-interrupts.ts';
 import { FakePolling } from '../fake-polling.ts';
 import { FakeTransport, type FakeTransportOptions } from '../fake-transport.ts';
 import type { RingVariant } from '../ring-variants.ts';
-import { type Canceller, check, ContractBreach, describeError, equal, hasCode } from './check.ts';
+import { check, ContractBreach, describeError, equal, hasCode } from './check.ts';
 import {
   type Call,
   type ContractDriver,
@@ -184,7 +184,7 @@ export class Scene<D extends ContractDriver> {
   }
 
   /** Starts a request with a promise and watches it. */
-  start(requests: Requests<D>, options: { readonly signal?: Canceller['signal'] } = {}): Started<D> {
+  start(requests: Requests<D>, options: { readonly signal?: AbortSignalLike } = {}): Started<D> {
     const mark = this.mark();
     const call = requests.call(mark);
     const before = copies(call);
