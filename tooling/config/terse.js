@@ -1,6 +1,7 @@
 /**
- * The build without texts, for programs that must be small: what is said in `new VirtioError(code, text)` is left out, so that a message is the
- * code and where to read of it. Packages that export the condition `virtio-terse` get it as a second file beside the first.
+ * What the builds do to the sources. In all of them a program need not keep tables that it does not use. The build without texts is for programs
+ * that must be small: what is said in `new VirtioError(code, text)` is left out, so that a message is the code and where to read of it.
+ * Packages that export the condition `virtio-terse` get it as a second file beside the first.
  */
 import fs from 'node:fs';
 import ts from 'typescript';
@@ -36,16 +37,32 @@ export function withoutTexts(source) {
 }
 
 /**
- * A plugin for esbuild.
+ * Source code whose tables are marked as free of effects, so that programs need not keep those that they do not use.
  *
- * @type {import('esbuild').Plugin}
+ * @param {string} source
  */
-export const terse = {
-  name: 'terse',
+const withPureTables = (source) =>
+  source.replace(/^((?:export )?const .* = )(?=new (?:Layout|FeatureTable)\b)/gm, '$1/* @__PURE__ */ ');
+
+/**
+ * A plugin for esbuild that changes the sources of the packages.
+ *
+ * @param {string} name
+ * @param {(source: string) => string} change
+ * @returns {import('esbuild').Plugin}
+ */
+const changing = (name, change) => ({
+  name,
   setup(build) {
     build.onLoad({ filter: /[\\/]packages[\\/][^\\/]+[\\/]src[\\/].*\.ts$/ }, ({ path }) => ({
-      contents: withoutTexts(fs.readFileSync(path, 'utf8')),
+      contents: change(fs.readFileSync(path, 'utf8')),
       loader: 'ts',
     }));
   },
-};
+});
+
+/** What every build does. */
+export const pureTables = changing('pure-tables', withPureTables);
+
+/** The build without texts. */
+export const terse = changing('terse', (source) => withPureTables(withoutTexts(source)));

@@ -3,7 +3,7 @@
 import fs from 'node:fs';
 import { build } from 'esbuild';
 import { defineConfig } from 'tsup';
-import { terse } from './terse.js';
+import { pureTables, terse } from './terse.js';
 
 const target = 'es2024';
 const platform = 'neutral';
@@ -31,6 +31,7 @@ export default defineConfig({
   target,
   platform,
   external: [/^node:/],
+  esbuildPlugins: [pureTables],
   removeNodeProtocol: false,
   tsconfig: 'tsconfig.json',
   dts: true,

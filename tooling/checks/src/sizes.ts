@@ -36,7 +36,7 @@ const TERSE = 'the same, virtio-terse';
  * `new VirtioError` 500. Names of properties cost 2900: the program with all of them shortened has 22 kB, but packages that are built one
  * by one call each other by these names.
  */
-const BUDGETS: Readonly<Record<string, number>> = { [PROGRAM]: 29_000, [TERSE]: 25_600 };
+const BUDGETS: Readonly<Record<string, number>> = { [PROGRAM]: 29_200, [TERSE]: 25_700 };
 
 async function measure(
   what: string,
