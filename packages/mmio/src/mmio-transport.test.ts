@@ -350,6 +350,20 @@ describe('resetting one queue', () => {
     expect(codeOf(() => transport.queueReset(0))).toBe('UNSUPPORTED');
   });
 
+  it('tells of a device that is removed meanwhile', () => {
+    const { device, mmio, open } = setUp({ features });
+    const transport = open();
+    createQueue(transport, device.hal, negotiate(transport), { index: 0 });
+    transport.finishInit();
+    const read = mmio.read32.bind(mmio);
+    vi.spyOn(mmio, 'read32').mockImplementation((offset) => {
+      const value = read(offset);
+      if (offset === MmioRegister.QueueReset) device.remove();
+      return value;
+    });
+    expect(codeOf(() => transport.queueReset(0))).toBe('DEVICE_REMOVED');
+  });
+
   it('is refused without the feature', () => {
     const { mmio, open } = setUp();
     const transport = open();

@@ -264,9 +264,7 @@ export class MmioTransport extends Transport {
 
   queueUsed(queue: number): boolean {
     this.#select(queue);
-    const value = this.#window.read32(this.version === MMIO_LEGACY ? R.QueuePFN : R.QueueReady);
-    if (value === ALL_ONES && this.isGone()) throw this.removed();
-    return value !== 0;
+    return this.#isReady();
   }
 
   /**
@@ -286,7 +284,7 @@ export class MmioTransport extends Transport {
     this.#awaitZero(R.QueueReset, `did not reset queue ${queue}`);
     // 2.6.1.1.2: verify it. QEMU's devices offer RING_RESET without the register, which then reads as 0 at once; but after a reset
     // QueueReady is 0 as well.
-    if (this.#window.read32(R.QueueReady) !== 0) {
+    if (this.#isReady()) {
       throw new VirtioError(
         'UNSUPPORTED',
         `${this.who()} offers RING_RESET, but queue ${queue} is still enabled after its reset; reset the device, and open it with ` +
@@ -443,6 +441,13 @@ export class MmioTransport extends Transport {
     this.#window.write32(R.QueueSize, size);
     this.#window.write32(R.QueueAlign, PAGE_SIZE);
     this.#window.write32(R.QueuePFN, page);
+  }
+
+  /** Whether the selected queue is enabled. */
+  #isReady(): boolean {
+    const value = this.#window.read32(this.version === MMIO_LEGACY ? R.QueuePFN : R.QueueReady);
+    if (value === ALL_ONES && this.isGone()) throw this.removed();
+    return value !== 0;
   }
 
   #awaitZero(register: number, what: string): void {
