@@ -218,7 +218,7 @@ export async function runPortion(
         guest.send({ type: 'start', ...base, suite: tests[number]?.suite, cell: view, devices: locations });
         const verdict = await session.wait(timeoutMs(test), 'verdict');
         const ms = Math.round(performance.now() - began);
-        const result = session.result(base, ms, verdict, pictures);
+        const result = session.result(test, ms, verdict, pictures);
         results.push(result);
         options.onTestEnd?.(result);
         // What a test left undone would disturb the next one.
@@ -311,8 +311,9 @@ class Session {
     }
   }
 
+  /** The result of a test. An essential one is for every kind of guest: that it does not run here is no reason to skip it. */
   result(
-    base: Pick<TestResult, 'device' | 'name'>,
+    { device, name, essential = false }: GuestTest,
     ms: number,
     wrong: string | undefined,
     pictures: readonly Picture[],
@@ -322,13 +323,14 @@ class Session {
       wrong !== undefined || verdict === undefined || verdict.type === 'failed'
         ? 'failed'
         : verdict.type === 'not-here'
-          ? 'skipped'
+          ? essential === false
+            ? 'skipped'
+            : 'failed'
           : 'passed';
     const why = wrong ?? (verdict === undefined || verdict.type === 'passed' ? undefined : verdict.message);
     const detail = [...(why === undefined ? [] : [why]), ...this.#notes].join('\n');
     return {
-      ...base,
-      ...{ status, ms },
+      ...{ device, name, status, ms },
       ...(detail === '' ? {} : { detail }),
       ...(pictures.length === 0 ? {} : { pictures }),
     };

@@ -7,7 +7,7 @@ import { createHash } from 'node:crypto';
 import { createSocket } from 'node:dgram';
 import { Resolver } from 'node:dns/promises';
 import { writeFileSync } from 'node:fs';
-import { createServer, request } from '../_http.ts';
+import { nodeHttp } from '../_http.ts';
 import { join } from 'node:path';
 import { guestTest, type DeviceSpec, type GuestTest, type HostEnv, pattern } from '../../framework/define.ts';
 import { TinyStack } from '../../../../../packages/net/examples/tiny-stack.ts';
@@ -89,11 +89,12 @@ const host = {
     const { promise, resolve, reject } = Promise.withResolvers<string>();
     const curl = spawnCurl(`http://127.0.0.1:${port}${path}`);
     if (curl !== undefined) return curl;
-    request({ host: '127.0.0.1', port: Number(port), path, agent: false }, (response) => {
-      let text = '';
-      response.setEncoding('utf8').on('data', (piece: string) => (text += piece));
-      response.on('end', () => resolve(text)).on('error', reject);
-    })
+    nodeHttp()
+      .request({ host: '127.0.0.1', port: Number(port), path, agent: false }, (response) => {
+        let text = '';
+        response.setEncoding('utf8').on('data', (piece: string) => (text += piece));
+        response.on('end', () => resolve(text)).on('error', reject);
+      })
       .on('error', reject)
       .end();
     return promise;
@@ -182,7 +183,7 @@ interface Answer {
 /** One request by Node's own client, over the kernel's sockets. */
 function http(method: 'GET' | 'POST', path: string, body?: Uint8Array): Promise<Answer> {
   const { promise, resolve, reject } = Promise.withResolvers<Answer>();
-  const sending = request({ host: SERVER, port: 80, method, path, agent: false }, (response) => {
+  const sending = nodeHttp().request({ host: SERVER, port: 80, method, path, agent: false }, (response) => {
     const hash = createHash('sha256');
     let bytes = 0;
     let text = '';
@@ -248,7 +249,7 @@ export default [
         async () => {
           const ping = await busybox('ping', '-c', '3', '-w', '20', GATEWAY);
           ok(ping.includes(' 0% packet loss'), ping);
-          const server = createServer((incoming, outgoing) => {
+          const server = nodeHttp().createServer((incoming, outgoing) => {
             outgoing.setHeader('Connection', 'close');
             outgoing.end(`hello from ${incoming.url ?? ''}\n`);
           });

@@ -1,7 +1,7 @@
 /** The host's half of the socket tests: programs at the far ends, which are unix sockets. They read only when they are told to. */
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { request } from '../_http.ts';
+import { nodeHttp } from '../_http.ts';
 import { connect, createServer, type Socket } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -307,7 +307,7 @@ export const host = {
     for (let n = 0; n < times; n += 1) {
       const dialled = await dial(env, port);
       if (dialled === undefined) throw new Error(`nobody listens on port ${port} of the guest`);
-      const asked = request({
+      const asked = nodeHttp().request({
         createConnection: () => dialled.socket,
         path: `${path}${n}`,
         method: 'POST',

@@ -1,6 +1,6 @@
 /** Connections come and go: out, in, refused, many at once, in halves. */
 import { deepEqual, equal, ok } from 'node:assert/strict';
-import { createServer } from '../_http.ts';
+import { nodeHttp } from '../_http.ts';
 import { text } from 'node:stream/consumers';
 import { setTimeout as delay } from 'node:timers/promises';
 import { toDuplex } from '@virtio/linux';
@@ -248,7 +248,7 @@ export default [
     host,
     async guest(context) {
       using open = openSocket(context);
-      const server = createServer((message, response) => {
+      const server = nodeHttp().createServer((message, response) => {
         void text(message).then((body) => response.end(`${message.method} ${message.url} ${body.length}`));
       });
       using listener = open.sockets.listen({ port: 80 });
