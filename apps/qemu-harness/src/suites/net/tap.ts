@@ -80,11 +80,9 @@ const host = {
   /** Fetches a page from the server in the guest, through the port that QEMU forwards. */
   fetchPage: async ({ path }: { path: string }, env: HostEnv): Promise<string> => {
     const table = String(await env.qmp('human-monitor-command', { 'command-line': 'info usernet' }));
-    const port = table
-      .split('\n')
-      .filter((line) => line.includes(`${env.deviceId('net')}-net`) || line.includes('HOST_FORWARD'))
-      .map((line) => /HOST_FORWARD\]\s+\S+\s+127\.0\.0\.1\s+(\d+)\s+\S+\s+8080/.exec(line)?.[1])
-      .find((found) => found !== undefined);
+    // A part for each network: its name in a line of its own, then its connections, indented.
+    const connections = table.split(/^(?=\S)/m).find((part) => part.includes(`(${env.deviceId('net')}-net)`));
+    const port = /HOST_FORWARD\]\s+\S+\s+127\.0\.0\.1\s+(\d+)\s+\S+\s+8080/.exec(connections ?? '')?.[1];
     if (port === undefined) throw new Error(`QEMU forwards no port:\n${table}`);
     const { promise, resolve, reject } = Promise.withResolvers<string>();
     const curl = spawnCurl(`http://127.0.0.1:${port}${path}`);
